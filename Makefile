@@ -1,0 +1,61 @@
+# make run sells a drop, make test proves it. Both make .venv first; README.md explains the rest.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := app tests
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format migrate rollback schema seed seed-reset psql clean
+
+help: ## List the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+run: .venv/run ## Serve the API on http://localhost:4000 (Ctrl-C stops it)
+	@exec $(BIN)/python -m app run
+
+test: .venv/dev ## Run all tests on a server of their own
+	@$(BIN)/python -m pytest
+
+lint: .venv/dev ## Check style, types and migrations
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/squawk db/migrations/*.sql
+
+format: .venv/dev ## Format the Python code
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+migrate: .venv/run ## Run the pending migrations, apply the function files that changed
+	@$(BIN)/python -m app migrate
+
+rollback: .venv/run ## Take the last migration back
+	@$(BIN)/python -m app rollback
+
+schema: .venv/run ## Write db/schema/schema.sql anew from the migrations
+	@$(BIN)/python -m app schema
+
+seed: .venv/run ## Fill the tables with believable data (development)
+	@$(BIN)/python -m app seed
+
+seed-reset: .venv/run ## Empty the tables, then seed (development)
+	@$(BIN)/python -m app seed-reset
+
+psql: .venv/run ## Open psql on the database
+	@$(BIN)/python -m app psql
+
+clean: ## Remove what the other targets made, the embedded database included
+	rm -rf .venv .data .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+
+# What runs the service, and what the tests and checks need besides.
+.venv/run: pyproject.toml constraints.txt | .venv/bin/python
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/dev: pyproject.toml constraints.txt | .venv/bin/python
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch .venv/run $@
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lastpair needs Python 3.11 or later; set PYTHON to one")'
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo 'Python has no working venv; on Debian and Ubuntu: apt install python3-venv'; exit 1; }

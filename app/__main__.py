@@ -1,0 +1,125 @@
+"""The commands behind the Makefile: `python -m app run|migrate|rollback|schema|seed|seed-reset|psql`."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import asyncpg
+import uvicorn
+
+from app.embedded import BIN_DIR, embedded_database
+from app.migrate import DB_DIR, SCHEMA_FILE, MigrationFailed, dbmate, migrate, write_schema
+from app.settings import InvalidSettings, Settings, load_settings
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[str]:
+    """Yield the owner's URL of the configured database, or of the embedded one, which runs meanwhile."""
+    if settings.session_url is not None:
+        yield settings.session_url
+    else:
+        with embedded_database(settings.data_dir) as url:
+            yield url
+
+
+def run(settings: Settings) -> None:
+    """Serve the API until SIGINT or SIGTERM, on a database that is up to date."""
+    with database(settings) as url:
+        asyncio.run(migrate(url))
+        os.environ.setdefault("DATABASE_URL", url)  # the worker processes read their settings from the environment
+        uvicorn.run(
+            "app.service:create_app",
+            factory=True,
+            # Whoever reaches a development server may be anyone: it listens to this machine only.
+            host="127.0.0.1" if settings.development else "0.0.0.0",  # noqa: S104
+            port=settings.port,
+            workers=settings.web_concurrency,
+            loop="uvloop",
+            http="httptools",
+            log_level=settings.log_level,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )
+
+
+def seed(settings: Settings, *, reset: bool = False) -> None:
+    """Fill the tables with believable data through the public functions; development only."""
+    if not settings.development:
+        raise InvalidSettings("APP_ENV: seeding is a development convenience, this is production")
+
+    async def execute(url: str) -> None:
+        await migrate(url)
+        connection = await asyncpg.connect(url)
+        try:
+            async with connection.transaction():
+                if reset:
+                    await connection.execute((DB_DIR / "seed" / "reset.sql").read_text())
+                await connection.execute((DB_DIR / "seed" / "seed.sql").read_text())
+            for row in await connection.fetch((DB_DIR / "seed" / "summary.sql").read_text()):
+                print(f"{row['table_name']:>14}  {row['row_count']}")
+        finally:
+            await connection.close()
+
+    with database(settings) as url:
+        asyncio.run(execute(url))
+
+
+def psql(settings: Settings) -> None:
+    """Open psql as the owner: the one on PATH, which has line editing, else the embedded one."""
+    with database(settings) as url:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is psql's
+        subprocess.run([shutil.which("psql") or BIN_DIR / "psql", url], check=False)
+
+
+def deploy(settings: Settings) -> None:
+    """Run the pending migrations and apply the function files that changed."""
+    with database(settings) as url:
+        asyncio.run(migrate(url))
+
+
+def rollback(settings: Settings) -> None:
+    """Take the last migration back."""
+    with database(settings) as url:
+        asyncio.run(dbmate(url, "rollback"))
+
+
+COMMANDS: dict[str, Callable[[Settings], None]] = {
+    "run": run,
+    "migrate": deploy,
+    "rollback": rollback,
+    "schema": lambda _: write_schema(SCHEMA_FILE),
+    "seed": seed,
+    "seed-reset": lambda settings: seed(settings, reset=True),
+    "psql": psql,
+}
+
+
+def stop(_signal: int, _frame: FrameType | None) -> None:
+    """Leave as Ctrl-C does, so that the embedded server is stopped on the way out."""
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command named by the only argument; a refusal is one line on standard error."""
+    if len(sys.argv) != 2 or sys.argv[1] not in COMMANDS:
+        sys.exit(f"usage: python -m app {'|'.join(COMMANDS)}")
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        COMMANDS[sys.argv[1]](load_settings())
+    except (InvalidSettings, MigrationFailed) as error:
+        sys.exit(str(error))
+    except (OSError, asyncpg.PostgresError) as error:
+        sys.exit(f"DATABASE_URL: cannot use the database: {error}")
+    except KeyboardInterrupt:
+        pass
+
+
+if __name__ == "__main__":
+    main()

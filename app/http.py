@@ -1,0 +1,195 @@
+"""HTTP as every endpoint speaks it: the envelope, refusals, request ids, strict bodies."""
+
+import logging
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from json import loads as json_loads
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_BODY_BYTES = 64 * 1024
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
+CANONICAL_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+logger = logging.getLogger("uvicorn.error")
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class Refusal(Exception):
+    """A request that is answered with an error: HTTP status, code and the sentence for people.
+
+    Those of the business rules come from the database (`api.errors()`); the app adds what happens before or instead of a call.
+    """
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(code)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = headers
+
+
+def invalid(field: str, reason: str) -> Refusal:
+    """400 VALIDATION_ERROR that names the field and the reason."""
+    return Refusal(400, "VALIDATION_ERROR", f"{field}: {reason}")
+
+
+def success(request: Request, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """The success envelope around `data`, in which orjson.Fragment embeds JSON that the database made."""
+    body = {"success": True, "data": data, "meta": {"requestId": request.scope["request_id"]}}
+    return Response(orjson.dumps(body), status, headers, "application/json")
+
+
+def failure(request: Request, refusal: Refusal) -> Response:
+    """The error envelope."""
+    body = {
+        "success": False,
+        "error": {"code": refusal.code, "message": refusal.message},
+        "meta": {"requestId": request.scope["request_id"]},
+    }
+    return Response(orjson.dumps(body), refusal.status, refusal.headers, "application/json")
+
+
+async def refused(request: Request, refusal: Exception) -> Response:
+    """Starlette's exception handler for Refusal."""
+    assert isinstance(refusal, Refusal)  # noqa: S101 - registered for nothing else
+    return failure(request, refusal)
+
+
+async def not_routed(request: Request, error: Exception) -> Response:
+    """Starlette's exception handler for its own HTTPException: no such path or method."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    if error.status_code == 405:
+        message = f"{request.method} is not possible here; the Allow header lists what is."
+        return failure(request, Refusal(405, "METHOD_NOT_ALLOWED", message, error.headers))
+    return failure(request, Refusal(404, "NOT_FOUND", "There is nothing at this path."))
+
+
+class RequestContext:
+    """The outermost middleware: gives each request its id and turns an unforeseen exception into a bare 500."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid4().hex
+        scope["request_id"] = request_id
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            pass  # nobody is left to answer
+        except Exception:
+            logger.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            if started:
+                raise
+            refusal = Refusal(500, "INTERNAL_ERROR", "Something went wrong here. Quote the request id when you report it.")
+            await failure(Request(scope), refusal)(scope, receive, send_with_id)
+
+
+def uuid_in_path(request: Request, name: str) -> UUID:
+    """The path parameter `name` as a UUID; raises VALIDATION_ERROR."""
+    return parse_uuid(name, request.path_params[name])
+
+
+def parse_uuid(field: str, value: str) -> UUID:
+    """A UUID in its canonical form of 36 characters; raises VALIDATION_ERROR."""
+    if not CANONICAL_UUID.fullmatch(value):
+        raise invalid(field, "must be a UUID such as 0190b6c5-7d3e-7abc-9def-0123456789ab")
+    return UUID(value)
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The Idempotency-Key header, if there is one; raises VALIDATION_ERROR."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+        raise invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
+    return key
+
+
+async def read_body(request: Request, model: type[Body]) -> Body:
+    """The body as `model`, strictly: raises VALIDATION_ERROR, PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE."""
+    raw = await _read_bytes(request) or b"{}"
+    try:
+        # Decimal keeps every digit of a number, so that nothing is rounded before it is checked.
+        value = json_loads(
+            raw.decode(), parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates
+        )
+    except (ValueError, RecursionError) as error:
+        raise invalid("body", f"is not JSON: {error}") from None
+    try:
+        return model.model_validate(value, strict=True)
+    except ValidationError as error:
+        reasons = {f"{'.'.join(map(str, detail['loc'])) or 'body'}: {_reason(detail['msg'])}" for detail in error.errors()}
+        raise Refusal(400, "VALIDATION_ERROR", "; ".join(sorted(reasons))) from None
+
+
+async def expect_no_body(request: Request) -> None:
+    """Refuse a body with fields where none are known; nothing and {} are accepted. Raises as read_body does."""
+    headers = request.headers
+    if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
+        await read_body(request, NoFields)
+
+
+class NoFields(BaseModel, extra="forbid"):
+    """The body of an endpoint that takes none."""
+
+
+async def _read_bytes(request: Request) -> bytes:
+    # A body somewhat too large is read to its end and dropped, so that the client gets to see the answer.
+    patience_bytes = 16 * MAX_BODY_BYTES
+    body = bytearray()
+    received_bytes = int(request.headers.get("content-length", "0"))
+    if received_bytes <= patience_bytes:
+        received_bytes = 0
+        async for chunk in request.stream():
+            received_bytes += len(chunk)
+            if received_bytes <= MAX_BODY_BYTES:
+                body += chunk
+            elif received_bytes > patience_bytes:
+                break
+    if received_bytes > MAX_BODY_BYTES:
+        message = f"body: must not be larger than {MAX_BODY_BYTES} bytes"
+        raise Refusal(413, "PAYLOAD_TOO_LARGE", message, {"connection": "close"})
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and content_type != "application/json":
+        raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type: must be application/json")
+    return bytes(body)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a field is given twice")
+    return fields
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ").removeprefix("Input ")

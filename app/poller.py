@@ -1,0 +1,42 @@
+"""The poller: what the clock does to drops and holds. Runs in every process; the database keeps them apart."""
+
+import asyncio
+import logging
+
+from app.database import Database
+from app.http import Refusal
+
+SWEEP_LIMIT = 1000
+EXPIRE_RESERVATIONS = "select count(*) from api.expire_reservations($1)"
+ADVANCE_DROPS = "select from api.advance_drops()"
+
+logger = logging.getLogger("uvicorn.error")
+
+
+async def expire_due(database: Database) -> int:
+    """Expire reservations until nothing is due; returns how many. Raises Refusal when the database cannot serve."""
+    total = 0
+    while True:
+        expired: int = await database.value(EXPIRE_RESERVATIONS, SWEEP_LIMIT)
+        total += expired
+        if expired < SWEEP_LIMIT:
+            return total
+
+
+async def poll(database: Database, interval_ms: int) -> None:
+    """Once now and then every `interval_ms`, until cancelled. Survives a lost database."""
+    failing = False
+    while True:
+        try:
+            expired = await expire_due(database)
+            await database.fetch(ADVANCE_DROPS)
+            if expired:
+                logger.debug("expired %d reservations", expired)
+            failing = False
+        except Refusal as refusal:
+            if not failing:  # once an outage, not once a poll
+                logger.warning("the poller cannot work: %s", refusal.message)
+            failing = True
+        except Exception:
+            logger.exception("the poller failed")
+        await asyncio.sleep(interval_ms / 1000)

@@ -1,0 +1,220 @@
+"""The service: its routes, each of which parses a request, calls one function and renders the answer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from uuid import UUID
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.bodies import DropChanges, NewDrop, NewUser
+from app.database import Database
+from app.http import (
+    Refusal,
+    RequestContext,
+    expect_no_body,
+    idempotency_key,
+    not_routed,
+    read_body,
+    refused,
+    success,
+    uuid_in_path,
+)
+from app.identity import as_user
+from app.poller import expire_due, poll
+from app.settings import Settings, load_settings
+
+RESERVE = "select * from api.reserve_batch($1, $2, $3, $4)"
+PURCHASE = "select * from api.purchase_batch($1, $2, $3)"
+CANCEL = "select * from api.cancel_batch($1, $2)"
+CREATE_DROP = "select to_json(d) from api.create_drop($1, $2, $3, $4, $5, $6, $7) d"
+UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2) d"
+GET_DROP = "select to_json(d) from api.get_drop($1) d"
+LIST_DROPS = "select to_json(array(select d from api.list_drops() d))"
+MY_RESERVATIONS = "select to_json(array(select r from api.my_reservations($1) r))"
+MY_PURCHASES = "select to_json(array(select p from api.my_purchases($1) p))"
+CREATE_USER = "select to_json(u) from api.create_user($1) u"
+READY = "select from api.errors() limit 1"
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def database_of(request: Request) -> Database:
+    """The application's database."""
+    database: Database = request.app.state.database
+    return database
+
+
+async def settle(request: Request, name: str, statement: str, *arguments: Any) -> Response:
+    """Run a batch face with one request in it and render its outcome, the row under `name`; raises Refusal."""
+    [outcome] = await database_of(request).fetch(statement, *arguments)
+    if outcome["code"] is not None:
+        raise Refusal(outcome["status"], outcome["code"], outcome["message"])
+    headers = {"idempotency-replayed": "true"} if outcome["replayed"] else None
+    return success(request, {name: outcome["data"]}, outcome["status"], headers)
+
+
+async def reserve(request: Request) -> Response:
+    """POST /drops/{dropId}/reserve: hold one unit. `{ reservation }`, 201; 200 when an Idempotency-Key repeats."""
+    drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
+    await expect_no_body(request)
+    ttl_seconds = request.app.state.settings.reservation_ttl_seconds
+    return await as_user(request, lambda user_id: settle(request, "reservation", RESERVE, drop_id, [user_id], [key], ttl_seconds))
+
+
+async def purchase(request: Request) -> Response:
+    """POST /drops/{dropId}/purchase: buy the unit held. `{ purchase }`, 201; 200 when an Idempotency-Key repeats."""
+    drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
+    await expect_no_body(request)
+    return await as_user(request, lambda user_id: settle(request, "purchase", PURCHASE, drop_id, [user_id], [key]))
+
+
+async def cancel(request: Request) -> Response:
+    """DELETE /reservations/{id} and …/cancel: give the unit back. `{ reservation }`."""
+    reservation_id = uuid_in_path(request, "id")
+    await expect_no_body(request)
+    return await as_user(request, lambda user_id: settle(request, "reservation", CANCEL, [reservation_id], [user_id]))
+
+
+async def create_drop(request: Request) -> Response:
+    """POST /drops. `{ drop }`, 201."""
+    body = await read_body(request, NewDrop)
+
+    async def call(user_id: UUID) -> Any:
+        return await database_of(request).value(
+            CREATE_DROP, body.name, body.price, body.total_stock, user_id, body.starts_at, body.ends_at, body.status
+        )
+
+    return success(request, {"drop": await as_user(request, call)}, 201)
+
+
+async def update_drop(request: Request) -> Response:
+    """PATCH /drops/{dropId}. `{ drop }`."""
+    drop_id = uuid_in_path(request, "dropId")
+    changes = (await read_body(request, DropChanges)).given()
+
+    async def call(_: UUID) -> Any:
+        return await database_of(request).value(UPDATE_DROP, drop_id, changes)
+
+    return success(request, {"drop": await as_user(request, call)})
+
+
+async def get_drop(request: Request) -> Response:
+    """GET /drops/{dropId}: any status. `{ drop }`."""
+    return success(request, {"drop": await database_of(request).value(GET_DROP, uuid_in_path(request, "dropId"))})
+
+
+async def list_drops(request: Request) -> Response:
+    """GET /drops: those on sale now, each with its latest purchasers. `{ drops }`."""
+    return success(request, {"drops": await database_of(request).value(LIST_DROPS)})
+
+
+async def my_reservations(request: Request) -> Response:
+    """GET /reservations/me: what the user holds. `{ reservations }`."""
+    rows = await as_user(request, lambda user_id: database_of(request).value(MY_RESERVATIONS, user_id))
+    return success(request, {"reservations": rows})
+
+
+async def my_purchases(request: Request) -> Response:
+    """GET /purchases/me: what the user bought. `{ purchases }`."""
+    rows = await as_user(request, lambda user_id: database_of(request).value(MY_PURCHASES, user_id))
+    return success(request, {"purchases": rows})
+
+
+async def create_user(request: Request) -> Response:
+    """POST /internal/users, development only. `{ user }`, 201."""
+    body = await read_body(request, NewUser)
+    return success(request, {"user": await database_of(request).value(CREATE_USER, body.username)}, 201)
+
+
+async def expire_now(request: Request) -> Response:
+    """POST /internal/expire-now, development only: sweep at once. `{ expired }`, how many."""
+    await expect_no_body(request)
+    return success(request, {"expired": await expire_due(database_of(request))})
+
+
+async def healthz(request: Request) -> Response:
+    """GET /healthz: the process answers."""
+    return success(request, {"status": "ok"})
+
+
+async def readyz(request: Request) -> Response:
+    """GET /readyz: the database answers, too, and has the functions. 503 DATABASE_UNAVAILABLE otherwise."""
+    await database_of(request).fetch(READY)
+    return success(request, {"status": "ready"})
+
+
+def route(path: str, **handlers: Handler) -> Route:
+    """One route for a path, with a handler for each method, so that 405 lists them all."""
+
+    async def endpoint(request: Request) -> Response:
+        return await handlers["get" if request.method == "HEAD" else request.method.lower()](request)
+
+    return Route(path, endpoint, methods=[method.upper() for method in handlers])
+
+
+def routes(settings: Settings) -> list[Route]:
+    """The route table; the busiest first, for it is searched from the top."""
+    table = []
+    for base in ("/api", "/api/v1"):
+        table += [
+            route(f"{base}/drops/{{dropId}}/reserve", post=reserve),
+            route(f"{base}/drops/{{dropId}}/purchase", post=purchase),
+            route(f"{base}/drops", get=list_drops, post=create_drop),
+            route(f"{base}/drops/{{dropId}}", get=get_drop, patch=update_drop),
+            route(f"{base}/reservations/me", get=my_reservations),
+            route(f"{base}/reservations/{{id}}", delete=cancel),
+            route(f"{base}/reservations/{{id}}/cancel", delete=cancel),
+            route(f"{base}/purchases/me", get=my_purchases),
+        ]
+        if settings.development:
+            table += [
+                route(f"{base}/internal/users", post=create_user),
+                route(f"{base}/internal/expire-now", post=expire_now),
+            ]
+    return [*table, route("/healthz", get=healthz), route("/readyz", get=readyz)]
+
+
+def create_app(settings: Settings | None = None) -> Starlette:
+    """The ASGI application; reads the settings from the environment unless they are given."""
+    settings = settings or load_settings()
+    if settings.database_url is None:
+        raise ValueError("DATABASE_URL: not set; python -m app run provides the embedded server's")
+    database = Database(settings.database_url, settings.database_pool_size)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await database.open()
+        poller = asyncio.create_task(poll(database, settings.expiry_poll_ms))
+        try:
+            yield
+        finally:
+            poller.cancel()
+            with suppress(asyncio.CancelledError):
+                await poller
+            await database.close()
+
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST", "PATCH", "DELETE"],
+        allow_headers=["Content-Type", "Idempotency-Key", "X-Request-Id", "X-User-Id", "X-User-Name"],
+        expose_headers=["Idempotency-Replayed", "Retry-After", "X-Request-Id"],
+    )
+    app = Starlette(
+        routes=routes(settings),
+        middleware=[Middleware(RequestContext), *([cors] if settings.cors_origins else [])],
+        exception_handlers={Refusal: refused, HTTPException: not_routed},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    app.state.settings = settings
+    app.state.database = database
+    return app

@@ -1,0 +1,137 @@
+"""What every test stands on: a server of its own, one migrated database on it, pgTAP, and the API over HTTP."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import httpx
+import psycopg
+import pytest
+
+from app.embedded import embedded_database
+from app.migrate import migrate
+from tests.pgtap import install_pgtap
+
+ROOT = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Database:
+    """A migrated database that only the tests use."""
+
+    url: str
+    """As the owner of its schemas; an ordinary role on the embedded server."""
+
+    superuser_url: str
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[Database]:
+    """A fresh database: on the server of DATABASE_URL, whose user must be a superuser, or on an embedded one made for this run."""
+    given = os.environ.get("DATABASE_URL")
+    with scratch_database(given) if given else fresh_embedded_database() as database:
+        asyncio.run(migrate(database.url))
+        yield database
+
+
+@contextmanager
+def fresh_embedded_database() -> Iterator[Database]:
+    """An embedded server in a temporary folder."""
+    with TemporaryDirectory(prefix="lastpair-test-") as folder, embedded_database(Path(folder)) as url:
+        yield Database(url, url.replace("lastpair@", "postgres@"))
+
+
+@contextmanager
+def scratch_database(url: str) -> Iterator[Database]:
+    """A database made for this run on a server that is there, dropped afterwards."""
+    name = f"lastpair_test_{os.getpid()}"
+    scratch = urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"create database {name}".encode())
+        try:
+            yield Database(scratch, scratch)
+        finally:
+            connection.execute(f"drop database {name} with (force)".encode())
+
+
+@pytest.fixture(scope="session")
+def pgtap_connection(database: Database) -> Iterator[psycopg.Connection]:
+    """The owner's connection on which pytest-pgtap runs db/tests/*.sql."""
+    install_pgtap(database.superuser_url, ROOT / ".data")
+    with psycopg.connect(database.url) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+async def owner(database: Database) -> AsyncIterator[asyncpg.Pool]:
+    """A pool of the owner's connections: for looking behind the API and for psql users' calls."""
+    pool = await asyncpg.create_pool(database.url, min_size=1, max_size=30)
+    yield pool
+    await pool.close()
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def running_api(database_url: str, **environment: str) -> Iterator[str]:
+    """The API as `make run` starts it, with these settings, in a process of its own; yields its base URL.
+
+    On the way out it must stop cleanly on SIGTERM, without ever having logged a stack trace.
+    """
+    port = free_port()
+    settings = {"DATABASE_URL": database_url, "PORT": str(port), "LOG_LEVEL": "warning"} | environment
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", "run"], cwd=ROOT, env=os.environ | settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        wait_until_ready(f"http://127.0.0.1:{port}", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        output, _ = process.communicate(timeout=15)
+    assert process.returncode == 0, output.decode()
+    assert b"Traceback" not in output, output.decode()
+
+
+def wait_until_ready(base_url: str, process: subprocess.Popen[bytes], timeout_seconds: float = 30) -> None:
+    """Wait until /readyz answers 200."""
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[0].decode()
+        try:
+            if httpx.get(f"{base_url}/readyz", timeout=1).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("the API did not get ready")
+
+
+@pytest.fixture(scope="session")
+def api_url(database: Database) -> Iterator[str]:
+    """The API, whose poller sleeps: tests expire holds when they mean to."""
+    with running_api(database.url, EXPIRY_POLL_MS="3600000", DATABASE_POOL_SIZE="20") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def http(api_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the API; its base is /api."""
+    limits = httpx.Limits(max_connections=100)
+    async with httpx.AsyncClient(base_url=f"{api_url}/api", timeout=30, limits=limits) as client:
+        yield client

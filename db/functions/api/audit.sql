@@ -1,0 +1,70 @@
+-- api.audit: every invariant that is violated, one row each; no rows means healthy.
+--
+-- Locks: none. Errors: none. One statement, so it judges one snapshot, however busy the database is.
+
+create or replace function api.audit()
+returns table (drop_id uuid, invariant text, expected bigint, found bigint)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with held as (
+    select r.drop_id, count(*) as units
+    from inventory.reservations r
+    where r.status = 'ACTIVE'
+    group by r.drop_id
+  ),
+  sold as (
+    select p.drop_id, sum(p.qty) as units
+    from inventory.purchases p
+    where p.status in ('pending', 'paid')
+    group by p.drop_id
+  )
+  select d.id, 'total_stock = available_stock + held + sold', d.total_stock::bigint,
+    d.available_stock + coalesce(held.units, 0) + coalesce(sold.units, 0)
+  from inventory.drops d
+  left join held on held.drop_id = d.id
+  left join sold on sold.drop_id = d.id
+  where d.total_stock <> d.available_stock + coalesce(held.units, 0) + coalesce(sold.units, 0)
+
+  union all
+  select d.id, 'available_stock is between 0 and total_stock', d.total_stock::bigint, d.available_stock::bigint
+  from inventory.drops d
+  where d.available_stock not between 0 and d.total_stock
+
+  union all
+  select r.drop_id, 'a user holds at most one unit of a drop', 1::bigint, count(*)
+  from inventory.reservations r
+  where r.status = 'ACTIVE'
+  group by r.drop_id, r.user_id
+  having count(*) > 1
+
+  union all
+  select r.drop_id, 'a CONSUMED reservation has one purchase, by its user', 1::bigint, count(p.id)
+  from inventory.reservations r
+  left join inventory.purchases p on p.reservation_id = r.id and p.drop_id = r.drop_id and p.user_id = r.user_id
+  where r.status = 'CONSUMED'
+  group by r.drop_id, r.id
+  having count(p.id) <> 1
+
+  union all
+  select p.drop_id, 'a purchase comes from a CONSUMED reservation', 0::bigint, count(*)
+  from inventory.purchases p
+  where not exists (
+    select from inventory.reservations r
+    where r.id = p.reservation_id and r.drop_id = p.drop_id and r.status = 'CONSUMED'
+  )
+  group by p.drop_id
+
+  union all
+  select d.id, 'a cancelled drop holds nothing', 0::bigint, held.units
+  from inventory.drops d
+  join held on held.drop_id = d.id
+  where d.status = 'cancelled';
+end
+$$;
+
+comment on function api.audit() is
+'One row for each violated invariant, with what was expected and what was found; no rows means healthy.';

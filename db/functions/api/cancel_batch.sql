@@ -1,0 +1,46 @@
+-- api.cancel_batch: the app's face of inventory.cancel_many: one outcome a request, nothing raised for a refusal.
+--
+-- Locks: drop by drop in the order of their ids, as inventory.cancel_many does; a request names only its reservation, so the
+-- drops are looked up here. Errors raised: none of its own.
+
+create or replace function api.cancel_batch(p_reservation_ids uuid[], p_user_ids uuid[])
+returns setof api.outcome
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_group record;
+begin
+  for v_group in
+    select
+      r.drop_id,
+      array_agg(q.n::integer order by q.n) as ns,
+      array_agg(q.id order by q.n) as reservation_ids,
+      array_agg(q.user_id order by q.n) as user_ids
+    from unnest(p_reservation_ids, p_user_ids) with ordinality as q (id, user_id, n)
+    left join lateral (
+      select r.drop_id from inventory.reservations r where r.id = q.id limit 1
+    ) r on true
+    group by r.drop_id
+    order by r.drop_id
+  loop
+    return query
+    select
+      v_group.ns[m.n],
+      coalesce(e.status, 200),
+      m.code,
+      e.message,
+      false,
+      case when m.code is null then to_json(m.reservation) end
+    from inventory.cancel_many(v_group.drop_id, v_group.reservation_ids, v_group.user_ids) m
+    left join api.errors() e on e.code = m.code;
+  end loop;
+end
+$$;
+
+comment on function api.cancel_batch(uuid[], uuid[]) is
+'Cancel ACTIVE reservations and give their units back. Request n is p_reservation_ids[n] by p_user_ids[n]; the answer has one row
+a request, with HTTP status, and code and message when it is refused.';

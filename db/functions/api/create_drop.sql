@@ -1,0 +1,57 @@
+-- api.create_drop: put a drop up for sale, with all its stock available.
+--
+-- Locks: none. Errors: AUTH_REQUIRED (created by nobody), VALIDATION_ERROR.
+--
+-- Without a status the times decide: no starts_at is a draft, a future one is scheduled, a past one is live.
+
+create or replace function api.create_drop(
+  p_name text,
+  p_price numeric,
+  p_total_stock integer,
+  p_created_by uuid,
+  p_starts_at timestamptz default null,
+  p_ends_at timestamptz default null,
+  p_status text default null
+)
+returns setof api.drop
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_status text := coalesce(
+    p_status,
+    case when p_starts_at is null then 'draft' when p_starts_at > now() then 'scheduled' else 'live' end
+  );
+  v_starts_at timestamptz := case when v_status = 'live' then coalesce(p_starts_at, now()) else p_starts_at end;
+  v_constraint_name text;
+begin
+  perform inventory.require_user(p_created_by);
+  if v_status in ('ended', 'cancelled') then
+    perform inventory.refuse('VALIDATION_ERROR', 'status: a new drop is draft, scheduled or live');
+  end if;
+  if v_status = 'live' and v_starts_at > now() then
+    perform inventory.refuse('VALIDATION_ERROR', 'starts_at: a live drop has started; leave status out to schedule it');
+  end if;
+  return query
+  with created as (
+    insert into inventory.drops (name, price, total_stock, available_stock, starts_at, ends_at, status, created_by)
+    values (
+      coalesce(p_name, ''), inventory.check_price(p_price), p_total_stock, p_total_stock, v_starts_at, p_ends_at, v_status,
+      p_created_by
+    )
+    returning *
+  )
+  select (inventory.drop_row(created)).* from created;
+exception
+  when check_violation then
+    get stacked diagnostics v_constraint_name = constraint_name;
+    perform inventory.refuse_constraint(v_constraint_name);
+  when not_null_violation then
+    get stacked diagnostics v_constraint_name = column_name;
+    perform inventory.refuse('VALIDATION_ERROR', v_constraint_name || ': is required');
+end
+$$;
+
+comment on function api.create_drop(text, numeric, integer, uuid, timestamptz, timestamptz, text) is
+'Put a drop of p_total_stock units up for sale and return it. Without p_status: no p_starts_at makes it a draft, a future one
+scheduled, a past one live.';

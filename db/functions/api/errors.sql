@@ -1,0 +1,34 @@
+-- api.errors: every refusal the database can give, defined once: code, HTTP status and the sentence for people.
+--
+-- Locks: none. Errors: none.
+--
+-- Functions raise them through inventory.refuse, batches answer them through api.outcome; the app adds only the codes that
+-- arise before a call reaches the database (docs in README).
+
+create or replace function api.errors()
+returns table (code text, status integer, message text)
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+  select e.code, e.status, e.message
+  from (values
+    ('VALIDATION_ERROR', 400, 'A value is not acceptable; the message names the field and the reason.'),
+    ('AUTH_REQUIRED', 401, 'No user has this id. Identify yourself as an existing user.'),
+    ('DROP_NOT_FOUND', 404, 'There is no drop with this id.'),
+    ('RESERVATION_NOT_FOUND', 404, 'You have no reservation with this id.'),
+    ('PURCHASE_NOT_FOUND', 404, 'There is no purchase with this id.'),
+    ('DROP_NOT_ACTIVE', 409, 'This drop is not on sale now: it has not started, has ended or was cancelled. See its status, starts_at and ends_at.'),
+    ('OUT_OF_STOCK', 409, 'Every unit of this drop is held or sold. A unit comes back when a hold expires or is cancelled.'),
+    ('ALREADY_RESERVED', 409, 'You hold a unit of this drop already. Purchase or cancel that reservation first.'),
+    ('NO_ACTIVE_RESERVATION', 409, 'You hold no unit of this drop. Reserve one first.'),
+    ('RESERVATION_EXPIRED', 409, 'Your reservation ran out and its unit went back to stock. Reserve again.'),
+    ('RESERVATION_NOT_ACTIVE', 409, 'This reservation is not ACTIVE any more: it was consumed, was cancelled or expired.'),
+    ('INVALID_STATUS_CHANGE', 409, 'This change of status is not allowed.'),
+    ('STOCK_BELOW_COMMITTED', 409, 'total_stock may not be less than the units held and sold.'),
+    ('USERNAME_TAKEN', 409, 'Another user has this username. Choose another.')
+  ) as e (code, status, message)
+$$;
+
+comment on function api.errors() is
+'Every refusal the database can give: code, HTTP status, sentence for people. A function raises it as SQLSTATE PT<status>
+with the code as MESSAGE and the sentence as DETAIL.';

@@ -1,0 +1,19 @@
+-- api.get_drop: one drop, whatever its status.
+--
+-- Locks: none. Errors: DROP_NOT_FOUND.
+
+create or replace function api.get_drop(p_drop_id uuid)
+returns setof api.drop
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  select (inventory.drop_row(d)).* from inventory.drops d where d.id = p_drop_id;
+  if not found then
+    perform inventory.refuse('DROP_NOT_FOUND');
+  end if;
+end
+$$;
+
+comment on function api.get_drop(uuid) is 'One drop, whatever its status.';

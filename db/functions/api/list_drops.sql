@@ -1,0 +1,35 @@
+-- api.list_drops: the drops on sale now, newest start first, each with its latest purchasers.
+--
+-- Locks: none. Errors: none.
+
+create or replace function api.list_drops()
+returns table (
+  id uuid,
+  name text,
+  price numeric,
+  total_stock integer,
+  available_stock integer,
+  starts_at timestamptz,
+  ends_at timestamptz,
+  status text,
+  created_by uuid,
+  "createdAt" timestamptz,
+  "updatedAt" timestamptz,
+  activity_feed json
+)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  select
+    (inventory.drop_row(d)).*,
+    (select to_json(feed) from (select inventory.latest_purchasers(d.id) as latest_purchasers) feed)
+  from inventory.drops d
+  where d.status in ('scheduled', 'live') and d.starts_at <= now() and (d.ends_at is null or d.ends_at > now())
+  order by d.starts_at desc, d.id desc;
+end
+$$;
+
+comment on function api.list_drops() is
+'The drops on sale now: started, not ended, scheduled or live; newest start first, each with its three latest purchasers.';

@@ -1,0 +1,20 @@
+-- api.my_purchases: what a user has bought, newest first.
+--
+-- Locks: none. Errors: AUTH_REQUIRED.
+
+create or replace function api.my_purchases(p_user_id uuid)
+returns setof api.purchase
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform inventory.require_user(p_user_id);
+  return query
+  select (inventory.purchase_row(p)).*
+  from inventory.purchases p
+  where p.user_id = p_user_id
+  order by p.created_at desc, p.id desc;
+end
+$$;
+
+comment on function api.my_purchases(uuid) is 'A user''s purchases, newest first.';

@@ -1,0 +1,41 @@
+-- api.purchase: purchase the unit a user holds on a drop; the face of inventory.purchase_many for people.
+--
+-- Locks: see inventory.purchase_many. Errors: AUTH_REQUIRED, DROP_NOT_FOUND, NO_ACTIVE_RESERVATION, RESERVATION_EXPIRED,
+-- VALIDATION_ERROR (key). Raising takes the transaction back, and with it the expiry that api.purchase_batch would have
+-- committed: the unit then returns with the next reserve that needs it or the next sweep.
+
+create or replace function api.purchase(p_drop_id uuid, p_user_id uuid, p_idempotency_key text default null)
+returns table (
+  id uuid,
+  drop_id uuid,
+  reservation_id uuid,
+  user_id uuid,
+  qty integer,
+  status text,
+  "createdAt" timestamptz,
+  "updatedAt" timestamptz,
+  replayed boolean
+)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_outcome record;
+  v_constraint_name text;
+begin
+  begin
+    select * into strict v_outcome from inventory.purchase_many(p_drop_id, array[p_user_id], array[p_idempotency_key]);
+  exception when check_violation then
+    get stacked diagnostics v_constraint_name = constraint_name;
+    perform inventory.refuse_constraint(v_constraint_name);
+  end;
+  if v_outcome.code is not null then
+    perform inventory.refuse(v_outcome.code);
+  end if;
+  return query select (v_outcome.purchase).*, v_outcome.replayed;
+end
+$$;
+
+comment on function api.purchase(uuid, uuid, text) is
+'Purchase the unit that a user holds on a drop and return the purchase. A repeated p_idempotency_key returns the first purchase
+as it is now, with replayed true. select * from api.purchase(p_drop_id => ''…'', p_user_id => ''…'');';

@@ -1,0 +1,42 @@
+-- api.refund_purchase: take a paid purchase back; its units return to stock.
+--
+-- Locks, in this order: the drop's row, the purchase. Errors: PURCHASE_NOT_FOUND, INVALID_STATUS_CHANGE (not paid).
+
+create or replace function api.refund_purchase(p_purchase_id uuid)
+returns setof api.purchase
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_drop_id uuid := (select p.drop_id from inventory.purchases p where p.id = p_purchase_id);
+  v_status text;
+begin
+  perform from inventory.drops d where d.id = v_drop_id for no key update;
+  select p.status into v_status
+  from inventory.purchases p
+  where p.id = p_purchase_id and p.drop_id = v_drop_id
+  for no key update;
+  if not found then
+    perform inventory.refuse('PURCHASE_NOT_FOUND');
+  end if;
+  if v_status <> 'paid' then
+    perform inventory.refuse('INVALID_STATUS_CHANGE', format('A purchase that is %s cannot be refunded.', v_status));
+  end if;
+
+  return query
+  with refunded as (
+    update inventory.purchases p
+    set status = 'refunded', updated_at = now()
+    where p.id = p_purchase_id and p.drop_id = v_drop_id
+    returning p.*
+  ),
+  restored as (
+    update inventory.drops d
+    set available_stock = d.available_stock + (select r.qty from refunded r), updated_at = now()
+    where d.id = v_drop_id
+  )
+  select (inventory.purchase_row(refunded)).* from refunded;
+end
+$$;
+
+comment on function api.refund_purchase(uuid) is 'Refund a paid purchase, give its units back to stock and return it.';

@@ -1,0 +1,48 @@
+-- api.reserve: hold one unit of a drop for a user; the face of inventory.reserve_many for people.
+--
+-- Locks: see inventory.reserve_many. Errors: AUTH_REQUIRED, DROP_NOT_FOUND, DROP_NOT_ACTIVE, OUT_OF_STOCK, ALREADY_RESERVED,
+-- VALIDATION_ERROR (key or p_ttl_seconds).
+
+create or replace function api.reserve(
+  p_drop_id uuid,
+  p_user_id uuid,
+  p_idempotency_key text default null,
+  p_ttl_seconds integer default 60
+)
+returns table (
+  id uuid,
+  drop_id uuid,
+  user_id uuid,
+  status text,
+  expires_at timestamptz,
+  "createdAt" timestamptz,
+  "updatedAt" timestamptz,
+  replayed boolean
+)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_outcome record;
+  v_constraint_name text;
+begin
+  if p_ttl_seconds is null or p_ttl_seconds not between 1 and 86400 then
+    perform inventory.refuse('VALIDATION_ERROR', 'p_ttl_seconds: must be between 1 and 86400');
+  end if;
+  begin
+    select * into strict v_outcome
+    from inventory.reserve_many(p_drop_id, array[p_user_id], array[p_idempotency_key], p_ttl_seconds);
+  exception when check_violation then
+    get stacked diagnostics v_constraint_name = constraint_name;
+    perform inventory.refuse_constraint(v_constraint_name);
+  end;
+  if v_outcome.code is not null then
+    perform inventory.refuse(v_outcome.code);
+  end if;
+  return query select (v_outcome.reservation).*, v_outcome.replayed;
+end
+$$;
+
+comment on function api.reserve(uuid, uuid, text, integer) is
+'Hold one unit of a drop for a user for p_ttl_seconds and return the reservation. A repeated p_idempotency_key returns the
+first reservation as it is now, with replayed true. select * from api.reserve(p_drop_id => ''…'', p_user_id => ''…'');';

@@ -1,0 +1,84 @@
+-- inventory.cancel_many: give back the units that users hold on one drop, in the order given.
+--
+-- Purpose: the one implementation of cancelling; api.cancel_reservation and api.cancel_batch are its faces.
+--
+-- Locks, in this order: the drop's row; reservations in the order of their ids. Only a purchase can still be ahead of it then.
+--
+-- Errors: none raised; each request has its code: AUTH_REQUIRED, RESERVATION_NOT_FOUND (of another user, too: whose it is stays
+-- private), RESERVATION_NOT_ACTIVE, RESERVATION_EXPIRED. A null drop is one that does not exist: nothing is found in it.
+--
+-- Plans: as in inventory.purchase_many.
+
+create or replace function inventory.cancel_many(p_drop_id uuid, p_reservation_ids uuid[], p_user_ids uuid[])
+returns table (n integer, code text, reservation api.reservation)
+language plpgsql
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  v_due_ids uuid[];
+  v_live_ids uuid[];
+  v_cancelled_ids uuid[];
+begin
+  perform from inventory.drops d where d.id = p_drop_id for no key update;
+
+  select
+    array_agg(own.id) filter (where own.expires_at <= now()),
+    array_agg(own.id) filter (where own.expires_at > now())
+  into v_due_ids, v_live_ids
+  from unnest(p_reservation_ids, p_user_ids) as q (id, user_id)
+  cross join lateral (
+    select r.id, r.expires_at
+    from inventory.reservations r
+    where r.id = q.id and r.drop_id = p_drop_id and r.user_id = q.user_id
+    limit 1
+  ) own;
+
+  v_due_ids := array(select e.id from inventory.expire_many(p_drop_id, v_due_ids) e);
+
+  with cancelled as (
+    update inventory.reservations r
+    set status = 'CANCELLED', updated_at = now()
+    where r.id = any (v_live_ids) and r.drop_id = p_drop_id
+      and r.status <> all (array['EXPIRED', 'CANCELLED', 'CONSUMED'])
+    returning r.id
+  ),
+  restored as (
+    update inventory.drops d
+    set available_stock = d.available_stock + (select count(*) from cancelled), updated_at = now()
+    where d.id = p_drop_id and exists (select from cancelled)
+  )
+  select array_agg(cancelled.id) into v_cancelled_ids from cancelled;
+
+  return query
+  select
+    q.n::integer,
+    case
+      when own.id is null and known.id is null then 'AUTH_REQUIRED'
+      when own.id is null then 'RESERVATION_NOT_FOUND'
+      when q.turn = 1 and own.id = any (v_cancelled_ids) then null
+      when q.turn = 1 and own.id = any (v_due_ids) then 'RESERVATION_EXPIRED'
+      else 'RESERVATION_NOT_ACTIVE'
+    end,
+    case when q.turn = 1 and own.id = any (v_cancelled_ids) then own.reservation end
+  from (
+    select r.*, row_number() over (partition by r.id, r.user_id order by r.n) as turn
+    from unnest(p_reservation_ids, p_user_ids) with ordinality as r (id, user_id, n)
+  ) q
+  left join lateral (
+    select r.id, inventory.reservation_row(r) as reservation
+    from inventory.reservations r
+    where r.id = q.id and r.drop_id = p_drop_id and r.user_id = q.user_id
+    limit 1
+  ) own on true
+  left join lateral (
+    select u.id from inventory.users u where u.id = q.user_id limit 1
+  ) known on true
+  order by q.n;
+end
+$$;
+
+comment on function inventory.cancel_many(uuid, uuid[], uuid[]) is
+'Give back units that users hold on one drop; one outcome a request, nothing raised for a refusal.';

@@ -1,0 +1,44 @@
+-- inventory.expire_many: mark the due reservations among these EXPIRED and give their units back.
+--
+-- Locks: the caller holds the drop's row. Reservations are locked with skip locked: one that a purchase holds at this moment is
+-- left to it, so a forgotten open transaction of one buyer cannot stop the sale. Errors: none.
+--
+-- The id is matched with = any (array) and the status with <> all, which no partial index can serve: the primary key is the only
+-- plan, however old the cached plan and however empty the table when it was made.
+
+create or replace function inventory.expire_many(p_drop_id uuid, p_reservation_ids uuid[])
+returns setof api.reservation
+language plpgsql
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  if cardinality(p_reservation_ids) = 0 then
+    return;
+  end if;
+  return query
+  with due as materialized (
+    select r.id
+    from inventory.reservations r
+    where r.id = any (p_reservation_ids) and r.drop_id = p_drop_id
+      and r.status <> all (array['EXPIRED', 'CANCELLED', 'CONSUMED']) and r.expires_at <= now()
+    for no key update skip locked
+  ),
+  expired as (
+    update inventory.reservations r
+    set status = 'EXPIRED', updated_at = now()
+    where r.id = any (array(select due.id from due)) and r.drop_id = p_drop_id
+    returning r.id, r.drop_id, r.user_id, r.status, r.expires_at, r.created_at, r.updated_at
+  ),
+  restored as (
+    update inventory.drops d
+    set available_stock = d.available_stock + (select count(*) from expired), updated_at = now()
+    where d.id = p_drop_id and exists (select from expired)
+  )
+  select * from expired;
+end
+$$;
+
+comment on function inventory.expire_many(uuid, uuid[]) is
+'Mark the due ones among these reservations EXPIRED and give their units back. The caller holds the drop''s lock.';

@@ -1,0 +1,30 @@
+-- inventory.latest_purchasers: the three latest paid purchases of a drop, newest first, as a JSON array.
+--
+-- Locks: none. Errors: none.
+
+create or replace function inventory.latest_purchasers(p_drop_id uuid)
+returns json
+language plpgsql stable
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return to_json(array(
+    select row(latest.user_id, u.username, latest.qty, latest.created_at)::api.purchaser
+    from (
+      select p.user_id, p.qty, p.created_at
+      from inventory.purchases p
+      where p.drop_id = p_drop_id and p.status = 'paid'
+      order by p.created_at desc
+      limit 3
+    ) latest
+    left join lateral (
+      select u.username from inventory.users u where u.id = latest.user_id limit 1
+    ) u on true
+    order by latest.created_at desc
+  ));
+end
+$$;
+
+comment on function inventory.latest_purchasers(uuid) is 'The three latest paid purchases of a drop, newest first, as JSON.';

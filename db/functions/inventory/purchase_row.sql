@@ -1,0 +1,15 @@
+-- inventory.purchase_row: a purchase as the API shows it.
+--
+-- Locks: none. Errors: none.
+
+create or replace function inventory.purchase_row(p_purchase inventory.purchases)
+returns api.purchase
+language sql immutable parallel safe
+as $$
+  select row(
+    p_purchase.id, p_purchase.drop_id, p_purchase.reservation_id, p_purchase.user_id, p_purchase.qty, p_purchase.status,
+    p_purchase.created_at, p_purchase.updated_at
+  )::api.purchase
+$$;
+
+comment on function inventory.purchase_row(inventory.purchases) is 'A purchase as the API shows it.';

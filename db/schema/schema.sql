@@ -1,0 +1,561 @@
+\restrict dbmate
+
+-- Dumped from database version 18.6
+-- Dumped by pg_dump version 18.6
+
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET transaction_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+
+--
+-- Name: api; Type: SCHEMA; Schema: -; Owner: -
+--
+
+CREATE SCHEMA api;
+
+
+--
+-- Name: SCHEMA api; Type: COMMENT; Schema: -; Owner: -
+--
+
+COMMENT ON SCHEMA api IS 'The public functions and the row types they return. \df+ api.* explains each one.';
+
+
+--
+-- Name: inventory; Type: SCHEMA; Schema: -; Owner: -
+--
+
+CREATE SCHEMA inventory;
+
+
+--
+-- Name: SCHEMA inventory; Type: COMMENT; Schema: -; Owner: -
+--
+
+COMMENT ON SCHEMA inventory IS 'Tables, private functions and triggers. Nobody but the owner touches it.';
+
+
+--
+-- Name: drop; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.drop AS (
+	id uuid,
+	name text,
+	price numeric,
+	total_stock integer,
+	available_stock integer,
+	starts_at timestamp with time zone,
+	ends_at timestamp with time zone,
+	status text,
+	created_by uuid,
+	"createdAt" timestamp with time zone,
+	"updatedAt" timestamp with time zone
+);
+
+
+--
+-- Name: outcome; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.outcome AS (
+	n integer,
+	status integer,
+	code text,
+	message text,
+	replayed boolean,
+	data json
+);
+
+
+--
+-- Name: TYPE outcome; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.outcome IS 'What became of request number n of a batch: HTTP status; code and message when refused; data when served.';
+
+
+--
+-- Name: purchase; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.purchase AS (
+	id uuid,
+	drop_id uuid,
+	reservation_id uuid,
+	user_id uuid,
+	qty integer,
+	status text,
+	"createdAt" timestamp with time zone,
+	"updatedAt" timestamp with time zone
+);
+
+
+--
+-- Name: reservation; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.reservation AS (
+	id uuid,
+	drop_id uuid,
+	user_id uuid,
+	status text,
+	expires_at timestamp with time zone,
+	"createdAt" timestamp with time zone,
+	"updatedAt" timestamp with time zone
+);
+
+
+--
+-- Name: user; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api."user" AS (
+	id uuid,
+	username text,
+	"createdAt" timestamp with time zone,
+	"updatedAt" timestamp with time zone
+);
+
+
+--
+-- Name: uuid_v7(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.uuid_v7() RETURNS uuid
+    LANGUAGE sql PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT uuidv7() AS uuidv7;
+END;
+
+
+--
+-- Name: FUNCTION uuid_v7(); Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON FUNCTION inventory.uuid_v7() IS 'A new UUIDv7: PostgreSQL''s own from 18 on, emulated below.';
+
+
+SET default_tablespace = '';
+
+SET default_table_access_method = heap;
+
+--
+-- Name: drops; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.drops (
+    id uuid DEFAULT inventory.uuid_v7() NOT NULL,
+    name text NOT NULL,
+    price numeric(12,2) NOT NULL,
+    total_stock integer NOT NULL,
+    available_stock integer NOT NULL,
+    starts_at timestamp with time zone,
+    ends_at timestamp with time zone,
+    status text NOT NULL,
+    created_by uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT drops_available_stock_check CHECK (((available_stock >= 0) AND (available_stock <= total_stock))),
+    CONSTRAINT drops_ends_at_check CHECK ((ends_at > starts_at)),
+    CONSTRAINT drops_name_check CHECK (((char_length(name) <= 200) AND (name ~ '\S'::text) AND (name !~ '[\u0001-\u001f\u007f-\u009f]'::text))),
+    CONSTRAINT drops_price_check CHECK ((price >= (0)::numeric)),
+    CONSTRAINT drops_starts_at_check CHECK (((starts_at IS NOT NULL) OR (status <> ALL (ARRAY['scheduled'::text, 'live'::text])))),
+    CONSTRAINT drops_status_check CHECK ((status = ANY (ARRAY['draft'::text, 'scheduled'::text, 'live'::text, 'ended'::text, 'cancelled'::text]))),
+    CONSTRAINT drops_total_stock_check CHECK ((total_stock > 0))
+)
+WITH (fillfactor='20');
+
+
+--
+-- Name: TABLE drops; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.drops IS 'What is sold. The row is the unit of contention: whoever changes its stock locks it first.';
+
+
+--
+-- Name: COLUMN drops.available_stock; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.drops.available_stock IS 'Units neither held by an ACTIVE reservation nor sold.';
+
+
+--
+-- Name: CONSTRAINT drops_ends_at_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_ends_at_check ON inventory.drops IS 'ends_at: must be later than starts_at';
+
+
+--
+-- Name: CONSTRAINT drops_name_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_name_check ON inventory.drops IS 'name: must be 1 to 200 characters, not all blank, without control characters';
+
+
+--
+-- Name: CONSTRAINT drops_price_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_price_check ON inventory.drops IS 'price: must be 0 or more';
+
+
+--
+-- Name: CONSTRAINT drops_starts_at_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_starts_at_check ON inventory.drops IS 'starts_at: a scheduled or live drop needs one';
+
+
+--
+-- Name: CONSTRAINT drops_status_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_status_check ON inventory.drops IS 'status: must be draft, scheduled, live, ended or cancelled';
+
+
+--
+-- Name: CONSTRAINT drops_total_stock_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_total_stock_check ON inventory.drops IS 'total_stock: must be 1 or more';
+
+
+--
+-- Name: function_files; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.function_files (
+    path text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+
+--
+-- Name: TABLE function_files; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.function_files IS 'The files under db/functions as last applied, with the SHA-256 of each.';
+
+
+--
+-- Name: purchases; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.purchases (
+    id uuid DEFAULT inventory.uuid_v7() NOT NULL,
+    drop_id uuid NOT NULL,
+    reservation_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    qty integer DEFAULT 1 NOT NULL,
+    status text NOT NULL,
+    idempotency_key text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT purchases_idempotency_key_check CHECK ((idempotency_key ~ '^[!-~]{1,255}$'::text)),
+    CONSTRAINT purchases_qty_check CHECK ((qty > 0)),
+    CONSTRAINT purchases_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'paid'::text, 'failed'::text, 'cancelled'::text, 'refunded'::text])))
+);
+
+
+--
+-- Name: TABLE purchases; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.purchases IS 'A consumed reservation. Stock was taken when the unit was reserved.';
+
+
+--
+-- Name: CONSTRAINT purchases_idempotency_key_check ON purchases; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT purchases_idempotency_key_check ON inventory.purchases IS 'Idempotency-Key: must be 1 to 255 visible ASCII characters';
+
+
+--
+-- Name: reservations; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.reservations (
+    id uuid DEFAULT inventory.uuid_v7() NOT NULL,
+    drop_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    status text DEFAULT 'ACTIVE'::text NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    idempotency_key text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT reservations_idempotency_key_check CHECK ((idempotency_key ~ '^[!-~]{1,255}$'::text)),
+    CONSTRAINT reservations_status_check CHECK ((status = ANY (ARRAY['ACTIVE'::text, 'EXPIRED'::text, 'CANCELLED'::text, 'CONSUMED'::text])))
+);
+
+
+--
+-- Name: TABLE reservations; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.reservations IS 'A unit held for a user until expires_at.';
+
+
+--
+-- Name: CONSTRAINT reservations_idempotency_key_check ON reservations; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT reservations_idempotency_key_check ON inventory.reservations IS 'Idempotency-Key: must be 1 to 255 visible ASCII characters';
+
+
+--
+-- Name: users; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.users (
+    id uuid DEFAULT inventory.uuid_v7() NOT NULL,
+    username text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT users_username_check CHECK (((char_length(username) <= 200) AND (username ~ '\S'::text) AND (username !~ '[\u0001-\u001f\u007f-\u009f]'::text)))
+);
+
+
+--
+-- Name: TABLE users; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.users IS 'Buyers and sellers.';
+
+
+--
+-- Name: CONSTRAINT users_username_check ON users; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT users_username_check ON inventory.users IS 'username: must be 1 to 200 characters, not all blank, without control characters';
+
+
+--
+-- Name: schema_migrations; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.schema_migrations (
+    version character varying NOT NULL
+);
+
+
+--
+-- Name: drops drops_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.drops
+    ADD CONSTRAINT drops_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: function_files function_files_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.function_files
+    ADD CONSTRAINT function_files_pkey PRIMARY KEY (path);
+
+
+--
+-- Name: purchases purchases_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.purchases
+    ADD CONSTRAINT purchases_pkey PRIMARY KEY (id, drop_id);
+
+
+--
+-- Name: purchases purchases_reservation_key; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.purchases
+    ADD CONSTRAINT purchases_reservation_key UNIQUE (reservation_id, drop_id);
+
+
+--
+-- Name: reservations reservations_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.reservations
+    ADD CONSTRAINT reservations_pkey PRIMARY KEY (id, drop_id);
+
+
+--
+-- Name: users users_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.users
+    ADD CONSTRAINT users_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: users users_username_key; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.users
+    ADD CONSTRAINT users_username_key UNIQUE (username);
+
+
+--
+-- Name: CONSTRAINT users_username_key ON users; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT users_username_key ON inventory.users IS 'username: is taken';
+
+
+--
+-- Name: schema_migrations schema_migrations_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.schema_migrations
+    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+
+
+--
+-- Name: drops_active_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX drops_active_idx ON inventory.drops USING btree (status, starts_at, ends_at);
+
+
+--
+-- Name: purchases_idempotency_key; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE UNIQUE INDEX purchases_idempotency_key ON inventory.purchases USING btree (drop_id, user_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);
+
+
+--
+-- Name: purchases_latest_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX purchases_latest_idx ON inventory.purchases USING btree (drop_id, created_at DESC) WHERE (status = 'paid'::text);
+
+
+--
+-- Name: INDEX purchases_latest_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.purchases_latest_idx IS 'The latest purchasers of a drop.';
+
+
+--
+-- Name: purchases_user_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX purchases_user_idx ON inventory.purchases USING btree (user_id, created_at DESC);
+
+
+--
+-- Name: reservations_active_key; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE UNIQUE INDEX reservations_active_key ON inventory.reservations USING btree (drop_id, user_id) WHERE (status = 'ACTIVE'::text);
+
+
+--
+-- Name: INDEX reservations_active_key; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.reservations_active_key IS 'One ACTIVE reservation a user and drop.';
+
+
+--
+-- Name: reservations_due_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX reservations_due_idx ON inventory.reservations USING btree (expires_at, drop_id) WHERE (status = 'ACTIVE'::text);
+
+
+--
+-- Name: INDEX reservations_due_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.reservations_due_idx IS 'What is due, over all drops (the sweep) or in one (a reserve that runs short).';
+
+
+--
+-- Name: reservations_idempotency_key; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE UNIQUE INDEX reservations_idempotency_key ON inventory.reservations USING btree (drop_id, user_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);
+
+
+--
+-- Name: INDEX reservations_idempotency_key; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.reservations_idempotency_key IS 'A key belongs to one user on one drop.';
+
+
+--
+-- Name: reservations_user_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX reservations_user_idx ON inventory.reservations USING btree (user_id) WHERE (status = 'ACTIVE'::text);
+
+
+--
+-- Name: drops drops_created_by_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.drops
+    ADD CONSTRAINT drops_created_by_fkey FOREIGN KEY (created_by) REFERENCES inventory.users(id);
+
+
+--
+-- Name: purchases purchases_reservation_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.purchases
+    ADD CONSTRAINT purchases_reservation_fkey FOREIGN KEY (reservation_id, drop_id) REFERENCES inventory.reservations(id, drop_id);
+
+
+--
+-- Name: purchases purchases_user_id_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.purchases
+    ADD CONSTRAINT purchases_user_id_fkey FOREIGN KEY (user_id) REFERENCES inventory.users(id);
+
+
+--
+-- Name: reservations reservations_drop_id_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.reservations
+    ADD CONSTRAINT reservations_drop_id_fkey FOREIGN KEY (drop_id) REFERENCES inventory.drops(id);
+
+
+--
+-- Name: reservations reservations_user_id_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.reservations
+    ADD CONSTRAINT reservations_user_id_fkey FOREIGN KEY (user_id) REFERENCES inventory.users(id);
+
+
+--
+-- PostgreSQL database dump complete
+--
+
+\unrestrict dbmate
+
+
+--
+-- Dbmate schema migrations
+--
+
+INSERT INTO public.schema_migrations (version) VALUES
+    ('20261122090000');
