@@ -58,10 +58,8 @@ def seed(settings: Settings, *, reset: bool = False) -> None:
         await migrate(url)
         connection = await asyncpg.connect(url)
         try:
-            async with connection.transaction():
-                if reset:
-                    await connection.execute((DB_DIR / "seed" / "reset.sql").read_text())
-                await connection.execute((DB_DIR / "seed" / "seed.sql").read_text())
+            for script in ["reset.sql", "seed.sql"] if reset else ["seed.sql"]:
+                await connection.execute((DB_DIR / "seed" / script).read_text())
             for row in await connection.fetch((DB_DIR / "seed" / "summary.sql").read_text()):
                 print(f"{row['table_name']:>14}  {row['row_count']}")
         finally:

@@ -1,0 +1,67 @@
+-- Believable data for development, made through the public functions: people, drops in every status, holds, sales, refunds.
+-- People have ids made from their names, so seeding again finds them and adds new drops. One statement that commits as it goes:
+-- each sale has its own time.
+
+do $$
+declare
+  v_names text[] := array[
+    'amara', 'bjorn', 'carmen', 'dmitri', 'elif', 'farid', 'grace', 'hiro', 'ines', 'jonas', 'kofi', 'lena', 'mateo', 'nadia',
+    'omar', 'priya', 'quinn', 'rosa', 'soren', 'tala', 'umar', 'vera', 'wei', 'xenia', 'yusuf', 'zoe'
+  ];
+  v_drops json := '[
+    {"name": "Aurora Runner 90 \"First Light\"", "price": 189.00, "stock": 40, "starts": "-2 hours", "ends": "1 day", "buyers": 14, "holders": 6},
+    {"name": "Court Classic Low, Bone/Clay", "price": 120.00, "stock": 12, "starts": "-35 minutes", "buyers": 9, "holders": 3},
+    {"name": "Night Market Tee, run of 200", "price": 45.50, "stock": 200, "starts": "-3 days", "ends": "4 days", "buyers": 24, "holders": 1},
+    {"name": "Trail Guide GTX \"Fjord\"", "price": 229.99, "stock": 25, "starts": "2 hours", "ends": "2 days"},
+    {"name": "Velvet Hall, front row, Friday", "price": 85.00, "stock": 60, "starts": "5 minutes", "ends": "6 hours"},
+    {"name": "Aurora Runner 90 \"Last Light\"", "price": 189.00, "stock": 30},
+    {"name": "Studio Cap, friends and family", "price": 0, "stock": 8, "starts": "-5 days", "buyers": 7, "then": "ended"},
+    {"name": "Harbour Parka, sample colours", "price": 310.00, "stock": 5, "starts": "-1 day", "holders": 2, "then": "cancelled"}
+  ]';
+  v_users uuid[];
+  v_drop json;
+  v_drop_id uuid;
+  v_first integer := 1;
+  v_purchase_id uuid;
+begin
+  select array_agg(u.id order by n.position) into v_users
+  from unnest(v_names) with ordinality as n (name, position)
+  cross join lateral api.ensure_user(md5('lastpair seed ' || n.name)::uuid, n.name) u;
+  commit;
+
+  for v_drop in select * from json_array_elements(v_drops) loop
+    select d.id into v_drop_id
+    from api.create_drop(
+      v_drop ->> 'name',
+      (v_drop ->> 'price')::numeric,
+      (v_drop ->> 'stock')::integer,
+      v_users[1],
+      now() + (v_drop ->> 'starts')::interval,
+      now() + (v_drop ->> 'ends')::interval
+    ) d;
+    commit;
+
+    for i in 0 .. coalesce((v_drop ->> 'buyers')::integer, 0) - 1 loop
+      perform from api.reserve(v_drop_id, v_users[1 + (v_first + i) % cardinality(v_users)]);
+      commit;
+      select p.id into v_purchase_id from api.purchase(v_drop_id, v_users[1 + (v_first + i) % cardinality(v_users)]) p;
+      commit;
+    end loop;
+    v_first := v_first + coalesce((v_drop ->> 'buyers')::integer, 0);
+
+    for i in 0 .. coalesce((v_drop ->> 'holders')::integer, 0) - 1 loop
+      perform from api.reserve(
+        v_drop_id, v_users[1 + (v_first + i) % cardinality(v_users)], p_ttl_seconds => 300 + 60 * i);
+      commit;
+    end loop;
+
+    if v_drop ->> 'then' is not null then
+      perform from api.update_drop(v_drop_id, json_build_object('status', v_drop ->> 'then')::jsonb);
+      commit;
+    end if;
+  end loop;
+
+  -- The last buyer of the ended drop changed their mind.
+  perform from api.refund_purchase(v_purchase_id);
+end
+$$;
