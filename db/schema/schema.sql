@@ -80,7 +80,7 @@ CREATE TYPE api.outcome AS (
 -- Name: TYPE outcome; Type: COMMENT; Schema: api; Owner: -
 --
 
-COMMENT ON TYPE api.outcome IS 'What became of request number n of a batch: HTTP status; code and message when refused; data when served.';
+COMMENT ON TYPE api.outcome IS 'What became of request number n of a batch: HTTP status; code and message when refused; data, the row, when served.';
 
 
 --
@@ -96,6 +96,18 @@ CREATE TYPE api.purchase AS (
 	status text,
 	"createdAt" timestamp with time zone,
 	"updatedAt" timestamp with time zone
+);
+
+
+--
+-- Name: purchaser; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.purchaser AS (
+	"userId" uuid,
+	username text,
+	qty integer,
+	"createdAt" timestamp with time zone
 );
 
 
@@ -475,7 +487,7 @@ COMMENT ON INDEX inventory.reservations_active_key IS 'One ACTIVE reservation a 
 -- Name: reservations_due_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
-CREATE INDEX reservations_due_idx ON inventory.reservations USING btree (expires_at, drop_id) WHERE (status = 'ACTIVE'::text);
+CREATE INDEX reservations_due_idx ON inventory.reservations USING btree (expires_at, drop_id) WHERE ((status = 'ACTIVE'::text) AND (expires_at IS NOT NULL));
 
 
 --
@@ -503,7 +515,7 @@ COMMENT ON INDEX inventory.reservations_idempotency_key IS 'A key belongs to one
 -- Name: reservations_user_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
-CREATE INDEX reservations_user_idx ON inventory.reservations USING btree (user_id) WHERE (status = 'ACTIVE'::text);
+CREATE INDEX reservations_user_idx ON inventory.reservations USING btree (user_id) WHERE ((status = 'ACTIVE'::text) AND (expires_at IS NOT NULL));
 
 
 --
