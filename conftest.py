@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -37,7 +38,7 @@ class Database:
 
 @pytest.fixture(scope="session")
 def database() -> Iterator[Database]:
-    """A fresh database: on the server of DATABASE_URL, whose user must be a superuser, or on an embedded one made for this run."""
+    """A fresh database: on the server of DATABASE_URL, as a superuser there, or on an embedded one for this run."""
     given = os.environ.get("DATABASE_URL")
     with scratch_database(given) if given else fresh_embedded_database() as database:
         asyncio.run(migrate(database.url))
@@ -80,6 +81,18 @@ async def owner(database: Database) -> AsyncIterator[asyncpg.Pool]:
     await pool.close()
 
 
+@pytest.fixture
+async def empty_url(database: Database) -> AsyncIterator[str]:
+    """The owner's URL of an empty database on the same server."""
+    name = f"lastpair_empty_{uuid4().hex[:12]}"
+    url = urlunsplit(urlsplit(database.url)._replace(path=f"/{name}"))
+    connection = await asyncpg.connect(database.superuser_url)
+    await connection.execute(f"create database {name} owner {urlsplit(database.url).username}")
+    yield url
+    await connection.execute(f"drop database {name} with (force)")
+    await connection.close()
+
+
 def free_port() -> int:
     """A TCP port nobody listens on."""
     with socket.socket() as listener:
@@ -96,7 +109,11 @@ def running_api(database_url: str, **environment: str) -> Iterator[str]:
     port = free_port()
     settings = {"DATABASE_URL": database_url, "PORT": str(port), "LOG_LEVEL": "warning"} | environment
     process = subprocess.Popen(
-        [sys.executable, "-m", "app", "run"], cwd=ROOT, env=os.environ | settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [sys.executable, "-m", "app", "run"],
+        cwd=ROOT,
+        env=os.environ | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     try:
         wait_until_ready(f"http://127.0.0.1:{port}", process)

@@ -7,8 +7,6 @@ import shutil
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -16,7 +14,6 @@ import pytest
 from app.__main__ import seed
 from app.migrate import FUNCTIONS_DIR, SCHEMA_FILE, MigrationFailed, apply_functions, dbmate, migrate, write_schema
 from app.settings import InvalidSettings, Settings
-from conftest import Database
 
 SHAPE = """
 select 'relation ' || c.oid || ' ' || c.relname || ' ' || c.relfilenode as thing
@@ -34,19 +31,6 @@ create or replace function inventory.try_out({arguments}) returns {result} langu
 
 
 @pytest.fixture
-async def empty_url(database: Database) -> AsyncIterator[str]:
-    """The owner's URL of an empty database on the same server."""
-    name = f"lastpair_deploy_{uuid4().hex[:12]}"
-    url = urlunsplit(urlsplit(database.url)._replace(path=f"/{name}"))
-    connection = await asyncpg.connect(database.superuser_url)
-    owner = await _current_user(database.url)
-    await connection.execute(f"create database {name} owner {owner}")
-    yield url
-    await connection.execute(f"drop database {name} with (force)")
-    await connection.close()
-
-
-@pytest.fixture
 async def connection(empty_url: str) -> AsyncIterator[asyncpg.Connection]:
     """The owner's connection to a freshly migrated database."""
     await migrate(empty_url)
@@ -59,14 +43,6 @@ async def connection(empty_url: str) -> AsyncIterator[asyncpg.Connection]:
 def functions(tmp_path: Path) -> Path:
     """A copy of the function files to change."""
     return Path(shutil.copytree(FUNCTIONS_DIR, tmp_path / "functions"))
-
-
-async def _current_user(url: str) -> str:
-    connection = await asyncpg.connect(url)
-    try:
-        return str(await connection.fetchval("select quote_ident(current_user)"))
-    finally:
-        await connection.close()
 
 
 async def _names(connection: asyncpg.Connection) -> list[str]:
@@ -172,7 +148,7 @@ def test_schema_file_is_what_dbmate_dumps(tmp_path: Path) -> None:
 
 def test_seed_fills_every_table_and_reset_starts_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On a server of its own, through the public functions; seeding twice adds, resetting empties first."""
-    settings = Settings.model_validate({"data_dir": tmp_path})
+    settings = Settings.model_validate({"data_dir": tmp_path, "database_url": None, "database_direct_url": None})
 
     def counts() -> dict[str, int]:
         lines = [line.split() for line in capsys.readouterr().out.splitlines()]

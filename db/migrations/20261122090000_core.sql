@@ -50,9 +50,10 @@ begin
       language sql volatile parallel safe
       as $$
         select pg_catalog.overlay(
-          pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', '')
-          placing pg_catalog.lpad(pg_catalog.to_hex((extract(epoch from pg_catalog.clock_timestamp()) * 1000)::bigint), 12, '0') || '7'
-          from 1 for 13)::uuid
+          pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', ''),
+          pg_catalog.lpad(pg_catalog.to_hex((extract(epoch from pg_catalog.clock_timestamp()) * 1000)::bigint), 12, '0') || '7',
+          1,
+          13)::uuid
       $$;
   end if;
 end

@@ -1,0 +1,106 @@
+"""The hot functions walk the same indexes from the first row on.
+
+PL/pgSQL keeps a session's plans, and a drop starts with empty tables, where the planner has nothing to go by. A plan made
+then must still be right when the tables are full, so each is looked at twice in one session: on freshly migrated tables, and
+20,000 rows later, never analysed.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import asyncpg
+import orjson
+import pytest
+
+from app.migrate import migrate
+
+# Which index each call may use on the tables that grow. Foreign keys are checked through primary keys.
+EXPECTED = {
+    "reserve": {"reservations_due_idx", "reservations_active_key", "reservations_idempotency_key"},
+    "purchase": {"purchases_idempotency_key", "reservations_active_key", "reservations_pkey"},
+    "cancel": {"reservations_pkey"},
+    "sweep": {"reservations_due_idx", "reservations_pkey"},
+    "purchasers": {"purchases_latest_idx"},
+    "mine": {"reservations_user_idx"},
+}
+
+
+class Explained:
+    """A session that notes the plan of every statement it runs, those inside functions included."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection = connection
+        self.plans: list[str] = []
+
+    async def open(self) -> None:
+        self.connection.add_log_listener(lambda _, message: self.plans.append(message.message))
+        await self.connection.execute(
+            "load 'auto_explain'; set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on;"
+            " set client_min_messages = log"
+        )
+
+    async def indexes(self, statement: str, *arguments: object) -> tuple[list[asyncpg.Record], set[str]]:
+        """Run a statement; its rows, and the indexes walked on reservations and purchases. Fails on any other way to them."""
+        self.plans.clear()
+        rows = await self.connection.fetch(statement, *arguments)
+        await self.connection.execute("select")  # messages come with an answer; after this one, all are here
+        plan = "\n".join(self.plans)
+        assert "Index" in plan
+        assert not re.search(r"(Seq|Bitmap Heap) Scan on (reservations|purchases|users)\b", plan), plan
+        return rows, set(re.findall(r"Index (?:Only )?Scan using (\w+) on (?:reservations|purchases)\b", plan))
+
+
+@pytest.fixture
+async def session(empty_url: str) -> AsyncIterator[Explained]:
+    """A superuser's session on a freshly migrated, empty database."""
+    await migrate(empty_url)
+    connection = await asyncpg.connect(empty_url.replace("lastpair@", "postgres@"))
+    session = Explained(connection)
+    await session.open()
+    yield session
+    await connection.close()
+
+
+async def test_plans_are_the_same_on_empty_and_on_full_tables(session: Explained) -> None:
+    """Every call, first on empty tables and then on 20,000 rows in the same session."""
+    connection = session.connection
+    users = [
+        row["id"]
+        for row in await connection.fetch(
+            "insert into inventory.users (username) select 'u' || n from generate_series(1, 20200) n returning id"
+        )
+    ]
+    drop_id = await connection.fetchval("select id from api.create_drop('plans', 1, 30000, $1, now())", users[0])
+
+    first = await _walk(session, drop_id, users[:100])
+    for start in range(100, 20100, 1000):
+        batch = users[start : start + 1000]
+        await connection.fetch(
+            "select from api.reserve_batch($1, $2, $3)", drop_id, batch, [f"key-{n}" for n in range(len(batch))]
+        )
+        await connection.fetch("select from api.purchase_batch($1, $2, $3)", drop_id, batch[:500], [None] * 500)
+    assert await _walk(session, drop_id, users[20100:]) == first
+    assert first == EXPECTED
+    assert await connection.fetch("select * from api.audit()") == []
+
+
+async def _walk(session: Explained, drop_id: UUID, users: list[UUID]) -> dict[str, set[str]]:
+    """The indexes of each call, with 10 requests in each batch."""
+    walked = {}
+    ten, none = users[:10], [None] * 10
+    rows, walked["reserve"] = await session.indexes("select * from api.reserve_batch($1, $2, $3)", drop_id, ten, none)
+    assert {row["code"] for row in rows} == {None}
+    held = [UUID(orjson.loads(row["data"])["id"]) for row in rows]
+    _, walked["mine"] = await session.indexes("select * from api.my_reservations($1)", ten[0])
+    _, walked["cancel"] = await session.indexes("select * from api.cancel_batch($1, $2)", held[:2], ten[:2])
+    rows, walked["purchase"] = await session.indexes("select * from api.purchase_batch($1, $2, $3)", drop_id, ten, none)
+    assert [row["code"] for row in rows] == ["NO_ACTIVE_RESERVATION"] * 2 + [None] * 8
+    _, walked["purchasers"] = await session.indexes("select inventory.latest_purchasers($1)", drop_id)
+    await session.indexes("select * from api.reserve_batch($1, $2, $3)", drop_id, users[10:20], none)
+    await session.connection.execute(
+        "update inventory.reservations set expires_at = now() where user_id = any ($1)", users[10:20]
+    )
+    rows, walked["sweep"] = await session.indexes("select * from api.expire_reservations(10)")
+    assert len(rows) == 10
+    return walked
