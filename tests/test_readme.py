@@ -1,0 +1,69 @@
+"""The README's walk-through does what the README says: each command is run, and each answer shown is compared."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from app.embedded import BIN_DIR
+from conftest import ROOT, Database, running_api
+
+README = (ROOT / "README.md").read_text()
+VOLATILE = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*")
+
+
+def still(value: Any) -> Any:
+    """A value with ids and times blanked, so that two answers can be compared."""
+    if isinstance(value, dict):
+        return {key: still(item) for key, item in value.items() if key != "meta"}
+    if isinstance(value, list):
+        return [still(item) for item in value]
+    return "…" if isinstance(value, str) and VOLATILE.fullmatch(value) else value
+
+
+async def test_walk_through(empty_url: str, tmp_path: Path) -> None:
+    """All the commands in one shell, on an empty database."""
+    section = README.partition("## Walk-through")[2].partition("\n## ")[0]
+    steps = re.findall(r"```bash\n(.*?)```\n(?:```json\n(.*?)```)?", section, re.DOTALL)
+    assert len(steps) >= 10
+    with running_api(empty_url) as url:
+        # After each step a line that no answer contains; tee's copies go to the same place.
+        script = "\n".join(f"{command}\necho; echo END-OF-STEP" for command, _ in steps).replace(
+            "localhost:4000", url.removeprefix("http://")
+        )
+        script = script.replace("/dev/stderr", str(tmp_path / "answer")).replace(
+            "END-OF-STEP", f"$(cat {tmp_path}/answer 2>/dev/null; rm -f {tmp_path}/answer) END-OF-STEP"
+        )
+        output = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=os.environ).stdout
+    answers = output.split("END-OF-STEP")
+    for (command, shown), answer in zip(steps, answers, strict=False):
+        if shown:
+            assert still(json.loads(answer)) == still(json.loads(shown)), command
+    assert answers[len(steps) - 1].split() == ["2", "201", "18", "409"]
+
+
+async def test_error_table_lists_every_refusal_of_the_database(owner: asyncpg.Pool) -> None:
+    """With the same HTTP status."""
+    listed = {
+        (int(status), code)
+        for status, codes in re.findall(r"^\| (\d{3}) \| ([A-Z_, ]+) \|", README, re.MULTILINE)
+        for code in codes.split(", ")
+    }
+    assert {(row["status"], row["code"]) for row in await owner.fetch("select * from api.errors()")} <= listed
+
+
+def test_psql_section(database: Database) -> None:
+    """Runs in psql as it stands."""
+    section = README.partition("## The same from psql")[2].partition("\n## ")[0]
+    [script] = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
+    result = subprocess.run(
+        [BIN_DIR / "psql", "-X", "-v", "ON_ERROR_STOP=1", database.url], input=script, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "ACTIVE" in result.stdout
+    assert "paid" in result.stdout
+    assert result.stdout.rstrip().endswith("(0 rows)")
