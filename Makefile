@@ -49,10 +49,12 @@ clean: ## Remove what the other targets made, the embedded database included
 
 # What runs the service, and what the tests and checks need besides.
 .venv/run: pyproject.toml constraints.txt | .venv/bin/python
+	@echo 'Installing the service into .venv; this happens once.'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 
 .venv/dev: pyproject.toml constraints.txt | .venv/bin/python
+	@echo 'Installing the service, tests and checks into .venv; this happens once.'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch .venv/run $@
 

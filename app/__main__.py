@@ -73,7 +73,7 @@ def psql(settings: Settings) -> None:
     """Open psql as the owner: the one on PATH, which has line editing, else the embedded one."""
     with database(settings) as url:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is psql's
-        subprocess.run([shutil.which("psql") or BIN_DIR / "psql", url], check=False)
+        subprocess.run([shutil.which("psql") or BIN_DIR / "psql", "--pset=expanded=auto", url], check=False)
 
 
 def deploy(settings: Settings) -> None:

@@ -76,7 +76,7 @@ async def not_routed(request: Request, error: Exception) -> Response:
 
 
 class RequestContext:
-    """The outermost middleware: gives each request its id and turns an unforeseen exception into a bare 500."""
+    """The middleware around all handlers: gives each request its id, turns an unforeseen exception into a bare 500."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -210,7 +210,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
     )
     app = Starlette(
         routes=routes(settings),
-        middleware=[Middleware(RequestContext), *([cors] if settings.cors_origins else [])],
+        # CORS outermost, so that even a 500 can be read by a page of an allowed origin.
+        middleware=[*([cors] if settings.cors_origins else []), Middleware(RequestContext)],
         exception_handlers={Refusal: refused, HTTPException: not_routed},
         lifespan=lifespan,
     )
