@@ -4,12 +4,15 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from uuid import UUID
 
+from pydantic import TypeAdapter
 from starlette.requests import Request
 
+from app.bodies import Text
 from app.database import Database
 from app.http import CANONICAL_UUID, Refusal, invalid
 
 ENSURE_USER = "select from api.ensure_user($1, $2)"
+USERNAME: TypeAdapter[str] = TypeAdapter(Text)
 Answer = TypeVar("Answer")
 
 
@@ -44,6 +47,6 @@ def _user_name(request: Request) -> str | None:
     if name is None:
         return None
     try:
-        return name.encode("latin-1").decode()
-    except UnicodeDecodeError:
-        raise invalid("X-User-Name", "must be UTF-8") from None
+        return USERNAME.validate_python(name.encode("latin-1").decode())
+    except ValueError:  # not UTF-8, or not a name
+        raise invalid("X-User-Name", "must be 1 to 200 characters of UTF-8, not all blank, without control characters") from None

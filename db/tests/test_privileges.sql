@@ -64,7 +64,9 @@ select is_empty(
   'lastpair_api cannot log in and has no power over the server.'
 );
 select has_role('lastpair_api', 'There is a role for the app.');
-select is_empty($$select from pg_auth_members where member = 'lastpair_api'::regrole$$, 'lastpair_api is a member of no other role.');
+select is_empty(
+  $$select from pg_auth_members where member = 'lastpair_api'::regrole$$, 'lastpair_api is a member of no other role.'
+);
 select is_empty(
   $$select from pg_shdepend where refclassid = 'pg_authid'::regclass and refobjid = 'lastpair_api'::regrole and deptype = 'o'$$,
   'lastpair_api owns nothing.'
@@ -157,7 +159,8 @@ select is_empty(
 -- What it can do, really tried.
 
 select is(pg_temp.as_api('select current_user'), 'lastpair_api', 'What follows is tried as lastpair_api.');
-select throws_ok(format('select pg_temp.as_api(%L)', format(a.sql, t.name)), '42501', null, format('lastpair_api cannot %s %s.', a.verb, t.name))
+select throws_ok(format('select pg_temp.as_api(%L)', format(a.sql, t.name)), '42501', null,
+  format('lastpair_api cannot %s %s.', a.verb, t.name))
 from unnest(array['users', 'drops', 'reservations', 'purchases']) as t (name)
 cross join (values
   ('read', 'select count(*) from inventory.%s'),
@@ -171,17 +174,20 @@ select is_empty(
   'lastpair_api cannot touch any relation in any way.'
 );
 select throws_ok(
-  $$select pg_temp.as_api('select inventory.expire_many(null, null)')$$, '42501', null, 'lastpair_api cannot call a private function.'
+  $$select pg_temp.as_api('select inventory.expire_many(null, null)')$$, '42501', null,
+  'lastpair_api cannot call a private function.'
 );
 select throws_ok(
   $$select pg_temp.as_api('create table api.mine (id integer)')$$, '42501', null, 'lastpair_api cannot make a table in api.'
 );
 select throws_ok(
-  $$select pg_temp.as_api('create or replace function api.errors() returns integer language sql as ''select 1''')$$, '42501', null,
+  $$select pg_temp.as_api('create or replace function api.errors() returns integer language sql as ''select 1''')$$,
+  '42501', null,
   'lastpair_api cannot replace a public function.'
 );
 select throws_ok(
-  $$select pg_temp.as_api('create table inventory.mine (id integer)')$$, '42501', null, 'lastpair_api cannot make a table in inventory.'
+  $$select pg_temp.as_api('create table inventory.mine (id integer)')$$, '42501', null,
+  'lastpair_api cannot make a table in inventory.'
 );
 
 -- The schema is one wall, the privileges on what is in it another: with the first one open, the second one stands.
@@ -197,7 +203,8 @@ select is_empty(
     cross join lateral (
       select format(
         'select %s(%s)', p.oid::regproc,
-        (select string_agg(format('null::%s', format_type(a.type, null)), ', ' order by a.k) from unnest(p.proargtypes) with ordinality as a (type, k))
+        (select string_agg(format('null::%s', format_type(a.type, null)), ', ' order by a.k)
+          from unnest(p.proargtypes) with ordinality as a (type, k))
       ) as sql
     ) call
     where p.pronamespace = 'inventory'::regnamespace and p.prokind = 'f' and p.prorettype <> 'trigger'::regtype
@@ -230,7 +237,8 @@ begin
   v_reservation_id := pg_temp.as_api(format('select id from api.reserve(%L, %L)', v_drop_id, v_user_id));
   insert into step values
     (8, pg_temp.as_api(format('select status from api.cancel_reservation(%L, %L)', v_reservation_id, v_user_id))),
-    (9, pg_temp.as_api(format('select status from api.cancel_batch(array[%L]::uuid[], array[%L]::uuid[])', v_reservation_id, v_user_id))),
+    (9, pg_temp.as_api(format(
+      'select status from api.cancel_batch(array[%L]::uuid[], array[%L]::uuid[])', v_reservation_id, v_user_id))),
     (10, pg_temp.as_api(format('select status from api.update_drop(%L, ''{"status": "cancelled"}'')', v_drop_id))),
     (11, pg_temp.as_api(format('select username <> '''' from api.ensure_user(%L)', v_user_id))),
     (12, pg_temp.as_api('select count(*) >= 0 from api.expire_reservations(1)')),

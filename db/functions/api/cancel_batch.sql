@@ -13,6 +13,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_group record;
+  v_outcomes api.outcome[];
 begin
   for v_group in
     select
@@ -27,17 +28,21 @@ begin
     group by r.drop_id
     order by r.drop_id
   loop
-    return query
-    select
-      v_group.ns[m.n],
-      coalesce(e.status, 200),
-      m.code,
-      e.message,
-      false,
-      case when m.code is null then to_json(m.reservation) end
-    from inventory.cancel_many(v_group.drop_id, v_group.reservation_ids, v_group.user_ids) m
-    left join api.errors() e on e.code = m.code;
+    v_outcomes := v_outcomes || array(
+      select
+        row(
+          v_group.ns[m.n],
+          coalesce(e.status, 200),
+          m.code,
+          e.message,
+          false,
+          case when m.code is null then to_json(m.reservation) end
+        )::api.outcome
+      from inventory.cancel_many(v_group.drop_id, v_group.reservation_ids, v_group.user_ids) m
+      left join api.errors() e on e.code = m.code
+    );
   end loop;
+  return query select * from unnest(v_outcomes) o order by o.n;
 end
 $$;
 

@@ -26,6 +26,9 @@ declare
   v_constraint_name text;
 begin
   perform inventory.require_user(p_created_by);
+  if p_total_stock < 1 then
+    perform inventory.refuse_constraint('drops_total_stock_check');
+  end if;
   if v_status in ('ended', 'cancelled') then
     perform inventory.refuse('VALIDATION_ERROR', 'status: a new drop is draft, scheduled or live');
   end if;

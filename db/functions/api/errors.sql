@@ -7,7 +7,7 @@
 
 create or replace function api.errors()
 returns table (code text, status integer, message text)
-language sql immutable parallel safe
+language sql immutable parallel safe security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select e.code, e.status, e.message

@@ -1,0 +1,439 @@
+-- api.reserve_batch serves many requests on one drop in the order they came: one outcome each, never a unit more than there is.
+begin;
+select plan(61);
+
+create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
+create function pg_temp.user_ids(variadic p_names text[]) returns uuid[] language sql immutable as $$
+  select array_agg(pg_temp.user_id(name) order by n) from unnest(p_names) with ordinality as u (name, n)
+$$;
+create function pg_temp.drop_id(p_name text) returns uuid language sql stable as $$
+  select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller') and d.name = p_name
+$$;
+create function pg_temp.stock_of(p_name text) returns integer language sql stable as $$
+  select d.available_stock from inventory.drops d where d.id = pg_temp.drop_id(p_name)
+$$;
+
+-- Where and as what the row of a drop is stored: a write moves it, a lock marks it.
+create function pg_temp.row_version(p_name text) returns text language sql stable as $$
+  select concat_ws(' ', d.ctid, d.xmin, d.xmax, d.updated_at) from inventory.drops d where d.id = pg_temp.drop_id(p_name)
+$$;
+
+create function pg_temp.new_drop(p_name text, p_stock integer) returns void language sql as $$
+  select api.create_drop(p_name, 10, p_stock, pg_temp.user_id('seller'), now() - interval '1 hour')
+$$;
+
+-- Reserve for these users, without keys; the codes they are answered, null for a unit.
+create function pg_temp.reserve(p_drop text, variadic p_users text[]) returns text[] language sql as $$
+  select array_agg(o.code order by o.n)
+  from api.reserve_batch(pg_temp.drop_id(p_drop), pg_temp.user_ids(variadic p_users), null) o
+$$;
+
+-- Let holds run out, each so long ago; a negative time is still to come.
+create function pg_temp.run_out(p_drop text, p_user text, p_ago interval default '0') returns void language sql as $$
+  update inventory.reservations r
+  set expires_at = now() - p_ago
+  where r.drop_id = pg_temp.drop_id(p_drop) and r.user_id = pg_temp.user_id(p_user) and r.status = 'ACTIVE'
+$$;
+
+-- What became of all reservations on a drop, by user and status.
+create function pg_temp.reservations_of(p_drop text) returns text[] language sql stable as $$
+  select array_agg(u.name || ' ' || r.status order by u.name, r.status)
+  from inventory.reservations r
+  join unnest(array['ann', 'bob', 'cat', 'dan', 'eve', 'fay']) as u (name) on pg_temp.user_id(u.name) = r.user_id
+  where r.drop_id = pg_temp.drop_id(p_drop)
+$$;
+
+do $$
+begin
+  perform api.ensure_user(pg_temp.user_id(name)) from unnest(array['seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay']) as name;
+end
+$$;
+
+-- Outcomes.
+
+do $$
+begin
+  perform pg_temp.new_drop('shoes', 10);
+  update inventory.drops set updated_at = now() - interval '1 day' where id = pg_temp.drop_id('shoes');
+end
+$$;
+create temp table outcome on commit drop as
+select row_number() over () as place, o.*
+from api.reserve_batch(pg_temp.drop_id('shoes'), pg_temp.user_ids('cat', 'nobody', 'ann'), array[null, null, 'key-1'], 90) o;
+
+select results_eq(
+  $$select n, status, code, message, replayed from outcome order by place$$,
+  $$
+    values
+      (1, 201, null, null, false),
+      (2, 401, 'AUTH_REQUIRED', 'No user has this id. Identify yourself as an existing user.', false),
+      (3, 201, null, null, false)
+  $$,
+  'Every request has one outcome, in the order of the requests, with status, code and sentence.'
+);
+select is((select count(*) from outcome where code is not null and data is not null), 0::bigint, 'A refusal has no data.');
+select is(
+  (select array_agg(key) from outcome, json_object_keys(data) as key where n = 1),
+  array['id', 'drop_id', 'user_id', 'status', 'expires_at', 'createdAt', 'updatedAt'],
+  'The data of a hold has the names of the wire.'
+);
+create temp table held on commit drop as
+select o.n, r.* from outcome o cross join json_populate_record(null::api.reservation, o.data) r where o.code is null;
+select results_eq(
+  $$select n, drop_id, user_id, status, expires_at, "createdAt", "updatedAt" from held order by n$$,
+  $$
+    values
+      (1, pg_temp.drop_id('shoes'), pg_temp.user_id('cat'), 'ACTIVE', now() + interval '90 seconds', now(), now()),
+      (3, pg_temp.drop_id('shoes'), pg_temp.user_id('ann'), 'ACTIVE', now() + interval '90 seconds', now(), now())
+  $$,
+  'Each hold is of its user and expires when asked.'
+);
+select results_eq(
+  $$
+    select r.id, r.user_id, r.status, r.expires_at, r.created_at, r.updated_at, r.idempotency_key
+    from inventory.reservations r
+    where r.drop_id = pg_temp.drop_id('shoes')
+    order by r.id
+  $$,
+  $$select id, user_id, status, expires_at, "createdAt", "updatedAt", case n when 3 then 'key-1' end from held order by id$$,
+  'What comes back is what is stored, each with its own key or none.'
+);
+select is(pg_temp.stock_of('shoes'), 8, 'One unit a hold leaves the stock.');
+select is((select updated_at from inventory.drops where id = pg_temp.drop_id('shoes')), now(), 'The drop says that it changed.');
+select is(
+  (select (data ->> 'expires_at')::timestamptz from api.reserve_batch(pg_temp.drop_id('shoes'), pg_temp.user_ids('bob'), null)),
+  now() + interval '60 seconds', 'A hold lasts a minute unless told.'
+);
+select is(
+  (select count(*) from inventory.reservations where drop_id = pg_temp.drop_id('shoes') and idempotency_key is null), 2::bigint,
+  'Without an array of keys there are no keys.'
+);
+select results_eq(
+  $$select n, status from api.reserve_batch(pg_temp.drop_id('shoes'), pg_temp.user_ids('dan', 'eve'), array['key-2'])$$,
+  $$values (1, 201), (2, 201)$$,
+  'There may be fewer keys than requests.'
+);
+select bag_eq(
+  $$
+    select user_id, idempotency_key
+    from inventory.reservations
+    where drop_id = pg_temp.drop_id('shoes') and user_id = any (pg_temp.user_ids('dan', 'eve'))
+  $$,
+  $$values (pg_temp.user_id('dan'), 'key-2'), (pg_temp.user_id('eve'), null)$$,
+  'Requests beyond the array of keys have none.'
+);
+select is_empty(
+  $$select * from api.reserve_batch(pg_temp.drop_id('shoes'), array[]::uuid[], array[]::text[])$$,
+  'A batch of nothing answers nothing.'
+);
+
+-- The last units.
+
+do $$ begin perform pg_temp.new_drop(name, 2) from unnest(array['last two', 'last two more', 'last two again']) as name; end $$;
+
+select is(
+  pg_temp.reserve('last two', 'cat', 'ann', 'dan', 'bob'), array[null, null, 'OUT_OF_STOCK', 'OUT_OF_STOCK'],
+  'The last units go to those who came first.'
+);
+select is(pg_temp.reservations_of('last two'), array['ann ACTIVE', 'cat ACTIVE'], 'Nobody else holds any.');
+select is(pg_temp.stock_of('last two'), 0, 'Then the stock is zero.');
+select is(
+  pg_temp.reserve('last two', 'ann', 'dan', 'nobody'), array['ALREADY_RESERVED', 'OUT_OF_STOCK', 'AUTH_REQUIRED'],
+  'Of a drop that is sold out each is told what concerns him.'
+);
+
+do $$ begin perform pg_temp.reserve('last two more', 'ann'); end $$;
+select is(
+  pg_temp.reserve('last two more', 'nobody', 'ann', 'bob', 'cat'),
+  array['AUTH_REQUIRED', 'ALREADY_RESERVED', null, 'OUT_OF_STOCK'],
+  'Who is refused takes no place in line.'
+);
+
+select is(
+  pg_temp.reserve('last two again', 'ann', 'ann', 'bob', 'cat', 'cat', 'ann'),
+  array[null, 'ALREADY_RESERVED', null, 'OUT_OF_STOCK', 'OUT_OF_STOCK', 'ALREADY_RESERVED'],
+  'Who asks twice takes one place in line, and one unit.'
+);
+select is(pg_temp.reservations_of('last two again'), array['ann ACTIVE', 'bob ACTIVE'], 'Each holds one unit.');
+
+create temp table crowd on commit drop as
+select n, pg_temp.user_id('crowd ' || n) as user_id from generate_series(1, 300) as n;
+do $$
+begin
+  perform api.ensure_user(user_id) from crowd;
+  perform pg_temp.new_drop('crowded', 100);
+end
+$$;
+select results_eq(
+  $$
+    select min(o.n), max(o.n), count(*), o.status
+    from api.reserve_batch(pg_temp.drop_id('crowded'), array(select user_id from crowd order by n desc), null) o
+    group by o.status
+    order by o.status
+  $$,
+  $$values (1, 100, 100::bigint, 201), (101, 300, 200::bigint, 409)$$,
+  'Of three hundred requests for a hundred units the first hundred are served.'
+);
+select is(
+  (select count(*) from inventory.reservations r join crowd c on c.user_id = r.user_id
+    where r.drop_id = pg_temp.drop_id('crowded') and c.n > 200),
+  100::bigint, 'The order is that of the requests, whoever makes them.'
+);
+select is(pg_temp.stock_of('crowded'), 0, 'Exactly a hundred units were taken.');
+
+-- One user, several requests.
+
+do $$ begin perform pg_temp.new_drop(name, 5) from unnest(array['twice', 'replays']) as name; end $$;
+
+create temp table same_key on commit drop as
+select * from api.reserve_batch(
+  pg_temp.drop_id('twice'), pg_temp.user_ids('ann', 'ann', 'bob', 'ann', 'ann', 'bob'), array['a', 'a', 'a', 'b', 'a', null]);
+select results_eq(
+  $$select n, status, code, replayed from same_key$$,
+  $$
+    values
+      (1, 201, null, false), (2, 200, null, true), (3, 201, null, false), (4, 409, 'ALREADY_RESERVED', false),
+      (5, 200, null, true),
+      (6, 409, 'ALREADY_RESERVED', false)
+  $$,
+  'A key repeated in a batch is a replay; another key, or none, of the same user is refused.'
+);
+select is(
+  (select array_agg(data::text order by n) from same_key where replayed),
+  (select array[data::text, data::text] from same_key where n = 1), 'The replay shows the hold that the first request got.'
+);
+select is(
+  (select data ->> 'user_id' from same_key where n = 3), pg_temp.user_id('bob')::text,
+  'The same key of another user is a hold of his own.'
+);
+select is(pg_temp.stock_of('twice'), 3, 'Two users take two units, however often they ask.');
+
+create temp table first_hold on commit drop as
+select (o.data ->> 'id')::uuid as id from api.reserve_batch(pg_temp.drop_id('replays'), pg_temp.user_ids('ann'), array['old']) o;
+select results_eq(
+  $$
+    select n, status, replayed, (data ->> 'id')::uuid, data ->> 'status'
+    from api.reserve_batch(pg_temp.drop_id('replays'), pg_temp.user_ids('ann', 'ann'), array['old', 'old'])
+  $$,
+  $$select n, 200, true, id, 'ACTIVE' from first_hold, generate_series(1, 2) as n$$,
+  'A key of an earlier batch is a replay, each time.'
+);
+select is(pg_temp.stock_of('replays'), 4, 'A replay takes no unit.');
+do $$ begin perform api.cancel_reservation((select id from first_hold), pg_temp.user_id('ann')); end $$;
+create temp table old_and_new on commit drop as
+select * from api.reserve_batch(
+  pg_temp.drop_id('replays'), pg_temp.user_ids('ann', 'ann', 'ann', 'ann'), array['old', 'new', 'old', 'new']);
+select results_eq(
+  $$select n, status, code, replayed, data ->> 'status' from old_and_new$$,
+  $$values (1, 200, null, true, 'CANCELLED'), (2, 201, null, false, 'ACTIVE'), (3, 200, null, true, 'CANCELLED'),
+    (4, 200, null, true, 'ACTIVE')$$,
+  'After a cancel the old key shows what became of it, and a new key in the same batch gets a new hold.'
+);
+select results_eq(
+  $$select (data ->> 'id')::uuid from old_and_new where n in (1, 3)$$, $$select id from first_hold, generate_series(1, 2)$$,
+  'The old key shows the old reservation.'
+);
+select is(
+  (select count(distinct data ->> 'id') from old_and_new where n in (2, 4)), 1::bigint, 'The new key shows one new reservation.'
+);
+select isnt((select data ->> 'id' from old_and_new where n = 2), (select id::text from first_hold), 'It is not the old one.');
+select is(pg_temp.stock_of('replays'), 4, 'One unit is held.');
+
+do $$ begin perform api.update_drop(pg_temp.drop_id('replays'), '{"status": "ended"}'); end $$;
+select results_eq(
+  $$
+    select n, status, code
+    from api.reserve_batch(pg_temp.drop_id('replays'), pg_temp.user_ids('ann', 'bob', 'nobody', 'ann'),
+      array['new', 'new', 'new', 'c'])
+  $$,
+  $$values (1, 200, null), (2, 409, 'DROP_NOT_ACTIVE'), (3, 401, 'AUTH_REQUIRED'), (4, 409, 'DROP_NOT_ACTIVE')$$,
+  'A drop that is over serves replays and nobody else.'
+);
+
+-- Drops that cannot be.
+
+select results_eq(
+  format(
+    'select n, status, code
+     from api.reserve_batch(%L, pg_temp.user_ids(''ann'', ''nobody'', ''ann''), array[''a'', ''a'', ''a''])',
+    v.id),
+  $$values (1, 404, 'DROP_NOT_FOUND'), (2, 401, 'AUTH_REQUIRED'), (3, 404, 'DROP_NOT_FOUND')$$,
+  v.description
+)
+from (values
+  (gen_random_uuid(), 'Every request on a drop that does not exist is refused; an unknown user learns nothing about drops.'),
+  (null, 'No drop is a drop that does not exist.')
+) as v (id, description);
+select results_eq(
+  $$select n, code from api.reserve_batch(pg_temp.drop_id('shoes'), array[null, pg_temp.user_id('fay')], null)$$,
+  $$values (1, 'AUTH_REQUIRED'), (2, null)$$,
+  'A request without a user is refused, its neighbour is served.'
+);
+select is_empty(
+  $$
+    select o.code, o.status, o.message
+    from (
+      select * from api.reserve_batch(pg_temp.drop_id('last two'), pg_temp.user_ids('ann', 'dan', 'nobody'), null)
+      union all
+      select * from api.reserve_batch(pg_temp.drop_id('replays'), pg_temp.user_ids('bob'), null)
+      union all
+      select * from api.reserve_batch(gen_random_uuid(), pg_temp.user_ids('bob'), null)
+    ) o
+    left join api.errors() e on e.code = o.code and e.status = o.status and e.message = o.message
+    where e.code is null
+  $$,
+  'Every refusal has the status and the sentence of api.errors.'
+);
+
+-- When nobody can be served nothing is locked or written.
+
+create function pg_temp.is_left_alone(p_drop text, p_expected text) returns setof text language plpgsql as $$
+declare
+  v_before text := pg_temp.row_version(p_drop);
+begin
+  return next is(pg_temp.reserve(p_drop, 'dan', 'eve'), array[p_expected, p_expected],
+    format('On the drop "%s" both are refused.', p_drop));
+  return next is(pg_temp.row_version(p_drop), v_before,
+    format('The row of the drop "%s" is neither locked nor written.', p_drop));
+  perform from inventory.drops d where d.id = pg_temp.drop_id(p_drop) for no key update;
+  return next isnt(pg_temp.row_version(p_drop), v_before, format('A lock on the row of the drop "%s" would have shown.', p_drop));
+end
+$$;
+
+-- Rows that were not locked before in this transaction: the stock is taken away by hand, for a hold would lock the row.
+do $$
+begin
+  perform pg_temp.new_drop(name, 5) from unnest(array['sold out', 'over']) as name;
+  update inventory.drops set available_stock = 0, total_stock = 1 where id = pg_temp.drop_id('sold out');
+  update inventory.drops set status = 'ended' where id = pg_temp.drop_id('over');
+end
+$$;
+select pg_temp.is_left_alone('sold out', 'OUT_OF_STOCK');
+select pg_temp.is_left_alone('over', 'DROP_NOT_ACTIVE');
+
+-- Holds that have run out.
+
+do $$
+begin
+  perform pg_temp.new_drop(name, 3)
+  from unnest(array['due', 'due in a moment', 'due, oldest first', 'due, plenty left', 'due, own', 'due, own key', 'due, over',
+      'due, last of all']) as name;
+  perform pg_temp.reserve(name, 'ann', 'bob', 'cat')
+  from unnest(array['due', 'due in a moment', 'due, oldest first', 'due, over']) as name;
+  perform pg_temp.reserve(name, 'ann') from unnest(array['due, plenty left', 'due, own']) as name;
+  perform api.reserve_batch(pg_temp.drop_id('due, own key'), pg_temp.user_ids('ann'), array['key']);
+end
+$$;
+
+do $$ begin perform pg_temp.run_out('due', 'bob'); end $$;
+select is(
+  pg_temp.reserve('due', 'dan', 'eve'), array[null, 'OUT_OF_STOCK'],
+  'When stock is short a hold that runs out at this moment gives its unit to the first in line.'
+);
+select is(
+  pg_temp.reservations_of('due'), array['ann ACTIVE', 'bob EXPIRED', 'cat ACTIVE', 'dan ACTIVE'],
+  'That hold is EXPIRED, others are not.'
+);
+select is(
+  (select updated_at from inventory.reservations where drop_id = pg_temp.drop_id('due') and status = 'EXPIRED'), now(),
+  'It expired now.'
+);
+
+do $$ begin perform pg_temp.run_out('due in a moment', 'bob', '-1 microsecond'); end $$;
+select is(
+  pg_temp.reserve('due in a moment', 'dan'), array['OUT_OF_STOCK'], 'A hold with a microsecond left keeps its unit.'
+);
+
+do $$
+begin
+  perform pg_temp.run_out('due, oldest first', 'ann', '1 second');
+  perform pg_temp.run_out('due, oldest first', 'bob', '3 seconds');
+  perform pg_temp.run_out('due, oldest first', 'cat', '2 seconds');
+end
+$$;
+select is(pg_temp.reserve('due, oldest first', 'dan', 'eve'), array[null, null]::text[], 'Two due holds serve two requests.');
+select is(
+  pg_temp.reservations_of('due, oldest first'), array['ann ACTIVE', 'bob EXPIRED', 'cat EXPIRED', 'dan ACTIVE', 'eve ACTIVE'],
+  'As many due holds are taken back as there are requests, the oldest first.'
+);
+
+-- Reservations that are over are older still: ann's was sold, bob's cancelled, cat's first one has expired.
+do $$
+begin
+  perform pg_temp.reserve('due, last of all', 'ann', 'bob', 'cat');
+  perform api.purchase(pg_temp.drop_id('due, last of all'), pg_temp.user_id('ann'));
+  perform api.cancel_reservation(id, user_id)
+  from inventory.reservations where drop_id = pg_temp.drop_id('due, last of all') and user_id = pg_temp.user_id('bob');
+  perform pg_temp.run_out('due, last of all', 'cat');
+  perform pg_temp.reserve('due, last of all', 'cat');
+  update inventory.reservations
+  set expires_at = now() - interval '1 hour'
+  where drop_id = pg_temp.drop_id('due, last of all') and status <> 'ACTIVE';
+  perform pg_temp.reserve('due, last of all', 'dan');
+  perform pg_temp.run_out('due, last of all', 'dan');
+end
+$$;
+select is(pg_temp.stock_of('due, last of all'), 0, 'A drop is sold out: one unit is sold and two are held.');
+select is(
+  pg_temp.reserve('due, last of all', 'eve'), array[null]::text[],
+  'A due hold is found behind reservations that have been over for long.'
+);
+select is(
+  pg_temp.reservations_of('due, last of all'),
+  array['ann CONSUMED', 'bob CANCELLED', 'cat ACTIVE', 'cat EXPIRED', 'dan EXPIRED', 'eve ACTIVE'],
+  'What is over stays as it is.'
+);
+
+do $$ begin perform pg_temp.run_out('due, plenty left', 'ann'); end $$;
+select is(
+  pg_temp.reserve('due, plenty left', 'bob', 'cat'), array[null, null]::text[], 'While stock lasts it is served from stock.'
+);
+select is(
+  pg_temp.reservations_of('due, plenty left'), array['ann ACTIVE', 'bob ACTIVE', 'cat ACTIVE'],
+  'A due hold of another user is then left to the sweep.'
+);
+
+do $$ begin perform pg_temp.run_out('due, own', 'ann'); end $$;
+select is(
+  pg_temp.reserve('due, own', 'ann', 'ann'), array[null, 'ALREADY_RESERVED'],
+  'A user''s own due hold is no obstacle to his next one, even when stock is plenty.'
+);
+select is(
+  pg_temp.reservations_of('due, own'), array['ann ACTIVE', 'ann EXPIRED'], 'His old hold is EXPIRED, his new one ACTIVE.'
+);
+do $$ begin perform pg_temp.run_out('due, own', 'ann', '-1 microsecond'); end $$;
+select is(
+  pg_temp.reserve('due, own', 'ann'), array['ALREADY_RESERVED'], 'His own hold with a microsecond left is an obstacle.'
+);
+
+do $$ begin perform pg_temp.run_out('due, own key', 'ann'); end $$;
+select results_eq(
+  $$
+    select n, status, replayed, data ->> 'status'
+    from api.reserve_batch(pg_temp.drop_id('due, own key'), pg_temp.user_ids('ann', 'ann'), array['key', 'other'])
+  $$,
+  $$values (1, 200, true, 'EXPIRED'), (2, 201, false, 'ACTIVE')$$,
+  'The key of a hold that has run out shows it EXPIRED, and another key gets a new hold.'
+);
+
+do $$
+begin
+  perform pg_temp.run_out('due, over', 'ann');
+  perform api.update_drop(pg_temp.drop_id('due, over'), '{"status": "ended"}');
+end
+$$;
+select is(
+  pg_temp.reserve('due, over', 'ann', 'dan'), array['DROP_NOT_ACTIVE', 'DROP_NOT_ACTIVE'],
+  'A due hold does not reopen a drop that is over.'
+);
+
+select is_empty(
+  $$
+    select a.* from api.audit() a join inventory.drops d on d.id = a.drop_id
+    where d.created_by = pg_temp.user_id('seller') and d.name <> 'sold out'
+  $$,
+  'No unit was lost or made up on the way.'
+);
+
+select * from finish();
+rollback;

@@ -1,0 +1,429 @@
+-- api.update_drop changes a drop without breaking a promise: what is held or sold stays covered, and what is over stays over.
+begin;
+select plan(117);
+
+set local intervalstyle = 'postgres';
+
+-- What a statement raises: SQLSTATE, MESSAGE and DETAIL.
+create function pg_temp.refusal(p_sql text) returns text language plpgsql as $$
+declare
+  v_detail text;
+begin
+  execute p_sql;
+  return 'nothing was raised';
+exception when others then
+  get stacked diagnostics v_detail = pg_exception_detail;
+  return format('%s %s: %s', sqlstate, sqlerrm, v_detail);
+end
+$$;
+
+create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
+create function pg_temp.drop_id(p_name text) returns uuid language sql stable as $$
+  select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller') and d.name = p_name
+$$;
+create function pg_temp.stock_of(p_name text) returns text language sql stable as $$
+  select d.available_stock || ' of ' || d.total_stock from inventory.drops d where d.id = pg_temp.drop_id(p_name)
+$$;
+
+-- A drop of ten units in a state; "started" is a scheduled drop whose start has passed. All but those that are live or over start
+-- in an hour, the others started an hour ago.
+create function pg_temp.new_drop(p_name text, p_state text) returns uuid language plpgsql as $$
+declare
+  v_id uuid;
+begin
+  v_id := (
+    select id from api.create_drop(
+      p_name, 10, 10, pg_temp.user_id('seller'),
+      now() + case when p_state in ('draft', 'scheduled') then interval '1 hour' else '-1 hour' end, null,
+      case p_state when 'started' then 'scheduled' when 'ended' then 'live' when 'cancelled' then 'live' else p_state end)
+  );
+  if p_state in ('ended', 'cancelled') then
+    perform api.update_drop(v_id, jsonb_build_object('status', p_state));
+  end if;
+  update inventory.drops set updated_at = now() - interval '1 day', created_at = now() - interval '1 day' where id = v_id;
+  return v_id;
+end
+$$;
+
+-- Times as distances from now.
+create function pg_temp.times_of(p_name text) returns text language sql stable as $$
+  select format('%s to %s', coalesce((d.starts_at - now())::text, 'none'), coalesce((d.ends_at - now())::text, 'none'))
+  from inventory.drops d where d.id = pg_temp.drop_id(p_name)
+$$;
+
+create function pg_temp.update_drop(p_name text, p_changes jsonb) returns text language sql as $$
+  select pg_temp.refusal(format('select api.update_drop(pg_temp.drop_id(%L), %L)', p_name, p_changes))
+$$;
+
+do $$
+begin
+  perform api.ensure_user(pg_temp.user_id(name)) from unnest(array['seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay']) as name;
+end
+$$;
+
+-- The row, and what a change leaves alone.
+
+do $$ begin perform pg_temp.new_drop('row', 'scheduled'); end $$;
+create temp table changed on commit drop as
+select * from api.update_drop(pg_temp.drop_id('row'), '{"price": 12.5, "total_stock": 11}');
+
+select is(
+  (select array_agg(key) from changed, json_object_keys(to_json(changed)) as key),
+  array[
+    'id', 'name', 'price', 'total_stock', 'available_stock', 'starts_at', 'ends_at', 'status', 'created_by', 'createdAt',
+  'updatedAt'
+  ],
+  'The row has the names of the wire.'
+);
+select results_eq(
+  $$select * from changed$$,
+  $$
+    values (
+      pg_temp.drop_id('row'), 'row', 12.50, 11, 11, now() + interval '1 hour', null::timestamptz, 'scheduled',
+      pg_temp.user_id('seller'),
+      now() - interval '1 day', now())
+  $$,
+  'The drop comes back as it is after the change, changed now.'
+);
+select results_eq(
+  $$
+    select id, name, price, total_stock, available_stock, starts_at, ends_at, status, created_by, created_at, updated_at
+    from inventory.drops
+    where id = pg_temp.drop_id('row')
+  $$,
+  $$select * from changed$$,
+  'What comes back is what is stored.'
+);
+
+create function pg_temp.changed_fields(p_changes jsonb) returns jsonb language plpgsql as $$
+declare
+  v_id uuid := pg_temp.new_drop('fields', 'scheduled');
+  v_before jsonb := (select to_jsonb(d) from inventory.drops d where d.id = v_id);
+  v_after jsonb;
+begin
+  perform api.update_drop(v_id, p_changes);
+  v_after := (select to_jsonb(d) from inventory.drops d where d.id = v_id);
+  update inventory.drops set name = 'done' where id = v_id;
+  return (
+    select jsonb_object_agg(a.key, a.value)
+    from jsonb_each(v_after) a
+    where a.key <> 'updated_at' and a.value <> v_before -> a.key
+  );
+end
+$$;
+select is(pg_temp.changed_fields(v.changes), v.expected, format('A change of %s changes nothing else.', v.field))
+from (values
+  ('name', '{"name": "new name"}'::jsonb, '{"name": "new name"}'::jsonb),
+  ('price', '{"price": 0.01}', '{"price": 0.01}'),
+  ('starts_at', '{"starts_at": "2001-01-01T00:00:00Z"}', jsonb_build_object('starts_at', timestamptz '2001-01-01T00:00:00Z')),
+  ('ends_at', '{"ends_at": "2100-01-01T00:00:00Z"}', jsonb_build_object('ends_at', timestamptz '2100-01-01T00:00:00Z')),
+  ('total_stock', '{"total_stock": 15}', '{"total_stock": 15, "available_stock": 15}'),
+  ('status', '{"status": "draft"}', '{"status": "draft"}')
+) as v (field, changes, expected);
+select is(
+  pg_temp.changed_fields('{"name": "new", "price": 20, "ends_at": "2100-01-01T00:00:00Z", "status": "draft"}'),
+  jsonb_build_object('name', 'new', 'price', 20.00, 'ends_at', timestamptz '2100-01-01T00:00:00Z', 'status', 'draft'),
+  'Several fields change together.'
+);
+
+-- Moves of status: all of them.
+
+create function pg_temp.move(p_from text, p_to text) returns text language plpgsql as $$
+declare
+  v_name text := p_from || ' to ' || p_to;
+  v_id uuid := pg_temp.new_drop(v_name, p_from);
+  v_refusal text := pg_temp.update_drop(v_name, jsonb_build_object('status', p_to));
+begin
+  if v_refusal <> 'nothing was raised' then
+    return v_refusal;
+  end if;
+  return (select d.status from api.get_drop(v_id) d);
+end
+$$;
+select is(
+  pg_temp.move(v.from_status, v.to_status),
+  case
+    when v.legal then v.to_status
+    else format(
+      'PT409 INVALID_STATUS_CHANGE: A drop that is %s cannot become %s.',
+      case v.from_status when 'started' then 'live' else v.from_status end, v.to_status)
+  end,
+  format(
+    'A drop that is %s %s.', case v.from_status when 'started' then 'scheduled and has started' else v.from_status end,
+    case when v.legal then 'may be made ' || v.to_status else 'cannot become ' || v.to_status end)
+)
+from (values
+  ('draft', 'draft', true),
+  ('draft', 'scheduled', true),
+  ('draft', 'live', true),
+  ('draft', 'ended', false),
+  ('draft', 'cancelled', true),
+  ('scheduled', 'draft', true),
+  ('scheduled', 'scheduled', true),
+  ('scheduled', 'live', true),
+  ('scheduled', 'ended', true),
+  ('scheduled', 'cancelled', true),
+  ('started', 'draft', false),
+  ('started', 'scheduled', true),
+  ('started', 'live', true),
+  ('started', 'ended', true),
+  ('started', 'cancelled', true),
+  ('live', 'draft', false),
+  ('live', 'scheduled', false),
+  ('live', 'live', true),
+  ('live', 'ended', true),
+  ('live', 'cancelled', true),
+  ('ended', 'draft', false),
+  ('ended', 'scheduled', false),
+  ('ended', 'live', false),
+  ('ended', 'ended', true),
+  ('ended', 'cancelled', false),
+  ('cancelled', 'draft', false),
+  ('cancelled', 'scheduled', false),
+  ('cancelled', 'live', false),
+  ('cancelled', 'ended', false),
+  ('cancelled', 'cancelled', true)
+) as v (from_status, to_status, legal);
+select throws_ok(
+  $$select api.update_drop(pg_temp.drop_id('ended to live'), '{"status": "live"}')$$, 'PT409', 'INVALID_STATUS_CHANGE',
+  'What is over stays over.'
+);
+do $$ begin perform pg_temp.new_drop('starts now', 'scheduled'); end $$;
+update inventory.drops set starts_at = now() where id = pg_temp.drop_id('starts now');
+select throws_ok(
+  $$select api.update_drop(pg_temp.drop_id('starts now'), '{"status": "draft"}')$$, 'PT409', 'INVALID_STATUS_CHANGE',
+  'A scheduled drop is live from the moment it starts.'
+);
+update inventory.drops set starts_at = now() + interval '1 microsecond' where id = pg_temp.drop_id('starts now');
+select lives_ok(
+  $$select api.update_drop(pg_temp.drop_id('starts now'), '{"status": "draft"}')$$,
+  'A microsecond earlier it can still be withdrawn.'
+);
+
+-- What a move does to the times.
+
+select is(pg_temp.times_of(v.name), v.expected, v.description)
+from (values
+  ('draft to live', '00:00:00 to none', 'A draft that goes live starts now.'),
+  ('scheduled to live', '00:00:00 to none', 'A scheduled drop that goes live starts now.'),
+  ('started to live', '-01:00:00 to none', 'A drop that has started keeps its start when it goes live.'),
+  ('draft to scheduled', '01:00:00 to none', 'A draft that is scheduled keeps its times.'),
+  ('live to ended', '-01:00:00 to 00:00:00', 'A live drop that is ended ends now.'),
+  ('started to ended', '-01:00:00 to 00:00:00', 'A drop that has started and is ended ends now.'),
+  ('scheduled to ended', '01:00:00 to none', 'A drop that is ended before it starts keeps its times.'),
+  ('live to cancelled', '-01:00:00 to none', 'A drop that is cancelled keeps its times.')
+) as v (name, expected, description);
+
+-- Do this to a drop in this state that also ends in so much time; the times after it, or the refusal.
+create function pg_temp.times_after(p_state text, p_ends_in interval, p_changes jsonb) returns text language plpgsql as $$
+declare
+  v_id uuid := pg_temp.new_drop('times', p_state);
+  v_times text;
+begin
+  update inventory.drops set ends_at = now() + p_ends_in where id = v_id;
+  v_times := pg_temp.update_drop('times', p_changes);
+  if v_times = 'nothing was raised' then
+    v_times := pg_temp.times_of('times');
+  end if;
+  update inventory.drops set name = 'done' where id = v_id;
+  return v_times;
+end
+$$;
+select is(pg_temp.times_after(v.state, v.ends_in, v.changes), v.expected, v.description)
+from (values
+  ('live', '2 hours'::interval, '{"status": "ended"}'::jsonb, '-01:00:00 to 00:00:00',
+    'A drop that is ended before its end ends now.'),
+  ('live', '-1 minute', '{"status": "ended"}', '-01:00:00 to -00:01:00', 'A drop whose end has passed keeps it.'),
+  ('live', '2 hours', jsonb_build_object('status', 'ended', 'ends_at', now() - interval '5 minutes'), '-01:00:00 to -00:05:00',
+    'An end that is given with the move is kept.'),
+  ('ended', '-1 minute', '{"name": "times", "status": "ended"}', '-01:00:00 to -00:01:00',
+    'Ending what has ended does not move its end.'),
+  ('live', '2 hours', '{"ends_at": null}', '-01:00:00 to none', 'null clears an end.'),
+  ('draft', '2 hours', '{"starts_at": null}', 'none to 02:00:00', 'null clears a start.'),
+  ('draft', '2 hours', '{"starts_at": null, "ends_at": null}', 'none to none', 'null clears both.'),
+  ('draft', '2 hours', jsonb_build_object('starts_at', now() + interval '90 minutes'), '01:30:00 to 02:00:00',
+    'A start can be put off.'),
+  ('scheduled', '2 hours', jsonb_build_object('starts_at', now() - interval '1 minute'), '-00:01:00 to 02:00:00',
+    'A scheduled drop can be made to have started.'),
+  ('live', '2 hours', jsonb_build_object('starts_at', now() - interval '2 hours'), '-02:00:00 to 02:00:00',
+    'A live drop can be made to have started earlier.'),
+  ('live', '2 hours', jsonb_build_object('starts_at', now() + interval '1 microsecond'),
+    'PT400 VALIDATION_ERROR: starts_at: a live drop has started', 'A live drop cannot be made to start later.'),
+  ('started', '2 hours', jsonb_build_object('starts_at', now() + interval '1 minute'),
+    'PT400 VALIDATION_ERROR: starts_at: a live drop has started', 'Neither can a scheduled drop that has started.'),
+  ('draft', '2 hours', jsonb_build_object('status', 'live', 'starts_at', now() + interval '1 minute'),
+    'PT400 VALIDATION_ERROR: starts_at: a live drop has started', 'A draft cannot go live with a start in the future.'),
+  ('draft', '2 hours', jsonb_build_object('status', 'live', 'starts_at', now() - interval '1 minute'), '-00:01:00 to 02:00:00',
+    'A start in the past that is given with going live is kept.'),
+  ('live', '2 hours', '{"starts_at": null}', 'PT400 VALIDATION_ERROR: starts_at: a scheduled or live drop needs one',
+    'The start of a live drop cannot be cleared.'),
+  ('scheduled', '2 hours', '{"starts_at": null}', 'PT400 VALIDATION_ERROR: starts_at: a scheduled or live drop needs one',
+    'The start of a scheduled drop cannot be cleared.'),
+  ('draft', '2 hours', '{"starts_at": null, "status": "scheduled"}',
+    'PT400 VALIDATION_ERROR: starts_at: a scheduled or live drop needs one', 'A drop cannot be scheduled without a start.'),
+  ('draft', null, '{"starts_at": null, "status": "live"}',
+    'PT400 VALIDATION_ERROR: starts_at: a scheduled or live drop needs one',
+    'A start that is cleared while going live is refused.'),
+  ('live', '2 hours', jsonb_build_object('ends_at', now() - interval '1 hour'),
+    'PT400 VALIDATION_ERROR: ends_at: must be later than starts_at', 'A drop cannot end as it starts.'),
+  ('live', '2 hours', '{"name": "times"}', '-01:00:00 to 02:00:00', 'A change of something else leaves the times alone.')
+) as v (state, ends_in, changes, expected, description);
+
+-- Values that are refused, with the name of the field.
+
+do $$ begin perform pg_temp.new_drop('values', 'draft'); end $$;
+select is(pg_temp.update_drop('values', v.changes), 'PT400 VALIDATION_ERROR: ' || v.expected, v.description)
+from (values
+  ('{}'::jsonb, 'body: must be an object with at least one field to change', 'A change of nothing is refused.'),
+  ('[]', 'body: must be an object with at least one field to change', 'A list is refused.'),
+  ('null', 'body: must be an object with at least one field to change', 'A null of JSON is refused.'),
+  (null, 'body: must be an object with at least one field to change', 'A null of SQL is refused.'),
+  ('{"colour": "red"}', 'colour: is not a field that can be changed', 'An unknown field is refused.'),
+  ('{"available_stock": 3}', 'available_stock: is not a field that can be changed', 'Available stock cannot be set.'),
+  ('{"name": "new", "created_by": null}', 'created_by: is not a field that can be changed', 'A drop cannot change its seller.'),
+  ('{"id": "x"}', 'id: is not a field that can be changed', 'A drop cannot change its id.'),
+  ('{"name": null}', 'name: may not be null', 'A name cannot be cleared.'),
+  ('{"price": null}', 'price: may not be null', 'A price cannot be cleared.'),
+  ('{"status": null}', 'status: may not be null', 'A status cannot be cleared.'),
+  ('{"total_stock": null}', 'total_stock: may not be null', 'A stock cannot be cleared.'),
+  ('{"name": " "}', 'name: must be 1 to 200 characters, not all blank, without control characters', 'A blank name is refused.'),
+  ('{"name": "a\nb"}', 'name: must be 1 to 200 characters, not all blank, without control characters',
+    'A name with a control character is refused.'),
+  (jsonb_build_object('name', repeat('x', 201)), 'name: must be 1 to 200 characters, not all blank, without control characters',
+    'A name of 201 characters is refused.'),
+  ('{"price": -1}', 'price: must be 0 or more', 'A negative price is refused.'),
+  ('{"price": 19.999}', 'price: must be less than 10000000000 with at most two decimals',
+    'A price is refused rather than rounded.'),
+  ('{"price": 10000000000}', 'price: must be less than 10000000000 with at most two decimals',
+    'A price beyond what can be stored is refused.'),
+  ('{"total_stock": 0}', 'total_stock: must be 1 or more', 'A stock of no units is refused.'),
+  ('{"total_stock": -1}', 'total_stock: must be 1 or more', 'A negative stock is refused.'),
+  ('{"status": "sold"}', 'status: must be draft, scheduled, live, ended or cancelled', 'A status that is none is refused.')
+) as v (changes, expected, description);
+-- The server words the reason for these, in its own language.
+select throws_ok(
+  format('select api.update_drop(pg_temp.drop_id(''values''), %L)', v.changes), 'PT400', 'VALIDATION_ERROR', v.description
+)
+from (values
+  ('{"total_stock": "many"}', 'A stock that is no number is refused.'),
+  ('{"total_stock": 1.5}', 'A stock that is not whole is refused, not rounded.'),
+  ('{"total_stock": 3000000000}', 'A stock beyond what can be stored is refused.'),
+  ('{"price": "cheap"}', 'A price that is no number is refused.'),
+  ('{"starts_at": "soon"}', 'A start that is no time is refused.'),
+  ('{"ends_at": "2026-02-30T00:00:00Z"}', 'An end on a day that does not exist is refused.')
+) as v (changes, description);
+select throws_ok(
+  format('select api.update_drop(%L, ''{"name": "new"}'')', v.id), 'PT404', 'DROP_NOT_FOUND', v.description
+)
+from (values (gen_random_uuid(), 'A drop that does not exist is not found.'), (null, 'No drop is not found.'))
+  as v (id, description);
+
+-- Stock: of ten units one is sold and three are held.
+
+create function pg_temp.new_sale(p_name text) returns void language plpgsql as $$
+begin
+  perform pg_temp.new_drop(p_name, 'live');
+  perform api.reserve(pg_temp.drop_id(p_name), pg_temp.user_id(name)) from unnest(array['ann', 'bob', 'cat', 'dan']) as name;
+  perform api.purchase(pg_temp.drop_id(p_name), pg_temp.user_id('ann'));
+end
+$$;
+-- Let a hold run out so long ago.
+create function pg_temp.run_out(p_drop text, p_user text, p_ago interval) returns void language sql as $$
+  update inventory.reservations r
+  set expires_at = now() - p_ago
+  where r.drop_id = pg_temp.drop_id(p_drop) and r.user_id = pg_temp.user_id(p_user) and r.status = 'ACTIVE'
+$$;
+create function pg_temp.reservations_of(p_drop text) returns text[] language sql stable as $$
+  select array_agg(u.name || ' ' || r.status order by u.name)
+  from inventory.reservations r
+  join unnest(array['ann', 'bob', 'cat', 'dan']) as u (name) on pg_temp.user_id(u.name) = r.user_id
+  where r.drop_id = pg_temp.drop_id(p_drop)
+$$;
+
+do $$
+begin
+  perform pg_temp.new_sale(name)
+  from unnest(array['restock', 'reclaim', 'reclaim one', 'reclaim in vain', 'reclaim in a moment', 'cancel']) as name;
+  perform api.update_drop(pg_temp.drop_id('restock'), '{"total_stock": 15}');
+end
+$$;
+select is(pg_temp.stock_of('restock'), '11 of 15', 'A restock adds to what is available.');
+do $$ begin perform api.update_drop(pg_temp.drop_id('restock'), '{"total_stock": 4}'); end $$;
+select is(pg_temp.stock_of('restock'), '0 of 4', 'Stock can be lowered to what is held and sold.');
+select is(
+  pg_temp.update_drop('restock', '{"total_stock": 3}'),
+  'PT409 STOCK_BELOW_COMMITTED: total_stock may not be less than the 4 units held and sold.', 'It cannot be lowered further.'
+);
+select throws_ok(
+  $$select api.update_drop(pg_temp.drop_id('restock'), '{"total_stock": 1}')$$, 'PT409', 'STOCK_BELOW_COMMITTED',
+  'What is held and sold stays covered.'
+);
+do $$ begin perform api.update_drop(pg_temp.drop_id('restock'), '{"total_stock": 4, "name": "restock"}'); end $$;
+select is(pg_temp.stock_of('restock'), '0 of 4', 'The same stock again changes nothing.');
+
+do $$
+begin
+  perform pg_temp.run_out(name, 'bob', '0') from unnest(array['reclaim', 'reclaim one', 'reclaim in vain']) as name;
+  perform pg_temp.run_out(name, 'cat', '1 second') from unnest(array['reclaim', 'reclaim one', 'reclaim in vain']) as name;
+  perform pg_temp.run_out('reclaim in a moment', 'bob', '-1 microsecond');
+  perform api.update_drop(pg_temp.drop_id('reclaim'), '{"total_stock": 2}');
+  perform api.update_drop(pg_temp.drop_id('reclaim one'), '{"total_stock": 3}');
+end
+$$;
+select is(pg_temp.stock_of('reclaim'), '0 of 2', 'Due holds make room for less stock.');
+select is(
+  pg_temp.reservations_of('reclaim'), array['ann CONSUMED', 'bob EXPIRED', 'cat EXPIRED', 'dan ACTIVE'],
+  'They are EXPIRED, others are not.'
+);
+select is(
+  pg_temp.reservations_of('reclaim one'), array['ann CONSUMED', 'bob ACTIVE', 'cat EXPIRED', 'dan ACTIVE'],
+  'Only as many are taken back as are in the way, the oldest first.'
+);
+select is(pg_temp.stock_of('reclaim one'), '0 of 3', 'Their units are not available besides.');
+select is(
+  pg_temp.update_drop('reclaim in vain', '{"total_stock": 1}'),
+  'PT409 STOCK_BELOW_COMMITTED: total_stock may not be less than the 2 units held and sold.',
+  'Where that does not suffice, the refusal counts what is left.'
+);
+select is(
+  pg_temp.update_drop('reclaim in a moment', '{"total_stock": 3}'),
+  'PT409 STOCK_BELOW_COMMITTED: total_stock may not be less than the 4 units held and sold.',
+  'A hold with a microsecond left is in the way.'
+);
+
+-- Cancelling.
+
+do $$
+begin
+  perform pg_temp.run_out('cancel', 'bob', '1 second');
+  update inventory.reservations set updated_at = now() - interval '1 day' where drop_id = pg_temp.drop_id('cancel');
+  perform api.update_drop(pg_temp.drop_id('cancel'), '{"status": "cancelled"}');
+end
+$$;
+select is(
+  pg_temp.reservations_of('cancel'), array['ann CONSUMED', 'bob CANCELLED', 'cat CANCELLED', 'dan CANCELLED'],
+  'Cancelling a drop releases every hold.'
+);
+select is(
+  (select count(*) from inventory.reservations where drop_id = pg_temp.drop_id('cancel') and updated_at = now()), 3::bigint,
+  'The holds say that they changed.'
+);
+select is(pg_temp.stock_of('cancel'), '9 of 10', 'All units but the sold one are back in stock.');
+select is(
+  (select array_agg(status) from inventory.purchases where drop_id = pg_temp.drop_id('cancel')), array['paid'],
+  'Purchases are left to be refunded one by one.'
+);
+select is(
+  pg_temp.reservations_of('restock'), array['ann CONSUMED', 'bob ACTIVE', 'cat ACTIVE', 'dan ACTIVE'],
+  'Holds on other drops are not touched.'
+);
+
+select is_empty(
+  $$
+    select a.* from api.audit() a join inventory.drops d on d.id = a.drop_id where d.created_by = pg_temp.user_id('seller')
+  $$,
+  'No unit was lost or made up on the way.'
+);
+
+select * from finish();
+rollback;
