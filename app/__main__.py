@@ -32,7 +32,8 @@ def run(settings: Settings) -> None:
     """Serve the API until SIGINT or SIGTERM, on a database that is up to date."""
     with database(settings) as url:
         asyncio.run(migrate(url))
-        os.environ.setdefault("DATABASE_URL", url)  # the worker processes read their settings from the environment
+        # The service, in whichever process, reads its settings from the environment.
+        os.environ["DATABASE_URL"] = settings.database_url or url
         uvicorn.run(
             "app.service:create_app",
             factory=True,
@@ -113,8 +114,8 @@ def main() -> None:
         COMMANDS[sys.argv[1]](load_settings())
     except (InvalidSettings, MigrationFailed) as error:
         sys.exit(str(error))
-    except (OSError, asyncpg.PostgresError) as error:
-        sys.exit(f"DATABASE_URL: cannot use the database: {error}")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        sys.exit(f"DATABASE_URL: cannot use the database: {' '.join(str(error).split())}")
     except KeyboardInterrupt:
         pass
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)")
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:[0-5]\d)")
 MAX_INTEGER = 2**31 - 1  # PostgreSQL's integer
 
 
@@ -16,19 +16,25 @@ def _number(value: object) -> object:
 
 
 def _timestamp(value: object) -> object:
+    # Stays text, in UTC: the database reads it without loss, where a datetime at either end of time would become infinity.
     if not isinstance(value, str) or not TIMESTAMP.fullmatch(value):
         raise ValueError("must be an ISO 8601 time with its offset from UTC, such as 2026-12-24T18:00:00Z")
     try:
-        moment = datetime.fromisoformat(value).astimezone(UTC)
+        return datetime.fromisoformat(value).astimezone(UTC).isoformat()
     except (ValueError, OverflowError):
         raise ValueError("is not a time that exists") from None
-    return moment
 
 
-Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\S[^\x00-\x1f\x7f-\x9f]*$")]
-Price = Annotated[Decimal, BeforeValidator(_number), Field(ge=0, max_digits=12, decimal_places=2)]
+def _cents(value: Decimal) -> Decimal:
+    return value.quantize(Decimal("0.01"))  # exact, for it has no more decimals; 0e9999999 becomes a plain 0.00
+
+
+Text = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")
+]
+Price = Annotated[Decimal, BeforeValidator(_number), Field(ge=0, max_digits=12, decimal_places=2), AfterValidator(_cents)]
 Stock = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
-Timestamp = Annotated[datetime, BeforeValidator(_timestamp)]
+Timestamp = Annotated[str, BeforeValidator(_timestamp)]
 Status = Literal["draft", "scheduled", "live", "ended", "cancelled"]
 
 

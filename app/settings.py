@@ -1,9 +1,11 @@
 """The settings, read once from the environment (and `.env`), typed and checked."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, PostgresDsn, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -38,8 +40,11 @@ class Settings(BaseSettings):
     @field_validator("database_url", "database_direct_url")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
-        if value is not None and "?host=" not in value:  # a socket folder in the query is beyond PostgresDsn
-            TypeAdapter(PostgresDsn).validate_python(value)
+        if value is not None and not re.match(r"postgres(ql)?://", value):
+            raise ValueError("must begin with postgresql://")
+        for port in re.findall(r":(\d+)(?=[,/?]|$)", urlsplit(value).netloc.rpartition("@")[2]) if value else []:
+            if not 1 <= int(port[:6]) <= 65535:
+                raise ValueError("must have ports between 1 and 65535")
         return value
 
     @model_validator(mode="after")

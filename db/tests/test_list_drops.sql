@@ -8,7 +8,7 @@ create function pg_temp.drop_id(p_name text) returns uuid language sql stable as
 $$;
 
 create function pg_temp.feed_of(p_name text) returns jsonb language sql stable as $$
-  select d.activity_feed::jsonb from api.list_drops() d where d.id = pg_temp.drop_id(p_name)
+  select d.activity_feed::jsonb from api.list_drops() d where d.id = (select pg_temp.drop_id(p_name))
 $$;
 
 do $$
@@ -68,7 +68,7 @@ select is(
   'A drop that started an hour ago comes before one that started two hours ago.'
 );
 select is(
-  (select array_agg(key) from api.list_drops() d, json_object_keys(to_json(d)) as key where d.id = pg_temp.drop_id('live')),
+  (select array_agg(key) from api.list_drops() d, json_object_keys(to_json(d)) as key where d.id = (select pg_temp.drop_id('live'))),
   array[
     'id', 'name', 'price', 'total_stock', 'available_stock', 'starts_at', 'ends_at', 'status', 'created_by', 'createdAt',
     'updatedAt',
@@ -80,7 +80,7 @@ select results_eq(
   $$
     select id, name, price, total_stock, available_stock, starts_at, ends_at, status, created_by, "createdAt", "updatedAt"
     from api.list_drops()
-    where id = pg_temp.drop_id('live, to end')
+    where id = (select pg_temp.drop_id('live, to end'))
   $$,
   $$select * from api.get_drop(pg_temp.drop_id('live, to end'))$$,
   'A drop is listed as get_drop shows it.'
@@ -108,7 +108,7 @@ end
 $$;
 select is(
   (select array_agg(key) from api.list_drops() d, json_object_keys(d.activity_feed -> 'latest_purchasers' -> 0) as key
-    where d.id = pg_temp.drop_id('live')),
+    where d.id = (select pg_temp.drop_id('live'))),
   array['userId', 'username', 'qty', 'createdAt'],
   'A purchaser has the names of the wire.'
 );
@@ -150,7 +150,8 @@ select is(
   'Every drop has a feed of its own, where a user who bought twice is twice.'
 );
 select is(
-  (select available_stock from api.list_drops() where id = pg_temp.drop_id('live')), 1, 'The stock listed is what is left now.'
+  (select available_stock from api.list_drops() where id = (select pg_temp.drop_id('live'))), 1,
+  'The stock listed is what is left now.'
 );
 
 select * from finish();

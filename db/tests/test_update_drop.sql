@@ -1,6 +1,6 @@
 -- api.update_drop changes a drop without breaking a promise: what is held or sold stays covered, and what is over stays over.
 begin;
-select plan(117);
+select plan(120);
 
 set local intervalstyle = 'postgres';
 
@@ -236,8 +236,11 @@ from (values
   ('live', '-1 minute', '{"status": "ended"}', '-01:00:00 to -00:01:00', 'A drop whose end has passed keeps it.'),
   ('live', '2 hours', jsonb_build_object('status', 'ended', 'ends_at', now() - interval '5 minutes'), '-01:00:00 to -00:05:00',
     'An end that is given with the move is kept.'),
+  ('live', '2 hours', '{"status": "ended", "ends_at": null}', '-01:00:00 to none',
+    'An end that is cleared with the move stays cleared.'),
   ('ended', '-1 minute', '{"name": "times", "status": "ended"}', '-01:00:00 to -00:01:00',
     'Ending what has ended does not move its end.'),
+  ('ended', null, '{"name": "times"}', '-01:00:00 to none', 'A drop that has ended without an end is not given one later.'),
   ('live', '2 hours', '{"ends_at": null}', '-01:00:00 to none', 'null clears an end.'),
   ('draft', '2 hours', '{"starts_at": null}', 'none to 02:00:00', 'null clears a start.'),
   ('draft', '2 hours', '{"starts_at": null, "ends_at": null}', 'none to none', 'null clears both.'),
@@ -247,6 +250,7 @@ from (values
     'A scheduled drop can be made to have started.'),
   ('live', '2 hours', jsonb_build_object('starts_at', now() - interval '2 hours'), '-02:00:00 to 02:00:00',
     'A live drop can be made to have started earlier.'),
+  ('live', '2 hours', jsonb_build_object('starts_at', now()), '00:00:00 to 02:00:00', 'A live drop can be made to start now.'),
   ('live', '2 hours', jsonb_build_object('starts_at', now() + interval '1 microsecond'),
     'PT400 VALIDATION_ERROR: starts_at: a live drop has started', 'A live drop cannot be made to start later.'),
   ('started', '2 hours', jsonb_build_object('starts_at', now() + interval '1 minute'),
