@@ -2,10 +2,6 @@
 
 import asyncio
 import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +18,7 @@ import pytest
 from app.embedded import embedded_database
 from app.migrate import migrate
 from tests.pgtap import install_pgtap
-
-ROOT = Path(__file__).parent
+from tests.servers import ROOT, started
 
 
 @dataclass(frozen=True)
@@ -93,50 +88,16 @@ async def empty_url(database: Database) -> AsyncIterator[str]:
     await connection.close()
 
 
-def free_port() -> int:
-    """A TCP port nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @contextmanager
 def running_api(database_url: str, **environment: str) -> Iterator[str]:
     """The API as `make run` starts it, with these settings, in a process of its own; yields its base URL.
 
     On the way out it must stop cleanly on SIGTERM, without ever having logged a stack trace.
     """
-    port = free_port()
-    settings = {"DATABASE_URL": database_url, "PORT": str(port), "LOG_LEVEL": "warning"} | environment
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app", "run"],
-        cwd=ROOT,
-        env=os.environ | settings,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        wait_until_ready(f"http://127.0.0.1:{port}", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        output, _ = process.communicate(timeout=15)
-    assert process.returncode == 0, output.decode()
-    assert b"Traceback" not in output, output.decode()
-
-
-def wait_until_ready(base_url: str, process: subprocess.Popen[bytes], timeout_seconds: float = 30) -> None:
-    """Wait until /readyz answers 200."""
-    deadline = time.monotonic() + timeout_seconds
-    while time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()[0].decode()
-        try:
-            if httpx.get(f"{base_url}/readyz", timeout=1).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError("the API did not get ready")
+    with started(DATABASE_URL=database_url, **environment) as service:
+        service.wait_until_ready()
+        yield service.url
+        service.stop()
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,11 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
-        return [origin.strip() for origin in value.split(",") if origin.strip()] if isinstance(value, str) else value
+        origins = [origin.strip() for origin in value.split(",") if origin.strip()] if isinstance(value, str) else value
+        for origin in origins if isinstance(origins, list) else []:
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+                raise ValueError(f"{origin} is not an origin such as https://shop.example, nor *")
+        return origins
 
     @field_validator("log_level", mode="before")
     @classmethod

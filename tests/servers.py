@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,8 @@ from tempfile import NamedTemporaryFile
 import psutil
 
 from app.embedded import get_server  # type: ignore[attr-defined]
-from conftest import ROOT, free_port
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def wait_for(condition: Callable[[], object], timeout_seconds: float = 10) -> None:
@@ -61,6 +63,13 @@ class Service:
         assert self.process.wait(timeout=20) == 0, self.log()
         assert "Traceback" not in self.log(), self.log()
         return time.monotonic() - begin
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 @contextmanager

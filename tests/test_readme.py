@@ -10,7 +10,8 @@ from typing import Any
 import asyncpg
 
 from app.embedded import BIN_DIR
-from conftest import ROOT, Database, running_api
+from conftest import Database, running_api
+from tests.servers import ROOT
 
 README = (ROOT / "README.md").read_text()
 VOLATILE = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*")

@@ -10,7 +10,7 @@ import pytest
 
 from app import __main__ as commands
 from app.settings import InvalidSettings, Settings, load_settings
-from conftest import ROOT
+from tests.servers import ROOT
 
 URL = "postgresql://lastpair:secret@db.example:5432/lastpair"
 DEFAULTS: dict[str, Any] = {

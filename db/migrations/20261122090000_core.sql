@@ -100,7 +100,9 @@ create table inventory.drops (
   constraint drops_available_stock_check check (available_stock between 0 and total_stock),
   constraint drops_status_check check (status in ('draft', 'scheduled', 'live', 'ended', 'cancelled')),
   constraint drops_starts_at_check check (starts_at is not null or status not in ('scheduled', 'live')),
-  constraint drops_ends_at_check check (ends_at > starts_at)
+  constraint drops_ends_at_check check (ends_at > starts_at),
+  constraint drops_starts_at_finite_check check (isfinite(starts_at)),
+  constraint drops_ends_at_finite_check check (isfinite(ends_at))
 ) with (fillfactor = 20);
 comment on table inventory.drops is 'What is sold. The row is the unit of contention: whoever changes its stock locks it first.';
 comment on column inventory.drops.available_stock is 'Units neither held by an ACTIVE reservation nor sold.';
@@ -109,6 +111,8 @@ comment on constraint drops_price_check on inventory.drops is 'price: must be 0 
 comment on constraint drops_total_stock_check on inventory.drops is 'total_stock: must be 1 or more';
 comment on constraint drops_status_check on inventory.drops is 'status: must be draft, scheduled, live, ended or cancelled';
 comment on constraint drops_starts_at_check on inventory.drops is 'starts_at: a scheduled or live drop needs one';
+comment on constraint drops_starts_at_finite_check on inventory.drops is 'starts_at: must be a time, not infinity';
+comment on constraint drops_ends_at_finite_check on inventory.drops is 'ends_at: must be a time, not infinity';
 comment on constraint drops_ends_at_check on inventory.drops is 'ends_at: must be later than starts_at';
 
 create index drops_active_idx on inventory.drops (status, starts_at, ends_at);

@@ -178,9 +178,11 @@ CREATE TABLE inventory.drops (
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT drops_available_stock_check CHECK (((available_stock >= 0) AND (available_stock <= total_stock))),
     CONSTRAINT drops_ends_at_check CHECK ((ends_at > starts_at)),
+    CONSTRAINT drops_ends_at_finite_check CHECK (isfinite(ends_at)),
     CONSTRAINT drops_name_check CHECK (((char_length(name) <= 200) AND (name ~ '\S'::text) AND (name !~ '[\u0001-\u001f\u007f-\u009f]'::text))),
     CONSTRAINT drops_price_check CHECK ((price >= (0)::numeric)),
     CONSTRAINT drops_starts_at_check CHECK (((starts_at IS NOT NULL) OR (status <> ALL (ARRAY['scheduled'::text, 'live'::text])))),
+    CONSTRAINT drops_starts_at_finite_check CHECK (isfinite(starts_at)),
     CONSTRAINT drops_status_check CHECK ((status = ANY (ARRAY['draft'::text, 'scheduled'::text, 'live'::text, 'ended'::text, 'cancelled'::text]))),
     CONSTRAINT drops_total_stock_check CHECK ((total_stock > 0))
 )
@@ -209,6 +211,13 @@ COMMENT ON CONSTRAINT drops_ends_at_check ON inventory.drops IS 'ends_at: must b
 
 
 --
+-- Name: CONSTRAINT drops_ends_at_finite_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_ends_at_finite_check ON inventory.drops IS 'ends_at: must be a time, not infinity';
+
+
+--
 -- Name: CONSTRAINT drops_name_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
 --
 
@@ -227,6 +236,13 @@ COMMENT ON CONSTRAINT drops_price_check ON inventory.drops IS 'price: must be 0 
 --
 
 COMMENT ON CONSTRAINT drops_starts_at_check ON inventory.drops IS 'starts_at: a scheduled or live drop needs one';
+
+
+--
+-- Name: CONSTRAINT drops_starts_at_finite_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_starts_at_finite_check ON inventory.drops IS 'starts_at: must be a time, not infinity';
 
 
 --

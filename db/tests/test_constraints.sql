@@ -1,6 +1,6 @@
 -- The constraints refuse every row that would break a rule, whoever writes it: they are the last line against overselling.
 begin;
-select plan(85);
+select plan(87);
 
 create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
 
@@ -83,7 +83,9 @@ from (values
   ('ends_at = starts_at', '23514 drops_ends_at_check', 'A drop that ends as it starts is refused.'),
   ('ends_at = starts_at - interval ''1 second''', '23514 drops_ends_at_check', 'A drop that ends before it starts is refused.'),
   ('ends_at = starts_at + interval ''1 microsecond''', 'accepted', 'A drop may be as short as it likes.'),
-  ('ends_at = null', 'accepted', 'A drop needs no end.')
+  ('ends_at = null', 'accepted', 'A drop needs no end.'),
+  ('ends_at = ''infinity''', '23514 drops_ends_at_finite_check', 'A drop that ends at infinity is refused.'),
+  ('starts_at = ''-infinity''', '23514 drops_starts_at_finite_check', 'A drop that has always been on is refused.')
 ) as v (changes, expected, description);
 
 select is(
@@ -228,7 +230,8 @@ select set_eq(
   $$,
   array[
     'users_username_check', 'drops_name_check', 'drops_price_check', 'drops_total_stock_check', 'drops_available_stock_check',
-    'drops_status_check', 'drops_starts_at_check', 'drops_ends_at_check', 'reservations_status_check',
+    'drops_status_check', 'drops_starts_at_check', 'drops_ends_at_check', 'drops_starts_at_finite_check',
+    'drops_ends_at_finite_check', 'reservations_status_check',
     'reservations_idempotency_key_check', 'purchases_qty_check', 'purchases_status_check', 'purchases_idempotency_key_check'
   ],
   'The four tables have exactly the checks that are tried here.'

@@ -1,6 +1,6 @@
 -- api.ensure_user finds a user or makes him: an identity from elsewhere must be served on first use, whatever name it brings.
 begin;
-select plan(19);
+select plan(20);
 
 -- What a statement raises: SQLSTATE, MESSAGE and DETAIL.
 create function pg_temp.refusal(p_sql text) returns text language plpgsql as $$
@@ -104,6 +104,10 @@ select is(
   pg_temp.refusal($$select api.ensure_user(pg_temp.user_id('gus'), '')$$),
   'PT400 VALIDATION_ERROR: username: must be 1 to 200 characters, not all blank, without control characters',
   'An empty name is refused, with the field and the reason.'
+);
+select is(
+  pg_temp.refusal($$select api.ensure_user(null, 'gus')$$), 'PT400 VALIDATION_ERROR: p_user_id: is required',
+  'Nobody in particular is refused.'
 );
 select is_empty($$select from inventory.users where id = pg_temp.user_id('gus')$$, 'A refusal makes no user.');
 

@@ -68,7 +68,8 @@ select is(
   'A drop that started an hour ago comes before one that started two hours ago.'
 );
 select is(
-  (select array_agg(key) from api.list_drops() d, json_object_keys(to_json(d)) as key where d.id = (select pg_temp.drop_id('live'))),
+  (select array_agg(key) from api.list_drops() d, json_object_keys(to_json(d)) as key
+    where d.id = (select pg_temp.drop_id('live'))),
   array[
     'id', 'name', 'price', 'total_stock', 'available_stock', 'starts_at', 'ends_at', 'status', 'created_by', 'createdAt',
     'updatedAt',

@@ -92,7 +92,8 @@ select is(
 
 do $$ begin perform api.update_drop(pg_temp.drop_id('second'), '{"status": "ended"}'); end $$;
 select is(
-  pg_temp.shown_to('ann'), pg_temp.third_and_fourth() || array['second'], 'A hold on a drop that has ended is shown: it can be purchased.'
+  pg_temp.shown_to('ann'), pg_temp.third_and_fourth() || array['second'],
+  'A hold on a drop that has ended is shown: it can be purchased.'
 );
 
 select throws_ok(

@@ -1,6 +1,6 @@
 -- api.reserve_batch serves many requests on one drop in the order they came: one outcome each, never a unit more than there is.
 begin;
-select plan(61);
+select plan(65);
 
 create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
 create function pg_temp.user_ids(variadic p_names text[]) returns uuid[] language sql immutable as $$
@@ -426,6 +426,12 @@ select is(
   pg_temp.reserve('due, over', 'ann', 'dan'), array['DROP_NOT_ACTIVE', 'DROP_NOT_ACTIVE'],
   'A due hold does not reopen a drop that is over.'
 );
+
+select throws_ok(
+  format($$select api.reserve_batch(%L, array[%L]::uuid[], array[null], %s)$$, pg_temp.drop_id('sold out'), pg_temp.user_id('ann'), ttl),
+  'PT400', 'VALIDATION_ERROR', format('A hold of %s seconds is refused.', ttl)
+)
+from unnest(array['0', '-5', '86401', 'null']) as ttl;
 
 select is_empty(
   $$

@@ -1,6 +1,6 @@
 -- api.update_drop changes a drop without breaking a promise: what is held or sold stays covered, and what is over stays over.
 begin;
-select plan(120);
+select plan(125);
 
 set local intervalstyle = 'postgres';
 
@@ -421,6 +421,22 @@ select is(
   pg_temp.reservations_of('restock'), array['ann CONSUMED', 'bob ACTIVE', 'cat ACTIVE', 'dan ACTIVE'],
   'Holds on other drops are not touched.'
 );
+
+select is(
+  (select available_stock || ' of ' || total_stock
+   from api.update_drop(pg_temp.drop_id('restock'), '{"status": "cancelled", "total_stock": 1}')),
+  '0 of 1',
+  'Cancelling releases the holds before the new stock is looked at.'
+);
+
+select throws_matching(
+  format('select api.update_drop(pg_temp.drop_id(''cancel''), %L)', v.changes), '^VALIDATION_ERROR', v.description)
+from (values
+  ('{"name": {"a": 5}}', 'A name that is no string is refused, not converted.'),
+  ('{"total_stock": "many"}', 'A stock that is no number is refused.'),
+  ('{"total_stock": 1.5}', 'Half a unit is refused.'),
+  ('{"starts_at": "soon"}', 'A time that is none is refused.')
+) as v (changes, description);
 
 select is_empty(
   $$

@@ -14,6 +14,9 @@ declare
   v_username text := coalesce(p_username, 'user-' || left(p_user_id::text, 8));
   v_constraint_name text;
 begin
+  if p_user_id is null then
+    perform inventory.refuse('VALIDATION_ERROR', 'p_user_id: is required');
+  end if;
   loop
     return query
     select u.id, u.username, u.created_at, u.updated_at from inventory.users u where u.id = p_user_id;

@@ -26,9 +26,6 @@ declare
   v_outcome record;
   v_constraint_name text;
 begin
-  if p_ttl_seconds is null or p_ttl_seconds not between 1 and 86400 then
-    perform inventory.refuse('VALIDATION_ERROR', 'p_ttl_seconds: must be between 1 and 86400');
-  end if;
   begin
     select * into strict v_outcome
     from inventory.reserve_many(p_drop_id, array[p_user_id], array[p_idempotency_key], p_ttl_seconds);

@@ -1,6 +1,6 @@
 -- api.reserve_batch: the app's face of inventory.reserve_many: one outcome a request, nothing raised for a refusal.
 --
--- Locks and codes: see inventory.reserve_many. Errors raised: none of its own.
+-- Locks, codes and errors raised: see inventory.reserve_many.
 
 create or replace function api.reserve_batch(
   p_drop_id uuid,

@@ -23,6 +23,8 @@ declare
   v_new inventory.drops;
   v_from text;
   v_field text;
+  v_value jsonb;
+  v_kind text;
   v_committed integer;
   v_released uuid[];
   v_constraint_name text;
@@ -30,31 +32,39 @@ begin
   if jsonb_typeof(p_changes) is distinct from 'object' or p_changes = '{}' then
     perform inventory.refuse('VALIDATION_ERROR', 'body: must be an object with at least one field to change');
   end if;
-  for v_field in select jsonb_object_keys(p_changes) loop
-    if v_field not in ('name', 'price', 'starts_at', 'ends_at', 'status', 'total_stock') then
+  for v_field, v_value in select * from jsonb_each(p_changes) loop
+    v_kind := case v_field
+      when 'name' then 'string' when 'status' then 'string' when 'starts_at' then 'string' when 'ends_at' then 'string'
+      when 'price' then 'number' when 'total_stock' then 'number'
+    end;
+    if v_kind is null then
       perform inventory.refuse('VALIDATION_ERROR', v_field || ': is not a field that can be changed');
     end if;
-    if p_changes -> v_field = 'null' and v_field not in ('starts_at', 'ends_at') then
+    if v_value = 'null' and v_field in ('starts_at', 'ends_at') then
+      continue;
+    elsif v_value = 'null' then
       perform inventory.refuse('VALIDATION_ERROR', v_field || ': may not be null');
+    elsif jsonb_typeof(v_value) <> v_kind then
+      perform inventory.refuse('VALIDATION_ERROR', format('%s: must be a %s', v_field, v_kind));
     end if;
+    if v_field = 'price' then
+      perform inventory.check_price((v_value #>> '{}')::numeric);
+    end if;
+    begin
+      perform jsonb_populate_record(null::inventory.drops, jsonb_build_object(v_field, v_value));
+    exception when data_exception then
+      perform inventory.refuse('VALIDATION_ERROR', v_field || ': is not a value this field can have');
+    end;
   end loop;
+  if (p_changes ->> 'total_stock')::integer < 1 then
+    perform inventory.refuse_constraint('drops_total_stock_check');
+  end if;
 
   select * into v_old from inventory.drops d where d.id = p_drop_id for no key update;
   if not found then
     perform inventory.refuse('DROP_NOT_FOUND');
   end if;
-
-  begin
-    v_new := jsonb_populate_record(v_old, p_changes - 'price');
-    if p_changes ? 'price' then
-      v_new.price := inventory.check_price((p_changes ->> 'price')::numeric);
-    end if;
-  exception when data_exception then
-    perform inventory.refuse('VALIDATION_ERROR', 'body: ' || sqlerrm);
-  end;
-  if v_new.total_stock < 1 then
-    perform inventory.refuse_constraint('drops_total_stock_check');
-  end if;
+  v_new := jsonb_populate_record(v_old, p_changes);
 
   v_from := case when v_old.status = 'scheduled' and v_old.starts_at <= now() then 'live' else v_old.status end;
   if v_new.status not in ('draft', 'scheduled', 'live', 'ended', 'cancelled') then
@@ -79,18 +89,6 @@ begin
   end if;
 
   v_committed := v_old.total_stock - v_old.available_stock;
-  if v_new.total_stock < v_committed then
-    v_committed := v_committed - (
-      select count(*)
-      from inventory.expire_many(
-        p_drop_id, inventory.due_reservations(p_drop_id, v_committed - v_new.total_stock))
-    );
-  end if;
-  if v_new.total_stock < v_committed then
-    perform inventory.refuse(
-      'STOCK_BELOW_COMMITTED', format('total_stock may not be less than the %s units held and sold.', v_committed));
-  end if;
-
   if v_new.status = 'cancelled' then
     v_released := array(
       select r.id
@@ -103,6 +101,17 @@ begin
     set status = 'CANCELLED', updated_at = now()
     where r.id = any (v_released) and r.drop_id = p_drop_id;
     v_committed := v_committed - cardinality(v_released);
+  end if;
+  if v_new.total_stock < v_committed then
+    v_committed := v_committed - (
+      select count(*)
+      from inventory.expire_many(
+        p_drop_id, inventory.due_reservations(p_drop_id, v_committed - v_new.total_stock))
+    );
+  end if;
+  if v_new.total_stock < v_committed then
+    perform inventory.refuse(
+      'STOCK_BELOW_COMMITTED', format('total_stock may not be less than the %s units held and sold.', v_committed));
   end if;
 
   return query

@@ -9,7 +9,7 @@ returns numeric
 language plpgsql stable
 as $$
 begin
-  if p_price <> round(p_price, 2) or abs(p_price) >= 10000000000 or p_price = 'NaN' then
+  if p_price <> round(p_price, 2) or abs(p_price) >= 10000000000 then
     perform inventory.refuse('VALIDATION_ERROR', 'price: must be less than 10000000000 with at most two decimals');
   end if;
   return p_price;

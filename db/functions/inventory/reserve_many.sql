@@ -6,7 +6,7 @@
 -- Locks, in this order: the drop's row, unless no request can take a unit (then nothing is locked or written); due reservations,
 -- with skip locked, when there are any. Every hold is inserted by a holder of the drop's lock, so its unique keys never collide.
 --
--- Errors: none raised; each request has its code: AUTH_REQUIRED, DROP_NOT_FOUND, DROP_NOT_ACTIVE, ALREADY_RESERVED, OUT_OF_STOCK.
+-- Errors: VALIDATION_ERROR (p_ttl_seconds). Nothing else is raised; each request has its code: AUTH_REQUIRED, DROP_NOT_FOUND, DROP_NOT_ACTIVE, ALREADY_RESERVED, OUT_OF_STOCK.
 -- A repeated Idempotency-Key is no error whatever became of the drop: it answers the first reservation as it is now.
 --
 -- Plans: a drop starts with empty tables and sessions keep their plans, so the plan must be the same index walk from the first row
@@ -31,6 +31,10 @@ declare
   v_wanted integer := cardinality(p_user_ids);
   v_due uuid[];
 begin
+  if p_ttl_seconds is null or p_ttl_seconds not between 1 and 86400 then
+    perform inventory.refuse('VALIDATION_ERROR', 'p_ttl_seconds: must be between 1 and 86400');
+  end if;
+
   select * into v_drop from inventory.drops d where d.id = p_drop_id;
   v_active := inventory.is_active(v_drop);
 
