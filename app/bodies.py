@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:[0-5]\d)")
@@ -74,4 +75,4 @@ class DropChanges(BaseModel, extra="forbid"):
 
     def given(self) -> str:
         """The fields given, as JSON."""
-        return self.model_dump_json(exclude_unset=True)
+        return orjson.dumps(self.model_dump(exclude_unset=True), default=lambda price: orjson.Fragment(str(price))).decode()
