@@ -65,6 +65,8 @@ def pgtap_connection(database: Database) -> Iterator[psycopg.Connection]:
     """The owner's connection on which pytest-pgtap runs db/tests/*.sql."""
     install_pgtap(database.superuser_url, ROOT / ".data")
     with psycopg.connect(database.url) as connection:
+        connection.execute((ROOT / "db" / "tests" / "helpers.sql").read_text().encode())
+        connection.commit()
         yield connection
 
 

@@ -2,11 +2,6 @@
 begin;
 select plan(22);
 
-create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
-create function pg_temp.drop_id(p_name text) returns uuid language sql stable as $$
-  select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller') and d.name = p_name
-$$;
-
 create temp table planned (name text primary key, starts_in interval, ends_in interval, status text, expected text)
 on commit drop;
 insert into planned values

@@ -6,11 +6,6 @@ select plan(18);
 alter table inventory.drops drop constraint drops_available_stock_check;
 drop index inventory.reservations_active_key;
 
-create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
-create function pg_temp.drop_id(p_name text) returns uuid language sql stable as $$
-  select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller') and d.name = p_name
-$$;
-
 -- What the audit finds of the drops here.
 create function pg_temp.findings()
 returns table (drop_name text, invariant text, expected bigint, found bigint) language sql stable as $$

@@ -2,14 +2,6 @@
 begin;
 select plan(23);
 
-create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
-create function pg_temp.drop_id(p_name text) returns uuid language sql stable as $$
-  select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller') and d.name = p_name
-$$;
-create function pg_temp.stock_of(p_name text) returns integer language sql stable as $$
-  select d.available_stock from inventory.drops d where d.id = pg_temp.drop_id(p_name)
-$$;
-
 -- Reservations by "user drop".
 create temp table held (name text primary key, id uuid not null) on commit drop;
 create function pg_temp.held(p_name text) returns uuid language sql stable as $$ select h.id from held h where h.name = p_name $$;

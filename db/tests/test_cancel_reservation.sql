@@ -2,20 +2,6 @@
 begin;
 select plan(20);
 
--- What a statement raises: SQLSTATE, MESSAGE and DETAIL.
-create function pg_temp.refusal(p_sql text) returns text language plpgsql as $$
-declare
-  v_detail text;
-begin
-  execute p_sql;
-  return 'nothing was raised';
-exception when others then
-  get stacked diagnostics v_detail = pg_exception_detail;
-  return format('%s %s: %s', sqlstate, sqlerrm, v_detail);
-end
-$$;
-
-create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
 create function pg_temp.drop_id() returns uuid language sql stable as $$
   select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller')
 $$;

@@ -2,12 +2,6 @@
 begin;
 select plan(87);
 
-create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
-
-create function pg_temp.drop_id(p_name text) returns uuid language sql stable as $$
-  select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller') and d.name = p_name
-$$;
-
 -- SQLSTATE and name of the constraint that a statement violates; names, because messages are translated. Whatever the statement
 -- did is undone, so that no case depends on another.
 create function pg_temp.violation(p_sql text) returns text language plpgsql as $$

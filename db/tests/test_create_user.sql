@@ -2,19 +2,6 @@
 begin;
 select plan(16);
 
--- What a statement raises: SQLSTATE, MESSAGE and DETAIL.
-create function pg_temp.refusal(p_sql text) returns text language plpgsql as $$
-declare
-  v_detail text;
-begin
-  execute p_sql;
-  return 'nothing was raised';
-exception when others then
-  get stacked diagnostics v_detail = pg_exception_detail;
-  return format('%s %s: %s', sqlstate, sqlerrm, v_detail);
-end
-$$;
-
 -- A name that nobody else in the database has.
 create function pg_temp.username(p_name text) returns text language sql immutable as $$ select 'pgtap create_user ' || p_name $$;
 

@@ -2,19 +2,6 @@
 begin;
 select plan(17);
 
--- What a statement raises: SQLSTATE, MESSAGE and DETAIL.
-create function pg_temp.refusal(p_sql text) returns text language plpgsql as $$
-declare
-  v_detail text;
-begin
-  execute p_sql;
-  return 'nothing was raised';
-exception when others then
-  get stacked diagnostics v_detail = pg_exception_detail;
-  return format('%s %s: %s', sqlstate, sqlerrm, v_detail);
-end
-$$;
-
 select ok(count(*) > 0 and count(*) = count(distinct code), 'Codes are unique.') from api.errors();
 select is_empty(
   $$select * from api.errors() where status not between 400 and 499 or status is null$$, 'A refusal is never a 5xx.'

@@ -2,14 +2,6 @@
 begin;
 select plan(22);
 
-create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
-create function pg_temp.drop_id(p_name text) returns uuid language sql stable as $$
-  select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller') and d.name = p_name
-$$;
-create function pg_temp.stock_of(p_name text) returns integer language sql stable as $$
-  select d.available_stock from inventory.drops d where d.id = pg_temp.drop_id(p_name)
-$$;
-
 -- Let holds run out; other tests' holds in the same database are not as old as those of the year 2000.
 create function pg_temp.run_out(p_drop text, p_user text, p_expires_at timestamptz) returns void language sql as $$
   update inventory.reservations r

@@ -2,7 +2,6 @@
 begin;
 select plan(8);
 
-create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
 create function pg_temp.drop_id() returns uuid language sql stable as $$
   select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller')
 $$;

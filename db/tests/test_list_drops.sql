@@ -2,11 +2,6 @@
 begin;
 select plan(12);
 
-create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
-create function pg_temp.drop_id(p_name text) returns uuid language sql stable as $$
-  select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller') and d.name = p_name
-$$;
-
 create function pg_temp.feed_of(p_name text) returns jsonb language sql stable as $$
   select d.activity_feed::jsonb from api.list_drops() d where d.id = (select pg_temp.drop_id(p_name))
 $$;

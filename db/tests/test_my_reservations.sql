@@ -2,10 +2,6 @@
 begin;
 select plan(9);
 
-create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
-create function pg_temp.drop_id(p_name text) returns uuid language sql stable as $$
-  select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller') and d.name = p_name
-$$;
 create function pg_temp.reservation_id(p_drop text, p_user text) returns uuid language sql stable as $$
   select r.id from inventory.reservations r where r.drop_id = pg_temp.drop_id(p_drop) and r.user_id = pg_temp.user_id(p_user)
 $$;

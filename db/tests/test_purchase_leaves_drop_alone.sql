@@ -6,7 +6,6 @@ select plan(10);
 -- what comes after would not show.
 alter table inventory.reservations drop constraint reservations_drop_id_fkey;
 
-create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
 create function pg_temp.drop_id() returns uuid language sql stable as $$
   select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller')
 $$;

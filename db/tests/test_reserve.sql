@@ -2,27 +2,6 @@
 begin;
 select plan(52);
 
--- What a statement raises: SQLSTATE, MESSAGE and DETAIL.
-create function pg_temp.refusal(p_sql text) returns text language plpgsql as $$
-declare
-  v_detail text;
-begin
-  execute p_sql;
-  return 'nothing was raised';
-exception when others then
-  get stacked diagnostics v_detail = pg_exception_detail;
-  return format('%s %s: %s', sqlstate, sqlerrm, v_detail);
-end
-$$;
-
-create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
-create function pg_temp.drop_id(p_name text) returns uuid language sql stable as $$
-  select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller') and d.name = p_name
-$$;
-create function pg_temp.stock_of(p_name text) returns integer language sql stable as $$
-  select d.available_stock from inventory.drops d where d.id = pg_temp.drop_id(p_name)
-$$;
-
 create function pg_temp.new_drop(
   p_name text, p_stock integer, p_starts_in interval default '-1 hour', p_ends_in interval default null,
   p_status text default null

@@ -2,15 +2,8 @@
 begin;
 select plan(65);
 
-create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
 create function pg_temp.user_ids(variadic p_names text[]) returns uuid[] language sql immutable as $$
   select array_agg(pg_temp.user_id(name) order by n) from unnest(p_names) with ordinality as u (name, n)
-$$;
-create function pg_temp.drop_id(p_name text) returns uuid language sql stable as $$
-  select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller') and d.name = p_name
-$$;
-create function pg_temp.stock_of(p_name text) returns integer language sql stable as $$
-  select d.available_stock from inventory.drops d where d.id = pg_temp.drop_id(p_name)
 $$;
 
 -- Where and as what the row of a drop is stored: a write moves it, a lock marks it.
@@ -428,7 +421,9 @@ select is(
 );
 
 select throws_ok(
-  format($$select api.reserve_batch(%L, array[%L]::uuid[], array[null], %s)$$, pg_temp.drop_id('sold out'), pg_temp.user_id('ann'), ttl),
+  format(
+    $$select api.reserve_batch(%L, array[%L]::uuid[], array[null], %s)$$,
+    pg_temp.drop_id('sold out'), pg_temp.user_id('ann'), ttl),
   'PT400', 'VALIDATION_ERROR', format('A hold of %s seconds is refused.', ttl)
 )
 from unnest(array['0', '-5', '86401', 'null']) as ttl;

@@ -4,24 +4,7 @@ select plan(125);
 
 set local intervalstyle = 'postgres';
 
--- What a statement raises: SQLSTATE, MESSAGE and DETAIL.
-create function pg_temp.refusal(p_sql text) returns text language plpgsql as $$
-declare
-  v_detail text;
-begin
-  execute p_sql;
-  return 'nothing was raised';
-exception when others then
-  get stacked diagnostics v_detail = pg_exception_detail;
-  return format('%s %s: %s', sqlstate, sqlerrm, v_detail);
-end
-$$;
-
-create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
-create function pg_temp.drop_id(p_name text) returns uuid language sql stable as $$
-  select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller') and d.name = p_name
-$$;
-create function pg_temp.stock_of(p_name text) returns text language sql stable as $$
+create function pg_temp.stock_and_total_of(p_name text) returns text language sql stable as $$
   select d.available_stock || ' of ' || d.total_stock from inventory.drops d where d.id = pg_temp.drop_id(p_name)
 $$;
 
@@ -351,9 +334,9 @@ begin
   perform api.update_drop(pg_temp.drop_id('restock'), '{"total_stock": 15}');
 end
 $$;
-select is(pg_temp.stock_of('restock'), '11 of 15', 'A restock adds to what is available.');
+select is(pg_temp.stock_and_total_of('restock'), '11 of 15', 'A restock adds to what is available.');
 do $$ begin perform api.update_drop(pg_temp.drop_id('restock'), '{"total_stock": 4}'); end $$;
-select is(pg_temp.stock_of('restock'), '0 of 4', 'Stock can be lowered to what is held and sold.');
+select is(pg_temp.stock_and_total_of('restock'), '0 of 4', 'Stock can be lowered to what is held and sold.');
 select is(
   pg_temp.update_drop('restock', '{"total_stock": 3}'),
   'PT409 STOCK_BELOW_COMMITTED: total_stock may not be less than the 4 units held and sold.', 'It cannot be lowered further.'
@@ -363,7 +346,7 @@ select throws_ok(
   'What is held and sold stays covered.'
 );
 do $$ begin perform api.update_drop(pg_temp.drop_id('restock'), '{"total_stock": 4, "name": "restock"}'); end $$;
-select is(pg_temp.stock_of('restock'), '0 of 4', 'The same stock again changes nothing.');
+select is(pg_temp.stock_and_total_of('restock'), '0 of 4', 'The same stock again changes nothing.');
 
 do $$
 begin
@@ -374,7 +357,7 @@ begin
   perform api.update_drop(pg_temp.drop_id('reclaim one'), '{"total_stock": 3}');
 end
 $$;
-select is(pg_temp.stock_of('reclaim'), '0 of 2', 'Due holds make room for less stock.');
+select is(pg_temp.stock_and_total_of('reclaim'), '0 of 2', 'Due holds make room for less stock.');
 select is(
   pg_temp.reservations_of('reclaim'), array['ann CONSUMED', 'bob EXPIRED', 'cat EXPIRED', 'dan ACTIVE'],
   'They are EXPIRED, others are not.'
@@ -383,7 +366,7 @@ select is(
   pg_temp.reservations_of('reclaim one'), array['ann CONSUMED', 'bob ACTIVE', 'cat EXPIRED', 'dan ACTIVE'],
   'Only as many are taken back as are in the way, the oldest first.'
 );
-select is(pg_temp.stock_of('reclaim one'), '0 of 3', 'Their units are not available besides.');
+select is(pg_temp.stock_and_total_of('reclaim one'), '0 of 3', 'Their units are not available besides.');
 select is(
   pg_temp.update_drop('reclaim in vain', '{"total_stock": 1}'),
   'PT409 STOCK_BELOW_COMMITTED: total_stock may not be less than the 2 units held and sold.',
@@ -412,7 +395,7 @@ select is(
   (select count(*) from inventory.reservations where drop_id = pg_temp.drop_id('cancel') and updated_at = now()), 3::bigint,
   'The holds say that they changed.'
 );
-select is(pg_temp.stock_of('cancel'), '9 of 10', 'All units but the sold one are back in stock.');
+select is(pg_temp.stock_and_total_of('cancel'), '9 of 10', 'All units but the sold one are back in stock.');
 select is(
   (select array_agg(status) from inventory.purchases where drop_id = pg_temp.drop_id('cancel')), array['paid'],
   'Purchases are left to be refunded one by one.'
