@@ -74,7 +74,9 @@ def psql(settings: Settings) -> None:
     """Open psql as the owner: the one on PATH, which has line editing, else the embedded one."""
     with database(settings) as url:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is psql's
-        subprocess.run([shutil.which("psql") or BIN_DIR / "psql", "--pset=expanded=auto", url], check=False)
+        # Wide rows one field a line; of a refusal its code and sentence, not the lines of code it came by.
+        options = ["--pset=expanded=auto", "--set=SHOW_CONTEXT=never"]
+        subprocess.run([shutil.which("psql") or BIN_DIR / "psql", *options, url], check=False)
 
 
 def deploy(settings: Settings) -> None:

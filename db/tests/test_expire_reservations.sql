@@ -1,6 +1,6 @@
 -- api.expire_reservations, the sweep, gives back what is due and nothing else, so a unit nobody pays for returns to the others.
 begin;
-select plan(22);
+select plan(24);
 
 -- Let holds run out; other tests' holds in the same database are not as old as those of the year 2000.
 create function pg_temp.run_out(p_drop text, p_user text, p_expires_at timestamptz) returns void language sql as $$
@@ -116,7 +116,11 @@ begin
   from (values ('ann', interval '3 hours'), ('bob', '1 hour'), ('cat', '2 hours')) as v (name, ago);
 end
 $$;
-select is(pg_temp.sweep(0), null, 'A sweep of at most nothing expires nothing.');
+select is(
+  pg_temp.refusal(format('select api.expire_reservations(%s)', p_limit)),
+  'PT400 VALIDATION_ERROR: p_limit: must be 1 or more', format('A sweep of at most %s is refused.', p_limit)
+)
+from unnest(array['0', '-1', 'null']) as p_limit;
 select is(pg_temp.sweep(2), array['bob quiet', 'cat quiet'], 'A sweep stops at its limit and takes the oldest first.');
 select is(pg_temp.stock_of('quiet'), 8, 'It gives back as many units as it expired.');
 select is(pg_temp.sweep(2), array['ann quiet'], 'The next one takes the rest.');

@@ -1,7 +1,8 @@
 -- api.cancel_batch: the app's face of inventory.cancel_many: one outcome a request, nothing raised for a refusal.
 --
--- Locks: drop by drop in the order of their ids, as inventory.cancel_many does; a request names only its reservation, so the
--- drops are looked up here. Errors raised: none of its own.
+-- Locks: drop by drop in the order of their ids, as inventory.cancel_many does. A request names only its reservation, so
+-- the drops are looked up here, and there may be several; all other calls that wait for a drop hold no other. Errors
+-- raised: none of its own.
 
 create or replace function api.cancel_batch(p_reservation_ids uuid[], p_user_ids uuid[])
 returns setof api.outcome

@@ -1,7 +1,9 @@
 -- api.expire_reservations: the sweep: expire what is due, at most p_limit reservations, and give their units back.
 --
--- Locks, drop by drop in the order of their ids: the drop's row, then its due reservations with skip locked; stock is restored in
--- the same transaction. Any number of sweeps, reserves and purchases may run beside it. Errors: none.
+-- Locks, drop by drop: the drop's row, then its due reservations, all with skip locked; stock is restored in the same
+-- transaction. It waits for nobody while it holds several drops, so that one that is stuck does not stop the others; what
+-- it passes over is taken back by the next sweep or by the reserves that keep the drop busy. Errors: VALIDATION_ERROR
+-- (p_limit).
 --
 -- The order by within the limit makes reservations_due_idx the plan, whatever the tables held when it was made.
 
@@ -14,22 +16,35 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_group record;
+  v_left integer := p_limit;
+  v_expired integer;
+  v_visited uuid[] := '{}';
+  v_drop_ids uuid[];
+  v_drop_id uuid;
 begin
-  for v_group in
-    select due.drop_id, array_agg(due.id) as ids
+  if p_limit is null or p_limit < 1 then
+    perform inventory.refuse('VALIDATION_ERROR', 'p_limit: must be 1 or more');
+  end if;
+  while v_left > 0 loop
+    select array_agg(distinct due.drop_id) into v_drop_ids
     from (
-      select r.id, r.drop_id
+      select r.drop_id
       from inventory.reservations r
-      where r.status = 'ACTIVE' and r.expires_at <= now()
+      where r.status = 'ACTIVE' and r.expires_at <= now() and r.drop_id <> all (v_visited)
       order by r.expires_at
-      limit p_limit
-    ) due
-    group by due.drop_id
-    order by due.drop_id
-  loop
-    perform from inventory.drops d where d.id = v_group.drop_id for no key update;
-    return query select * from inventory.expire_many(v_group.drop_id, v_group.ids);
+      limit v_left
+    ) due;
+    exit when v_drop_ids is null;
+    v_visited := v_visited || v_drop_ids;
+
+    foreach v_drop_id in array v_drop_ids loop
+      perform from inventory.drops d where d.id = v_drop_id for no key update skip locked;
+      continue when not found;
+      return query
+      select * from inventory.expire_many(v_drop_id, inventory.due_reservations(v_drop_id, v_left));
+      get diagnostics v_expired = row_count;
+      v_left := v_left - v_expired;
+    end loop;
   end loop;
 end
 $$;

@@ -21,14 +21,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_outcome record;
-  v_constraint_name text;
 begin
-  begin
-    select * into strict v_outcome from inventory.purchase_many(p_drop_id, array[p_user_id], array[p_idempotency_key]);
-  exception when check_violation then
-    get stacked diagnostics v_constraint_name = constraint_name;
-    perform inventory.refuse_constraint(v_constraint_name);
-  end;
+  select * into strict v_outcome from inventory.purchase_many(p_drop_id, array[p_user_id], array[p_idempotency_key]);
   if v_outcome.code is not null then
     perform inventory.refuse(v_outcome.code);
   end if;

@@ -1,6 +1,6 @@
 -- api.purchase_batch: the app's face of inventory.purchase_many: one outcome a request, nothing raised for a refusal.
 --
--- Locks and codes: see inventory.purchase_many. Errors raised: none of its own.
+-- Locks, codes and errors raised: see inventory.purchase_many.
 
 create or replace function api.purchase_batch(
   p_drop_id uuid,

@@ -2,7 +2,8 @@
 --
 -- Purpose: the one implementation of cancelling; api.cancel_reservation and api.cancel_batch are its faces.
 --
--- Locks, in this order: the drop's row; reservations in the order of their ids. Only a purchase can still be ahead of it then.
+-- Locks, in this order: the drop's row; the live reservations in the order of their ids, which only a purchase can hold
+-- now; the due ones with skip locked.
 --
 -- Errors: none raised; each request has its code: AUTH_REQUIRED, RESERVATION_NOT_FOUND (of another user, too: whose it is stays
 -- private), RESERVATION_NOT_ACTIVE, RESERVATION_EXPIRED. A null drop is one that does not exist: nothing is found in it.
@@ -36,8 +37,6 @@ begin
     limit 1
   ) own;
 
-  v_due_ids := array(select e.id from inventory.expire_many(p_drop_id, v_due_ids) e);
-
   with cancelled as (
     update inventory.reservations r
     set status = 'CANCELLED', updated_at = now()
@@ -51,6 +50,9 @@ begin
     where d.id = p_drop_id and exists (select from cancelled)
   )
   select array_agg(cancelled.id) into v_cancelled_ids from cancelled;
+
+  -- After the live ones, for this does not wait: whoever waits holds locks in the order of ids only.
+  v_due_ids := array(select e.id from inventory.expire_many(p_drop_id, v_due_ids) e);
 
   return query
   select

@@ -16,4 +16,5 @@ begin
 end
 $$;
 
-comment on function inventory.check_price(numeric) is 'The price, or VALIDATION_ERROR if it has more than two decimals or ten digits.';
+comment on function inventory.check_price(numeric) is
+'The price, or VALIDATION_ERROR if it has more than two decimals or ten digits.';

@@ -1,13 +1,14 @@
--- inventory.due_reservations: ids of a drop's holds that have run out and still hold their unit, oldest first.
+-- inventory.due_reservations: lock a drop's due holds, oldest first, at most p_limit, and return their ids.
 --
--- Locks: none; inventory.expire_many locks what it is given. Errors: none.
+-- Locks: the caller holds the drop's row. The reservations are locked with skip locked: one that a purchase holds at this
+-- moment is left to it and the next one is taken, so a buyer's forgotten open transaction hides nobody else's unit. Errors:
+-- none.
 --
--- Sorting and sequential scans are disabled so that reservations_due_idx is the only plan: a drop starts with empty tables, and
--- a plan chosen then would be kept for the session's life.
+-- Plans: as in inventory.has_due.
 
 create or replace function inventory.due_reservations(p_drop_id uuid, p_limit integer)
 returns uuid[]
-language plpgsql stable
+language plpgsql
 set enable_sort = off
 set enable_seqscan = off
 set enable_bitmapscan = off
@@ -20,8 +21,10 @@ begin
     where r.status = 'ACTIVE' and r.drop_id = p_drop_id and r.expires_at <= now()
     order by r.expires_at
     limit p_limit
+    for no key update skip locked
   );
 end
 $$;
 
-comment on function inventory.due_reservations(uuid, integer) is 'Ids of a drop''s due ACTIVE reservations, oldest first.';
+comment on function inventory.due_reservations(uuid, integer) is
+'Lock a drop''s due ACTIVE reservations, oldest first, and return their ids. The caller holds the drop''s lock.';

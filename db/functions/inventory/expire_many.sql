@@ -3,8 +3,8 @@
 -- Locks: the caller holds the drop's row. Reservations are locked with skip locked: one that a purchase holds at this moment is
 -- left to it, so a forgotten open transaction of one buyer cannot stop the sale. Errors: none.
 --
--- The id is matched with = any (array) and the status with <> all, which no partial index can serve: the primary key is the only
--- plan, however old the cached plan and however empty the table when it was made.
+-- The id is matched with = any (array) and the status with <> all, which no partial index can serve: the primary key is the
+-- only plan, however old the cached plan and however empty the table when it was made.
 
 create or replace function inventory.expire_many(p_drop_id uuid, p_reservation_ids uuid[])
 returns setof api.reservation

@@ -2,8 +2,8 @@
 --
 -- Locks: none. Errors: none.
 --
--- The times decide, not only the status: a scheduled drop sells from starts_at on, a live one no longer after ends_at, whether or
--- not api.advance_drops has been by.
+-- The times decide, not only the status: a scheduled drop sells from starts_at on, a live one no longer after ends_at,
+-- whether or not api.advance_drops has been by.
 
 create or replace function inventory.is_active(p_drop inventory.drops)
 returns boolean

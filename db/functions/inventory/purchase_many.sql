@@ -6,8 +6,9 @@
 -- the order of their ids. The happy path does not touch the drop: stock was taken by the reserve. Whether a hold has run out is
 -- known before anything is locked, for now() and expires_at stand still throughout the transaction.
 --
--- Errors: none raised; each request has its code: AUTH_REQUIRED, DROP_NOT_FOUND, NO_ACTIVE_RESERVATION, RESERVATION_EXPIRED.
--- A repeated Idempotency-Key is no error: it answers the first purchase as it is now.
+-- Errors: VALIDATION_ERROR (a key). Nothing else is raised; each request has its code: AUTH_REQUIRED, DROP_NOT_FOUND,
+-- NO_ACTIVE_RESERVATION, RESERVATION_EXPIRED. A repeated Idempotency-Key is no error: it answers the first purchase as it
+-- is now.
 --
 -- Plans: lateral probes with a limit as in inventory.reserve_many; = any (array) with <> all as in inventory.expire_many. The
 -- latter also visits the primary key in order, which is what locks reservations in the order of their ids.
@@ -32,6 +33,8 @@ declare
   v_due_ids uuid[];
   v_consumed_ids uuid[];
 begin
+  perform inventory.check_keys(p_idempotency_keys);
+
   select
     array_agg(held.id order by q.n),
     array_agg(held.due order by q.n),
@@ -52,8 +55,15 @@ begin
     limit 1
   ) held on prior.id is null;
 
+  -- All the holds at once, then: the live ones and, behind the drop, those that have run out. A copy of a request that is still
+  -- under way with one of them is waited for, so that its outcome can be told.
   if v_due_ids is not null then
     perform from inventory.drops d where d.id = p_drop_id for no key update;
+    perform
+    from inventory.reservations r
+    where r.id = any (v_live_ids || v_due_ids) and r.drop_id = p_drop_id
+    order by r.id
+    for no key update;
     perform from inventory.expire_many(p_drop_id, v_due_ids);
   end if;
 
@@ -66,8 +76,8 @@ begin
   )
   select array_agg(consumed.id) into v_consumed_ids from consumed;
 
-  -- A hold that is not among the consumed was taken meanwhile by another call: a cancel, the sweep, or a copy of this request,
-  -- which this later snapshot sees.
+  -- A hold that is not among the consumed has run out, or was taken meanwhile by another call: a cancel, the sweep, or a copy of
+  -- this request. This later snapshot sees which.
   return query
   with request as materialized (
     select
@@ -76,8 +86,9 @@ begin
       q.idempotency_key,
       q.held_id,
       q.held_due,
-      coalesce(not q.held_due and (cardinality(v_consumed_ids) = cardinality(v_live_ids) or q.held_id = any (v_consumed_ids)), false)
-        as consumed,
+      coalesce(
+        not q.held_due and (cardinality(v_consumed_ids) = cardinality(v_live_ids) or q.held_id = any (v_consumed_ids)),
+        false) as consumed,
       prior.id is not null as found,
       prior.purchase,
       known.id is not null as known,
@@ -97,7 +108,8 @@ begin
     left join lateral (
       select r.status
       from inventory.reservations r
-      where cardinality(v_consumed_ids) is distinct from cardinality(v_live_ids) and r.id = q.held_id and r.drop_id = p_drop_id
+      where (q.held_due or cardinality(v_consumed_ids) is distinct from cardinality(v_live_ids))
+        and r.id = q.held_id and r.drop_id = p_drop_id
       limit 1
     ) lost on true
   ),
@@ -125,7 +137,7 @@ begin
       when d.consumed and (d.leads or d.repeats_first) then null
       when d.consumed then 'NO_ACTIVE_RESERVATION'
       when d.found then null
-      when (d.held_due and d.leads) or d.lost_status = 'EXPIRED' then 'RESERVATION_EXPIRED'
+      when d.leads and d.lost_status = 'EXPIRED' then 'RESERVATION_EXPIRED'
       when d.held_id is not null then 'NO_ACTIVE_RESERVATION'
       when not d.known then 'AUTH_REQUIRED'
       when not v_drop_exists then 'DROP_NOT_FOUND'

@@ -21,4 +21,5 @@ begin
 end
 $$;
 
-comment on function inventory.refuse_constraint(text) is 'Raise VALIDATION_ERROR in the words of a violated constraint''s comment.';
+comment on function inventory.refuse_constraint(text) is
+'Raise VALIDATION_ERROR in the words of a violated constraint''s comment.';

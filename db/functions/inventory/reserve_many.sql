@@ -3,14 +3,16 @@
 -- Purpose: the one implementation of reserving; api.reserve and api.reserve_batch are its faces. Requests of one user on one
 -- drop in one call behave as if they came one after the other, and arrival order decides who gets the last units.
 --
--- Locks, in this order: the drop's row, unless no request can take a unit (then nothing is locked or written); due reservations,
--- with skip locked, when there are any. Every hold is inserted by a holder of the drop's lock, so its unique keys never collide.
+-- Locks, in this order: the drop's row, unless no request can take a unit (then nothing is locked or written); due
+-- reservations, with skip locked. Every hold is inserted by a holder of the drop's lock, so its unique keys never collide.
 --
--- Errors: VALIDATION_ERROR (p_ttl_seconds). Nothing else is raised; each request has its code: AUTH_REQUIRED, DROP_NOT_FOUND, DROP_NOT_ACTIVE, ALREADY_RESERVED, OUT_OF_STOCK.
--- A repeated Idempotency-Key is no error whatever became of the drop: it answers the first reservation as it is now.
+-- Errors: VALIDATION_ERROR (a key, p_ttl_seconds). Nothing else is raised; each request has its code: AUTH_REQUIRED,
+-- DROP_NOT_FOUND, DROP_NOT_ACTIVE, ALREADY_RESERVED, OUT_OF_STOCK. A repeated Idempotency-Key is no error whatever became
+-- of the drop: it answers the first reservation as it is now.
 --
--- Plans: a drop starts with empty tables and sessions keep their plans, so the plan must be the same index walk from the first row
--- on, without ANALYZE. Each request probes the tables in a lateral subquery with a limit, which cannot be reordered into a join.
+-- Plans: a drop starts with empty tables and sessions keep their plans, so the plan must be the same index walk from the
+-- first row on, without ANALYZE. Each request probes the tables in a lateral subquery with a limit, which cannot be
+-- reordered into a join.
 
 create or replace function inventory.reserve_many(
   p_drop_id uuid,
@@ -28,25 +30,27 @@ as $$
 declare
   v_drop inventory.drops;
   v_active boolean;
-  v_wanted integer := cardinality(p_user_ids);
-  v_due uuid[];
+  v_own uuid[];
 begin
   if p_ttl_seconds is null or p_ttl_seconds not between 1 and 86400 then
     perform inventory.refuse('VALIDATION_ERROR', 'p_ttl_seconds: must be between 1 and 86400');
   end if;
 
+  perform inventory.check_keys(p_idempotency_keys);
+
   select * into v_drop from inventory.drops d where d.id = p_drop_id;
   v_active := inventory.is_active(v_drop);
 
-  if v_active then
-    v_due := inventory.due_reservations(p_drop_id, v_wanted);
-    if v_drop.available_stock > 0 or cardinality(v_due) > 0 then
-      select * into v_drop from inventory.drops d where d.id = p_drop_id for no key update;
-      v_active := inventory.is_active(v_drop);
-    end if;
-    if cardinality(v_due) > 0 and v_active then
-      -- A user's own stale hold is in the way of the next one; the others are wanted only where stock runs short.
-      v_due := array(
+  -- When sold out, whether something is due decides if the lock is worth having.
+  if v_active and (v_drop.available_stock > 0 or inventory.has_due(p_drop_id)) then
+    select * into v_drop from inventory.drops d where d.id = p_drop_id for no key update;
+    v_active := inventory.is_active(v_drop);
+
+    -- Asked again under the lock, for others may have taken them back meanwhile. What is due is taken back here even where stock
+    -- is plenty: a sweep does not wait for the lock of a drop that is never free. A user's own stale hold is in the way of the
+    -- next one and goes first.
+    if v_active and inventory.has_due(p_drop_id) then
+      v_own := array(
         select h.id
         from unnest(p_user_ids) as q (user_id)
         cross join lateral (
@@ -56,8 +60,9 @@ begin
           limit 1
         ) h
         where h.expires_at <= now()
-      ) || case when v_drop.available_stock < v_wanted then v_due end;
-      perform from inventory.expire_many(p_drop_id, v_due);
+      );
+      perform from inventory.expire_many(p_drop_id, v_own);
+      perform from inventory.expire_many(p_drop_id, inventory.due_reservations(p_drop_id, cardinality(p_user_ids)));
       select * into v_drop from inventory.drops d where d.id = p_drop_id;
     end if;
   end if;
@@ -110,7 +115,8 @@ begin
   decided as materialized (
     select
       q.*,
-      q.wants and v_drop.available_stock >= count(*) filter (where q.wants and q.n = q.first_n) over (order by q.first_n) as granted,
+      q.wants
+        and v_drop.available_stock >= count(*) filter (where q.wants and q.n = q.first_n) over (order by q.first_n) as granted,
       coalesce(q.n > q.first_n and q.idempotency_key = q.first_key, false) as repeats_first
     from queued q
   ),
@@ -138,7 +144,9 @@ begin
     case
       when d.found then d.reservation
       when d.granted and (d.n = d.first_n or d.repeats_first) then
-        row(d.first_id, p_drop_id, d.user_id, 'ACTIVE', now() + make_interval(secs => p_ttl_seconds), now(), now())::api.reservation
+        row(
+          d.first_id, p_drop_id, d.user_id, 'ACTIVE', now() + make_interval(secs => p_ttl_seconds), now(), now()
+        )::api.reservation
     end
   from decided d
   order by d.n;

@@ -1,0 +1,17 @@
+-- inventory.check_keys: refuse Idempotency-Keys that could not be stored, before anything is done for any request.
+--
+-- Locks: none. Errors: VALIDATION_ERROR. The rule is that of the tables' constraints, which would strike only on an insert.
+
+create or replace function inventory.check_keys(p_idempotency_keys text[])
+returns void
+language plpgsql stable
+as $$
+begin
+  if exists (select from unnest(p_idempotency_keys) as k (key) where k.key !~ '^[!-~]{1,255}$') then
+    perform inventory.refuse_constraint('reservations_idempotency_key_check');
+  end if;
+end
+$$;
+
+comment on function inventory.check_keys(text[]) is
+'Raise VALIDATION_ERROR unless all keys are 1 to 255 visible ASCII characters.';
