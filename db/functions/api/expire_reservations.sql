@@ -17,34 +17,39 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_left integer := p_limit;
+  v_passed_over uuid[] := '{}';
+  v_group record;
   v_expired integer;
-  v_visited uuid[] := '{}';
-  v_drop_ids uuid[];
-  v_drop_id uuid;
 begin
   if p_limit is null or p_limit < 1 then
     perform inventory.refuse('VALIDATION_ERROR', 'p_limit: must be 1 or more');
   end if;
-  while v_left > 0 loop
-    select array_agg(distinct due.drop_id) into v_drop_ids
-    from (
-      select r.drop_id
-      from inventory.reservations r
-      where r.status = 'ACTIVE' and r.expires_at <= now() and r.drop_id <> all (v_visited)
-      order by r.expires_at
-      limit v_left
-    ) due;
-    exit when v_drop_ids is null;
-    v_visited := v_visited || v_drop_ids;
-
-    foreach v_drop_id in array v_drop_ids loop
-      perform from inventory.drops d where d.id = v_drop_id for no key update skip locked;
-      continue when not found;
-      return query
-      select * from inventory.expire_many(v_drop_id, inventory.due_reservations(v_drop_id, v_left));
-      get diagnostics v_expired = row_count;
-      v_left := v_left - v_expired;
+  loop
+    v_expired := null;
+    for v_group in
+      select due.drop_id, count(*)::integer as units
+      from (
+        select r.drop_id
+        from inventory.reservations r
+        where r.status = 'ACTIVE' and r.expires_at <= now() and r.drop_id <> all (v_passed_over)
+        order by r.expires_at
+        limit v_left
+      ) due
+      group by due.drop_id
+    loop
+      v_expired := 0;
+      perform from inventory.drops d where d.id = v_group.drop_id for no key update skip locked;
+      if found then
+        return query
+        select * from inventory.expire_many(v_group.drop_id, inventory.due_reservations(v_group.drop_id, v_group.units));
+        get diagnostics v_expired = row_count;
+        v_left := v_left - v_expired;
+      end if;
+      if v_expired < v_group.units then
+        v_passed_over := v_passed_over || v_group.drop_id;
+      end if;
     end loop;
+    exit when v_left = 0 or v_expired is null; -- the limit is reached, or nothing was due any more
   end loop;
 end
 $$;
