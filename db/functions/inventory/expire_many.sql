@@ -14,7 +14,7 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  if cardinality(p_reservation_ids) = 0 then
+  if coalesce(cardinality(p_reservation_ids), 0) = 0 then
     return;
   end if;
   return query

@@ -35,7 +35,6 @@ begin
   if p_ttl_seconds is null or p_ttl_seconds not between 1 and 86400 then
     perform inventory.refuse('VALIDATION_ERROR', 'p_ttl_seconds: must be between 1 and 86400');
   end if;
-
   perform inventory.check_keys(p_idempotency_keys);
 
   select * into v_drop from inventory.drops d where d.id = p_drop_id;
