@@ -110,7 +110,7 @@ async def test_a_copy_of_a_purchase_under_way_learns_how_it_ended(
     owner: asyncpg.Pool, forgotten: asyncpg.Connection, key: str | None
 ) -> None:
     """The first is in time and still under way when the hold runs out; the second waits for it and never says EXPIRED."""
-    drop_id, [user] = await make_drop(owner, 1), await make_users(owner, 1)
+    drop_id, [user, bystander] = await make_drop(owner, 2), await make_users(owner, 2)
     holds = await hold(owner, drop_id, [user], ttl_seconds=1)
     assert await codes(forgotten, PURCHASE, drop_id, [user], [key]) == [None]
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -118,10 +118,26 @@ async def test_a_copy_of_a_purchase_under_way_learns_how_it_ended(
             await asyncio.sleep(0.05)
     copy = asyncio.create_task(owner.fetchrow(PURCHASE, drop_id, [user], [key]))
     await waits(owner, 1)
+    assert await codes(owner, RESERVE, drop_id, [bystander], [None], 600) == [None]
     await forgotten.execute("commit")
     row = await asyncio.wait_for(copy, PATIENCE_SECONDS)
     assert (row["code"], row["replayed"]) == ((None, True) if key else ("NO_ACTIVE_RESERVATION", False))
-    assert await statuses(owner, drop_id) == {"CONSUMED": 1}
+    assert await statuses(owner, drop_id) == {"CONSUMED": 1, "ACTIVE": 1}
+
+
+async def test_a_cancel_waits_for_the_purchase_under_way_and_for_no_more(
+    owner: asyncpg.Pool, forgotten: asyncpg.Connection
+) -> None:
+    """Meanwhile others reserve, though the cancel will need the drop."""
+    drop_id, [user, bystander] = await make_drop(owner, 2), await make_users(owner, 2)
+    holds = await hold(owner, drop_id, [user])
+    assert await codes(forgotten, PURCHASE, drop_id, [user], [None]) == [None]
+    cancel = asyncio.create_task(codes(owner, CANCEL, [holds[user]], [user]))
+    await waits(owner, 1)
+    assert await codes(owner, RESERVE, drop_id, [bystander], [None], 600) == [None]
+    await forgotten.execute("commit")
+    assert await cancel == ["RESERVATION_NOT_ACTIVE"]
+    assert await statuses(owner, drop_id) == {"CONSUMED": 1, "ACTIVE": 1}
 
 
 @pytest.mark.parametrize("other", [CANCEL, PURCHASE])

@@ -23,6 +23,7 @@ begin
       select d.id
       from inventory.drops d
       where (d.status = 'scheduled' and d.starts_at <= now()) or (d.status in ('scheduled', 'live') and d.ends_at <= now())
+      order by random() -- not the same one, perhaps stuck, each time
       limit 1
       for no key update
     );

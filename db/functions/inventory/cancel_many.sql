@@ -2,8 +2,8 @@
 --
 -- Purpose: the one implementation of cancelling; api.cancel_reservation and api.cancel_batch are its faces.
 --
--- Locks, in this order: the drop's row; the live reservations in the order of their ids, which only a purchase can hold
--- now; the due ones with skip locked.
+-- Locks, in this order: none while a purchase is under way with one of them, which is waited for; the drop's row; the live
+-- reservations in the order of their ids, which only a purchase can hold now; the due ones with skip locked.
 --
 -- Errors: none raised; each request has its code: AUTH_REQUIRED, RESERVATION_NOT_FOUND (of another user, too: whose it is stays
 -- private), RESERVATION_NOT_ACTIVE, RESERVATION_EXPIRED. A null drop is one that does not exist: nothing is found in it.
@@ -23,6 +23,7 @@ declare
   v_live_ids uuid[];
   v_cancelled_ids uuid[];
 begin
+  perform inventory.await_purchases(p_drop_id, p_reservation_ids);
   perform from inventory.drops d where d.id = p_drop_id for no key update;
 
   select

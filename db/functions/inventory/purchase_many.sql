@@ -58,6 +58,7 @@ begin
   -- All the holds at once, then: the live ones and, behind the drop, those that have run out. A copy of a request that is still
   -- under way with one of them is waited for, so that its outcome can be told.
   if v_due_ids is not null then
+    perform inventory.await_purchases(p_drop_id, v_live_ids || v_due_ids);
     perform from inventory.drops d where d.id = p_drop_id for no key update;
     perform
     from inventory.reservations r
