@@ -124,14 +124,10 @@ class RequestContext:
 
 
 def uuid_in_path(request: Request, name: str) -> UUID:
-    """The path parameter `name` as a UUID; raises VALIDATION_ERROR."""
-    return parse_uuid(name, request.path_params[name])
-
-
-def parse_uuid(field: str, value: str) -> UUID:
-    """A UUID in its canonical form of 36 characters; raises VALIDATION_ERROR."""
+    """The path parameter `name`, a UUID in its canonical form of 36 characters; raises VALIDATION_ERROR."""
+    value = request.path_params[name]
     if not CANONICAL_UUID.fullmatch(value):
-        raise invalid(field, "must be a UUID such as 0190b6c5-7d3e-7abc-9def-0123456789ab")
+        raise invalid(name, "must be a UUID such as 0190b6c5-7d3e-7abc-9def-0123456789ab")
     return UUID(value)
 
 

@@ -16,6 +16,11 @@ $$;
 -- A user's id, made from the name; each file makes the users it needs, and rolls them back.
 create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
 
+-- The ids of these users, in this order.
+create function pg_temp.user_ids(variadic p_names text[]) returns uuid[] language sql immutable as $$
+  select array_agg(pg_temp.user_id(name) order by n) from unnest(p_names) with ordinality as u (name, n)
+$$;
+
 -- The id of the seller's drop of this name.
 create function pg_temp.drop_id(p_name text) returns uuid language sql stable as $$
   select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller') and d.name = p_name

@@ -2,10 +2,6 @@
 begin;
 select plan(37);
 
-create function pg_temp.user_ids(variadic p_names text[]) returns uuid[] language sql immutable as $$
-  select array_agg(pg_temp.user_id(name) order by n) from unnest(p_names) with ordinality as u (name, n)
-$$;
-
 create function pg_temp.reserve(p_drop text, variadic p_users text[]) returns void language sql as $$
   select api.reserve_batch(pg_temp.drop_id(p_drop), pg_temp.user_ids(variadic p_users), null)
 $$;
