@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := app tests conftest.py
+SOURCES := app tests bench conftest.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format migrate rollback schema seed seed-reset psql clean

@@ -16,6 +16,7 @@ import uvicorn
 from app.embedded import BIN_DIR, embedded_database
 from app.migrate import DB_DIR, SCHEMA_FILE, MigrationFailed, dbmate, migrate, write_schema
 from app.settings import InvalidSettings, Settings, load_settings
+from app.streams import HEARTBEAT_SECONDS, MAX_MESSAGE_BYTES
 
 
 @contextmanager
@@ -46,7 +47,11 @@ def run(settings: Settings) -> None:
             log_level=settings.log_level,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=3,
+            # A compressor for each client would cost more memory than all the rest of it, and frames are small.
+            ws_per_message_deflate=False,
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_ping_interval=HEARTBEAT_SECONDS,
         )
 
 

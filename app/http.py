@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,6 +23,8 @@ MAX_BODY_BYTES = 64 * 1024
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 CANONICAL_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+RESPONSE_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 logger = logging.getLogger("uvicorn.error")
 Body = TypeVar("Body", bound=BaseModel)
@@ -58,7 +60,7 @@ def success(request: Request, data: Any, status: int = 200, headers: Mapping[str
     return Response(orjson.dumps(body), status, headers, "application/json")
 
 
-def failure(request: Request, refusal: Refusal) -> Response:
+def failure(request: HTTPConnection, refusal: Refusal) -> Response:
     """The error envelope."""
     body = {
         "success": False,
@@ -91,7 +93,7 @@ class RequestContext:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
@@ -101,34 +103,38 @@ class RequestContext:
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
-            if message["type"] == "http.response.start":
+            if message["type"] in RESPONSE_STARTS:
                 started = True
                 MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
+
+        async def fail(refusal: Refusal) -> None:
+            await failure(HTTPConnection(scope), refusal)(scope, receive, send_with_id)
 
         try:
             await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
             pass  # nobody is left to answer
         except asyncio.CancelledError:  # the server is stopping and has waited long enough
-            if started:
-                raise
-            refusal = unavailable("This process is stopping. Try again, and another one answers.")
-            await failure(Request(scope), refusal)(scope, receive, send_with_id)
+            if not started:
+                await fail(unavailable("This process is stopping. Try again, and another one answers."))
         except Exception:
-            logger.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            logger.exception("request %s failed: %s %s", request_id, scope.get("method", "WebSocket"), scope["path"])
             if started:
                 raise
-            refusal = Refusal(500, "INTERNAL_ERROR", "Something went wrong here. Quote the request id when you report it.")
-            await failure(Request(scope), refusal)(scope, receive, send_with_id)
+            await fail(Refusal(500, "INTERNAL_ERROR", "Something went wrong here. Quote the request id when you report it."))
 
 
-def uuid_in_path(request: Request, name: str) -> UUID:
-    """The path parameter `name`, a UUID in its canonical form of 36 characters; raises VALIDATION_ERROR."""
-    value = request.path_params[name]
+def parse_uuid(name: str, value: str) -> UUID:
+    """A UUID in its canonical form of 36 characters; raises VALIDATION_ERROR naming the field."""
     if not CANONICAL_UUID.fullmatch(value):
         raise invalid(name, "must be a UUID such as 0190b6c5-7d3e-7abc-9def-0123456789ab")
     return UUID(value)
+
+
+def uuid_in_path(request: Request, name: str) -> UUID:
+    """The path parameter `name`; raises VALIDATION_ERROR."""
+    return parse_uuid(name, request.path_params[name])
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -141,10 +147,14 @@ def idempotency_key(request: Request) -> str | None:
 
 async def read_body(request: Request, model: type[Body]) -> Body:
     """The body as `model`, strictly: raises VALIDATION_ERROR, PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE."""
-    raw = await _read_bytes(request) or b"{}"
+    return parse_json(await _read_bytes(request) or b"{}", model)
+
+
+def parse_json(raw: str | bytes, model: type[Body]) -> Body:
+    """JSON as `model`, strictly: raises VALIDATION_ERROR."""
     try:
         value = json_loads(
-            raw.decode(),
+            raw.decode() if isinstance(raw, bytes) else raw,
             parse_float=_decimal,
             parse_int=_integer,
             parse_constant=_refuse_constant,

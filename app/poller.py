@@ -7,8 +7,10 @@ from app.database import Database
 from app.http import Refusal
 
 SWEEP_LIMIT = 1000
+PRUNE_LIMIT = 10_000
 EXPIRE_RESERVATIONS = "select count(*) from api.expire_reservations($1)"
 ADVANCE_DROPS = "select from api.advance_drops()"
+PRUNE_EVENTS = "select api.prune_events($1, $2)"
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -23,13 +25,20 @@ async def expire_due(database: Database) -> int:
             return total
 
 
-async def poll(database: Database, interval_ms: int) -> None:
+async def prune_old(database: Database, retention_seconds: int) -> None:
+    """Forget the events older than that. Raises Refusal when the database cannot serve."""
+    while await database.value(PRUNE_EVENTS, retention_seconds, PRUNE_LIMIT) == PRUNE_LIMIT:
+        pass
+
+
+async def poll(database: Database, interval_ms: int, retention_seconds: int) -> None:
     """Once now and then every `interval_ms`, until cancelled. Survives a lost database."""
     failing = False
     while True:
         try:
             expired = await expire_due(database)
             await database.fetch(ADVANCE_DROPS)
+            await prune_old(database, retention_seconds)
             if expired:
                 logger.debug("expired %d reservations", expired)
             failing = False

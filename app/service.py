@@ -1,8 +1,10 @@
 """The service: its routes, each of which parses a request, calls one function and renders the answer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 from typing import Any
 from uuid import UUID
 
@@ -12,10 +14,11 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from app.bodies import DropChanges, NewDrop, NewUser
 from app.database import Database
+from app.events import EventLog
 from app.http import (
     Refusal,
     RequestContext,
@@ -25,11 +28,15 @@ from app.http import (
     read_body,
     refused,
     success,
+    unavailable,
     uuid_in_path,
 )
+from app.hub import Hub
 from app.identity import as_user, user_id_of
 from app.poller import expire_due, poll
+from app.relay import Relay
 from app.settings import Settings, load_settings
+from app.streams import HEARTBEAT_SECONDS, events, websocket_events
 
 RESERVE = "select * from api.reserve_batch($1, $2, $3, $4)"
 PURCHASE = "select * from api.purchase_batch($1, $2, $3)"
@@ -142,9 +149,39 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """GET /readyz: the database answers, too, and has the functions. 503 DATABASE_UNAVAILABLE otherwise."""
+    """GET /readyz: the database answers, too, has the functions and is listened to. 503 DATABASE_UNAVAILABLE otherwise."""
     await database_of(request).ready()
+    if not request.app.state.relay.is_connected:
+        raise unavailable("The database answers, but what it announces is not heard. Try again in a moment.")
     return success(request, {"status": "ready"})
+
+
+async def call_every(hub: Hub, interval_seconds: float) -> None:
+    """Give every stream an occasion for a heartbeat, until cancelled."""
+    while True:
+        await asyncio.sleep(interval_seconds)
+        hub.call()
+
+
+@contextmanager
+def closed_on_signal(hub: Hub) -> Iterator[None]:
+    """Close the hub at SIGTERM or SIGINT, before the server's own handler runs: it waits for open streams and ends none."""
+    loop = asyncio.get_running_loop()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(hub.close)
+        handler = handlers[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in handlers:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def route(path: str, **handlers: Handler) -> Route:
@@ -156,9 +193,9 @@ def route(path: str, **handlers: Handler) -> Route:
     return Route(path, endpoint, methods=[method.upper() for method in handlers])
 
 
-def routes(settings: Settings) -> list[Route]:
+def routes(settings: Settings) -> list[BaseRoute]:
     """The route table; the busiest first, for it is searched from the top."""
-    table = []
+    table: list[BaseRoute] = []
     for base in ("/api", "/api/v1"):
         table += [
             route(f"{base}/drops/{{dropId}}/reserve", post=reserve),
@@ -169,6 +206,8 @@ def routes(settings: Settings) -> list[Route]:
             route(f"{base}/reservations/{{id}}", delete=cancel),
             route(f"{base}/reservations/{{id}}/cancel", delete=cancel),
             route(f"{base}/purchases/me", get=my_purchases),
+            route(f"{base}/events", get=events),
+            WebSocketRoute(f"{base}/ws", websocket_events),
         ]
         if settings.development:
             table += [
@@ -184,17 +223,25 @@ def create_app(settings: Settings | None = None) -> Starlette:
     if settings.database_url is None:
         raise ValueError("DATABASE_URL: not set; python -m app run provides the embedded server's")
     database = Database(settings.database_url, settings.database_pool_size)
+    hub = Hub()
+    relay = Relay(settings.database_direct_url or settings.database_url, hub)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await database.open()
-        poller = asyncio.create_task(poll(database, settings.expiry_poll_ms))
+        work = [
+            poll(database, settings.expiry_poll_ms, settings.event_retention_seconds),
+            relay.run(),
+            call_every(hub, HEARTBEAT_SECONDS),
+        ]
+        tasks = [asyncio.create_task(coroutine) for coroutine in work]
         try:
-            yield
+            with closed_on_signal(hub):
+                yield
         finally:
-            poller.cancel()
-            with suppress(asyncio.CancelledError):
-                await poller
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await database.close()
 
     cors = Middleware(
@@ -214,4 +261,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     app.router.redirect_slashes = False
     app.state.settings = settings
     app.state.database = database
+    app.state.hub = hub
+    app.state.event_log = EventLog(database)
+    app.state.relay = relay
     return app

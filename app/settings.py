@@ -23,6 +23,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[list[str], NoDecode] = []
     reservation_ttl_seconds: Annotated[int, Field(ge=1, le=86_400)] = 60
     expiry_poll_ms: Annotated[int, Field(ge=50, le=3_600_000)] = 2000
+    event_retention_seconds: Annotated[int, Field(ge=1, le=2_592_000)] = 3600
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
     auth_mode: Literal["header"] = "header"
     web_concurrency: Annotated[int, Field(ge=1, le=256)] = 1

@@ -63,6 +63,24 @@ CREATE TYPE api.drop AS (
 
 
 --
+-- Name: event; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.event AS (
+	type text,
+	id text,
+	data json
+);
+
+
+--
+-- Name: TYPE event; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.event IS 'An event as it travels: NOTIFY payload, WebSocket frame, row of api.events_after.';
+
+
+--
 -- Name: outcome; Type: TYPE; Schema: api; Owner: -
 --
 
@@ -139,6 +157,42 @@ CREATE TYPE api."user" AS (
 
 
 --
+-- Name: note_drop(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.note_drop() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return null; end$$;
+
+
+--
+-- Name: note_purchases(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.note_purchases() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return null; end$$;
+
+
+--
+-- Name: note_reservations(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.note_reservations() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return null; end$$;
+
+
+--
+-- Name: publish_change(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.publish_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return null; end$$;
+
+
+--
 -- Name: uuid_v7(); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
@@ -159,6 +213,29 @@ COMMENT ON FUNCTION inventory.uuid_v7() IS 'A new UUIDv7: PostgreSQL''s own from
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
+
+--
+-- Name: changes; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE UNLOGGED TABLE inventory.changes (
+    transaction_id xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    drop_id uuid NOT NULL,
+    is_created boolean DEFAULT false NOT NULL,
+    is_updated boolean DEFAULT false NOT NULL,
+    is_stock_updated boolean DEFAULT false NOT NULL,
+    is_activity_updated boolean DEFAULT false NOT NULL,
+    expired_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
+    purchased_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL
+);
+
+
+--
+-- Name: TABLE changes; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.changes IS 'What the transactions under way have done to a drop and will announce when they commit; empty to everybody else.';
+
 
 --
 -- Name: drops; Type: TABLE; Schema: inventory; Owner: -
@@ -257,6 +334,47 @@ COMMENT ON CONSTRAINT drops_status_check ON inventory.drops IS 'status: must be 
 --
 
 COMMENT ON CONSTRAINT drops_total_stock_check ON inventory.drops IS 'total_stock: must be 1 or more';
+
+
+--
+-- Name: events; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.events (
+    id bigint NOT NULL,
+    drop_id uuid NOT NULL,
+    type text NOT NULL,
+    data json NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+
+--
+-- Name: TABLE events; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.events IS 'What was committed, in that order; kept for EVENT_RETENTION_SECONDS so that whoever missed events can read them.';
+
+
+--
+-- Name: COLUMN events.created_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.events.created_at IS 'The moment of publishing, not now(): it rises with id, so the log is cut off in one place.';
+
+
+--
+-- Name: events_id_seq; Type: SEQUENCE; Schema: inventory; Owner: -
+--
+
+ALTER TABLE inventory.events ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME inventory.events_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 
 --
@@ -380,11 +498,27 @@ CREATE TABLE public.schema_migrations (
 
 
 --
+-- Name: changes changes_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.changes
+    ADD CONSTRAINT changes_pkey PRIMARY KEY (transaction_id, drop_id);
+
+
+--
 -- Name: drops drops_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
 --
 
 ALTER TABLE ONLY inventory.drops
     ADD CONSTRAINT drops_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: events events_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.events
+    ADD CONSTRAINT events_pkey PRIMARY KEY (id, drop_id);
 
 
 --
@@ -535,6 +669,48 @@ CREATE INDEX reservations_user_idx ON inventory.reservations USING btree (user_i
 
 
 --
+-- Name: changes changes_publish; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE CONSTRAINT TRIGGER changes_publish AFTER INSERT ON inventory.changes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION inventory.publish_change();
+
+
+--
+-- Name: drops drops_insert_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER drops_insert_note AFTER INSERT ON inventory.drops FOR EACH ROW EXECUTE FUNCTION inventory.note_drop();
+
+
+--
+-- Name: drops drops_update_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER drops_update_note AFTER UPDATE ON inventory.drops FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION inventory.note_drop();
+
+
+--
+-- Name: purchases purchases_insert_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER purchases_insert_note AFTER INSERT ON inventory.purchases REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_purchases();
+
+
+--
+-- Name: purchases purchases_update_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER purchases_update_note AFTER UPDATE ON inventory.purchases REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_purchases();
+
+
+--
+-- Name: reservations reservations_update_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER reservations_update_note AFTER UPDATE ON inventory.reservations REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_reservations();
+
+
+--
 -- Name: drops drops_created_by_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
 --
 
@@ -586,4 +762,5 @@ ALTER TABLE ONLY inventory.reservations
 --
 
 INSERT INTO public.schema_migrations (version) VALUES
-    ('20261122090000');
+    ('20261122090000'),
+    ('20261122130000');

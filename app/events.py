@@ -1,0 +1,72 @@
+"""Events as clients get them, and the log they are read from."""
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID
+
+import orjson
+
+from app.database import Database
+
+SNAPSHOT = "SNAPSHOT"
+RESYNC_REQUIRED = "RESYNC_REQUIRED"
+REPLACEABLE = frozenset({"STOCK_UPDATED", "ACTIVITY_UPDATED"})
+"""Types of which a drop's newer event says all that an older one did."""
+
+EVENTS_AFTER = "select to_json(e)::text from api.events_after($1, $2) e"
+TAKE_SNAPSHOT = "select to_json(e)::text from api.snapshot($1) e"
+
+
+class Event:
+    """An event, encoded once for each transport.
+
+    `frame` is the WebSocket's `{"type": …, "id": "…", "data": …}`, as the database writes a row of `api.event`.
+    """
+
+    __slots__ = ("drop_id", "frame", "id", "sse", "type")
+
+    def __init__(self, frame: str) -> None:
+        head, _, data = frame.partition(',"data":')
+        data = data.removesuffix("}")
+        fields, content = orjson.loads(head + "}"), orjson.loads(data)
+        self.type: str = fields["type"]
+        self.id = int(fields["id"])
+        self.drop_id: str | None = content.get("dropId") or content.get("drop", {}).get("id")
+        self.frame = frame
+        self.sse = f"event: {self.type}\nid: {self.id}\ndata: {data}\n\n".encode()
+
+
+def make_event(event_type: str, event_id: int, data: object) -> Event:
+    """An event that is not in the log."""
+    return Event(orjson.dumps({"type": event_type, "id": str(event_id), "data": data}).decode())
+
+
+def renumbered(event: Event, event_id: int) -> Event:
+    """The event under another id."""
+    _, _, data = event.frame.partition(',"data":')
+    return Event(f'{{"type":"{event.type}","id":"{event_id}","data":{data}')
+
+
+class EventLog:
+    """What the database knows of events. Its methods raise Refusal when it cannot be reached."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._whole_snapshot: asyncio.Task[Event] | None = None
+
+    async def after(self, position: int, limit: int) -> list[Event]:
+        """The first `limit` events after this id; RESYNC_REQUIRED alone when the log does not reach back to it."""
+        return [Event(frame) for (frame,) in await self._database.fetch(EVENTS_AFTER, position, limit)]
+
+    async def snapshot(self, drop_ids: Sequence[UUID] | None) -> Event:
+        """A SNAPSHOT of these drops, or of all that are not over, which everybody who asks meanwhile shares."""
+        if drop_ids is not None:
+            return await self._take_snapshot(drop_ids)
+        if self._whole_snapshot is None or self._whole_snapshot.done():
+            self._whole_snapshot = asyncio.create_task(self._take_snapshot(None))
+            self._whole_snapshot.add_done_callback(asyncio.Task.exception)  # whether or not somebody still waits for it
+        return await asyncio.shield(self._whole_snapshot)
+
+    async def _take_snapshot(self, drop_ids: Sequence[UUID] | None) -> Event:
+        [(frame,)] = await self._database.fetch(TAKE_SNAPSHOT, drop_ids)
+        return Event(frame)

@@ -1,0 +1,111 @@
+"""The relay: hears on a connection of its own what commits, and publishes it; after a loss it reads what it missed."""
+
+import asyncio
+import logging
+from collections import deque
+
+import asyncpg
+
+from app.database import FAULTS
+from app.events import EVENTS_AFTER, RESYNC_REQUIRED, Event
+from app.hub import MEMORY_EVENTS, Hub
+
+CHANNEL = "lastpair_events"
+LISTEN = "listen lastpair_events"
+PAGE_EVENTS = 1000
+YIELD_EVENTS = 256
+"""After so many the clients get their turn: whoever keeps up must not find more waiting than the hub remembers."""
+
+CONNECT_TIMEOUT_SECONDS = 5
+QUIET_SECONDS = 5
+"""After so long without a word the relay reads the log: that notices a dead peer, and a LISTEN that a pooler swallowed."""
+
+RETRY_SECONDS = (0, 0.1, 0.2, 0.5, 1, 2)
+"""How long to wait before the next try to connect; the last one from then on."""
+
+logger = logging.getLogger("uvicorn.error")
+
+
+class Relay:
+    """One for each process. `is_connected` says whether it hears of commits at this moment."""
+
+    def __init__(self, url: str, hub: Hub) -> None:
+        self.is_connected = False
+        self._url = url
+        self._hub = hub
+        self._inbox: deque[str] = deque()
+        self._news = asyncio.Event()
+
+    async def run(self) -> None:
+        """Relay until cancelled. Survives a lost database."""
+        tries = 0
+        while True:
+            try:
+                await self._listen()
+            except FAULTS as error:
+                if tries == 0:  # once an outage, not once a try
+                    logger.warning("the listener lost the database and tries again: %s", " ".join(str(error).split()))
+            except Exception:
+                logger.exception("the listener failed and starts anew")
+            tries = 0 if self.is_connected else tries + 1
+            self.is_connected = False
+            await asyncio.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
+
+    async def _listen(self) -> None:
+        connection = await asyncpg.connect(
+            self._url,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            command_timeout=CONNECT_TIMEOUT_SECONDS,
+            server_settings={"application_name": "lastpair listener", "role": "lastpair_api", "timezone": "UTC"},
+        )
+        try:
+            self._inbox.clear()
+            connection.add_termination_listener(lambda _: self._news.set())
+            await connection.add_listener(CHANNEL, lambda *notification: self._hear(notification[-1]))
+            await self._read_log(connection)
+            self.is_connected = True
+            while not connection.is_closed():
+                self._news.clear()
+                await self._publish_heard(connection)
+                try:
+                    async with asyncio.timeout(QUIET_SECONDS):
+                        await self._news.wait()
+                except TimeoutError:
+                    await self._read_log(connection)
+                    await connection.execute(LISTEN)
+            raise ConnectionError("the connection was closed")
+        finally:
+            connection.terminate()
+
+    def _hear(self, payload: str) -> None:
+        self._inbox.append(payload)
+        self._news.set()
+
+    async def _publish_heard(self, connection: asyncpg.Connection) -> None:
+        published = 0
+        while self._inbox:
+            payload = self._inbox.popleft()
+            if payload.isdecimal():
+                await self._read_log(connection)  # too large to be sent: only its id came
+            else:
+                self._hub.publish(Event(payload))
+            published += 1
+            if published % YIELD_EVENTS == 0:
+                await asyncio.sleep(0)
+
+    async def _read_log(self, connection: asyncpg.Connection) -> None:
+        # All that the log has and the hub has not. A hub that is new, or has missed what the log has forgotten, begins with the
+        # latest events.
+        while True:
+            events = await self._read_page(connection, self._hub.head_id, PAGE_EVENTS)
+            if self._hub.head_id is None or (events and events[0].type == RESYNC_REQUIRED):
+                events = await self._read_page(connection, None, MEMORY_EVENTS // 2)
+                self._hub.restart(events[0].id - 1 if events else 0)
+            for event in events:
+                self._hub.publish(event)
+            if len(events) < PAGE_EVENTS:
+                return
+            await asyncio.sleep(0)
+
+    async def _read_page(self, connection: asyncpg.Connection, after: int | None, limit: int) -> list[Event]:
+        return [Event(frame) for (frame,) in await connection.fetch(EVENTS_AFTER, after, limit)]

@@ -1,0 +1,39 @@
+-- api.events_after: what was announced after an event, oldest first, at most p_limit events.
+--
+-- Locks: none. Errors: VALIDATION_ERROR (p_limit). When the log does not reach back to the event, or never had it, the answer is
+-- one RESYNC_REQUIRED: whoever asked must start from a snapshot.
+
+create or replace function api.events_after(p_after bigint, p_limit integer default 1000)
+returns setof api.event
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_oldest bigint := (select min(e.id) from inventory.events e);
+  v_newest bigint := coalesce((select max(e.id) from inventory.events e), 0);
+begin
+  if p_limit is null or p_limit < 1 then
+    perform inventory.refuse('VALIDATION_ERROR', 'p_limit: must be 1 or more');
+  end if;
+  if p_after < v_oldest - 1 or p_after > v_newest then
+    return query
+    select 'RESYNC_REQUIRED', p_after::text, to_json(r)
+    from (select 'The event log does not reach back to the last event you have.' as reason) r;
+  elsif p_after is null then
+    return query
+    select l.type, l.id::text, l.data
+    from (select * from inventory.events e order by e.id desc limit p_limit) l
+    order by l.id;
+  else
+    return query
+    select e.type, e.id::text, e.data from inventory.events e where e.id > p_after order by e.id limit p_limit;
+  end if;
+end
+$$;
+
+comment on function api.events_after(bigint, integer) is
+'What was announced after event p_after, oldest first, at most p_limit events; of null the latest ones. One RESYNC_REQUIRED when
+the log does not reach back that far.';

@@ -1,0 +1,34 @@
+-- api.snapshot: the drops as they are, and the id of the last event that is in them: a SNAPSHOT, to apply later events to.
+--
+-- Locks: none. Errors: none. It is stable and so sees one moment; as ids are in commit order, what it sees is exactly what the
+-- events up to that id announced.
+
+create or replace function api.snapshot(p_drop_ids uuid[] default null)
+returns setof api.event
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_drop_ids uuid[] := coalesce(
+    p_drop_ids, array(select d.id from inventory.drops d where d.status in ('draft', 'scheduled', 'live')));
+begin
+  return query
+  select 'SNAPSHOT', coalesce((select max(e.id) from inventory.events e), 0)::text, to_json(s)
+  from (
+    select array(
+      select l
+      from (
+        select
+          (inventory.drop_row(d)).*,
+          (select to_json(feed) from (select inventory.latest_purchasers(d.id) as latest_purchasers) feed) as activity_feed
+        from inventory.drops d
+        where d.id = any (v_drop_ids)
+        order by d.starts_at desc nulls last, d.id desc
+      ) l
+    ) as drops
+  ) s;
+end
+$$;
+
+comment on function api.snapshot(uuid[]) is
+'The drops p_drop_ids, or all that are draft, scheduled or live, as a SNAPSHOT event whose id is that of the last event in it.';

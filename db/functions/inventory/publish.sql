@@ -1,0 +1,30 @@
+-- inventory.publish: append events of one type to the log, in this order, and notify the listeners of each.
+--
+-- Locks: the caller holds the lock that orders commits, see inventory.publish_change. Errors: none.
+--
+-- A notification must stay under 8000 bytes; of a larger event only the id travels, and the listener reads the log.
+
+create or replace function inventory.publish(p_drop_id uuid, p_type text, variadic p_data json[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_notified bigint;
+begin
+  with logged as (
+    insert into inventory.events (drop_id, type, data)
+    select p_drop_id, p_type, d.data
+    from unnest(p_data) with ordinality as d (data, n)
+    order by d.n
+    returning id, type, data
+  )
+  select count(pg_notify('lastpair_events', case when octet_length(e.payload) > 7900 then e.id::text else e.payload end))
+  into v_notified
+  from (
+    select l.id, to_json(row(l.type, l.id, l.data)::api.event)::text as payload from logged l order by l.id
+  ) e;
+end
+$$;
+
+comment on function inventory.publish(uuid, text, json[]) is 'Append events of one type and drop to the log and notify the listeners.';

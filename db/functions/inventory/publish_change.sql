@@ -1,0 +1,70 @@
+-- inventory.publish_change: deferred trigger on changes: announce what the transaction did to a drop, as it is in the end.
+--
+-- Locks: an advisory lock, held to the end of the commit and the last one a transaction takes. Ids are drawn under it, so they
+-- are in commit order: whoever has seen one will never find a smaller one appear. What is announced is read under it, too.
+-- (NOTIFY lets commits pass one by one anyway.) Errors: none.
+--
+-- security definer, for at the commit the session's own role is back, and may do nothing here. Times are written in UTC, whoever
+-- it is that commits.
+
+create or replace function inventory.publish_change()
+returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_change inventory.changes;
+  v_drop inventory.drops;
+begin
+  delete from inventory.changes c
+  where c.transaction_id = new.transaction_id and c.drop_id = new.drop_id
+  returning * into v_change;
+  perform pg_advisory_xact_lock('inventory.events'::regclass::oid::bigint);
+  select * into v_drop from inventory.drops d where d.id = v_change.drop_id;
+  if not found then
+    return null; -- deleted by hand
+  end if;
+
+  if v_change.is_created or v_change.is_updated then
+    perform inventory.publish(
+      v_drop.id,
+      case when v_change.is_created then 'DROP_CREATED' else 'DROP_UPDATED' end,
+      (select to_json(e) from (select inventory.drop_row(v_drop) as drop) e));
+  end if;
+  if v_change.expired_ids <> '{}' then
+    perform inventory.publish(v_drop.id, 'RESERVATION_EXPIRED', variadic array(
+      select to_json(e) from (select v_drop.id as "dropId", id as "reservationId" from unnest(v_change.expired_ids) as x (id)) e));
+  end if;
+  if v_change.purchased_ids <> '{}' then
+    perform inventory.publish(v_drop.id, 'PURCHASE_COMPLETED', variadic array(
+      select to_json(e)
+      from (
+        select v_drop.id as "dropId", buyer.username, sale.created_at as "purchasedAt"
+        from unnest(v_change.purchased_ids) with ordinality as x (id, n)
+        cross join lateral (
+          select p.user_id, p.created_at, p.status from inventory.purchases p where p.id = x.id and p.drop_id = v_drop.id limit 1
+        ) sale
+        cross join lateral (
+          select u.username from inventory.users u where u.id = sale.user_id limit 1
+        ) buyer
+        where sale.status = 'paid'
+        order by x.n
+      ) e));
+  end if;
+  if v_change.is_stock_updated then
+    perform inventory.publish(v_drop.id, 'STOCK_UPDATED',
+      (select to_json(e) from (select v_drop.id as "dropId", v_drop.available_stock as "availableStock") e));
+  end if;
+  if v_change.is_activity_updated then
+    perform inventory.publish(v_drop.id, 'ACTIVITY_UPDATED',
+      (select to_json(e) from (select v_drop.id as "dropId", inventory.latest_purchasers(v_drop.id) as "latestPurchasers") e));
+  end if;
+  return null;
+end
+$$;
+
+comment on function inventory.publish_change() is 'Trigger: announce at the commit what the transaction did to a drop.';
