@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import deque
+from contextlib import suppress
 
 import asyncpg
 
@@ -12,13 +13,17 @@ from app.hub import MEMORY_EVENTS, Hub
 
 CHANNEL = "lastpair_events"
 LISTEN = "listen lastpair_events"
+READ_LOG = "0"
+INBOX_NOTIFICATIONS = 10_000
+"""How many may wait to be published; where there are more, all of it is read from the log."""
+
 PAGE_EVENTS = 1000
 YIELD_EVENTS = 256
 """After so many the clients get their turn: whoever keeps up must not find more waiting than the hub remembers."""
 
 CONNECT_TIMEOUT_SECONDS = 5
-QUIET_SECONDS = 5
-"""After so long without a word the relay reads the log: that notices a dead peer, and a LISTEN that a pooler swallowed."""
+CHECK_SECONDS = 5
+"""How often the relay reads the log although it listens: that notices a dead peer, and whatever was not heard or not true."""
 
 RETRY_SECONDS = (0, 0.1, 0.2, 0.5, 1, 2)
 """How long to wait before the next try to connect; the last one from then on."""
@@ -64,20 +69,26 @@ class Relay:
             await connection.add_listener(CHANNEL, lambda *notification: self._hear(notification[-1]))
             await self._read_log(connection)
             self.is_connected = True
+            now = asyncio.get_running_loop().time
+            check_at = now() + CHECK_SECONDS
             while not connection.is_closed():
                 self._news.clear()
                 await self._publish_heard(connection)
-                try:
-                    async with asyncio.timeout(QUIET_SECONDS):
-                        await self._news.wait()
-                except TimeoutError:
+                if now() >= check_at:
                     await self._read_log(connection)
                     await connection.execute(LISTEN)
+                    check_at = now() + CHECK_SECONDS
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(check_at):
+                        await self._news.wait()
             raise ConnectionError("the connection was closed")
         finally:
             connection.terminate()
 
     def _hear(self, payload: str) -> None:
+        if len(self._inbox) == INBOX_NOTIFICATIONS:
+            self._inbox.clear()
+            payload = READ_LOG
         self._inbox.append(payload)
         self._news.set()
 
@@ -86,12 +97,20 @@ class Relay:
         while self._inbox:
             payload = self._inbox.popleft()
             if payload.isdecimal():
-                await self._read_log(connection)  # too large to be sent: only its id came
+                await self._read_log(connection)  # of an event too large to be sent only the id came
             else:
-                self._hub.publish(Event(payload))
+                self._publish(payload)
             published += 1
             if published % YIELD_EVENTS == 0:
                 await asyncio.sleep(0)
+
+    def _publish(self, payload: str) -> None:
+        try:
+            event = Event(payload)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            logger.warning("ignored a notification on %s that is no event: %.100r", CHANNEL, payload)
+        else:
+            self._hub.publish(event)
 
     async def _read_log(self, connection: asyncpg.Connection) -> None:
         # All that the log has and the hub has not. A hub that is new, or has missed what the log has forgotten, begins with the

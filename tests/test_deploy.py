@@ -64,7 +64,8 @@ async def test_migrating_twice_changes_nothing_and_locks_no_table(empty_url: str
     before = await connection.fetch(SHAPE)
     async with connection.transaction():
         await connection.execute(
-            "lock inventory.users, inventory.drops, inventory.reservations, inventory.purchases in access exclusive mode"
+            "lock inventory.users, inventory.drops, inventory.reservations, inventory.purchases, inventory.events,"
+            " inventory.changes in access exclusive mode"
         )
         await asyncio.wait_for(migrate(empty_url), timeout=20)
     assert await connection.fetch(SHAPE) == before
@@ -80,6 +81,17 @@ async def test_migrations_go_down_and_up_again(empty_url: str, connection: async
     assert await connection.fetchval("select count(*) from pg_namespace where nspname in ('api', 'inventory')") == 0
     await migrate(empty_url)
     assert await _names(connection) == before
+
+
+async def test_the_event_log_goes_down_and_comes_up_working(empty_url: str, connection: asyncpg.Connection) -> None:
+    """Without the last migration what is sold is not announced; with it again, it is."""
+    user_id = await connection.fetchval("select id from api.create_user('seller')")
+    await dbmate(empty_url, "rollback")
+    drop_id = await connection.fetchval("select id from api.create_drop('Quiet', 1, 2, $1, now())", user_id)
+    await migrate(empty_url)
+    assert await connection.fetch("select * from api.events_after(0)") == []
+    await connection.execute("select api.reserve($1, $2)", drop_id, user_id)
+    assert [event["type"] for event in await connection.fetch("select * from api.events_after(0)")] == ["STOCK_UPDATED"]
 
 
 async def test_deployments_wait_for_each_other(empty_url: str) -> None:

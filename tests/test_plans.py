@@ -15,14 +15,21 @@ import pytest
 
 from app.migrate import migrate
 
-# Which index each call may use on the tables that grow. Foreign keys are checked through primary keys.
+# Which index each call, its commit included, may use on the tables that grow. Foreign keys are checked through primary keys. What
+# changes stock or sells is noted in changes and read there when it commits; a sale is looked up for its event, too.
 EXPECTED = {
-    "reserve": {"reservations_due_idx", "reservations_active_key", "reservations_idempotency_key"},
-    "purchase": {"purchases_idempotency_key", "reservations_active_key", "reservations_pkey"},
-    "cancel": {"reservations_pkey"},
-    "sweep": {"reservations_due_idx", "reservations_pkey"},
+    "reserve": {"reservations_due_idx", "reservations_active_key", "reservations_idempotency_key", "changes_pkey"},
+    "purchase": {
+        *("purchases_idempotency_key", "reservations_active_key", "reservations_pkey"),
+        *("changes_pkey", "purchases_pkey", "purchases_latest_idx"),
+    },
+    "cancel": {"reservations_pkey", "changes_pkey"},
+    "sweep": {"reservations_due_idx", "reservations_pkey", "changes_pkey"},
     "purchasers": {"purchases_latest_idx"},
     "mine": {"reservations_user_idx"},
+    "missed events": {"events_pkey"},
+    "latest events": {"events_pkey"},
+    "prune": {"events_pkey"},
 }
 
 
@@ -41,14 +48,24 @@ class Explained:
         )
 
     async def indexes(self, statement: str, *arguments: object) -> tuple[list[asyncpg.Record], set[str]]:
-        """Run a statement; its rows, and the indexes walked on reservations and purchases. Fails on any other way to them."""
+        """Run a statement; its rows, and the indexes walked on the tables that grow. Fails on any other way to their rows."""
+        rows = await self._run(statement, *arguments)
+        plan = "\n".join(self.plans)
+        assert "Index" in plan
+        assert not re.search(r"(Seq|Bitmap Heap) Scan on (reservations|purchases|users|changes|events)\b", plan), plan
+        walked = r"Index (?:Only )?Scan (?:Backward )?using (\w+) on (?:reservations|purchases|changes|events)\b"
+        return rows, set(re.findall(walked, plan))
+
+    async def notes(self, statement: str, *arguments: object) -> list[str]:
+        """Run a statement; the plans by which triggers note in changes what it did to reservations and purchases."""
+        await self._run(statement, *arguments)
+        return [plan for plan in self.plans if re.search(r"insert into inventory\.changes.* new_rows", plan, re.DOTALL)]
+
+    async def _run(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         self.plans.clear()
         rows = await self.connection.fetch(statement, *arguments)
         await self.connection.execute("select")  # messages come with an answer; after this one, all are here
-        plan = "\n".join(self.plans)
-        assert "Index" in plan
-        assert not re.search(r"(Seq|Bitmap Heap) Scan on (reservations|purchases|users)\b", plan), plan
-        return rows, set(re.findall(r"Index (?:Only )?Scan using (\w+) on (?:reservations|purchases)\b", plan))
+        return rows
 
 
 @pytest.fixture
@@ -85,6 +102,36 @@ async def test_plans_are_the_same_on_empty_and_on_full_tables(session: Explained
     assert await connection.fetch("select * from api.audit()") == []
 
 
+async def test_a_plan_made_for_one_row_serves_thousands(session: Explained) -> None:
+    """Triggers see the rows of a statement as lists: no plan compares each with each, though it was made for a list of one."""
+    connection = session.connection
+    users = [
+        row["id"]
+        for row in await connection.fetch(
+            "insert into inventory.users (username) select 'u' || n from generate_series(1, 3001) n returning id"
+        )
+    ]
+    drop_id = await connection.fetchval("select id from api.create_drop('plans', 1, 6002, $1, now())", users[0])
+
+    async def sell(buyers: list[UUID]) -> None:
+        none = [None] * len(buyers)
+        await connection.fetch("select from api.reserve_batch($1, $2, $3)", drop_id, buyers, none)
+        plans = await session.notes("select from api.purchase_batch($1, $2, $3)", drop_id, buyers, none)
+        plans += await session.notes("update inventory.purchases set status = 'pending'")
+        plans += await session.notes("update inventory.purchases set status = 'paid'")
+        await connection.fetch("select from api.reserve_batch($1, $2, $3)", drop_id, buyers, none)
+        await connection.execute("update inventory.reservations set expires_at = now() where status = 'ACTIVE'")
+        plans += await session.notes("select from api.expire_reservations(100000)")
+        assert len(plans) == 5  # a purchase consumes reservations, too
+        assert not [plan for plan in plans if re.search(r"Nested Loop|Join|Materialize|SubPlan", plan)]
+
+    await sell(users[:1])
+    await sell(users[1:])
+    events = "select count(*) from inventory.events where type = $1"
+    assert await connection.fetchval(events, "PURCHASE_COMPLETED") == (1 + 1) + (3000 + 3001)
+    assert await connection.fetchval(events, "RESERVATION_EXPIRED") == 3001
+
+
 async def _walk(session: Explained, drop_id: UUID, users: list[UUID]) -> dict[str, set[str]]:
     """The indexes of each call, with 10 requests in each batch."""
     walked = {}
@@ -103,4 +150,9 @@ async def _walk(session: Explained, drop_id: UUID, users: list[UUID]) -> dict[st
     )
     rows, walked["sweep"] = await session.indexes("select * from api.expire_reservations(10)")
     assert len(rows) == 10
+    _, walked["latest events"] = await session.indexes("select * from api.events_after(null, 10)")
+    newest = await session.connection.fetchval("select max(id) from inventory.events")
+    rows, walked["missed events"] = await session.indexes("select * from api.events_after($1, 10)", newest - 10)
+    assert [int(row["id"]) for row in rows] == list(range(newest - 9, newest + 1))
+    _, walked["prune"] = await session.indexes("select api.prune_events(3600)")
     return walked

@@ -4,14 +4,18 @@ import json
 import os
 import re
 import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+from websockets.sync.client import connect
 
 from app.embedded import BIN_DIR
 from conftest import Database, running_api
-from tests.servers import ROOT
+from tests.servers import ROOT, wait_for
 
 README = (ROOT / "README.md").read_text()
 VOLATILE = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*")
@@ -26,12 +30,32 @@ def still(value: Any) -> Any:
     return "…" if isinstance(value, str) and VOLATILE.fullmatch(value) else value
 
 
+@contextmanager
+def watching(url: str, folder: Path) -> Iterator[Callable[[], list[tuple[str, str, Any]]]]:
+    """The README's `curl -N`, running; yields what tells (type, id, data) of all that it has printed."""
+    [command] = re.findall(r"^curl -N (\S+)$", README, re.MULTILINE)
+    output = folder / "events"
+    with output.open("wb") as file:
+        curl = subprocess.Popen(["curl", "-sN", command.replace("localhost:4000", url.removeprefix("http://"))], stdout=file)
+
+    def seen() -> list[tuple[str, str, Any]]:
+        found = re.findall(r"^event: (.*)\nid: (.*)\ndata: (.*)\n\n", output.read_text(), re.MULTILINE)
+        return [(event_type, event_id, json.loads(data)) for event_type, event_id, data in found]
+
+    try:
+        wait_for(seen)
+        yield seen
+    finally:
+        curl.kill()
+        curl.wait()
+
+
 async def test_walk_through(empty_url: str, tmp_path: Path) -> None:
-    """All the commands in one shell, on an empty database."""
+    """All the commands in one shell, on an empty database. Who watches sees every kind of event, on either transport."""
     section = README.partition("## Walk-through")[2].partition("\n## ")[0]
     steps = re.findall(r"```bash\n(.*?)```\n(?:```json\n(.*?)```)?", section, re.DOTALL)
     assert len(steps) >= 10
-    with running_api(empty_url) as url:
+    with running_api(empty_url, RESERVATION_TTL_SECONDS="5", EXPIRY_POLL_MS="100") as url, watching(url, tmp_path) as seen:
         # After each step a line that no answer contains; tee's copies go to the same place.
         script = "\n".join(f"{command}\necho; echo END-OF-STEP" for command, _ in steps).replace(
             "localhost:4000", url.removeprefix("http://")
@@ -40,6 +64,15 @@ async def test_walk_through(empty_url: str, tmp_path: Path) -> None:
             "END-OF-STEP", f"$(cat {tmp_path}/answer 2>/dev/null; rm -f {tmp_path}/answer) END-OF-STEP"
         )
         output = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=os.environ).stdout
+        with connect(f"ws{url.removeprefix('http')}/api/ws?lastEventId=0") as websocket:
+            frames = [json.loads(websocket.recv(timeout=10))]
+            while Counter(frame["type"] for frame in frames)["RESERVATION_EXPIRED"] < 2 or frames[-1]["type"] != "STOCK_UPDATED":
+                frames.append(json.loads(websocket.recv(timeout=10)))
+        wait_for(lambda: seen()[-1:] == [(frames[-1]["type"], frames[-1]["id"], frames[-1]["data"])])
+        assert seen()[1:] == [(frame["type"], frame["id"], frame["data"]) for frame in frames]
+        table = README.partition("## Realtime")[2].partition("\n## ")[0]
+        listed = set(re.findall(r"`([A-Z_]+)`", "".join(re.findall(r"^\| (`[A-Z_`, ]+) \|", table, re.MULTILINE))))
+        assert {event_type for event_type, _, _ in seen()} == listed - {"RESYNC_REQUIRED"}
     answers = output.split("END-OF-STEP")
     for (command, shown), answer in zip(steps, answers, strict=False):
         if shown:

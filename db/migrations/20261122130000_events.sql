@@ -67,17 +67,29 @@ create constraint trigger changes_publish after insert on inventory.changes
   deferrable initially deferred
   for each row execute function inventory.publish_change();
 
+-- Purchases of one batch share created_at; which of them is the latest is said by id. Made before anybody has many.
+-- squawk-ignore require-concurrent-index-deletion
+drop index inventory.purchases_latest_idx;
+-- squawk-ignore require-concurrent-index-creation
+create index purchases_latest_idx on inventory.purchases (drop_id, created_at desc, id desc) where status = 'paid';
+comment on index inventory.purchases_latest_idx is 'The latest purchasers of a drop.';
+
 -- migrate:down
 
+-- squawk-ignore require-concurrent-index-deletion
+drop index inventory.purchases_latest_idx;
+-- squawk-ignore require-concurrent-index-creation
+create index purchases_latest_idx on inventory.purchases (drop_id, created_at desc) where status = 'paid';
+comment on index inventory.purchases_latest_idx is 'The latest purchasers of a drop.';
 drop trigger drops_insert_note on inventory.drops;
 drop trigger drops_update_note on inventory.drops;
 drop trigger reservations_update_note on inventory.reservations;
 drop trigger purchases_insert_note on inventory.purchases;
 drop trigger purchases_update_note on inventory.purchases;
--- squawk-ignore ban-drop-function
-drop function inventory.note_drop(), inventory.note_reservations(), inventory.note_purchases(), inventory.publish_change();
 -- squawk-ignore ban-drop-table
 drop table inventory.changes;
+-- squawk-ignore ban-drop-function
+drop function inventory.note_drop(), inventory.note_reservations(), inventory.note_purchases(), inventory.publish_change();
 -- squawk-ignore ban-drop-table
 drop table inventory.events;
 -- squawk-ignore ban-drop-type

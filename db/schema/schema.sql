@@ -602,7 +602,7 @@ CREATE UNIQUE INDEX purchases_idempotency_key ON inventory.purchases USING btree
 -- Name: purchases_latest_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
-CREATE INDEX purchases_latest_idx ON inventory.purchases USING btree (drop_id, created_at DESC) WHERE (status = 'paid'::text);
+CREATE INDEX purchases_latest_idx ON inventory.purchases USING btree (drop_id, created_at DESC, id DESC) WHERE (status = 'paid'::text);
 
 
 --

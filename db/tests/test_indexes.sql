@@ -1,6 +1,6 @@
 -- Every query that runs per request has its index, and the hot row of a drop can be updated without touching any.
 begin;
-select plan(17);
+select plan(19);
 
 -- An index as "unique? (columns) predicate?".
 create function pg_temp.index_of(p_index text) returns text language sql stable as $$
@@ -38,9 +38,11 @@ from (values
   ('purchases_reservation_key', 'unique (reservation_id, drop_id)', 'The purchase of a reservation is found, and is one.'),
   ('purchases_idempotency_key', 'unique (drop_id, user_id, idempotency_key) where idempotency_key IS NOT NULL',
     'A repeated purchase is found by its key, and rows without a key cost the index nothing.'),
-  ('purchases_latest_idx', '(drop_id, created_at desc) where status = ''paid''',
-    'The latest purchasers of a drop are found, paid only.'),
-  ('purchases_user_idx', '(user_id, created_at desc)', 'What a user bought is found, newest first.')
+  ('purchases_latest_idx', '(drop_id, created_at desc, id desc) where status = ''paid''',
+    'The latest purchasers of a drop are found, those of one batch too, paid only.'),
+  ('purchases_user_idx', '(user_id, created_at desc)', 'What a user bought is found, newest first.'),
+  ('events_pkey', 'unique (id, drop_id)', 'The log is read in the order of ids.'),
+  ('changes_pkey', 'unique (transaction_id, drop_id)', 'What a transaction did to a drop is noted once.')
 ) as v (index, expected, description);
 
 select ok(

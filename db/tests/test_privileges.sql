@@ -1,6 +1,6 @@
 -- Who may do what: lastpair_api calls the public functions and touches nothing else, so a bug in the app cannot touch a table.
 begin;
-select plan(63);
+select plan(76);
 
 -- Run a statement as lastpair_api and give back the first column of its first row.
 create function pg_temp.as_api(p_sql text) returns text language plpgsql set role = lastpair_api as $$
@@ -123,7 +123,8 @@ select ok(
   (
     select array_agg(r.oid) @> array[
       'inventory.users'::regclass::oid, 'inventory.drops'::regclass::oid, 'inventory.reservations'::regclass::oid,
-      'inventory.purchases'::regclass::oid, 'inventory.function_files'::regclass::oid]
+      'inventory.purchases'::regclass::oid, 'inventory.function_files'::regclass::oid, 'inventory.events'::regclass::oid,
+      'inventory.changes'::regclass::oid, 'inventory.events_id_seq'::regclass::oid]
     from relation r
   ),
   'The tables are among the relations that are tried here.'
@@ -161,7 +162,7 @@ select is_empty(
 select is(pg_temp.as_api('select current_user'), 'lastpair_api', 'What follows is tried as lastpair_api.');
 select throws_ok(format('select pg_temp.as_api(%L)', format(a.sql, t.name)), '42501', null,
   format('lastpair_api cannot %s %s.', a.verb, t.name))
-from unnest(array['users', 'drops', 'reservations', 'purchases']) as t (name)
+from unnest(array['users', 'drops', 'reservations', 'purchases', 'events', 'changes']) as t (name)
 cross join (values
   ('read', 'select count(*) from inventory.%s'),
   ('insert into', 'insert into inventory.%s default values'),
@@ -203,7 +204,10 @@ select is_empty(
     cross join lateral (
       select format(
         'select %s(%s)', p.oid::regproc,
-        (select string_agg(format('null::%s', format_type(a.type, null)), ', ' order by a.k)
+        (select string_agg(
+            format('%s null::%s', case when p.provariadic <> 0 and a.k = p.pronargs then 'variadic' end,
+              format_type(a.type, null)),
+            ', ' order by a.k)
           from unnest(p.proargtypes) with ordinality as a (type, k))
       ) as sql
     ) call
@@ -244,7 +248,10 @@ begin
     (12, pg_temp.as_api('select count(*) >= 0 from api.expire_reservations(1)')),
     (13, pg_temp.as_api('select count(*) >= 0 from api.advance_drops()')),
     (14, pg_temp.as_api('select count(*) >= 0 from api.audit()')),
-    (15, pg_temp.as_api('select count(*) > 0 from api.errors()'));
+    (15, pg_temp.as_api('select count(*) > 0 from api.errors()')),
+    (16, pg_temp.as_api('select type from api.snapshot()')),
+    (17, pg_temp.as_api('select type from api.events_after(9223372036854775807)')),
+    (18, pg_temp.as_api('select api.prune_events(3600) >= 0'));
 end
 $$;
 select is((select s.answer from step s where s.n = v.n), v.expected, format('lastpair_api can call api.%s.', v.function))
@@ -263,7 +270,10 @@ from (values
   (12, 'true', 'expire_reservations'),
   (13, 'true', 'advance_drops'),
   (14, 'true', 'audit'),
-  (15, 'true', 'errors')
+  (15, 'true', 'errors'),
+  (16, 'SNAPSHOT', 'snapshot'),
+  (17, 'RESYNC_REQUIRED', 'events_after'),
+  (18, 'true', 'prune_events')
 ) as v (n, expected, function)
 order by v.n;
 
@@ -274,15 +284,19 @@ select is_empty(
   'Every public function runs with the owner''s rights.'
 );
 select is_empty(
-  $$select p.oid::regprocedure from pg_proc p where p.pronamespace = 'inventory'::regnamespace and p.prosecdef$$,
-  'No private function does.'
+  $$
+    select p.oid::regprocedure from pg_proc p
+    where p.pronamespace = 'inventory'::regnamespace and p.prosecdef and p.prorettype <> 'trigger'::regtype
+  $$,
+  'No private function does that anybody could call.'
 );
 select is_empty(
   $$
     select p.oid::regprocedure, p.proconfig from pg_proc p
-    where p.pronamespace = 'api'::regnamespace and not coalesce('search_path=pg_catalog, pg_temp' = any (p.proconfig), false)
+    where p.pronamespace in ('inventory'::regnamespace, 'api'::regnamespace) and p.prosecdef
+      and not coalesce('search_path=pg_catalog, pg_temp' = any (p.proconfig), false)
   $$,
-  'Every public function has a pinned search_path, in which a caller can put nothing ahead of pg_catalog.'
+  'Every one that does has a pinned search_path, in which a caller can put nothing ahead of pg_catalog.'
 );
 select is_empty(
   $$

@@ -1,6 +1,6 @@
 -- The tables have the columns, keys and comments that the functions and a later distribution by drop_id rest on.
 begin;
-select plan(24);
+select plan(37);
 
 create function pg_temp.columns_of(p_table text) returns text[] language sql stable as $$
   select array_agg(concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod), case when a.attnotnull then 'not null' end)
@@ -55,6 +55,23 @@ select is(
   ],
   'A purchase belongs to a drop, a reservation and a user.'
 );
+select is(
+  pg_temp.columns_of('inventory.events'),
+  array[
+    'id bigint not null', 'drop_id uuid not null', 'type text not null', 'data json not null',
+    'created_at timestamp with time zone not null'
+  ],
+  'An event belongs to a drop and says what happened.'
+);
+select is(
+  pg_temp.columns_of('inventory.changes'),
+  array[
+    'transaction_id xid8 not null', 'drop_id uuid not null', 'is_created boolean not null', 'is_updated boolean not null',
+    'is_stock_updated boolean not null', 'is_activity_updated boolean not null', 'expired_ids uuid[] not null',
+    'purchased_ids uuid[] not null'
+  ],
+  'A change belongs to a transaction and a drop.'
+);
 
 select is(pg_temp.default_of('inventory.' || t.name, 'id'), 'inventory.uuid_v7()',
   format('The ids of %s sort by time of birth.', t.name))
@@ -67,11 +84,69 @@ select is(
 from unnest(array['users', 'drops', 'reservations', 'purchases']) as t (name);
 select is(pg_temp.default_of('inventory.reservations', 'status'), '''ACTIVE''::text', 'A new reservation is ACTIVE.');
 select is(pg_temp.default_of('inventory.purchases', 'qty'), '1', 'A new purchase is of one unit.');
+select is(
+  (select a.attidentity from pg_attribute a where a.attrelid = 'inventory.events'::regclass and a.attname = 'id'), 'a',
+  'Nobody chooses the id of an event.'
+);
+select is(
+  (select s.seqcache from pg_sequence s where s.seqrelid = pg_get_serial_sequence('inventory.events', 'id')::regclass), 1::bigint,
+  'No session keeps ids for later, so they are drawn in order.'
+);
+select is(
+  pg_temp.default_of('inventory.events', 'created_at'), 'clock_timestamp()',
+  'The time of an event is when it was published, which rises with its id.'
+);
+select is(
+  pg_temp.default_of('inventory.changes', 'transaction_id'), 'pg_current_xact_id()',
+  'A change is of the transaction that notes it.'
+);
+select is(
+  (select c.relpersistence from pg_class c where c.oid = 'inventory.changes'::regclass), 'u',
+  'Changes are not written to the log of the server, for none outlives its transaction.'
+);
+select is(
+  (select c.relpersistence from pg_class c where c.oid = 'inventory.events'::regclass), 'p', 'Events survive a crash.'
+);
 
 select col_is_pk('inventory', 'users', array['id'], 'A user is known by its id.');
 select col_is_pk('inventory', 'drops', array['id'], 'A drop is known by its id.');
 select col_is_pk('inventory', 'reservations', array['id', 'drop_id'], 'A reservation is known by its id and its drop.');
 select col_is_pk('inventory', 'purchases', array['id', 'drop_id'], 'A purchase is known by its id and its drop.');
+select col_is_pk('inventory', 'events', array['id', 'drop_id'], 'An event is known by its id and its drop.');
+select col_is_pk(
+  'inventory', 'changes', array['transaction_id', 'drop_id'], 'A change is known by its transaction and its drop.'
+);
+
+-- A reference would lock the drop's row, in a moment when nothing but the log may be locked any more.
+select is_empty(
+  $$
+    select c.conname from pg_constraint c
+    where c.contype = 'f' and c.conrelid in ('inventory.events'::regclass, 'inventory.changes'::regclass)
+  $$,
+  'Events and changes refer to nothing.'
+);
+
+-- The triggers that keep the log.
+select is(
+  (
+    select array_agg(
+      format('%s %s %s', t.tgrelid::regclass, t.tgname, case
+        when t.tgdeferrable and t.tginitdeferred then 'at the commit, each row'
+        when t.tgtype & 1 = 1 then 'each row'
+        else 'each statement'
+      end)
+      order by t.tgrelid::regclass::text, t.tgname)
+    from pg_trigger t
+    join pg_class c on c.oid = t.tgrelid and c.relnamespace = 'inventory'::regnamespace
+    where not t.tgisinternal and t.tgenabled = 'O'
+  ),
+  array[
+    'inventory.changes changes_publish at the commit, each row', 'inventory.drops drops_insert_note each row',
+    'inventory.drops drops_update_note each row', 'inventory.purchases purchases_insert_note each statement',
+    'inventory.purchases purchases_update_note each statement', 'inventory.reservations reservations_update_note each statement'
+  ],
+  'Statements note what they do, and the commit publishes it.'
+);
 
 -- The law that lets the schema be distributed by drop_id. What refers to a drop, or to what refers to one, is below drops.
 create temp table below_drops on commit drop as
@@ -82,6 +157,16 @@ with recursive below (oid) as (
 )
 select oid from below where oid <> 'inventory.drops'::regclass;
 
+select is_empty(
+  $$
+    select i.indexrelid::regclass
+    from pg_index i
+    join pg_attribute a on a.attrelid = i.indrelid and a.attname = 'drop_id'
+    where i.indrelid in ('inventory.events'::regclass, 'inventory.changes'::regclass) and i.indisunique
+      and not a.attnum = any (i.indkey::smallint[])
+  $$,
+  'Every unique key of the log has drop_id in it.'
+);
 select ok(
   (select array_agg(oid) @> array['inventory.reservations'::regclass::oid, 'inventory.purchases'::regclass::oid]
     from below_drops),

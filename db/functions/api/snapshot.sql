@@ -1,12 +1,16 @@
 -- api.snapshot: the drops as they are, and the id of the last event that is in them: a SNAPSHOT, to apply later events to.
 --
 -- Locks: none. Errors: none. It is stable and so sees one moment; as ids are in commit order, what it sees is exactly what the
--- events up to that id announced.
+-- events up to that id announced; times are written in UTC, as there.
 
 create or replace function api.snapshot(p_drop_ids uuid[] default null)
 returns setof api.event
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_drop_ids uuid[] := coalesce(

@@ -13,16 +13,16 @@ begin
   return to_json(array(
     select row(latest.user_id, u.username, latest.qty, latest.created_at)::api.purchaser
     from (
-      select p.user_id, p.qty, p.created_at
+      select p.id, p.user_id, p.qty, p.created_at
       from inventory.purchases p
       where p.drop_id = p_drop_id and p.status = 'paid'
-      order by p.created_at desc
+      order by p.created_at desc, p.id desc
       limit 3
     ) latest
     left join lateral (
       select u.username from inventory.users u where u.id = latest.user_id limit 1
     ) u on true
-    order by latest.created_at desc
+    order by latest.created_at desc, latest.id desc
   ));
 end
 $$;

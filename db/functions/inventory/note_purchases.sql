@@ -13,8 +13,8 @@ as $$
 begin
   if tg_op = 'INSERT' then
     insert into inventory.changes as c (drop_id, is_activity_updated, purchased_ids)
-    select n.drop_id, true, array_agg(n.id)
-    from new_rows n
+    select n.drop_id, true, array_agg(n.id order by n.n)
+    from (select *, row_number() over () as n from new_rows) n
     where n.status = 'paid'
     group by n.drop_id
     on conflict (transaction_id, drop_id) do update

@@ -1,0 +1,99 @@
+-- api.events_after is how whoever missed events catches up, without a gap: it gives all that came after one or says it cannot.
+begin;
+select plan(31);
+
+-- A log of its own for this test: two events in a transaction that drew ids 14 and 15 and was rolled back are missing.
+do $$
+begin
+  delete from inventory.events;
+  insert into inventory.events (id, drop_id, type, data) overriding system value
+  select id, md5('drop')::uuid, 'TYPE_' || id, format('{"n" : %s}', id)::json
+  from unnest(array[17, 11, 13, 12, 16]) as id; -- put in, and so stored, in another order
+end
+$$;
+
+-- The ids of the events after this one; or the first one's type, when it is none of the log's.
+create function pg_temp.ids_after(p_after bigint, p_limit integer default 1000) returns text[] language sql stable as $$
+  select array_agg(case e.type when 'TYPE_' || e.id then e.id else e.type end order by n)
+  from rows from (api.events_after(p_after, p_limit)) with ordinality as e (type, id, data, n)
+$$;
+
+create function pg_temp.resync(p_after bigint) returns text[] language sql stable as $$
+  select array[e.type, e.id, e.data::text] from api.events_after(p_after) e
+$$;
+
+select is(
+  (select array_agg(key) from (select * from api.events_after(16)) e, json_object_keys(to_json(e)) as key),
+  array['type', 'id', 'data'], 'A row has the names of the wire.'
+);
+select results_eq(
+  'select type, id, data::text from api.events_after(16)', $$values ('TYPE_17', '17', '{"n" : 17}')$$,
+  'An event is given with its type, its id as text and its data as it was published.'
+);
+select is(pg_temp.ids_after(v.after), v.expected, v.description)
+from (values
+  (11, '{12,13,16,17}'::text[], 'After the oldest comes the rest, in the order of ids.'),
+  (12, '{13,16,17}', 'After one in the middle comes the rest.'),
+  (13, '{16,17}', 'Ids that were drawn in vain are no gap.'),
+  (14, '{16,17}', 'One of them is a place in the log like any other,'),
+  (15, '{16,17}', 'and so is the next one.'),
+  (17, null, 'After the newest comes nothing.'),
+  (10, '{11,12,13,16,17}', 'Whoever has seen the one before the oldest has missed nothing but what is there.'),
+  (9, '{RESYNC_REQUIRED}', 'Whoever has seen the one before that has missed one that is gone.'),
+  (0, '{RESYNC_REQUIRED}', 'Whoever has seen nothing cannot catch up in a log that has lost its beginning.'),
+  (-1, '{RESYNC_REQUIRED}', 'An id that is too low to be one is not in the log.'),
+  (18, '{RESYNC_REQUIRED}', 'The next one has not been, whoever says that he has seen it.'),
+  (9223372036854775807, '{RESYNC_REQUIRED}', 'Nor has the highest there can be.'),
+  (-9223372036854775808, '{RESYNC_REQUIRED}', 'The lowest there can be is refused in the same way.')
+) as v (after, expected, description);
+select is(
+  pg_temp.resync(v.after),
+  array['RESYNC_REQUIRED', v.after::text, '{"reason":"The event log does not reach back to the last event you have."}'],
+  format('The answer after %s is one event, with the id that was asked for and the reason.', v.after)
+)
+from (values (9::bigint), (18)) as v (after);
+
+-- The limit.
+
+select is(pg_temp.ids_after(v.after, v.limit), v.expected, v.description)
+from (values
+  (11::bigint, 1, '{12}'::text[], 'A limit takes the oldest of what comes after.'),
+  (11, 3, '{12,13,16}', 'Ids drawn in vain do not count.'),
+  (11, 4, '{12,13,16,17}', 'A limit may be just enough,'),
+  (11, 2147483647, '{12,13,16,17}', 'and it may be as high as can be.'),
+  (null, 1, '{17}', 'After null comes the latest event,'),
+  (null, 3, '{13,16,17}', 'or the latest ones, the newest last,'),
+  (null, 100, '{11,12,13,16,17}', 'or all there are.'),
+  (9, 1, '{RESYNC_REQUIRED}', 'A limit does not cut the refusal off.')
+) as v (after, "limit", expected, description);
+select is(
+  pg_temp.refusal(format('select api.events_after(11, %s)', p_limit)), 'PT400 VALIDATION_ERROR: p_limit: must be 1 or more',
+  format('A limit of %s is refused.', p_limit)
+)
+from unnest(array['0', '-1', 'null']) as p_limit;
+do $$
+begin
+  insert into inventory.events (id, drop_id, type, data) overriding system value
+  select id, md5('drop')::uuid, 'TYPE_' || id, '{}' from generate_series(18, 1200) as id;
+end
+$$;
+select is((select count(*) from api.events_after(11)), 1000::bigint, 'Without a limit there is a sensible one.');
+
+-- A log that has its beginning, and one that is empty.
+
+do $$
+begin
+  delete from inventory.events;
+  insert into inventory.events (id, drop_id, type, data) overriding system value
+  select id, md5('drop')::uuid, 'TYPE_' || id, '{}' from generate_series(1, 3) as id;
+end
+$$;
+select is(pg_temp.ids_after(0), '{1,2,3}', 'Whoever has seen nothing gets all of a log that has its beginning.');
+do $$ begin delete from inventory.events; end $$;
+select is(
+  array[pg_temp.ids_after(0)::text, pg_temp.ids_after(null)::text, pg_temp.ids_after(1)::text],
+  array[null, null, '{RESYNC_REQUIRED}'], 'Of an empty log nothing was missed, unless something was seen before.'
+);
+
+select * from finish();
+rollback;
