@@ -50,7 +50,7 @@ class Database:
         """Close the pool; sessions still busy after a moment are cut off."""
         if self._pool is not None:
             try:
-                await asyncio.wait_for(self._pool.close(), timeout=3)
+                await asyncio.wait_for(self._pool.close(), timeout=1)
             except TimeoutError:
                 self._pool.terminate()
 

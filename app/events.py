@@ -13,7 +13,7 @@ RESYNC_REQUIRED = "RESYNC_REQUIRED"
 REPLACEABLE = frozenset({"STOCK_UPDATED", "ACTIVITY_UPDATED"})
 """Types of which a drop's newer event says all that an older one did."""
 
-EVENTS_AFTER = "select to_json(e)::text from api.events_after($1, $2) e"
+EVENTS_AFTER = "select to_json(e)::text from api.events_after($1, $2, $3) e"
 TAKE_SNAPSHOT = "select to_json(e)::text from api.snapshot($1) e"
 
 
@@ -54,9 +54,9 @@ class EventLog:
         self._database = database
         self._whole_snapshot: asyncio.Task[Event] | None = None
 
-    async def after(self, position: int, limit: int) -> list[Event]:
-        """The first `limit` events after this id; RESYNC_REQUIRED alone when the log does not reach back to it."""
-        return [Event(frame) for (frame,) in await self._database.fetch(EVENTS_AFTER, position, limit)]
+    async def after(self, position: int, limit: int, drop_ids: Sequence[UUID] | None) -> list[Event]:
+        """The first `limit` events after this id, of these drops or all; RESYNC_REQUIRED alone when the log begins later."""
+        return [Event(frame) for (frame,) in await self._database.fetch(EVENTS_AFTER, position, limit, drop_ids)]
 
     async def snapshot(self, drop_ids: Sequence[UUID] | None) -> Event:
         """A SNAPSHOT of these drops, or of all that are not over, which everybody who asks meanwhile shares."""
@@ -64,9 +64,15 @@ class EventLog:
             return await self._take_snapshot(drop_ids)
         if self._whole_snapshot is None or self._whole_snapshot.done():
             self._whole_snapshot = asyncio.create_task(self._take_snapshot(None))
-            self._whole_snapshot.add_done_callback(asyncio.Task.exception)  # whether or not somebody still waits for it
+            self._whole_snapshot.add_done_callback(_look_at)
         return await asyncio.shield(self._whole_snapshot)
 
     async def _take_snapshot(self, drop_ids: Sequence[UUID] | None) -> Event:
         [(frame,)] = await self._database.fetch(TAKE_SNAPSHOT, drop_ids)
         return Event(frame)
+
+
+def _look_at(task: asyncio.Task[Event]) -> None:
+    # An exception that nobody waits for any more is nothing to log.
+    if not task.cancelled():
+        task.exception()

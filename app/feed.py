@@ -2,12 +2,12 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from uuid import UUID
 
 from app.events import RESYNC_REQUIRED, Event, EventLog, make_event, renumbered
 from app.http import Refusal, invalid, unavailable
-from app.hub import GLOBAL_ROOM, FellBehind, Hub, Subscriber
+from app.hub import GLOBAL_ROOM, FellBehind, Hub, Subscriber, is_after
 
 MAX_DROPS = 100
 """How many drops one client may name."""
@@ -19,6 +19,7 @@ START_TIMEOUT_SECONDS = 5
 RETRY_SECONDS = 1
 
 UNKNOWN_ID = "This is not the id of an event."
+LOG_TOO_SHORT = "The log does not reach back to the last event you have."
 TOO_SLOW = "Events came faster than they were taken, and some are gone."
 NOT_STARTED = "Events do not flow yet. Try again in a moment."
 
@@ -34,7 +35,7 @@ class Feed:
         self._is_narrow = bool(self._drop_ids)  # else it is in the global room whenever it names no drop
         self._subscriber = Subscriber(hub)
         self._floors = dict.fromkeys(self._rooms(), 0)
-        self._has_moved = False  # are those not yet the rooms it should be in?
+        self._rooms_are_stale = False  # it joined or left since
         self._opening: list[Event] = []
         self._is_live = False  # what comes next is in the hub's memory; else in the log
         self.closed = False
@@ -55,11 +56,11 @@ class Feed:
             self._opening = await self._begin()
         elif re.fullmatch("[0-9]{1,18}", last_event_id):
             self._subscriber.position = int(last_event_id)
-            self._opening = await self._replay()
+            self._opening = await self._read_missed()
         else:
             self._opening = await self._begin_anew(UNKNOWN_ID)
 
-    async def batches(self) -> AsyncIterator[list[Event]]:
+    async def batches(self) -> AsyncGenerator[list[Event], None]:
         """The events in order, some at a time; none for a heartbeat. Ends when the client is gone or the process stops."""
         batch = self._opening
         try:
@@ -81,25 +82,29 @@ class Feed:
         if len(self._drop_ids | {drop_id}) > MAX_DROPS:
             raise invalid("dropId", f"must not be more than {MAX_DROPS} drops")
         self._drop_ids.add(drop_id)
-        self._has_moved = True
-        self._subscriber.call()
+        self._rooms_are_stale = True
+        self._subscriber.wake()
 
     def leave(self, drop_id: UUID) -> None:
         """Send no more events of this drop."""
         self._drop_ids.discard(drop_id)
-        self._has_moved = True
-        self._subscriber.call()
+        self._rooms_are_stale = True
+        self._subscriber.wake()
 
     def close(self) -> None:
         """The client is gone."""
         self.closed = True
-        self._subscriber.call()
+        self._subscriber.wake()
 
     async def _next(self) -> list[Event]:
-        if self._has_moved and (batch := await self._change_rooms()):
+        if self._rooms_are_stale and (batch := await self._change_rooms()):
             return batch
-        if not self._is_live and (batch := await self._replay()):
-            return batch
+        if not self._is_live:
+            if batch := await self._read_missed():
+                return batch
+            self._is_live = True
+            self._hub.enter(self._subscriber, self._floors)
+            self._subscriber.start(self.position)
         try:
             if batch := self._subscriber.take():
                 return batch
@@ -110,7 +115,8 @@ class Feed:
 
     async def _begin(self) -> list[Event]:
         # From a snapshot, else from now on.
-        self._stop()
+        self._is_live = False
+        self._hub.leave(self._subscriber)
         if not self._wants_snapshot:
             self._subscriber.position = self._hub.head_id or 0
             return []
@@ -119,28 +125,29 @@ class Feed:
         return [snapshot]
 
     async def _begin_anew(self, reason: str) -> list[Event]:
-        resync = make_event(RESYNC_REQUIRED, self.position, {"reason": reason})
-        return [resync, *await self._begin()]
+        # The client keeps its old position until it has the snapshot: should it be cut off in between, it is told again.
+        position = self.position
+        batch = await self._begin()
+        resync = make_event(RESYNC_REQUIRED, position if batch else self.position, {"reason": reason})
+        return [resync, *batch]
 
-    async def _replay(self) -> list[Event]:
-        # What the log has and the hub's memory has not; none when the hub can go on.
-        while not self._hub.reaches(self.position):
-            page = await self._log.after(self.position, REPLAY_EVENTS)
-            if not page:
-                break  # the client is ahead of this process, which has yet to hear of what it knows
-            if page[0].type == RESYNC_REQUIRED:
-                return [page[0], *await self._begin()]
-            self._subscriber.position = page[-1].id
-            if wanted := [event for event in page if not self._floors.keys().isdisjoint((GLOBAL_ROOM, event.drop_id))]:
+    async def _read_missed(self) -> list[Event]:
+        # What the log has and the hub's memory has not; none when all that is left to come is in memory or yet to happen.
+        drop_ids = None if GLOBAL_ROOM in self._floors else list(self._drop_ids)
+        while not (self._hub.reaches(self.position) or self.closed or self._hub.closed):
+            head_id = self._hub.head_id or 0
+            page = await self._log.after(self.position, REPLAY_EVENTS, drop_ids)
+            if page and page[0].type == RESYNC_REQUIRED:
+                return await self._begin_anew(LOG_TOO_SHORT)
+            if len(page) < REPLAY_EVENTS:  # so that is all there was, when the hub had come to head_id at least
+                self._subscriber.position = max([self.position, head_id, *(event.id for event in page)])
+            else:
+                self._subscriber.position = page[-1].id
+            if wanted := [event for event in page if is_after(event, self._floors)]:
                 return wanted
-        self._is_live = True
-        self._hub.enter(self._subscriber, self._floors)
-        self._subscriber.start(self.position)
+            if self.position > head_id:
+                break  # the client is ahead of this process, which has yet to hear of what it knows
         return []
-
-    def _stop(self) -> None:
-        self._is_live = False
-        self._hub.leave(self._subscriber)
 
     def _rooms(self) -> set[str | None]:
         if self._drop_ids or self._is_narrow:
@@ -151,13 +158,14 @@ class Feed:
         # How the drops that are new to the client are, as a SNAPSHOT, and of them only the events that are not in it.
         rooms = self._rooms()
         added = set() if GLOBAL_ROOM in self._floors else rooms - self._floors.keys()
+        everywhere = self._floors.get(GLOBAL_ROOM, 0)
         floor, batch = self._hub.head_id or 0, []
         if added and self._wants_snapshot:
             snapshot = await self._log.snapshot(None if GLOBAL_ROOM in added else [UUID(room) for room in added])
             # Under the id of what the client has, for the others' events on the way are older than the snapshot.
             floor, batch = snapshot.id, [renumbered(snapshot, self.position)]
-        self._floors = {room: floor if room in added else self._floors.get(room, 0) for room in rooms}
+        self._floors = {room: floor if room in added else self._floors.get(room, everywhere) for room in rooms}
         if self._is_live:
             self._hub.enter(self._subscriber, self._floors)
-        self._has_moved = rooms != self._rooms()
+        self._rooms_are_stale = rooms != self._rooms()
         return batch

@@ -1,7 +1,10 @@
-"""The hub: who gets which event. It keeps the latest events in memory, and of each subscriber only how far it has come.
+"""The hub: who gets which event. It keeps the latest events in memory, and of each subscriber how far it has come in there.
 
 What waits for a slow subscriber is thus the part of that memory it has not read: bounded, shared, and no work for anybody until
 it reads on. Everything here happens in one event loop; nothing waits but `Subscriber.wait`.
+
+An event's id is the database's; its number says where in this process's memory it is. A position is the id of the last event that
+somebody has got. A floor is such a position for one room: of a drop that was joined later than others only later events count.
 """
 
 import asyncio
@@ -13,7 +16,7 @@ MEMORY_EVENTS = 8192
 """How many events are kept for those who come back after a moment."""
 
 QUEUE_EVENTS = 1024
-"""How many may wait for a subscriber that is slow; beyond that it has to start anew."""
+"""How many, after replacing, may wait for a subscriber that is slow; beyond that it has to start anew."""
 
 BATCH_EVENTS = 64
 """How many are handed out at once, and so what a transport may have to buffer."""
@@ -54,6 +57,8 @@ class Hub:
         assert self.head_id is not None  # noqa: S101 - restart() comes first
         if event.id <= self.head_id:
             return
+        if self.head_id == 0:
+            self._floor_id = event.id - 1  # the log was empty, and where it used to end is not known
         self.head_id = event.id
         number = self.count
         self.count += 1
@@ -107,99 +112,114 @@ class Hub:
                 del self._rooms[room]
         subscriber.floors = {}
 
-    def call(self) -> None:
+    def wake_all(self) -> None:
         """Let every subscriber return from wait(), as one does for a heartbeat."""
         for subscriber in self._subscribers:
-            subscriber.call()
+            subscriber.wake()
 
     def close(self) -> None:
         """The process stops: all streams end."""
         self.closed = True
         self.started.set()
-        self.call()
+        self.wake_all()
 
 
 class Subscriber:
     """How far one client has come. In which rooms it is, the hub sets."""
 
-    __slots__ = ("_called", "_hub", "_lost_track", "_next", "_pending", "_slow_before", "_waiter", "floors", "position")
+    __slots__ = (
+        "_hub", "_is_lost", "_is_pending", "_is_slow", "_is_woken", "_next", "_slow_before", "_waiter", "floors", "position"
+    )  # fmt: skip
 
     def __init__(self, hub: Hub) -> None:
-        self.position = 0  # id of the last event it was handed
+        self.position = 0
         self.floors: dict[str | None, int] = {}
         self._hub = hub
         self._next = 0  # number of the first event it has not looked at ...
-        self._pending = False  # ... if there is one for it
+        self._is_pending = False  # ... where there is one for it
         self._slow_before = 0  # events before this number came while its transport was busy
-        self._lost_track = False
-        self._called = False
+        self._is_slow = False  # it has been since it last took something
+        self._is_lost = False
+        self._is_woken = False
         self._waiter: asyncio.Future[None] | None = None
 
     def start(self, position: int) -> None:
         """Go on after this id, which is in memory or not yet published."""
         self.position = position
         self._next = self._hub.number_after(position)
-        self._pending = True
+        self._is_pending = self._next < self._hub.count
         self._slow_before = 0
-        self._lost_track = False
+        self._is_slow = self._is_lost = False
 
     def take(self) -> list[Event]:
         """The next events for it, BATCH_EVENTS at most; raises FellBehind."""
-        if self._lost_track:
+        hub = self._hub
+        if self._is_lost or (self._is_pending and self._has_too_many_waiting()):
             raise FellBehind
-        if not self._pending:
-            return []
-        hub, floors = self._hub, self.floors
-        waiting = hub.count - self._next
-        if waiting > (QUEUE_EVENTS if self._next < self._slow_before else MEMORY_EVENTS):
-            raise FellBehind
-        everywhere = floors.get(GLOBAL_ROOM)
         batch: list[Event] = []
-        while self._next < hub.count and len(batch) < BATCH_EVENTS:
-            number, event = self._next, hub.event(self._next)
+        while self._is_pending and len(batch) < BATCH_EVENTS:
+            if self._is_due(self._next):
+                batch.append(hub.event(self._next))
             self._next += 1
-            floor = floors.get(event.drop_id, everywhere)
-            if floor is None or event.id <= max(floor, self.position):
-                continue
-            if number < self._slow_before and hub.is_replaced(number):
-                continue
-            batch.append(event)
-        self._pending = self._next < hub.count
+            self._is_pending = self._next < hub.count
         if batch:
             self.position = batch[-1].id
         return batch
 
+    def _is_due(self, number: int) -> bool:
+        event = self._hub.event(number)
+        return (
+            event.id > self.position
+            and is_after(event, self.floors)
+            and not (number < self._slow_before and self._hub.is_replaced(number))
+        )
+
+    def _has_too_many_waiting(self) -> bool:
+        waiting = self._hub.count - self._next
+        if self._is_slow and QUEUE_EVENTS < waiting <= MEMORY_EVENTS:
+            waiting = sum(map(self._is_due, range(self._next, self._hub.count)))
+        bound = QUEUE_EVENTS if self._is_slow else MEMORY_EVENTS
+        self._is_slow = False
+        return waiting > bound
+
     def was_slow(self) -> None:
         """Its transport kept it waiting: of what came meanwhile it gets only what no newer event replaces."""
         self._slow_before = self._hub.count
+        self._is_slow = True
 
     async def wait(self) -> None:
-        """Return when there may be something to take, or when it is called."""
-        if not (self._pending or self._lost_track or self._called):
+        """Return when there may be something to take, or when it is woken."""
+        if not (self._is_pending or self._is_lost or self._is_woken or self._hub.closed):
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
-        self._called = False
+        self._is_woken = False
 
     def notice(self, number: int) -> None:
         """There is an event for it."""
-        if not self._pending:
-            self._pending = True
+        if not self._is_pending:
+            self._is_pending = True
             self._next = number
-            self._wake()
+            self._return()
 
     def lose_track(self) -> None:
         """What comes next for it is gone."""
-        self._lost_track = True
-        self._wake()
+        self._is_lost = True
+        self._return()
 
-    def call(self) -> None:
+    def wake(self) -> None:
         """Make it return from wait()."""
-        self._called = True
-        self._wake()
+        self._is_woken = True
+        self._return()
 
-    def _wake(self) -> None:
+    def _return(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def is_after(event: Event, floors: dict[str | None, int]) -> bool:
+    """Is the event for somebody in these rooms, and after the room's floor?"""
+    floor = floors.get(event.drop_id, floors.get(GLOBAL_ROOM))
+    return floor is not None and event.id > floor

@@ -13,7 +13,6 @@ from app.hub import MEMORY_EVENTS, Hub
 
 CHANNEL = "lastpair_events"
 LISTEN = "listen lastpair_events"
-READ_LOG = "0"
 INBOX_NOTIFICATIONS = 10_000
 """How many may wait to be published; where there are more, all of it is read from the log."""
 
@@ -25,7 +24,7 @@ CONNECT_TIMEOUT_SECONDS = 5
 CHECK_SECONDS = 5
 """How often the relay reads the log although it listens: that notices a dead peer, and whatever was not heard or not true."""
 
-RETRY_SECONDS = (0, 0.1, 0.2, 0.5, 1, 2)
+RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2)
 """How long to wait before the next try to connect; the last one from then on."""
 
 logger = logging.getLogger("uvicorn.error")
@@ -88,43 +87,43 @@ class Relay:
     def _hear(self, payload: str) -> None:
         if len(self._inbox) == INBOX_NOTIFICATIONS:
             self._inbox.clear()
-            payload = READ_LOG
+            payload = ""  # to be looked up
         self._inbox.append(payload)
         self._news.set()
 
     async def _publish_heard(self, connection: asyncpg.Connection) -> None:
         published = 0
         while self._inbox:
-            payload = self._inbox.popleft()
-            if payload.isdecimal():
-                await self._read_log(connection)  # of an event too large to be sent only the id came
-            else:
-                self._publish(payload)
+            event = _parse(self._inbox.popleft())
+            head_id = self._hub.head_id or 0
+            if event is not None and (event.id <= head_id + 1 or head_id == 0):
+                self._hub.publish(event)
+            else:  # too large to be sent, or the ids have a gap, or it is somebody else's invention: the log knows
+                await self._read_log(connection)
             published += 1
             if published % YIELD_EVENTS == 0:
                 await asyncio.sleep(0)
 
-    def _publish(self, payload: str) -> None:
-        try:
-            event = Event(payload)
-        except (AttributeError, KeyError, TypeError, ValueError):
-            logger.warning("ignored a notification on %s that is no event: %.100r", CHANNEL, payload)
-        else:
-            self._hub.publish(event)
-
     async def _read_log(self, connection: asyncpg.Connection) -> None:
         # All that the log has and the hub has not. A hub that is new, or has missed what the log has forgotten, begins with the
         # latest events.
-        while True:
-            events = await self._read_page(connection, self._hub.head_id, PAGE_EVENTS)
+        events: list[Event] | None = None
+        while events is None or len(events) == PAGE_EVENTS:
+            events = [] if self._hub.head_id is None else await self._read_page(connection, self._hub.head_id, PAGE_EVENTS)
             if self._hub.head_id is None or (events and events[0].type == RESYNC_REQUIRED):
                 events = await self._read_page(connection, None, MEMORY_EVENTS // 2)
                 self._hub.restart(events[0].id - 1 if events else 0)
             for event in events:
                 self._hub.publish(event)
-            if len(events) < PAGE_EVENTS:
-                return
             await asyncio.sleep(0)
 
     async def _read_page(self, connection: asyncpg.Connection, after: int | None, limit: int) -> list[Event]:
-        return [Event(frame) for (frame,) in await connection.fetch(EVENTS_AFTER, after, limit)]
+        return [Event(frame) for (frame,) in await connection.fetch(EVENTS_AFTER, after, limit, None)]
+
+
+def _parse(payload: str) -> Event | None:
+    # None for what is to be looked up in the log.
+    try:
+        return Event(payload)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None

@@ -156,11 +156,11 @@ async def readyz(request: Request) -> Response:
     return success(request, {"status": "ready"})
 
 
-async def call_every(hub: Hub, interval_seconds: float) -> None:
+async def beat(hub: Hub, interval_seconds: float) -> None:
     """Give every stream an occasion for a heartbeat, until cancelled."""
     while True:
         await asyncio.sleep(interval_seconds)
-        hub.call()
+        hub.wake_all()
 
 
 @contextmanager
@@ -232,7 +232,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         work = [
             poll(database, settings.expiry_poll_ms, settings.event_retention_seconds),
             relay.run(),
-            call_every(hub, HEARTBEAT_SECONDS),
+            beat(hub, HEARTBEAT_SECONDS),
         ]
         tasks = [asyncio.create_task(coroutine) for coroutine in work]
         try:
@@ -248,7 +248,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         CORSMiddleware,
         allow_origins=settings.cors_origins,
         allow_methods=["GET", "POST", "PATCH", "DELETE"],
-        allow_headers=["Content-Type", "Idempotency-Key", "X-Request-Id", "X-User-Id", "X-User-Name"],
+        allow_headers=["Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-Id", "X-User-Id", "X-User-Name"],
         expose_headers=["Idempotency-Replayed", "Retry-After", "X-Request-Id"],
     )
     app = Starlette(

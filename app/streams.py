@@ -1,7 +1,7 @@
 """The two transports of events: Server-Sent Events and WebSocket."""
 
 import asyncio
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Literal
 
 from pydantic import BaseModel
@@ -73,10 +73,11 @@ class EventStream(Response):
             watching = asyncio.create_task(self._watch(receive))
             try:
                 chunk = b"retry: %d\n\n" % RECONNECT_MS
-                async for batch in self.feed.batches():
-                    chunk += b"".join([event.sse for event in batch])
-                    await send({"type": "http.response.body", "body": chunk or HEARTBEAT, "more_body": True})
-                    chunk = b""
+                async with aclosing(self.feed.batches()) as batches:
+                    async for batch in batches:
+                        chunk += b"".join([event.sse for event in batch])
+                        await send({"type": "http.response.body", "body": chunk or HEARTBEAT, "more_body": True})
+                        chunk = b""
             finally:
                 watching.cancel()
         await send({"type": "http.response.body", "body": b""})
@@ -96,39 +97,44 @@ class RoomChange(BaseModel, extra="forbid"):
 
 async def websocket_events(websocket: WebSocket) -> None:
     """WebSocket /ws: a text frame for each event; the client may join and leave drops. A refusal comes as HTTP."""
-    try:
-        feed = feed_for(websocket)
-        await feed.open(last_event_id(websocket))
-    except Refusal as refusal:
-        await websocket.send_denial_response(failure(websocket, refusal))
-        await asyncio.sleep(0)  # the server has closed the connection only then, and logs an error if we return earlier
-        return
-    await websocket.accept()
-    listening = asyncio.create_task(obey(websocket, feed))
-    try:
-        async for batch in feed.batches():
-            for event in batch:
-                await websocket.send_text(event.frame)
-        if not feed.closed:
-            await websocket.close(SERVICE_RESTART, "This process is stopping. Connect again, and another one answers.")
-    except WebSocketDisconnect:
-        pass  # it left while something was being sent
-    finally:
-        listening.cancel()
+    with suppress(WebSocketDisconnect, OSError):  # it left meanwhile
+        try:
+            feed = feed_for(websocket)
+            await feed.open(last_event_id(websocket))
+        except Refusal as refusal:
+            await websocket.send_denial_response(failure(websocket, refusal))
+            await asyncio.sleep(0)  # the server has closed the connection only then, and logs an error if we return earlier
+            return
+        await websocket.accept()
+        obeying = asyncio.create_task(obey(websocket, feed))
+        try:
+            async with aclosing(feed.batches()) as batches:
+                async for batch in batches:
+                    for event in batch:
+                        await websocket.send_text(event.frame)
+            if not feed.closed:
+                await websocket.close(SERVICE_RESTART, "This process is stopping. Connect again, and another one answers.")
+        finally:
+            obeying.cancel()
 
 
 async def obey(websocket: WebSocket, feed: Feed) -> None:
     """Do what the client says until it leaves; what is not understood is answered with an ERROR frame."""
-    while (message := await websocket.receive())["type"] != "websocket.disconnect":
-        try:
-            change = parse_json(message.get("text") or message["bytes"], RoomChange)
-            drop_id = parse_uuid("dropId", change.dropId)
-            if change.type == "drops:join":
-                feed.join(drop_id)
-            else:
-                feed.leave(drop_id)
-        except Refusal as refusal:
-            error = {"code": refusal.code, "message": refusal.message}
-            with suppress(WebSocketDisconnect):
+    try:
+        while (message := await websocket.receive())["type"] != "websocket.disconnect":
+            text = message.get("text")
+            try:
+                change = parse_json(message["bytes"] if text is None else text, RoomChange)
+                drop_id = parse_uuid("dropId", change.dropId)
+                if change.type == "drops:join":
+                    feed.join(drop_id)
+                else:
+                    feed.leave(drop_id)
+            except Refusal as refusal:
+                error = {"code": refusal.code, "message": refusal.message}
                 await websocket.send_text(make_event("ERROR", feed.position, error).frame)
-    feed.close()
+            await asyncio.sleep(0)  # whoever talks without end does not stop the others
+    except WebSocketDisconnect:
+        pass  # it left instead of hearing the answer
+    finally:
+        feed.close()

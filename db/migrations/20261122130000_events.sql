@@ -25,6 +25,9 @@ create table inventory.events (
 comment on table inventory.events is 'What was committed, in that order; kept for EVENT_RETENTION_SECONDS so that whoever missed events can read them.';
 comment on column inventory.events.created_at is 'The moment of publishing, not now(): it rises with id, so the log is cut off in one place.';
 
+create index events_drop_idx on inventory.events (drop_id, id);
+comment on index inventory.events_drop_idx is 'What happened to one drop, for clients that ask for no other.';
+
 -- Unlogged, for a row lives no longer than its transaction: the trigger that publishes it deletes it before the commit.
 create unlogged table inventory.changes (
   transaction_id xid8 not null default pg_current_xact_id(),
@@ -89,10 +92,13 @@ drop trigger purchases_update_note on inventory.purchases;
 -- squawk-ignore ban-drop-table
 drop table inventory.changes;
 -- squawk-ignore ban-drop-function
+drop function if exists api.prune_events(integer, integer), inventory.publish(uuid, text, json[]);
+-- squawk-ignore ban-drop-function
 drop function inventory.note_drop(), inventory.note_reservations(), inventory.note_purchases(), inventory.publish_change();
 -- squawk-ignore ban-drop-table
 drop table inventory.events;
 -- squawk-ignore ban-drop-type
 drop type api.event cascade; -- with the functions that return it
 -- What was dropped here is applied anew, should the migration be.
-delete from inventory.function_files where path in ('api/events_after.sql', 'api/snapshot.sql');
+delete from inventory.function_files
+where path in ('api/events_after.sql', 'api/prune_events.sql', 'api/snapshot.sql', 'inventory/publish.sql');

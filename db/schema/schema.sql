@@ -592,6 +592,20 @@ CREATE INDEX drops_active_idx ON inventory.drops USING btree (status, starts_at,
 
 
 --
+-- Name: events_drop_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX events_drop_idx ON inventory.events USING btree (drop_id, id);
+
+
+--
+-- Name: INDEX events_drop_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.events_drop_idx IS 'What happened to one drop, for clients that ask for no other.';
+
+
+--
 -- Name: purchases_idempotency_key; Type: INDEX; Schema: inventory; Owner: -
 --
 

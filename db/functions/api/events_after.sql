@@ -1,9 +1,9 @@
--- api.events_after: what was announced after an event, oldest first, at most p_limit events.
+-- api.events_after: what was announced after an event, of all drops or of some, oldest first, at most p_limit events.
 --
 -- Locks: none. Errors: VALIDATION_ERROR (p_limit). When the log does not reach back to the event, or never had it, the answer is
 -- one RESYNC_REQUIRED: whoever asked must start from a snapshot.
 
-create or replace function api.events_after(p_after bigint, p_limit integer default 1000)
+create or replace function api.events_after(p_after bigint, p_limit integer default 1000, p_drop_ids uuid[] default null)
 returns setof api.event
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -27,13 +27,22 @@ begin
     select l.type, l.id::text, l.data
     from (select * from inventory.events e order by e.id desc limit p_limit) l
     order by l.id;
-  else
+  elsif p_drop_ids is null then
     return query
     select e.type, e.id::text, e.data from inventory.events e where e.id > p_after order by e.id limit p_limit;
+  else
+    return query
+    select l.type, l.id::text, l.data
+    from (select distinct d.id from unnest(p_drop_ids) as d (id)) d
+    cross join lateral (
+      select * from inventory.events e where e.drop_id = d.id and e.id > p_after order by e.id limit p_limit
+    ) l
+    order by l.id
+    limit p_limit;
   end if;
 end
 $$;
 
-comment on function api.events_after(bigint, integer) is
-'What was announced after event p_after, oldest first, at most p_limit events; of null the latest ones. One RESYNC_REQUIRED when
-the log does not reach back that far.';
+comment on function api.events_after(bigint, integer, uuid[]) is
+'What was announced after event p_after, of the drops p_drop_ids or of all, oldest first, at most p_limit events. After null: the
+latest ones, of all drops. One RESYNC_REQUIRED when the log does not reach back that far.';

@@ -2,7 +2,8 @@
 --
 -- Locks: an advisory lock, held to the end of the commit and the last one a transaction takes. Ids are drawn under it, so they
 -- are in commit order: whoever has seen one will never find a smaller one appear. What is announced is read under it, too.
--- (NOTIFY lets commits pass one by one anyway.) Errors: none.
+-- (NOTIFY lets commits pass one by one anyway.) After "set constraints all immediate" it is taken, and held, from the first
+-- statement on, and what is locked after it may deadlock: that is for trying things out. Errors: none.
 --
 -- security definer, for at the commit the session's own role is back, and may do nothing here. Times are written in UTC, whoever
 -- it is that commits.
