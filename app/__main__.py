@@ -48,7 +48,7 @@ def run(settings: Settings) -> None:
             log_level=settings.log_level,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=3,
+            timeout_graceful_shutdown=2,
             # A compressor for each client would cost more memory than all the rest of it, and frames are small.
             ws_per_message_deflate=False,
             ws_max_size=MAX_MESSAGE_BYTES,

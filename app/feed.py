@@ -19,7 +19,6 @@ START_TIMEOUT_SECONDS = 5
 RETRY_SECONDS = 1
 
 UNKNOWN_ID = "This is not the id of an event."
-LOG_TOO_SHORT = "The log does not reach back to the last event you have."
 TOO_SLOW = "Events came faster than they were taken, and some are gone."
 NOT_STARTED = "Events do not flow yet. Try again in a moment."
 
@@ -58,7 +57,7 @@ class Feed:
             self._subscriber.position = int(last_event_id)
             self._opening = await self._read_missed()
         else:
-            self._opening = await self._begin_anew(UNKNOWN_ID)
+            self._opening = await self._begin_anew(self._resync(UNKNOWN_ID))
 
     async def batches(self) -> AsyncGenerator[list[Event], None]:
         """The events in order, some at a time; none for a heartbeat. Ends when the client is gone or the process stops."""
@@ -111,7 +110,7 @@ class Feed:
             await self._subscriber.wait()
             return self._subscriber.take()
         except FellBehind:
-            return await self._begin_anew(TOO_SLOW)
+            return await self._begin_anew(self._resync(TOO_SLOW))
 
     async def _begin(self) -> list[Event]:
         # From a snapshot, else from now on.
@@ -124,12 +123,10 @@ class Feed:
         self._subscriber.position = snapshot.id
         return [snapshot]
 
-    async def _begin_anew(self, reason: str) -> list[Event]:
-        # The client keeps its old position until it has the snapshot: should it be cut off in between, it is told again.
-        position = self.position
+    async def _begin_anew(self, resync: Event) -> list[Event]:
+        # The client keeps its position until it has the snapshot: should it be cut off in between, it is told again.
         batch = await self._begin()
-        resync = make_event(RESYNC_REQUIRED, position if batch else self.position, {"reason": reason})
-        return [resync, *batch]
+        return [resync if batch else renumbered(resync, self.position), *batch]
 
     async def _read_missed(self) -> list[Event]:
         # What the log has and the hub's memory has not; none when all that is left to come is in memory or yet to happen.
@@ -138,7 +135,7 @@ class Feed:
             head_id = self._hub.head_id or 0
             page = await self._log.after(self.position, REPLAY_EVENTS, drop_ids)
             if page and page[0].type == RESYNC_REQUIRED:
-                return await self._begin_anew(LOG_TOO_SHORT)
+                return await self._begin_anew(page[0])
             if len(page) < REPLAY_EVENTS:  # so that is all there was, when the hub had come to head_id at least
                 self._subscriber.position = max([self.position, head_id, *(event.id for event in page)])
             else:
@@ -148,6 +145,9 @@ class Feed:
             if self.position > head_id:
                 break  # the client is ahead of this process, which has yet to hear of what it knows
         return []
+
+    def _resync(self, reason: str) -> Event:
+        return make_event(RESYNC_REQUIRED, self.position, {"reason": reason})
 
     def _rooms(self) -> set[str | None]:
         if self._drop_ids or self._is_narrow:

@@ -29,6 +29,8 @@ EXPECTED = {
     "mine": {"reservations_user_idx"},
     "missed events": {"events_pkey"},
     "latest events": {"events_pkey"},
+    "a drop's events": {"events_pkey", "events_drop_idx"},
+    "snapshot": {"events_pkey", "purchases_latest_idx"},
     "prune": {"events_pkey"},
 }
 
@@ -154,5 +156,7 @@ async def _walk(session: Explained, drop_id: UUID, users: list[UUID]) -> dict[st
     newest = await session.connection.fetchval("select max(id) from inventory.events")
     rows, walked["missed events"] = await session.indexes("select * from api.events_after($1, 10)", newest - 10)
     assert [int(row["id"]) for row in rows] == list(range(newest - 9, newest + 1))
+    _, walked["a drop's events"] = await session.indexes("select * from api.events_after($1, 10, $2)", newest - 10, [drop_id])
+    _, walked["snapshot"] = await session.indexes("select * from api.snapshot()")
     _, walked["prune"] = await session.indexes("select api.prune_events(3600)")
     return walked

@@ -1,6 +1,6 @@
 -- api.events_after is how whoever missed events catches up, without a gap: it gives all that came after one or says it cannot.
 begin;
-select plan(31);
+select plan(39);
 
 -- A log of its own for this test: two events in a transaction that drew ids 14 and 15 and was rolled back are missing.
 do $$
@@ -52,6 +52,38 @@ select is(
   format('The answer after %s is one event, with the id that was asked for and the reason.', v.after)
 )
 from (values (9::bigint), (18)) as v (after);
+
+-- Of some drops only.
+
+do $$
+begin
+  insert into inventory.events (id, drop_id, type, data) overriding system value
+  select id, md5(drop_name)::uuid, 'TYPE_' || id, '{}' from (values (18, 'other'), (19, 'third'), (20, 'other')) as e (id, drop_name);
+end
+$$;
+select is(
+  (
+    select array_agg(e.id order by n)
+    from rows from (api.events_after(v.after, v.limit, array(select md5(d)::uuid from unnest(v.drops) as d)))
+      with ordinality as e (type, id, data, n)
+  ),
+  v.expected, v.description
+)
+from (values
+  (11::bigint, 1000, '{other}'::text[], '{18,20}'::text[], 'Of one drop.'),
+  (16, 1000, '{drop,other}', '{17,18,20}', 'Of two drops, in the order of ids.'),
+  (16, 2, '{other,drop,other}', '{17,18}', 'The limit is one for all of them, and one that is named twice comes once.'),
+  (18, 1000, '{other}', '{20}', 'After one of them.'),
+  (19, 1000, '{other}', '{20}', 'After one of another drop.'),
+  (11, 1000, '{nowhere}', null, 'Of one where nothing happened.'),
+  (11, 1000, '{}', null, 'Of none.'),
+  (9, 1000, '{other}', '{9}', 'That the log does not reach back is said whatever the drop.')
+) as v (after, "limit", drops, expected, description);
+do $$
+begin
+  delete from inventory.events where id > 17;
+end
+$$;
 
 -- The limit.
 

@@ -1,6 +1,6 @@
 -- Every query that runs per request has its index, and the hot row of a drop can be updated without touching any.
 begin;
-select plan(19);
+select plan(20);
 
 -- An index as "unique? (columns) predicate?".
 create function pg_temp.index_of(p_index text) returns text language sql stable as $$
@@ -42,6 +42,7 @@ from (values
     'The latest purchasers of a drop are found, those of one batch too, paid only.'),
   ('purchases_user_idx', '(user_id, created_at desc)', 'What a user bought is found, newest first.'),
   ('events_pkey', 'unique (id, drop_id)', 'The log is read in the order of ids.'),
+  ('events_drop_idx', '(drop_id, id)', 'So is that of one drop.'),
   ('changes_pkey', 'unique (transaction_id, drop_id)', 'What a transaction did to a drop is noted once.')
 ) as v (index, expected, description);
 
