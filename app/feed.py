@@ -167,5 +167,6 @@ class Feed:
         self._floors = {room: floor if room in added else self._floors.get(room, everywhere) for room in rooms}
         if self._is_live:
             self._hub.enter(self._subscriber, self._floors)
+            self._subscriber.look_back(floor)  # what happened while the snapshot was on its way
         self._rooms_are_stale = rooms != self._rooms()
         return batch

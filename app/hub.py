@@ -37,7 +37,7 @@ class Hub:
         self.closed = False
         self.count = 0  # events published so far; number n of them is kept at n modulo MEMORY_EVENTS
         self._events: list[Event] = []
-        self._floor_id = 0  # every event after this one is in memory
+        self.floor_id = 0  # every event after this one is in memory
         self._newest: dict[tuple[str, str | None], int] = {}  # the number of a drop's newest event of a replaceable type
         self._rooms: dict[str | None, set[Subscriber]] = {GLOBAL_ROOM: set()}
         self._subscribers: set[Subscriber] = set()
@@ -47,7 +47,7 @@ class Hub:
         self._events.clear()
         self._newest.clear()
         self.count = 0
-        self.head_id = self._floor_id = position
+        self.head_id = self.floor_id = position
         for subscriber in self._subscribers:
             subscriber.lose_track()
         self.started.set()
@@ -58,7 +58,7 @@ class Hub:
         if event.id <= self.head_id:
             return
         if self.head_id == 0:
-            self._floor_id = event.id - 1  # the log was empty, and where it used to end is not known
+            self.floor_id = event.id - 1  # the log was empty, and where it used to end is not known
         self.head_id = event.id
         number = self.count
         self.count += 1
@@ -66,7 +66,7 @@ class Hub:
             self._events.append(event)
         else:
             forgotten = self._events[number % MEMORY_EVENTS]
-            self._floor_id = forgotten.id
+            self.floor_id = forgotten.id
             if not self.is_replaced(number - MEMORY_EVENTS):
                 self._newest.pop((forgotten.type, forgotten.drop_id), None)
             self._events[number % MEMORY_EVENTS] = event
@@ -78,7 +78,7 @@ class Hub:
 
     def reaches(self, position: int) -> bool:
         """Is every event after this id in memory?"""
-        return self.head_id is not None and self._floor_id <= position <= self.head_id
+        return self.head_id is not None and self.floor_id <= position <= self.head_id
 
     def event(self, number: int) -> Event:
         """One of the latest MEMORY_EVENTS events by its number."""
@@ -150,6 +150,13 @@ class Subscriber:
         self._is_pending = self._next < self._hub.count
         self._slow_before = 0
         self._is_slow = self._is_lost = False
+
+    def look_back(self, position: int) -> None:
+        """Look at the events after this id once more: it has come into rooms where they count."""
+        self._is_lost = self._is_lost or position < self._hub.floor_id
+        number = self._hub.number_after(position)
+        self._next = min(self._next, number) if self._is_pending else number
+        self._is_pending = self._next < self._hub.count
 
     def take(self) -> list[Event]:
         """The next events for it, BATCH_EVENTS at most; raises FellBehind."""

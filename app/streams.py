@@ -106,35 +106,53 @@ async def websocket_events(websocket: WebSocket) -> None:
             await asyncio.sleep(0)  # the server has closed the connection only then, and logs an error if we return earlier
             return
         await websocket.accept()
-        obeying = asyncio.create_task(obey(websocket, feed))
+        await WebSocketStream(websocket, feed).run()
+
+
+class WebSocketStream:
+    """A feed as WebSocket frames."""
+
+    def __init__(self, websocket: WebSocket, feed: Feed) -> None:
+        self._websocket = websocket
+        self._feed = feed
+        self._sending = asyncio.Lock()  # the answer to a mistake is numbered and sent between two events
+        self._sent_id = 0
+
+    async def run(self) -> None:
+        """Send until the client leaves or the process stops. Raises WebSocketDisconnect."""
+        obeying = asyncio.create_task(self._obey())
         try:
-            async with aclosing(feed.batches()) as batches:
+            async with aclosing(self._feed.batches()) as batches:
                 async for batch in batches:
                     for event in batch:
-                        await websocket.send_text(event.frame)
-            if not feed.closed:
-                await websocket.close(SERVICE_RESTART, "This process is stopping. Connect again, and another one answers.")
+                        async with self._sending:
+                            await self._websocket.send_text(event.frame)
+                            self._sent_id = event.id
+            if not self._feed.closed:
+                await self._websocket.close(SERVICE_RESTART, "This process is stopping. Connect again, and another one answers.")
         finally:
             obeying.cancel()
 
+    async def _obey(self) -> None:
+        # Do what the client says until it leaves; what is not understood is answered with an ERROR frame.
+        try:
+            while (message := await self._websocket.receive())["type"] != "websocket.disconnect":
+                text = message.get("text")
+                try:
+                    self._change_rooms(parse_json(message["bytes"] if text is None else text, RoomChange))
+                except Refusal as refusal:
+                    error = {"code": refusal.code, "message": refusal.message}
+                    async with self._sending:
+                        await self._websocket.send_text(make_event("ERROR", self._sent_id, error).frame)
+                await asyncio.sleep(0)  # whoever talks without end does not stop the others
+        except WebSocketDisconnect:
+            pass  # it left instead of hearing the answer
+        finally:
+            self._feed.close()
 
-async def obey(websocket: WebSocket, feed: Feed) -> None:
-    """Do what the client says until it leaves; what is not understood is answered with an ERROR frame."""
-    try:
-        while (message := await websocket.receive())["type"] != "websocket.disconnect":
-            text = message.get("text")
-            try:
-                change = parse_json(message["bytes"] if text is None else text, RoomChange)
-                drop_id = parse_uuid("dropId", change.dropId)
-                if change.type == "drops:join":
-                    feed.join(drop_id)
-                else:
-                    feed.leave(drop_id)
-            except Refusal as refusal:
-                error = {"code": refusal.code, "message": refusal.message}
-                await websocket.send_text(make_event("ERROR", feed.position, error).frame)
-            await asyncio.sleep(0)  # whoever talks without end does not stop the others
-    except WebSocketDisconnect:
-        pass  # it left instead of hearing the answer
-    finally:
-        feed.close()
+    def _change_rooms(self, change: RoomChange) -> None:
+        drop_id = parse_uuid("dropId", change.dropId)
+        if change.type == "drops:join":
+            self._feed.join(drop_id)
+        else:
+            self._feed.leave(drop_id)
