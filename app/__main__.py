@@ -15,7 +15,7 @@ import uvicorn
 
 from app.embedded import BIN_DIR, embedded_database
 from app.migrate import DB_DIR, SCHEMA_FILE, MigrationFailed, dbmate, migrate, write_schema
-from app.protocol import StreamProtocol
+from app.protocol import FrameProtocol, StreamProtocol
 from app.settings import InvalidSettings, Settings, load_settings
 from app.streams import HEARTBEAT_SECONDS, MAX_MESSAGE_BYTES
 
@@ -45,6 +45,7 @@ def run(settings: Settings) -> None:
             workers=settings.web_concurrency,
             loop="uvloop",
             http=StreamProtocol,
+            ws=FrameProtocol,
             log_level=settings.log_level,
             access_log=False,
             server_header=False,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import orjson
+from websockets.frames import Frame, Opcode
 
 from app.database import Database
 
@@ -18,22 +19,27 @@ TAKE_SNAPSHOT = "select to_json(e)::text from api.snapshot($1) e"
 
 
 class Event:
-    """An event, encoded once for each transport.
+    """An event, and how it looks on either transport: as a Server-Sent Event and as a WebSocket frame.
 
-    `frame` is the WebSocket's `{"type": …, "id": "…", "data": …}`, as the database writes a row of `api.event`.
+    Made from `{"type": …, "id": "…", "data": …}`, which is how the database writes a row of `api.event`.
     """
 
-    __slots__ = ("drop_id", "frame", "id", "sse", "type")
+    __slots__ = ("data", "drop_id", "id", "sse", "type", "websocket")
 
-    def __init__(self, frame: str) -> None:
-        head, _, data = frame.partition(',"data":')
-        data = data.removesuffix("}")
-        fields, content = orjson.loads(head + "}"), orjson.loads(data)
+    def __init__(self, text: str) -> None:
+        head, _, data = text.partition(',"data":')
+        self.data = data.removesuffix("}")
+        fields, content = orjson.loads(head + "}"), orjson.loads(self.data)
         self.type: str = fields["type"]
         self.id = int(fields["id"])
         self.drop_id: str | None = content.get("dropId") or content.get("drop", {}).get("id")
-        self.frame = frame
-        self.sse = f"event: {self.type}\nid: {self.id}\ndata: {data}\n\n".encode()
+        self.sse = f"event: {self.type}\nid: {self.id}\ndata: {self.data}\n\n".encode()
+        self.websocket = Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+
+    @property
+    def text(self) -> str:
+        """What it was made from."""
+        return f'{{"type":"{self.type}","id":"{self.id}","data":{self.data}}}'
 
 
 def make_event(event_type: str, event_id: int, data: object) -> Event:
@@ -43,8 +49,7 @@ def make_event(event_type: str, event_id: int, data: object) -> Event:
 
 def renumbered(event: Event, event_id: int) -> Event:
     """The event under another id."""
-    _, _, data = event.frame.partition(',"data":')
-    return Event(f'{{"type":"{event.type}","id":"{event_id}","data":{data}')
+    return make_event(event.type, event_id, orjson.Fragment(event.data))
 
 
 class EventLog:
@@ -56,7 +61,7 @@ class EventLog:
 
     async def after(self, position: int, limit: int, drop_ids: Sequence[UUID] | None) -> list[Event]:
         """The first `limit` events after this id, of these drops or all; RESYNC_REQUIRED alone when the log begins later."""
-        return [Event(frame) for (frame,) in await self._database.fetch(EVENTS_AFTER, position, limit, drop_ids)]
+        return [Event(text) for (text,) in await self._database.fetch(EVENTS_AFTER, position, limit, drop_ids)]
 
     async def snapshot(self, drop_ids: Sequence[UUID] | None) -> Event:
         """A SNAPSHOT of these drops, or of all that are not over, which everybody who asks meanwhile shares."""
@@ -68,8 +73,8 @@ class EventLog:
         return await asyncio.shield(self._whole_snapshot)
 
     async def _take_snapshot(self, drop_ids: Sequence[UUID] | None) -> Event:
-        [(frame,)] = await self._database.fetch(TAKE_SNAPSHOT, drop_ids)
-        return Event(frame)
+        [(text,)] = await self._database.fetch(TAKE_SNAPSHOT, drop_ids)
+        return Event(text)
 
 
 def _look_at(task: asyncio.Task[Event]) -> None:

@@ -18,8 +18,8 @@ MEMORY_EVENTS = 8192
 QUEUE_EVENTS = 1024
 """How many, after replacing, may wait for a subscriber that is slow; beyond that it has to start anew."""
 
-BATCH_EVENTS = 64
-"""How many are handed out at once, and so what a transport may have to buffer."""
+BATCH_EVENTS, BATCH_BYTES = 64, 32_768
+"""How much is handed out at once, and so what a transport may have to buffer, beyond one event."""
 
 GLOBAL_ROOM = None
 
@@ -159,14 +159,16 @@ class Subscriber:
         self._is_pending = self._next < self._hub.count
 
     def take(self) -> list[Event]:
-        """The next events for it, BATCH_EVENTS at most; raises FellBehind."""
+        """The next events for it, a batch at most; raises FellBehind."""
         hub = self._hub
         if self._is_lost or (self._is_pending and self._has_too_many_waiting()):
             raise FellBehind
         batch: list[Event] = []
-        while self._is_pending and len(batch) < BATCH_EVENTS:
+        batch_bytes = 0
+        while self._is_pending and len(batch) < BATCH_EVENTS and batch_bytes < BATCH_BYTES:
             if self._is_due(self._next):
                 batch.append(hub.event(self._next))
+                batch_bytes += len(batch[-1].sse)
             self._next += 1
             self._is_pending = self._next < hub.count
         if batch:

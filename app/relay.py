@@ -118,7 +118,7 @@ class Relay:
             await asyncio.sleep(0)
 
     async def _read_page(self, connection: asyncpg.Connection, after: int | None, limit: int) -> list[Event]:
-        return [Event(frame) for (frame,) in await connection.fetch(EVENTS_AFTER, after, limit, None)]
+        return [Event(text) for (text,) in await connection.fetch(EVENTS_AFTER, after, limit, None)]
 
 
 def _parse(payload: str) -> Event | None:

@@ -11,9 +11,10 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.bodies import Text
-from app.events import make_event
+from app.events import Event, make_event
 from app.feed import MAX_DROPS, Feed
 from app.http import Refusal, failure, invalid, parse_json, parse_uuid
+from app.protocol import FRAMES
 
 HEARTBEAT_SECONDS = 15
 MAX_MESSAGE_BYTES = 4096
@@ -124,10 +125,8 @@ class WebSocketStream:
         try:
             async with aclosing(self._feed.batches()) as batches:
                 async for batch in batches:
-                    for event in batch:
-                        async with self._sending:
-                            await self._websocket.send_text(event.frame)
-                            self._sent_id = event.id
+                    async with self._sending:
+                        await self._send(batch)
             if not self._feed.closed:
                 await self._websocket.close(SERVICE_RESTART, "This process is stopping. Connect again, and another one answers.")
         finally:
@@ -143,12 +142,22 @@ class WebSocketStream:
                 except Refusal as refusal:
                     error = {"code": refusal.code, "message": refusal.message}
                     async with self._sending:
-                        await self._websocket.send_text(make_event("ERROR", self._sent_id, error).frame)
+                        await self._send([make_event("ERROR", self._sent_id, error)])
                 await asyncio.sleep(0)  # whoever talks without end does not stop the others
         except WebSocketDisconnect:
             pass  # it left instead of hearing the answer
         finally:
             self._feed.close()
+
+    async def _send(self, events: list[Event]) -> None:
+        if FRAMES not in self._websocket.scope.get("extensions", {}):  # another server than ours
+            for event in events:
+                await self._websocket.send_text(event.text)
+        elif events:
+            frames = b"".join([event.websocket for event in events])
+            await self._websocket.send({"type": "websocket.send", "frames": frames})
+        if events:
+            self._sent_id = events[-1].id
 
     def _change_rooms(self, change: RoomChange) -> None:
         drop_id = parse_uuid("dropId", change.dropId)

@@ -6,6 +6,7 @@ For each transport and number of clients, on a server and a database of its own:
   committing transaction wrote it to the log (before its fsync), of every event at every client. Both clocks are this machine's.
 - burst: 40 events at once, again and again for 3 s: deliveries a second, as fast as they go.
 - memory: how much the server's resident memory has grown when all clients have connected and all this is over, divided by them.
+  The events it remembers are in it, which is what counts when the clients are few.
 
 The clients are one process of bare protocols, so that they take as little as possible of the processors that the server needs.
 Every client must have got every event, and the audit must be empty, else the run fails. Writes bench/fanout.md.

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 
 from app.hub import GLOBAL_ROOM, Hub
-from app.protocol import StreamProtocol
+from app.protocol import FrameProtocol, StreamProtocol
 from app.service import create_app
 from app.settings import Settings
 from conftest import Database
@@ -77,7 +77,9 @@ async def local(database: Database) -> AsyncIterator[Local]:
 async def serving_here(url: str) -> AsyncIterator[Local]:
     """The service in this event loop."""
     app = create_app(Settings(database_url=url, expiry_poll_ms=3_600_000))
-    config = uvicorn.Config(app, port=0, http=StreamProtocol, log_config=None, access_log=False, ws_per_message_deflate=False)
+    config = uvicorn.Config(
+        app, port=0, http=StreamProtocol, ws=FrameProtocol, log_config=None, access_log=False, ws_per_message_deflate=False
+    )
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())
     try:

@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 from websockets.exceptions import ConnectionClosed
 
+from app.protocol import FrameProtocol, StreamProtocol
 from app.service import create_app
 from app.settings import Settings
 from conftest import Database
@@ -232,7 +233,9 @@ async def test_clients_that_leave_are_forgotten(database_url: str) -> None:
     """Hundreds that connect and go at any moment, politely or not, leave nothing behind."""
     app = create_app(Settings(database_url=database_url, expiry_poll_ms=3_600_000))
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", ws_per_message_deflate=False))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=port, http=StreamProtocol, ws=FrameProtocol, log_level="warning", ws_per_message_deflate=False)
+    )
     serving_task = asyncio.create_task(server.serve())
     hub, url = app.state.hub, f"http://127.0.0.1:{port}"
 
