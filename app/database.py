@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from app.http import Refusal, unavailable
+from app.http import Refusal, Unavailable
 
 ACQUIRE_TIMEOUT_SECONDS = 5
 COMMAND_TIMEOUT_SECONDS = 15
@@ -64,7 +64,7 @@ class Database:
         try:
             session = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
         except FAULTS as error:
-            raise unavailable(UNAVAILABLE) from error
+            raise Unavailable(UNAVAILABLE) from error
         try:
             return await session.fetch(statement, *arguments)
         except FAULTS as error:
@@ -79,7 +79,7 @@ class Database:
         try:
             await self.fetch(READY)
         except asyncpg.PostgresError as error:
-            raise unavailable(UNAVAILABLE) from error
+            raise Unavailable(UNAVAILABLE) from error
 
     async def value(self, statement: str, *arguments: Any) -> Any:
         """Run one statement and return the first column of its first row, None without rows. Raises as fetch does."""
@@ -94,12 +94,12 @@ async def _prepare_session(session: asyncpg.Connection) -> None:
 
 def _refusal(error: Exception) -> Exception:
     if not isinstance(error, asyncpg.PostgresError):
-        return unavailable(UNAVAILABLE)
+        return Unavailable(UNAVAILABLE)
     sqlstate = error.sqlstate or ""
     if sqlstate.startswith("PT"):
         return Refusal(int(sqlstate[2:]), str(error.args[0]), error.detail or "")
     # Connection, resources, operator's intervention, rollback by the server: it may work in a moment. So may a call whose schema
     # or function is not there: the database is being deployed.
     if sqlstate[:2] in {"08", "40", "53", "55", "57", "58"} or sqlstate in {"3F000", "42883"}:
-        return unavailable(UNAVAILABLE)
+        return Unavailable(UNAVAILABLE)
     return error

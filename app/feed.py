@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Iterable
 from uuid import UUID
 
 from app.events import RESYNC_REQUIRED, Event, EventLog, make_event, renumbered
-from app.http import Refusal, invalid, unavailable
+from app.http import Refusal, Unavailable, invalid
 from app.hub import GLOBAL_ROOM, FellBehind, Hub, Subscriber, is_after
 
 MAX_DROPS = 100
@@ -50,7 +50,7 @@ class Feed:
             async with asyncio.timeout(START_TIMEOUT_SECONDS):
                 await self._hub.started.wait()
         except TimeoutError:
-            raise unavailable(NOT_STARTED) from None
+            raise Unavailable(NOT_STARTED) from None
         if not last_event_id:
             self._opening = await self._begin()
         elif re.fullmatch("[0-9]{1,18}", last_event_id):

@@ -44,14 +44,16 @@ class Refusal(Exception):
         self.headers = headers
 
 
+class Unavailable(Refusal):
+    """503, with a hint when to try again."""
+
+    def __init__(self, message: str, code: str = "DATABASE_UNAVAILABLE") -> None:
+        super().__init__(503, code, message, {"retry-after": "1"})
+
+
 def invalid(field: str, reason: str) -> Refusal:
     """400 VALIDATION_ERROR that names the field and the reason."""
     return Refusal(400, "VALIDATION_ERROR", f"{field}: {reason}")
-
-
-def unavailable(message: str) -> Refusal:
-    """503 DATABASE_UNAVAILABLE, with a hint when to try again."""
-    return Refusal(503, "DATABASE_UNAVAILABLE", message, {"retry-after": "1"})
 
 
 def success(request: Request, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -117,7 +119,7 @@ class RequestContext:
             pass  # nobody is left to answer
         except asyncio.CancelledError:  # the server is stopping and has waited long enough
             if not started:
-                await fail(unavailable("This process is stopping. Try again, and another one answers."))
+                await fail(Unavailable("This process is stopping. Try again, and another one answers."))
         except Exception:
             logger.exception("request %s failed: %s %s", request_id, scope.get("method", "WebSocket"), scope["path"])
             if started:

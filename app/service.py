@@ -4,10 +4,12 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 from uuid import UUID
 
+from asyncpg import Record
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -16,19 +18,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
+from app.batcher import Batcher
 from app.bodies import DropChanges, NewDrop, NewUser
 from app.database import Database
 from app.events import EventLog
 from app.http import (
     Refusal,
     RequestContext,
+    Unavailable,
     expect_no_body,
     idempotency_key,
     not_routed,
     read_body,
     refused,
     success,
-    unavailable,
     uuid_in_path,
 )
 from app.hub import Hub
@@ -49,6 +52,9 @@ MY_RESERVATIONS = "select to_json(array(select r from api.my_reservations($1) r)
 MY_PURCHASES = "select to_json(array(select p from api.my_purchases($1) p))"
 CREATE_USER = "select to_json(u) from api.create_user($1) u"
 
+Claim = tuple[UUID, str | None]
+"""Who wants a unit, and the Idempotency-Key."""
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -58,9 +64,51 @@ def database_of(request: Request) -> Database:
     return database
 
 
-async def settle(request: Request, name: str, statement: str, *arguments: Any) -> Response:
-    """Run a batch face with one request in it and render its outcome, the row under `name`; raises Refusal."""
-    [outcome] = await database_of(request).fetch(statement, *arguments)
+def batchers_of(request: Request) -> "Batchers":
+    """The application's batchers."""
+    batchers: Batchers = request.app.state.batchers
+    return batchers
+
+
+@dataclass(frozen=True)
+class Batchers:
+    """Where requests that can share a call wait for it; a lane is a drop."""
+
+    reserve: Batcher[UUID, Claim, Record]
+    purchase: Batcher[UUID, Claim, Record]
+    cancel: Batcher[None, tuple[UUID, UUID], Record]
+    list_drops: Batcher[None, None, Any]
+
+
+def batchers(database: Database, settings: Settings) -> Batchers:
+    """The batchers of a process. A cancel names no drop, so all cancels share a lane, and the database goes drop by drop."""
+
+    async def reserve(drop_id: UUID, claims: list[Claim]) -> list[Record]:
+        user_ids, keys = zip(*claims, strict=True)
+        return await database.fetch(RESERVE, drop_id, user_ids, keys, settings.reservation_ttl_seconds)
+
+    async def purchase(drop_id: UUID, claims: list[Claim]) -> list[Record]:
+        user_ids, keys = zip(*claims, strict=True)
+        return await database.fetch(PURCHASE, drop_id, user_ids, keys)
+
+    async def cancel(_: None, claims: list[tuple[UUID, UUID]]) -> list[Record]:
+        reservation_ids, user_ids = zip(*claims, strict=True)
+        return await database.fetch(CANCEL, reservation_ids, user_ids)
+
+    async def list_drops(_: None, requests: list[None]) -> list[Any]:
+        return [await database.value(LIST_DROPS)] * len(requests)
+
+    size, pending = settings.batch_max_size, settings.max_pending
+    return Batchers(
+        reserve=Batcher(reserve, max_size=size, max_pending=pending),
+        purchase=Batcher(purchase, max_size=size, max_pending=pending),
+        cancel=Batcher(cancel, max_size=size, max_pending=pending),
+        list_drops=Batcher(list_drops, max_size=pending, max_pending=pending),
+    )
+
+
+def render(request: Request, name: str, outcome: Record) -> Response:
+    """One outcome of a batch face as a response, the row under `name`; raises Refusal."""
     if outcome["code"] is not None:
         raise Refusal(outcome["status"], outcome["code"], outcome["message"])
     headers = {"idempotency-replayed": "true"} if outcome["replayed"] else None
@@ -71,22 +119,36 @@ async def reserve(request: Request) -> Response:
     """POST /drops/{dropId}/reserve: hold one unit. `{ reservation }`, 201; 200 when an Idempotency-Key repeats."""
     drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
     await expect_no_body(request)
-    ttl_seconds = request.app.state.settings.reservation_ttl_seconds
-    return await as_user(request, lambda user_id: settle(request, "reservation", RESERVE, drop_id, [user_id], [key], ttl_seconds))
+    batcher = batchers_of(request).reserve
+
+    async def call(user_id: UUID) -> Response:
+        return render(request, "reservation", await batcher.submit(drop_id, (user_id, key)))
+
+    return await as_user(request, call)
 
 
 async def purchase(request: Request) -> Response:
     """POST /drops/{dropId}/purchase: buy the unit held. `{ purchase }`, 201; 200 when an Idempotency-Key repeats."""
     drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
     await expect_no_body(request)
-    return await as_user(request, lambda user_id: settle(request, "purchase", PURCHASE, drop_id, [user_id], [key]))
+    batcher = batchers_of(request).purchase
+
+    async def call(user_id: UUID) -> Response:
+        return render(request, "purchase", await batcher.submit(drop_id, (user_id, key)))
+
+    return await as_user(request, call)
 
 
 async def cancel(request: Request) -> Response:
     """DELETE /reservations/{id} and …/cancel: give the unit back. `{ reservation }`."""
     reservation_id = uuid_in_path(request, "id")
     await expect_no_body(request)
-    return await as_user(request, lambda user_id: settle(request, "reservation", CANCEL, [reservation_id], [user_id]))
+    batcher = batchers_of(request).cancel
+
+    async def call(user_id: UUID) -> Response:
+        return render(request, "reservation", await batcher.submit(None, (reservation_id, user_id)))
+
+    return await as_user(request, call)
 
 
 async def create_drop(request: Request) -> Response:
@@ -116,7 +178,7 @@ async def get_drop(request: Request) -> Response:
 
 async def list_drops(request: Request) -> Response:
     """GET /drops: those on sale now, each with its latest purchasers. `{ drops }`."""
-    return success(request, {"drops": await database_of(request).value(LIST_DROPS)})
+    return success(request, {"drops": await batchers_of(request).list_drops.submit(None, None)})
 
 
 async def my_reservations(request: Request) -> Response:
@@ -152,7 +214,7 @@ async def readyz(request: Request) -> Response:
     """GET /readyz: the database answers, too, has the functions and is listened to. 503 DATABASE_UNAVAILABLE otherwise."""
     await database_of(request).ready()
     if not request.app.state.relay.is_connected:
-        raise unavailable("The database answers, but what it announces is not heard. Try again in a moment.")
+        raise Unavailable("The database answers, but what it announces is not heard. Try again in a moment.")
     return success(request, {"status": "ready"})
 
 
@@ -261,6 +323,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     app.router.redirect_slashes = False
     app.state.settings = settings
     app.state.database = database
+    app.state.batchers = batchers(database, settings)
     app.state.hub = hub
     app.state.event_log = EventLog(database)
     app.state.relay = relay

@@ -23,6 +23,8 @@ class Settings(BaseSettings):
     cors_origins: Annotated[list[str], NoDecode] = []
     reservation_ttl_seconds: Annotated[int, Field(ge=1, le=86_400)] = 60
     expiry_poll_ms: Annotated[int, Field(ge=50, le=3_600_000)] = 2000
+    batch_max_size: Annotated[int, Field(ge=1, le=1000)] = 128
+    max_pending: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     event_retention_seconds: Annotated[int, Field(ge=1, le=2_592_000)] = 3600
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
     auth_mode: Literal["header"] = "header"

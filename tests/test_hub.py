@@ -11,7 +11,7 @@ from starlette.types import Message
 
 from app.events import REPLACEABLE, Event, EventLog, make_event
 from app.feed import Feed
-from app.http import Refusal, unavailable
+from app.http import Refusal, Unavailable
 from app.hub import GLOBAL_ROOM, FellBehind, Hub, Subscriber
 from app.service import beat
 from app.streams import EventStream
@@ -258,7 +258,7 @@ class FakeLog(EventLog):
     async def _travel(self) -> None:
         await asyncio.sleep(0)
         if self.is_away:
-            raise unavailable("away")
+            raise Unavailable("away")
 
 
 class Stand:
@@ -507,7 +507,7 @@ class FakeDatabase:
         call = self.calls
         await asyncio.sleep(0)
         if self.is_away:
-            raise unavailable("away")
+            raise Unavailable("away")
         return [(f'{{"type":"SNAPSHOT","id":"{call}","data":{{"drops":[]}}}}',)]
 
 
