@@ -5,7 +5,7 @@ BIN := .venv/bin
 SOURCES := app tests bench conftest.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format migrate rollback schema seed seed-reset psql clean
+.PHONY: help run test bench lint format migrate rollback schema seed seed-reset psql clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -15,6 +15,9 @@ run: .venv/run ## Serve the API on http://localhost:4000 (Ctrl-C stops it)
 
 test: .venv/dev ## Run all tests on a server of their own
 	@$(BIN)/python -m pytest
+
+bench: .venv/dev ## Measure how fast a drop sells, write bench/results.md (needs wrk)
+	@$(BIN)/python -m bench
 
 lint: .venv/dev ## Check style, types and migrations
 	@$(BIN)/ruff check $(SOURCES)

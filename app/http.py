@@ -2,18 +2,19 @@
 
 import asyncio
 import logging
+import os
 import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from json import JSONDecodeError
 from json import loads as json_loads
 from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import orjson
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
@@ -98,8 +99,8 @@ class RequestContext:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else uuid4().hex
+        given = header(scope, b"x-request-id")
+        request_id = given if given is not None and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         scope["request_id"] = request_id
         started = False
 
@@ -127,6 +128,15 @@ class RequestContext:
             await fail(Refusal(500, "INTERNAL_ERROR", "Something went wrong here. Quote the request id when you report it."))
 
 
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first header of this name, in lower case; quicker than Starlette's, on the path of every request."""
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
 def parse_uuid(name: str, value: str) -> UUID:
     """A UUID in its canonical form of 36 characters; raises VALIDATION_ERROR naming the field."""
     if not CANONICAL_UUID.fullmatch(value):
@@ -141,7 +151,7 @@ def uuid_in_path(request: Request, name: str) -> UUID:
 
 def idempotency_key(request: Request) -> str | None:
     """The Idempotency-Key header, if there is one; raises VALIDATION_ERROR."""
-    key = request.headers.get("idempotency-key")
+    key = header(request.scope, b"idempotency-key")
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
     return key
@@ -177,8 +187,7 @@ def parse_json(raw: str | bytes, model: type[Body]) -> Body:
 
 async def expect_no_body(request: Request) -> None:
     """Refuse a body with fields where none are known; nothing and {} are accepted. Raises as read_body does."""
-    headers = request.headers
-    if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
+    if header(request.scope, b"transfer-encoding") is not None or header(request.scope, b"content-length") not in {None, "0"}:
         await read_body(request, NoFields)
 
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from app.bodies import Text
 from app.database import Database
-from app.http import CANONICAL_UUID, Refusal, invalid
+from app.http import CANONICAL_UUID, Refusal, header, invalid
 
 ENSURE_USER = "select from api.ensure_user($1, $2)"
 USERNAME: TypeAdapter[str] = TypeAdapter(Text)
@@ -18,7 +18,7 @@ Answer = TypeVar("Answer")
 
 def user_id_of(request: Request) -> UUID:
     """The user's id from X-User-Id; raises AUTH_REQUIRED."""
-    given = request.headers.get("x-user-id")
+    given = header(request.scope, b"x-user-id")
     if given is None:
         raise Refusal(401, "AUTH_REQUIRED", "Say who you are: send the header X-User-Id with a user's UUID.")
     if not CANONICAL_UUID.fullmatch(given):
@@ -43,7 +43,7 @@ async def as_user(request: Request, call: Callable[[UUID], Awaitable[Answer]]) -
 
 
 def _user_name(request: Request) -> str | None:
-    name = request.headers.get("x-user-name")
+    name = header(request.scope, b"x-user-name")
     if name is None:
         return None
     try:

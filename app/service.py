@@ -248,11 +248,15 @@ def closed_on_signal(hub: Hub) -> Iterator[None]:
 
 def route(path: str, **handlers: Handler) -> Route:
     """One route for a path, with a handler for each method, so that 405 lists them all."""
+    by_method = {method.upper(): handler for method, handler in handlers.items()}
+    methods = list(by_method)
+    if "GET" in by_method:
+        by_method["HEAD"] = by_method["GET"]
 
     async def endpoint(request: Request) -> Response:
-        return await handlers["get" if request.method == "HEAD" else request.method.lower()](request)
+        return await by_method[request.method](request)
 
-    return Route(path, endpoint, methods=[method.upper() for method in handlers])
+    return Route(path, endpoint, methods=methods)
 
 
 def routes(settings: Settings) -> list[BaseRoute]:
