@@ -53,6 +53,7 @@ class Batcher(Generic[Lane, Item, Outcome]):
             task = asyncio.create_task(self._serve(lane, waiting))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda _: self._close(lane, waiting))
         waiting[waiter] = None
         self._pending += 1
         try:
@@ -69,10 +70,16 @@ class Batcher(Generic[Lane, Item, Outcome]):
                 batch = list(islice(waiting, self._max_size))
                 for waiter in batch:
                     del waiting[waiter]
-                await self._settle(lane, batch)
+                if batch := [waiter for waiter in batch if not waiter.future.done()]:
+                    await self._settle(lane, batch)
         finally:
+            self._close(lane, waiting)
+            _fail(batch, Unavailable(STOPPING))  # they have their outcomes, unless this was cancelled
+
+    def _close(self, lane: Lane, waiting: dict[_Waiter[Item, Outcome], None]) -> None:
+        if self._lanes.get(lane) is waiting:
             del self._lanes[lane]
-            _fail([*batch, *waiting], Unavailable(STOPPING))  # all have their outcomes, unless this was cancelled
+        _fail(waiting, Unavailable(STOPPING))  # nobody, unless serving was cancelled
 
     async def _settle(self, lane: Lane, batch: list[_Waiter[Item, Outcome]]) -> None:
         try:
@@ -82,14 +89,21 @@ class Batcher(Generic[Lane, Item, Outcome]):
         except Exception as error:
             if len(batch) == 1:
                 _fail(batch, error)
-            else:  # one of them is to blame; the call had no effect for any
-                for waiter in batch:
-                    await self._settle(lane, [waiter])
+            else:
+                await self._settle_one_by_one(lane, batch)
         else:
             for waiter, outcome in zip(batch, outcomes, strict=False):
                 if not waiter.future.done():
                     waiter.future.set_result(outcome)
             _fail(batch, RuntimeError("the call did not return an outcome for each item"))
+
+    async def _settle_one_by_one(self, lane: Lane, batch: list[_Waiter[Item, Outcome]]) -> None:
+        # One of them is to blame, and the call had no effect for any.
+        for waiter in batch:
+            if not waiter.future.done():
+                await self._settle(lane, [waiter])
+                if not waiter.future.cancelled() and isinstance(error := waiter.future.exception(), Unavailable):
+                    _fail(batch, error)  # nor will the others be served now
 
 
 def _fail(waiters: Iterable[_Waiter[Any, Any]], error: Exception) -> None:

@@ -72,16 +72,19 @@ def batchers_of(request: Request) -> "Batchers":
 
 @dataclass(frozen=True)
 class Batchers:
-    """Where requests that can share a call wait for it; a lane is a drop."""
+    """Where requests that can share a call wait for it. The lane of a reserve or purchase is its drop."""
 
     reserve: Batcher[UUID, Claim, Record]
     purchase: Batcher[UUID, Claim, Record]
-    cancel: Batcher[None, tuple[UUID, UUID], Record]
+    cancel: Batcher[UUID, UUID, Record]
     list_drops: Batcher[None, None, Any]
 
 
 def batchers(database: Database, settings: Settings) -> Batchers:
-    """The batchers of a process. A cancel names no drop, so all cancels share a lane, and the database goes drop by drop."""
+    """The batchers of a process.
+
+    A cancel names no drop, and a call of many drops would wait for one with the others locked: each reservation has its own lane.
+    """
 
     async def reserve(drop_id: UUID, claims: list[Claim]) -> list[Record]:
         user_ids, keys = zip(*claims, strict=True)
@@ -91,9 +94,8 @@ def batchers(database: Database, settings: Settings) -> Batchers:
         user_ids, keys = zip(*claims, strict=True)
         return await database.fetch(PURCHASE, drop_id, user_ids, keys)
 
-    async def cancel(_: None, claims: list[tuple[UUID, UUID]]) -> list[Record]:
-        reservation_ids, user_ids = zip(*claims, strict=True)
-        return await database.fetch(CANCEL, reservation_ids, user_ids)
+    async def cancel(reservation_id: UUID, user_ids: list[UUID]) -> list[Record]:
+        return await database.fetch(CANCEL, [reservation_id] * len(user_ids), user_ids)
 
     async def list_drops(_: None, requests: list[None]) -> list[Any]:
         return [await database.value(LIST_DROPS)] * len(requests)
@@ -146,7 +148,7 @@ async def cancel(request: Request) -> Response:
     batcher = batchers_of(request).cancel
 
     async def call(user_id: UUID) -> Response:
-        return render(request, "reservation", await batcher.submit(None, (reservation_id, user_id)))
+        return render(request, "reservation", await batcher.submit(reservation_id, user_id))
 
     return await as_user(request, call)
 
