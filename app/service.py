@@ -1,6 +1,7 @@
 """The service: its routes, each of which parses a request, calls one function and renders the answer."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -297,6 +298,10 @@ def create_app(settings: Settings | None = None) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await database.open()
+        # What is loaded by now stays, so the collector need not look at it again and again; and requests leave few cycles behind.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
         work = [
             poll(database, settings.expiry_poll_ms, settings.event_retention_seconds),
             relay.run(),
