@@ -524,6 +524,6 @@ async def test_a_snapshot_of_all_is_shared() -> None:
     assert [snapshot.id for snapshot in named] == [3, 4]
     database.is_away = True
     refused = await asyncio.gather(*(log.snapshot(None) for _ in range(3)), return_exceptions=True)
-    assert [type(refusal) for refusal in refused] == [Refusal] * 3
+    assert [type(refusal) for refusal in refused] == [Unavailable] * 3
     database.is_away = False
     assert (await log.snapshot(None)).id == 6
