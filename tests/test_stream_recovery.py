@@ -19,16 +19,15 @@ from app.embedded import embedded_database
 from app.migrate import migrate
 from conftest import Database
 from tests.helpers import assert_healthy, eventually, make_drop, make_user
+from tests.market import Market, has_seen_the_end
 from tests.servers import Crashable, started, wait_for
 from tests.streams import (
     TRANSPORTS,
     Dashboard,
-    Market,
     Message,
     Stage,
     caught_up,
     fresh_database,
-    has_seen_the_end,
     logged,
     newest_id,
     open_stream,
