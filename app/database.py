@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from app.http import Refusal, Unavailable
+from app.http import Busy, Refusal, Unavailable
 
 ACQUIRE_TIMEOUT_SECONDS = 5
 COMMAND_TIMEOUT_SECONDS = 15
@@ -31,6 +31,7 @@ class Database:
         self._url = url
         self._pool_size = pool_size
         self._pool: asyncpg.Pool | None = None
+        self._releases: set[asyncio.Future[None]] = set()
 
     async def open(self) -> None:
         """Make the pool. The database need not be there yet."""
@@ -72,7 +73,10 @@ class Database:
                 session.terminate()  # lost or in doubt: not to be used again
             raise _refusal(error) from error
         finally:
-            await self._pool.release(session)
+            # Not waited for: that takes several turns of the event loop, and who waits for the rows may have a next call to make.
+            release = asyncio.ensure_future(self._pool.release(session))
+            self._releases.add(release)
+            release.add_done_callback(self._releases.discard)
 
     async def ready(self) -> None:
         """Raises 503 DATABASE_UNAVAILABLE unless the database can be called and has the functions."""
@@ -98,6 +102,8 @@ def _refusal(error: Exception) -> Exception:
     sqlstate = error.sqlstate or ""
     if sqlstate.startswith("PT"):
         return Refusal(int(sqlstate[2:]), str(error.args[0]), error.detail or "")
+    if sqlstate == "55P03":  # lock_not_available
+        return Busy(UNAVAILABLE)
     # Connection, resources, operator's intervention, rollback by the server: it may work in a moment. So may a call whose schema
     # or function is not there: the database is being deployed.
     if sqlstate[:2] in {"08", "40", "53", "55", "57", "58"} or sqlstate in {"3F000", "42883"}:

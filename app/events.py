@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from uuid import UUID
+from functools import cached_property
 
 import orjson
 from websockets.frames import Frame, Opcode
@@ -19,12 +19,10 @@ TAKE_SNAPSHOT = "select to_json(e)::text from api.snapshot($1) e"
 
 
 class Event:
-    """An event, and how it looks on either transport: as a Server-Sent Event and as a WebSocket frame.
+    """An event, and how it looks on either transport, worked out once and only if a client is there to see it.
 
     Made from `{"type": …, "id": "…", "data": …}`, which is how the database writes a row of `api.event`.
     """
-
-    __slots__ = ("data", "drop_id", "id", "sse", "type", "websocket")
 
     def __init__(self, text: str) -> None:
         head, _, data = text.partition(',"data":')
@@ -33,8 +31,16 @@ class Event:
         self.type: str = fields["type"]
         self.id = int(fields["id"])
         self.drop_id: str | None = content.get("dropId") or content.get("drop", {}).get("id")
-        self.sse = f"event: {self.type}\nid: {self.id}\ndata: {self.data}\n\n".encode()
-        self.websocket = Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+
+    @cached_property
+    def sse(self) -> bytes:
+        """A Server-Sent Event."""
+        return f"event: {self.type}\nid: {self.id}\ndata: {self.data}\n\n".encode()
+
+    @cached_property
+    def websocket(self) -> bytes:
+        """A WebSocket frame."""
+        return Frame(Opcode.TEXT, self.text.encode()).serialize(mask=False)
 
     @property
     def text(self) -> str:
@@ -59,11 +65,11 @@ class EventLog:
         self._database = database
         self._whole_snapshot: asyncio.Task[Event] | None = None
 
-    async def after(self, position: int, limit: int, drop_ids: Sequence[UUID] | None) -> list[Event]:
+    async def after(self, position: int, limit: int, drop_ids: Sequence[str] | None) -> list[Event]:
         """The first `limit` events after this id, of these drops or all; RESYNC_REQUIRED alone when the log begins later."""
         return [Event(text) for (text,) in await self._database.fetch(EVENTS_AFTER, position, limit, drop_ids)]
 
-    async def snapshot(self, drop_ids: Sequence[UUID] | None) -> Event:
+    async def snapshot(self, drop_ids: Sequence[str] | None) -> Event:
         """A SNAPSHOT of these drops, or of all that are not over, which everybody who asks meanwhile shares."""
         if drop_ids is not None:
             return await self._take_snapshot(drop_ids)
@@ -72,7 +78,7 @@ class EventLog:
             self._whole_snapshot.add_done_callback(_look_at)
         return await asyncio.shield(self._whole_snapshot)
 
-    async def _take_snapshot(self, drop_ids: Sequence[UUID] | None) -> Event:
+    async def _take_snapshot(self, drop_ids: Sequence[str] | None) -> Event:
         [(text,)] = await self._database.fetch(TAKE_SNAPSHOT, drop_ids)
         return Event(text)
 

@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Iterable
-from uuid import UUID
 
 from app.events import RESYNC_REQUIRED, Event, EventLog, make_event, renumbered
 from app.http import Refusal, Unavailable, invalid
@@ -26,7 +25,7 @@ NOT_STARTED = "Events do not flow yet. Try again in a moment."
 class Feed:
     """One client's events: open(), then batches(). The methods join, leave and close may be called meanwhile."""
 
-    def __init__(self, hub: Hub, log: EventLog, drop_ids: Iterable[UUID], *, wants_snapshot: bool) -> None:
+    def __init__(self, hub: Hub, log: EventLog, drop_ids: Iterable[str], *, wants_snapshot: bool) -> None:
         self._hub = hub
         self._log = log
         self._wants_snapshot = wants_snapshot
@@ -76,7 +75,7 @@ class Feed:
         finally:
             self._hub.leave(self._subscriber)
 
-    def join(self, drop_id: UUID) -> None:
+    def join(self, drop_id: str) -> None:
         """Send the events of this drop, too; to one in the global room, of this drop only. Raises VALIDATION_ERROR."""
         if len(self._drop_ids | {drop_id}) > MAX_DROPS:
             raise invalid("dropId", f"must not be more than {MAX_DROPS} drops")
@@ -84,7 +83,7 @@ class Feed:
         self._rooms_are_stale = True
         self._subscriber.wake()
 
-    def leave(self, drop_id: UUID) -> None:
+    def leave(self, drop_id: str) -> None:
         """Send no more events of this drop."""
         self._drop_ids.discard(drop_id)
         self._rooms_are_stale = True
@@ -151,7 +150,7 @@ class Feed:
 
     def _rooms(self) -> set[str | None]:
         if self._drop_ids or self._is_narrow:
-            return {str(drop_id) for drop_id in self._drop_ids}
+            return set(self._drop_ids)
         return {GLOBAL_ROOM}
 
     async def _change_rooms(self) -> list[Event]:
@@ -161,7 +160,7 @@ class Feed:
         everywhere = self._floors.get(GLOBAL_ROOM, 0)
         floor, batch = self._hub.head_id or 0, []
         if added and self._wants_snapshot:
-            snapshot = await self._log.snapshot(None if GLOBAL_ROOM in added else [UUID(room) for room in added])
+            snapshot = await self._log.snapshot(None if GLOBAL_ROOM in added else [room for room in added if room])
             # Under the id of what the client has, for the others' events on the way are older than the snapshot.
             floor, batch = snapshot.id, [renumbered(snapshot, self.position)]
         self._floors = {room: floor if room in added else self._floors.get(room, everywhere) for room in rooms}

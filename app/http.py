@@ -9,12 +9,10 @@ from decimal import Decimal, InvalidOperation
 from json import JSONDecodeError
 from json import loads as json_loads
 from typing import Any, TypeVar
-from uuid import UUID
 
 import orjson
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
@@ -50,6 +48,10 @@ class Unavailable(Refusal):
 
     def __init__(self, message: str, code: str = "DATABASE_UNAVAILABLE") -> None:
         super().__init__(503, code, message, {"retry-after": "1"})
+
+
+class Busy(Unavailable):
+    """Somebody held a lock for longer than the call would wait. It had no effect."""
 
 
 def invalid(field: str, reason: str) -> Refusal:
@@ -108,7 +110,7 @@ class RequestContext:
             nonlocal started
             if message["type"] in RESPONSE_STARTS:
                 started = True
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
         async def fail(refusal: Refusal) -> None:
@@ -137,14 +139,14 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-def parse_uuid(name: str, value: str) -> UUID:
-    """A UUID in its canonical form of 36 characters; raises VALIDATION_ERROR naming the field."""
+def parse_uuid(name: str, value: str) -> str:
+    """A UUID in its canonical form of 36 characters, in lower case; raises VALIDATION_ERROR naming the field."""
     if not CANONICAL_UUID.fullmatch(value):
         raise invalid(name, "must be a UUID such as 0190b6c5-7d3e-7abc-9def-0123456789ab")
-    return UUID(value)
+    return value.lower()
 
 
-def uuid_in_path(request: Request, name: str) -> UUID:
+def uuid_in_path(request: Request, name: str) -> str:
     """The path parameter `name`; raises VALIDATION_ERROR."""
     return parse_uuid(name, request.path_params[name])
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
-from uuid import UUID
 
 from pydantic import TypeAdapter
 from starlette.requests import Request
@@ -16,17 +15,17 @@ USERNAME: TypeAdapter[str] = TypeAdapter(Text)
 Answer = TypeVar("Answer")
 
 
-def user_id_of(request: Request) -> UUID:
-    """The user's id from X-User-Id; raises AUTH_REQUIRED."""
+def user_id_of(request: Request) -> str:
+    """The user's id from X-User-Id, in lower case; raises AUTH_REQUIRED."""
     given = header(request.scope, b"x-user-id")
     if given is None:
         raise Refusal(401, "AUTH_REQUIRED", "Say who you are: send the header X-User-Id with a user's UUID.")
     if not CANONICAL_UUID.fullmatch(given):
         raise Refusal(401, "AUTH_REQUIRED", "X-User-Id: must be a UUID such as 0190b6c5-7d3e-7abc-9def-0123456789ab")
-    return UUID(given)
+    return given.lower()
 
 
-async def as_user(request: Request, call: Callable[[UUID], Awaitable[Answer]]) -> Answer:
+async def as_user(request: Request, call: Callable[[str], Awaitable[Answer]]) -> Answer:
     """What `call` answers for the request's user, who is made on first use in development.
 
     Every function that acts for a user says AUTH_REQUIRED when there is none, so a known user costs no call of its own.
@@ -35,11 +34,18 @@ async def as_user(request: Request, call: Callable[[UUID], Awaitable[Answer]]) -
     try:
         return await call(user_id)
     except Refusal as refusal:
-        if refusal.code != "AUTH_REQUIRED" or not request.app.state.settings.development:
+        if refusal.code != "AUTH_REQUIRED" or not await provision(request, user_id):
             raise
+    return await call(user_id)
+
+
+async def provision(request: Request, user_id: str) -> bool:
+    """Make the user that was not found, if that is how users come to be here."""
+    if not request.app.state.settings.development:
+        return False
     database: Database = request.app.state.database
     await database.fetch(ENSURE_USER, user_id, _user_name(request))
-    return await call(user_id)
+    return True
 
 
 def _user_name(request: Request) -> str | None:

@@ -3,12 +3,12 @@
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from types import FrameType
 from typing import Any
-from uuid import UUID
 
 from asyncpg import Record
 from starlette.applications import Starlette
@@ -18,6 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 
 from app.batcher import Batcher
 from app.bodies import DropChanges, NewDrop, NewUser
@@ -28,6 +29,7 @@ from app.http import (
     RequestContext,
     Unavailable,
     expect_no_body,
+    failure,
     idempotency_key,
     not_routed,
     read_body,
@@ -36,14 +38,16 @@ from app.http import (
     uuid_in_path,
 )
 from app.hub import Hub
-from app.identity import as_user, user_id_of
+from app.identity import as_user, provision, user_id_of
 from app.poller import expire_due, poll
 from app.relay import Relay
 from app.settings import Settings, load_settings
 from app.streams import HEARTBEAT_SECONDS, events, websocket_events
 
 RESERVE = "select * from api.reserve_batch($1, $2, $3, $4)"
+RESERVE_OF_MANY_DROPS = "select * from api.reserve_batches($1, $2, $3, $4)"
 PURCHASE = "select * from api.purchase_batch($1, $2, $3)"
+PURCHASE_OF_MANY_DROPS = "select * from api.purchase_batches($1, $2, $3)"
 CANCEL = "select * from api.cancel_batch($1, $2)"
 CREATE_DROP = "select to_json(d) from api.create_drop($1, $2, $3, $4, $5::text::timestamptz, $6::text::timestamptz, $7) d"
 UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2) d"
@@ -53,8 +57,8 @@ MY_RESERVATIONS = "select to_json(array(select r from api.my_reservations($1) r)
 MY_PURCHASES = "select to_json(array(select p from api.my_purchases($1) p))"
 CREATE_USER = "select to_json(u) from api.create_user($1) u"
 
-Claim = tuple[UUID, str | None]
-"""Who wants a unit, and the Idempotency-Key."""
+Claim = tuple[str, str | None]
+"""Who asks, by id, and the Idempotency-Key."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -73,33 +77,36 @@ def batchers_of(request: Request) -> "Batchers":
 
 @dataclass(frozen=True)
 class Batchers:
-    """Where requests that can share a call wait for it. The lane of a reserve or purchase is its drop."""
+    """Where requests that can share a call wait for it. The lane is the drop; of a cancel, which names none, the reservation."""
 
-    reserve: Batcher[UUID, Claim, Record]
-    purchase: Batcher[UUID, Claim, Record]
-    cancel: Batcher[UUID, UUID, Record]
+    reserve: Batcher[str, Claim, Record]
+    purchase: Batcher[str, Claim, Record]
+    cancel: Batcher[str, Claim, Record]
     list_drops: Batcher[None, None, Any]
 
 
 def batchers(database: Database, settings: Settings) -> Batchers:
-    """The batchers of a process.
+    """The batchers of a process."""
 
-    A cancel names no drop, and a call of many drops would wait for one with the others locked: each reservation has its own lane.
-    """
+    async def call(one_drop: str, many_drops: str, claims: Mapping[str, list[Claim]], *arguments: Any) -> list[Record]:
+        user_ids, keys = zip(*chain.from_iterable(claims.values()), strict=True)
+        if len(claims) == 1:
+            return await database.fetch(one_drop, *claims, user_ids, keys, *arguments)
+        drop_ids = [drop_id for drop_id, of_drop in claims.items() for _ in of_drop]
+        return await database.fetch(many_drops, drop_ids, user_ids, keys, *arguments)
 
-    async def reserve(drop_id: UUID, claims: list[Claim]) -> list[Record]:
-        user_ids, keys = zip(*claims, strict=True)
-        return await database.fetch(RESERVE, drop_id, user_ids, keys, settings.reservation_ttl_seconds)
+    async def reserve(claims: Mapping[str, list[Claim]]) -> list[Record]:
+        return await call(RESERVE, RESERVE_OF_MANY_DROPS, claims, settings.reservation_ttl_seconds)
 
-    async def purchase(drop_id: UUID, claims: list[Claim]) -> list[Record]:
-        user_ids, keys = zip(*claims, strict=True)
-        return await database.fetch(PURCHASE, drop_id, user_ids, keys)
+    async def purchase(claims: Mapping[str, list[Claim]]) -> list[Record]:
+        return await call(PURCHASE, PURCHASE_OF_MANY_DROPS, claims)
 
-    async def cancel(reservation_id: UUID, user_ids: list[UUID]) -> list[Record]:
-        return await database.fetch(CANCEL, [reservation_id] * len(user_ids), user_ids)
+    async def cancel(claims: Mapping[str, list[Claim]]) -> list[Record]:
+        reservation_ids = [reservation_id for reservation_id, of_reservation in claims.items() for _ in of_reservation]
+        return await database.fetch(CANCEL, reservation_ids, [user_id for user_id, _ in chain.from_iterable(claims.values())])
 
-    async def list_drops(_: None, requests: list[None]) -> list[Any]:
-        return [await database.value(LIST_DROPS)] * len(requests)
+    async def list_drops(requests: Mapping[None, list[None]]) -> list[Any]:
+        return [await database.value(LIST_DROPS)] * len(requests[None])
 
     size, pending = settings.batch_max_size, settings.max_pending
     return Batchers(
@@ -110,55 +117,43 @@ def batchers(database: Database, settings: Settings) -> Batchers:
     )
 
 
-def render(request: Request, name: str, outcome: Record) -> Response:
-    """One outcome of a batch face as a response, the row under `name`; raises Refusal."""
-    if outcome["code"] is not None:
-        raise Refusal(outcome["status"], outcome["code"], outcome["message"])
-    headers = {"idempotency-replayed": "true"} if outcome["replayed"] else None
-    return success(request, {name: outcome["data"]}, outcome["status"], headers)
+async def claim(request: Request, batcher: Batcher[str, Claim, Record], lane: str, key: str | None, name: str) -> Response:
+    """One outcome of a batch as a response, the row under `name`. A refusal is not raised: most answers of a hot drop are one."""
+    user_id = user_id_of(request)
+    _, status, code, message, replayed, row = await batcher.submit(lane, (user_id, key))
+    if code == "AUTH_REQUIRED" and await provision(request, user_id):
+        _, status, code, message, replayed, row = await batcher.submit(lane, (user_id, key))
+    if code is not None:
+        return failure(request, Refusal(status, code, message))
+    return success(request, {name: row}, status, {"idempotency-replayed": "true"} if replayed else None)
 
 
 async def reserve(request: Request) -> Response:
     """POST /drops/{dropId}/reserve: hold one unit. `{ reservation }`, 201; 200 when an Idempotency-Key repeats."""
     drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
     await expect_no_body(request)
-    batcher = batchers_of(request).reserve
-
-    async def call(user_id: UUID) -> Response:
-        return render(request, "reservation", await batcher.submit(drop_id, (user_id, key)))
-
-    return await as_user(request, call)
+    return await claim(request, batchers_of(request).reserve, drop_id, key, "reservation")
 
 
 async def purchase(request: Request) -> Response:
     """POST /drops/{dropId}/purchase: buy the unit held. `{ purchase }`, 201; 200 when an Idempotency-Key repeats."""
     drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
     await expect_no_body(request)
-    batcher = batchers_of(request).purchase
-
-    async def call(user_id: UUID) -> Response:
-        return render(request, "purchase", await batcher.submit(drop_id, (user_id, key)))
-
-    return await as_user(request, call)
+    return await claim(request, batchers_of(request).purchase, drop_id, key, "purchase")
 
 
 async def cancel(request: Request) -> Response:
     """DELETE /reservations/{id} and …/cancel: give the unit back. `{ reservation }`."""
     reservation_id = uuid_in_path(request, "id")
     await expect_no_body(request)
-    batcher = batchers_of(request).cancel
-
-    async def call(user_id: UUID) -> Response:
-        return render(request, "reservation", await batcher.submit(reservation_id, user_id))
-
-    return await as_user(request, call)
+    return await claim(request, batchers_of(request).cancel, reservation_id, None, "reservation")
 
 
 async def create_drop(request: Request) -> Response:
     """POST /drops. `{ drop }`, 201."""
     body = await read_body(request, NewDrop)
 
-    async def call(user_id: UUID) -> Any:
+    async def call(user_id: str) -> Any:
         return await database_of(request).value(
             CREATE_DROP, body.name, body.price, body.total_stock, user_id, body.starts_at, body.ends_at, body.status
         )
@@ -249,17 +244,25 @@ def closed_on_signal(hub: Hub) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class Endpoint:
+    """The handlers of a path by method, as an ASGI application. What they raise is for the middleware around all routes."""
+
+    def __init__(self, handlers: dict[str, Handler]) -> None:
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        response = await self._handlers[scope["method"]](Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
 def route(path: str, **handlers: Handler) -> Route:
     """One route for a path, with a handler for each method, so that 405 lists them all."""
     by_method = {method.upper(): handler for method, handler in handlers.items()}
     methods = list(by_method)
     if "GET" in by_method:
         by_method["HEAD"] = by_method["GET"]
-
-    async def endpoint(request: Request) -> Response:
-        return await by_method[request.method](request)
-
-    return Route(path, endpoint, methods=methods)
+    return Route(path, Endpoint(by_method), methods=methods)
 
 
 def routes(settings: Settings) -> list[BaseRoute]:

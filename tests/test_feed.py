@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
-from uuid import UUID
 
 import pytest
 from starlette.types import Message
@@ -26,18 +25,18 @@ class FakeLog(EventLog):
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self.events: list[Event] = []
-        self.snapshots: list[tuple[int, Sequence[UUID] | None]] = []
+        self.snapshots: list[tuple[int, Sequence[str] | None]] = []
         self.is_away = False
         self.meanwhile: Callable[[], None] = lambda: None
 
-    async def after(self, position: int, limit: int, drop_ids: Sequence[UUID] | None) -> list[Event]:
+    async def after(self, position: int, limit: int, drop_ids: Sequence[str] | None) -> list[Event]:
         """As the database answers."""
         await self._travel()
         wanted = None if drop_ids is None else {str(drop_id) for drop_id in drop_ids}
         events = [event for event in self.events if event.id > position and (wanted is None or event.drop_id in wanted)]
         return events[:limit]
 
-    async def snapshot(self, drop_ids: Sequence[UUID] | None) -> Event:
+    async def snapshot(self, drop_ids: Sequence[str] | None) -> Event:
         """As the database answers; `meanwhile` happens while the answer is on its way."""
         await self._travel()
         position = self.events[-1].id if self.events else 0
@@ -58,7 +57,7 @@ class Stand:
     def __init__(self, *drop_ids: str, wants_snapshot: bool = True) -> None:
         self.hub = started_hub()
         self.log = FakeLog(self.hub)
-        self.feed = Feed(self.hub, self.log, map(UUID, drop_ids), wants_snapshot=wants_snapshot)
+        self.feed = Feed(self.hub, self.log, drop_ids, wants_snapshot=wants_snapshot)
         self.batches: AsyncIterator[list[Event]] = aiter(self.feed.batches())
 
     def happen(self, event_type: str, drop_id: str = DROPS[0]) -> Event:
@@ -234,13 +233,13 @@ async def test_what_happens_while_the_snapshot_of_a_drop_joined_is_on_its_way(na
     stand = Stand(*([DROPS[0]] if named else []))
     await stand.open()
     if not named:
-        stand.feed.join(UUID(DROPS[0]))
+        stand.feed.join(DROPS[0])
     first = stand.happen("DROP_UPDATED")
     assert await stand.next() == [first]
     if named:
-        stand.feed.join(UUID(DROPS[1]))
+        stand.feed.join(DROPS[1])
     else:
-        stand.feed.leave(UUID(DROPS[0]))
+        stand.feed.leave(DROPS[0])
     before = [stand.happen("DROP_UPDATED", drop_id) for drop_id in DROPS[: 2 * is_pending]]
     missed: list[Event] = []
     stand.log.meanwhile = lambda: missed.append(stand.happen("DROP_UPDATED", DROPS[1]))
@@ -311,7 +310,7 @@ async def test_a_snapshot_of_all_is_shared() -> None:
     first.cancel()
     assert [snapshot.id for snapshot in await asyncio.gather(*others)] == [1] * 9
     assert (await log.snapshot(None)).id == 2
-    named = await asyncio.gather(*(log.snapshot([UUID(DROPS[0])]) for _ in range(2)))
+    named = await asyncio.gather(*(log.snapshot([DROPS[0]]) for _ in range(2)))
     assert [snapshot.id for snapshot in named] == [3, 4]
     database.is_away = True
     refused = await asyncio.gather(*(log.snapshot(None) for _ in range(3)), return_exceptions=True)

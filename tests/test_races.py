@@ -13,6 +13,8 @@ import pytest
 RESERVE = "select * from api.reserve_batch($1, $2, $3, $4)"
 PURCHASE = "select * from api.purchase_batch($1, $2, $3)"
 CANCEL = "select * from api.cancel_batch($1, $2)"
+RESERVE_OF_MANY_DROPS = "select * from api.reserve_batches($1, $2, $3, $4)"
+PURCHASE_OF_MANY_DROPS = "select * from api.purchase_batches($1, $2, $3)"
 SWEEP = "select count(*) from api.expire_reservations($1)"
 
 
@@ -220,6 +222,15 @@ async def test_mixed_storm_on_20_drops(owner: asyncpg.Pool) -> None:
         batch = some_users()
         await owner.fetch(PURCHASE, chance.choice(drops), batch, some_keys(len(batch)))
 
+    async def reserve_of_many_drops() -> None:
+        batch = some_users()
+        lanes = chance.choices(drops, k=len(batch))
+        await owner.fetch(RESERVE_OF_MANY_DROPS, lanes, batch, some_keys(len(batch)), chance.choice([1, 600]))
+
+    async def purchase_of_many_drops() -> None:
+        batch = some_users()
+        await owner.fetch(PURCHASE_OF_MANY_DROPS, chance.choices(drops, k=len(batch)), batch, some_keys(len(batch)))
+
     async def cancel() -> None:
         rows = await owner.fetch(
             "select id, user_id from inventory.reservations where status = 'ACTIVE' and drop_id = any ($1) limit 200", drops
@@ -255,14 +266,17 @@ async def test_mixed_storm_on_20_drops(owner: asyncpg.Pool) -> None:
         await owner.fetch("select * from api.my_reservations($1)", chance.choice(users))
         assert await owner.fetch("select * from api.audit()") == []
 
-    calls = [reserve, purchase, cancel, lapse, sweep, change, refund, look]
+    several = [reserve_of_many_drops, purchase_of_many_drops]
+    calls = [reserve, purchase, *several, cancel, lapse, sweep, change, refund, look]
 
     async def client() -> None:
         for _ in range(150):
-            call = chance.choices(calls, [30, 30, 10, 5, 10, 5, 5, 2])[0]
+            call = chance.choices(calls, [20, 20, 10, 10, 10, 5, 10, 5, 5, 2])[0]
             try:
                 await call()
                 answers[call.__name__] += 1
+            except asyncpg.LockNotAvailableError:
+                assert call in {cancel, *several}  # nobody waits long for one drop with another one locked
             except asyncpg.PostgresError as error:
                 if not (error.sqlstate or "").startswith("PT"):
                     raise  # not a refusal: a deadlock, a violated constraint, a fault

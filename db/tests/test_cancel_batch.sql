@@ -1,6 +1,6 @@
 -- api.cancel_batch gives the units of many holds back, on as many drops: one outcome each, and no unit goes back twice.
 begin;
-select plan(23);
+select plan(27);
 
 -- Reservations by "user drop".
 create temp table held (name text primary key, id uuid not null) on commit drop;
@@ -214,6 +214,43 @@ select results_eq(
   $$select n, status, data ->> 'status' from pg_temp.cancel('bob tickets')$$, $$values (1, 200, 'CANCELLED')$$,
   'A hold can be cancelled when the drop is over.'
 );
+
+-- Several drops, of which one may be busy: what is changed for that is put back.
+
+do $$
+begin
+  delete from held;
+  perform api.create_drop(name, 10, 10, pg_temp.user_id('seller'), now() - interval '1 hour')
+  from unnest(array['red', 'blue', 'green']) as name;
+  perform pg_temp.reserve(name)
+  from unnest(array['ann red', 'bob red', 'cat red', 'ann blue', 'bob blue', 'ann green', 'bob green', 'cat green']) as name;
+end
+$$;
+create temp table mixed on commit drop as
+select o.* from pg_temp.cancel('bob green', 'ann red', 'ann blue', 'bob red', 'ann green') o;
+select is(
+  (select array_agg(d.name order by d.cmin::text::bigint) from inventory.drops d where d.name in ('red', 'blue', 'green')
+    and d.created_by = pg_temp.user_id('seller')),
+  (select array_agg(d.name order by d.id) from inventory.drops d where d.name in ('red', 'blue', 'green')
+    and d.created_by = pg_temp.user_id('seller')),
+  'The drops are written in the order of their ids, whatever that of the requests.'
+);
+
+create temp table timeout (setting text, requests text[], n integer) on commit drop;
+insert into timeout values
+  ('0', array['cat red', 'cat green'], 1), ('12345ms', array['bob blue', 'ann red', 'nobody shoes'], 2),
+  ('50ms', array['ann blue', 'bob blue'], 3);
+select is(
+  set_config('lock_timeout', t.setting, true)
+    || (select array_agg(o.status) from pg_temp.cancel(variadic t.requests) o)::text
+    || current_setting('lock_timeout'),
+  t.setting || v.expected || t.setting, format('A lock_timeout of %s is what it was%s.', t.setting, v.description)
+)
+from timeout t
+join (values
+  (1, '{200,200}', ''), (2, '{200,409,401}', ', also when some are refused'), (3, '{409,409}', ', also when all are of one drop')
+) as v (n, expected, description) using (n)
+order by t.n;
 
 select is_empty(
   $$
