@@ -12,7 +12,7 @@ import pytest
 from app import batcher as batcher_module
 from app.batcher import Batcher
 from app.http import Busy, Unavailable
-from tests.test_batcher import FOREVER_SECONDS, TIMEOUT_SECONDS, Poisoned, assert_empty, results, ticks
+from tests.stage import FOREVER_SECONDS, TIMEOUT_SECONDS, Poisoned, assert_empty, results, ticks
 
 
 class World:
