@@ -5,7 +5,7 @@ BIN := .venv/bin
 SOURCES := app tests bench conftest.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint format migrate rollback schema seed seed-reset psql clean
+.PHONY: help run test test-slow bench screenshots lint format migrate rollback schema seed seed-reset psql clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -13,11 +13,17 @@ help: ## List the targets
 run: .venv/run ## Serve the API on http://localhost:4000 (Ctrl-C stops it)
 	@exec $(BIN)/python -m app run
 
-test: .venv/dev ## Run all tests on a server of their own
-	@$(BIN)/python -m pytest
+test: .venv/dev ## Run the tests on a server of their own
+	@$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: .venv/dev ## Run the tests that take long
+	@$(BIN)/python -m pytest -m slow
 
 bench: .venv/dev ## Measure how fast a drop sells, write bench/results.md (needs wrk)
 	@$(BIN)/python -m bench
+
+screenshots: .venv/dev ## Take the pictures of the dashboard in docs/images anew
+	@$(BIN)/python -m tests.screenshots
 
 lint: .venv/dev ## Check style, types and migrations
 	@$(BIN)/ruff check $(SOURCES)

@@ -39,6 +39,7 @@ from app.http import (
 )
 from app.hub import Hub
 from app.identity import as_user, provision, user_id_of
+from app.pages import page_routes
 from app.poller import expire_due, poll
 from app.relay import Relay
 from app.settings import Settings, load_settings
@@ -286,7 +287,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
                 route(f"{base}/internal/users", post=create_user),
                 route(f"{base}/internal/expire-now", post=expire_now),
             ]
-    return [*table, route("/healthz", get=healthz), route("/readyz", get=readyz)]
+    return [*table, route("/healthz", get=healthz), route("/readyz", get=readyz), *page_routes(settings)]
 
 
 def create_app(settings: Settings | None = None) -> Starlette:

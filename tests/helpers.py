@@ -67,7 +67,7 @@ DROP = {
     "createdAt": is_time,
     "updatedAt": is_time,
 }
-LISTED_DROP = DROP | {"activity_feed": lambda feed: isinstance(feed, dict) and list(feed) == ["latest_purchasers"]}
+LISTED_DROP = DROP | {"activity_feed": lambda feed: isinstance(feed, dict) and list(feed) == ["latest_purchasers", "held_stock"]}
 PURCHASER = {"userId": is_uuid, "username": is_text, "qty": is_integer, "createdAt": is_time}
 RESERVATION = {
     "id": is_uuid,

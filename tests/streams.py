@@ -327,12 +327,17 @@ class Dashboard:
                 drop["activity_feed"] = {"latest_purchasers": data["latestPurchasers"]}
 
     def shows(self) -> dict[str, Row]:
-        """What is on it: the drops named, or all that are not over. Without updatedAt, which changes of stock do not tell."""
+        """What is on it: the drops named, or all that are not over."""
         is_shown = self.drop_ids.__contains__ if self.drop_ids else lambda drop_id: self.drops[drop_id]["status"] in OPEN
-        return {drop_id: drop | {"updatedAt": None} for drop_id, drop in self.drops.items() if is_shown(drop_id)}
+        return {drop_id: told(drop) for drop_id, drop in self.drops.items() if is_shown(drop_id)}
 
 
 OPEN = ("draft", "scheduled", "live")
+
+
+def told(drop: Row) -> Row:
+    """A drop as far as events tell of it: not when its stock changed, and not how many units of it are held."""
+    return drop | {"updatedAt": None, "activity_feed": {"latest_purchasers": drop["activity_feed"]["latest_purchasers"]}}
 
 
 async def truth(owner: asyncpg.Pool, drop_ids: Iterable[object] = ()) -> dict[str, Row]:
@@ -341,7 +346,7 @@ async def truth(owner: asyncpg.Pool, drop_ids: Iterable[object] = ()) -> dict[st
     async with owner.acquire() as connection, connection.transaction():
         await connection.execute("set local timezone = 'UTC'")
         data = await connection.fetchval("select data from api.snapshot($1)", ids)
-    return {drop["id"]: drop | {"updatedAt": None} for drop in loads(data, parse_float=Decimal)["drops"]}
+    return {drop["id"]: told(drop) for drop in loads(data, parse_float=Decimal)["drops"]}
 
 
 async def newest_id(owner: Owner) -> int:

@@ -169,14 +169,14 @@ async def test_the_activity_feed(http: httpx.AsyncClient, base: str, owner: asyn
     names = [await owner.fetchval("select username from inventory.users where id = $1", buyer) for buyer in buyers]
     expected = [(buyers[n], names[n], 1, bought[n]["createdAt"]) for n in (3, 2, 1)]
     assert [tuple(purchaser.values()) for purchaser in feed] == expected
-    assert (listed["total_stock"], listed["available_stock"]) == (9, 4)
+    assert (listed["total_stock"], listed["available_stock"], listed["activity_feed"]["held_stock"]) == (9, 4, 1)
 
 
 async def test_a_drop_without_sales_has_an_empty_feed(http: httpx.AsyncClient, user: str) -> None:
     """An empty list rather than null."""
     drop = await make_drop(http, user)
     [listed] = [d for d in assert_success(await http.get("/drops"), "drops") if d["id"] == drop["id"]]
-    assert listed == drop | {"activity_feed": {"latest_purchasers": []}}
+    assert listed == drop | {"activity_feed": {"latest_purchasers": [], "held_stock": 0}}
 
 
 @pytest.mark.parametrize("status", ["draft", "scheduled", "live", "ended", "cancelled"])

@@ -25,12 +25,12 @@ EXPECTED = {
     },
     "cancel": {"reservations_pkey", "changes_pkey"},
     "sweep": {"reservations_due_idx", "reservations_pkey", "changes_pkey"},
-    "purchasers": {"purchases_latest_idx"},
+    "feed": {"purchases_latest_idx", "reservations_active_key"},
     "mine": {"reservations_user_idx"},
     "missed events": {"events_pkey"},
     "latest events": {"events_pkey"},
     "a drop's events": {"events_pkey", "events_drop_idx"},
-    "snapshot": {"events_pkey", "purchases_latest_idx"},
+    "snapshot": {"events_pkey", "purchases_latest_idx", "reservations_active_key"},
     "prune": {"events_pkey"},
 }
 
@@ -145,7 +145,7 @@ async def _walk(session: Explained, drop_id: UUID, users: list[UUID]) -> dict[st
     _, walked["cancel"] = await session.indexes("select * from api.cancel_batch($1, $2)", held[:2], ten[:2])
     rows, walked["purchase"] = await session.indexes("select * from api.purchase_batch($1, $2, $3)", drop_id, ten, none)
     assert [row["code"] for row in rows] == ["NO_ACTIVE_RESERVATION"] * 2 + [None] * 8
-    _, walked["purchasers"] = await session.indexes("select inventory.latest_purchasers($1)", drop_id)
+    _, walked["feed"] = await session.indexes("select inventory.activity_feed($1)", drop_id)
     await session.indexes("select * from api.reserve_batch($1, $2, $3)", drop_id, users[10:20], none)
     await session.connection.execute(
         "update inventory.reservations set expires_at = now() where user_id = any ($1)", users[10:20]

@@ -1,6 +1,6 @@
 -- api.list_drops shows what is on sale now and who bought last: by the times, whether or not the clock's sweep has been by.
 begin;
-select plan(12);
+select plan(13);
 
 create function pg_temp.feed_of(p_name text) returns jsonb language sql stable as $$
   select d.activity_feed::jsonb from api.list_drops() d where d.id = (select pg_temp.drop_id(p_name))
@@ -94,7 +94,7 @@ begin
 end
 $$;
 
-select is(pg_temp.feed_of('live'), '{"latest_purchasers": []}', 'A drop that nobody bought has an empty feed.');
+select is(pg_temp.feed_of('live'), '{"held_stock": 0, "latest_purchasers": []}', 'A drop that nobody bought has an empty feed.');
 
 do $$
 begin
@@ -148,6 +148,15 @@ select is(
 select is(
   (select available_stock from api.list_drops() where id = (select pg_temp.drop_id('live'))), 1,
   'The stock listed is what is left now.'
+);
+
+do $$
+begin
+  perform api.reserve(pg_temp.drop_id('live'), pg_temp.user_id('ann'));
+end
+$$;
+select is(
+  (pg_temp.feed_of('live') ->> 'held_stock')::integer, 1, 'Of the units that were reserved, one is held: the others were bought.'
 );
 
 select * from finish();

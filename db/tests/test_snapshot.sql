@@ -80,7 +80,7 @@ select is(
     from snapshot, json_array_elements(data -> 'drops') as d
     where d ->> 'id' = pg_temp.drop_id('draft')::text
   ),
-  '{"latest_purchasers":[]}', 'A drop that nobody bought has an empty feed.'
+  '{"latest_purchasers":[],"held_stock":0}', 'A drop that nobody bought has an empty feed.'
 );
 select is(
   (

@@ -1,4 +1,4 @@
--- api.list_drops: the drops on sale now, newest start first, each with its latest purchasers.
+-- api.list_drops: the drops on sale now, newest start first, each with its latest purchasers and units held.
 --
 -- Locks: none. Errors: none.
 
@@ -24,7 +24,7 @@ begin
   return query
   select
     (inventory.drop_row(d)).*,
-    (select to_json(feed) from (select inventory.latest_purchasers(d.id) as latest_purchasers) feed)
+    inventory.activity_feed(d.id)
   from inventory.drops d
   where d.status in ('scheduled', 'live') and d.starts_at <= now() and (d.ends_at is null or d.ends_at > now())
   order by d.starts_at desc, d.id desc;
@@ -32,4 +32,5 @@ end
 $$;
 
 comment on function api.list_drops() is
-'The drops on sale now: started, not ended, scheduled or live; newest start first, each with its three latest purchasers.';
+'The drops on sale now: started, not ended, scheduled or live; newest start first, each with its three latest purchasers
+and the number of units held.';

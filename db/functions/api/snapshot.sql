@@ -24,7 +24,7 @@ begin
       from (
         select
           (inventory.drop_row(d)).*,
-          (select to_json(feed) from (select inventory.latest_purchasers(d.id) as latest_purchasers) feed) as activity_feed
+          inventory.activity_feed(d.id) as activity_feed
         from inventory.drops d
         where d.id = any (v_drop_ids)
         order by d.starts_at desc nulls last, d.id desc

@@ -1,0 +1,176 @@
+// The cards: a drop each, changed in place.
+
+import { HISTORY_MS, heldStock, statusAt } from "./state.js";
+
+const CHART_MIN_MS = 60_000, CHART_WIDTH = 300, CHART_HEIGHT = 48, CHART_MARGIN = 2;
+const PRICE = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2 });
+
+/** Shows the drops of a state in a list; `act(action, drop)` is called for a button. */
+export class Cards {
+  #cards = new Map();
+  #stale = new Set();
+  #isOrderStale = true;
+
+  constructor(state, { list, empty, template, clock, act, hold }) {
+    Object.assign(this, { state, list, empty, template, clock, act, hold });
+  }
+
+  /** A drop looks different now; null: all do, and there may be others. */
+  touch(dropId) {
+    if (dropId === null) this.#isOrderStale = true;
+    else this.#stale.add(dropId);
+  }
+
+  /** Show what has changed. */
+  render() {
+    if (this.#isOrderStale) this.#arrange();
+    for (const dropId of this.#stale) this.#cards.get(dropId)?.render();
+    this.#stale.clear();
+  }
+
+  /** Time has passed: countdowns go on, charts move to the left. */
+  tick() {
+    for (const card of this.#cards.values()) card.tick();
+  }
+
+  /** The card's line for what became of a button. */
+  answer(dropId, text, isRefusal = false) {
+    this.#cards.get(dropId)?.answer(text, isRefusal);
+  }
+
+  /** There are actions, or there are none. */
+  showActions(areShown) {
+    this.areActionsShown = areShown;
+    this.touchAll();
+  }
+
+  touchAll() {
+    for (const dropId of this.#cards.keys()) this.#stale.add(dropId);
+  }
+
+  #arrange() {
+    const drops = [...this.state.drops.values()];
+    const startsAt = (drop) => (drop.starts_at ? Date.parse(drop.starts_at) : -Infinity);
+    drops.sort((a, b) => startsAt(b) - startsAt(a) || (a.id < b.id ? 1 : -1));
+    for (const [dropId, card] of this.#cards) {
+      if (!this.state.drops.has(dropId)) {
+        card.element.remove();
+        this.#cards.delete(dropId);
+      }
+    }
+    drops.forEach((drop, place) => {
+      const card = this.#cards.get(drop.id) ?? new Card(drop, this);
+      card.drop = drop; // a snapshot brings a new one, in the same card: whoever is at its buttons stays there
+      this.#cards.set(drop.id, card);
+      if (this.list.children[place] !== card.element) this.list.insertBefore(card.element, this.list.children[place] ?? null);
+      this.#stale.add(drop.id);
+    });
+    this.empty.hidden = drops.length > 0;
+    this.#isOrderStale = false;
+  }
+}
+
+class Card {
+  #answer = null;
+
+  constructor(drop, cards) {
+    this.drop = drop;
+    this.cards = cards;
+    this.element = cards.template.content.firstElementChild.cloneNode(true);
+    this.element.dataset.dropId = drop.id;
+    const titleId = `drop-${drop.id}`;
+    this.#part("name").id = titleId;
+    this.element.setAttribute("aria-labelledby", titleId);
+    for (const action of ["reserve", "purchase", "cancel"]) {
+      this.#part(action).addEventListener("click", () => cards.act(action, this.drop));
+      this.#part(action).setAttribute("aria-describedby", titleId);
+    }
+  }
+
+  #part(name) {
+    return this.element.querySelector(`.${name}`);
+  }
+
+  #text(name, text) {
+    const part = this.#part(name);
+    if (part.textContent !== text) part.textContent = text;
+  }
+
+  answer(text, isRefusal) {
+    this.#text("answer", text);
+    this.#part("answer").classList.toggle("refusal", isRefusal);
+  }
+
+  render() {
+    const { drop } = this, held = heldStock(drop), left = drop.available_stock;
+    const share = (units) => `${(100 * units) / drop.total_stock}%`;
+    this.#text("name", drop.name);
+    this.#text("price", PRICE.format(drop.price));
+    const bar = this.#part("bar");
+    for (const [name, units] of [["left", left], ["held", held], ["sold", drop.sold_stock]]) {
+      bar.querySelector(`.${name}`).style.width = share(units);
+      this.#text(`${name}-count`, units.toLocaleString());
+    }
+    this.#text("total-count", drop.total_stock.toLocaleString());
+    bar.setAttribute("aria-label", `${left} left, ${held} held, ${drop.sold_stock} sold of ${drop.total_stock}`);
+    this.#part("purchasers").replaceChildren(...drop.latest_purchasers.map(({ username, qty, createdAt }) => {
+      const item = document.createElement("li"), time = document.createElement("time");
+      time.dateTime = createdAt;
+      time.textContent = new Date(createdAt).toLocaleTimeString();
+      item.append(`${username}${qty > 1 ? ` × ${qty}` : ""} `, time);
+      return item;
+    }));
+    this.tick();
+  }
+
+  tick() {
+    const { drop } = this, now = this.cards.clock(), status = statusAt(drop, now);
+    const isSoldOut = status === "live" && drop.available_stock === 0;
+    this.element.dataset.status = isSoldOut ? "sold-out" : status;
+    this.#text("status", isSoldOut ? "sold out" : status);
+    this.#text("countdown", countdown(drop, status, now));
+    this.#draw(now);
+    this.#showActions(status, now);
+  }
+
+  #draw(now) {
+    const { history, total_stock: total } = this.drop;
+    const shown = Math.min(HISTORY_MS, Math.max(CHART_MIN_MS, now - history[0].at));
+    const x = (at) => Math.max(0, CHART_WIDTH * (1 - (now - at) / shown)).toFixed(1);
+    const y = (left) => (CHART_MARGIN + (CHART_HEIGHT - 2 * CHART_MARGIN) * (1 - left / total)).toFixed(1);
+    const [first, ...others] = history;
+    const line = `M${x(first.at)} ${y(first.left)}${others.map(({ at, left }) => `H${x(at)}V${y(left)}`).join("")}H${CHART_WIDTH}`;
+    this.#part("line").setAttribute("d", line);
+    this.#part("area").setAttribute("d", `${line}V${CHART_HEIGHT}H${x(first.at)}Z`);
+  }
+
+  #showActions(status, now) {
+    const hold = this.cards.hold(this.drop.id), actions = this.#part("actions");
+    actions.hidden = !this.cards.areActionsShown;
+    if (actions.hidden) return;
+    const focused = actions.contains(document.activeElement) && document.activeElement;
+    this.#part("reserve").hidden = Boolean(hold);
+    this.#part("reserve").disabled = status !== "live";
+    this.#part("purchase").hidden = this.#part("cancel").hidden = !hold;
+    this.#text("hold", hold ? `held for ${seconds(hold.expiresAt - now)}` : "");
+    if (focused?.hidden) this.#part(hold ? "purchase" : "reserve").focus(); // the keyboard's place is not lost
+  }
+}
+
+function countdown({ starts_at, ends_at }, status, now) {
+  if (status === "scheduled" && starts_at) return `starts in ${span(Date.parse(starts_at) - now)}`;
+  if (status === "live" && ends_at) return `ends in ${span(Date.parse(ends_at) - now)}`;
+  return "";
+}
+
+function span(milliseconds) {
+  const total = Math.max(0, Math.ceil(milliseconds / 1000));
+  const [days, hours, minutes] = [Math.floor(total / 86400), Math.floor(total / 3600) % 24, Math.floor(total / 60) % 60];
+  if (days) return `${days} d ${hours} h`;
+  if (hours) return `${hours} h ${minutes} min`;
+  return minutes ? `${minutes} min ${total % 60} s` : `${total} s`;
+}
+
+function seconds(milliseconds) {
+  return `${Math.max(0, Math.ceil(milliseconds / 1000))} s`;
+}

@@ -1,0 +1,36 @@
+// The feed: what just happened across all drops, newest first, with times.
+
+/** Shows the feed of a state in a list, entry by entry. */
+export class Feed {
+  #items = new Map();
+
+  constructor(state, list) {
+    Object.assign(this, { state, list });
+  }
+
+  render() {
+    const entries = new Set(this.state.feed);
+    for (const [entry, item] of this.#items) {
+      if (!entries.has(entry)) {
+        item.remove();
+        this.#items.delete(entry);
+      }
+    }
+    let next = this.list.firstChild;
+    for (const entry of entries) {
+      if (this.#items.has(entry)) break; // from here on all are shown
+      const item = this.#item(entry);
+      this.#items.set(entry, item);
+      this.list.insertBefore(item, next);
+    }
+  }
+
+  #item({ at, name, what }) {
+    const item = document.createElement("li"), time = document.createElement("time"), drop = document.createElement("b");
+    time.dateTime = new Date(at).toISOString();
+    time.textContent = new Date(at).toLocaleTimeString();
+    drop.textContent = name;
+    item.append(time, " ", drop, ` ${what}`);
+    return item;
+  }
+}

@@ -1,0 +1,101 @@
+// The page: events change the state, the state is shown once a frame.
+
+import { Cards } from "./cards.js";
+import { Feed } from "./feed.js";
+import { State } from "./state.js";
+import { listen } from "./stream.js";
+import { Tools } from "./tools.js";
+import { call } from "./api.js";
+
+const ANNOUNCE_MS = 5000, RESYNCED_MS = 5000, DOUBT_MS = 1000;
+const BADGE = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", resynced: "Resynced" };
+
+const $ = (id) => document.getElementById(id);
+const settings = await fetch("/dashboard/settings.json").then((response) => response.json()).catch(() => ({}));
+// The server's clock: the hold of a buyer whose own clock is wrong runs out all the same.
+const offsetMs = settings.now ? Date.parse(settings.now) - Date.now() : 0;
+const clock = () => Date.now() + offsetMs;
+
+const announced = new Set(), doubted = new Set();
+const state = new State(clock, {
+  onChange(dropId) {
+    cards.touch(dropId);
+    if (dropId === null) tools.refresh();
+    else announced.add(dropId);
+    draw();
+  },
+  onFeed: () => draw(),
+  onDoubt(dropId) {
+    if (doubted.size === 0) setTimeout(settleDoubts, DOUBT_MS);
+    doubted.add(dropId);
+  },
+});
+const tools = new Tools(state, { clock, answer: (...answer) => cards.answer(...answer), onHold: () => { cards.touchAll(); draw(); } });
+const cards = new Cards(state, {
+  list: $("drops"), empty: $("empty"), template: $("card"), clock,
+  act: (action, drop) => tools.act(action, drop),
+  hold: (dropId) => tools.holds.get(dropId),
+});
+const feed = new Feed(state, $("feed"));
+state.onExpired = (reservationId) => tools.expired(reservationId);
+
+let isDrawing = false;
+function draw() {
+  if (isDrawing) return;
+  isDrawing = true;
+  requestAnimationFrame(() => {
+    isDrawing = false;
+    cards.render();
+    feed.render();
+  });
+}
+
+/** Of some drops the events do not tell all: read how they are. */
+async function settleDoubts() {
+  const before = new Map([...doubted].map((dropId) => [dropId, state.drops.get(dropId)?.eventCount]));
+  doubted.clear();
+  const { drops } = await call("GET", "/drops").catch(() => ({ drops: [] }));
+  for (const { id, activity_feed: { held_stock }, total_stock, available_stock } of drops) {
+    const drop = state.drops.get(id);
+    if (!drop || !before.has(id)) continue;
+    if (drop.eventCount === before.get(id) && drop.available_stock === available_stock) {
+      drop.sold_stock = total_stock - available_stock - held_stock;
+      cards.touch(id);
+    } else {
+      state.onDoubt(id); // more has happened while the answer was on its way
+    }
+  }
+  draw();
+}
+
+/** Tell those who listen to the page how the drops that changed are, no more often than one can listen. */
+function announce() {
+  const drops = [...announced].map((dropId) => state.drops.get(dropId)).filter(Boolean);
+  announced.clear();
+  if (drops.length === 0) return;
+  const said = drops.slice(-3).map(({ name, available_stock, total_stock }) => `${name}: ${available_stock} of ${total_stock} left`);
+  $("announcer").textContent = drops.length > 3 ? `${said.join(". ")}, and ${drops.length - 3} others changed.` : `${said.join(". ")}.`;
+}
+
+let resyncedTimer;
+function show(connection) {
+  if (connection === "live" && $("badge").dataset.state === "resynced") return;
+  clearTimeout(resyncedTimer);
+  $("badge").dataset.state = connection;
+  $("badge").textContent = BADGE[connection];
+  if (connection === "resynced") resyncedTimer = setTimeout(() => { $("badge").dataset.state = ""; show("live"); }, RESYNCED_MS);
+}
+
+if (settings.development) {
+  tools.show();
+  cards.showActions(true);
+  $("empty").textContent = "There are no drops yet. Create one with the form, or simulate a rush.";
+} else {
+  $("empty").textContent = "There are no drops yet. As soon as one is created through the API it appears here.";
+}
+listen((type, data) => state.apply(type, data), show);
+setInterval(() => {
+  tools.forgetOld();
+  cards.tick();
+}, 1000);
+setInterval(announce, ANNOUNCE_MS);

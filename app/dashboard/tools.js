@@ -1,0 +1,190 @@
+// What development adds: be somebody, create drops, reserve, purchase, cancel, and simulate a rush.
+
+import { call } from "./api.js";
+import { rush } from "./rush.js";
+
+const JUST_BEFORE_SECONDS = -1; // what starts now has started when the server hears of it
+const LATE_MS = 3000; // the event of a hold that ran out comes with the next sweep
+const USERS_KEY = "lastpair.users", USER_KEY = "lastpair.user";
+const MAX_USERS = 50;
+const $ = (id) => document.getElementById(id);
+
+export class Tools {
+  /** By drop: the chosen user's hold, `{ id, expiresAt }`. */
+  holds = new Map();
+  #busy = new Set();
+  #isShown = false;
+
+  constructor(state, { clock, answer, onHold }) {
+    Object.assign(this, { state, clock, answer, onHold });
+  }
+
+  show() {
+    this.#isShown = true;
+    $("tools").hidden = false;
+    $("tools").open = matchMedia("(min-width: 60rem)").matches; // on a phone the drops come first
+    this.#listUsers(localStorage.getItem(USER_KEY));
+    $("user").addEventListener("change", () => this.#choose());
+    this.#onSubmit("user-form", (form) => this.#makeUser(form));
+    this.#onSubmit("drop-form", (form) => this.#createDrop(form));
+    this.#onSubmit("rush-form", (form, say) => this.#rush(form, say));
+    this.#choose();
+  }
+
+  /** A button of a card was pressed. */
+  async act(action, drop) {
+    if (this.#busy.has(drop.id)) return; // a double click is one
+    this.#busy.add(drop.id);
+    try {
+      const hold = this.holds.get(drop.id), user = await this.#anybody();
+      if (action === "reserve") {
+        const { reservation } = await call("POST", `/drops/${drop.id}/reserve`, { user });
+        if (user === $("user").value) this.#hold(reservation); // else somebody else was chosen meanwhile
+        this.answer(drop.id, "A unit is held for you.");
+      } else if (action === "purchase") {
+        await call("POST", `/drops/${drop.id}/purchase`, { user });
+        this.#forget(drop.id, hold);
+        this.answer(drop.id, "It is yours.");
+      } else {
+        await call("DELETE", `/reservations/${hold.id}/cancel`, { user });
+        this.#forget(drop.id, hold);
+        this.answer(drop.id, "The unit went back.");
+      }
+    } catch (refusal) {
+      this.answer(drop.id, refusal.message, true);
+      if (["NO_ACTIVE_RESERVATION", "RESERVATION_EXPIRED", "RESERVATION_NOT_ACTIVE", "ALREADY_RESERVED"].includes(refusal.code)) {
+        await this.#readHolds(); // another tab was quicker
+      }
+    } finally {
+      this.#busy.delete(drop.id);
+    }
+    this.onHold();
+  }
+
+  /** All is told anew: so are the holds. */
+  refresh() {
+    if (this.#isShown) this.#readHolds();
+  }
+
+  /** Holds that ran out, though no event said so. */
+  forgetOld() {
+    for (const [dropId, hold] of this.holds) {
+      if (hold.expiresAt + LATE_MS < this.clock()) {
+        this.holds.delete(dropId);
+        this.onHold();
+      }
+    }
+  }
+
+  /** A hold of somebody's ran out. */
+  expired(reservationId) {
+    for (const [dropId, hold] of this.holds) {
+      if (hold.id === reservationId) {
+        this.holds.delete(dropId);
+        this.answer(dropId, "Your hold ran out, and the unit went back.", true);
+        this.onHold();
+      }
+    }
+  }
+
+  #forget(dropId, hold) {
+    if (this.holds.get(dropId)?.id === hold?.id) this.holds.delete(dropId);
+  }
+
+  #hold(reservation) {
+    this.holds.set(reservation.drop_id, { id: reservation.id, expiresAt: Date.parse(reservation.expires_at) });
+  }
+
+  async #readHolds() {
+    const user = $("user").value;
+    const { reservations } = user ? await call("GET", "/reservations/me", { user }).catch(() => ({ reservations: [] })) : { reservations: [] };
+    if (user !== $("user").value) return; // somebody else was chosen meanwhile
+    this.holds.clear();
+    reservations.forEach((reservation) => this.#hold(reservation));
+    this.onHold();
+  }
+
+  /** The chosen user, or one made now. */
+  async #anybody() {
+    if (!$("user").value) this.#add((await call("POST", "/internal/users", { body: { username: `guest-${crypto.randomUUID().slice(0, 8)}` } })).user);
+    return $("user").value;
+  }
+
+  /** Whom this browser made, in any tab. */
+  get #users() {
+    return JSON.parse(localStorage.getItem(USERS_KEY) ?? "[]");
+  }
+
+  #add({ id, username }) {
+    localStorage.setItem(USERS_KEY, JSON.stringify([...this.#users, { id, username }].slice(-MAX_USERS)));
+    this.#listUsers(id);
+    this.#choose();
+  }
+
+  #listUsers(chosen) {
+    const options = this.#users.map(({ id, username }) => new Option(username, id, false, id === chosen));
+    $("user").replaceChildren(...(options.length ? options : [new Option("nobody yet: make one", "")]));
+  }
+
+  #choose() {
+    localStorage.setItem(USER_KEY, $("user").value);
+    return this.#readHolds();
+  }
+
+  async #makeUser(form) {
+    const { user } = await call("POST", "/internal/users", { body: { username: form.username.value } });
+    this.#add(user);
+    form.username.value = "";
+    return `You are ${user.username}.`;
+  }
+
+  async #createDrop(form) {
+    const at = (seconds) => new Date(this.clock() + 1000 * seconds).toISOString();
+    const starts = form.starts.value, ends = form.ends.value;
+    const { drop } = await call("POST", "/drops", {
+      user: await this.#anybody(),
+      body: {
+        name: form.elements.name.value,
+        price: Number(form.price.value),
+        total_stock: Number(form.total_stock.value),
+        starts_at: starts === "" ? null : at(Number(starts) || JUST_BEFORE_SECONDS),
+        ends_at: ends === "" ? null : at(Number(starts) + Number(ends)),
+      },
+    });
+    return `${drop.name} was created.`;
+  }
+
+  async #rush(form, say) {
+    const progress = $("rush-progress"), buyers = Number(form.buyers.value);
+    progress.hidden = false;
+    try {
+      const startsAt = new Date(this.clock() + 1000 * JUST_BEFORE_SECONDS);
+      return await rush({ seller: await this.#anybody(), startsAt, buyers, stock: Number(form.stock.value) }, (done, text) => {
+        progress.value = done / buyers;
+        say(text);
+      });
+    } finally {
+      progress.hidden = true;
+    }
+  }
+
+  /** Say what became of a form, with its button off meanwhile. */
+  #onSubmit(id, work) {
+    const form = $(id), button = form.querySelector("button"), line = form.querySelector(".answer");
+    const say = (text, isRefusal = false) => {
+      line.textContent = text;
+      line.classList.toggle("refusal", isRefusal);
+    };
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      button.disabled = true;
+      try {
+        say(await work(form, say));
+      } catch (refusal) {
+        say(refusal.message, true);
+      } finally {
+        button.disabled = false;
+      }
+    });
+  }
+}

@@ -1,0 +1,218 @@
+"""A browser to open the dashboard with: Chromium, found or installed, and an ear for whatever its pages complain of."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import pytest
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Locator,
+    Page,
+    Request,
+    TimeoutError,
+    WebError,
+    async_playwright,
+    expect,
+)
+
+from tests.helpers import Owner
+from tests.servers import Service, started
+
+HELP = (
+    "Chromium is not to be had here. Install it (Debian: apt install chromium), or have a chromium or google-chrome in the PATH;"
+    " where the tests run as root and there is apt-get they install it themselves."
+)
+NAMES = ["/usr/bin/chromium", "chromium", "google-chrome"]
+PATIENCE_MS = 10_000
+expect.set_options(timeout=PATIENCE_MS)
+
+REFUSED = r"Failed to load resource: the server responded with a status of 409 \(Conflict\)"
+"""What Chromium logs, whatever the page does, when a request is refused."""
+
+OUTAGE = (
+    rf"{REFUSED}|Failed to load resource: (net::ERR_[A-Z_]+|the server responded with a status of 503 \(Service Unavailable\))"
+)
+"""And what it logs while a server is away."""
+
+# Before anything of the page runs: tell of violations of the policy, and note how the badge changes.
+INIT = """
+addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) => {
+  console.error(`Content-Security-Policy: ${violatedDirective} ${blockedURI}`);
+});
+window.badges = [];
+addEventListener("DOMContentLoaded", () => {
+  const badge = document.getElementById("badge");
+  const note = () => { if (window.badges.at(-1) !== badge.textContent) window.badges.push(badge.textContent); };
+  if (badge) new MutationObserver(note).observe(badge, { childList: true, characterData: true, subtree: true });
+});
+"""
+
+
+def installed_chromium() -> str | None:
+    """The path of the machine's Chromium."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+def install_chromium() -> None:
+    """Install Debian's, if this is root's Debian."""
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
+            subprocess.run(["apt-get", "--quiet", *command], env=environment, capture_output=True, check=False)
+
+
+def find_chromium() -> str:
+    """The path of a Chromium. Where there is none to be had the test is skipped, or fails when CI is set."""
+    found = installed_chromium()
+    if found is None:
+        install_chromium()
+        found = installed_chromium()
+    if found is None and os.environ.get("CI"):
+        pytest.fail(HELP, pytrace=False)
+    if found is None:
+        pytest.skip(HELP)
+    return found
+
+
+@asynccontextmanager
+async def chromium(*arguments: str) -> AsyncIterator[Browser]:
+    """A headless Chromium."""
+    path = find_chromium()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *arguments])
+        yield browser
+        await browser.close()
+
+
+class Visitor:
+    """Whoever looks at the dashboard in a test, in as many windows as it likes. What goes wrong there is noted in `problems`."""
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        self.url = url
+        self.problems: list[str] = []
+        self.requests: list[str] = []
+        self.expected = REFUSED
+        """Matches what the console may say."""
+
+        self._browser = browser
+        self._contexts: list[BrowserContext] = []
+
+    async def context(self, url: str | None = None, **options: Any) -> BrowserContext:
+        """A browser of its own, which has seen nothing yet: for this URL, else for the visitor's."""
+        base = url or self.url
+        context = await self._browser.new_context(base_url=base, **options)
+        self._contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
+        await context.add_init_script(INIT)
+        context.on("console", self._on_console)
+        context.on("weberror", self._on_error)
+        context.on("dialog", self._on_dialog)
+        context.on("request", lambda request: self._on_request(request, urlsplit(base).netloc))
+        return context
+
+    async def open(self, context: BrowserContext | None = None, **options: Any) -> Page:
+        """The dashboard, connected; in a new context with these options unless one is given."""
+        context = context or await self.context(**options)
+        page = await context.new_page()
+        await page.goto("/")
+        await page.locator("#badge[data-state=live]").wait_for()
+        return page
+
+    async def close(self) -> None:
+        """Close all windows."""
+        while self._contexts:
+            await self._contexts.pop().close()
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if not re.fullmatch(self.expected, message.text):
+            self.problems.append(f"console {message.type}: {message.text}")
+
+    def _on_error(self, error: WebError) -> None:
+        self.problems.append(f"not caught: {error.error}")
+
+    async def _on_dialog(self, dialog: Dialog) -> None:
+        self.problems.append(f"dialog: {dialog.message}")
+        await dialog.dismiss()
+
+    def _on_request(self, request: Request, host: str) -> None:
+        self.requests.append(request.url)
+        if urlsplit(request.url).netloc != host:
+            self.problems.append(f"request to another host: {request.url}")
+
+
+@asynccontextmanager
+async def visiting(browser: Browser, url: str) -> AsyncIterator[Visitor]:
+    """Somebody who visits the service at this URL, and in the end has nothing to complain of."""
+    visitor = Visitor(browser, url)
+    try:
+        yield visitor
+    finally:
+        await visitor.close()
+    assert visitor.problems == []
+
+
+def card_of(page: Page, drop_id: object) -> Locator:
+    """The card of a drop."""
+    return page.locator(f'.card[data-drop-id="{drop_id}"]')
+
+
+async def expect_stock(page: Page, drop_id: object, left: int, held: int, sold: int) -> None:
+    """The card shows these numbers, in writing and to those who listen."""
+    card, total = card_of(page, drop_id), left + held + sold
+    label = f"{left} left, {held} held, {sold} sold of {total}"
+    with suppress(TimeoutError):  # this looks more often than expect, which tells more
+        await card.locator(f'.bar[aria-label="{label}"]').wait_for(timeout=1000)
+    await expect(card.locator(".bar")).to_have_attribute("aria-label", label)
+    await expect(card.locator(".legend")).to_have_text(f"{left:,} left {held:,} held {sold:,} sold of {total:,}")
+
+
+async def press(page: Page, drop_id: object, button: str) -> None:
+    """Press a card's button, named as people see it."""
+    await card_of(page, drop_id).get_by_role("button", name=button, exact=True).click()
+
+
+async def expect_answer(page: Page, drop_id: object, text: str) -> None:
+    """The card says what became of a button."""
+    await expect(card_of(page, drop_id).locator(".answer")).to_have_text(text)
+
+
+STOCK = """
+select
+  d.id,
+  d.available_stock,
+  (select count(*) from inventory.reservations r where r.drop_id = d.id and r.status = 'ACTIVE') as held_stock,
+  (select count(*) from inventory.purchases p where p.drop_id = d.id and p.status = 'paid') as sold_stock
+from inventory.drops d
+where d.id = any ($1)
+"""
+
+
+async def expect_truth(page: Page, owner: Owner, drop_ids: Iterable[object]) -> None:
+    """The cards of these drops show the numbers that the database holds."""
+    rows = await owner.fetch(STOCK, [UUID(str(drop_id)) for drop_id in drop_ids])
+    for row in rows:
+        await expect_stock(page, row["id"], row["available_stock"], row["held_stock"], row["sold_stock"])
+    assert rows
+
+
+async def end_all_drops(owner: Owner) -> None:
+    """Leave none for a new page to show."""
+    await owner.execute("update inventory.drops set status = 'ended' where status in ('draft', 'scheduled', 'live')")
+
+
+@contextmanager
+def started_at(port: int, database_url: str) -> Iterator[Service]:
+    """The service at a port of our choice, where it can be started again; its poller sleeps."""
+    with started(DATABASE_URL=database_url, PORT=str(port), EXPIRY_POLL_MS="3600000") as service:
+        yield replace(service, url=f"http://127.0.0.1:{port}")
