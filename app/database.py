@@ -76,7 +76,12 @@ class Database:
             # Not waited for: that takes several turns of the event loop, and who waits for the rows may have a next call to make.
             release = asyncio.ensure_future(self._pool.release(session))
             self._releases.add(release)
-            release.add_done_callback(self._releases.discard)
+            release.add_done_callback(self._released)
+
+    def _released(self, release: asyncio.Future[None]) -> None:
+        self._releases.discard(release)
+        if not release.cancelled():
+            release.exception()  # a session that was lost meanwhile is back in the pool already, and asyncpg says so
 
     async def ready(self) -> None:
         """Raises 503 DATABASE_UNAVAILABLE unless the database can be called and has the functions."""

@@ -178,14 +178,20 @@ async def test_holds_read_late(stage: Stage, visitor: Visitor) -> None:
     """What a user held before the button was pressed, answered after it was: the new hold is there all the same."""
     drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
     page = await visitor.open()
-    reserved = asyncio.Event()
+    read, reserved = asyncio.Event(), asyncio.Event()
 
     async def answer_late(route: Route) -> None:
         answer = await route.fetch()
+        read.set()
         await asyncio.wait_for(reserved.wait(), 10)
         await route.fulfill(response=answer)
 
+    async def reserve_later(route: Route) -> None:
+        await asyncio.wait_for(read.wait(), 10)
+        await route.continue_()
+
     await page.route("**/reservations/me", answer_late)
+    await page.route("**/reserve", reserve_later)
     async with page.expect_event("requestfinished", lambda request: request.url.endswith("/reservations/me")):
         await press(page, drop_id, "Reserve")
         await expect_answer(page, drop_id, "A unit is held for you.")
