@@ -24,9 +24,10 @@ TOO_MANY = "Too many requests are waiting. Try again in a moment."
 class Batcher(Generic[Lane, Item, Outcome]):
     """Serves requests in calls of many, one call at a time in each lane, in the order in which they came.
 
-    There is no timer to gather by: a request that finds its lane free is called for at once. Lanes share a call only when
-    several have somebody waiting at the moment it begins. How it goes: a lane with somebody waiting is *ready*; a *call* takes
-    what waits in the ready lanes, which are then under way; when the call is through they are ready again, or gone.
+    There is no timer to gather by: a request that finds its lane free and less than CALLS under way is called for at once.
+    Lanes share a call only when several have somebody waiting when it begins. How it goes: a lane with somebody waiting is
+    *ready*; a *call* takes what waits in the ready lanes, which are then under way; when it is through they are ready again, or
+    gone.
     """
 
     def __init__(

@@ -484,6 +484,37 @@ async def test_rush_with_a_stranger(stage: Stage, visitor: Visitor) -> None:
     await expect_stock(page, drop["id"], 0, 1, 99)
 
 
+async def hasten(page: Page) -> None:
+    """Let time pass until the rush is over."""
+
+    async def has_ended() -> bool:
+        await page.clock.run_for(1000)
+        return await page.locator("#rush-form").get_by_role("button", name="Start").is_enabled()
+
+    await eventually(has_ended, timeout_seconds=30)
+
+
+async def test_rush_with_lost_answers(stage: Stage, visitor: Visitor) -> None:
+    """What was done though nobody heard of it is not done twice, nor taken for a refusal."""
+    visitor.expected = OUTAGE
+    lost: set[str] = set()
+
+    async def lose_first(route: Route) -> None:
+        answer, what = await route.fetch(), route.request.url.rpartition("/")[2]
+        await (route.fulfill(response=answer) if what in lost else route.abort())
+        lost.add(what)
+
+    context = await visitor.context()
+    await context.clock.install()
+    page = await visitor.open(context)
+    await page.route(re.compile("/(reserve|purchase)$"), lose_first)
+    await start_rush(page, 3, 3)
+    await hasten(page)
+    await expect_end_of_rush(page, "3 of 3 buyers got one. Nothing was oversold: 3 sold of 3.")
+    await assert_sold(stage, (await newest_drop(stage))["id"], 3, 3)
+    assert lost == {"reserve", "purchase"}
+
+
 async def stop_in_the_midst(context: BrowserContext, service: Service) -> asyncio.Event:
     """Stop the server when the fifth buyer is about to purchase; the event is when that is done."""
     purchases, stopped = 0, asyncio.Event()
@@ -535,12 +566,6 @@ async def test_rush_and_the_server_is_gone(stage: Stage, browser: Browser) -> No
             stopped = await stop_in_the_midst(context, service)
             await start_rush(page, 12, 12)
             await asyncio.wait_for(stopped.wait(), 10)
-        start = page.locator("#rush-form").get_by_role("button", name="Start")
-
-        async def has_ended() -> bool:
-            await context.clock.run_for(1000)
-            return await start.is_enabled()
-
-        await eventually(has_ended, timeout_seconds=30)
+        await hasten(page)
         await expect_end_of_rush(page, "The server cannot be reached. Try again in a moment.")
         await expect(page.locator("#rush-form .answer")).to_contain_class("refusal")

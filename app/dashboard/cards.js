@@ -9,7 +9,7 @@ const PRICE = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2 });
 export class Cards {
   #cards = new Map();
   #stale = new Set();
-  #isOrderStale = true;
+  #isOrderStale = false;
 
   constructor(state, { list, empty, template, clock, act, hold }) {
     Object.assign(this, { state, list, empty, template, clock, act, hold });

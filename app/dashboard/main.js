@@ -3,11 +3,10 @@
 import { Cards } from "./cards.js";
 import { Feed } from "./feed.js";
 import { State } from "./state.js";
-import { listen } from "./stream.js";
+import { listen, snapshotOf } from "./stream.js";
 import { Tools } from "./tools.js";
-import { call } from "./api.js";
 
-const ANNOUNCE_MS = 5000, RESYNCED_MS = 5000, DOUBT_MS = 1000;
+const ANNOUNCE_MS = 5000, RESYNCED_MS = 5000, DOUBT_MS = 1000, MAX_ASKED = 50;
 const BADGE = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", resynced: "Resynced" };
 
 const $ = (id) => document.getElementById(id);
@@ -20,8 +19,7 @@ const announced = new Set(), doubted = new Set();
 const state = new State(clock, {
   onChange(dropId) {
     cards.touch(dropId);
-    if (dropId === null) tools.refresh();
-    else announced.add(dropId);
+    if (dropId !== null) announced.add(dropId);
     draw();
   },
   onFeed: () => draw(),
@@ -52,20 +50,18 @@ function draw() {
 
 /** Of some drops the events do not tell all: read how they are. */
 async function settleDoubts() {
-  const before = new Map([...doubted].map((dropId) => [dropId, state.drops.get(dropId)?.eventCount]));
-  doubted.clear();
-  const { drops } = await call("GET", "/drops").catch(() => ({ drops: [] }));
-  for (const { id, activity_feed: { held_stock }, total_stock, available_stock } of drops) {
-    const drop = state.drops.get(id);
-    if (!drop || !before.has(id)) continue;
-    if (drop.eventCount === before.get(id) && drop.available_stock === available_stock) {
-      drop.sold_stock = total_stock - available_stock - held_stock;
-      cards.touch(id);
-    } else {
-      state.onDoubt(id); // more has happened while the answer was on its way
-    }
+  const asked = [...doubted].slice(0, MAX_ASKED);
+  let drops = [], id;
+  try {
+    ({ drops, id } = await snapshotOf(asked));
+  } catch {
+    // as if it had told nothing
   }
-  draw();
+  const told = new Map(drops.map((row) => [row.id, row]));
+  for (const dropId of asked) {
+    if (!state.drops.has(dropId) || (told.has(dropId) && state.settle(told.get(dropId), id))) doubted.delete(dropId);
+  }
+  if (doubted.size > 0) setTimeout(settleDoubts, DOUBT_MS);
 }
 
 /** Tell those who listen to the page how the drops that changed are, no more often than one can listen. */
@@ -93,7 +89,10 @@ if (settings.development) {
 } else {
   $("empty").textContent = "There are no drops yet. As soon as one is created through the API it appears here.";
 }
-listen((type, data) => state.apply(type, data), show);
+listen((type, data, id) => {
+  state.apply(type, data, id);
+  if (type === "SNAPSHOT") tools.refresh();
+}, show);
 setInterval(() => {
   tools.forgetOld();
   cards.tick();

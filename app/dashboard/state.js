@@ -1,7 +1,7 @@
 // What the page knows: the drops as the events tell of them. No DOM here.
 
 export const HISTORY_MS = 5 * 60 * 1000;
-const SAMPLE_MS = 1000, FEED_LENGTH = 100;
+const SAMPLE_MS = 1000, FEED_LENGTH = 100, REMEMBERED = 1000;
 
 /** The drops by id, and the latest of what happened, newest first. Times are the server's, in milliseconds. */
 export class State {
@@ -13,9 +13,23 @@ export class State {
     Object.assign(this, { clock, onChange, onFeed, onDoubt });
   }
 
+  #count = 0;
+  #countOf = new Map(); // of the latest events, by id
+
   /** Take in an event. */
-  apply(type, data) {
+  apply(type, data, id) {
+    this.#countOf.set(id, ++this.#count);
+    if (this.#countOf.size > REMEMBERED) this.#countOf.delete(this.#countOf.keys().next().value);
     this[type]?.(data);
+  }
+
+  /** Take in how a drop was after the event of that id; false when that one has not come yet, or something came after it. */
+  settle(row, id) {
+    const drop = this.drops.get(row.id);
+    if (!(drop.lastCount <= this.#countOf.get(id))) return false;
+    drop.sold_stock = row.total_stock - row.available_stock - row.activity_feed.held_stock;
+    this.onChange(row.id);
+    return true;
   }
 
   SNAPSHOT({ drops }) {
@@ -42,8 +56,8 @@ export class State {
 
   STOCK_UPDATED({ dropId, availableStock }) {
     this.#change(dropId, (drop) => {
+      drop.hasRisen ||= availableStock > drop.available_stock;
       drop.available_stock = availableStock;
-      drop.sold_stock = Math.min(drop.sold_stock, drop.total_stock - availableStock); // fewer after a refund
       this.#sample(drop);
       this.#tell(dropId, availableStock ? `has ${availableStock.toLocaleString()} left` : "has none left", "stock");
     });
@@ -59,7 +73,7 @@ export class State {
   PURCHASE_COMPLETED({ dropId, username }) {
     this.#change(dropId, (drop) => {
       drop.sold_stock += 1;
-      drop.isSaleExplained = true;
+      drop.hasSold = true;
       this.#tell(dropId, `was bought by ${username}`);
     });
   }
@@ -67,23 +81,23 @@ export class State {
   ACTIVITY_UPDATED({ dropId, latestPurchasers }) {
     this.#change(dropId, (drop) => {
       drop.latest_purchasers = latestPurchasers;
-      // Without a sale it is a refund, of which no event says how many units it took back from the sold.
-      if (!drop.isSaleExplained) this.onDoubt(dropId);
-      drop.isSaleExplained = false;
+      // It may be for a refund, of which no event says how many units it took back from the sold.
+      if (!drop.hasSold || drop.hasRisen) this.onDoubt(dropId);
+      drop.hasSold = drop.hasRisen = false;
     });
   }
 
   #change(dropId, change) {
     const drop = this.drops.get(dropId);
     if (drop) {
-      drop.eventCount += 1;
+      drop.lastCount = this.#count;
       change(drop);
       this.onChange(dropId);
     }
   }
 
   #drop({ activity_feed: { latest_purchasers, held_stock }, ...row }, history = []) {
-    const drop = { ...row, latest_purchasers, sold_stock: row.total_stock - row.available_stock - held_stock, history, eventCount: 0 };
+    const drop = { ...row, latest_purchasers, sold_stock: row.total_stock - row.available_stock - held_stock, history, lastCount: this.#count };
     this.#sample(drop);
     return drop;
   }

@@ -7,13 +7,13 @@ const TYPES = [
 const RETRY_MS = 1000, MAX_RETRY_MS = 10000;
 
 /**
- * Calls onEvent(type, data) for each event and onState("live" | "reconnecting" | "resynced") when the connection changes.
+ * Calls onEvent(type, data, id) for each event and onState("live" | "reconnecting" | "resynced") when the connection changes.
  *
  * A browser's EventSource goes on where it was when a connection breaks, but gives up when it is answered with an error, as by a
  * server that is starting. Then a new one takes over, from the last event that was seen.
  */
 export function listen(onEvent, onState) {
-  let lastEventId = null, retries = 0, wasResynced = false;
+  let lastEventId = null, retries = 0;
 
   function connect() {
     const query = lastEventId === null ? "" : `?lastEventId=${encodeURIComponent(lastEventId)}`;
@@ -32,12 +32,26 @@ export function listen(onEvent, onState) {
       source.addEventListener(type, (event) => {
         const isFirst = lastEventId === null;
         lastEventId = event.lastEventId;
-        onEvent(type, JSON.parse(event.data));
-        wasResynced = type === "RESYNC_REQUIRED" || (type === "SNAPSHOT" && wasResynced);
+        onEvent(type, JSON.parse(event.data), event.lastEventId);
         if (type === "SNAPSHOT" && !isFirst) onState("resynced");
       });
     }
   }
 
   connect();
+}
+
+/** How some drops are, whatever their status, and the id of the last event that is in it: `{ drops, id }`. Rejects when it cannot be had. */
+export function snapshotOf(dropIds) {
+  return new Promise((resolve, reject) => {
+    const source = new EventSource(`/api/events?${dropIds.map((dropId) => `dropId=${dropId}`).join("&")}`);
+    source.addEventListener("SNAPSHOT", ({ data, lastEventId: id }) => {
+      source.close();
+      resolve({ ...JSON.parse(data), id });
+    });
+    source.addEventListener("error", () => {
+      source.close();
+      reject(new Error("no snapshot"));
+    });
+  });
 }

@@ -13,6 +13,8 @@ export class Tools {
   /** By drop: the chosen user's hold, `{ id, expiresAt }`. */
   holds = new Map();
   #busy = new Set();
+  #changes = 0;
+  #holder = null;
   #isShown = false;
 
   constructor(state, { clock, answer, onHold }) {
@@ -35,6 +37,7 @@ export class Tools {
   async act(action, drop) {
     if (this.#busy.has(drop.id)) return; // a double click is one
     this.#busy.add(drop.id);
+    this.answer(drop.id, ""); // so that the same words are said again
     try {
       const hold = this.holds.get(drop.id), user = await this.#anybody();
       if (action === "reserve") {
@@ -88,19 +91,29 @@ export class Tools {
   }
 
   #forget(dropId, hold) {
+    this.#changes += 1;
     if (this.holds.get(dropId)?.id === hold?.id) this.holds.delete(dropId);
   }
 
   #hold(reservation) {
+    this.#changes += 1;
     this.holds.set(reservation.drop_id, { id: reservation.id, expiresAt: Date.parse(reservation.expires_at) });
   }
 
   async #readHolds() {
     const user = $("user").value;
-    const { reservations } = user ? await call("GET", "/reservations/me", { user }).catch(() => ({ reservations: [] })) : { reservations: [] };
+    if (user !== this.#holder) this.holds.clear();
+    this.#holder = user;
+    this.onHold();
+    if (!user) return;
+    const changes = this.#changes;
+    const { reservations } = await call("GET", "/reservations/me", { user }).catch(() => ({}));
     if (user !== $("user").value) return; // somebody else was chosen meanwhile
+    if (changes !== this.#changes) return this.#readHolds(); // the answer is older than what a button did
+    if (!reservations) return; // not to be had now: what is known stands
     this.holds.clear();
     reservations.forEach((reservation) => this.#hold(reservation));
+    this.#changes = changes;
     this.onHold();
   }
 

@@ -2,10 +2,11 @@
 --
 -- Purpose: every commit that is announced passes alone, so many drops in a call each sell a few hundred units a second together;
 -- many drops that share a call sell as one hot drop does. For a single drop call api.reserve_batch.
+-- Each drop is still one call of a function that touches it alone; where drops are distributed, make those calls instead.
 --
 -- Locks: drop by drop in the order of their ids, as inventory.reserve_many does. Whoever waits here holds up the drops before,
--- so it does not wait long. Errors: lock_not_available (55P03) after 100 ms at a lock, and nothing is done; call for each drop
--- alone then. Codes: see inventory.reserve_many.
+-- so it does not wait long. Errors: lock_not_available (55P03) after 100 ms at any one lock, and nothing is done; call for each
+-- drop alone then. Codes: see inventory.reserve_many.
 
 create or replace function api.reserve_batches(
   p_drop_ids uuid[],
