@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -88,18 +89,18 @@ def number(value: float) -> str:
 
 
 def wrk(
-    service: Service, clients: int, method: str, paths: list[str], expected: set[int], first_user: int = 0, seconds: int = SECONDS
+    service: Service, clients: int, method: str, paths: list[str], expected: set[str], first_user: int = 0, seconds: int = SECONDS
 ) -> Load:
-    """Load a service; fails when an answer is not one of those expected."""
+    """Load a service; fails when an answer is not one of those expected, told by its status and, of a refusal, its code."""
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "10s", "-s", str(LOAD_SCRIPT), service.url]
     output = subprocess.run(
         [*command, "--", method, ",".join(paths), str(first_user)], capture_output=True, text=True, check=True
     ).stdout
     result = json.loads(output.partition("RESULT ")[2])
     assert result["errors"] == 0, output
-    statuses = {int(status): count for status, count in result["statuses"].items()}
-    assert set(statuses) <= expected, f"{method} {paths[0]}: {statuses}, expected {expected}\n{service.log()}"
-    return Load(sum(statuses.values()), result["seconds"], result["p50_ms"])
+    answers = result["answers"]
+    assert set(answers) <= expected, f"{method} {paths[0]}: {answers}, expected {expected}\n{service.log()}"
+    return Load(sum(answers.values()), result["seconds"], result["p50_ms"])
 
 
 def medians(*measures: Callable[[], float], rounds: int = ROUNDS) -> list[float]:
@@ -182,13 +183,13 @@ class Bench:
 
 def reserve(bench: Bench, service: Service, clients: int, stock: int = PLENTY) -> Load:
     """Reserves on a new drop, by a user each."""
-    expected = {201} if stock == PLENTY else {201, 409}
+    expected = {"201"} if stock == PLENTY else {"201", "409 OUT_OF_STOCK"}
     return wrk(service, clients, "POST", [f"/api/drops/{bench.drop(stock)}/reserve"], expected)
 
 
 def nothing(empty: Service, clients: int) -> Load:
     """The same requests to the endpoint that does nothing."""
-    return wrk(empty, clients, "POST", [f"/api/drops/{SELLER}/reserve"], {200})
+    return wrk(empty, clients, "POST", [f"/api/drops/{SELLER}/reserve"], {"200"})
 
 
 def hot_drop(bench: Bench) -> Iterator[Row]:
@@ -204,7 +205,7 @@ def hot_drop(bench: Bench) -> Iterator[Row]:
                 lambda c=clients: reserve(bench, service, c, 1).rate,
             ]
             if redis is not None:
-                measures.append(lambda c=clients: wrk(redis, c, "POST", redis_path, {201}, first_user=next(fresh_users)).rate)
+                measures.append(lambda c=clients: wrk(redis, c, "POST", redis_path, {"201"}, first_user=next(fresh_users)).rate)
             none, batched, single, sold_out, *scripted = medians(*measures)
             yield Row(f"reserve, one hot drop, {clients} clients ÷ empty endpoint", batched, none, 0.55)
             yield Row(f"the same, {clients} clients ÷ BATCH_MAX_SIZE=1", batched, single, 5)
@@ -219,7 +220,6 @@ def hot_drop(bench: Bench) -> Iterator[Row]:
 
     batched, single = medians(lambda: reserve(bench, service, 1).p50_ms, lambda: reserve(bench, one_by_one, 1).p50_ms)
     yield Row("p50 in ms of one request at a time, batching ÷ BATCH_MAX_SIZE=1", batched, single, 1.1, is_upper_bound=True)
-    bench.audit()
 
 
 def sale(bench: Bench) -> Iterator[Row]:
@@ -228,9 +228,16 @@ def sale(bench: Bench) -> Iterator[Row]:
 
     def reserve_then_purchase(clients: int) -> float:
         drop_id = bench.drop()
-        first = wrk(service, clients, "POST", [f"/api/drops/{drop_id}/reserve"], {201})
+        first = wrk(service, clients, "POST", [f"/api/drops/{drop_id}/reserve"], {"201"})
         # The same users again; not quite all, for wrk drops what is under way when its time is up.
-        second = wrk(service, clients, "POST", [f"/api/drops/{drop_id}/purchase"], {201, 409}, seconds=max(1, SECONDS - 1))
+        second = wrk(
+            service,
+            clients,
+            "POST",
+            [f"/api/drops/{drop_id}/purchase"],
+            {"201", "409 NO_ACTIVE_RESERVATION"},
+            seconds=max(1, SECONDS - 1),
+        )
         [[sold]] = bench.sql("select count(*) from inventory.purchases where drop_id = $1", UUID(drop_id))
         return 2 / (1 / first.rate + second.seconds / sold)
 
@@ -239,12 +246,11 @@ def sale(bench: Bench) -> Iterator[Row]:
         yield Row(f"reserve then purchase, both counted, {clients} clients ÷ empty endpoint", both, none, 0.5)
 
     def hundred() -> float:
-        return wrk(service, 256, "POST", [f"/api/drops/{bench.drop()}/reserve" for _ in range(100)], {201}).rate
+        return wrk(service, 256, "POST", [f"/api/drops/{bench.drop()}/reserve" for _ in range(100)], {"201"}).rate
 
     many, single_drop = medians(hundred, lambda: reserve(bench, service, 256).rate)
     yield Row("100 drops at once, 256 clients ÷ one hot drop", many, single_drop, 0.7)
     bench.rates |= {"Reserve then purchase, both counted": both, "Reserve, 100 drops at once": many}
-    bench.audit()
 
 
 def listing(bench: Bench) -> Iterator[Row]:
@@ -257,7 +263,8 @@ def listing(bench: Bench) -> Iterator[Row]:
         body.write_bytes(httpx.get(f"{service.url}/api/drops").raise_for_status().content)
         same = bench.baseline("same_bytes", BYTES=str(body))
         drops, none = medians(
-            lambda: wrk(service, 64, "GET", ["/api/drops"], {200}).rate, lambda: wrk(same, 64, "GET", ["/api/drops"], {200}).rate
+            lambda: wrk(service, 64, "GET", ["/api/drops"], {"200"}).rate,
+            lambda: wrk(same, 64, "GET", ["/api/drops"], {"200"}).rate,
         )
     yield Row("GET /drops with 50 drops, 64 clients ÷ the same bytes from an endpoint", drops, none, 0.6)
 
@@ -311,7 +318,6 @@ def functions_alone(bench: Bench) -> Iterator[Row]:
         lambda: rate("select from api.reserve('{drop}', (public.bench_users(1))[1]);", 32, 1),
     )
     yield Row("batch function alone, 100 a call ÷ one a transaction, 32 clients", batched, single, 15)
-    bench.audit()
 
 
 def sweep(bench: Bench) -> Iterator[Row]:
@@ -326,7 +332,6 @@ def sweep(bench: Bench) -> Iterator[Row]:
     seconds = time.monotonic() - begin
     [[restored]] = bench.sql("select count(*) from inventory.drops where id = any ($1) and available_stock = 5000", drops)
     assert restored == 20
-    bench.audit()
     yield Row("seconds to sweep 100,000 due reservations of 20 drops, ÷ 1", seconds, 1, 5, is_upper_bound=True)
 
 
@@ -350,7 +355,6 @@ def never_analysed(bench: Bench) -> Iterator[Row]:
     first = reserve_rate(bench, old, 100_000)
     bench.sql("analyze")
     later = reserve_rate(bench, bench.do(asyncpg.connect(bench.url)), 100_000)
-    bench.audit()
     yield Row("first 100,000 reservations, never analysed, one session ÷ analysed, a new one", first, later, 0.9)
 
 
@@ -383,7 +387,6 @@ def growth(bench: Bench) -> Iterator[Row | str]:
         "\nThe plan of the statement that reserves. It was the same for 1, 64 and 256 requests a call on empty tables and,"
         f" beside {GROWN_ROWS:,} old rows,\nin the same session and in a new one:\n\n```\n{plans[0]}\n```"
     )
-    bench.audit()
 
 
 def plan(bench: Bench, session: Explained, units: int) -> str:
@@ -399,6 +402,7 @@ PARTS = (hot_drop, sale, listing, functions_alone, sweep, never_analysed, growth
 
 def main() -> None:
     """Run the parts named on the command line, or all; with all, write the results and draw the picture."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as after Ctrl-C, nothing stays running
     if shutil.which("wrk") is None:
         sys.exit("make bench needs wrk, which the system's packages have: apt install wrk")
     chosen = [part for part in PARTS if part.__name__ in sys.argv[1:]] or PARTS
@@ -427,6 +431,7 @@ def main() -> None:
             for row in part(bench):
                 lines.append(str(row))
                 print(row, flush=True)
+            bench.audit()
     if chosen is PARTS:
         RESULTS.write_text("\n".join(lines) + "\n")
         PICTURE.write_text(draw(rates, f"{today}, {os.cpu_count()} processors shared by PostgreSQL, the service and 256 clients"))

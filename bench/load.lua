@@ -9,7 +9,7 @@ function setup(thread)
 end
 
 function init(args)
-  method, user, paths, statuses = args[1], tonumber(args[3]), {}, {}
+  method, user, paths, answers = args[1], tonumber(args[3]), {}, {}
   for path in string.gmatch(args[2], "[^,]+") do
     table.insert(paths, path)
   end
@@ -21,23 +21,26 @@ function request()
   return wrk.format(method, paths[user % #paths + 1], headers)
 end
 
-function response(status)
+function response(status, headers, body)
   local key = tostring(status)
-  statuses[key] = (statuses[key] or 0) + 1
+  if status >= 400 then
+    key = key .. " " .. (string.match(body, '"code":"([A-Z_]+)"') or "without a code")
+  end
+  answers[key] = (answers[key] or 0) + 1
 end
 
 function done(summary, latency)
   for _, thread in ipairs(threads) do
-    for status, count in pairs(thread:get("statuses")) do
-      counts[status] = (counts[status] or 0) + count
+    for answer, count in pairs(thread:get("answers")) do
+      counts[answer] = (counts[answer] or 0) + count
     end
   end
   local parts = {}
-  for status, count in pairs(counts) do
-    table.insert(parts, string.format('"%s":%d', status, count))
+  for answer, count in pairs(counts) do
+    table.insert(parts, string.format('"%s":%d', answer, count))
   end
   local errors = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout
   io.write(string.format(
-    '\nRESULT {"seconds":%f,"p50_ms":%f,"p99_ms":%f,"errors":%d,"statuses":{%s}}\n',
+    '\nRESULT {"seconds":%f,"p50_ms":%f,"p99_ms":%f,"errors":%d,"answers":{%s}}\n',
     summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, errors, table.concat(parts, ",")))
 end
