@@ -7,17 +7,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 import asyncpg
 import uvicorn
 
 from app.embedded import BIN_DIR, embedded_database
+from app.logs import log_config
+from app.metrics import FOLDER_VARIABLE
 from app.migrate import DB_DIR, SCHEMA_FILE, MigrationFailed, dbmate, migrate, write_schema
 from app.protocol import FrameProtocol, StreamProtocol
 from app.settings import InvalidSettings, Settings, load_settings
 from app.streams import HEARTBEAT_SECONDS, MAX_MESSAGE_BYTES
+from app.tracing import check_packages
 
 
 @contextmanager
@@ -32,8 +36,12 @@ def database(settings: Settings) -> Iterator[str]:
 
 def run(settings: Settings) -> None:
     """Serve the API until SIGINT or SIGTERM, on a database that is up to date."""
-    with database(settings) as url:
+    check_packages(settings)
+    with ExitStack() as stack:
+        url = stack.enter_context(database(settings))
         asyncio.run(migrate(url))
+        if settings.web_concurrency > 1:
+            os.environ[FOLDER_VARIABLE] = stack.enter_context(TemporaryDirectory(prefix="lastpair-metrics-"))
         # The service, in whichever process, reads its settings from the environment.
         os.environ["DATABASE_URL"] = settings.database_url or url
         uvicorn.run(
@@ -46,8 +54,9 @@ def run(settings: Settings) -> None:
             loop="uvloop",
             http=StreamProtocol,
             ws=FrameProtocol,
-            log_level=settings.log_level,
-            access_log=False,
+            log_config=log_config(settings),
+            access_log=False,  # app/context.py logs requests
+            forwarded_allow_ips=settings.forwarded_allow_ips,
             server_header=False,
             timeout_graceful_shutdown=2,
             # A compressor for each client would cost more memory than all the rest of it, and frames are small.
@@ -123,8 +132,10 @@ def main() -> None:
         COMMANDS[sys.argv[1]](load_settings())
     except (InvalidSettings, MigrationFailed) as error:
         sys.exit(str(error))
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         sys.exit(f"DATABASE_URL: cannot use the database: {' '.join(str(error).split())}")
+    except ValueError:  # it would quote what stands where a port belongs, which may be half a password
+        sys.exit("DATABASE_URL: cannot be understood; what is special in a user's name or password must be percent-encoded")
     except KeyboardInterrupt:
         pass
 

@@ -6,10 +6,14 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic.config import JsonDict
 
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:[0-5]\d)")
 MAX_INTEGER = 2**31 - 1  # PostgreSQL's integer
+MONEY = WithJsonSchema({"type": "number", "minimum": 0, "maximum": 9_999_999_999.99, "multipleOf": 0.01, "examples": [199.9]})
+
+A_DROP: JsonDict = {"name": "Air Jordan 1", "price": 199.9, "total_stock": 100, "starts_at": "2026-01-01T00:00:00Z"}
 
 
 def _number(value: object) -> object:
@@ -33,31 +37,36 @@ def _cents(value: Decimal) -> Decimal:
 Text = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")
 ]
-Price = Annotated[Decimal, BeforeValidator(_number), Field(ge=0, max_digits=12, decimal_places=2), AfterValidator(_cents)]
+Money = Annotated[Decimal, MONEY]
+Price = Annotated[Decimal, BeforeValidator(_number), Field(ge=0, max_digits=12, decimal_places=2), AfterValidator(_cents), MONEY]
 Stock = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
-Timestamp = Annotated[str, BeforeValidator(_timestamp)]
+Timestamp = Annotated[
+    str,
+    BeforeValidator(_timestamp),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": f"^{TIMESTAMP.pattern}$"}),
+]
 Status = Literal["draft", "scheduled", "live", "ended", "cancelled"]
 
 
-class NewUser(BaseModel, extra="forbid"):
-    """POST /internal/users."""
+class NewUser(BaseModel, extra="forbid", json_schema_extra={"examples": [{"username": "alice"}]}):
+    """A user to be made."""
 
     username: Text
 
 
-class NewDrop(BaseModel, extra="forbid"):
-    """POST /drops. Without a status the times decide it."""
+class NewDrop(BaseModel, extra="forbid", json_schema_extra={"examples": [A_DROP]}):
+    """A drop to be made. Without a status the times decide it: no start is a draft, a future one scheduled, a past one live."""
 
     name: Text
     price: Price
     total_stock: Stock
     starts_at: Timestamp | None = None
     ends_at: Timestamp | None = None
-    status: Status | None = None
+    status: Literal["draft", "scheduled", "live"] | None = None
 
 
-class DropChanges(BaseModel, extra="forbid"):
-    """PATCH /drops/{dropId}: only the fields given are changed; null clears a time."""
+class DropChanges(BaseModel, extra="forbid", json_schema_extra={"minProperties": 1, "examples": [{"price": 179.5}]}):
+    """What is to be changed of a drop: only the fields given are; null clears a time."""
 
     name: Text = ""
     price: Price = Decimal(0)

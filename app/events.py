@@ -21,7 +21,8 @@ TAKE_SNAPSHOT = "select to_json(e)::text from api.snapshot($1) e"
 class Event:
     """An event, and how it looks on either transport, worked out once and only if a client is there to see it.
 
-    Made from `{"type": …, "id": "…", "data": …}`, which is how the database writes a row of `api.event`.
+    Made from `{"type": …, "id": "…", "data": …}`, which is how the database writes a row of `api.event`; a notification says
+    `committedAt`, too.
     """
 
     def __init__(self, text: str) -> None:
@@ -30,6 +31,8 @@ class Event:
         fields, content = orjson.loads(head + "}"), orjson.loads(self.data)
         self.type: str = fields["type"]
         self.id = int(fields["id"])
+        # Seconds since 1970; only of what was heard, and whoever may NOTIFY may have invented it.
+        self.committed_at = float(fields["committedAt"]) if "committedAt" in fields else None
         self.drop_id: str | None = content.get("dropId") or content.get("drop", {}).get("id")
 
     @cached_property

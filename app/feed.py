@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Iterable
 
 from app.events import RESYNC_REQUIRED, Event, EventLog, make_event, renumbered
 from app.http import Refusal, Unavailable, invalid
-from app.hub import GLOBAL_ROOM, FellBehind, Hub, Subscriber, is_after
+from app.hub import GLOBAL_ROOM, FellBehind, Hub, LostTrack, Subscriber, is_after
+from app.metrics import RESYNCS
 
 MAX_DROPS = 100
 """How many drops one client may name."""
@@ -56,7 +57,7 @@ class Feed:
             self._subscriber.position = int(last_event_id)
             self._opening = await self._read_missed()
         else:
-            self._opening = await self._begin_anew(self._resync(UNKNOWN_ID))
+            self._opening = await self._begin_anew(self._resync(UNKNOWN_ID, "unknown_id"))
 
     async def batches(self) -> AsyncGenerator[list[Event], None]:
         """The events in order, some at a time; none for a heartbeat. Ends when the client is gone or the process stops."""
@@ -108,8 +109,9 @@ class Feed:
                 return batch
             await self._subscriber.wait()
             return self._subscriber.take()
-        except FellBehind:
-            return await self._begin_anew(self._resync(TOO_SLOW))
+        except FellBehind as error:
+            counted_as = "restarted" if isinstance(error, LostTrack) else "slow"
+            return await self._begin_anew(self._resync(TOO_SLOW, counted_as))
 
     async def _begin(self) -> list[Event]:
         # From a snapshot, else from now on.
@@ -134,6 +136,7 @@ class Feed:
             head_id = self._hub.head_id or 0
             page = await self._log.after(self.position, REPLAY_EVENTS, drop_ids)
             if page and page[0].type == RESYNC_REQUIRED:
+                RESYNCS.labels("forgotten").inc()
                 return await self._begin_anew(page[0])
             if len(page) < REPLAY_EVENTS:  # so that is all there was, when the hub had come to head_id at least
                 self._subscriber.position = max([self.position, head_id, *(event.id for event in page)])
@@ -145,7 +148,8 @@ class Feed:
                 break  # the client is ahead of this process, which has yet to hear of what it knows
         return []
 
-    def _resync(self, reason: str) -> Event:
+    def _resync(self, reason: str, counted_as: str) -> Event:
+        RESYNCS.labels(counted_as).inc()
         return make_event(RESYNC_REQUIRED, self.position, {"reason": reason})
 
     def _rooms(self) -> set[str | None]:

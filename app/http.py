@@ -1,8 +1,5 @@
 """HTTP as every endpoint speaks it: the envelope, refusals, request ids, strict bodies."""
 
-import asyncio
-import logging
-import os
 import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
@@ -14,18 +11,14 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 MAX_BODY_BYTES = 64 * 1024
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 CANONICAL_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
-RESPONSE_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
-
-logger = logging.getLogger("uvicorn.error")
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -67,6 +60,7 @@ def success(request: Request, data: Any, status: int = 200, headers: Mapping[str
 
 def failure(request: HTTPConnection, refusal: Refusal) -> Response:
     """The error envelope."""
+    request.scope["outcome"] = refusal.code
     body = {
         "success": False,
         "error": {"code": refusal.code, "message": refusal.message},
@@ -88,46 +82,6 @@ async def not_routed(request: Request, error: Exception) -> Response:
         message = f"{request.method} is not possible here; the Allow header lists what is."
         return failure(request, Refusal(405, "METHOD_NOT_ALLOWED", message, error.headers))
     return failure(request, Refusal(404, "NOT_FOUND", "There is nothing at this path."))
-
-
-class RequestContext:
-    """The middleware around all handlers: gives each request its id, turns an unforeseen exception into a bare 500."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
-        given = header(scope, b"x-request-id")
-        request_id = given if given is not None and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
-        scope["request_id"] = request_id
-        started = False
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal started
-            if message["type"] in RESPONSE_STARTS:
-                started = True
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
-            await send(message)
-
-        async def fail(refusal: Refusal) -> None:
-            await failure(HTTPConnection(scope), refusal)(scope, receive, send_with_id)
-
-        try:
-            await self.app(scope, receive, send_with_id)
-        except ClientDisconnect:
-            pass  # nobody is left to answer
-        except asyncio.CancelledError:  # the server is stopping and has waited long enough
-            if not started:
-                await fail(Unavailable("This process is stopping. Try again, and another one answers."))
-        except Exception:
-            logger.exception("request %s failed: %s %s", request_id, scope.get("method", "WebSocket"), scope["path"])
-            if started:
-                raise
-            await fail(Refusal(500, "INTERNAL_ERROR", "Something went wrong here. Quote the request id when you report it."))
 
 
 def header(scope: Scope, name: bytes) -> str | None:

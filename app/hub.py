@@ -28,6 +28,10 @@ class FellBehind(Exception):
     """What comes next for this subscriber is gone."""
 
 
+class LostTrack(FellBehind):
+    """It was no fault of the subscriber's: the hub has started anew, say."""
+
+
 class Hub:
     """The latest events, and the rooms the subscribers are in: one for each drop somebody asked for, and the global one."""
 
@@ -161,7 +165,9 @@ class Subscriber:
     def take(self) -> list[Event]:
         """The next events for it, a batch at most; raises FellBehind."""
         hub = self._hub
-        if self._is_lost or (self._is_pending and self._has_too_many_waiting()):
+        if self._is_lost:
+            raise LostTrack
+        if self._is_pending and self._has_too_many_waiting():
             raise FellBehind
         batch: list[Event] = []
         batch_bytes = 0

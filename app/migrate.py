@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import asyncpg
 
+from app.database import Servers
 from app.embedded import BIN_DIR, embedded_database
 
 DB_DIR = Path(__file__).resolve().parent.parent / "db"
@@ -36,12 +38,14 @@ async def migrate(url: str) -> None:
 
 async def dbmate(url: str, *command: str, schema_file: Path = SCHEMA_FILE) -> None:
     """Run dbmate on the migrations. `dump` writes `schema_file`. Raises MigrationFailed."""
-    connection = await asyncpg.connect(url)
+    servers = Servers(url)
+    connection = await servers.connect()
     try:
         # dbmate insists on TLS unless told; it does what this connection found possible.
         encrypted = await connection.fetchval("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
     finally:
         await connection.close()
+    url = re.sub(r"(?<=[?&])target_session_attrs=[^&]*&?", "", servers.urls[0])  # it knows one server only, and no such choice
     if "sslmode=" not in url:
         url += ("&" if "?" in url else "?") + ("sslmode=require" if encrypted else "sslmode=disable")
     dbmate_path = Path(sys.executable).parent / "dbmate"

@@ -1,5 +1,6 @@
-"""The dashboard: the files in app/dashboard, and what the page has to know before it begins."""
+"""The pages: the dashboard, which is the files in app/dashboard and what it has to know before it begins; and /docs."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,11 +15,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.settings import Settings
 
 FOLDER = Path(__file__).with_name("dashboard")
+DOCS_FOLDER = Path(__file__).with_name("docs")
+SWAGGER_UI = ("swagger_ui", "static")
+SWAGGER_UI_FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
+"""What the contract's page takes of the package, which is never imported, for there is more in it."""
+
+# Nothing from elsewhere, nothing inline. SVG pictures and styles set by scripts are of this origin, too.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+DOCS_POLICY = POLICY.replace("img-src 'self'", "img-src 'self' data:")  # Swagger UI has icons in its styles
 
 HEADERS = {
-    # Nothing from elsewhere, nothing inline. SVG pictures and styles set by scripts are of this origin, too.
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
-    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",  # asked about each time, and answered 304: after a deployment nobody has half of the old page
@@ -26,42 +36,64 @@ HEADERS = {
 
 
 class PageHeaders:
-    """Adds the headers of a page to what the application around it answers."""
+    """Adds the headers of a page to what the application around it answers, and names the route after it."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, route: str, policy: str) -> None:
         self.app = app
+        self._route = route
+        self._headers = [
+            (name.encode(), value.encode()) for name, value in (HEADERS | {"content-security-policy": policy}).items()
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
+        scope["route"] = self._route
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    *((name.encode(), value.encode()) for name, value in HEADERS.items()),
-                ]
+                message["headers"] = [*message["headers"], *self._headers]
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
 
 
 def page_routes(settings: Settings) -> list[BaseRoute]:
+    """The pages, and what they load."""
+    return [*dashboard_routes(settings), *docs_routes()]
+
+
+def dashboard_routes(settings: Settings) -> list[BaseRoute]:
     """`/`, and under `/dashboard` what it loads."""
 
     async def page_settings(request: Request) -> Response:
         """GET /dashboard/settings.json: may the page use the development helpers, and the server's time."""
-        content = {"development": settings.development, "now": datetime.now(UTC)}
+        content = {"development": settings.development and settings.auth_mode == "header", "now": datetime.now(UTC)}
         return Response(orjson.dumps(content), media_type="application/json")
 
     files = StaticFiles(directory=FOLDER)
-
-    async def page(request: Request) -> Response:
-        """GET /: the page."""
-        return await files.get_response("index.html", request.scope)
-
-    headers = [Middleware(PageHeaders)]
+    headers = [Middleware(PageHeaders, "/dashboard", POLICY)]
     return [
-        Route("/", page, middleware=headers),
+        Route("/", file_of(files, "index.html"), middleware=headers),
         Route("/dashboard/settings.json", page_settings, middleware=headers),
         Mount("/dashboard", files, middleware=headers),
     ]
+
+
+def docs_routes() -> list[BaseRoute]:
+    """`/docs`, which shows the contract, and under it what it loads."""
+    files, swagger_ui = StaticFiles(directory=DOCS_FOLDER), StaticFiles(packages=[SWAGGER_UI])
+    headers = [Middleware(PageHeaders, "/docs", DOCS_POLICY)]
+    return [
+        Route("/docs", file_of(files, "index.html"), middleware=headers),
+        *(Route(f"/docs/{name}", file_of(swagger_ui, name), middleware=headers) for name in SWAGGER_UI_FILES),
+        Mount("/docs", files, middleware=headers),
+    ]
+
+
+def file_of(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Response]]:
+    """A handler that answers with one of the files."""
+
+    async def file(request: Request) -> Response:
+        return await files.get_response(name, request.scope)
+
+    return file

@@ -5,23 +5,30 @@ import logging
 
 from app.database import Database
 from app.http import Refusal
+from app.metrics import EXPIRED, EXPIRY_LAG_SECONDS, NOTIFY_QUEUE_USAGE, POLLED_AT
 
 SWEEP_LIMIT = 1000
 PRUNE_LIMIT = 10_000
-EXPIRE_RESERVATIONS = "select count(*) from api.expire_reservations($1)"
+EXPIRE_RESERVATIONS = "select count(*), extract(epoch from max(now() - expires_at))::float from api.expire_reservations($1)"
 ADVANCE_DROPS = "select from api.advance_drops()"
+NOTIFY_QUEUE = "select pg_notification_queue_usage()"
 PRUNE_EVENTS = "select api.prune_events($1, $2)"
 
-logger = logging.getLogger("uvicorn.error")
+logger = logging.getLogger("lastpair")
 
 
 async def expire_due(database: Database) -> int:
     """Expire reservations until nothing is due; returns how many. Raises Refusal when the database cannot serve."""
-    total = 0
+    expired: int
+    latest_seconds: float | None
+    total, lag_seconds = 0, 0.0
     while True:
-        expired: int = await database.value(EXPIRE_RESERVATIONS, SWEEP_LIMIT)
+        [(expired, latest_seconds)] = await database.fetch(EXPIRE_RESERVATIONS, SWEEP_LIMIT)
         total += expired
+        lag_seconds = max(lag_seconds, latest_seconds or 0)
+        EXPIRED.inc(expired)
         if expired < SWEEP_LIMIT:
+            EXPIRY_LAG_SECONDS.set(lag_seconds)
             return total
 
 
@@ -39,6 +46,8 @@ async def poll(database: Database, interval_ms: int, retention_seconds: int) -> 
             expired = await expire_due(database)
             await database.fetch(ADVANCE_DROPS)
             await prune_old(database, retention_seconds)
+            NOTIFY_QUEUE_USAGE.set(await database.value(NOTIFY_QUEUE))
+            POLLED_AT.set_to_current_time()
             if expired:
                 logger.debug("expired %d reservations", expired)
             failing = False

@@ -4,12 +4,14 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import suppress
+from time import time
 
 import asyncpg
 
-from app.database import FAULTS
+from app.database import FAULTS, SESSION_SETTINGS, Servers
 from app.events import EVENTS_AFTER, RESYNC_REQUIRED, Event
 from app.hub import MEMORY_EVENTS, Hub
+from app.metrics import EVENTS_RELAYED, LISTENING, RELAY_LAG_SECONDS
 
 CHANNEL = "lastpair_events"
 LISTEN = "listen lastpair_events"
@@ -27,7 +29,7 @@ CHECK_SECONDS = 5
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2)
 """How long to wait before the next try to connect; the last one from then on."""
 
-logger = logging.getLogger("uvicorn.error")
+logger = logging.getLogger("lastpair")
 
 
 class Relay:
@@ -35,7 +37,7 @@ class Relay:
 
     def __init__(self, url: str, hub: Hub) -> None:
         self.is_connected = False
-        self._url = url
+        self._servers = Servers(url)
         self._hub = hub
         self._inbox: deque[str] = deque()
         self._news = asyncio.Event()
@@ -52,22 +54,25 @@ class Relay:
             except Exception:
                 logger.exception("the listener failed and starts anew")
             tries = 0 if self.is_connected else tries + 1
-            self.is_connected = False
+            self._set_connected(False)
             await asyncio.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
 
+    def _set_connected(self, is_connected: bool) -> None:
+        self.is_connected = is_connected
+        LISTENING.set(is_connected)
+
     async def _listen(self) -> None:
-        connection = await asyncpg.connect(
-            self._url,
+        connection = await self._servers.connect(
             timeout=CONNECT_TIMEOUT_SECONDS,
             command_timeout=CONNECT_TIMEOUT_SECONDS,
-            server_settings={"application_name": "lastpair listener", "role": "lastpair_api", "timezone": "UTC"},
+            server_settings={"application_name": "lastpair listener"} | SESSION_SETTINGS,
         )
         try:
             self._inbox.clear()
             connection.add_termination_listener(lambda _: self._news.set())
             await connection.add_listener(CHANNEL, lambda *notification: self._hear(notification[-1]))
             await self._read_log(connection)
-            self.is_connected = True
+            self._set_connected(True)
             now = asyncio.get_running_loop().time
             check_at = now() + CHECK_SECONDS
             while not connection.is_closed():
@@ -97,7 +102,7 @@ class Relay:
             event = _parse(self._inbox.popleft())
             head_id = self._hub.head_id or 0
             if event is not None and (event.id <= head_id + 1 or head_id == 0):
-                self._hub.publish(event)
+                self._publish(event)
             else:  # too large to be sent, or the ids have a gap, or it is somebody else's invention: the log knows
                 await self._read_log(connection)
             published += 1
@@ -114,8 +119,15 @@ class Relay:
                 events = await self._read_page(connection, None, MEMORY_EVENTS // 2)
                 self._hub.restart(events[0].id - 1 if events else 0)
             for event in events:
-                self._hub.publish(event)
+                self._publish(event)
             await asyncio.sleep(0)
+
+    def _publish(self, event: Event) -> None:
+        if event.id > (self._hub.head_id or 0):
+            EVENTS_RELAYED.labels(event.type).inc()
+            if event.committed_at is not None:
+                RELAY_LAG_SECONDS.observe(max(0, time() - event.committed_at))
+        self._hub.publish(event)
 
     async def _read_page(self, connection: asyncpg.Connection, after: int | None, limit: int) -> list[Event]:
         return [Event(text) for (text,) in await connection.fetch(EVENTS_AFTER, after, limit, None)]

@@ -3,12 +3,13 @@
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from time import perf_counter
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from asyncpg import Record
 from starlette.applications import Starlette
@@ -19,31 +20,36 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from app.batcher import Batcher
 from app.bodies import DropChanges, NewDrop, NewUser
+from app.context import RequestContext
+from app.contract import EVENT_STREAM, READS, STREAM_PARAMETERS, Operation, Raw, document, operation, takes
 from app.database import Database
 from app.events import EventLog
 from app.http import (
     Refusal,
-    RequestContext,
     Unavailable,
     expect_no_body,
     failure,
     idempotency_key,
     not_routed,
-    read_body,
     refused,
     success,
     uuid_in_path,
 )
 from app.hub import Hub
-from app.identity import as_user, provision, user_id_of
+from app.identity import BearerToken, Identity, Keys, KeySet, TrustedHeader, as_user, provision, public_key, secret_key
+from app.limits import Places, RateLimit, address_of
+from app.metrics import BATCH_CALL_SECONDS, BATCH_SIZE, BATCH_WAIT_SECONDS, CONTENT_TYPE, exposition
 from app.pages import page_routes
 from app.poller import expire_due, poll
 from app.relay import Relay
+from app.rows import Drop, ListedDrop, Purchase, Reservation, User
 from app.settings import Settings, load_settings
 from app.streams import HEARTBEAT_SECONDS, events, websocket_events
+from app.tracing import tracing
 
 RESERVE = "select * from api.reserve_batch($1, $2, $3, $4)"
 RESERVE_OF_MANY_DROPS = "select * from api.reserve_batches($1, $2, $3, $4)"
@@ -58,10 +64,8 @@ MY_RESERVATIONS = "select to_json(array(select r from api.my_reservations($1) r)
 MY_PURCHASES = "select to_json(array(select p from api.my_purchases($1) p))"
 CREATE_USER = "select to_json(u) from api.create_user($1) u"
 
-Claim = tuple[str, str | None]
-"""Who asks, by id, and the Idempotency-Key."""
-
-Handler = Callable[[Request], Awaitable[Response]]
+Claim = tuple[str, str | None, float]
+"""Who asks, by id, the Idempotency-Key, and since when, by perf_counter()."""
 
 
 def database_of(request: Request) -> Database:
@@ -70,10 +74,33 @@ def database_of(request: Request) -> Database:
     return database
 
 
+def identity_of(request: Request) -> Identity:
+    """How the application knows who is asking."""
+    identity: Identity = request.app.state.identity
+    return identity
+
+
 def batchers_of(request: Request) -> "Batchers":
     """The application's batchers."""
     batchers: Batchers = request.app.state.batchers
     return batchers
+
+
+async def writer_of(request: Request) -> str:
+    """The id of a user who wants something done; raises AUTH_REQUIRED, RATE_LIMITED."""
+    return allowed(request, await identity_of(request).user_id(request))
+
+
+async def admin_of(request: Request) -> str:
+    """The same of one who may create and change drops; raises FORBIDDEN, too."""
+    return allowed(request, await identity_of(request).admin_id(request))
+
+
+def allowed(request: Request, user_id: str) -> str:
+    """That user, if it has not asked for too much lately."""
+    limit: RateLimit = request.app.state.user_limit
+    limit.count(user_id)
+    return user_id
 
 
 @dataclass(frozen=True)
@@ -90,21 +117,25 @@ def batchers(database: Database, settings: Settings) -> Batchers:
     """The batchers of a process."""
 
     async def call(one_drop: str, many_drops: str, claims: Mapping[str, list[Claim]], *arguments: Any) -> list[Record]:
-        user_ids, keys = zip(*chain.from_iterable(claims.values()), strict=True)
+        user_ids, keys, _ = zip(*chain.from_iterable(claims.values()), strict=True)
         if len(claims) == 1:
             return await database.fetch(one_drop, *claims, user_ids, keys, *arguments)
         drop_ids = [drop_id for drop_id, of_drop in claims.items() for _ in of_drop]
         return await database.fetch(many_drops, drop_ids, user_ids, keys, *arguments)
 
     async def reserve(claims: Mapping[str, list[Claim]]) -> list[Record]:
-        return await call(RESERVE, RESERVE_OF_MANY_DROPS, claims, settings.reservation_ttl_seconds)
+        with measured("reserve", claims):
+            return await call(RESERVE, RESERVE_OF_MANY_DROPS, claims, settings.reservation_ttl_seconds)
 
     async def purchase(claims: Mapping[str, list[Claim]]) -> list[Record]:
-        return await call(PURCHASE, PURCHASE_OF_MANY_DROPS, claims)
+        with measured("purchase", claims):
+            return await call(PURCHASE, PURCHASE_OF_MANY_DROPS, claims)
 
     async def cancel(claims: Mapping[str, list[Claim]]) -> list[Record]:
-        reservation_ids = [reservation_id for reservation_id, of_reservation in claims.items() for _ in of_reservation]
-        return await database.fetch(CANCEL, reservation_ids, [user_id for user_id, _ in chain.from_iterable(claims.values())])
+        with measured("cancel", claims):
+            reservation_ids = [reservation_id for reservation_id, of_reservation in claims.items() for _ in of_reservation]
+            user_ids, _, _ = zip(*chain.from_iterable(claims.values()), strict=True)
+            return await database.fetch(CANCEL, reservation_ids, user_ids)
 
     async def list_drops(requests: Mapping[None, list[None]]) -> list[Any]:
         return [await database.value(LIST_DROPS)] * len(requests[None])
@@ -118,103 +149,207 @@ def batchers(database: Database, settings: Settings) -> Batchers:
     )
 
 
+@contextmanager
+def measured(call: str, claims: Mapping[str, list[Claim]]) -> Iterator[None]:
+    """Tell how large the call is, how long it takes and how long it was waited for."""
+    begin = perf_counter()
+    BATCH_SIZE.labels(call).observe(sum(map(len, claims.values())))
+    BATCH_WAIT_SECONDS.labels(call).observe(begin - min(of_lane[0][2] for of_lane in claims.values()))
+    with BATCH_CALL_SECONDS.labels(call).time():
+        yield
+
+
 async def claim(request: Request, batcher: Batcher[str, Claim, Record], lane: str, key: str | None, name: str) -> Response:
     """One outcome of a batch as a response, the row under `name`. A refusal is not raised: most answers of a hot drop are one."""
-    user_id = user_id_of(request)
-    _, status, code, message, replayed, row = await batcher.submit(lane, (user_id, key))
+    user_id = await writer_of(request)
+    _, status, code, message, replayed, row = await batcher.submit(lane, (user_id, key, perf_counter()))
     if code == "AUTH_REQUIRED" and await provision(request, user_id):
-        _, status, code, message, replayed, row = await batcher.submit(lane, (user_id, key))
+        _, status, code, message, replayed, row = await batcher.submit(lane, (user_id, key, perf_counter()))
     if code is not None:
         return failure(request, Refusal(status, code, message))
     return success(request, {name: row}, status, {"idempotency-replayed": "true"} if replayed else None)
 
 
+@operation(
+    "reservations",
+    {201: {"reservation": Reservation}, 200: {"reservation": Reservation}},
+    *["DROP_NOT_FOUND", "DROP_NOT_ACTIVE", "OUT_OF_STOCK", "ALREADY_RESERVED", "OVERLOADED"],
+    caller="user",
+    is_idempotent=True,
+)
 async def reserve(request: Request) -> Response:
-    """POST /drops/{dropId}/reserve: hold one unit. `{ reservation }`, 201; 200 when an Idempotency-Key repeats."""
+    """Hold one unit of a drop.
+
+    It is held until `expires_at`, and then back in stock. One at a time for each user and drop.
+    """
     drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
     await expect_no_body(request)
     return await claim(request, batchers_of(request).reserve, drop_id, key, "reservation")
 
 
+@operation(
+    "purchases",
+    {201: {"purchase": Purchase}, 200: {"purchase": Purchase}},
+    *["DROP_NOT_FOUND", "NO_ACTIVE_RESERVATION", "RESERVATION_EXPIRED", "OVERLOADED"],
+    caller="user",
+    is_idempotent=True,
+)
 async def purchase(request: Request) -> Response:
-    """POST /drops/{dropId}/purchase: buy the unit held. `{ purchase }`, 201; 200 when an Idempotency-Key repeats."""
+    """Buy the unit held.
+
+    Stock is not taken a second time.
+    """
     drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
     await expect_no_body(request)
     return await claim(request, batchers_of(request).purchase, drop_id, key, "purchase")
 
 
+@operation(
+    "reservations",
+    {200: {"reservation": Reservation}},
+    *["RESERVATION_NOT_FOUND", "RESERVATION_NOT_ACTIVE", "RESERVATION_EXPIRED", "OVERLOADED"],
+    caller="user",
+)
 async def cancel(request: Request) -> Response:
-    """DELETE /reservations/{id} and …/cancel: give the unit back. `{ reservation }`."""
+    """Give back a unit held.
+
+    One's own, ACTIVE. `/reservations/{id}` and `/reservations/{id}/cancel` are the same.
+    """
     reservation_id = uuid_in_path(request, "id")
     await expect_no_body(request)
     return await claim(request, batchers_of(request).cancel, reservation_id, None, "reservation")
 
 
+@takes(NewDrop)
+@operation("drops", {201: {"drop": Drop}}, caller="admin")
 async def create_drop(request: Request) -> Response:
-    """POST /drops. `{ drop }`, 201."""
-    body = await read_body(request, NewDrop)
+    """Put a drop up for sale.
+
+    Without a status the times decide it: no start is a draft, a future one scheduled, a past one live.
+    """
+    admin_id = await admin_of(request)
+    body = await create_drop.read(request)
 
     async def call(user_id: str) -> Any:
         return await database_of(request).value(
             CREATE_DROP, body.name, body.price, body.total_stock, user_id, body.starts_at, body.ends_at, body.status
         )
 
-    return success(request, {"drop": await as_user(request, call)}, 201)
+    return success(request, {"drop": await as_user(request, admin_id, call)}, 201)
 
 
+@takes(DropChanges)
+@operation("drops", {200: {"drop": Drop}}, "DROP_NOT_FOUND", "INVALID_STATUS_CHANGE", "STOCK_BELOW_COMMITTED", caller="admin")
 async def update_drop(request: Request) -> Response:
-    """PATCH /drops/{dropId}. `{ drop }`."""
+    """Change a drop.
+
+    Only the fields given; null clears a time. Cancelling it releases every hold. A drop moves from draft to scheduled, live or
+    cancelled; from scheduled to draft, live, ended or cancelled; from live to ended or cancelled.
+    """
     drop_id = uuid_in_path(request, "dropId")
-    user_id_of(request)
-    changes = (await read_body(request, DropChanges)).given()
+    await admin_of(request)
+    changes = (await update_drop.read(request)).given()
     return success(request, {"drop": await database_of(request).value(UPDATE_DROP, drop_id, changes)})
 
 
+@operation("drops", {200: {"drop": Drop}}, "DROP_NOT_FOUND")
 async def get_drop(request: Request) -> Response:
-    """GET /drops/{dropId}: any status. `{ drop }`."""
+    """A drop, whatever its status."""
     return success(request, {"drop": await database_of(request).value(GET_DROP, uuid_in_path(request, "dropId"))})
 
 
+@operation("drops", {200: {"drops": list[ListedDrop]}}, "OVERLOADED")
 async def list_drops(request: Request) -> Response:
-    """GET /drops: those on sale now, each with its latest purchasers. `{ drops }`."""
+    """The drops on sale now.
+
+    Those that have started and not ended, newest start first, each with its latest purchasers.
+    """
     return success(request, {"drops": await batchers_of(request).list_drops.submit(None, None)})
 
 
+@operation("reservations", {200: {"reservations": list[Reservation]}}, caller="user")
 async def my_reservations(request: Request) -> Response:
-    """GET /reservations/me: what the user holds. `{ reservations }`."""
-    rows = await as_user(request, lambda user_id: database_of(request).value(MY_RESERVATIONS, user_id))
+    """What one holds.
+
+    Those that are ACTIVE and not due, newest first.
+    """
+    user_id = await identity_of(request).user_id(request)
+    rows = await as_user(request, user_id, lambda user_id: database_of(request).value(MY_RESERVATIONS, user_id))
     return success(request, {"reservations": rows})
 
 
+@operation("purchases", {200: {"purchases": list[Purchase]}}, caller="user")
 async def my_purchases(request: Request) -> Response:
-    """GET /purchases/me: what the user bought. `{ purchases }`."""
-    rows = await as_user(request, lambda user_id: database_of(request).value(MY_PURCHASES, user_id))
+    """What one has bought, newest first."""
+    user_id = await identity_of(request).user_id(request)
+    rows = await as_user(request, user_id, lambda user_id: database_of(request).value(MY_PURCHASES, user_id))
     return success(request, {"purchases": rows})
 
 
+@operation("realtime", {200: EVENT_STREAM}, "RATE_LIMITED", "OVERLOADED", parameters=STREAM_PARAMETERS)
+async def stream(request: Request) -> Response:
+    """Server-Sent Events, until the client leaves.
+
+    The first is SNAPSHOT, `{ drops }`. Then, in the order of the commits: DROP_CREATED and DROP_UPDATED, `{ drop }`;
+    STOCK_UPDATED, `{ dropId, availableStock }`; RESERVATION_EXPIRED, `{ dropId, reservationId }`; PURCHASE_COMPLETED, `{
+    dropId, username, purchasedAt }`; ACTIVITY_UPDATED, `{ dropId, latestPurchasers }`. Where what was missed cannot be told
+    any more: RESYNC_REQUIRED, `{ reason }`, and a SNAPSHOT.
+    """
+    return await events(request)
+
+
+@operation(
+    "realtime",
+    {101: None},
+    *["RATE_LIMITED", "OVERLOADED", "NOT_FOUND"],
+    parameters=STREAM_PARAMETERS,
+)
+async def socket(websocket: WebSocket) -> None:
+    """The same over WebSocket.
+
+    Text frames `{ "type", "id", "data" }`. A client may send `{ "type": "drops:join", "dropId": "…" }` and `drops:leave` to
+    choose what it hears of. A request that is no WebSocket handshake finds nothing here.
+    """
+    await websocket_events(websocket)
+
+
+@takes(NewUser)
+@operation("development", {201: {"user": User}}, "USERNAME_TAKEN")
 async def create_user(request: Request) -> Response:
-    """POST /internal/users, development only. `{ user }`, 201."""
-    body = await read_body(request, NewUser)
+    """Make a user."""
+    body = await create_user.read(request)
     return success(request, {"user": await database_of(request).value(CREATE_USER, body.username)}, 201)
 
 
+@operation("development", {200: {"expired": int}})
 async def expire_now(request: Request) -> Response:
-    """POST /internal/expire-now, development only: sweep at once. `{ expired }`, how many."""
+    """Sweep at once.
+
+    `expired` is how many holds had run out and went back to stock.
+    """
     await expect_no_body(request)
     return success(request, {"expired": await expire_due(database_of(request))})
 
 
+@operation("operations", {200: {"status": Literal["ok"]}}, needs_database=False)
 async def healthz(request: Request) -> Response:
-    """GET /healthz: the process answers."""
+    """Does the process answer?"""
     return success(request, {"status": "ok"})
 
 
+@operation("operations", {200: {"status": Literal["ready"]}})
 async def readyz(request: Request) -> Response:
-    """GET /readyz: the database answers, too, has the functions and is listened to. 503 DATABASE_UNAVAILABLE otherwise."""
+    """Does the database answer, too, have the functions, and is it listened to?"""
     await database_of(request).ready()
     if not request.app.state.relay.is_connected:
         raise Unavailable("The database answers, but what it announces is not heard. Try again in a moment.")
     return success(request, {"status": "ready"})
+
+
+@operation("operations", {200: Raw(CONTENT_TYPE, {"type": "string"})}, needs_database=False)
+async def metrics(request: Request) -> Response:
+    """The figures, in Prometheus' text format."""
+    return Response(exposition(), media_type=CONTENT_TYPE)
 
 
 async def beat(hub: Hub, interval_seconds: float) -> None:
@@ -246,31 +381,47 @@ def closed_on_signal(hub: Hub) -> Iterator[None]:
 
 
 class Endpoint:
-    """The handlers of a path by method, as an ASGI application. What they raise is for the middleware around all routes."""
+    """The handlers of a path by method, as an ASGI application. What they raise is for the middleware around all routes.
 
-    def __init__(self, handlers: dict[str, Handler]) -> None:
-        self._handlers = handlers
+    Writes of one address are limited here, before anything is read.
+    """
+
+    def __init__(self, path: str, operations: dict[str, Operation]) -> None:
+        self.operations = operations
+        self._path = path
+        self._handlers = {method: operation.handler for method, operation in operations.items()}
+        if "GET" in self._handlers:
+            self._handlers["HEAD"] = self._handlers["GET"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
+        scope["route"] = self._path
+        if scope["method"] not in READS:
+            limit: RateLimit = scope["app"].state.address_limit
+            limit.count(address_of(scope))
         response = await self._handlers[scope["method"]](Request(scope, receive, send))
         await response(scope, receive, send)
 
 
-def route(path: str, **handlers: Handler) -> Route:
+def route(path: str, **operations: Operation) -> Route:
     """One route for a path, with a handler for each method, so that 405 lists them all."""
-    by_method = {method.upper(): handler for method, handler in handlers.items()}
-    methods = list(by_method)
-    if "GET" in by_method:
-        by_method["HEAD"] = by_method["GET"]
-    return Route(path, Endpoint(by_method), methods=methods)
+    by_method = {method.upper(): operation for method, operation in operations.items()}
+    return Route(path, Endpoint(path, by_method), methods=list(by_method))
 
 
 def routes(settings: Settings) -> list[BaseRoute]:
     """The route table; the busiest first, for it is searched from the top."""
+    documents: dict[str, bytes] = {}
+
+    @operation("operations", {200: Raw("application/json", {"type": "object"})}, needs_database=False)
+    async def openapi(request: Request) -> Response:
+        """This contract, as OpenAPI 3.1."""
+        return Response(documents[request.scope["route"]], media_type="application/json")
+
     table: list[BaseRoute] = []
+    operational = [route("/healthz", get=healthz), route("/readyz", get=readyz), route("/metrics", get=metrics)]
     for base in ("/api", "/api/v1"):
-        table += [
+        served: list[Route | WebSocketRoute] = [
             route(f"{base}/drops/{{dropId}}/reserve", post=reserve),
             route(f"{base}/drops/{{dropId}}/purchase", post=purchase),
             route(f"{base}/drops", get=list_drops, post=create_drop),
@@ -279,15 +430,39 @@ def routes(settings: Settings) -> list[BaseRoute]:
             route(f"{base}/reservations/{{id}}", delete=cancel),
             route(f"{base}/reservations/{{id}}/cancel", delete=cancel),
             route(f"{base}/purchases/me", get=my_purchases),
-            route(f"{base}/events", get=events),
-            WebSocketRoute(f"{base}/ws", websocket_events),
+            route(f"{base}/events", get=stream),
+            WebSocketRoute(f"{base}/ws", socket.handler),
+            route(f"{base}/openapi.json", get=openapi),
         ]
         if settings.development:
-            table += [
+            served += [
                 route(f"{base}/internal/users", post=create_user),
                 route(f"{base}/internal/expire-now", post=expire_now),
             ]
-    return [*table, route("/healthz", get=healthz), route("/readyz", get=readyz), *page_routes(settings)]
+        table += served
+        documents[f"{base}/openapi.json"] = document(operations_of([*served, *operational]), is_jwt=settings.auth_mode == "jwt")
+    return [*table, *operational, *page_routes(settings)]
+
+
+def operations_of(table: Iterable[Route | WebSocketRoute]) -> dict[str, dict[str, Operation]]:
+    """The operations of these routes, by path and method."""
+    return {route.path: route.endpoint.operations if isinstance(route.endpoint, Endpoint) else {"GET": socket} for route in table}
+
+
+def identity_for(settings: Settings) -> Identity:
+    """How this process knows who is asking."""
+    if settings.auth_mode == "header":
+        return TrustedHeader(makes_users=settings.development)
+    assert settings.jwt_audience is not None and settings.jwt_issuer is not None  # noqa: S101, PT018 - the settings made sure
+    keys: Keys
+    if settings.jwt_secret is not None:
+        keys = secret_key(settings.jwt_secret.get_secret_value())
+    elif settings.jwt_public_key is not None:
+        keys = public_key(settings.jwt_public_key)
+    else:
+        assert settings.jwt_jwks_url is not None  # noqa: S101 - the same
+        keys = KeySet(settings.jwt_jwks_url)
+    return BearerToken(keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
 
 
 def create_app(settings: Settings | None = None) -> Starlette:
@@ -295,7 +470,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     settings = settings or load_settings()
     if settings.database_url is None:
         raise ValueError("DATABASE_URL: not set; python -m app run provides the embedded server's")
-    database = Database(settings.database_url, settings.database_pool_size)
+    database = Database(settings.database_url, settings.database_pool_size, pooled=settings.database_direct_url is not None)
     hub = Hub()
     relay = Relay(settings.database_direct_url or settings.database_url, hub)
 
@@ -325,19 +500,31 @@ def create_app(settings: Settings | None = None) -> Starlette:
         CORSMiddleware,
         allow_origins=settings.cors_origins,
         allow_methods=["GET", "POST", "PATCH", "DELETE"],
-        allow_headers=["Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-Id", "X-User-Id", "X-User-Name"],
-        expose_headers=["Idempotency-Replayed", "Retry-After", "X-Request-Id"],
+        allow_headers=[
+            "Authorization",
+            "Content-Type",
+            "Idempotency-Key",
+            "Last-Event-ID",
+            "X-Request-Id",
+            "X-User-Id",
+            "X-User-Name",
+        ],
+        expose_headers=["Idempotency-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id"],
     )
     app = Starlette(
         routes=routes(settings),
         # CORS outermost, so that even a 500 can be read by a page of an allowed origin.
-        middleware=[*([cors] if settings.cors_origins else []), Middleware(RequestContext)],
+        middleware=[*([cors] if settings.cors_origins else []), *tracing(settings), Middleware(RequestContext)],
         exception_handlers={Refusal: refused, HTTPException: not_routed},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
     app.state.settings = settings
     app.state.database = database
+    app.state.identity = identity_for(settings)
+    app.state.address_limit = RateLimit(settings.rate_limit_address_per_minute)
+    app.state.user_limit = RateLimit(settings.rate_limit_user_per_minute)
+    app.state.places = Places(settings.max_streams, settings.max_streams_per_address)
     app.state.batchers = batchers(database, settings)
     app.state.hub = hub
     app.state.event_log = EventLog(database)

@@ -3,10 +3,16 @@
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AnyHttpUrl, Field, SecretStr, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.identity import public_key, secret_key
+
+HTTP_URL = TypeAdapter(AnyHttpUrl)
+Hidden = Annotated[str | None, Field(repr=False)]
+"""May hold a password."""
 
 
 class Settings(BaseSettings):
@@ -16,8 +22,8 @@ class Settings(BaseSettings):
 
     app_env: Literal["development", "production"] = "development"
     port: Annotated[int, Field(ge=0, le=65535)] = 4000
-    database_url: str | None = None
-    database_direct_url: str | None = None
+    database_url: Hidden = None
+    database_direct_url: Hidden = None
     database_pool_size: Annotated[int, Field(ge=1, le=1000)] = 10
     data_dir: Path = Path(".data")
     cors_origins: Annotated[list[str], NoDecode] = []
@@ -27,8 +33,19 @@ class Settings(BaseSettings):
     max_pending: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     event_retention_seconds: Annotated[int, Field(ge=1, le=2_592_000)] = 3600
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
-    auth_mode: Literal["header"] = "header"
     web_concurrency: Annotated[int, Field(ge=1, le=256)] = 1
+    auth_mode: Literal["header", "jwt"] = "header"
+    jwt_secret: SecretStr | None = None
+    jwt_public_key: str | None = None
+    jwt_jwks_url: Hidden = None
+    jwt_audience: str | None = None
+    jwt_issuer: str | None = None
+    rate_limit_user_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    rate_limit_address_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    max_streams: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    max_streams_per_address: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    forwarded_allow_ips: str = "127.0.0.1"
+    otel_exporter_otlp_endpoint: str | None = None
 
     @field_validator("cors_origins", mode="before")
     @classmethod
@@ -49,18 +66,60 @@ class Settings(BaseSettings):
     def _check_url(cls, value: str | None) -> str | None:
         if value is not None and not re.match(r"postgres(ql)?://", value):
             raise ValueError("must begin with postgresql://")
-        for port in re.findall(r":(\d+)(?=[,/?]|$)", urlsplit(value).netloc.rpartition("@")[2]) if value else []:
-            if not 1 <= int(port[:6]) <= 65535:
+        if value is not None:
+            # Several servers may be named, in the authority or, where their sockets are, in the query.
+            parts = urlsplit(value)
+            hosts = parts.netloc.rpartition("@")[2]
+            ports = re.findall(r":([^:\]]*)(?=,|$)", hosts)
+            for named in parse_qs(parts.query).get("port", []):
+                ports += named.split(",")
+            if not all(re.fullmatch(r"\d{1,5}", port) and 1 <= int(port) <= 65535 for port in ports):
                 raise ValueError("must have ports between 1 and 65535")
         return value
 
+    @field_validator("jwt_secret")
+    @classmethod
+    def _check_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            secret_key(value.get_secret_value())
+        return value
+
+    @field_validator("jwt_public_key")
+    @classmethod
+    def _unescape_key(cls, value: str | None) -> str | None:
+        pem = value and value.replace("\\n", "\n")  # as it is written where a variable has one line only
+        if pem is not None:
+            public_key(pem)
+        return pem
+
+    @field_validator("jwt_jwks_url", "otel_exporter_otlp_endpoint")
+    @classmethod
+    def _check_http_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                HTTP_URL.validate_python(value)  # returns it in another form
+            except ValidationError:
+                value = ""
+            if not re.fullmatch(r"https?://[^/\s]\S*", value):
+                raise ValueError("must be a URL that begins with https:// or http://")
+        return value
+
     @model_validator(mode="after")
-    def _refuse_development_in_production(self) -> Self:
+    def _check_together(self) -> Self:
+        if self.auth_mode == "jwt":
+            keys = [self.jwt_secret, self.jwt_public_key, self.jwt_jwks_url]
+            if len([key for key in keys if key is not None]) != 1:
+                raise ValueError("AUTH_MODE: jwt takes one of JWT_SECRET, JWT_PUBLIC_KEY and JWT_JWKS_URL; set exactly one")
+            for name in ("jwt_audience", "jwt_issuer"):
+                if getattr(self, name) is None:
+                    raise ValueError(f"{name.upper()}: AUTH_MODE=jwt believes no token without it; set it")
         if self.app_env == "production":
             if self.database_url is None:
                 raise ValueError("DATABASE_URL: production does not run on the embedded server; set it")
             if self.auth_mode == "header":
-                raise ValueError("AUTH_MODE: header trusts whoever names a user, so production refuses it")
+                raise ValueError("AUTH_MODE: header trusts whoever names a user, so production refuses it; set jwt")
+            if "*" in self.cors_origins:
+                raise ValueError("CORS_ORIGINS: * lets any page send a user's token, so production refuses it; list the origins")
         return self
 
     @property

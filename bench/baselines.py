@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.http import RequestContext, header, success, uuid_in_path
+from app.context import RequestContext
+from app.http import header, success, uuid_in_path
 
 RESERVE_SCRIPT = """
 if redis.call('exists', KEYS[2]) == 1 then return 'ALREADY_RESERVED' end

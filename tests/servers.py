@@ -1,21 +1,26 @@
-"""Servers that tests may break: the service with its log, and a PostgreSQL of its own that can crash and come back."""
+"""Servers that tests may break: the service with its log, a PostgreSQL of its own, a standby of that, and a pooler."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryDirectory
+from urllib.parse import urlsplit, urlunsplit
 
 import psutil
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
 
-from app.embedded import get_server  # type: ignore[attr-defined]
+from app.embedded import BIN_DIR, get_server  # type: ignore[attr-defined]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -131,6 +136,147 @@ class Crashable:
         os.kill(pid, signal.SIGQUIT)
         wait_for(lambda: not is_running(pid) and not postgres_of(self._folder))
 
+    def kill(self) -> None:
+        """The same without a word: none of its processes gets to say anything to its client, or to clean up."""
+        postmaster = self._server.get_pid()
+        assert postmaster is not None
+        os.kill(postmaster, signal.SIGKILL)
+        wait_for(lambda: not is_running(postmaster) and not kill_all(postgres_of(self._folder)))
+
     def start(self) -> None:
         """Recover and serve again."""
+        # As long as nobody has reaped it, a killed server is taken for one that runs.
+        for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            (self._server.pgdata / name).unlink(missing_ok=True)
         self._server.ensure_postgres_running()
+
+    @contextmanager
+    def standby(self, folder: Path) -> Iterator["Standby"]:
+        """A server in this folder that streams what is committed here; from now on every commit waits for it."""
+        source = urlsplit(self.superuser_url.replace("postgres@/lastpair", "postgres@/postgres"))
+        user = self._server.system_user
+        data = folder / "data"
+        folder.mkdir()
+        if user is not None:
+            shutil.chown(folder, user)
+        backup = ["--checkpoint=fast", "--write-recovery-conf", "--no-sync", f"--pgdata={data}", f"--dbname={urlunsplit(source)}"]
+        subprocess.run([BIN_DIR / "pg_basebackup", *backup], user=user, check=True)
+        control = [BIN_DIR / "pg_ctl", "--wait", f"--pgdata={data}"]
+        options = ["--options", f"-h '' -k '{folder}'", f"--log={folder / 'log'}"]
+        subprocess.run([*control, *options, "start"], user=user, check=True, stdout=subprocess.DEVNULL)
+        try:
+            standby = Standby(self.url, folder)
+            with psycopg.connect(self.superuser_url, autocommit=True) as primary:
+                primary.execute("alter system set synchronous_standby_names = '*'")
+                primary.execute("select pg_reload_conf()")
+                is_waited_for = "select exists (select from pg_stat_replication where sync_state = 'sync')"
+                wait_for(lambda: primary.execute(is_waited_for).fetchone() == (True,))
+            yield standby
+        finally:
+            subprocess.run([*control, "--mode=immediate", "stop"], user=user, check=True, stdout=subprocess.DEVNULL)
+
+
+class Standby:
+    """A server that follows another one until it is promoted."""
+
+    def __init__(self, primary_url: str, folder: Path) -> None:
+        there = conninfo_to_dict(primary_url)
+        self.url = f"postgresql://lastpair@/lastpair?host={folder}"
+        self.superuser_url = self.url.replace("lastpair@", "postgres@")
+        self.either_url = f"postgresql://lastpair@/lastpair?host={folder},{there['host']}&target_session_attrs=read-write"
+        """Of whichever of the two takes writes."""
+
+    def promote(self) -> None:
+        """Take writes, from here on."""
+        with psycopg.connect(self.superuser_url, autocommit=True) as connection:
+            assert connection.execute("select pg_promote()").fetchone() == (True,)
+
+
+def kill_all(pids: list[int]) -> list[int]:
+    """Kill those that still run; returns who was told to go."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return pids
+
+
+POOLER_HELP = (
+    "PgBouncer is not to be had here. Install it (Debian: apt install pgbouncer), or have pgbouncer in the PATH; where the tests"
+    " run as root and there is apt-get they install it themselves."
+)
+
+
+def find_pooler() -> str:
+    """The path of PgBouncer. Where there is none to be had the test is skipped, or fails when CI is set."""
+    path = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"
+    found = shutil.which("pgbouncer", path=path)
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["update"], ["install", "--yes", "--no-install-recommends", "pgbouncer"]):
+            subprocess.run(["apt-get", "--quiet", *command], env=environment, capture_output=True, check=False)
+        found = shutil.which("pgbouncer", path=path)
+    if found is None and os.environ.get("CI"):
+        pytest.fail(POOLER_HELP, pytrace=False)
+    if found is None:
+        pytest.skip(POOLER_HELP)
+    return found
+
+
+class Pooler:
+    """PgBouncer in transaction mode before a database."""
+
+    def __init__(self, folder: Path, database_url: str, server_sessions: int) -> None:
+        port = free_port()
+        parts = urlsplit(database_url)
+        name = parts.path.removeprefix("/")
+        self.url = f"postgresql://lastpair@127.0.0.1:{port}/{name}"
+        self._path = find_pooler()
+        self._settings = folder / "pgbouncer.ini"
+        self._log = folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        server = {"host": "127.0.0.1", "port": 5432} | conninfo_to_dict(database_url)
+        # It will not be root. Whose folder the server's socket is in may connect there.
+        user = Path(server["host"]).owner() if server["host"].startswith("/") else "nobody"
+        self._settings.write_text(
+            "\n".join(
+                [
+                    "[databases]",
+                    f"{name} = " + " ".join(f"{key}={value}" for key, value in server.items()),
+                    "[pgbouncer]",
+                    f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =",
+                    f"auth_type = any\npool_mode = transaction\ndefault_pool_size = {server_sessions}",
+                    f"user = {user}" if os.geteuid() == 0 else "",
+                ]
+            )
+        )
+
+    def start(self) -> None:
+        """Run it."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([self._path, self._settings], stdout=log, stderr=log, start_new_session=True)
+        wait_for(self._listens)
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self._log.read_text()
+        parts = urlsplit(self.url)
+        with socket.socket() as client:
+            return client.connect_ex((parts.hostname, parts.port)) == 0
+
+    def kill(self) -> None:
+        """All its connections, on either side, break."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+
+@contextmanager
+def pooler(database_url: str, server_sessions: int) -> Iterator[Pooler]:
+    """Run PgBouncer before a database, with no more than so many sessions there."""
+    with TemporaryDirectory(prefix="lastpair-test-") as folder:
+        runs = Pooler(Path(folder), database_url, server_sessions)
+        runs.start()
+        try:
+            yield runs
+        finally:
+            runs.kill()

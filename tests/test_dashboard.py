@@ -414,6 +414,7 @@ async def test_server_restarts(stage: Stage, browser: Browser, pruned: bool) -> 
             await asyncio.to_thread(second.stop)
 
 
+@pytest.mark.slow
 async def test_server_that_answers_503(stage: Stage, browser: Browser) -> None:
     """An EventSource gives up then; the page does not."""
     users = [await make_user(stage.owner) for _ in range(3)]

@@ -468,6 +468,7 @@ async def test_rush_with_units_left(stage: Stage, visitor: Visitor) -> None:
         await expect_stock(page, drop["id"], 30 - buyers, 0, buyers)
 
 
+@pytest.mark.slow
 async def test_rush_with_a_stranger(stage: Stage, visitor: Visitor) -> None:
     """Somebody who is no part of it holds a unit in the end: that is not overselling, and not said to be."""
     stranger = await make_user(stage.owner)
@@ -531,6 +532,7 @@ async def stop_in_the_midst(context: BrowserContext, service: Service) -> asynci
     return stopped
 
 
+@pytest.mark.slow
 async def test_rush_and_the_server_restarts(stage: Stage, browser: Browser) -> None:
     """In the midst of it: the rush goes on, and sells exactly the stock."""
     port = free_port()
@@ -553,6 +555,7 @@ async def test_rush_and_the_server_restarts(stage: Stage, browser: Browser) -> N
             await asyncio.to_thread(second.stop)
 
 
+@pytest.mark.slow
 async def test_rush_and_the_server_is_gone(stage: Stage, browser: Browser) -> None:
     """For good: in the end the rush gives up and says so."""
     port = free_port()

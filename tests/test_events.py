@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from json import dumps, loads
@@ -11,6 +12,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from app.events import Event
 from conftest import Database
 from tests.helpers import eventually
 from tests.test_races import CANCEL, PURCHASE, RESERVE, healthy, make_drop, make_users
@@ -30,7 +32,7 @@ async def newest(owner: asyncpg.Pool) -> int:
 
 
 async def events_after(owner: asyncpg.Connection | asyncpg.Pool, last_id: int) -> list[str]:
-    """Each event after this one, as the log has it, in the form in which it is notified."""
+    """Each event after this one, as the log has it, in the form in which it is notified but for the moment."""
     return [row["event"] for row in await owner.fetch(LOG, last_id)]
 
 
@@ -42,11 +44,11 @@ async def take_unit(connection: asyncpg.Connection | asyncpg.Pool, drop_id: UUID
 
 @pytest.fixture
 async def heard(database: Database) -> AsyncIterator[list[str]]:
-    """The payloads of the notifications, as they arrive from now on."""
+    """The payloads of the notifications, as they arrive from now on, without the moment that each of an event begins with."""
     payloads: list[str] = []
 
     def note(_connection: object, _pid: object, _channel: object, payload: object) -> None:
-        payloads.append(str(payload))
+        payloads.append(re.sub(r'^{"committedAt":[0-9]{10}\.[0-9]{3},', "{", str(payload)))
 
     connection = await asyncpg.connect(database.url)
     await connection.add_listener("lastpair_events", note)
@@ -86,6 +88,24 @@ async def test_what_commits_is_notified_as_it_is_logged_and_nothing_else_is(owne
 
 async def _is_true(value: bool) -> bool:
     return value
+
+
+async def test_a_notification_says_when_it_was(database: Database, owner: asyncpg.Pool) -> None:
+    """By the database's clock, at the end of the transaction, however long that took; the relay measures how late it is."""
+    drop_id, [ann] = await make_drop(owner, 1), await make_users(owner, 1)
+    listener = await asyncpg.connect(database.url)
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    await listener.add_listener("lastpair_events", lambda *notification: heard.put_nowait(str(notification[-1])))
+    async with owner.acquire() as connection:
+        async with connection.transaction():
+            await take_unit(connection, drop_id, ann)
+            await connection.execute("select pg_sleep(0.05)")
+            before: float = await connection.fetchval("select extract(epoch from clock_timestamp())::float")
+        after: float = await connection.fetchval("select extract(epoch from clock_timestamp())::float")
+    payload = await asyncio.wait_for(heard.get(), PATIENCE_SECONDS)
+    await listener.close()
+    assert before - 0.001 <= loads(payload)["committedAt"] <= after + 0.001
+    assert Event(payload).committed_at == loads(payload)["committedAt"]
 
 
 async def test_ids_are_in_the_order_of_commits(owner: asyncpg.Pool, heard: list[str]) -> None:

@@ -11,6 +11,7 @@ from app.events import REPLACEABLE, Event, EventLog, make_event
 from app.feed import Feed
 from app.http import Refusal, Unavailable
 from app.hub import GLOBAL_ROOM, Hub
+from app.limits import Places
 from app.service import beat
 from app.streams import EventStream
 from tests.hubs import DROPS, QUEUE, TYPES, event_of, small_bounds, started_hub
@@ -114,8 +115,7 @@ async def test_a_heartbeat_over_sse() -> None:
             while len(sent) < count:
                 await asyncio.sleep(0)
 
-    await stand.feed.open(None)
-    stream = asyncio.create_task(EventStream(stand.feed)({"type": "http", "method": "GET"}, receive, send))
+    stream = asyncio.create_task(EventStream(stand.feed, None, Places(1, 0))({"type": "http", "method": "GET"}, receive, send))
     await sent_are(2)
     stand.hub.wake_all()
     await sent_are(3)

@@ -103,14 +103,14 @@ async def test_unknown_paths(http: httpx.AsyncClient, api_url: str, path: str, m
 
 
 @pytest.mark.parametrize(
-    "query", ["?x=1", "?", "?a=%00&b=%ff", "?limit=-1&limit=2", "?" + "q" * 10_000, "?'; drop table users; --"]
+    "query", ["?x=1", "?", "?a=%00&b=%ff", "?limit=-1&limit=2", "?" + "q" * 8_000, "?'; drop table users; --"]
 )
 async def test_query_strings_are_ignored(http: httpx.AsyncClient, query: str) -> None:
     """No endpoint takes one."""
     assert_success(await http.get(f"/drops{query}"), "drops")
 
 
-@pytest.mark.parametrize("given", ["a", "A.b_c-9", string.ascii_letters, "x" * 128, str(uuid4())])
+@pytest.mark.parametrize("given", ["a", "A.b_c-9", string.ascii_letters, "x" * 128, str(UUID(int=1))])
 @pytest.mark.parametrize(("path", "status"), [("/drops", 200), ("/nothing", 404), ("/reservations/me", 401)])
 async def test_a_sane_request_id_is_echoed(http: httpx.AsyncClient, given: str, path: str, status: int) -> None:
     """In the header and in the envelope, of refusals too."""

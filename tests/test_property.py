@@ -265,13 +265,14 @@ def connection(database: Database) -> Iterator[psycopg.Connection[Row]]:
         yield connection
 
 
-def test_the_database_agrees_with_the_model(connection: psycopg.Connection[Row]) -> None:
+@pytest.mark.parametrize("examples", [25, pytest.param(200, marks=pytest.mark.slow)])
+def test_the_database_agrees_with_the_model(connection: psycopg.Connection[Row], examples: int) -> None:
     """Random calls, legal and illegal, alone and in batches."""
     Shop.connection = connection
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Shop,
         settings=settings(
-            max_examples=100,
+            max_examples=examples,
             stateful_step_count=50,
             derandomize=True,
             deadline=None,

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import SecretStr
 
 from app import __main__ as commands
 from app.settings import InvalidSettings, Settings, load_settings
 from tests.servers import ROOT
+from tests.tokens import SECRET, ec_key, private_pem, public_pem, rsa_key
 
 URL = "postgresql://lastpair:secret@db.example:5432/lastpair"
 DEFAULTS: dict[str, Any] = {
@@ -25,8 +29,16 @@ DEFAULTS: dict[str, Any] = {
     "EXPIRY_POLL_MS": 2000,
     "LOG_LEVEL": "info",
     "AUTH_MODE": "header",
+    "JWT_SECRET": None,
+    "JWT_PUBLIC_KEY": None,
+    "JWT_JWKS_URL": None,
+    "JWT_AUDIENCE": None,
+    "JWT_ISSUER": None,
     "WEB_CONCURRENCY": 1,
 }
+RSA_KEY = rsa_key()
+PUBLIC_KEY = public_pem(ec_key())
+JWKS_URL = "https://issuer.example/realms/shop/protocol/openid-connect/certs"
 GOOD: list[tuple[str, str, Any]] = [
     ("APP_ENV", "development", "development"),
     ("PORT", "1", 1),
@@ -52,6 +64,13 @@ GOOD: list[tuple[str, str, Any]] = [
     *(("LOG_LEVEL", level, level.lower()) for level in ["critical", "error", "warning", "info", "debug", "DEBUG", "Info"]),
     ("AUTH_MODE", "header", "header"),
     ("WEB_CONCURRENCY", "4", 4),
+    ("JWT_SECRET", SECRET, SecretStr(SECRET)),
+    ("JWT_SECRET", "ü" * 16, SecretStr("ü" * 16)),
+    ("JWT_PUBLIC_KEY", PUBLIC_KEY, PUBLIC_KEY),
+    ("JWT_PUBLIC_KEY", PUBLIC_KEY.replace("\n", "\\n"), PUBLIC_KEY),
+    ("JWT_PUBLIC_KEY", public_pem(RSA_KEY).strip(), public_pem(RSA_KEY).strip()),
+    ("JWT_JWKS_URL", JWKS_URL, JWKS_URL),
+    ("JWT_JWKS_URL", "http://localhost:8080/jwks.json?tenant=7", "http://localhost:8080/jwks.json?tenant=7"),
 ]
 NOT_A_COUNT = ["0", "-1", "1.5", "many", "0x10", "1 2", "9" * 5000, "1e3", "true"]
 BAD = {
@@ -68,7 +87,27 @@ BAD = {
     "LOG_LEVEL": ["loud", "warn ing", "20"],
     "AUTH_MODE": ["none", "Header", "trust"],
     "WEB_CONCURRENCY": [*NOT_A_COUNT, "100000"],
+    "JWT_SECRET": [
+        *["short", SECRET[:31], "ü" * 15, PUBLIC_KEY, private_pem(RSA_KEY), PUBLIC_KEY.strip(), f"\n{PUBLIC_KEY}"],
+        *["ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQ== me@example", '{"kty": "oct", "k": "YSBzZWNyZXQgb2YgdGhpcnR5LXR3byBieXRlcw"}'],
+    ],
+    "JWT_PUBLIC_KEY": [
+        *["key", SECRET, private_pem(ec_key()), private_pem(RSA_KEY), public_pem(RSA_KEY)[:200], public_pem(rsa_key(1024))],
+        *[public_pem(generate_private_key(SECP384R1())), public_pem(Ed25519PrivateKey.generate())],
+        PUBLIC_KEY.replace("PUBLIC KEY", "CERTIFICATE"),
+    ],
+    "JWT_JWKS_URL": [
+        *["issuer.example/jwks.json", "file:///etc/passwd", "ftp://issuer.example/", "https://", "https:///jwks.json", "http:/x"],
+        *[
+            "https://issuer.example:99999/",
+            "https://issuer.example/jwks json",
+            "https://is suer.example/",
+            "data:application/json,{}",
+        ],
+    ],
 }
+LINES = {line for text in [*BAD["JWT_SECRET"], *BAD["JWT_PUBLIC_KEY"]] for line in text.splitlines()}
+SECRETS = ["hunter2", "secret@", *(line for line in LINES if len(line) > 30 and not line.startswith("-"))]
 
 
 @pytest.fixture(autouse=True)
@@ -128,6 +167,7 @@ def test_bad_values(monkeypatch: pytest.MonkeyPatch, variable: str, text: str) -
     assert message.startswith(f"{variable}: ")
     assert "\n" not in message
     assert 10 < len(message) < 400
+    assert not any(secret in message for secret in SECRETS)
 
 
 def test_every_bad_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +195,7 @@ def test_the_example_can_be_copied(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("\n".join(lines))
     settings = load_settings()
     examples = {"DATABASE_URL", "CORS_ORIGINS"}  # have no default to show
+    assert {line.partition("=")[0].lower() for line in lines} == set(Settings.model_fields)
     for line in lines:
         name = line.partition("=")[0]
         assert name.lower() in Settings.model_fields
@@ -228,10 +269,78 @@ def test_a_folder_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
     assert_refused(run("run", DATA_DIR=str(tmp_path / "file")), "DATA_DIR")
 
 
-def test_production_refuses_development_conveniences() -> None:
-    """An embedded database, a user who is whoever the header says, seeding."""
-    assert_refused(run("run", APP_ENV="production"), "DATABASE_URL")
-    assert_refused(run("run", APP_ENV="production", DATABASE_URL=URL), "AUTH_MODE")
+JWT = {"AUTH_MODE": "jwt", "JWT_SECRET": SECRET, "JWT_AUDIENCE": "shop", "JWT_ISSUER": "issuer"}
+PRODUCTION = JWT | {"APP_ENV": "production", "DATABASE_URL": URL}
+
+
+@pytest.mark.parametrize(
+    ("variable", "changes"),
+    [
+        ("AUTH_MODE", {"JWT_SECRET": ""}),
+        ("AUTH_MODE", {"JWT_PUBLIC_KEY": PUBLIC_KEY}),
+        ("AUTH_MODE", {"JWT_JWKS_URL": JWKS_URL}),
+        ("AUTH_MODE", {"JWT_SECRET": "", "JWT_JWKS_URL": JWKS_URL, "JWT_PUBLIC_KEY": PUBLIC_KEY}),
+        ("AUTH_MODE", {"JWT_JWKS_URL": JWKS_URL, "JWT_PUBLIC_KEY": PUBLIC_KEY}),
+        ("JWT_AUDIENCE", {"JWT_AUDIENCE": ""}),
+        ("JWT_ISSUER", {"JWT_ISSUER": ""}),
+        ("JWT_AUDIENCE", {"JWT_AUDIENCE": "", "JWT_ISSUER": ""}),
+    ],
+)
+@pytest.mark.parametrize("app_env", ["development", "production"])
+def test_settings_of_jwt(monkeypatch: pytest.MonkeyPatch, variable: str, changes: dict[str, str], app_env: str) -> None:
+    """One key, an audience and an issuer; else one line that names what to set."""
+    for name, value in (PRODUCTION | {"APP_ENV": app_env} | changes).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidSettings, match=rf"^{variable}: .*set"):
+        load_settings()
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_a_key_of_several_lines_in_dot_env(tmp_path: Path, quote: str) -> None:
+    """In quotes, as it is, or with \\n on one line."""
+    for text in (PUBLIC_KEY, PUBLIC_KEY.replace("\n", "\\n")):
+        (tmp_path / ".env").write_text(f"JWT_PUBLIC_KEY={quote}{text}{quote}\nPORT=4001\n")
+        settings = load_settings()
+        assert settings.jwt_public_key == PUBLIC_KEY
+        assert settings.port == 4001
+
+
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whoever prints the settings."""
+    urls = {"DATABASE_URL": URL, "DATABASE_DIRECT_URL": URL, "JWT_JWKS_URL": "https://user:secret@issuer.example/jwks"}
+    for name, value in (urls | {"JWT_SECRET": SECRET}).items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.jwt_secret is not None
+    for text in (repr(settings), str(settings), f"{settings.jwt_secret!r} {settings.jwt_secret}"):
+        assert "secret@" not in text
+        assert SECRET not in text
+
+
+@pytest.mark.parametrize(
+    ("variable", "changes"),
+    [
+        ("DATABASE_URL", {"DATABASE_URL": ""}),
+        ("AUTH_MODE", {"AUTH_MODE": "header"}),
+        ("CORS_ORIGINS", {"CORS_ORIGINS": "https://shop.example, *"}),
+        ("JWT_PUBLIC_KEY", {"JWT_SECRET": "", "JWT_PUBLIC_KEY": private_pem(RSA_KEY)}),
+    ],
+)
+def test_production_refuses(variable: str, changes: dict[str, str]) -> None:
+    """The real command, and it says why: an embedded database, a user who is whoever the header says, pages from anywhere."""
+    line = assert_refused(run("run", **(PRODUCTION | changes)), variable)
+    assert not any(secret in line for secret in SECRETS)
+
+
+def test_good_settings_of_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that the refusals above differ from."""
+    for name, value in (PRODUCTION | {"CORS_ORIGINS": "https://shop.example"}).items():
+        monkeypatch.setenv(name, value)
+    assert not load_settings().development
+
+
+def test_production_is_not_seeded() -> None:
+    """It is a development convenience."""
     seeding = Settings.model_construct(app_env="production", database_url=URL)
     for reset in (False, True):
         with pytest.raises(InvalidSettings, match=r"^APP_ENV: "):

@@ -79,6 +79,7 @@ async def note_latencies(stream: Any, until: str) -> list[float]:
             latencies.append(time.monotonic() - float(message.data["at"]))
 
 
+@pytest.mark.slow
 async def test_clients_that_do_not_read(database_url: str) -> None:
     """Cost no memory, slow nobody down, and when they read at last they are told to begin anew, and are right."""
     async with serving(database_url) as stage:

@@ -242,6 +242,7 @@ async def assert_silent_before_rename(dashboards: list[Dashboard], stage: Stage,
         assert dashboard.shows() == await truth(stage.owner)
 
 
+@pytest.mark.slow
 async def test_snapshots_under_load(database: Database) -> None:
     """Whenever a client comes, its SNAPSHOT and the events that follow lead to what the database holds in the end."""
     chance = random.Random(4)  # noqa: S311 - a load to repeat, not a secret
@@ -272,6 +273,7 @@ async def assert_told_all(dashboard: Dashboard, owner: asyncpg.Pool) -> None:
     assert "RESYNC_REQUIRED" not in dashboard.types
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [True, False])
 async def test_snapshots_of_drops_joined_under_load(stage: Stage, drops: list[str], named: bool) -> None:
     """A drop whose name counts up, joined again and again: after the SNAPSHOT come the numbers that follow, without a gap."""
@@ -347,6 +349,7 @@ async def assert_all_told_all(dashboards: list[Dashboard], owner: asyncpg.Pool) 
     await assert_healthy(owner)
 
 
+@pytest.mark.slow
 async def test_a_listener_that_is_cut_off_under_load(server: Crashable) -> None:
     """Twenty times, and the clients' connections at random: each client is told everything, once and in order."""
     chance = random.Random(5)  # noqa: S311 - an outage to repeat, not a secret
@@ -367,6 +370,7 @@ async def test_a_listener_that_is_cut_off_under_load(server: Crashable) -> None:
         await assert_all_told_all(dashboards, stage.owner)
 
 
+@pytest.mark.slow
 async def test_a_database_that_crashes_under_load(server: Crashable) -> None:
     """Three times: streams stay open, and nothing is told that is not there after the recovery, nothing twice or never."""
     chance = random.Random(6)  # noqa: S311 - an outage to repeat, not a secret
@@ -388,6 +392,7 @@ async def test_a_database_that_crashes_under_load(server: Crashable) -> None:
         await assert_all_told_all(dashboards, stage.owner)
 
 
+@pytest.mark.slow
 async def test_a_listener_that_is_silently_dead(server: Crashable) -> None:
     """Its session answers nothing and nobody says so: it is noticed, and what was not heard is made up for."""
     async with serving(server.url) as stage:

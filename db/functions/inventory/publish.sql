@@ -2,7 +2,8 @@
 --
 -- Locks: the caller holds the lock that orders commits, see inventory.publish_change. Errors: none.
 --
--- A notification must stay under 8000 bytes; of a larger event only the id travels, and the listener reads the log.
+-- A notification is the event, and before it when that was, for whoever wants to know how late it is heard of. It must stay under
+-- 8000 bytes; of a larger event only the id travels, and the listener reads the log.
 
 create or replace function inventory.publish(p_drop_id uuid, p_type text, variadic p_data json[])
 returns void
@@ -19,10 +20,18 @@ begin
     order by d.n
     returning id, type, data
   )
-  select count(pg_notify('lastpair_events', case when octet_length(e.payload) > 7900 then e.id::text else e.payload end))
+  select count(
+    pg_notify(
+      'lastpair_events',
+      case
+        when octet_length(e.event) > 7900 then e.id::text
+        else '{"committedAt":' || round(extract(epoch from clock_timestamp()), 3) || ',' || substr(e.event, 2)
+      end
+    )
+  )
   into v_notified
   from (
-    select l.id, to_json(row(l.type, l.id, l.data)::api.event)::text as payload from logged l order by l.id
+    select l.id, to_json(row(l.type, l.id, l.data)::api.event)::text as event from logged l order by l.id
   ) e;
 end
 $$;
