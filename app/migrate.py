@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +44,7 @@ async def dbmate(url: str, *command: str, schema_file: Path = SCHEMA_FILE) -> No
         encrypted = await connection.fetchval("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
     finally:
         await connection.close()
-    url = re.sub(r"(?<=[?&])target_session_attrs=[^&]*&?", "", servers.urls[0])  # it knows one server only, and no such choice
+    url = servers.urls[0]  # it takes no more than one
     if "sslmode=" not in url:
         url += ("&" if "?" in url else "?") + ("sslmode=require" if encrypted else "sslmode=disable")
     dbmate_path = Path(sys.executable).parent / "dbmate"

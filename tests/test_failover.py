@@ -65,9 +65,7 @@ def test_urls_of_several_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert load_settings().database_url == url
 
 
-@pytest.mark.parametrize(
-    "ports", ["h1:5432,h2:0", "h1:65536,h2", "h:x", "/?host=/a,/b&port=5432,0", "/?host=/a,/b&port=99999"]
-)
+@pytest.mark.parametrize("ports", ["h1:5432,h2:0", "h1:65536,h2", "h:x", "/?host=/a,/b&port=5432,0", "/?host=/a,/b&port=99999"])
 def test_bad_ports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ports: str) -> None:
     """Are refused wherever they stand."""
     monkeypatch.chdir(tmp_path)

@@ -312,5 +312,5 @@ async def test_one_connection_after_many_refusals(api_url: str) -> None:
             assert_error(await client.post("/nothing", content=content, headers=JSON), 404, "NOT_FOUND")
             assert_error(await client.put("/drops", content=content, headers=JSON), 405, "METHOD_NOT_ALLOWED")
             assert_error(await client.post(f"/drops/{ID}/reserve", content=content, headers=JSON), 400, "VALIDATION_ERROR")
-            assert_error(await client.post("/drops", content=content * 4000, headers=JSON), 413, "PAYLOAD_TOO_LARGE")
+            assert_error(await client.post("/drops", content=content * 4000, headers=as_user(ID) | JSON), 413, "PAYLOAD_TOO_LARGE")
             assert_success(await client.get("/drops"), "drops")

@@ -348,7 +348,7 @@ async def test_streams(stage: Stage) -> None:
 
 async def test_resyncs(stage: Stage, seller: str) -> None:
     """Of a client with an id that is none, of one for which the log begins too late, and when the log was emptied."""
-    drop_id = (await make_drop(stage.http, seller))["id"]
+    [*_, drop_id] = [(await make_drop(stage.http, seller))["id"] for _ in range(3)]
     await settle(stage, drop_id)
     change = await from_now(stage)
     for transport in TRANSPORTS:

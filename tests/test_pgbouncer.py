@@ -188,17 +188,22 @@ async def test_a_commit_that_fails(
     assert await owner_session.fetchval(f"select count(*) from {proof}.rows") == 1  # noqa: S608
 
 
-async def test_who_does_not_wait_leaves_nothing_behind(calls: Calls, proof: str, owner_session: asyncpg.Connection) -> None:
+async def test_who_does_not_wait_leaves_nothing_behind(
+    bouncer: Pooler, caplog: pytest.LogCaptureFixture, proof: str, owner_session: asyncpg.Connection
+) -> None:
     """A call that is given up is rolled back, and its session is not used again."""
-    given_up = [asyncio.create_task(calls.value(f"select {proof}.call('select 1', 0.3)")) for _ in range(SERVER_SESSIONS)]
-    sleeping = "select count(*) = $1 from pg_stat_activity where wait_event = 'PgSleep'"
-    await eventually(lambda: owner_session.fetchval(sleeping, SERVER_SESSIONS))
-    for task in given_up:
-        task.cancel()
-    await asyncio.gather(*given_up, return_exceptions=True)
+    calls = Calls(bouncer.url, 1, pooled=True)
+    await calls.open()
+    given_up = asyncio.create_task(calls.value(f"select {proof}.call('select 1', 0.3)"))
+    sleeping = "select count(*) = $1 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
+    await eventually(lambda: owner_session.fetchval(sleeping, 1))
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
     assert await calls.value(f"select {proof}.call('select 1')") > 0
     await eventually(lambda: owner_session.fetchval(sleeping, 0))
     assert await owner_session.fetchval(f"select count(*) from {proof}.rows") == 1  # noqa: S608
+    assert caplog.messages == []  # such as: a session was given back within a transaction
+    await calls.close()
 
 
 async def test_the_pooler_is_killed_under_load(stage: Stage, bouncer: Pooler) -> None:

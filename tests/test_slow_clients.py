@@ -351,8 +351,8 @@ def test_trailers_are_no_headers(api_port: int) -> None:
         header = b"X-User-Id: %b\r\n" % user
         head = CHUNKED % b"/api/drops"
         with connected(api_port) as connection:
-            connection.sendall(head if is_trailer else head.replace(b"\r\n", b"\r\n" + header, 1))
-            connection.sendall(b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, header if is_trailer else b""))
+            chunks = b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, header if is_trailer else b"")
+            connection.sendall((head if is_trailer else head.replace(b"\r\n", b"\r\n" + header, 1)) + chunks)
             assert read_answer(connection)[0] == (401 if is_trailer else 201)
 
 
