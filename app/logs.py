@@ -27,14 +27,14 @@ blank_record = logging.LogRecord(ACCESS, logging.INFO, "", 0, "", (), None)
 RESET, DIM, RED, GREEN, YELLOW = "\x1b[0m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m"
 
 
-def log_request(level: int, request: dict[str, Any]) -> None:
-    """Log the line of a request, of which this is known.
+def log_request(level: int, created: float, request: dict[str, Any]) -> None:
+    """Log the line of a request that ended then, of which this is known.
 
     Logger.log would first look for the caller, the thread and the process, which takes longer than all the rest.
     """
     record = logging.LogRecord.__new__(logging.LogRecord)
     record.__dict__ = blank_record.__dict__ | {
-        "created": time.time(),
+        "created": created,
         "levelno": level,
         "levelname": logging.getLevelName(level),
         "msg": f"{request['method']} {request['path']} {request['status']} {request['outcome']}",

@@ -308,9 +308,9 @@ async def test_one_connection_after_many_refusals(api_url: str) -> None:
     """What is refused before its body is read does not garble the next request on the same connection."""
     async with httpx.AsyncClient(base_url=f"{api_url}/api", limits=httpx.Limits(max_connections=1)) as client:
         for _ in range(3):
-            content = f'{{"name": "{uuid4().hex}"}}'
+            content, user = f'{{"name": "{uuid4().hex}"}}', as_user(ID)
             assert_error(await client.post("/nothing", content=content, headers=JSON), 404, "NOT_FOUND")
             assert_error(await client.put("/drops", content=content, headers=JSON), 405, "METHOD_NOT_ALLOWED")
             assert_error(await client.post(f"/drops/{ID}/reserve", content=content, headers=JSON), 400, "VALIDATION_ERROR")
-            assert_error(await client.post("/drops", content=content * 4000, headers=as_user(ID) | JSON), 413, "PAYLOAD_TOO_LARGE")
+            assert_error(await client.post("/drops", content=content * 4000, headers=user | JSON), 413, "PAYLOAD_TOO_LARGE")
             assert_success(await client.get("/drops"), "drops")

@@ -101,7 +101,10 @@ async def test_a_transaction_that_stands_still(database: Database, monkeypatch: 
         assert await calls.value("select 1") == 1
 
 
-@pytest.mark.parametrize("error", [asyncpg.IdleInTransactionSessionTimeoutError, asyncpg.ReadOnlySQLTransactionError])
+@pytest.mark.parametrize(
+    "error",
+    [asyncpg.IdleInTransactionSessionTimeoutError, asyncpg.ReadOnlySQLTransactionError, asyncpg.ConnectionDoesNotExistError],
+)
 async def test_what_may_work_in_a_moment(database: Database, monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
     """However it is told of."""
 
