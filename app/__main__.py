@@ -1,9 +1,14 @@
 """The commands behind the Makefile: `python -m app run|migrate|rollback|schema|seed|seed-reset|psql`."""
 
+import signal
+
+if __name__ == "__mp_main__":
+    # A worker that has yet to import all the rest. Ctrl-C at a terminal is told to it, too; the first process sees to that.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
 import asyncio
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator

@@ -96,7 +96,7 @@ def started(*command: str, folder: Path = ROOT, **environment: str) -> Iterator[
             yield Service(process, f"http://127.0.0.1:{port}", Path(log.name))
         finally:
             if process.poll() is None:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # workers, too
                 process.wait()
 
 

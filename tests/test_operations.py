@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -131,14 +132,14 @@ def new_server(database: Database) -> Iterator[Cluster]:
         yield server
 
 
-async def test_a_restored_dump_is_sound_and_sells(
-    http: httpx.AsyncClient, owner: asyncpg.Pool, database: Database, new_server: Cluster, tmp_path: Path
-) -> None:
+async def test_a_restored_dump_is_sound_and_sells(empty_url: str, new_server: Cluster, tmp_path: Path) -> None:
     """With the commands of the document; the service goes on with what was held and sold."""
-    user = await make_user(owner)
-    drop = await make_drop(http, user, total_stock=3)
-    held = await reserve(http, drop["id"], user)
-    sh(commands("backup"), tmp_path, BIN_DIR, DATABASE_URL=database.url)
+    with running_api(empty_url) as url:
+        async with httpx.AsyncClient(base_url=f"{url}/api") as client:
+            user = str(uuid4())
+            drop = await make_drop(client, user, total_stock=3)
+            held = await reserve(client, drop["id"], user)
+    sh(commands("backup"), tmp_path, BIN_DIR, DATABASE_URL=empty_url)
     printed = sh(commands("restore"), tmp_path, BIN_DIR, NEW_DATABASE_URL=new_server.url)
     assert printed.rstrip().endswith("(0 rows)")
     with running_api(new_server.url, PGPASSWORD=PASSWORD) as url:
