@@ -8,11 +8,12 @@ if __name__ == "__mp_main__":
 
 import asyncio
 import os
+import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from tempfile import TemporaryDirectory
 from types import FrameType
 
@@ -42,9 +43,11 @@ def database(settings: Settings) -> Iterator[str]:
 def run(settings: Settings) -> None:
     """Serve the API until SIGINT or SIGTERM, on a database that is up to date."""
     check_packages(settings)
+    allow_many_connections()
     with ExitStack() as stack:
-        url = stack.enter_context(database(settings))
-        asyncio.run(migrate(url))
+        with told_in_a_line():
+            url = stack.enter_context(database(settings))
+            asyncio.run(migrate(url))
         if settings.web_concurrency > 1:
             os.environ[FOLDER_VARIABLE] = stack.enter_context(TemporaryDirectory(prefix="lastpair-metrics-"))
         # The service, in whichever process, reads its settings from the environment.
@@ -123,6 +126,25 @@ COMMANDS: dict[str, Callable[[Settings], None]] = {
 }
 
 
+@contextmanager
+def told_in_a_line() -> Iterator[None]:
+    """Around what uses the database; raises InvalidSettings when it cannot be used."""
+    try:
+        yield
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise InvalidSettings(f"DATABASE_URL: cannot use the database: {' '.join(str(error).split())}") from error
+    except ValueError:  # it would quote what stands where a port belongs, which may be half a password
+        reason = "cannot be understood; what is special in a user's name or password must be percent-encoded"
+        raise InvalidSettings(f"DATABASE_URL: {reason}") from None
+
+
+def allow_many_connections() -> None:
+    """Raise the soft limit of open files to the hard one: each connection is one, and MAX_STREAMS more than the usual limit."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # where the system has a smaller limit of its own
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def stop(_signal: int, _frame: FrameType | None) -> None:
     """Leave as Ctrl-C does, so that the embedded server is stopped on the way out."""
     raise KeyboardInterrupt
@@ -133,14 +155,12 @@ def main() -> None:
     if len(sys.argv) != 2 or sys.argv[1] not in COMMANDS:
         sys.exit(f"usage: python -m app {'|'.join(COMMANDS)}")
     signal.signal(signal.SIGTERM, stop)
+    command = COMMANDS[sys.argv[1]]
     try:
-        COMMANDS[sys.argv[1]](load_settings())
+        with nullcontext() if command is run else told_in_a_line():  # which does more than to use the database
+            command(load_settings())
     except (InvalidSettings, MigrationFailed) as error:
         sys.exit(str(error))
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        sys.exit(f"DATABASE_URL: cannot use the database: {' '.join(str(error).split())}")
-    except ValueError:  # it would quote what stands where a port belongs, which may be half a password
-        sys.exit("DATABASE_URL: cannot be understood; what is special in a user's name or password must be percent-encoded")
     except KeyboardInterrupt:
         pass
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, 
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-from app.http import Busy, Unavailable
+from app.http import TOO_MANY, Busy, Unavailable
 
 Lane = TypeVar("Lane", bound=Hashable)
 Item = TypeVar("Item")
@@ -18,7 +18,6 @@ PATIENCE_SECONDS = 0.1
 """A call that takes longer probably waits for somebody's lock; it no longer counts as one of those."""
 
 STOPPING = "This process is stopping. Try again, and another one answers."
-TOO_MANY = "Too many requests are waiting. Try again in a moment."
 
 
 class Batcher(Generic[Lane, Item, Outcome]):

@@ -339,7 +339,7 @@ def _answers(operation: Operation, schemas: Mapping[Any, Schema]) -> Schema:
 def _codes(operation: Operation, path: str, method: str, is_jwt: bool) -> set[str]:
     codes = {"VALIDATION_ERROR", "INTERNAL_ERROR", *operation.codes}  # the former of a URL that is too long, if of nothing else
     if operation.needs_database:
-        codes.add("DATABASE_UNAVAILABLE")
+        codes |= {"DATABASE_UNAVAILABLE", "OVERLOADED"}
     if PATH_PARAMETER.search(path):
         codes.add("NOT_FOUND")  # a slash in a parameter makes it another path
     if method not in READS:  # where no body is taken, none but {} may be sent

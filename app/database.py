@@ -12,7 +12,7 @@ import asyncpg
 import orjson
 from asyncpg.pool import PoolConnectionProxy
 
-from app.http import Busy, Refusal, Unavailable
+from app.http import TOO_MANY, Busy, Refusal, Unavailable
 from app.metrics import DATABASE_ERRORS, POOL_BUSY_SESSIONS, POOL_MAX_SESSIONS, POOL_WAIT_SECONDS
 
 ACQUIRE_TIMEOUT_SECONDS = 5
@@ -83,7 +83,10 @@ class Database:
     transaction, so there each call is a transaction that begins by it.
     """
 
-    def __init__(self, url: str, pool_size: int, *, pooled: bool) -> None:
+    def __init__(self, url: str, pool_size: int, *, pooled: bool, max_pending: int) -> None:
+        self._single_sessions = asyncio.Semaphore(max(1, pool_size // 2))
+        self._singles = 0
+        self._max_singles = max_pending
         self._servers = Servers(url)
         self._pool_size = pool_size
         self._pooled = pooled
@@ -186,9 +189,30 @@ class Database:
         except asyncpg.PostgresError as error:
             raise Unavailable(UNAVAILABLE) from error
 
+    async def fetch_single(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """The same for a request that shares no call with others: all of these use half of the sessions, and batches the rest.
+
+        Raises as fetch does, and 503 OVERLOADED at once when too many wait.
+        """
+        if self._singles >= self._max_singles:
+            raise Unavailable(TOO_MANY, "OVERLOADED")
+        self._singles += 1
+        try:
+            try:
+                async with asyncio.timeout(ACQUIRE_TIMEOUT_SECONDS):
+                    await self._single_sessions.acquire()
+            except TimeoutError:
+                raise Unavailable(UNAVAILABLE) from None
+            try:
+                return await self.fetch(statement, *arguments)
+            finally:
+                self._single_sessions.release()
+        finally:
+            self._singles -= 1
+
     async def value(self, statement: str, *arguments: Any) -> Any:
-        """Run one statement and return the first column of its first row, None without rows. Raises as fetch does."""
-        rows = await self.fetch(statement, *arguments)
+        """The first column of the first row of fetch_single, None without rows."""
+        rows = await self.fetch_single(statement, *arguments)
         return rows[0][0] if rows else None
 
 

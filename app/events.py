@@ -70,7 +70,7 @@ class EventLog:
 
     async def after(self, position: int, limit: int, drop_ids: Sequence[str] | None) -> list[Event]:
         """The first `limit` events after this id, of these drops or all; RESYNC_REQUIRED alone when the log begins later."""
-        return [Event(text) for (text,) in await self._database.fetch(EVENTS_AFTER, position, limit, drop_ids)]
+        return [Event(text) for (text,) in await self._database.fetch_single(EVENTS_AFTER, position, limit, drop_ids)]
 
     async def snapshot(self, drop_ids: Sequence[str] | None) -> Event:
         """A SNAPSHOT of these drops, or of all that are not over, which everybody who asks meanwhile shares."""
@@ -82,7 +82,7 @@ class EventLog:
         return await asyncio.shield(self._whole_snapshot)
 
     async def _take_snapshot(self, drop_ids: Sequence[str] | None) -> Event:
-        [(text,)] = await self._database.fetch(TAKE_SNAPSHOT, drop_ids)
+        [(text,)] = await self._database.fetch_single(TAKE_SNAPSHOT, drop_ids)
         return Event(text)
 
 

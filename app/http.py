@@ -43,6 +43,9 @@ class Unavailable(Refusal):
         super().__init__(503, code, message, {"retry-after": "1"})
 
 
+TOO_MANY = "Too many requests are waiting. Try again in a moment."
+
+
 class Busy(Unavailable):
     """Somebody held a lock for longer than the call would wait. It had no effect."""
 

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from traceback import extract_tb
@@ -61,11 +61,18 @@ class LinesOfATurn(logging.Handler):
             loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write what was not written yet."""
+        """Write what was not written yet. A line that cannot be written is lost: nobody who logs fails for it."""
         with self.lock or nullcontext():
             records, self._records, self._loop = self._records, [], None
-            sys.stderr.write("".join([self.format(record) + "\n" for record in records]))
-            sys.stderr.flush()
+            with suppress(OSError, ValueError):  # a full disk, a reader that has gone, a closed file
+                sys.stderr.write("".join([self._line(record) for record in records]))
+                sys.stderr.flush()
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record) + "\n"
+        except Exception as error:  # whatever was to be logged, the others are
+            return f"a line of {record.name} cannot be written: {type(error).__name__}\n"
 
 
 class JsonLines(logging.Formatter):

@@ -34,8 +34,9 @@ async def expire_due(database: Database) -> int:
 
 async def prune_old(database: Database, retention_seconds: int) -> None:
     """Forget the events older than that. Raises Refusal when the database cannot serve."""
-    while await database.value(PRUNE_EVENTS, retention_seconds, PRUNE_LIMIT) == PRUNE_LIMIT:
-        pass
+    pruned = PRUNE_LIMIT
+    while pruned == PRUNE_LIMIT:
+        [(pruned,)] = await database.fetch(PRUNE_EVENTS, retention_seconds, PRUNE_LIMIT)
 
 
 async def poll(database: Database, interval_ms: int, retention_seconds: int) -> None:
@@ -46,7 +47,8 @@ async def poll(database: Database, interval_ms: int, retention_seconds: int) -> 
             expired = await expire_due(database)
             await database.fetch(ADVANCE_DROPS)
             await prune_old(database, retention_seconds)
-            NOTIFY_QUEUE_USAGE.set(await database.value(NOTIFY_QUEUE))
+            [(usage,)] = await database.fetch(NOTIFY_QUEUE)
+            NOTIFY_QUEUE_USAGE.set(usage)
             POLLED_AT.set_to_current_time()
             if expired:
                 logger.debug("expired %d reservations", expired)

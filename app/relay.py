@@ -46,15 +46,19 @@ class Relay:
         """Relay until cancelled. Survives a lost database."""
         tries = 0
         while True:
+            had_failed, was_connected = tries > 0, False
             try:
-                await self._listen()
+                try:
+                    await self._listen()
+                finally:
+                    was_connected = self.is_connected
+                    self._set_connected(False)
             except FAULTS as error:
-                if tries == 0:  # once an outage, not once a try
+                if not had_failed:  # once an outage, not once a try
                     logger.warning("the listener lost the database and tries again: %s", " ".join(str(error).split()))
             except Exception:
                 logger.exception("the listener failed and starts anew")
-            tries = 0 if self.is_connected else tries + 1
-            self._set_connected(False)
+            tries = 0 if was_connected else tries + 1
             await asyncio.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
 
     def _set_connected(self, is_connected: bool) -> None:

@@ -1,6 +1,7 @@
 """The settings, read once from the environment (and `.env`), typed and checked."""
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, urlsplit
@@ -8,11 +9,12 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import AnyHttpUrl, Field, SecretStr, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.identity import public_key, secret_key
-
 HTTP_URL = TypeAdapter(AnyHttpUrl)
 Hidden = Annotated[str | None, Field(repr=False)]
 """May hold a password."""
+
+SAFE_URL = re.compile(r"https://|http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])[:/]")
+"""What comes from there is what was sent: nobody is on the way, or can be."""
 
 
 class Settings(BaseSettings):
@@ -81,6 +83,8 @@ class Settings(BaseSettings):
     @classmethod
     def _check_secret(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
+            from app.tokens import secret_key
+
             secret_key(value.get_secret_value())
         return value
 
@@ -89,6 +93,8 @@ class Settings(BaseSettings):
     def _unescape_key(cls, value: str | None) -> str | None:
         pem = value and value.replace("\\n", "\n")  # as it is written where a variable has one line only
         if pem is not None:
+            from app.tokens import public_key
+
             public_key(pem)
         return pem
 
@@ -102,6 +108,17 @@ class Settings(BaseSettings):
                 value = ""
             if not re.fullmatch(r"https?://[^/\s]\S*", value):
                 raise ValueError("must be a URL that begins with https:// or http://")
+        return value
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _check_addresses(cls, value: str) -> str:
+        for address in filter(None, map(str.strip, value.split(","))):
+            try:
+                if address != "*":
+                    ip_network(address)
+            except ValueError:
+                raise ValueError(f"{address} is not an address, a network such as 10.0.0.0/8, nor *") from None
         return value
 
     @model_validator(mode="after")
@@ -118,6 +135,8 @@ class Settings(BaseSettings):
                 raise ValueError("DATABASE_URL: production does not run on the embedded server; set it")
             if self.auth_mode == "header":
                 raise ValueError("AUTH_MODE: header trusts whoever names a user, so production refuses it; set jwt")
+            if self.jwt_jwks_url is not None and not SAFE_URL.match(self.jwt_jwks_url):
+                raise ValueError("JWT_JWKS_URL: whoever is on the way could send keys of their own; production takes https://")
             if "*" in self.cors_origins:
                 raise ValueError("CORS_ORIGINS: * lets any page send a user's token, so production refuses it; list the origins")
         return self

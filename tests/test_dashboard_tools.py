@@ -27,6 +27,8 @@ from tests.helpers import Row, as_user, assert_healthy, assert_success, eventual
 from tests.servers import Service, free_port
 from tests.streams import Stage, fresh_database, serving
 
+pytestmark = pytest.mark.slow
+
 TIMES = [
     ("now", -1, "a minute later", 60),
     ("in 10 seconds", 10, "10 minutes later", 600),

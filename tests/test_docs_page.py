@@ -12,6 +12,8 @@ from playwright.async_api import Browser, expect
 from tests.browser import Visitor, chromium, visiting
 from tests.helpers import make_drop, make_user
 
+pytestmark = pytest.mark.slow
+
 TAGS = ["drops", "reservations", "purchases", "realtime", "operations", "development"]
 FILES = ["main.js", "style.css", "swagger-ui-bundle.js", "swagger-ui.css"]
 OTHER_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-cache"}

@@ -25,6 +25,8 @@ from tests.streams import logged, newest_id, open_stream
 from tests.test_faults import assert_unavailable, client_of, connected, make_users
 from tests.test_recovery import BACK_WITHIN_SECONDS, BUYERS, Rush, assert_all_sold
 
+pytestmark = pytest.mark.slow
+
 QUERY = "target_session_attrs=read-write"
 
 
@@ -119,7 +121,7 @@ async def test_nobody_takes_writes(pair: tuple[Crashable, Standby]) -> None:
 
 async def test_a_session_on_a_server_that_takes_no_writes_is_given_up(pair: tuple[Crashable, Standby]) -> None:
     """As when the primary comes back as a standby behind the same address: 503, and the next session is a new one."""
-    calls = Calls(pair[1].url, 1, pooled=False)
+    calls = Calls(pair[1].url, 1, pooled=False, max_pending=100)
     await calls.open()
     try:
         pids = []
@@ -135,12 +137,12 @@ async def test_a_session_on_a_server_that_takes_no_writes_is_given_up(pair: tupl
 async def test_after_a_silence_no_session_is_used_again(pair: tuple[Crashable, Standby], monkeypatch: pytest.MonkeyPatch) -> None:
     """One call finds out; those that follow need not wait for the same."""
     monkeypatch.setattr(calls_module, "COMMAND_TIMEOUT_SECONDS", 0.5)
-    calls = Calls(pair[0].url, 4, pooled=False)
+    calls = Calls(pair[0].url, 4, pooled=False, max_pending=100)
     await calls.open()
     pids: list[int] = []
     try:
-        rows = await asyncio.gather(*(calls.value("select pg_backend_pid() from pg_sleep(0.1)") for _ in range(4)))
-        pids = list(rows)
+        answers = await asyncio.gather(*(calls.fetch("select pg_backend_pid() from pg_sleep(0.1)") for _ in range(4)))
+        pids = [pid for [(pid,)] in answers]
         assert len(set(pids)) == 4
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)

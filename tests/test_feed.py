@@ -291,7 +291,7 @@ class FakeDatabase:
         self.calls = 0
         self.is_away = False
 
-    async def fetch(self, _statement: str, *_arguments: Any) -> list[tuple[str]]:
+    async def fetch_single(self, _statement: str, *_arguments: Any) -> list[tuple[str]]:
         """A SNAPSHOT whose id is the number of the call."""
         self.calls += 1
         call = self.calls

@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 from starlette.applications import Starlette
 
-from app import identity
-from app.identity import KEYS_LIFESPAN_SECONDS, KEYS_PAUSE_SECONDS, MAX_KEYS_BYTES, BearerToken, KeySet
+from app import tokens
 from app.service import create_app
 from app.settings import Settings
+from app.tokens import KEYS_LIFESPAN_SECONDS, KEYS_PAUSE_SECONDS, MAX_KEYS_BYTES, BearerToken, KeySet
 from conftest import Database
 from tests.helpers import assert_error, assert_healthy, assert_success
 from tests.servers import free_port, started, wait_for
@@ -94,7 +94,7 @@ class KeyServer:
 
 
 class Clock:
-    """The time that app.identity sees, which passes only when told."""
+    """The time that app.tokens sees, which passes only when told."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -108,7 +108,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """That of the application."""
     clock = Clock()
-    monkeypatch.setattr(identity, "monotonic", clock)
+    monkeypatch.setattr(tokens, "monotonic", clock)
     return clock
 
 
@@ -370,7 +370,7 @@ async def test_a_broken_server(
     what: str,
 ) -> None:
     """503 as long as nothing is known; what is known goes on, and the log says why in one line."""
-    monkeypatch.setattr(identity, "KEYS_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(tokens, "KEYS_TIMEOUT_SECONDS", 0.3)
     answer, reason = BROKEN[what]
     keys.answer = answer
     response = await asyncio.wait_for(http.get("/purchases/me", headers=by(OLD, "old")), 10)
@@ -430,12 +430,12 @@ async def test_while_it_is_away_few_wait(
     monkeypatch: pytest.MonkeyPatch, http: httpx.AsyncClient, keys: KeyServer, clock: Clock
 ) -> None:
     """Keys in use are asked for in every pause, and their users wait once in a lifespan at most."""
-    monkeypatch.setattr(identity, "KEYS_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(tokens, "KEYS_TIMEOUT_SECONDS", 0.1)
     assert await accepted(http, by(OLD, "old"))
     keys.open.clear()
     clock.now += KEYS_LIFESPAN_SECONDS
     assert await accepted(http, by(OLD, "old"))  # waited
-    monkeypatch.setattr(identity, "KEYS_TIMEOUT_SECONDS", 30)
+    monkeypatch.setattr(tokens, "KEYS_TIMEOUT_SECONDS", 30)
     for _ in range(3):
         clock.now += KEYS_PAUSE_SECONDS
         assert await asyncio.wait_for(accepted(http, by(OLD, "old")), 5)

@@ -14,9 +14,9 @@ import jwt
 import pytest
 import websockets
 
-from app.identity import MAX_TOKEN_LENGTH
 from app.service import create_app
 from app.settings import Settings
+from app.tokens import MAX_TOKEN_LENGTH
 from conftest import Database
 from tests.helpers import JSON, LONG_AGO, as_user, assert_error, assert_healthy, assert_success, is_uuid
 from tests.servers import Service, started

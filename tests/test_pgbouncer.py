@@ -26,6 +26,8 @@ from tests.test_faults import (
     make_users,
 )
 
+pytestmark = pytest.mark.slow
+
 SERVER_SESSIONS = 3
 OF_THE_APP = "select count(*) from pg_stat_activity where application_name = 'lastpair' and datname = current_database()"
 WHO_AND_HOW = """
@@ -63,7 +65,7 @@ async def stage(bouncer: Pooler, database_url: str) -> AsyncIterator[Stage]:
 @pytest.fixture
 async def calls(bouncer: Pooler) -> AsyncIterator[Calls]:
     """The service's way to call functions, without the service."""
-    calls = Calls(bouncer.url, 8, pooled=True)
+    calls = Calls(bouncer.url, 8, pooled=True, max_pending=100)
     await calls.open()
     yield calls
     await calls.close()
@@ -192,7 +194,7 @@ async def test_who_does_not_wait_leaves_nothing_behind(
     bouncer: Pooler, caplog: pytest.LogCaptureFixture, proof: str, owner_session: asyncpg.Connection
 ) -> None:
     """A call that is given up is rolled back, and its session is not used again."""
-    calls = Calls(bouncer.url, 1, pooled=True)
+    calls = Calls(bouncer.url, 1, pooled=True, max_pending=100)
     await calls.open()
     given_up = asyncio.create_task(calls.value(f"select {proof}.call('select 1', 0.3)"))
     sleeping = "select count(*) = $1 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"

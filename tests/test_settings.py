@@ -96,6 +96,7 @@ BAD = {
         *[public_pem(generate_private_key(SECP384R1())), public_pem(Ed25519PrivateKey.generate())],
         PUBLIC_KEY.replace("PUBLIC KEY", "CERTIFICATE"),
     ],
+    "FORWARDED_ALLOW_IPS": ["hello", "10.0.0.0/33", "10.0.0.1,proxy", "10.0.0.1/8", "**"],
     "JWT_JWKS_URL": [
         *["issuer.example/jwks.json", "file:///etc/passwd", "ftp://issuer.example/", "https://", "https:///jwks.json", "http:/x"],
         *[
@@ -323,6 +324,8 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DATABASE_URL", {"DATABASE_URL": ""}),
         ("AUTH_MODE", {"AUTH_MODE": "header"}),
         ("CORS_ORIGINS", {"CORS_ORIGINS": "https://shop.example, *"}),
+        ("JWT_JWKS_URL", {"JWT_SECRET": "", "JWT_PUBLIC_KEY": "", "JWT_JWKS_URL": "http://issuer.example/jwks.json"}),
+        ("JWT_JWKS_URL", {"JWT_SECRET": "", "JWT_PUBLIC_KEY": "", "JWT_JWKS_URL": "http://localhost.example/jwks.json"}),
         ("JWT_PUBLIC_KEY", {"JWT_SECRET": "", "JWT_PUBLIC_KEY": private_pem(RSA_KEY)}),
     ],
 )

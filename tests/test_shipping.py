@@ -408,7 +408,10 @@ def test_compose_settings_are_settings(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_compose_is_closed() -> None:
     """One port is published; the service has no rights, and waits for its database."""
     services = compose()["services"]
-    assert {name: service.get("ports", []) for name, service in services.items()} == {"database": [], "lastpair": ["4000:4000"]}
+    assert {name: service.get("ports", []) for name, service in services.items()} == {
+        "database": [],
+        "lastpair": ["127.0.0.1:4000:4000"],
+    }
     service, database = services["lastpair"], services["database"]
     assert service["build"] == "."
     assert service["read_only"] is True

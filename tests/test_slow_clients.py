@@ -30,6 +30,8 @@ from tests.helpers import assert_healthy, eventually, make_user
 from tests.servers import wait_for
 from tests.streams import TRANSPORTS, fresh_database, open_stream, publish
 
+pytestmark = pytest.mark.slow
+
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 UPGRADE = (
     b"GET /api/ws?snapshot=false HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

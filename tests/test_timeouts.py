@@ -28,7 +28,7 @@ MODES = pytest.mark.parametrize("pooled", [False, True])
 @asynccontextmanager
 async def calling(url: str, *, pooled: bool) -> AsyncIterator[Calls]:
     """The service's way to call functions, with one session."""
-    calls = Calls(url, 1, pooled=pooled)
+    calls = Calls(url, 1, pooled=pooled, max_pending=100)
     await calls.open()
     try:
         yield calls
