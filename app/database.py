@@ -123,8 +123,11 @@ class Database:
         Raises Refusal: the database's own (SQLSTATE PTxyz, xyz the HTTP status), or 503 DATABASE_UNAVAILABLE when it cannot be
         reached or cannot serve. Whether a call that was lost on the way took effect is then not known.
         """
+        return await self._fetch(perf_counter(), statement, *arguments)
+
+    async def _fetch(self, begin: float, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        # It has waited for a session since `begin`.
         assert self._pool is not None  # noqa: S101 - opened at startup
-        begin = perf_counter()
         try:
             session = await self._acquire(self._pool)
         except FAULTS as error:
@@ -197,14 +200,16 @@ class Database:
         if self._singles >= self._max_singles:
             raise Unavailable(TOO_MANY, "OVERLOADED")
         self._singles += 1
+        begin = perf_counter()
         try:
             try:
                 async with asyncio.timeout(ACQUIRE_TIMEOUT_SECONDS):
                     await self._single_sessions.acquire()
             except TimeoutError:
+                POOL_WAIT_SECONDS.observe(perf_counter() - begin)
                 raise Unavailable(UNAVAILABLE) from None
             try:
-                return await self.fetch(statement, *arguments)
+                return await self._fetch(begin, statement, *arguments)
             finally:
                 self._single_sessions.release()
         finally:

@@ -273,6 +273,7 @@ async def test_sale_while_the_page_asks_about_a_refund(stage: Stage, visitor: Vi
     await expect_stock(page, drop_id, 3, 1, 1)
 
 
+@pytest.mark.slow
 async def test_clock(stage: Stage, visitor: Visitor) -> None:
     """Nobody says so, and yet a drop turns live at starts_at and is over at ends_at, though the browser's clock be wrong."""
     seller = await make_user(stage.owner)
@@ -310,6 +311,7 @@ async def test_clock(stage: Stage, visitor: Visitor) -> None:
     await expect(feed_of(pages[0]).filter(has_text="Going has ended")).to_be_visible()
 
 
+@pytest.mark.slow
 async def test_hold_runs_out(stage: Stage, browser: Browser) -> None:
     """By the clock: the seconds go by, the unit comes back, the card says so and can be reserved again."""
     drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
@@ -325,6 +327,7 @@ async def test_hold_runs_out(stage: Stage, browser: Browser) -> None:
         await expect(card_of(page, drop_id).get_by_role("button", name="Reserve")).to_be_visible()
 
 
+@pytest.mark.slow
 async def test_two_tabs_agree(stage: Stage, visitor: Visitor) -> None:
     """After many changes, one of them opened in the midst: with each other and with the database."""
     context = await visitor.context()
@@ -371,6 +374,7 @@ async def make_changes(stage: Stage, outage: Outage) -> None:
     await stage.owner.fetchval("select id from api.purchase($1, $2)", UUID(outage.drop_id), UUID(outage.users[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruned", [False, True])
 async def test_server_restarts(stage: Stage, browser: Browser, pruned: bool) -> None:
     """The badge says so, and then all is right without a reload: by what was missed, or by a SNAPSHOT where that is forgotten."""
@@ -581,6 +585,7 @@ async def assert_accessible(page: Page) -> None:
             assert (size, scheme, bad) == (size, scheme, [])
 
 
+@pytest.mark.slow
 async def test_accessible(stage: Stage, visitor: Visitor) -> None:
     """With nothing there and in full swing, wide and narrow, in both colour schemes."""
     page = await visitor.open()

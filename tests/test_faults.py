@@ -329,6 +329,7 @@ async def test_many_processes(database: Database, owner: asyncpg.Pool) -> None:
         assert "poller" not in service.log()
 
 
+@pytest.mark.slow
 async def test_requests_that_wait_at_shutdown(database: Database, owner: asyncpg.Pool) -> None:
     """One that can still be served is served; one that cannot is told 503 to go elsewhere; then the process ends, cleanly."""
     with started(DATABASE_URL=database.url, EXPIRY_POLL_MS="3600000") as service:

@@ -535,6 +535,7 @@ async def test_optional_fields(http: httpx.AsyncClient, keys: KeyServer) -> None
 # The real command
 
 
+@pytest.mark.slow
 async def test_production_with_a_server_that_hangs(database: Database, keys: KeyServer) -> None:
     """It starts, serves what needs no key, answers 503 in time, and stops at once while a fetch is under way."""
     keys.open.clear()

@@ -132,6 +132,7 @@ def new_server(database: Database) -> Iterator[Cluster]:
         yield server
 
 
+@pytest.mark.slow
 async def test_a_restored_dump_is_sound_and_sells(empty_url: str, new_server: Cluster, tmp_path: Path) -> None:
     """With the commands of the document; the service goes on with what was held and sold."""
     with running_api(empty_url) as url:

@@ -127,6 +127,7 @@ async def test_the_jobs_do_what_the_poller_does(server: Cluster, owner: asyncpg.
     assert await owner.fetchval("select count(*) from inventory.events") == 1
 
 
+@pytest.mark.slow
 async def test_upgrade_to_18(server: Cluster, owner: asyncpg.Connection, tmp_path: Path) -> None:
     """As the document has it: a dump by the newer pg_dump, restored there; what was held is held, and the sale goes on."""
     drop_id, user_id, _ = await make_hold(owner)

@@ -89,6 +89,7 @@ def test_an_empty_database_url_is_none(folder: Path, http: httpx.Client, made: l
         service.stop()
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_nothing_behind_for_good(folder: Path, http: httpx.Client, made: list[str]) -> None:
     """Its PostgreSQL goes on, the next run takes it over, and stops it in the end."""
     with embedded(folder) as service:
@@ -104,6 +105,7 @@ def test_a_killed_run_leaves_nothing_behind_for_good(folder: Path, http: httpx.C
     assert postgres_of(folder) == []
 
 
+@pytest.mark.slow
 def test_commands_share_the_embedded_server(folder: Path, http: httpx.Client, made: list[str]) -> None:
     """The one that leaves last stops it, whichever that is."""
     with embedded(folder) as service:
@@ -130,6 +132,7 @@ def test_a_port_that_is_taken(folder: Path) -> None:
     assert postgres_of(folder) == []
 
 
+@pytest.mark.slow
 def test_a_machine_that_went_down(folder: Path, http: httpx.Client, made: list[str]) -> None:
     """Everything was killed at once, and the number in the server's lock files is another process's by now: it is left alone."""
     with embedded(folder) as service:

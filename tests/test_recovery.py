@@ -123,6 +123,7 @@ async def database_url(database: Database) -> AsyncIterator[str]:
         yield url
 
 
+@pytest.mark.slow
 async def test_one_of_two_processes_is_killed(database_url: str) -> None:
     """What was in flight there fails as a connection does; the other serves everybody, and sweeps."""
     variables = {"DATABASE_URL": database_url, "EXPIRY_POLL_MS": "50"}
@@ -160,6 +161,7 @@ def workers_of(service: Service) -> set[int]:
     return found
 
 
+@pytest.mark.slow
 async def test_one_of_two_workers_is_killed(database_url: str) -> None:
     """The other serves everybody, and another one takes its place."""
     with started(DATABASE_URL=database_url, EXPIRY_POLL_MS="50", WEB_CONCURRENCY="2") as service:

@@ -218,6 +218,7 @@ async def test_a_log_that_was_emptied(database: Database) -> None:
         await owner.close()
 
 
+@pytest.mark.slow
 async def test_stopping_while_the_database_hangs(database: Database) -> None:
     """Streams end, and the process is gone within 5 seconds, whatever waits for the database."""
     async with fresh_database(database) as url:

@@ -124,6 +124,7 @@ async def test_clients_that_do_not_read(database_url: str) -> None:
             await stream.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_client_that_reads_slowly(database_url: str, transport: str) -> None:
     """Is spared STOCK_UPDATED that newer ones replace, never the last one, and nothing else."""
@@ -200,6 +201,7 @@ async def talk(stream: Any) -> None:
             await asyncio.sleep(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "is_blocked"), [("1", False), ("1", True), ("2", False)])
 async def test_shutdown(database_url: str, workers: str, is_blocked: bool) -> None:
     """With two hundred streams open it takes less than five seconds, and each of them is ended cleanly, but those never read."""
