@@ -30,6 +30,8 @@ from tests.helpers import assert_error, assert_healthy, assert_success
 from tests.servers import free_port, started, wait_for
 from tests.tokens import AUDIENCE, ISSUER, SECRET, PrivateKey, bearer, claims, ec_key, forged, public_jwk, rsa_key, token
 
+pytestmark = pytest.mark.slow
+
 OLD, NEW, OTHER = rsa_key(), ec_key(), rsa_key()
 UNKNOWN = "not known here (kid)"
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -535,7 +537,6 @@ async def test_optional_fields(http: httpx.AsyncClient, keys: KeyServer) -> None
 # The real command
 
 
-@pytest.mark.slow
 async def test_production_with_a_server_that_hangs(database: Database, keys: KeyServer) -> None:
     """It starts, serves what needs no key, answers 503 in time, and stops at once while a fetch is under way."""
     keys.open.clear()
