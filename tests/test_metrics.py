@@ -21,7 +21,7 @@ from app.hub import Hub
 from app.relay import Relay
 from conftest import Database
 from tests.helpers import as_user, assert_error, assert_healthy, eventually, make_drop, make_due, make_user, purchase, reserve
-from tests.streams import NO_TLS, TRANSPORTS, Stage, fresh_database, newest_id, open_stream, publish, serving
+from tests.streams import NO_TLS, TRANSPORTS, SseStream, Stage, fresh_database, newest_id, open_stream, publish, serving
 
 POOL_SIZE = 4
 RESERVE, PURCHASE, CANCEL = "/api/drops/{dropId}/reserve", "/api/drops/{dropId}/purchase", "/api/reservations/{id}"
@@ -448,11 +448,13 @@ async def test_two_processes(database_url: str) -> None:
         assert workers < {child.pid for child in psutil.Process(stage.service.process.pid).children()}
         assert len(workers) == 2
 
-        streams = []
-        while not all(served(pid, stage) for pid in workers):
+        streams: list[SseStream] = []
+        while not all(served(pid, streams) for pid in workers):
             assert len(streams) < 100
-            streams.append(await open_stream("sse", stage.url))
-            await streams[-1].receive()
+            stream = await open_stream("sse", stage.url)
+            assert isinstance(stream, SseStream)
+            await stream.receive()
+            streams.append(stream)
         count = "http_requests_total"
         for _ in range(20):
             async with httpx.AsyncClient(verify=NO_TLS) as client:
@@ -463,7 +465,7 @@ async def test_two_processes(database_url: str) -> None:
             assert found.get("streams", transport="sse") == len(streams)
 
         victim = min(workers)
-        lost = served(victim, stage)
+        lost = served(victim, streams)
         os.kill(victim, signal.SIGKILL)
 
         async def is_replaced() -> bool:
@@ -476,8 +478,7 @@ async def test_two_processes(database_url: str) -> None:
         assert found.get(count, method="GET", route="/api/drops/{dropId}", status="400") == 20
 
 
-def served(pid: int, stage: Stage) -> int:
-    """How many connections the process has with clients that stay."""
-    port = int(stage.url.rpartition(":")[2])
-    connections = psutil.Process(pid).net_connections("tcp")
-    return sum(each.status == psutil.CONN_ESTABLISHED and each.laddr.port == port for each in connections)
+def served(pid: int, streams: list[SseStream]) -> int:
+    """How many of the streams the process serves."""
+    ours = {stream.response.extensions["network_stream"].get_extra_info("client_addr")[1] for stream in streams}
+    return sum(bool(each.raddr) and each.raddr.port in ours for each in psutil.Process(pid).net_connections("tcp"))
