@@ -21,7 +21,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -86,6 +86,26 @@ class Processes(Collector):
         return merged.values()
 
 
+class Files(Collector):
+    """What the processes have counted, but for those which are only just making their files: these are empty at first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        """All figures, those of several processes put together as their kind asks for."""
+        files = [str(file) for file in self._folder.glob("*.db") if _size_bytes(file)]
+        metrics: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return metrics
+
+
+def _size_bytes(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # another process was asked, too, and has found it to be a dead one's
+        return 0
+
+
 def exposition() -> bytes:
     """All of it, in Prometheus' text format."""
     folder = os.environ.get(FOLDER_VARIABLE)
@@ -93,14 +113,17 @@ def exposition() -> bytes:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
     registry.register(Processes(forget_the_dead(Path(folder))))
-    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    registry.register(Files(Path(folder)))
     return generate_latest(registry)
 
 
 def forget_the_dead(folder: Path) -> set[int]:
     """Leave the gauges of processes that are gone out of account; returns the pids of the others."""
-    pids = {int(file.stem.rpartition("_")[2]) for file in folder.glob("gauge_live*_*.db")}
-    dead = {pid for pid in pids if not psutil.pid_exists(pid)}
-    for pid in dead:
-        mark_process_dead(pid)  # type: ignore[no-untyped-call]
-    return pids - dead
+    alive = set()
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        if psutil.pid_exists(pid):
+            alive.add(pid)
+        else:
+            file.unlink(missing_ok=True)  # another process may be asked at the same moment
+    return alive

@@ -5,7 +5,9 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from json import dumps
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,10 +16,12 @@ import httpx
 import psutil
 import pytest
 from prometheus_client import REGISTRY
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.events import Event
 from app.hub import Hub
+from app.metrics import FOLDER_VARIABLE, exposition
 from app.relay import Relay
 from conftest import Database
 from tests.helpers import as_user, assert_error, assert_healthy, eventually, make_drop, make_due, make_user, purchase, reserve
@@ -52,7 +56,9 @@ class Figures:
 async def figures(stage: Stage) -> Figures:
     """What it says now; on a connection of its own, so that any of several processes may answer."""
     async with httpx.AsyncClient(verify=NO_TLS) as client:
-        return Figures((await client.get(f"{stage.url}/metrics")).text)
+        response = await client.get(f"{stage.url}/metrics")
+        assert response.status_code == 200, response.text
+        return Figures(response.text)
 
 
 class Change:
@@ -476,6 +482,24 @@ async def test_two_processes(database_url: str) -> None:
         found = await figures(stage)
         assert found.get("streams", transport="sse") == len(streams) - lost
         assert found.get(count, method="GET", route="/api/drops/{dropId}", status="400") == 20
+
+
+def test_a_process_that_begins_and_one_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are empty yet, or those of the dead which another process removes at this moment, are in nobody's way."""
+    dead = tmp_path / "gauge_livesum_999999999.db"
+    for file, name in ((tmp_path / "counter_1.db", "things_total"), (dead, "places")):
+        with closing(MmapedDict(str(file))) as written:
+            written.write_value(mmap_key(name, name, [], [], "How many."), 3.0, 0.0)
+    (tmp_path / "counter_2.db").touch()
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    exists = psutil.pid_exists
+
+    def removes_it_first(pid: int) -> bool:
+        dead.unlink(missing_ok=True)
+        return exists(pid)
+
+    monkeypatch.setattr(psutil, "pid_exists", removes_it_first)
+    assert Figures(exposition().decode()).values == {("things_total", frozenset()): 3}
 
 
 def served(pid: int, streams: list[SseStream]) -> int:
