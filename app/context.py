@@ -43,6 +43,7 @@ class RequestContext:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        self._ended = Ended()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -84,10 +85,35 @@ class RequestContext:
             if not status:
                 status = CLIENT_CLOSED_REQUEST
                 scope["outcome"] = "CLIENT_CLOSED_REQUEST"
-            account(scope, status, perf_counter() - begin)
+            self._ended.add((scope, status, time(), perf_counter() - begin))
 
 
-def account(scope: Scope, status: int, seconds: float) -> None:
+Ending = tuple[Scope, int, float, float]
+"""A request that is over: its scope, its status, when it ended, and how many seconds it took."""
+
+
+class Ended:
+    """Counts and logs requests when the event loop has done all else of a turn.
+
+    Many in a row take half the time of each by itself, between all that its answer takes.
+    """
+
+    def __init__(self) -> None:
+        self._endings: list[Ending] = []
+
+    def add(self, ending: Ending) -> None:
+        """One more."""
+        if not self._endings:
+            asyncio.get_running_loop().call_soon(self._account)
+        self._endings.append(ending)
+
+    def _account(self) -> None:
+        endings, self._endings = self._endings, []
+        for ending in endings:
+            account(*ending)
+
+
+def account(scope: Scope, status: int, ended_at: float, seconds: float) -> None:
     """Count a request that is over, and log it."""
     method, route = scope.get("method", "WS"), route_of(scope)
     counter_of(method, route, status).inc()
@@ -95,46 +121,19 @@ def account(scope: Scope, status: int, seconds: float) -> None:
         histogram_of(route).observe(seconds)
     level = logging.WARNING if status >= 500 else logging.DEBUG if route in QUIET_ROUTES else logging.INFO
     if access_logger.isEnabledFor(level):
-        ended.add((level, time(), scope, method, route, status, seconds))
-
-
-Ending = tuple[int, float, Scope, str, str, int, float]
-"""Level, when, the request, its method, route and status, and how many seconds it took."""
-
-
-class Ended:
-    """Logs requests when the event loop has done all else of a turn: many in a row take half the time of each by itself."""
-
-    def __init__(self) -> None:
-        self._endings: list[Ending] = []
-        self._loop: asyncio.AbstractEventLoop | None = None  # which will log them
-
-    def add(self, ending: Ending) -> None:
-        """One more."""
-        self._endings.append(ending)
-        if self._loop is not (loop := asyncio.get_running_loop()):
-            self._loop = loop
-            loop.call_soon(self._log)
-
-    def _log(self) -> None:
-        endings, self._endings, self._loop = self._endings, [], None
-        for level, created, scope, method, route, status, seconds in endings:
-            line = {
-                "requestId": scope["request_id"],
-                "traceId": scope.get("trace_id"),
-                "method": method,
-                "path": logged_path(scope),
-                "route": route,
-                "status": status,
-                "outcome": scope.get("outcome", "OK"),
-                "userId": scope.get("user_id"),
-                "dropId": drop_id_of(scope),
-                "durationMs": round(seconds * 1000, 3),
-            }
-            log_request(level, created, line)
-
-
-ended = Ended()
+        line = {
+            "requestId": scope["request_id"],
+            "traceId": scope.get("trace_id"),
+            "method": method,
+            "path": logged_path(scope),
+            "route": route,
+            "status": status,
+            "outcome": scope.get("outcome", "OK"),
+            "userId": scope.get("user_id"),
+            "dropId": drop_id_of(scope),
+            "durationMs": round(seconds * 1000, 3),
+        }
+        log_request(level, ended_at, line)
 
 
 # Kept, for finding a figure by its labels takes longer than counting. Bounded, for the method is the client's.

@@ -55,10 +55,25 @@ def invalid(field: str, reason: str) -> Refusal:
     return Refusal(400, "VALIDATION_ERROR", f"{field}: {reason}")
 
 
+class Json(Response):
+    """A value as JSON. The headers of every answer are made quicker than by Starlette, which first looks what is given."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """What is sent."""
+        return orjson.dumps(content)
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """With the body's length and type."""
+        own = [(b"content-length", b"%d" % len(self.body)), (b"content-type", b"application/json")]
+        self.raw_headers = own + [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+
+
 def success(request: Request, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """The success envelope around `data`, in which orjson.Fragment embeds JSON that the database made."""
     body = {"success": True, "data": data, "meta": {"requestId": request.scope["request_id"]}}
-    return Response(orjson.dumps(body), status, headers, "application/json")
+    return Json(body, status, headers)
 
 
 def failure(request: HTTPConnection, refusal: Refusal) -> Response:
@@ -69,7 +84,7 @@ def failure(request: HTTPConnection, refusal: Refusal) -> Response:
         "error": {"code": refusal.code, "message": refusal.message},
         "meta": {"requestId": request.scope["request_id"]},
     }
-    return Response(orjson.dumps(body), refusal.status, refusal.headers, "application/json")
+    return Json(body, refusal.status, refusal.headers)
 
 
 async def refused(request: Request, refusal: Exception) -> Response:

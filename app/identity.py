@@ -1,19 +1,15 @@
 """Who is asking. AUTH_MODE=header trusts X-User-Id, as a placeholder that production refuses; for jwt see app/tokens.py."""
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from pydantic import TypeAdapter
 from starlette.requests import Request
 from starlette.types import Scope
 
 from app.bodies import Text
-from app.database import Database
 from app.http import CANONICAL_UUID, Refusal, header, invalid
 
-ENSURE_USER = "select from api.ensure_user($1, $2)"
 USERNAME: TypeAdapter[str] = TypeAdapter(Text)
-Answer = TypeVar("Answer")
 
 
 class Identity(Protocol):
@@ -30,29 +26,6 @@ class Identity(Protocol):
 
     def user_name(self, scope: Scope) -> str | None:
         """What to call a user who is made now, where that was said; raises VALIDATION_ERROR."""
-
-
-async def as_user(request: Request, user_id: str, call: Callable[[str], Awaitable[Answer]]) -> Answer:
-    """What `call` answers for this user, who may be made for it.
-
-    Every function that acts for a user says AUTH_REQUIRED when there is none, so a known user costs no call of its own.
-    """
-    try:
-        return await call(user_id)
-    except Refusal as refusal:
-        if refusal.code != "AUTH_REQUIRED" or not await provision(request, user_id):
-            raise
-    return await call(user_id)
-
-
-async def provision(request: Request, user_id: str) -> bool:
-    """Make the user that was not found, if that is how users come to be here."""
-    identity: Identity = request.app.state.identity
-    if not identity.makes_users:
-        return False
-    database: Database = request.app.state.database
-    await database.fetch_single(ENSURE_USER, user_id, identity.user_name(request.scope))
-    return True
 
 
 class TrustedHeader:

@@ -118,8 +118,40 @@ class _Deafness(asyncio.Protocol):
         self._protocol.connection_lost(exc)
 
 
+class _Answers:
+    """The transport as answers are written to it: a head that promises a body is sent together with that.
+
+    uvicorn writes them one after the other, and uvloop sends what is written at once: two system calls, two packets, and a client
+    that wakes up twice, which took a tenth of the time of a request.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Send this, or keep it for what follows."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1.1 ") and b"\r\ncontent-length: " in data:
+            self._head = data
+            return
+        self._transport.write(data)
+
+    def flush(self) -> None:
+        """Send what was kept: there was no body, after all."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        """Close the connection when all is sent."""
+        self.flush()
+        self._transport.close()
+
+
 class StreamProtocol(_Patience, HttpToolsProtocol):
-    """Refuses heads that are too large, and closes connections on which a request does not come to its end.
+    """Sends answers whole, refuses heads that are too large, closes connections on which a request does not come to its end.
 
     Cuts off a client that sends another request on a connection whose event stream is open: that request would wait for ever; and
     of slowness uvicorn would tell only the WebSocket it may ask to become, so that what its client does not read would pile up.
@@ -127,12 +159,14 @@ class StreamProtocol(_Patience, HttpToolsProtocol):
 
     _unread_bytes = 0  # fed to the parser since it last told of something whole, give or take what was fed together with that
     _unanswered: Sequence[RequestResponseCycle] = ()  # the requests before the latest, and some that were answered since
+    _answers: _Answers
     _deadline: asyncio.TimerHandle | None = None
     _awaited: object = None  # what the deadline is for: a request's scope, for its head; its cycle, for its body; None: the first
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
         super().connection_made(transport)
+        self._answers = _Answers(transport)
         self._deadline = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self._expire, HEAD_TIMEOUT_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -172,6 +206,7 @@ class StreamProtocol(_Patience, HttpToolsProtocol):
         running = self.cycle
         super().on_headers_complete()
         if self.cycle is not running:
+            self.cycle.transport = self._answers  # type: ignore[assignment] # it has what a cycle asks of one
             self.headers = []  # for trailers, which are none of the request's headers
         if running is not None and not running.response_complete:
             self._unanswered = [cycle for cycle in (*self._unanswered, running) if not cycle.response_complete]
@@ -185,6 +220,7 @@ class StreamProtocol(_Patience, HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """A request is answered."""
+        self._answers.flush()
         super().on_response_complete()
         if self.transport.is_closing():
             self._see_off()
@@ -259,7 +295,6 @@ class StreamProtocol(_Patience, HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._cancel_deadline()
-        self.logger.debug("refused a request of %s: %s", self.client, refusal.message)
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if self.pipeline or cycle.response_started or cycle.scope is not self.scope:

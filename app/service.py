@@ -3,10 +3,8 @@
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from itertools import chain
 from time import perf_counter
 from types import FrameType
 from typing import Any, Literal
@@ -24,6 +22,7 @@ from starlette.websockets import WebSocket
 
 from app.batcher import Batcher
 from app.bodies import DropChanges, NewDrop, NewUser
+from app.calls import Claim, batchers
 from app.context import RequestContext
 from app.contract import EVENT_STREAM, READS, STREAM_PARAMETERS, Operation, Raw, document, operation, takes
 from app.database import Database
@@ -40,124 +39,40 @@ from app.http import (
     uuid_in_path,
 )
 from app.hub import Hub
-from app.identity import Identity, TrustedHeader, as_user, provision
+from app.identity import Identity, TrustedHeader
 from app.limits import Places, RateLimit, address_of
-from app.metrics import BATCH_CALL_SECONDS, BATCH_SIZE, BATCH_WAIT_SECONDS, CONTENT_TYPE, exposition
+from app.metrics import CONTENT_TYPE, exposition
 from app.pages import page_routes
 from app.poller import expire_due, poll
 from app.relay import Relay
 from app.rows import Drop, ListedDrop, Purchase, Reservation, User
+from app.services import Lastpair, Services, as_user, provision, services_of
 from app.settings import Settings, load_settings
 from app.streams import HEARTBEAT_SECONDS, events, websocket_events
 from app.tracing import tracing
 
-RESERVE = "select * from api.reserve_batch($1, $2, $3, $4)"
-RESERVE_OF_MANY_DROPS = "select * from api.reserve_batches($1, $2, $3, $4)"
-PURCHASE = "select * from api.purchase_batch($1, $2, $3)"
-PURCHASE_OF_MANY_DROPS = "select * from api.purchase_batches($1, $2, $3)"
-CANCEL = "select * from api.cancel_batch($1, $2)"
 CREATE_DROP = "select to_json(d) from api.create_drop($1, $2, $3, $4, $5::text::timestamptz, $6::text::timestamptz, $7) d"
 UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2) d"
 GET_DROP = "select to_json(d) from api.get_drop($1) d"
-LIST_DROPS = "select to_json(array(select d from api.list_drops() d))"
 MY_RESERVATIONS = "select to_json(array(select r from api.my_reservations($1) r))"
 MY_PURCHASES = "select to_json(array(select p from api.my_purchases($1) p))"
 CREATE_USER = "select to_json(u) from api.create_user($1) u"
 
-Claim = tuple[str, str | None, float]
-"""Who asks, by id, the Idempotency-Key, and since when, by perf_counter()."""
-
-
-def database_of(request: Request) -> Database:
-    """The application's database."""
-    database: Database = request.app.state.database
-    return database
-
-
-def identity_of(request: Request) -> Identity:
-    """How the application knows who is asking."""
-    identity: Identity = request.app.state.identity
-    return identity
-
-
-def batchers_of(request: Request) -> "Batchers":
-    """The application's batchers."""
-    batchers: Batchers = request.app.state.batchers
-    return batchers
-
 
 async def writer_of(request: Request) -> str:
     """The id of a user who wants something done; raises AUTH_REQUIRED, RATE_LIMITED."""
-    return allowed(request, await identity_of(request).user_id(request))
+    services = services_of(request)
+    user_id = await services.identity.user_id(request)
+    services.user_limit.count(user_id)
+    return user_id
 
 
 async def admin_of(request: Request) -> str:
     """The same of one who may create and change drops; raises FORBIDDEN, too."""
-    return allowed(request, await identity_of(request).admin_id(request))
-
-
-def allowed(request: Request, user_id: str) -> str:
-    """That user, if it has not asked for too much lately."""
-    limit: RateLimit = request.app.state.user_limit
-    limit.count(user_id)
+    services = services_of(request)
+    user_id = await services.identity.admin_id(request)
+    services.user_limit.count(user_id)
     return user_id
-
-
-@dataclass(frozen=True)
-class Batchers:
-    """Where requests that can share a call wait for it. The lane is the drop; of a cancel, which names none, the reservation."""
-
-    reserve: Batcher[str, Claim, Record]
-    purchase: Batcher[str, Claim, Record]
-    cancel: Batcher[str, Claim, Record]
-    list_drops: Batcher[None, None, Any]
-
-
-def batchers(database: Database, settings: Settings) -> Batchers:
-    """The batchers of a process."""
-
-    async def call(one_drop: str, many_drops: str, claims: Mapping[str, list[Claim]], *arguments: Any) -> list[Record]:
-        user_ids, keys, _ = zip(*chain.from_iterable(claims.values()), strict=True)
-        if len(claims) == 1:
-            return await database.fetch(one_drop, *claims, user_ids, keys, *arguments)
-        drop_ids = [drop_id for drop_id, of_drop in claims.items() for _ in of_drop]
-        return await database.fetch(many_drops, drop_ids, user_ids, keys, *arguments)
-
-    async def reserve(claims: Mapping[str, list[Claim]]) -> list[Record]:
-        with measured("reserve", claims):
-            return await call(RESERVE, RESERVE_OF_MANY_DROPS, claims, settings.reservation_ttl_seconds)
-
-    async def purchase(claims: Mapping[str, list[Claim]]) -> list[Record]:
-        with measured("purchase", claims):
-            return await call(PURCHASE, PURCHASE_OF_MANY_DROPS, claims)
-
-    async def cancel(claims: Mapping[str, list[Claim]]) -> list[Record]:
-        with measured("cancel", claims):
-            reservation_ids = [reservation_id for reservation_id, of_reservation in claims.items() for _ in of_reservation]
-            user_ids, _, _ = zip(*chain.from_iterable(claims.values()), strict=True)
-            return await database.fetch(CANCEL, reservation_ids, user_ids)
-
-    async def list_drops(requests: Mapping[None, list[None]]) -> list[Any]:
-        [(drops,)] = await database.fetch(LIST_DROPS)
-        return [drops] * len(requests[None])
-
-    size, pending = settings.batch_max_size, settings.max_pending
-    return Batchers(
-        reserve=Batcher(reserve, max_size=size, max_pending=pending),
-        purchase=Batcher(purchase, max_size=size, max_pending=pending),
-        cancel=Batcher(cancel, max_size=size, max_pending=pending),
-        list_drops=Batcher(list_drops, max_size=pending, max_pending=pending),
-    )
-
-
-@contextmanager
-def measured(call: str, claims: Mapping[str, list[Claim]]) -> Iterator[None]:
-    """Tell how large the call is, how long it takes and how long it was waited for."""
-    begin = perf_counter()
-    BATCH_SIZE.labels(call).observe(sum(map(len, claims.values())))
-    BATCH_WAIT_SECONDS.labels(call).observe(begin - min(of_lane[0][2] for of_lane in claims.values()))
-    with BATCH_CALL_SECONDS.labels(call).time():
-        yield
 
 
 async def claim(request: Request, batcher: Batcher[str, Claim, Record], lane: str, key: str | None, name: str) -> Response:
@@ -185,7 +100,7 @@ async def reserve(request: Request) -> Response:
     """
     drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
     await expect_no_body(request)
-    return await claim(request, batchers_of(request).reserve, drop_id, key, "reservation")
+    return await claim(request, services_of(request).batchers.reserve, drop_id, key, "reservation")
 
 
 @operation(
@@ -202,7 +117,7 @@ async def purchase(request: Request) -> Response:
     """
     drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
     await expect_no_body(request)
-    return await claim(request, batchers_of(request).purchase, drop_id, key, "purchase")
+    return await claim(request, services_of(request).batchers.purchase, drop_id, key, "purchase")
 
 
 @operation(
@@ -218,7 +133,7 @@ async def cancel(request: Request) -> Response:
     """
     reservation_id = uuid_in_path(request, "id")
     await expect_no_body(request)
-    return await claim(request, batchers_of(request).cancel, reservation_id, None, "reservation")
+    return await claim(request, services_of(request).batchers.cancel, reservation_id, None, "reservation")
 
 
 @takes(NewDrop)
@@ -232,7 +147,7 @@ async def create_drop(request: Request) -> Response:
     body = await create_drop.read(request)
 
     async def call(user_id: str) -> Any:
-        return await database_of(request).value(
+        return await services_of(request).database.value(
             CREATE_DROP, body.name, body.price, body.total_stock, user_id, body.starts_at, body.ends_at, body.status
         )
 
@@ -250,13 +165,13 @@ async def update_drop(request: Request) -> Response:
     drop_id = uuid_in_path(request, "dropId")
     await admin_of(request)
     changes = (await update_drop.read(request)).given()
-    return success(request, {"drop": await database_of(request).value(UPDATE_DROP, drop_id, changes)})
+    return success(request, {"drop": await services_of(request).database.value(UPDATE_DROP, drop_id, changes)})
 
 
 @operation("drops", {200: {"drop": Drop}}, "DROP_NOT_FOUND")
 async def get_drop(request: Request) -> Response:
     """A drop, whatever its status."""
-    return success(request, {"drop": await database_of(request).value(GET_DROP, uuid_in_path(request, "dropId"))})
+    return success(request, {"drop": await services_of(request).database.value(GET_DROP, uuid_in_path(request, "dropId"))})
 
 
 @operation("drops", {200: {"drops": list[ListedDrop]}})
@@ -265,7 +180,7 @@ async def list_drops(request: Request) -> Response:
 
     Those that have started and not ended, newest start first, each with its latest purchasers.
     """
-    return success(request, {"drops": await batchers_of(request).list_drops.submit(None, None)})
+    return success(request, {"drops": await services_of(request).batchers.list_drops.submit(None, None)})
 
 
 @operation("reservations", {200: {"reservations": list[Reservation]}}, caller="user")
@@ -274,16 +189,16 @@ async def my_reservations(request: Request) -> Response:
 
     Those that are ACTIVE and not due, newest first.
     """
-    user_id = await identity_of(request).user_id(request)
-    rows = await as_user(request, user_id, lambda user_id: database_of(request).value(MY_RESERVATIONS, user_id))
+    user_id = await services_of(request).identity.user_id(request)
+    rows = await as_user(request, user_id, lambda user_id: services_of(request).database.value(MY_RESERVATIONS, user_id))
     return success(request, {"reservations": rows})
 
 
 @operation("purchases", {200: {"purchases": list[Purchase]}}, caller="user")
 async def my_purchases(request: Request) -> Response:
     """What one has bought, newest first."""
-    user_id = await identity_of(request).user_id(request)
-    rows = await as_user(request, user_id, lambda user_id: database_of(request).value(MY_PURCHASES, user_id))
+    user_id = await services_of(request).identity.user_id(request)
+    rows = await as_user(request, user_id, lambda user_id: services_of(request).database.value(MY_PURCHASES, user_id))
     return success(request, {"purchases": rows})
 
 
@@ -319,7 +234,7 @@ async def socket(websocket: WebSocket) -> None:
 async def create_user(request: Request) -> Response:
     """Make a user."""
     body = await create_user.read(request)
-    return success(request, {"user": await database_of(request).value(CREATE_USER, body.username)}, 201)
+    return success(request, {"user": await services_of(request).database.value(CREATE_USER, body.username)}, 201)
 
 
 @operation("development", {200: {"expired": int}})
@@ -329,7 +244,7 @@ async def expire_now(request: Request) -> Response:
     `expired` is how many holds had run out and went back to stock.
     """
     await expect_no_body(request)
-    return success(request, {"expired": await expire_due(database_of(request))})
+    return success(request, {"expired": await expire_due(services_of(request).database)})
 
 
 @operation("operations", {200: {"status": Literal["ok"]}}, needs_database=False)
@@ -341,8 +256,8 @@ async def healthz(request: Request) -> Response:
 @operation("operations", {200: {"status": Literal["ready"]}})
 async def readyz(request: Request) -> Response:
     """Does the database answer, too, have the functions, and is it listened to?"""
-    await database_of(request).ready()
-    if not request.app.state.relay.is_connected:
+    await services_of(request).database.ready()
+    if not services_of(request).relay.is_connected:
         raise Unavailable("The database answers, but what it announces is not heard. Try again in a moment.")
     return success(request, {"status": "ready"})
 
@@ -397,10 +312,10 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         scope["route"] = self._path
+        request = Request(scope, receive, send)
         if scope["method"] not in READS:
-            limit: RateLimit = scope["app"].state.address_limit
-            limit.count(address_of(scope))
-        response = await self._handlers[scope["method"]](Request(scope, receive, send))
+            services_of(request).address_limit.count(address_of(scope))
+        response = await self._handlers[scope["method"]](request)
         await response(scope, receive, send)
 
 
@@ -466,7 +381,7 @@ def identity_for(settings: Settings) -> Identity:
     return BearerToken(keys, audience=settings.jwt_audience or "", issuer=settings.jwt_issuer or "")
 
 
-def create_app(settings: Settings | None = None) -> Starlette:
+def create_app(settings: Settings | None = None) -> Lastpair:
     """The ASGI application; reads the settings from the environment unless they are given."""
     settings = settings or load_settings()
     if settings.database_url is None:
@@ -517,7 +432,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         ],
         expose_headers=["Idempotency-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id"],
     )
-    app = Starlette(
+    app = Lastpair(
         routes=routes(settings),
         # CORS outermost, so that even a 500 can be read by a page of an allowed origin.
         middleware=[*([cors] if settings.cors_origins else []), *tracing(settings), Middleware(RequestContext)],
@@ -525,14 +440,15 @@ def create_app(settings: Settings | None = None) -> Starlette:
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.state.settings = settings
-    app.state.database = database
-    app.state.identity = identity_for(settings)
-    app.state.address_limit = RateLimit(settings.rate_limit_address_per_minute)
-    app.state.user_limit = RateLimit(settings.rate_limit_user_per_minute)
-    app.state.places = Places(settings.max_streams, settings.max_streams_per_address)
-    app.state.batchers = batchers(database, settings)
-    app.state.hub = hub
-    app.state.event_log = EventLog(database)
-    app.state.relay = relay
+    app.services = Services(
+        database=database,
+        identity=identity_for(settings),
+        address_limit=RateLimit(settings.rate_limit_address_per_minute),
+        user_limit=RateLimit(settings.rate_limit_user_per_minute),
+        places=Places(settings.max_streams, settings.max_streams_per_address),
+        batchers=batchers(database, settings),
+        hub=hub,
+        event_log=EventLog(database),
+        relay=relay,
+    )
     return app

@@ -17,6 +17,7 @@ from app.http import Refusal, failure, invalid, parse_json, parse_uuid
 from app.limits import Places, address_of
 from app.metrics import STREAMS
 from app.protocol import FRAMES
+from app.services import services_of
 
 HEARTBEAT_SECONDS = 15
 MAX_MESSAGE_BYTES = 4096
@@ -40,8 +41,8 @@ def feed_for(connection: HTTPConnection) -> Feed:
         raise invalid("dropId", f"must not be more than {MAX_DROPS} drops")
     if query.get("snapshot", "true") not in {"true", "false"}:
         raise invalid("snapshot", "must be true or false")
-    state = connection.app.state
-    return Feed(state.hub, state.event_log, drop_ids, wants_snapshot=query.get("snapshot") != "false")
+    services = services_of(connection)
+    return Feed(services.hub, services.event_log, drop_ids, wants_snapshot=query.get("snapshot") != "false")
 
 
 def last_event_id(connection: HTTPConnection) -> str | None:
@@ -49,15 +50,9 @@ def last_event_id(connection: HTTPConnection) -> str | None:
     return connection.headers.get("last-event-id") or connection.query_params.get("lastEventId")
 
 
-def places_of(connection: HTTPConnection) -> Places:
-    """The application's places for streams."""
-    places: Places = connection.app.state.places
-    return places
-
-
 async def events(request: Request) -> Response:
     """GET /events: Server-Sent Events until the client leaves or the process stops. HEAD: their headers."""
-    return EventStream(feed_for(request), last_event_id(request), places_of(request))
+    return EventStream(feed_for(request), last_event_id(request), services_of(request).places)
 
 
 class EventStream(Response):
@@ -117,7 +112,7 @@ async def websocket_events(websocket: WebSocket) -> None:
     with suppress(WebSocketDisconnect, OSError):  # it left meanwhile
         try:
             feed = feed_for(websocket)
-            with places_of(websocket).taken(address_of(websocket.scope)), STREAMS.labels("websocket").track_inprogress():
+            with services_of(websocket).places.taken(address_of(websocket.scope)), STREAMS.labels("websocket").track_inprogress():
                 await feed.open(last_event_id(websocket))
                 await websocket.accept()
                 await WebSocketStream(websocket, feed).run()

@@ -50,4 +50,4 @@ async def test_single_requests_use_half_of_the_sessions(calls: Calls, owner: asy
 def test_another_direct_url_means_a_pooler(direct_url: str | None, is_pooled: bool) -> None:
     """The same one says nothing."""
     app = create_app(Settings(database_url=URL, database_direct_url=direct_url))
-    assert app.state.database._pooled is is_pooled
+    assert app.services.database._pooled is is_pooled

@@ -19,10 +19,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
-from starlette.applications import Starlette
 
 from app import tokens
 from app.service import create_app
+from app.services import Lastpair
 from app.settings import Settings
 from app.tokens import KEYS_LIFESPAN_SECONDS, KEYS_PAUSE_SECONDS, MAX_KEYS_BYTES, BearerToken, KeySet
 from conftest import Database
@@ -124,7 +124,7 @@ def keys() -> Iterator[KeyServer]:
 
 
 @pytest.fixture(scope="module")
-async def app(database: Database) -> AsyncIterator[Starlette]:
+async def app(database: Database) -> AsyncIterator[Lastpair]:
     """The application, whose keys each test chooses."""
     app = create_app(Settings.model_construct(database_url=database.url, expiry_poll_ms=3_600_000))
     async with app.router.lifespan_context(app):
@@ -132,16 +132,16 @@ async def app(database: Database) -> AsyncIterator[Starlette]:
 
 
 @pytest.fixture
-async def http(app: Starlette, keys: KeyServer) -> AsyncIterator[httpx.AsyncClient]:
+async def http(app: Lastpair, keys: KeyServer) -> AsyncIterator[httpx.AsyncClient]:
     """A client of it, with the keys from there, none of which it has asked for yet."""
     async with client_of(app, keys) as client:
         yield client
 
 
 @asynccontextmanager
-async def client_of(app: Starlette, keys: KeyServer) -> AsyncIterator[httpx.AsyncClient]:
+async def client_of(app: Lastpair, keys: KeyServer) -> AsyncIterator[httpx.AsyncClient]:
     """The same, for whichever server."""
-    app.state.identity = BearerToken(KeySet(keys.url), audience=AUDIENCE, issuer=ISSUER)
+    app.services.identity = BearerToken(KeySet(keys.url), audience=AUDIENCE, issuer=ISSUER)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://lastpair.test/api") as client:
         yield client
 
@@ -395,7 +395,7 @@ async def test_a_broken_server(
         assert line.exc_info is None
 
 
-async def test_a_server_that_is_not_there_yet(app: Starlette, clock: Clock) -> None:
+async def test_a_server_that_is_not_there_yet(app: Lastpair, clock: Clock) -> None:
     """The application starts without it, refuses until it is there, and asks in every pause."""
     keys = KeyServer(free_port(), [entry("old", OLD)])
     keys.open.set()
@@ -410,7 +410,7 @@ async def test_a_server_that_is_not_there_yet(app: Starlette, clock: Clock) -> N
             assert await accepted(http, by(OLD, "old"))
 
 
-async def test_a_server_that_goes(app: Starlette, clock: Clock) -> None:
+async def test_a_server_that_goes(app: Lastpair, clock: Clock) -> None:
     """The keys that are known go on for as long as it is away, others do not; when it is back it counts again."""
     keys = KeyServer(free_port(), [entry("old", OLD)])
     keys.open.set()

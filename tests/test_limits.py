@@ -13,13 +13,13 @@ import asyncpg
 import httpx
 import pytest
 import uvicorn
-from starlette.applications import Starlette
 from websockets.exceptions import InvalidStatus
 
 from app.http import Refusal, Unavailable
 from app.limits import Places, RateLimit, address_of
 from app.protocol import FrameProtocol, StreamProtocol
 from app.service import create_app
+from app.services import Lastpair
 from app.settings import Settings
 from conftest import Database
 from tests.helpers import JSON, as_user, assert_error, assert_healthy, eventually, make_drop, make_user
@@ -55,14 +55,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 class Local:
     """The service in this process."""
 
-    app: Starlette
+    app: Lastpair
     url: str
     http: httpx.AsyncClient
 
     @property
     def places(self) -> Places:
         """Its places for streams."""
-        places: Places = self.app.state.places
+        places: Places = self.app.services.places
         return places
 
     async def has_streams(self, count: int) -> None:
@@ -88,12 +88,12 @@ async def serving(database: Database, proxies: str = PROXY, **settings: int) -> 
     running = asyncio.create_task(server.serve())
     try:
         await eventually(lambda: asyncio.sleep(0, server.started))
-        await app.state.hub.started.wait()
+        await app.services.hub.started.wait()
         url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         async with httpx.AsyncClient(base_url=f"{url}/api", timeout=30) as http:
             yield Local(app, url, http)
     finally:
-        app.state.hub.close()
+        app.services.hub.close()
         server.should_exit = True
         await running
 
@@ -297,8 +297,8 @@ async def test_off_by_default(database: Database, owner: asyncpg.Pool) -> None:
         user = await make_user(owner)
         answers = [await local.http.post(f"/drops/{uuid4()}/reserve", headers=as_user(user)) for _ in range(100)]
         assert {answer.status_code for answer in answers} == {404}
-        assert not local.app.state.user_limit._times
-        assert not local.app.state.address_limit._times
+        assert not local.app.services.user_limit._times
+        assert not local.app.services.address_limit._times
 
 
 async def refusal_of(local: Local, transport: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
@@ -357,7 +357,7 @@ async def test_streams_of_an_address(database: Database) -> None:
 async def test_leaving_while_it_opens(database: Database, request_bytes: bytes) -> None:
     """The place comes back, whether or not the stream could have been opened."""
     async with serving(database, max_streams=3) as local:
-        local.app.state.hub.started.clear()
+        local.app.services.hub.started.clear()
         port = int(local.url.rpartition(":")[2])
         connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
         for connection in connections:
@@ -367,7 +367,7 @@ async def test_leaving_while_it_opens(database: Database, request_bytes: bytes) 
         for connection in connections:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
-        local.app.state.hub.started.set()
+        local.app.services.hub.started.set()
         await local.has_streams(0)
         stream = await open_stream("sse", local.url)
         await stream.close()
@@ -380,7 +380,7 @@ async def test_a_stream_that_is_refused_takes_no_place(database: Database, monke
         async def is_away(*_: object) -> None:
             raise Unavailable("The database is away.")
 
-        monkeypatch.setattr(local.app.state.event_log, "snapshot", is_away)
+        monkeypatch.setattr(local.app.services.event_log, "snapshot", is_away)
         for transport in TRANSPORTS * 2:
             assert (await local.http.get("/events?dropId=bad")).status_code == 400
             assert await refusal_of(local, transport) == (503, "DATABASE_UNAVAILABLE")

@@ -590,9 +590,9 @@ async def test_streams_that_are_not_read(database: Database, times: Callable[...
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve())
         await eventually(lambda: asyncio.sleep(0, server.started))
-        await app.state.hub.started.wait()
+        await app.services.hub.started.wait()
         url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        places: Places = app.state.places
+        places: Places = app.services.places
         async with asyncpg.create_pool(database_url, min_size=1) as owner:
             drop_id = await owner.fetchval("select id from api.create_drop('A', 1, 5, $1, now())", UUID(await make_user(owner)))
             reading = [await open_stream(name, url) for name in TRANSPORTS]
@@ -608,10 +608,10 @@ async def test_streams_that_are_not_read(database: Database, times: Callable[...
             await publish(owner, drop_id, "LAST", [dumps({"dropId": str(drop_id)})])
             for stream in reading:
                 assert (await stream.receive()).type == "LAST"
-            assert len(app.state.hub._subscribers) == 2
+            assert len(app.services.hub._subscribers) == 2
             for stream in [*reading, *stuck]:
                 await stream.close()
             await assert_healthy(owner)
-        app.state.hub.close()
+        app.services.hub.close()
         server.should_exit = True
         await running

@@ -84,10 +84,10 @@ async def serving_here(url: str) -> AsyncIterator[Local]:
     running = asyncio.create_task(server.serve())
     try:
         assert await happens(lambda: server.started)
-        await app.state.hub.started.wait()
-        yield Local(app.state.hub, server.servers[0].sockets[0].getsockname()[1])
+        await app.services.hub.started.wait()
+        yield Local(app.services.hub, server.servers[0].sockets[0].getsockname()[1])
     finally:
-        app.state.hub.close()
+        app.services.hub.close()
         server.should_exit = True
         await running
 

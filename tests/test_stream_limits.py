@@ -238,7 +238,7 @@ async def test_clients_that_leave_are_forgotten(database_url: str) -> None:
         uvicorn.Config(app, port=port, http=StreamProtocol, ws=FrameProtocol, log_level="warning", ws_per_message_deflate=False)
     )
     serving_task = asyncio.create_task(server.serve())
-    hub, url = app.state.hub, f"http://127.0.0.1:{port}"
+    hub, url = app.services.hub, f"http://127.0.0.1:{port}"
 
     async def is_listening() -> bool:
         return server.started and hub.started.is_set()
