@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from time import perf_counter, time
 
@@ -20,6 +21,9 @@ RESPONSE_STARTS = frozenset({"http.response.start", "websocket.accept", "websock
 SWITCHING_PROTOCOLS = 101
 CLIENT_CLOSED_REQUEST = 499
 """The status, in the log and the figures only, of a request whose client left before there was an answer (as nginx has it)."""
+
+REFUSED_PREFLIGHT = "CORS_REFUSED"
+"""The outcome of what a page of a foreign origin may not ask, the one refusal that has no code: Starlette answers it in text."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS", "WS"})
 OTHER_METHOD = "other"
@@ -41,8 +45,10 @@ class RequestContext:
     Handlers leave in the scope what they know: `route` (the path's template), `user_id`, and by http.failure the `outcome`.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, around: Callable[[ASGIApp], ASGIApp] = lambda answering: answering) -> None:
+        """A middleware that has `around` put around whatever answers: the application, and the 500 in its place."""
+        self.app = around(app)
+        self._around = around
         self._ended = Ended()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,13 +67,10 @@ class RequestContext:
             if message["type"] in RESPONSE_STARTS:
                 status = message.get("status", SWITCHING_PROTOCOLS)
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
-            elif message["type"] == "websocket.close" and not status:  # that is how Starlette says that there is nothing
-                status = 403
-                scope["outcome"] = "NOT_FOUND"
             await send(message)
 
         async def fail(refusal: Refusal) -> None:
-            await failure(HTTPConnection(scope), refusal)(scope, receive, send_with_id)
+            await self._around(failure(HTTPConnection(scope), refusal))(scope, receive, send_with_id)
 
         try:
             await self.app(scope, receive, send_with_id)
@@ -128,7 +131,7 @@ def account(scope: Scope, status: int, ended_at: float, seconds: float) -> None:
             "path": logged_path(scope),
             "route": route,
             "status": status,
-            "outcome": scope.get("outcome", "OK"),
+            "outcome": scope.get("outcome") or ("OK" if status < 400 else REFUSED_PREFLIGHT),
             "userId": scope.get("user_id"),
             "dropId": drop_id_of(scope),
             "durationMs": round(seconds * 1000, 3),

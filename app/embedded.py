@@ -69,7 +69,8 @@ def _forget_the_dead(cluster: Path) -> None:
         pids = json.loads(users.read_text())
         users.write_text(json.dumps([pid for pid in pids if psutil.pid_exists(pid) and pid != os.getpid()]))
 
-    # And it takes any process with the pid noted here for the server. After the machine went down that is a stranger's.
+    # And it takes any process with the pid noted here for the server, which does so with the one in its lock on the socket. After
+    # the machine went down that is a stranger's.
     postmaster = cluster / "postmaster.pid"
     if postmaster.exists():
         try:
@@ -78,3 +79,5 @@ def _forget_the_dead(cluster: Path) -> None:
             running = False
         if not running:
             postmaster.unlink()
+            for lock in cluster.glob(".s.PGSQL.*.lock"):
+                lock.unlink()

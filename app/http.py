@@ -93,13 +93,16 @@ async def refused(request: Request, refusal: Exception) -> Response:
     return failure(request, refusal)
 
 
+NOT_FOUND = Refusal(404, "NOT_FOUND", "There is nothing at this path.")
+
+
 async def not_routed(request: Request, error: Exception) -> Response:
-    """Starlette's exception handler for its own HTTPException: no such path or method."""
+    """Starlette's exception handler for its own HTTPException: no such file or method."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
     if error.status_code == 405:
         message = f"{request.method} is not possible here; the Allow header lists what is."
         return failure(request, Refusal(405, "METHOD_NOT_ALLOWED", message, error.headers))
-    return failure(request, Refusal(404, "NOT_FOUND", "There is nothing at this path."))
+    return failure(request, NOT_FOUND)
 
 
 def header(scope: Scope, name: bytes) -> str | None:

@@ -39,6 +39,11 @@ REQUEST_SECONDS = Histogram(
     ["route"],
     buckets=SECONDS,
 )
+CUT_OFF = Counter(
+    "lastpair_connections_cut_off",
+    "Connections closed for what their clients did: malformed, too_large, slow, unread, out_of_turn.",
+    ["reason"],
+)
 BATCH_SIZE = Histogram("lastpair_batch_size", "Requests that shared a call.", ["call"], buckets=SIZES)
 BATCH_WAIT_SECONDS = Histogram(
     "lastpair_batch_wait_seconds", "How long the request that waited longest for a call did.", ["call"], buckets=SECONDS

@@ -19,6 +19,7 @@ from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS, Request
 
 from app.context import REQUEST_ID
 from app.http import Refusal, failure, header, invalid
+from app.metrics import CUT_OFF
 
 FRAMES = "lastpair.frames"
 """The ASGI extension by which an application knows of `FrameProtocol`."""
@@ -63,6 +64,10 @@ def refusal_bytes(refusal: Refusal, scope: Any, headers: list[tuple[bytes, bytes
     return b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)])
 
 
+class _TooLarge(Exception):
+    """A head is; the field and the reason."""
+
+
 class _Patience(asyncio.Protocol):
     """Cuts off a client that does not read what is sent to it.
 
@@ -97,7 +102,11 @@ class _Patience(asyncio.Protocol):
 
     def _lose_patience(self) -> None:
         if self._stall is None:
-            self._stall = self.loop.call_later(STALL_SECONDS, self.transport.abort)
+            self._stall = self.loop.call_later(STALL_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        CUT_OFF.labels("unread").inc()
+        self.transport.abort()
 
     def _be_calm(self) -> None:
         if self._stall is not None:
@@ -191,7 +200,7 @@ class StreamProtocol(_Patience, HttpToolsProtocol):
                 self.handle_websocket_upgrade()
         except HttpParserError as error:
             cause = error.__context__
-            self._refuse(cause if isinstance(cause, Refusal) else invalid(*NOT_HTTP))
+            self._refuse(*(cause.args if isinstance(cause, _TooLarge) else NOT_HTTP))
         cycle = self.cycle
         if cycle is None or cycle.scope is not self.scope or cycle.more_body or cycle.response_complete:
             self._await_rest()
@@ -242,6 +251,7 @@ class StreamProtocol(_Patience, HttpToolsProtocol):
         return not self.transport.is_closing() and self.transport.get_protocol() is self
 
     def _cut_off(self) -> None:
+        CUT_OFF.labels("out_of_turn").inc()
         self._give_up_answers()
         self.transport.abort()
 
@@ -254,10 +264,10 @@ class StreamProtocol(_Patience, HttpToolsProtocol):
 
     def _check_head(self) -> None:
         if len(self.url) > MAX_URL_BYTES:
-            raise invalid(*URL_TOO_LARGE)
+            raise _TooLarge(*URL_TOO_LARGE)
         request_line_bytes = len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n")
         if request_line_bytes + sum(len(name) + len(value) + 4 for name, value in self.headers) + 2 > MAX_HEAD_BYTES:
-            raise invalid(*HEAD_TOO_LARGE)
+            raise _TooLarge(*HEAD_TOO_LARGE)
 
     def _await_rest(self) -> None:
         # What has come ends within a request, or between two.
@@ -266,10 +276,10 @@ class StreamProtocol(_Patience, HttpToolsProtocol):
         cycle = self.cycle
         is_body = cycle is not None and cycle.scope is self.scope and cycle.more_body
         if self._unread_bytes > MAX_HEAD_BYTES:
-            self._refuse(invalid(*(TRAILERS_TOO_LARGE if is_body else HEAD_TOO_LARGE)))
+            self._refuse(*(TRAILERS_TOO_LARGE if is_body else HEAD_TOO_LARGE))
             return
         if self.scope is not None and len(self.url) > MAX_URL_BYTES:
-            self._refuse(invalid(*URL_TOO_LARGE))
+            self._refuse(*URL_TOO_LARGE)
             return
         awaited = cycle if is_body else self.scope if cycle is not None else None
         if self._deadline is None or awaited is not self._awaited:
@@ -283,6 +293,7 @@ class StreamProtocol(_Patience, HttpToolsProtocol):
             self._deadline = self.loop.call_later(seconds, self._expire, seconds)
         else:
             self._deadline = None
+            CUT_OFF.labels("slow").inc()
             self.transport.close()
             self._see_off()
 
@@ -291,9 +302,11 @@ class StreamProtocol(_Patience, HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, field: str, reason: str) -> None:
         if self.transport.is_closing():
             return
+        refusal = invalid(field, reason)
+        CUT_OFF.labels("malformed" if (field, reason) == NOT_HTTP else "too_large").inc()
         self._cancel_deadline()
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
@@ -318,6 +331,7 @@ class FrameProtocol(_Patience, WebSocketsSansIOProtocol):
         """Something has come. Refuses a handshake that is none; uvicorn would leave it without an answer for ever."""
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.transport.is_closing():
+            CUT_OFF.labels("malformed").inc()
             self.transport.write(refusal_bytes(invalid(*BAD_HANDSHAKE), None, self.default_headers))
             self.transport.close()
 

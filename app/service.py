@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import logging
 import signal
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from time import perf_counter
 from types import FrameType
 from typing import Any, Literal
@@ -14,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
@@ -28,6 +30,7 @@ from app.contract import EVENT_STREAM, READS, STREAM_PARAMETERS, Operation, Raw,
 from app.database import Database
 from app.events import EventLog
 from app.http import (
+    NOT_FOUND,
     Refusal,
     Unavailable,
     expect_no_body,
@@ -57,6 +60,8 @@ GET_DROP = "select to_json(d) from api.get_drop($1) d"
 MY_RESERVATIONS = "select to_json(array(select r from api.my_reservations($1) r))"
 MY_PURCHASES = "select to_json(array(select p from api.my_purchases($1) p))"
 CREATE_USER = "select to_json(u) from api.create_user($1) u"
+
+logger = logging.getLogger("lastpair")
 
 
 async def writer_of(request: Request) -> str:
@@ -319,6 +324,11 @@ class Endpoint:
         await response(scope, receive, send)
 
 
+async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """What answers where no route does: a handshake for a WebSocket, too, is told so in the envelope."""
+    await failure(HTTPConnection(scope), NOT_FOUND)(scope, receive, send)
+
+
 def route(path: str, **operations: Operation) -> Route:
     """One route for a path, with a handler for each method, so that 405 lists them all."""
     by_method = {method.upper(): operation for method, operation in operations.items()}
@@ -408,6 +418,8 @@ def create_app(settings: Settings | None = None) -> Lastpair:
             beat(hub, HEARTBEAT_SECONDS),
         ]
         tasks = [asyncio.create_task(coroutine) for coroutine in work]
+        if settings.development:
+            logger.info("The dashboard is at http://localhost:%d, what else there is at /docs.", settings.port)
         try:
             with closed_on_signal(hub):
                 yield
@@ -417,7 +429,8 @@ def create_app(settings: Settings | None = None) -> Lastpair:
             await asyncio.gather(*tasks, return_exceptions=True)
             await database.close()
 
-    cors = Middleware(
+    # CORS is around a 500, too, so that a page of an allowed origin can read it; and within what logs and counts preflights.
+    cors = partial(
         CORSMiddleware,
         allow_origins=settings.cors_origins,
         allow_methods=["GET", "POST", "PATCH", "DELETE"],
@@ -434,11 +447,11 @@ def create_app(settings: Settings | None = None) -> Lastpair:
     )
     app = Lastpair(
         routes=routes(settings),
-        # CORS outermost, so that even a 500 can be read by a page of an allowed origin.
-        middleware=[*([cors] if settings.cors_origins else []), *tracing(settings), Middleware(RequestContext)],
+        middleware=[*tracing(settings), Middleware(RequestContext, *([cors] if settings.cors_origins else []))],
         exception_handlers={Refusal: refused, HTTPException: not_routed},
         lifespan=lifespan,
     )
+    app.router.default = nowhere
     app.router.redirect_slashes = False
     app.services = Services(
         database=database,

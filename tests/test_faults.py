@@ -259,13 +259,15 @@ async def test_a_function_that_fails(server: Crashable) -> None:
     failures = {f"raise exception 'secret' using errcode = '{state}'": status for state, status in states.items()}
     failures |= {"perform 1 / 0": 500, "perform secret from nowhere": 500}
     head = "create or replace function api.get_drop(p_drop_id uuid) returns setof api.drop language plpgsql as"
-    with started(DATABASE_URL=server.url, EXPIRY_POLL_MS="3600000") as service:
+    with started(DATABASE_URL=server.url, EXPIRY_POLL_MS="3600000", CORS_ORIGINS="https://shop.example") as service:
         service.wait_until_ready()
         async with connected(server.url) as owner, client_of(service.url) as http:
             try:
                 for n, (failure, status) in enumerate(failures.items()):
                     await owner.execute(f"{head} $$ begin {failure}; end $$")
-                    response = await http.get(f"/drops/{ANY}", headers={"X-Request-Id": f"find-me-{n}."})
+                    headers = {"X-Request-Id": f"find-me-{n}.", "Origin": "https://shop.example"}
+                    response = await http.get(f"/drops/{ANY}", headers=headers)
+                    assert response.headers["access-control-allow-origin"] == headers["Origin"]
                     if status == 503:
                         assert_unavailable(response)
                     else:

@@ -37,6 +37,7 @@ READABLE = re.compile(
 DROP = '{"name": "Air", "price": 1, "total_stock": 3, "starts_at": "2020-01-01T00:00:00+00:00"}'
 HOSTILE = "a\nb\r\x1b[31m\x00\x7f\x9b\u2028\u202e\ud800 é"
 PASSWORD = "hunter2"  # noqa: S105
+ORIGIN = "https://shop.example"
 PRODUCTION = {
     "APP_ENV": "production",
     "AUTH_MODE": "jwt",
@@ -44,6 +45,7 @@ PRODUCTION = {
     "JWT_AUDIENCE": AUDIENCE,
     "JWT_ISSUER": ISSUER,
     "EXPIRY_POLL_MS": "100",
+    "CORS_ORIGINS": ORIGIN,
 }
 
 
@@ -227,18 +229,31 @@ async def test_streams_and_their_queries(production: Service) -> None:
     await stream.close()
     with pytest.raises(Exception, match="HTTP 400"):
         await open_stream("ws", production.url, ["sesame"], query=query)
-    with pytest.raises(Exception, match="HTTP 403"):
+    with pytest.raises(Exception, match="HTTP 404"):
         await open_stream("ws", f"{production.url}/nowhere", query=query)
 
     def found() -> list[tuple[Any, ...]]:
         lines = [line for line in json_lines(production) if line.get("method") == "WS"]
         return [(line["path"], line["status"], line["outcome"]) for line in lines]
 
-    expected = [("/api/ws", 101, "OK"), ("/api/ws", 400, "VALIDATION_ERROR"), ("/nowhere/api/ws", 403, "NOT_FOUND")]
+    expected = [("/api/ws", 101, "OK"), ("/api/ws", 400, "VALIDATION_ERROR"), ("/nowhere/api/ws", 404, "NOT_FOUND")]
     await asyncio.to_thread(wait_for, lambda: len(found()) == 3)
     assert sorted(found()) == expected
     assert "sesame" not in production.log()
     assert not [line for line in json_lines(production) if "WebSocket" in line["message"] or "connection" in line["message"]]
+
+
+def test_preflights(production: Service, http: httpx.Client) -> None:
+    """Are requests like others: what a browser asks before it sends one has a line, too, and is counted."""
+    for origin, status, outcome in [(ORIGIN, 200, "OK"), ("https://evil.example", 400, "CORS_REFUSED")]:
+        headers = {"Origin": origin, "Access-Control-Request-Method": "POST", "X-Request-Id": uuid4().hex}
+        response = http.options(f"{production.url}/api/drops", headers=headers)
+        assert response.status_code == status
+        assert response.headers["x-request-id"] == headers["X-Request-Id"]
+        line = line_of(production, headers["X-Request-Id"])
+        assert (line["method"], line["route"], line["status"], line["outcome"]) == ("OPTIONS", "none", status, outcome)
+        counted = f'lastpair_http_requests_total{{method="OPTIONS",route="none",status="{status}"}} 1.0'
+        assert counted in http.get(f"{production.url}/metrics").text
 
 
 def talk(service: Service, *parts: bytes) -> bytes:

@@ -3,9 +3,11 @@
 import asyncio
 import os
 import signal
+import socket
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, suppress
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -351,6 +353,34 @@ async def test_streams(stage: Stage) -> None:
     assert await change.of("streams", transport="sse") == await change.of("streams", transport="websocket") == 0
     assert not [found for found in (await figures(stage)).values if dict(found[1]).get("route") in {"/api/ws", "/api/events"}
                 and "duration" in found[0]]  # fmt: skip
+
+
+async def test_clients_that_misbehave(stage: Stage) -> None:
+    """Whose connections are closed, by what they did; none of it is a request."""
+    change = await from_now(stage)
+    pad = b"x" * 8200
+    handshake = b"GET /api/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 9\r\n\r\n"
+    misbehaviour = {
+        b"NOT HTTP\r\n\r\n": "malformed",
+        handshake + b"no body!!": "malformed",
+        b"GET /" + pad + b" HTTP/1.1\r\nHost: a\r\n\r\n": "too_large",
+        b"GET / HTTP/1.1\r\nHost: a\r\n" + (b"a: " + pad[:8000] + b"\r\n") * 5: "too_large",
+        b"GET /api/events HTTP/1.1\r\nHost: a\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n": "out_of_turn",
+    }
+    for said in misbehaviour:
+        await asyncio.to_thread(say, stage, said)
+    for reason, count in Counter(misbehaviour.values()).items():
+        await change.comes_to(count, "connections_cut_off_total", reason=reason)
+    assert await change.of("http_requests_total", method="GET", route="none", status="404") == 0
+
+
+def say(stage: Stage, said: bytes) -> None:
+    """And read until the connection closes."""
+    with socket.create_connection(("127.0.0.1", int(stage.url.rpartition(":")[2])), timeout=10) as client:
+        client.sendall(said)
+        with suppress(ConnectionResetError):
+            while client.recv(65536):
+                pass
 
 
 async def test_resyncs(stage: Stage, seller: str) -> None:

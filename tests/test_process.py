@@ -144,7 +144,7 @@ def test_a_machine_that_went_down(folder: Path, http: httpx.Client, made: list[s
         service.process.wait()
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda: postgres_of(folder) == [])
-    with subprocess.Popen(["sleep", "60"]) as bystander:
+    with subprocess.Popen(["sleep", "60"], user=cluster.stat().st_uid) as bystander:  # else the server would know it is none
         for file in [cluster / "postmaster.pid", *cluster.glob(".s.PGSQL.*.lock")]:
             file.write_text(file.read_text().replace(str(pid), str(bystander.pid), 1))
         try:

@@ -41,6 +41,9 @@ load_all_checks()
 CONFIG = schemathesis.Config.from_dict({"seed": 1, "generation": {"deterministic": True}})
 whole_contract = schemathesis.openapi.from_dict(contract_of(Settings.model_construct()), config=CONFIG)
 contract = whole_contract.exclude(tag="realtime")  # which never ends
+in_production = Settings.model_construct(app_env="production", auth_mode="jwt")
+whole_contract_of_production = schemathesis.openapi.from_dict(contract_of(in_production), config=CONFIG)
+contract_of_production = whole_contract_of_production.exclude(tag="realtime")
 CONFORMANCE = [
     status_code_conformance,
     content_type_conformance,
@@ -106,25 +109,54 @@ def market(api_url: str, database: Database) -> Iterator[Market]:
         assert connection.execute("select * from api.audit()").fetchall() == []
 
 
+@pytest.fixture(scope="module")
+def production_url(database: Database) -> Iterator[str]:
+    """An API that wants tokens."""
+    variables = {
+        "APP_ENV": "production",
+        "AUTH_MODE": "jwt",
+        "JWT_SECRET": SECRET,
+        "JWT_AUDIENCE": "shop",
+        "JWT_ISSUER": "issuer",
+    }
+    with running_api(database.url, EXPIRY_POLL_MS="3600000", **variables) as url:
+        yield url
+
+
 def documented(operation_id: str) -> set[int]:
     """The statuses of an operation."""
     return {int(status) for status in contract.find_operation_by_id(operation_id).definition.raw["responses"]}
 
 
+def examples(most: int) -> settings:
+    """So many for each operation, the same ones each time."""
+    return settings(max_examples=most, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+def try_case(case: Case, url: str, user: dict[str, str]) -> int:
+    """Send it as this user, and hold the answer against the contract; returns its status."""
+    response = case.call(url, headers=user)
+    excluded = [unsupported_method] if case.path == "/api/reservations/me" else []  # DELETE is that of {id}, which "me" is not
+    if response.status_code == 400 and UNSAYABLE.search(response.text):
+        excluded.append(positive_data_acceptance)
+    case.validate_response(response, headers=user, excluded_checks=excluded, transport_kwargs={"base_url": url})
+    return response.status_code
+
+
 @contract.parametrize()
-@settings(max_examples=20, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@examples(20)
 def test_contract(case: Case, api_url: str, market: Market) -> None:
     """No 500, no status, content type, header or field that is not there; nothing good is refused, nothing bad accepted."""
     user = market.prepare(case)
     for _ in range(2 if "Idempotency-Key" in case.headers else 1):
-        response = case.call(api_url, headers=user)
-        excluded = (
-            [unsupported_method] if case.path == "/api/reservations/me" else []
-        )  # DELETE is that of {id}, which "me" is not
-        if response.status_code == 400 and UNSAYABLE.search(response.text):
-            excluded.append(positive_data_acceptance)
-        case.validate_response(response, headers=user, excluded_checks=excluded, transport_kwargs={"base_url": api_url})
-        market.answered[operation_id(case)].add(response.status_code)
+        market.answered[operation_id(case)].add(try_case(case, api_url, user))
+
+
+@contract_of_production.parametrize()
+@examples(6)
+def test_contract_of_production(case: Case, production_url: str) -> None:
+    """The same of whoever shows a token; and of whoever shows none, where one is needed."""
+    try_case(case, production_url, bearer(role="admin"))
 
 
 # What takes other settings, or an outage, to be answered
@@ -165,12 +197,11 @@ def test_an_outage_and_a_rush() -> None:
             assert_conforms(client.get(path), path, 200)
 
 
-def test_production(database: Database) -> None:
+def test_production(production_url: str) -> None:
     """Who has no token, or no role, is told so; what is for development is not there."""
-    contract = schemathesis.openapi.from_dict(contract_of(Settings.model_construct(app_env="production", auth_mode="jwt")))
-    settings = {"APP_ENV": "production", "AUTH_MODE": "jwt", "JWT_SECRET": SECRET, "JWT_AUDIENCE": "shop", "JWT_ISSUER": "issuer"}
+    contract = whole_contract_of_production
     drop = {"name": "Air One", "price": 199.9, "total_stock": 1, "starts_at": LONG_AGO}
-    with running_api(database.url, EXPIRY_POLL_MS="3600000", **settings) as url, httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=production_url) as client:
         assert client.get("/api/openapi.json").json() == contract.raw_schema
         for token in ({}, {"Authorization": "Bearer x"}):
             assert_conforms(client.post("/api/drops", json=drop, headers=token), "/api/drops", 401, contract)

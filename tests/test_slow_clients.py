@@ -19,6 +19,7 @@ import asyncpg
 import pytest
 import uvicorn
 import uvloop
+from prometheus_client import REGISTRY
 
 from app import protocol
 from app.limits import Places
@@ -409,9 +410,16 @@ def test_too_many_requests_at_once(server: Server, caplog: pytest.LogCaptureFixt
 def test_a_client_that_says_nothing(server: Server, times: Callable[..., None]) -> None:
     """Is let go."""
     times(head=SHORT)
+    before = cut_off("slow")
     with connected(server.port) as connection:
         assert SHORT - 0.1 < seconds_until_closed(connection) < 5
     wait_for(server.is_alone)
+    assert cut_off("slow") == before + 1
+
+
+def cut_off(reason: str) -> float:
+    """How many connections were, for this."""
+    return REGISTRY.get_sample_value("lastpair_connections_cut_off_total", {"reason": reason}) or 0
 
 
 def dribble(connection: socket.socket, content: Iterator[bytes]) -> float:
@@ -535,11 +543,13 @@ def test_hundreds_of_slow_clients(server: Server, times: Callable[..., None]) ->
 def test_an_answer_that_is_not_read(server: Server, times: Callable[..., None], path: bytes) -> None:
     """Is thrown away after a while: much of it, and also the little that nobody waits for any more."""
     times(stall=SHORT)
+    before = cut_off("unread")
     with connected(server.port, receive_buffer_bytes=SMALL_BUFFER_BYTES) as connection:
         begin = time.monotonic()
         connection.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
         wait_for(lambda: server.left and server.is_alone())
         assert time.monotonic() - begin > SHORT - 0.1
+    assert cut_off("unread") == before + 1
 
 
 def test_an_answer_that_is_read_in_the_end(server: Server, times: Callable[..., None]) -> None:
