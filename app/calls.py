@@ -1,4 +1,4 @@
-"""Which requests share a call: reserve, purchase, cancel, and the list of drops."""
+"""Which requests share a call: reserve, purchase, cancel, the list of drops, and the making of users on their first use."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,19 +19,27 @@ RESERVE_OF_MANY_DROPS = "select * from api.reserve_batches($1, $2, $3, $4)"
 PURCHASE = "select * from api.purchase_batch($1, $2, $3)"
 PURCHASE_OF_MANY_DROPS = "select * from api.purchase_batches($1, $2, $3)"
 CANCEL = "select * from api.cancel_batch($1, $2)"
+# In the order of the ids, so that two processes that make the same users do not wait for each other.
+ENSURE_USERS = (
+    "select from (select * from unnest($1::uuid[], $2::text[]) q (id, name) order by id) q, api.ensure_user(q.id, q.name)"
+)
 LIST_DROPS = "select to_json(array(select d from api.list_drops() d))"
 
 Claim = tuple[str, str | None, float]
-"""Who asks, by id, the Idempotency-Key, and since when, by perf_counter()."""
+"""Who asks, by id; the Idempotency-Key, or what to call a user who is made; and since when, by perf_counter()."""
 
 
 @dataclass(frozen=True)
 class Batchers:
-    """Where requests that can share a call wait for it. The lane is the drop; of a cancel, which names none, the reservation."""
+    """Where requests that can share a call wait for it.
+
+    The lane is the drop; of a cancel, which names none, the reservation; of a user who is made, his id.
+    """
 
     reserve: Batcher[str, Claim, Record]
     purchase: Batcher[str, Claim, Record]
     cancel: Batcher[str, Claim, Record]
+    provision: Batcher[str, Claim, None]
     list_drops: Batcher[None, None, Any]
 
 
@@ -59,6 +67,12 @@ def batchers(database: Database, settings: Settings) -> Batchers:
             user_ids, _, _ = zip(*chain.from_iterable(claims.values()), strict=True)
             return await database.fetch(CANCEL, reservation_ids, user_ids)
 
+    async def provision(claims: Mapping[str, list[Claim]]) -> list[None]:
+        with measured("provision", claims):
+            user_ids, names, _ = zip(*chain.from_iterable(claims.values()), strict=True)
+            await database.fetch(ENSURE_USERS, user_ids, names)
+            return [None] * len(user_ids)
+
     async def list_drops(requests: Mapping[None, list[None]]) -> list[Any]:
         [(drops,)] = await database.fetch(LIST_DROPS)
         return [drops] * len(requests[None])
@@ -68,6 +82,8 @@ def batchers(database: Database, settings: Settings) -> Batchers:
         reserve=Batcher(reserve, max_size=size, max_pending=pending),
         purchase=Batcher(purchase, max_size=size, max_pending=pending),
         cancel=Batcher(cancel, max_size=size, max_pending=pending),
+        # Each is a subtransaction, of which PostgreSQL keeps 64 of a session at hand.
+        provision=Batcher(provision, max_size=min(size, 64), max_pending=pending),
         list_drops=Batcher(list_drops, max_size=pending, max_pending=pending),
     )
 

@@ -8,7 +8,7 @@ import orjson
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -75,7 +75,7 @@ def dashboard_routes(settings: Settings) -> list[BaseRoute]:
     return [
         Route("/", file_of(files, "index.html"), middleware=headers),
         Route("/dashboard/settings.json", page_settings, middleware=headers),
-        Mount("/dashboard", files, middleware=headers),
+        *(Route(f"/dashboard/{file.name}", file_of(files, file.name), middleware=headers) for file in FOLDER.iterdir()),
     ]
 
 
@@ -86,7 +86,7 @@ def docs_routes() -> list[BaseRoute]:
     return [
         Route("/docs", file_of(files, "index.html"), middleware=headers),
         *(Route(f"/docs/{name}", file_of(swagger_ui, name), middleware=headers) for name in SWAGGER_UI_FILES),
-        Mount("/docs", files, middleware=headers),
+        *(Route(f"/docs/{file.name}", file_of(files, file.name), middleware=headers) for file in DOCS_FOLDER.iterdir()),
     ]
 
 

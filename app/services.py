@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TypeVar
 
 from starlette.applications import Starlette
@@ -16,7 +17,6 @@ from app.identity import Identity
 from app.limits import Places, RateLimit
 from app.relay import Relay
 
-ENSURE_USER = "select from api.ensure_user($1, $2)"
 Answer = TypeVar("Answer")
 
 
@@ -65,5 +65,6 @@ async def provision(request: Request, user_id: str) -> bool:
     services = services_of(request)
     if not services.identity.makes_users:
         return False
-    await services.database.fetch_single(ENSURE_USER, user_id, services.identity.user_name(request.scope))
+    name = services.identity.user_name(request.scope)
+    await services.batchers.provision.submit(user_id, (user_id, name, perf_counter()))
     return True

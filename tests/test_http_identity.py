@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 
 from app.service import create_app
 from app.settings import Settings
@@ -125,6 +127,29 @@ async def test_names_that_are_none(http: httpx.AsyncClient, owner: asyncpg.Pool,
     message = assert_error(await http.get("/reservations/me", headers=headers), 400, "VALIDATION_ERROR")
     assert message.startswith("X-User-Name: ")
     assert await name_of(owner, user_id) is None
+
+
+async def test_a_crowd_of_strangers(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
+    """Who come for a drop and were never here are served, and those who bring one name get one each."""
+    drop = await make_drop(http, await make_user(owner), total_stock=300)
+    name, strangers = uuid4().hex, [uuid4() for _ in range(300)]
+    posts = (http.post(f"/drops/{drop['id']}/reserve", headers=as_user(user_id, X_User_Name=name)) for user_id in strangers)
+    assert {response.status_code for response in await asyncio.gather(*posts)} == {201}
+    assert await owner.fetchval("select count(*) from inventory.users where id = any ($1)", strangers) == 300
+    assert await owner.fetchval("select count(*) from inventory.users where username = $1", name) == 1
+
+
+async def test_users_are_made_together(production: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
+    """Not one by one, which would hold up a crowd: each time costs the disk a write."""
+    transport = production._transport
+    assert isinstance(transport, httpx.ASGITransport)
+    app: Any = transport.app
+    strangers = [str(uuid4()) for _ in range(300)]
+    counted = "lastpair_batch_size_count", {"call": "provision"}
+    before = REGISTRY.get_sample_value(*counted) or 0
+    await asyncio.gather(*(app.services.batchers.provision.submit(user_id, (user_id, None, 0.0)) for user_id in strangers))
+    assert await owner.fetchval("select count(*) from inventory.users where id = any ($1)", strangers) == 300
+    assert 300 / 64 <= (REGISTRY.get_sample_value(*counted) or 0) - before <= 6
 
 
 async def test_the_first_requests_of_a_user_may_come_at_once(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:

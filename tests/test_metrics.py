@@ -186,8 +186,9 @@ async def test_what_a_client_makes_up_is_no_label(stage: Stage) -> None:
                 await stage.http.request(method, f"{stage.url}{path}?{uuid4()}", headers={"X-Request-Id": str(uuid4())})
             await stage.http.request(method, f"{stage.url}/dashboard/{uuid4()}")
         for _ in range(2):
-            with pytest.raises(Exception, match="HTTP 4"):
-                await open_stream("ws", f"{stage.url}/{uuid4()}")
+            for path in (uuid4(), "dashboard", "docs"):
+                with pytest.raises(Exception, match="HTTP 404"):
+                    await open_stream("ws", f"{stage.url}/{path}")
             with pytest.raises(Exception, match="HTTP 4"):
                 await open_stream("ws", stage.url, [uuid4().hex])
         return await figures(stage)

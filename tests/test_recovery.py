@@ -140,6 +140,8 @@ async def test_one_of_two_processes_is_killed(database_url: str) -> None:
             assert rush.lost > 0
             assert rush.statuses[503] == 0
             assert other.answers("/readyz", 200)
+            with pytest.raises(httpx.ConnectError):  # which is red to whoever balances loads
+                await one.get(f"{doomed.url}/readyz")
             await assert_all_sold(owner, rush, users)
             await owner.execute("select api.reserve($1::text::uuid, $2::text::uuid, null, 1)", rush.drop["id"], users[0])
             swept = "select count(*) = 1 from inventory.reservations where status = 'EXPIRED'"
@@ -178,5 +180,6 @@ async def test_one_of_two_workers_is_killed(database_url: str) -> None:
             await assert_all_sold(owner, rush, users)
             await eventually(lambda: asyncio.to_thread(lambda: len(workers_of(service) - {min(before)}) == 2))
             await eventually(lambda: owner.fetchval(f"select ({LISTENERS}) = 2"))
+            await eventually(lambda: asyncio.to_thread(lambda: all(service.answers("/readyz", 200) for _ in range(20))))
             assert_error(await http.get("/nothing"), 404, "NOT_FOUND")
         service.stop()
