@@ -19,14 +19,14 @@ RESERVE_OF_MANY_DROPS = "select * from api.reserve_batches($1, $2, $3, $4)"
 PURCHASE = "select * from api.purchase_batch($1, $2, $3)"
 PURCHASE_OF_MANY_DROPS = "select * from api.purchase_batches($1, $2, $3)"
 CANCEL = "select * from api.cancel_batch($1, $2)"
-# In the order of the ids, so that two processes that make the same users do not wait for each other.
-ENSURE_USERS = (
-    "select from (select * from unnest($1::uuid[], $2::text[]) q (id, name) order by id) q, api.ensure_user(q.id, q.name)"
-)
+ENSURE_USERS = "select api.ensure_user_batch($1, $2)"
 LIST_DROPS = "select to_json(array(select d from api.list_drops() d))"
 
 Claim = tuple[str, str | None, float]
-"""Who asks, by id; the Idempotency-Key, or what to call a user who is made; and since when, by perf_counter()."""
+"""Who asks, by id; the Idempotency-Key; and since when, by perf_counter()."""
+
+Newcomer = tuple[str, str | None, float]
+"""Who is made, by id; what to call him, where that is known; and since when this waits, by perf_counter()."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Batchers:
     reserve: Batcher[str, Claim, Record]
     purchase: Batcher[str, Claim, Record]
     cancel: Batcher[str, Claim, Record]
-    provision: Batcher[str, Claim, None]
+    provision: Batcher[str, Newcomer, None]
     list_drops: Batcher[None, None, Any]
 
 
@@ -67,10 +67,11 @@ def batchers(database: Database, settings: Settings) -> Batchers:
             user_ids, _, _ = zip(*chain.from_iterable(claims.values()), strict=True)
             return await database.fetch(CANCEL, reservation_ids, user_ids)
 
-    async def provision(claims: Mapping[str, list[Claim]]) -> list[None]:
-        with measured("provision", claims):
-            user_ids, names, _ = zip(*chain.from_iterable(claims.values()), strict=True)
-            await database.fetch(ENSURE_USERS, user_ids, names)
+    async def provision(newcomers: Mapping[str, list[Newcomer]]) -> list[None]:
+        with measured("provision", newcomers):
+            user_ids, names, _ = zip(*chain.from_iterable(newcomers.values()), strict=True)
+            # Those who have to be made one by one leave sessions to the others.
+            await (database.fetch if len(newcomers) > 1 else database.fetch_single)(ENSURE_USERS, user_ids, names)
             return [None] * len(user_ids)
 
     async def list_drops(requests: Mapping[None, list[None]]) -> list[Any]:

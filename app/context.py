@@ -22,8 +22,8 @@ SWITCHING_PROTOCOLS = 101
 CLIENT_CLOSED_REQUEST = 499
 """The status, in the log and the figures only, of a request whose client left before there was an answer (as nginx has it)."""
 
-REFUSED_PREFLIGHT = "CORS_REFUSED"
-"""The outcome of what a page of a foreign origin may not ask, the one refusal that has no code: Starlette answers it in text."""
+REFUSED = "REFUSED"
+"""The outcome of what Starlette refuses in text, without a code: a preflight of a foreign origin, a range that is none."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS", "WS"})
 OTHER_METHOD = "other"
@@ -66,6 +66,8 @@ class RequestContext:
             nonlocal status
             if message["type"] in RESPONSE_STARTS:
                 status = message.get("status", SWITCHING_PROTOCOLS)
+                if status >= 400:
+                    scope.setdefault("outcome", REFUSED)
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
@@ -131,7 +133,7 @@ def account(scope: Scope, status: int, ended_at: float, seconds: float) -> None:
             "path": logged_path(scope),
             "route": route,
             "status": status,
-            "outcome": scope.get("outcome") or ("OK" if status < 400 else REFUSED_PREFLIGHT),
+            "outcome": scope.get("outcome", "OK"),
             "userId": scope.get("user_id"),
             "dropId": drop_id_of(scope),
             "durationMs": round(seconds * 1000, 3),

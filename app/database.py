@@ -255,7 +255,7 @@ def _refusal(error: Exception) -> Exception:
     DATABASE_ERRORS.labels(sqlstate or "none").inc()
     if not isinstance(error, asyncpg.PostgresError):
         return Unavailable(UNAVAILABLE)
-    if sqlstate in {"55P03", "40P01"}:  # lock_not_available, deadlock_detected
+    if sqlstate == "55P03":  # lock_not_available
         return Busy(UNAVAILABLE)
     # Connection, resources, operator's intervention, rollback by the server: it may work in a moment. So may a transaction that
     # took too long, or was on a server that takes no writes. And so may a call whose schema or function is not there: the

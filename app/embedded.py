@@ -78,6 +78,5 @@ def _forget_the_dead(cluster: Path) -> None:
         except (IndexError, ValueError, psutil.Error):
             running = False
         if not running:
-            postmaster.unlink()
-            for lock in cluster.glob(".s.PGSQL.*.lock"):
+            for lock in [*cluster.glob(".s.PGSQL.*.lock"), postmaster]:
                 lock.unlink()

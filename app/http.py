@@ -47,7 +47,7 @@ TOO_MANY = "Too many requests are waiting. Try again in a moment."
 
 
 class Busy(Unavailable):
-    """Somebody held a lock for longer than the call would wait, or waited for this one's. It had no effect."""
+    """Somebody held a lock for longer than the call would wait. It had no effect."""
 
 
 def invalid(field: str, reason: str) -> Refusal:
@@ -57,8 +57,6 @@ def invalid(field: str, reason: str) -> Refusal:
 
 class Json(Response):
     """A value as JSON. The headers of every answer are made quicker than by Starlette, which first looks what is given."""
-
-    media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
         """What is sent."""

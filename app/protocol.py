@@ -77,6 +77,13 @@ class _Patience(asyncio.Protocol):
     transport: asyncio.Transport
     loop: asyncio.AbstractEventLoop
     _stall: asyncio.TimerHandle | None = None
+    _is_counted = False
+
+    def _count_as(self, reason: str) -> None:
+        """Count the connection among those that are cut off; for the first reason there is."""
+        if not self._is_counted:
+            self._is_counted = True
+            CUT_OFF.labels(reason).inc()
 
     def pause_writing(self) -> None:
         """More is unsent than the transport cares to have."""
@@ -105,7 +112,7 @@ class _Patience(asyncio.Protocol):
             self._stall = self.loop.call_later(STALL_SECONDS, self._give_up)
 
     def _give_up(self) -> None:
-        CUT_OFF.labels("unread").inc()
+        self._count_as("unread")
         self.transport.abort()
 
     def _be_calm(self) -> None:
@@ -251,7 +258,7 @@ class StreamProtocol(_Patience, HttpToolsProtocol):
         return not self.transport.is_closing() and self.transport.get_protocol() is self
 
     def _cut_off(self) -> None:
-        CUT_OFF.labels("out_of_turn").inc()
+        self._count_as("out_of_turn")
         self._give_up_answers()
         self.transport.abort()
 
@@ -293,7 +300,7 @@ class StreamProtocol(_Patience, HttpToolsProtocol):
             self._deadline = self.loop.call_later(seconds, self._expire, seconds)
         else:
             self._deadline = None
-            CUT_OFF.labels("slow").inc()
+            self._count_as("slow")
             self.transport.close()
             self._see_off()
 
@@ -306,7 +313,7 @@ class StreamProtocol(_Patience, HttpToolsProtocol):
         if self.transport.is_closing():
             return
         refusal = invalid(field, reason)
-        CUT_OFF.labels("malformed" if (field, reason) == NOT_HTTP else "too_large").inc()
+        self._count_as("malformed" if (field, reason) == NOT_HTTP else "too_large")
         self._cancel_deadline()
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
@@ -331,7 +338,7 @@ class FrameProtocol(_Patience, WebSocketsSansIOProtocol):
         """Something has come. Refuses a handshake that is none; uvicorn would leave it without an answer for ever."""
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.transport.is_closing():
-            CUT_OFF.labels("malformed").inc()
+            self._count_as("malformed")
             self.transport.write(refusal_bytes(invalid(*BAD_HANDSHAKE), None, self.default_headers))
             self.transport.close()
 

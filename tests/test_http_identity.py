@@ -152,6 +152,23 @@ async def test_users_are_made_together(production: httpx.AsyncClient, owner: asy
     assert 300 / 64 <= (REGISTRY.get_sample_value(*counted) or 0) - before <= 6
 
 
+async def test_a_name_that_somebody_is_about_to_take(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
+    """Who brings it waits until that is decided; the others who come at the same time do not."""
+    name, waiting, others = uuid4().hex, uuid4(), [uuid4() for _ in range(30)]
+    async with owner.acquire() as holder:
+        transaction = holder.transaction()
+        await transaction.start()
+        await holder.execute("insert into inventory.users (username) values ($1)", name)
+        stuck = asyncio.create_task(http.get("/purchases/me", headers=as_user(waiting, X_User_Name=name)))
+        async with asyncio.timeout(4):  # of the 5 s after which a call that waits for a lock is given up
+            answers = await asyncio.gather(*(http.get("/purchases/me", headers=as_user(user_id)) for user_id in others))
+        assert {response.status_code for response in answers} == {200}
+        assert not stuck.done()
+        await transaction.rollback()
+    assert (await stuck).status_code == 200
+    assert await name_of(owner, waiting) == name
+
+
 async def test_the_first_requests_of_a_user_may_come_at_once(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
     """One user is made and every request is served."""
     drops = [await make_drop(http, await make_user(owner)) for _ in range(20)]

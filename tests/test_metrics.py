@@ -357,7 +357,7 @@ async def test_streams(stage: Stage) -> None:
 
 
 async def test_clients_that_misbehave(stage: Stage) -> None:
-    """Whose connections are closed, by what they did; none of it is a request."""
+    """Whose connections are closed, each counted once, by what they did."""
     change = await from_now(stage)
     pad = b"x" * 8200
     handshake = b"GET /api/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 9\r\n\r\n"
@@ -366,13 +366,12 @@ async def test_clients_that_misbehave(stage: Stage) -> None:
         handshake + b"no body!!": "malformed",
         b"GET /" + pad + b" HTTP/1.1\r\nHost: a\r\n\r\n": "too_large",
         b"GET / HTTP/1.1\r\nHost: a\r\n" + (b"a: " + pad[:8000] + b"\r\n") * 5: "too_large",
-        b"GET /api/events HTTP/1.1\r\nHost: a\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n": "out_of_turn",
+        b"GET /api/events HTTP/1.1\r\nHost: a\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 100: "out_of_turn",
     }
     for said in misbehaviour:
         await asyncio.to_thread(say, stage, said)
     for reason, count in Counter(misbehaviour.values()).items():
         await change.comes_to(count, "connections_cut_off_total", reason=reason)
-    assert await change.of("http_requests_total", method="GET", route="none", status="404") == 0
 
 
 def say(stage: Stage, said: bytes) -> None:

@@ -15,6 +15,7 @@ PURCHASE = "select * from api.purchase_batch($1, $2, $3)"
 CANCEL = "select * from api.cancel_batch($1, $2)"
 RESERVE_OF_MANY_DROPS = "select * from api.reserve_batches($1, $2, $3, $4)"
 PURCHASE_OF_MANY_DROPS = "select * from api.purchase_batches($1, $2, $3)"
+PROVISION = "select api.ensure_user_batch($1, $2)"
 SWEEP = "select count(*) from api.expire_reservations($1)"
 
 
@@ -110,7 +111,7 @@ async def test_purchase_against_expiry_at_the_boundary(owner: asyncpg.Pool) -> N
     drop_id, users = await make_drop(owner, count), await make_users(owner, count)
     holds = await hold(owner, drop_id, users)
     loop = asyncio.get_running_loop()
-    begin, begin_time = loop.time() + 0.5, await owner.fetchval("select clock_timestamp() + interval '0.5 s'")
+    begin, begin_time = loop.time() + 1, await owner.fetchval("select clock_timestamp() + interval '1 s'")
     due = [begin + n * span_seconds / count for n in range(count)]
     await owner.execute(
         "update inventory.reservations r set expires_at = $2::timestamptz + o.s * interval '1 s'"
@@ -285,3 +286,22 @@ async def test_mixed_storm_on_20_drops(owner: asyncpg.Pool) -> None:
     await asyncio.gather(*(client() for _ in range(24)))
     assert all(answers[call.__name__] > 0 for call in calls)
     assert answers["STOCK_BELOW_COMMITTED"] > 0
+
+
+async def test_strangers_whose_names_cross(owner: asyncpg.Pool) -> None:
+    """Calls that overlap make the same users under one another's names: all are made, and nothing deadlocks."""
+    chance = random.Random(7)  # noqa: S311
+    for _ in range(15):
+        strangers, names = [uuid4() for _ in range(24)], [uuid4().hex for _ in range(12)]
+
+        async def make(crowd: list[tuple[UUID, str]]) -> None:
+            try:
+                await owner.execute(PROVISION, *zip(*crowd, strict=True))
+            except asyncpg.LockNotAvailableError:
+                for user_id, name in crowd:
+                    await owner.execute(PROVISION, [user_id], [name])
+
+        crowds = [[(user_id, chance.choice(names)) for user_id in chance.sample(strangers, 16)] for _ in range(8)]
+        await asyncio.gather(*(make(crowd) for crowd in crowds))
+        wanted = {user_id for crowd in crowds for user_id, _ in crowd}
+        assert await owner.fetchval("select count(*) from inventory.users where id = any ($1)", list(wanted)) == len(wanted)

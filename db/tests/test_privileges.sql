@@ -1,6 +1,6 @@
 -- Who may do what: lastpair_api calls the public functions and touches nothing else, so a bug in the app cannot touch a table.
 begin;
-select plan(76);
+select plan(77);
 
 -- Run a statement as lastpair_api and give back the first column of its first row.
 create function pg_temp.as_api(p_sql text) returns text language plpgsql set role = lastpair_api as $$
@@ -251,7 +251,8 @@ begin
     (15, pg_temp.as_api('select count(*) > 0 from api.errors()')),
     (16, pg_temp.as_api('select type from api.snapshot()')),
     (17, pg_temp.as_api('select type from api.events_after(9223372036854775807)')),
-    (18, pg_temp.as_api('select api.prune_events(3600) >= 0'));
+    (18, pg_temp.as_api('select api.prune_events(3600) >= 0')),
+    (19, pg_temp.as_api(format('select api.ensure_user_batch(array[%L]::uuid[], array[null]) is not null', v_user_id)));
 end
 $$;
 select is((select s.answer from step s where s.n = v.n), v.expected, format('lastpair_api can call api.%s.', v.function))
@@ -273,7 +274,8 @@ from (values
   (15, 'true', 'errors'),
   (16, 'SNAPSHOT', 'snapshot'),
   (17, 'RESYNC_REQUIRED', 'events_after'),
-  (18, 'true', 'prune_events')
+  (18, 'true', 'prune_events'),
+  (19, 'true', 'ensure_user_batch')
 ) as v (n, expected, function)
 order by v.n;
 

@@ -3,7 +3,7 @@
 -- Purpose: an identity established elsewhere (a header in development, a token) becomes a user on first use. The id decides;
 -- a username that another user has gets a suffix rather than a refusal, for the request behind it must be served.
 --
--- Locks: waits for another transaction that is making the same user. Errors: VALIDATION_ERROR.
+-- Locks: waits for another transaction that is making the same user, or one of the same name. Errors: VALIDATION_ERROR.
 
 create or replace function api.ensure_user(p_user_id uuid, p_username text default null)
 returns setof api."user"
