@@ -16,7 +16,7 @@ declare
   v_request record;
   v_lock_timeout text := current_setting('lock_timeout');
 begin
-  if cardinality(p_user_ids) > 1 then
+  if (select count(distinct u.id) from unnest(p_user_ids) as u (id)) > 1 then
     perform set_config('lock_timeout', '100ms', true);
   end if;
   for v_request in
