@@ -168,7 +168,7 @@ async def test_how_long_a_request_takes(stage: Stage, seller: str) -> None:
         await eventually(lambda: stage.owner.fetchval(BLOCKED))
         blocked = time.monotonic()
         await asyncio.sleep(0.2)
-    held = time.monotonic() - blocked
+        held = time.monotonic() - blocked
     assert (await waiting).status_code == 201
     spent = time.monotonic() - begin
     assert held < await change.of("http_request_duration_seconds_sum", route=RESERVE) < spent

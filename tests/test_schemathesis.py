@@ -153,6 +153,7 @@ def test_contract(case: Case, api_url: str, market: Market) -> None:
         market.answered[operation_id(case)].add(try_case(case, api_url, user))
 
 
+@pytest.mark.slow
 @contract_of_production.parametrize()
 @examples(6)
 def test_contract_of_production(case: Case, production_url: str) -> None:
