@@ -14,6 +14,8 @@ from conftest import Database
 from tests.helpers import assert_envelope, assert_healthy, make_drop, make_user, reserve
 from tests.servers import started
 
+pytestmark = pytest.mark.slow
+
 DROP, RESERVATION, USER = "{drop}", "{reservation}", "{user}"  # stand for ids that exist
 GOOD_DROP = {"name": "Air", "price": 1, "total_stock": 3}
 ENDPOINTS = [

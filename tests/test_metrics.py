@@ -472,6 +472,7 @@ async def _later(stage: Stage, seen: float) -> bool:
     return (await figures(stage)).get("poller_last_success_timestamp_seconds") > seen
 
 
+@pytest.mark.slow
 async def test_two_processes(database_url: str) -> None:
     """Whichever is asked tells of both; when one is killed its gauges go, its counts stay, and the next one's join in."""
     async with serving(database_url, WEB_CONCURRENCY="2", DATABASE_POOL_SIZE="3") as stage:

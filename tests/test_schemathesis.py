@@ -144,6 +144,7 @@ def try_case(case: Case, url: str, user: dict[str, str]) -> int:
     return response.status_code
 
 
+@pytest.mark.slow
 @contract.parametrize()
 @examples(20)
 def test_contract(case: Case, api_url: str, market: Market) -> None:
