@@ -4,12 +4,10 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import UUID
 
 import pytest
 from playwright.async_api import (
@@ -17,17 +15,12 @@ from playwright.async_api import (
     BrowserContext,
     ConsoleMessage,
     Dialog,
-    Locator,
     Page,
     Request,
-    TimeoutError,
     WebError,
     async_playwright,
     expect,
 )
-
-from tests.helpers import Owner
-from tests.servers import Service, started
 
 HELP = (
     "Chromium is not to be had here. Install it (Debian: apt install chromium), or have a chromium or google-chrome in the PATH;"
@@ -160,59 +153,3 @@ async def visiting(browser: Browser, url: str) -> AsyncIterator[Visitor]:
     finally:
         await visitor.close()
     assert visitor.problems == []
-
-
-def card_of(page: Page, drop_id: object) -> Locator:
-    """The card of a drop."""
-    return page.locator(f'.card[data-drop-id="{drop_id}"]')
-
-
-async def expect_stock(page: Page, drop_id: object, left: int, held: int, sold: int) -> None:
-    """The card shows these numbers, in writing and to those who listen."""
-    card, total = card_of(page, drop_id), left + held + sold
-    label = f"{left} left, {held} held, {sold} sold of {total}"
-    with suppress(TimeoutError):  # this looks more often than expect, which tells more
-        await card.locator(f'.bar[aria-label="{label}"]').wait_for(timeout=1000)
-    await expect(card.locator(".bar")).to_have_attribute("aria-label", label)
-    await expect(card.locator(".legend")).to_have_text(f"{left:,} left {held:,} held {sold:,} sold of {total:,}")
-
-
-async def press(page: Page, drop_id: object, button: str) -> None:
-    """Press a card's button, named as people see it."""
-    await card_of(page, drop_id).get_by_role("button", name=button, exact=True).click()
-
-
-async def expect_answer(page: Page, drop_id: object, text: str) -> None:
-    """The card says what became of a button."""
-    await expect(card_of(page, drop_id).locator(".answer")).to_have_text(text)
-
-
-STOCK = """
-select
-  d.id,
-  d.available_stock,
-  (select count(*) from inventory.reservations r where r.drop_id = d.id and r.status = 'ACTIVE') as held_stock,
-  (select count(*) from inventory.purchases p where p.drop_id = d.id and p.status = 'paid') as sold_stock
-from inventory.drops d
-where d.id = any ($1)
-"""
-
-
-async def expect_truth(page: Page, owner: Owner, drop_ids: Iterable[object]) -> None:
-    """The cards of these drops show the numbers that the database holds."""
-    rows = await owner.fetch(STOCK, [UUID(str(drop_id)) for drop_id in drop_ids])
-    for row in rows:
-        await expect_stock(page, row["id"], row["available_stock"], row["held_stock"], row["sold_stock"])
-    assert rows
-
-
-async def end_all_drops(owner: Owner) -> None:
-    """Leave none for a new page to show."""
-    await owner.execute("update inventory.drops set status = 'ended' where status in ('draft', 'scheduled', 'live')")
-
-
-@contextmanager
-def started_at(port: int, database_url: str) -> Iterator[Service]:
-    """The service at a port of our choice, where it can be started again; its poller sleeps."""
-    with started(DATABASE_URL=database_url, PORT=str(port), EXPIRY_POLL_MS="3600000") as service:
-        yield replace(service, url=f"http://127.0.0.1:{port}")

@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -11,10 +10,10 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Browser, CDPSession, expect
 
-from conftest import Database
-from tests.browser import chromium, expect_truth, visiting
-from tests.helpers import assert_healthy, make_drop, make_user
-from tests.streams import Stage, fresh_database, newest_id, serving
+from tests.browser import visiting
+from tests.dashboard.acts import REFUND, expect_truth
+from tests.helpers import make_drop, make_user
+from tests.streams import Stage, newest_id
 
 DROPS, EVENTS_A_SECOND, SECONDS, WARM_UP_SECONDS = 50, 100, 30, 5
 TICKS_A_SECOND = 5
@@ -32,24 +31,9 @@ new PerformanceObserver((list) => {
   for (const { startTime, duration } of list.getEntries()) window.longTasks.push([startTime, duration]);
 }).observe({ type: "longtask", buffered: true });
 """
+
 RESERVE = "select code from api.reserve_batches($1, $2, $3, 86400)"
 PURCHASE = "select code, data ->> 'id' as id from api.purchase_batches($1, $2, $3)"
-REFUND = "select id from api.refund_purchase($1)"
-
-
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """A browser that lets us collect its garbage."""
-    async with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-async def stage(browser: Browser, database: Database) -> AsyncIterator[Stage]:
-    """A service on a database of its own."""
-    async with fresh_database(database) as url, serving(url) as stage:
-        yield stage
-        await assert_healthy(stage.owner)
 
 
 async def size_of(session: CDPSession) -> tuple[int, int]:

@@ -1,0 +1,274 @@
+"""What the dashboard shows: cards that follow every sale, a feed, and the clock."""
+
+import asyncio
+import re
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from playwright.async_api import Browser, Page, Route, expect
+
+from tests.browser import Visitor, visiting
+from tests.dashboard.acts import (
+    REFUND,
+    buy,
+    card_of,
+    expect_answer,
+    expect_stock,
+    expect_truth,
+    feed_of,
+    make_named_user,
+    press,
+    update_drop,
+)
+from tests.helpers import Row, as_user, assert_success, make_drop, make_due, make_user, purchase, reserve
+from tests.market import Market
+from tests.streams import Stage, serving
+
+
+async def test_nothing_there_yet(stage: Stage, visitor: Visitor) -> None:
+    """It says what to do first, until there is a drop."""
+    page = await visitor.open()
+    await expect(page.get_by_text("There are no drops yet. Create one with the form, or simulate a rush.")).to_be_visible()
+    await expect(page.get_by_text("Nothing yet.")).to_have_count(0)  # said by the style sheet: it is no content
+    await make_drop(stage.http, await make_user(stage.owner), name="Air One")
+    await expect(page.get_by_role("heading", name="Air One")).to_be_visible()
+    await expect(page.get_by_text("There are no drops yet")).to_be_hidden()
+
+
+async def test_card(stage: Stage, visitor: Visitor) -> None:
+    """A drop's name, price, status, stock as bar, numbers and line, and its three latest purchasers, newest first."""
+    seller = await make_user(stage.owner)
+    drop_id = (await make_drop(stage.http, seller, name="Air One", price=1234.5, total_stock=8))["id"]
+    for n in range(4):
+        await buy(stage, drop_id, await make_named_user(stage, f"buyer {n}"))
+    await reserve(stage.http, drop_id, seller)
+    page = await visitor.open()
+    card = card_of(page, drop_id)
+    await expect(card.get_by_role("heading", level=3)).to_have_text("Air One")
+    await expect(card.locator(".price")).to_have_text("1,234.50")
+    await expect(card.locator(".status")).to_have_text("live")
+    await expect(card.locator(".countdown")).to_have_text("")
+    await expect_stock(page, drop_id, 3, 1, 4)
+    for part, share in {"left": 37.5, "held": 12.5, "sold": 50}.items():
+        await expect(card.locator(f".bar .{part}")).to_have_attribute("style", f"width: {share}%;")
+    await expect(card.locator(".purchasers li")).to_have_text([re.compile(rf"^buyer {n} \d") for n in (3, 2, 1)])
+    await buy(stage, drop_id, await make_named_user(stage, "buyer 4"))
+    await expect(card.locator(".purchasers li")).to_have_text([re.compile(rf"^buyer {n} \d") for n in (4, 3, 2)])
+    await update_drop(stage, drop_id, name="Air Two", price=10, total_stock=10)
+    await expect(card.get_by_role("heading", level=3)).to_have_text("Air Two")
+    await expect(card.locator(".price")).to_have_text("10.00")
+    await expect_stock(page, drop_id, 4, 1, 5)
+    # The line ends on the right at the height of what is left: 4 of 10 are 2 + 44 * 0.6 from the top.
+    await expect(card.locator(".chart .line")).to_have_attribute("d", re.compile(r"(M[\d.]+ |V)28\.4H300$"))
+
+
+async def test_status(stage: Stage, visitor: Visitor) -> None:
+    """What becomes of a drop is said at once, on its card and in the feed; only a live one can be reserved."""
+    seller = await make_user(stage.owner)
+    page = await visitor.open()
+    cases: list[tuple[Row, str, str]] = [
+        ({"status": "ended"}, "ended", "has ended"),
+        ({"status": "cancelled"}, "cancelled", "is cancelled"),
+        ({"total_stock": 1}, "sold out", "has none left"),
+    ]
+    for changes, status, news in cases:
+        drop_id = (await make_drop(stage.http, seller, name=f"Soon {status}"))["id"]
+        await buy(stage, drop_id, seller)
+        reserve_button = card_of(page, drop_id).get_by_role("button", name="Reserve")
+        await expect(reserve_button).to_be_enabled()
+        await update_drop(stage, drop_id, **changes)
+        await expect(card_of(page, drop_id).locator(".status")).to_have_text(status)
+        await expect(feed_of(page).first).to_contain_text(f"Soon {status} {news}")
+        await expect(reserve_button).to_be_enabled(enabled=status == "sold out")
+
+
+async def test_feed(stage: Stage, visitor: Visitor) -> None:
+    """What just happened to all drops, newest first, with times; of a rush only how the stock is."""
+    page = await visitor.open()
+    users = [await make_named_user(stage, name) for name in ("ann", "bea")]
+    first, second = [(await make_drop(stage.http, users[0], name=name))["id"] for name in ("Air One", "Air Two")]
+    for user in users:
+        await reserve(stage.http, first, user)
+    await purchase(stage.http, first, users[1])
+    held = await reserve(stage.http, second, users[0])
+    await make_due(stage.owner, held["id"])
+    await stage.http.post("/internal/expire-now")
+    lines = [
+        "Air Two has 5 left",
+        "Air Two got a unit back: a hold ran out",
+        "Air Two has 4 left",
+        "Air One was bought by bea",
+        "Air One has 3 left",
+        "Air Two was added",
+        "Air One was added",
+    ]
+    await expect(feed_of(page)).to_have_text([re.compile(rf"^\d+:\d\d:\d\d [AP]M {line}$") for line in lines])
+
+
+async def test_stock_moves(stage: Stage, visitor: Visitor) -> None:
+    """As anybody reserves, purchases, cancels or refunds, over HTTP or by SQL: left, held and sold are right after each."""
+    users = [await make_user(stage.owner) for _ in range(8)]
+    drop_id = (await make_drop(stage.http, users[0], total_stock=2000))["id"]
+    page = await visitor.open()
+    await expect_stock(page, drop_id, 2000, 0, 0)
+    await reserve(stage.http, drop_id, users[0])
+    await expect_stock(page, drop_id, 1999, 1, 0)
+    bought = await purchase(stage.http, drop_id, users[0])
+    await expect_stock(page, drop_id, 1999, 0, 1)
+    held = await reserve(stage.http, drop_id, users[1])
+    await expect_stock(page, drop_id, 1998, 1, 1)
+    await stage.owner.fetchval("select id from api.reserve($1, $2)", UUID(drop_id), UUID(users[2]))
+    await expect_stock(page, drop_id, 1997, 2, 1)
+    assert_success(await stage.http.delete(f"/reservations/{held['id']}", headers=as_user(users[1])), "reservation")
+    await expect_stock(page, drop_id, 1998, 1, 1)
+    await stage.owner.fetchval("select id from api.purchase($1, $2)", UUID(drop_id), UUID(users[2]))
+    await expect_stock(page, drop_id, 1998, 0, 2)
+    batch = [UUID(user) for user in users[3:]]
+    await stage.owner.fetch("select * from api.reserve_batch($1, $2, $3)", UUID(drop_id), batch, [None] * 5)
+    await expect_stock(page, drop_id, 1993, 5, 2)
+    await stage.owner.fetch("select * from api.purchase_batch($1, $2, $3)", UUID(drop_id), batch[:4], [None] * 4)
+    await expect_stock(page, drop_id, 1993, 1, 6)
+    assert await stage.owner.fetchval(REFUND, UUID(bought["id"]))  # not one of the latest
+    await expect_stock(page, drop_id, 1994, 1, 5)
+    await update_drop(stage, drop_id, total_stock=1006)
+    await expect_stock(page, drop_id, 1000, 1, 5)
+    await stage.owner.execute("update inventory.reservations set expires_at = now() where drop_id = $1", UUID(drop_id))
+    assert await stage.http.post("/internal/expire-now")
+    await expect_stock(page, drop_id, 1001, 0, 5)
+
+
+async def test_refund_after_the_end(stage: Stage, visitor: Visitor) -> None:
+    """Of a drop that is over, as most are: it counts, too. Whoever holds a unit still holds it."""
+    seller, buyer = await make_user(stage.owner), await make_user(stage.owner)
+    drop_id = (await make_drop(stage.http, seller))["id"]
+    bought = await buy(stage, drop_id, seller)
+    await reserve(stage.http, drop_id, buyer)
+    page = await visitor.open()
+    await expect_stock(page, drop_id, 3, 1, 1)
+    await update_drop(stage, drop_id, status="ended")
+    await stage.owner.fetchval(REFUND, UUID(bought["id"]))
+    await expect_stock(page, drop_id, 4, 1, 0)
+
+
+async def test_refund_and_sale_in_one(stage: Stage, visitor: Visitor) -> None:
+    """One transaction that takes a unit back and sells another: as many are sold as before."""
+    seller, *buyers = [await make_user(stage.owner) for _ in range(3)]
+    drop_id = (await make_drop(stage.http, seller))["id"]
+    bought = await buy(stage, drop_id, seller)
+    for buyer in buyers:
+        await reserve(stage.http, drop_id, buyer)
+    page = await visitor.open()
+    await expect_stock(page, drop_id, 2, 2, 1)
+    async with stage.owner.acquire() as connection, connection.transaction():
+        await connection.fetchval(REFUND, UUID(bought["id"]))
+        await connection.fetchval("select id from api.purchase($1, $2)", UUID(drop_id), UUID(buyers[0]))
+    await expect_stock(page, drop_id, 3, 1, 1)
+
+
+async def test_sale_while_the_page_asks_about_a_refund(stage: Stage, visitor: Visitor) -> None:
+    """The answer may have the sale in it before its event has come, and no stock changes by it; it is not counted twice."""
+    seller, buyer = await make_user(stage.owner), await make_named_user(stage, "carla")
+    drop_id = (await make_drop(stage.http, seller))["id"]
+    bought = await buy(stage, drop_id, seller)
+    await reserve(stage.http, drop_id, buyer)
+    page = await visitor.open()
+    asked = 0
+
+    async def sell_first(route: Route) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            await purchase(stage.http, drop_id, buyer)
+        await route.continue_()
+
+    await page.route(lambda url: "dropId=" in url, sell_first)
+    await stage.owner.fetchval(REFUND, UUID(bought["id"]))
+    await expect(page.locator("#feed")).to_contain_text("was bought by carla")
+    await expect_stock(page, drop_id, 4, 0, 1)
+    await reserve(stage.http, drop_id, seller)
+    await expect_stock(page, drop_id, 3, 1, 1)
+
+
+@pytest.mark.slow
+async def test_clock(stage: Stage, visitor: Visitor) -> None:
+    """Nobody says so, and yet a drop turns live at starts_at and is over at ends_at, though the browser's clock be wrong."""
+    seller = await make_user(stage.owner)
+    fast = await visitor.context()
+    await fast.clock.install(time=datetime.now(UTC) + timedelta(hours=1))
+    pages = [await visitor.open(), await visitor.open(fast)]
+    moment = datetime.now(UTC) + timedelta(seconds=2)
+    coming = (await make_drop(stage.http, seller, name="Coming", starts_at=moment.isoformat()))["id"]
+    going = (await make_drop(stage.http, seller, name="Going", ends_at=moment.isoformat()))["id"]
+    for page in pages:
+        await expect(card_of(page, coming).locator(".status")).to_have_text("scheduled")
+        await expect(card_of(page, coming).locator(".countdown")).to_have_text(re.compile("^starts in [12] s$"))
+        await expect(card_of(page, coming).get_by_role("button", name="Reserve")).to_be_disabled()
+        await expect(card_of(page, going).locator(".status")).to_have_text("live")
+        await expect(card_of(page, going).locator(".countdown")).to_have_text(re.compile("^ends in [12] s$"))
+        await expect(card_of(page, going).get_by_role("button", name="Reserve")).to_be_enabled()
+    assert datetime.now(UTC) < moment
+
+    async def watch(page: Page) -> None:
+        await card_of(page, coming).locator(".status", has_text="live").wait_for()
+        assert moment <= datetime.now(UTC) < moment + timedelta(seconds=3)
+        await expect(card_of(page, coming).get_by_role("button", name="Reserve")).to_be_enabled()
+        await expect(card_of(page, coming).locator(".countdown")).to_have_text("")
+        await expect(card_of(page, going).locator(".status")).to_have_text("ended")
+        await expect(card_of(page, going).get_by_role("button", name="Reserve")).to_be_disabled()
+
+    await asyncio.gather(*map(watch, pages))
+    statuses = await stage.owner.fetch("select status from inventory.drops where id = any ($1)", [UUID(coming), UUID(going)])
+    assert [row["status"] for row in statuses] == ["scheduled", "live"]
+    await press(pages[0], coming, "Reserve")
+    for page in pages:
+        await expect_stock(page, coming, 4, 1, 0)
+    await stage.owner.fetch("select id from api.advance_drops()")
+    await expect(feed_of(pages[0]).filter(has_text="Coming is live")).to_be_visible()
+    await expect(feed_of(pages[0]).filter(has_text="Going has ended")).to_be_visible()
+
+
+# Notes what a card says of the stock and of the hold, whenever it says something else.
+NOTE_CARD = """(card) => {
+  window.said = [];
+  const note = () => window.said.push(`${card.querySelector(".bar").ariaLabel}, ${card.querySelector(".hold").textContent}`);
+  new MutationObserver(note).observe(card, { attributes: true, childList: true, characterData: true, subtree: true });
+}"""
+
+
+@pytest.mark.slow
+async def test_hold_runs_out(stage: Stage, browser: Browser) -> None:
+    """By the clock: the seconds go by, the unit comes back, the card says so and can be reserved again."""
+    drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
+    impatience = {"RESERVATION_TTL_SECONDS": "2", "EXPIRY_POLL_MS": "50"}
+    async with serving(stage.database_url, **impatience) as brief, visiting(browser, brief.url) as visitor:
+        page = await visitor.open()
+        card = card_of(page, drop_id)
+        await card.evaluate(NOTE_CARD)
+        await press(page, drop_id, "Reserve")
+        await expect_answer(page, drop_id, "Your hold ran out, and the unit went back.")
+        await expect_stock(page, drop_id, 5, 0, 0)
+        await expect(card.locator(".hold")).to_have_text("")
+        await expect(card.get_by_role("button")).to_have_text(["Reserve"])
+        assert "4 left, 1 held, 0 sold of 5, held for 1 s" in await page.evaluate("window.said")
+
+
+@pytest.mark.slow
+async def test_two_tabs_agree(stage: Stage, visitor: Visitor) -> None:
+    """After many changes, one of them opened in the midst: with each other and with the database."""
+    context = await visitor.context()
+    async with Market(stage, buyers=6).open() as market:
+        tabs = [await visitor.open(context)]
+        await market.answered(60)
+        tabs.append(await visitor.open(context))
+        await market.answered(60)
+    paid = await stage.owner.fetch("select id from inventory.purchases where status = 'paid' order by id")
+    assert len(paid) >= 6
+    for row in paid[::3]:
+        await stage.owner.fetchval(REFUND, row["id"])
+    await market.finish()
+    for tab in tabs:
+        await expect(tab.get_by_role("heading", name="The end")).to_have_count(len(market.drops))
+        await expect_truth(tab, stage.owner, market.drops)
+    shown = [await tab.locator(".card").all_inner_texts() for tab in tabs]
+    assert shown[0] == shown[1]

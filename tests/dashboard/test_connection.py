@@ -1,0 +1,121 @@
+"""Lost connections: the badge says so, and then the page is right again by itself."""
+
+import asyncio
+from dataclasses import dataclass
+from uuid import UUID
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.browser import OUTAGE, Visitor, visiting
+from tests.dashboard.acts import card_of, expect_stock, press, started_at
+from tests.helpers import make_drop, make_due, make_user
+from tests.servers import free_port
+from tests.streams import Stage
+
+
+@dataclass
+class Outage:
+    """A page of a service that can be stopped and started again."""
+
+    page: Page
+    visitor: Visitor
+    port: int
+    drop_id: str
+    users: list[str]
+
+    async def badges(self) -> list[str]:
+        """What the badge has said."""
+        said: list[str] = await self.page.evaluate("window.badges")
+        return said
+
+
+async def make_changes(stage: Stage, outage: Outage) -> None:
+    """What nobody tells the page: of five units one is sold and two are held then."""
+    for user in outage.users[:3]:
+        await stage.owner.fetchval("select id from api.reserve($1, $2)", UUID(outage.drop_id), UUID(user))
+    await stage.owner.fetchval("select id from api.purchase($1, $2)", UUID(outage.drop_id), UUID(outage.users[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pruned", [False, True])
+async def test_server_restarts(stage: Stage, browser: Browser, pruned: bool) -> None:
+    """The badge says so, and then all is right without a reload: by what was missed, or by a SNAPSHOT where that is forgotten."""
+    users = [await make_user(stage.owner) for _ in range(3)]
+    drop_id = (await make_drop(stage.http, users[0]))["id"]
+    port = free_port()
+    async with visiting(browser, f"http://127.0.0.1:{port}") as visitor:
+        visitor.expected = OUTAGE
+        context = await visitor.context()
+        await context.clock.install()
+        with started_at(port, stage.database_url) as first:
+            await asyncio.to_thread(first.wait_until_ready)
+            page = await visitor.open(context)
+            outage = Outage(page, visitor, port, drop_id, users)
+            await press(page, drop_id, "Reserve")
+            await expect_stock(page, drop_id, 4, 1, 0)
+            await asyncio.to_thread(first.stop)
+            await expect(page.locator("#badge")).to_have_text("Reconnecting")
+        [mine] = await stage.owner.fetch("select id from inventory.reservations where drop_id = $1", UUID(drop_id))
+        await make_due(stage.owner, str(mine["id"]))
+        await stage.owner.fetch("select from api.expire_reservations()")
+        await make_changes(stage, outage)
+        if pruned:
+            await stage.owner.fetchval("select api.prune_events(0)")
+            assert await stage.owner.fetchval("select count(*) from inventory.events") == 1
+        with started_at(port, stage.database_url) as second:
+            await asyncio.to_thread(second.wait_until_ready)
+            await expect(page.locator("#badge")).to_have_text("Resynced" if pruned else "Live")
+            await expect_stock(page, drop_id, 2, 2, 1)
+            if pruned:
+                await context.clock.fast_forward(5000)
+                await expect(page.locator("#badge")).to_have_text("Live")
+            assert await outage.badges() == ["Live", "Reconnecting", "Live", *(["Resynced", "Live"] if pruned else [])]
+            await stage.owner.fetchval("select id from api.reserve($1, $2)", UUID(drop_id), UUID(users[0]))
+            await expect_stock(page, drop_id, 1, 3, 1)
+            # The hold that ran out meanwhile is gone, too, and the keyboard is where it was.
+            await expect(card_of(page, drop_id).get_by_role("button")).to_have_text(["Reserve"])
+            await expect(card_of(page, drop_id).get_by_role("button")).to_be_focused()
+            assert visitor.requests.count(f"{visitor.url}/") == 1
+            await visitor.close()
+            await asyncio.to_thread(second.stop)
+
+
+@pytest.mark.slow
+async def test_server_that_answers_503(stage: Stage, browser: Browser) -> None:
+    """An EventSource gives up then; the page does not."""
+    users = [await make_user(stage.owner) for _ in range(3)]
+    drop_id = (await make_drop(stage.http, users[0]))["id"]
+    port = free_port()
+    refused = asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+        if b"/api/events" in request:
+            refused.set()
+
+    async with visiting(browser, f"http://127.0.0.1:{port}") as visitor:
+        visitor.expected = OUTAGE
+        with started_at(port, stage.database_url) as first:
+            await asyncio.to_thread(first.wait_until_ready)
+            page = await visitor.open()
+            outage = Outage(page, visitor, port, drop_id, users)
+            await expect_stock(page, drop_id, 5, 0, 0)
+            await asyncio.to_thread(first.stop)
+        server = await asyncio.start_server(refuse, "127.0.0.1", port)
+        await asyncio.wait_for(refused.wait(), 10)
+        await expect(page.locator("#badge")).to_have_text("Reconnecting")
+        server.close()
+        await server.wait_closed()
+        await make_changes(stage, outage)
+        with started_at(port, stage.database_url) as second:
+            await asyncio.to_thread(second.wait_until_ready)
+            await expect(page.locator("#badge")).to_have_text("Live")
+            await expect_stock(page, drop_id, 2, 2, 1)
+            assert await outage.badges() == ["Live", "Reconnecting", "Live"]
+            assert visitor.requests.count(f"{visitor.url}/") == 1
+            await visitor.close()
+            await asyncio.to_thread(second.stop)

@@ -1,0 +1,205 @@
+"""The dashboard for everybody: any name, the keyboard, a screen reader, a phone, dark and light, without motion."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
+from playwright.async_api import Locator, Page, ViewportSize, expect
+
+from tests.browser import Visitor
+from tests.dashboard.acts import buy, card_of, expect_answer, expect_stock, feed_of, make_named_user, press, update_drop
+from tests.helpers import Row, eventually, make_drop, make_user, reserve
+from tests.streams import Stage
+
+EVIL = "<img src=x onerror=alert(1)>"
+DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
+NARROWEST = 320
+
+
+async def test_names_are_text(stage: Stage, visitor: Visitor) -> None:
+    """Whatever drops and users are called, it is shown to the letter wherever it is shown, and nothing else comes of it."""
+    user = await make_named_user(stage, EVIL)
+    drop_id = (await make_drop(stage.http, user, name=EVIL))["id"]
+    await buy(stage, drop_id, user)
+    context = await visitor.context()
+    await context.clock.install()
+    page = await visitor.open(context)
+    await page.get_by_label("New user").fill(f"{EVIL} 2")
+    await page.get_by_role("button", name="Make").click()
+    await expect(page.locator("#user-form .answer")).to_have_text(f"You are {EVIL} 2.")
+    await expect(page.locator("#user option:checked")).to_have_text(f"{EVIL} 2")
+    await expect(card_of(page, drop_id).get_by_role("heading", level=3)).to_have_text(EVIL)
+    await expect(card_of(page, drop_id).locator(".purchasers li")).to_contain_text([f"{EVIL} "])
+    await press(page, drop_id, "Reserve")
+    await press(page, drop_id, "Purchase")
+    await expect(feed_of(page).first).to_contain_text(f"{EVIL} was bought by {EVIL} 2")
+    await context.clock.fast_forward(5000)
+    await expect(page.locator("#announcer")).to_have_text(f"{EVIL}: 3 of 5 left.")
+    assert await page.locator("img, script:not([src])").count() == 0
+    assert f"{visitor.url}/x" not in visitor.requests
+
+
+async def focus_on(page: Page, button: Locator) -> None:
+    """Go there with the Tab key."""
+    for _ in range(60):
+        await page.keyboard.press("Tab")
+        if await button.evaluate("(element) => element === document.activeElement"):
+            return
+    pytest.fail("the Tab key does not get there")
+
+
+async def test_keyboard(stage: Stage, visitor: Visitor) -> None:
+    """Tab to Reserve, Enter, Enter: bought. Where the keyboard is can be seen, and it is not lost when a button goes away."""
+    drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
+    page = await visitor.open()
+    reserve_button, purchase_button, cancel_button = [
+        card_of(page, drop_id).get_by_role("button", name=name) for name in ("Reserve", "Purchase", "Cancel")
+    ]
+    await focus_on(page, reserve_button)
+    await expect(reserve_button).to_have_css("outline-style", "solid")
+    await page.keyboard.press("Enter")
+    await expect(purchase_button).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect_answer(page, drop_id, "It is yours.")
+    await expect_stock(page, drop_id, 4, 0, 1)
+    await expect(reserve_button).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(purchase_button).to_be_focused()
+    await page.keyboard.press("Tab")
+    await expect(cancel_button).to_be_focused()
+    await page.keyboard.press("Space")
+    await expect_answer(page, drop_id, "The unit went back.")
+    await expect(reserve_button).to_be_focused()
+    await focus_on(page, page.locator("#feed"))  # which scrolls
+
+
+async def test_live_region(stage: Stage, visitor: Visitor) -> None:
+    """Whoever listens is told the stock of what changed, every few seconds and in few words."""
+    seller = await make_user(stage.owner)
+    drops = [(await make_drop(stage.http, seller, name=f"Air {n}"))["id"] for n in range(6)]
+    context = await visitor.context()
+    await context.clock.install()
+    page = await visitor.open(context)
+    announcer = page.locator("#announcer")
+    await expect(announcer).to_have_attribute("aria-live", "polite")
+    await expect_stock(page, drops[0], 5, 0, 0)
+    await context.clock.fast_forward(5000)
+    await expect(announcer).to_have_text("")
+    await reserve(stage.http, drops[0], seller)
+    await expect_stock(page, drops[0], 4, 1, 0)
+    await context.clock.fast_forward(5000)
+    await expect(announcer).to_have_text("Air 0: 4 of 5 left.")
+    for drop_id in drops[1:]:
+        await reserve(stage.http, drop_id, seller)
+        await expect_stock(page, drop_id, 4, 1, 0)
+    await context.clock.fast_forward(5000)
+    await expect(announcer).to_have_text("Air 3: 4 of 5 left. Air 4: 4 of 5 left. Air 5: 4 of 5 left, and 2 others changed.")
+
+
+async def show_everything(stage: Stage, page: Page, name: str = "Air One", **fields: object) -> None:
+    """A sale in full swing on the page: drops in every status, a hold, answers and refusals."""
+    seller = await make_user(stage.owner)
+    later = {"starts_at": (datetime.now(UTC) + timedelta(days=3)).isoformat()}
+    kinds: list[Row] = [{"starts_at": None}, later, {}, {"total_stock": 1}, {}, {}, {}]
+    drops = [(await make_drop(stage.http, seller, **{"name": name} | fields | kind))["id"] for kind in kinds]
+    live, sold_out, ended, cancelled, refused = drops[2:]
+    buyer = await make_user(stage.owner)
+    for drop_id in (live, sold_out):
+        await buy(stage, drop_id, buyer)
+    await expect(page.locator(".card")).to_have_count(len(drops))
+    await press(page, live, "Reserve")
+    await press(page, sold_out, "Reserve")
+    await expect_answer(
+        page, sold_out, "Every unit of this drop is held or sold. A unit comes back when a hold expires or is cancelled."
+    )
+    await press(page, refused, "Reserve")
+    await expect(card_of(page, refused).get_by_role("button", name="Purchase")).to_be_visible()
+    await update_drop(stage, ended, status="ended")
+    await update_drop(stage, cancelled, status="cancelled")
+    await expect(card_of(page, cancelled).locator(".status")).to_have_text("cancelled")
+
+
+async def open_tools(page: Page) -> None:
+    """Unfold the development tools, should they be folded up."""
+    if await page.locator("#tools").get_attribute("open") is None:
+        await page.get_by_text("Development tools").click()
+
+
+async def assert_accessible(page: Page) -> None:
+    """axe-core finds nothing serious or critical, whatever the window's width and colours."""
+    for size in (DESKTOP, PHONE):
+        for scheme in ("light", "dark"):
+            await page.set_viewport_size(size)
+            await page.emulate_media(color_scheme=scheme)
+            results = await Axe().run(page)
+            bad = [
+                (violation["id"], [(node["target"], node["failureSummary"]) for node in violation["nodes"]])
+                for violation in results.response["violations"]
+                if violation["impact"] in ("serious", "critical")
+            ]
+            assert (size, scheme, bad) == (size, scheme, [])
+
+
+@pytest.mark.slow
+async def test_accessible(stage: Stage, visitor: Visitor) -> None:
+    """With nothing there and in full swing, wide and narrow, in both colour schemes."""
+    page = await visitor.open()
+    await expect(page.get_by_text("There are no drops yet.")).to_be_visible()
+    await assert_accessible(page)
+    await show_everything(stage, page)
+    await assert_accessible(page)
+
+
+# What sticks out of its box, and could not be seen. Purchasers are cut off on purpose: a line each.
+STICKS_OUT = """[...document.querySelectorAll(":is(.card, .tool, .feed) *")]
+  .filter((part) => !part.closest(".purchasers"))
+  .filter((part) => part.getBoundingClientRect().right > part.closest(".card, .tool, .feed").getBoundingClientRect().right)
+  .map((part) => part.outerHTML.slice(0, 50))"""
+
+
+async def assert_fits(page: Page) -> None:
+    """Nothing is wider than the window, nor than the box it is in."""
+    width: Any = await page.evaluate("document.documentElement.scrollWidth")
+    assert page.viewport_size
+    assert width <= page.viewport_size["width"]
+    assert await page.evaluate(STICKS_OUT) == []
+
+
+async def test_narrow(stage: Stage, visitor: Visitor) -> None:
+    """Nothing has to be scrolled sideways on a phone, whatever things are called and however many there are."""
+    page = await visitor.open(viewport={"width": NARROWEST, "height": 600}, is_mobile=True)
+    await expect(page.get_by_text("There are no drops yet.")).to_be_visible()
+    widths = (NARROWEST, PHONE["width"])
+    for is_open in (False, True):
+        if is_open:
+            await open_tools(page)
+        for width in widths:
+            await page.set_viewport_size({"width": width, "height": 600})
+            await assert_fits(page)
+    await page.get_by_label("New user").fill("W" * 200)
+    await page.get_by_role("button", name="Make").click()
+    await expect(page.locator("#user-form .answer")).to_contain_text("WWW")
+    await show_everything(stage, page, name="W" * 200, price=9_999_999_999.99, total_stock=2_147_483_647)
+    for width in widths:
+        await page.set_viewport_size({"width": width, "height": 600})
+        await assert_fits(page)
+
+
+async def test_reduced_motion(stage: Stage, visitor: Visitor) -> None:
+    """Whoever wants none sees none; the others see the bar glide."""
+    seller = await make_user(stage.owner)
+    drop_id = (await make_drop(stage.http, seller))["id"]
+    pages = {}
+    for motion in ("reduce", "no-preference"):
+        context = await visitor.context(reduced_motion=motion)
+        await context.add_init_script("window.transitions = 0; addEventListener('transitionrun', () => window.transitions++);")
+        pages[motion] = await visitor.open(context)
+        await expect_stock(pages[motion], drop_id, 5, 0, 0)
+    await reserve(stage.http, drop_id, seller)
+    for page in pages.values():
+        await expect_stock(page, drop_id, 4, 1, 0)
+    await eventually(lambda: pages["no-preference"].evaluate("window.transitions"))
+    await eventually(lambda: pages["reduce"].evaluate("new Promise((resolve) => requestAnimationFrame(() => resolve(true)))"))
+    assert await pages["reduce"].evaluate("window.transitions") == 0
+    assert await pages["reduce"].evaluate("document.getAnimations().length") == 0

@@ -1,0 +1,79 @@
+"""What the dashboard consists of and how it is sent; and what it is without development."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from playwright.async_api import expect
+from starlette.applications import Starlette
+
+from app.pages import FOLDER, page_routes
+from app.settings import Settings
+from tests.browser import Visitor
+from tests.dashboard.acts import expect_stock
+from tests.helpers import make_drop, make_user, reserve
+from tests.streams import Stage
+
+OTHER_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-cache"}
+FILES = sorted(path.name for path in FOLDER.iterdir())
+
+
+@pytest.mark.parametrize("path", ["/", *(f"/dashboard/{name}" for name in [*FILES, "settings.json"])])
+async def test_headers(service: Stage, path: str) -> None:
+    """The page and all it loads forbid everything from elsewhere and everything inline, and are asked about each time."""
+    async with httpx.AsyncClient(base_url=service.url) as client:
+        response = await client.get(path)
+        assert response.status_code == 200
+        headers = {name: response.headers.get_list(name) for name in OTHER_HEADERS}
+        assert headers == {name: [value] for name, value in OTHER_HEADERS.items()}
+        [policy] = [value.split("; ") for value in response.headers.get_list("content-security-policy")]
+        assert policy[0] == "default-src 'none'"
+        assert {source for rule in policy for source in rule.split()[1:]} == {"'none'", "'self'"}
+        assert {"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} < set(policy)
+        script = "text/javascript" if response.headers["content-type"].startswith("text/") else "application/javascript"
+        types = {"html": "text/html", "js": script, "css": "text/css", "svg": "image/svg+xml", "json": "application/json"}
+        assert response.headers["content-type"].partition(";")[0] == types[path.rpartition(".")[2] if path != "/" else "html"]
+        if "etag" in response.headers:
+            again = await client.get(path, headers={"If-None-Match": response.headers["etag"]})
+            assert (again.status_code, again.content) == (304, b"")
+            assert again.headers["content-security-policy"] == response.headers["content-security-policy"]
+
+
+async def test_all_that_is_requested(stage: Stage, visitor: Visitor) -> None:
+    """The page loads its own files, and nothing else, each of them once."""
+    await visitor.open()
+    paths = sorted(urlsplit(url).path for url in visitor.requests)
+    files = [f"/dashboard/{name}" for name in FILES if name.endswith((".js", ".css"))]
+    assert [path for path in paths if not path.endswith("icon.svg")] == sorted(
+        ["/", "/api/events", "/dashboard/settings.json", *files]
+    )
+
+
+async def test_production(stage: Stage, visitor: Visitor) -> None:
+    """There are no tools and no buttons, and what happens is shown all the same."""
+    now = datetime.now(UTC).isoformat()
+    context = await visitor.context()
+    await context.route("**/dashboard/settings.json", lambda route: route.fulfill(json={"development": False, "now": now}))
+    page = await visitor.open(context)
+    await expect(page.locator("#empty")).to_have_text(
+        "There are no drops yet. As soon as one is created through the API it appears here."
+    )
+    seller = await make_user(stage.owner)
+    drop_id = (await make_drop(stage.http, seller))["id"]
+    await reserve(stage.http, drop_id, seller)
+    await expect_stock(page, drop_id, 4, 1, 0)
+    await expect(page.locator("#tools")).to_be_hidden()
+    await expect(page.get_by_role("button")).to_have_count(0)
+    assert {urlsplit(url).path for url in visitor.requests if "/api/" in url} == {"/api/events"}
+
+
+@pytest.mark.parametrize("environment", ["development", "production"])
+async def test_settings_of_the_page(environment: Any) -> None:
+    """May it use the development helpers? And what time is it?"""
+    app = Starlette(routes=page_routes(Settings.model_construct(app_env=environment)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        settings = (await client.get("/dashboard/settings.json")).json()
+    assert settings["development"] == (environment == "development")
+    assert abs(datetime.fromisoformat(settings["now"]) - datetime.now(UTC)) < timedelta(seconds=5)

@@ -1,0 +1,46 @@
+"""Of the tests themselves: a visitor hears every complaint of a page, and finds a browser."""
+
+import pytest
+from playwright.async_api import Browser
+
+from tests import browser as finder
+from tests.browser import Visitor
+from tests.helpers import eventually
+from tests.streams import Stage
+
+
+async def test_complaints_are_heard(stage: Stage, browser: Browser) -> None:
+    """A visitor notes whatever the console says, exceptions, violations of the policy, dialogs and other hosts."""
+    visitor = Visitor(browser, stage.url)
+    try:
+        page = await visitor.open()
+        assert visitor.problems == []
+        await page.evaluate("""() => {
+          console.info("hm");
+          setTimeout(() => { throw new Error("oops"); });
+          Promise.reject(new Error("ah"));
+          document.body.append(Object.assign(document.createElement("img"), { src: "http://elsewhere.test/picture" }));
+          fetch("/nowhere");
+          setTimeout(() => alert("dialog"));
+        }""")
+        wanted = ["info: hm", "oops", "ah", "img-src http://elsewhere.test/picture", "404", "dialog: dialog"]
+
+        async def are_all_there() -> bool:
+            return all(any(word in problem for problem in visitor.problems) for word in wanted)
+
+        await eventually(are_all_there)
+        wanted = ["host: http://localhost"]
+        await page.goto(stage.url.replace("127.0.0.1", "localhost"))
+        await eventually(are_all_there)
+    finally:
+        await visitor.close()
+
+
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_no_browser(monkeypatch: pytest.MonkeyPatch, ci: str) -> None:
+    """Without one, and no way to install it, tests are skipped, and say how to mend it; under CI they fail."""
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setattr(finder, "NAMES", ["no-such-browser"])
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(pytest.fail.Exception if ci else pytest.skip.Exception, match="Chromium is not to be had"):
+        finder.find_chromium()
