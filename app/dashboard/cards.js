@@ -1,15 +1,15 @@
 // The cards: a drop each, changed in place.
 
-import { HISTORY_MS, heldStock, statusAt } from "./state.js";
+import { HISTORY_MS, heldStock, isOver, statusAt } from "./state.js";
 
-const CHART_MIN_MS = 60_000, CHART_WIDTH = 300, CHART_HEIGHT = 48, CHART_MARGIN = 2;
+const SOON_MS = 10 * 60_000;
+const CHART_MIN_MS = 10_000, CHART_WIDTH = 300, CHART_HEIGHT = 48, CHART_MARGIN = 2;
 const PRICE = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2 });
 
 /** Shows the drops of a state in a list; `act(action, drop)` is called for a button. */
 export class Cards {
   #cards = new Map();
   #stale = new Set();
-  #isOrderStale = false;
 
   constructor(state, { list, empty, template, clock, act, hold }) {
     Object.assign(this, { state, list, empty, template, clock, act, hold });
@@ -17,19 +17,22 @@ export class Cards {
 
   /** A drop looks different now; null: all do, and there may be others. */
   touch(dropId) {
-    if (dropId === null) this.#isOrderStale = true;
-    else this.#stale.add(dropId);
+    this.#stale.add(dropId);
   }
 
   /** Show what has changed. */
   render() {
-    if (this.#isOrderStale) this.#arrange();
+    if (this.#stale.delete(null)) {
+      this.#arrange();
+      this.touchAll();
+    }
     for (const dropId of this.#stale) this.#cards.get(dropId)?.render();
     this.#stale.clear();
   }
 
-  /** Time has passed: countdowns go on, charts move to the left. */
+  /** Time has passed: countdowns go on, charts move to the left, drops that begin or end change places. */
   tick() {
+    if (this.#cards.size > 0) this.#arrange();
     for (const card of this.#cards.values()) card.tick();
   }
 
@@ -38,36 +41,55 @@ export class Cards {
     this.#cards.get(dropId)?.answer(text, isRefusal);
   }
 
-  /** There are actions, or there are none. */
-  showActions(areShown) {
-    this.areActionsShown = areShown;
+  /** Every card has its buttons from now on. */
+  showActions() {
+    this.areActionsShown = true;
     this.touchAll();
+    this.render();
   }
 
   touchAll() {
     for (const dropId of this.#cards.keys()) this.#stale.add(dropId);
   }
 
+  /** A card for each drop and no other, in order; whoever is at its buttons stays there. */
   #arrange() {
-    const drops = [...this.state.drops.values()];
-    const startsAt = (drop) => (drop.starts_at ? Date.parse(drop.starts_at) : -Infinity);
-    drops.sort((a, b) => startsAt(b) - startsAt(a) || (a.id < b.id ? 1 : -1));
+    const now = this.clock(), drops = [...this.state.drops.values()];
+    const placeOf = new Map(drops.map((drop) => [drop, place(drop, now)]));
+    drops.sort((a, b) => compare(placeOf.get(a), placeOf.get(b)));
     for (const [dropId, card] of this.#cards) {
       if (!this.state.drops.has(dropId)) {
         card.element.remove();
         this.#cards.delete(dropId);
       }
     }
-    drops.forEach((drop, place) => {
+    const focused = this.list.contains(document.activeElement) ? document.activeElement : null;
+    let next = this.list.firstElementChild;
+    for (const drop of drops) {
       const card = this.#cards.get(drop.id) ?? new Card(drop, this);
-      card.drop = drop; // a snapshot brings a new one, in the same card: whoever is at its buttons stays there
+      card.drop = drop; // a snapshot brings a new one
       this.#cards.set(drop.id, card);
-      if (this.list.children[place] !== card.element) this.list.insertBefore(card.element, this.list.children[place] ?? null);
-      this.#stale.add(drop.id);
-    });
+      if (card.element === next) next = next.nextElementSibling;
+      else this.list.insertBefore(card.element, next);
+    }
+    if (focused !== document.activeElement) focused?.focus({ preventScroll: true });
     this.empty.hidden = drops.length > 0;
-    this.#isOrderStale = false;
   }
+}
+
+/**
+ * Where a drop stands: those on sale or about to be, the newest first, so that none changes its place as it goes live; those to
+ * come, the next one first; drafts; those that are over.
+ */
+function place(drop, now) {
+  const status = statusAt(drop, now), startsAt = Date.parse(drop.starts_at ?? "") || 0;
+  if (status === "draft") return [2, 0, drop.id];
+  if (isOver(status)) return [3, -startsAt, drop.id];
+  return startsAt - now < SOON_MS ? [0, -startsAt, drop.id] : [1, startsAt, drop.id];
+}
+
+function compare([group, time, id], [otherGroup, otherTime, otherId]) {
+  return group - otherGroup || time - otherTime || (id < otherId ? 1 : -1);
 }
 
 class Card {
@@ -134,14 +156,17 @@ class Card {
   }
 
   #draw(now) {
-    const { history, total_stock: total } = this.drop;
+    const { history, total_stock: total, available_stock: left } = this.drop;
     const shown = Math.min(HISTORY_MS, Math.max(CHART_MIN_MS, now - history[0].at));
     const x = (at) => Math.max(0, CHART_WIDTH * (1 - (now - at) / shown)).toFixed(1);
-    const y = (left) => (CHART_MARGIN + (CHART_HEIGHT - 2 * CHART_MARGIN) * (1 - left / total)).toFixed(1);
+    const y = (units) => (CHART_MARGIN + (CHART_HEIGHT - 2 * CHART_MARGIN) * (1 - units / total)).toFixed(1);
     const [first, ...others] = history;
-    const line = `M${x(first.at)} ${y(first.left)}${others.map(({ at, left }) => `H${x(at)}V${y(left)}`).join("")}H${CHART_WIDTH}`;
+    const steps = others.map((sample) => `H${x(sample.at)}V${y(sample.left)}`).join("");
+    const line = `M${x(first.at)} ${y(first.left)}${steps}H${CHART_WIDTH}`;
     this.#part("line").setAttribute("d", line);
     this.#part("area").setAttribute("d", `${line}V${CHART_HEIGHT}H${x(first.at)}Z`);
+    this.#part("chart").setAttribute("aria-label", `Units left over the last ${span(shown)}: ${first.left} at first, ${left} now`);
+    this.#text("ago", `${span(shown)} ago`);
   }
 
   #showActions(status, now) {

@@ -25,8 +25,9 @@ export class Feed {
     }
   }
 
-  #item({ at, name, what }) {
+  #item({ at, kind, name, what }) {
     const item = document.createElement("li"), time = document.createElement("time"), drop = document.createElement("b");
+    item.dataset.kind = kind;
     time.dateTime = new Date(at).toISOString();
     time.textContent = new Date(at).toLocaleTimeString();
     drop.textContent = name;

@@ -10,9 +10,9 @@ const ANNOUNCE_MS = 5000, RESYNCED_MS = 5000, DOUBT_MS = 1000, MAX_ASKED = 50;
 const BADGE = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", resynced: "Resynced" };
 
 const $ = (id) => document.getElementById(id);
-const settings = await fetch("/dashboard/settings.json").then((response) => response.json()).catch(() => ({}));
+
 // The server's clock: the hold of a buyer whose own clock is wrong runs out all the same.
-const offsetMs = settings.now ? Date.parse(settings.now) - Date.now() : 0;
+let offsetMs = 0;
 const clock = () => Date.now() + offsetMs;
 
 const announced = new Set(), doubted = new Set();
@@ -82,19 +82,30 @@ function show(connection) {
   if (connection === "resynced") resyncedTimer = setTimeout(() => { $("badge").dataset.state = ""; show("live"); }, RESYNCED_MS);
 }
 
-if (settings.development) {
-  tools.show();
-  cards.showActions(true);
-  $("empty").textContent = "There are no drops yet. Create one with the form, or simulate a rush.";
-} else {
-  $("empty").textContent = "There are no drops yet. As soon as one is created through the API it appears here.";
+/** What time it is, and whether there are development tools. Asked with each connection: clocks drift, laptops sleep. */
+async function readSettings() {
+  const askedAt = Date.now();
+  const { now, development } = await fetch("/dashboard/settings.json").then((response) => response.json()).catch(() => ({}));
+  if (now) offsetMs = Date.parse(now) - (askedAt + Date.now()) / 2; // read halfway
+  if (development && $("tools").hidden) {
+    tools.show();
+    cards.showActions();
+    $("empty").textContent = "There are no drops yet. Create one with the form, or simulate a rush.";
+  }
 }
+
+await readSettings();
+let connections = 0;
 listen((type, data, id) => {
   state.apply(type, data, id);
   if (type === "SNAPSHOT") tools.refresh();
-}, show);
+}, (connection) => {
+  show(connection);
+  if (connection === "live" && connections++ > 0) readSettings();
+});
 setInterval(() => {
   tools.forgetOld();
+  state.forgetOver();
   cards.tick();
 }, 1000);
 setInterval(announce, ANNOUNCE_MS);

@@ -1,7 +1,7 @@
 // What the page knows: the drops as the events tell of them. No DOM here.
 
 export const HISTORY_MS = 5 * 60 * 1000;
-const SAMPLE_MS = 1000, FEED_LENGTH = 100, REMEMBERED = 1000;
+const OVER_MS = HISTORY_MS, SAMPLE_MS = 250, FEED_LENGTH = 100, REMEMBERED = 1000;
 
 /** The drops by id, and the latest of what happened, newest first. Times are the server's, in milliseconds. */
 export class State {
@@ -30,6 +30,18 @@ export class State {
     drop.sold_stock = row.total_stock - row.available_stock - row.activity_feed.held_stock;
     this.onChange(row.id);
     return true;
+  }
+
+  /** Drops that have been over for a while leave, as they are in no new SNAPSHOT. */
+  forgetOver() {
+    const now = this.clock();
+    for (const [dropId, drop] of this.drops) {
+      drop.overSince = isOver(statusAt(drop, now)) ? (drop.overSince ?? now) : undefined;
+      if (drop.overSince < now - OVER_MS) {
+        this.drops.delete(dropId);
+        this.onChange(null);
+      }
+    }
   }
 
   SNAPSHOT({ drops }) {
@@ -65,7 +77,7 @@ export class State {
 
   RESERVATION_EXPIRED({ dropId, reservationId }) {
     this.#change(dropId, () => {
-      this.#tell(dropId, "got a unit back: a hold ran out");
+      this.#tell(dropId, "got a unit back: a hold ran out", "expiry");
       this.onExpired?.(reservationId);
     });
   }
@@ -74,7 +86,7 @@ export class State {
     this.#change(dropId, (drop) => {
       drop.sold_stock += 1;
       drop.hasSold = true;
-      this.#tell(dropId, `was bought by ${username}`);
+      this.#tell(dropId, `was bought by ${username}`, "sale");
     });
   }
 
@@ -104,7 +116,7 @@ export class State {
 
   #sample(drop) {
     const now = this.clock(), { history } = drop, last = history.at(-1);
-    if (last && now - last.at < SAMPLE_MS) last.left = drop.available_stock;
+    if (history.length > 1 && now - last.at < SAMPLE_MS) last.left = drop.available_stock;
     else history.push({ at: now, left: drop.available_stock });
     while (history.length > 2 && history[1].at < now - HISTORY_MS) history.shift();
   }
@@ -126,6 +138,11 @@ export function statusAt(drop, now) {
   if (!["scheduled", "live"].includes(drop.status)) return drop.status;
   if (endsAt <= now) return "ended";
   return startsAt <= now ? "live" : "scheduled";
+}
+
+/** Nothing more is sold of it. */
+export function isOver(status) {
+  return ["ended", "cancelled"].includes(status);
 }
 
 /** Units held: neither left nor sold. */
