@@ -6,7 +6,7 @@ from dataclasses import replace
 from json import dumps
 from uuid import UUID, uuid4
 
-from playwright.async_api import Locator, Page, TimeoutError, expect
+from playwright.async_api import BrowserContext, Locator, Page, TimeoutError, expect
 
 from tests.helpers import Owner, Row, purchase, reserve
 from tests.servers import Service, started
@@ -30,6 +30,12 @@ async def buy(stage: Stage, drop_id: str, user: str) -> Row:
 async def update_drop(stage: Stage, drop_id: str, **changes: object) -> None:
     """Change a drop by SQL."""
     assert await stage.owner.fetchval(UPDATE, UUID(drop_id), dumps(changes))
+
+
+async def set_clock(context: BrowserContext) -> None:
+    """Let the context's pages go by a clock that the test can put forward, and not by the server's."""
+    await context.clock.install()
+    await context.route("**/dashboard/settings.json", lambda route: route.fulfill(json={"development": True}))
 
 
 def feed_of(page: Page) -> Locator:

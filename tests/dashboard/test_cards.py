@@ -19,6 +19,7 @@ from tests.dashboard.acts import (
     feed_of,
     make_named_user,
     press,
+    set_clock,
     update_drop,
 )
 from tests.helpers import Row, as_user, assert_success, make_drop, make_due, make_user, purchase, reserve
@@ -81,6 +82,86 @@ async def test_status(stage: Stage, visitor: Visitor) -> None:
         await expect(card_of(page, drop_id).locator(".status")).to_have_text(status)
         await expect(feed_of(page).first).to_contain_text(f"Soon {status} {news}")
         await expect(reserve_button).to_be_enabled(enabled=status == "sold out")
+
+
+async def names_of(page: Page) -> list[str]:
+    """Of the drops, as they stand."""
+    return await page.locator(".card .name").all_inner_texts()
+
+
+async def test_order(stage: Stage, visitor: Visitor) -> None:
+    """What is on sale or about to be comes first, and stays where it is as it begins; the keyboard stays with its card."""
+    seller = await make_user(stage.owner)
+    minutes = {"Old": -60, "New": -1, "Soon": 5, "Next": 30, "Later": 60, "Draft": None, "Over": -2}
+    ids = {}
+    for name, starts_in in minutes.items():
+        starts_at = None if starts_in is None else (datetime.now(UTC) + timedelta(minutes=starts_in)).isoformat()
+        ids[name] = (await make_drop(stage.http, seller, name=name, starts_at=starts_at))["id"]
+    await update_drop(stage, ids["Draft"], total_stock=6)
+    context = await visitor.context()
+    await set_clock(context)
+    page = await visitor.open(context)
+    await expect(page.locator(".card")).to_have_count(7)
+    await update_drop(stage, ids["Over"], status="ended")
+    order = ["Soon", "New", "Old", "Next", "Later", "Draft", "Over"]
+    await expect(page.locator(".card .name")).to_have_text(order)
+    await press(page, ids["New"], "Reserve")
+    await expect(card_of(page, ids["New"]).get_by_role("button", name="Purchase")).to_be_focused()
+    await context.clock.run_for(1000)
+    await context.clock.fast_forward(6 * 60_000)
+    await expect(card_of(page, ids["Soon"]).locator(".status")).to_have_text("live")
+    assert await names_of(page) == [name for name in order if name != "Over"]  # which has left
+    await update_drop(stage, ids["Later"], starts_at=(datetime.now(UTC) + timedelta(minutes=20)).isoformat())
+    await expect(page.locator(".card .name")).to_have_text(["Soon", "New", "Old", "Later", "Next", "Draft"])
+    await update_drop(stage, ids["New"], status="ended")
+    await expect(page.locator(".card .name")).to_have_text(["Soon", "Old", "Later", "Next", "Draft", "New"])
+
+
+async def test_over(stage: Stage, visitor: Visitor) -> None:
+    """A drop that has ended can be seen for five minutes more, and then leaves; until there is none, which is said."""
+    seller = await make_user(stage.owner)
+    ends_at = (datetime.now(UTC) + timedelta(minutes=4)).isoformat()
+    drops = [
+        (await make_drop(stage.http, seller, name=name, ends_at=ends))["id"]
+        for name, ends in (("First", None), ("Last", ends_at))
+    ]
+    context = await visitor.context()
+    await set_clock(context)
+    page = await visitor.open(context)
+    await expect(page.locator(".card .name")).to_have_text(["Last", "First"])
+    await update_drop(stage, drops[0], status="cancelled")
+    await expect(card_of(page, drops[0]).locator(".status")).to_have_text("cancelled")
+    await context.clock.run_for(1000)  # which is when the page takes note of it
+    await context.clock.fast_forward(4 * 60_000)
+    await expect(card_of(page, drops[1]).locator(".status")).to_have_text("ended")
+    await expect(page.locator(".card")).to_have_count(2)
+    await context.clock.run_for(1000)
+    await context.clock.fast_forward(60_000)
+    await expect(page.locator(".card .name")).to_have_text(["Last"])
+    await context.clock.fast_forward(4 * 60_000)
+    await expect(page.locator(".card")).to_have_count(0)
+    await expect(page.get_by_text("There are no drops yet.")).to_be_visible()
+
+
+async def test_chart(stage: Stage, visitor: Visitor) -> None:
+    """Units left, from the first that is known to the last; a scale says how long that is, five minutes at most."""
+    seller = await make_user(stage.owner)
+    context = await visitor.context()
+    await set_clock(context)
+    page = await visitor.open(context)
+    drop_id = (await make_drop(stage.http, seller, total_stock=4))["id"]
+    await reserve(stage.http, drop_id, seller)
+    await expect_stock(page, drop_id, 3, 1, 0)
+    chart, scale = card_of(page, drop_id).locator(".chart"), card_of(page, drop_id).locator(".ago")
+    await expect(scale).to_have_text("10 s ago")
+    await expect(chart).to_have_attribute("aria-label", "Units left over the last 10 s: 4 at first, 3 now")
+    # Of 48 in height 2 are left free above and below: 4 of 4 are at 2, 3 of 4 at 13.
+    await expect(chart.locator(".line")).to_have_attribute("d", re.compile(r"^M[\d.]+ 2\.0H[\d.]+V13\.0H300$"))
+    await context.clock.fast_forward(60_000)
+    await expect(scale).to_have_text(re.compile(r"^1 min \d s ago$"))
+    await expect(chart.locator(".line")).to_have_attribute("d", re.compile(r"^M0\.0 2\.0H[\d.]+V13\.0H300$"))
+    await context.clock.fast_forward(300_000)
+    await expect(scale).to_have_text("5 min 0 s ago")
 
 
 async def test_feed(stage: Stage, visitor: Visitor) -> None:

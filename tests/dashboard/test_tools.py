@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from tests.browser import OUTAGE, Visitor
-from tests.dashboard.acts import become, card_of, expect_answer, expect_stock, newest_drop, press
+from tests.dashboard.acts import become, card_of, expect_answer, expect_stock, newest_drop, press, set_clock
 from tests.helpers import as_user, assert_success, make_drop, make_due, make_user, reserve
 from tests.streams import Stage
 
@@ -185,7 +185,7 @@ async def test_reserve_purchase_cancel(stage: Stage, visitor: Visitor) -> None:
     """Reserve, and the seconds left count down; purchase, and it is sold; reserve and cancel, and it is back."""
     drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
     context = await visitor.context()
-    await context.clock.install()
+    await set_clock(context)
     page = await visitor.open(context)
     name = await become(page)
     hold = card_of(page, drop_id).locator(".hold")
@@ -321,7 +321,7 @@ async def test_hold_released_elsewhere(stage: Stage, visitor: Visitor) -> None:
     """When its seconds are over a hold is not shown any more, though no event said that this one ran out."""
     drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
     context = await visitor.context()
-    await context.clock.install()
+    await set_clock(context)
     page = await visitor.open(context)
     await become(page)
     await press(page, drop_id, "Reserve")
