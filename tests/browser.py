@@ -1,15 +1,12 @@
 """A browser to open the dashboard with: Chromium, found or installed, and an ear for whatever its pages complain of."""
 
-import os
 import re
 import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
 from playwright.async_api import (
     Browser,
     BrowserContext,
@@ -22,10 +19,8 @@ from playwright.async_api import (
     expect,
 )
 
-HELP = (
-    "Chromium is not to be had here. Install it (Debian: apt install chromium), or have a chromium or google-chrome in the PATH;"
-    " where the tests run as root and there is apt-get they install it themselves."
-)
+from tests.debian import needed
+
 NAMES = ["/usr/bin/chromium", "chromium", "google-chrome"]
 PATIENCE_MS = 10_000
 expect.set_options(timeout=PATIENCE_MS)
@@ -52,30 +47,9 @@ addEventListener("DOMContentLoaded", () => {
 """
 
 
-def installed_chromium() -> str | None:
-    """The path of the machine's Chromium."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
-
-
-def install_chromium() -> None:
-    """Install Debian's, if this is root's Debian."""
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
-            subprocess.run(["apt-get", "--quiet", *command], env=environment, capture_output=True, check=False)
-
-
 def find_chromium() -> str:
-    """The path of a Chromium. Where there is none to be had the test is skipped, or fails when CI is set."""
-    found = installed_chromium()
-    if found is None:
-        install_chromium()
-        found = installed_chromium()
-    if found is None and os.environ.get("CI"):
-        pytest.fail(HELP, pytrace=False)
-    if found is None:
-        pytest.skip(HELP)
-    return found
+    """The path of a Chromium."""
+    return needed(lambda: next((path for name in NAMES if (path := shutil.which(name))), None), "Chromium", "chromium")
 
 
 @asynccontextmanager

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psutil
 import psycopg
-import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from app.embedded import BIN_DIR, get_server  # type: ignore[attr-defined]
+from tests.debian import needed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -200,26 +200,10 @@ def kill_all(pids: list[int]) -> list[int]:
     return pids
 
 
-POOLER_HELP = (
-    "PgBouncer is not to be had here. Install it (Debian: apt install pgbouncer), or have pgbouncer in the PATH; where the tests"
-    " run as root and there is apt-get they install it themselves."
-)
-
-
 def find_pooler() -> str:
-    """The path of PgBouncer. Where there is none to be had the test is skipped, or fails when CI is set."""
+    """The path of PgBouncer."""
     path = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"
-    found = shutil.which("pgbouncer", path=path)
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update"], ["install", "--yes", "--no-install-recommends", "pgbouncer"]):
-            subprocess.run(["apt-get", "--quiet", *command], env=environment, capture_output=True, check=False)
-        found = shutil.which("pgbouncer", path=path)
-    if found is None and os.environ.get("CI"):
-        pytest.fail(POOLER_HELP, pytrace=False)
-    if found is None:
-        pytest.skip(POOLER_HELP)
-    return found
+    return needed(lambda: shutil.which("pgbouncer", path=path), "PgBouncer", "pgbouncer")
 
 
 class Pooler:

@@ -1,9 +1,7 @@
 """The sweep inside the database, by pg_cron; and the product on PostgreSQL 15, the oldest it takes (Debian's packages)."""
 
 import asyncio
-import os
 import re
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import UUID
@@ -15,6 +13,7 @@ from app.embedded import BIN_DIR
 from app.migrate import migrate
 from conftest import Database
 from tests.clusters import OPERATIONS, Cluster, cluster, commands, sh
+from tests.debian import needed
 from tests.helpers import assert_healthy, eventually, make_due
 from tests.servers import ROOT, wait_for
 
@@ -26,13 +25,7 @@ RECIPES = ROOT / "db" / "recipes"
 def server(database: Database) -> Iterator[Cluster]:
     """PostgreSQL 15 with pg_cron, set up as docs/operations.md says."""
     library = BIN_15.parent / "lib" / "pg_cron.so"
-    if not library.exists() and os.geteuid() == 0 and Path("/etc/debian_version").exists():
-        subprocess.run(
-            ["apt-get", "install", "-y", "-q", "postgresql-15", "postgresql-15-cron"], capture_output=True, check=False
-        )
-    if not library.exists():
-        reason = "needs Debian's PostgreSQL 15 with pg_cron: apt install postgresql-15 postgresql-15-cron"
-        (pytest.fail if "CI" in os.environ else pytest.skip)(reason)
+    needed(lambda: library if library.exists() else None, "PostgreSQL 15 with pg_cron", "postgresql-15", "postgresql-15-cron")
     document = OPERATIONS.read_text()
     [settings] = re.findall(r"```ini\n(shared_preload_libraries = 'pg_cron'\n.*?)```", document, re.DOTALL)
     [statements] = re.findall(r"```sql\n(create extension pg_cron;\n.*?)```", document, re.DOTALL)

@@ -1,9 +1,7 @@
-"""Of the tests themselves: a visitor hears every complaint of a page, and finds a browser."""
+"""Of the tests themselves: a visitor hears every complaint of a page."""
 
-import pytest
 from playwright.async_api import Browser
 
-from tests import browser as finder
 from tests.browser import Visitor
 from tests.helpers import eventually
 from tests.streams import Stage
@@ -34,13 +32,3 @@ async def test_complaints_are_heard(stage: Stage, browser: Browser) -> None:
         await eventually(are_all_there)
     finally:
         await visitor.close()
-
-
-@pytest.mark.parametrize("ci", ["", "true"])
-def test_no_browser(monkeypatch: pytest.MonkeyPatch, ci: str) -> None:
-    """Without one, and no way to install it, tests are skipped, and say how to mend it; under CI they fail."""
-    monkeypatch.setenv("CI", ci)
-    monkeypatch.setattr(finder, "NAMES", ["no-such-browser"])
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
-    with pytest.raises(pytest.fail.Exception if ci else pytest.skip.Exception, match="Chromium is not to be had"):
-        finder.find_chromium()
