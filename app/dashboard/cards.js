@@ -158,10 +158,11 @@ class Card {
   #draw(now) {
     const { history, total_stock: total, available_stock: left } = this.drop;
     const shown = Math.min(HISTORY_MS, Math.max(CHART_MIN_MS, now - history[0].at));
-    const x = (at) => Math.max(0, CHART_WIDTH * (1 - (now - at) / shown)).toFixed(1);
+    const x = (at) => Math.max(0, Math.round(CHART_WIDTH * (1 - (now - at) / shown)));
     const y = (units) => (CHART_MARGIN + (CHART_HEIGHT - 2 * CHART_MARGIN) * (1 - units / total)).toFixed(1);
     const [first, ...others] = history;
-    const steps = others.map((sample) => `H${x(sample.at)}V${y(sample.left)}`).join("");
+    const lastAt = new Map(others.map((sample) => [x(sample.at), sample.left])); // one to a pixel: drawing hundreds more takes long
+    const steps = [...lastAt].map(([at, units]) => `H${at}V${y(units)}`).join("");
     const line = `M${x(first.at)} ${y(first.left)}${steps}H${CHART_WIDTH}`;
     this.#part("line").setAttribute("d", line);
     this.#part("area").setAttribute("d", `${line}V${CHART_HEIGHT}H${x(first.at)}Z`);
