@@ -10,6 +10,14 @@ export class Refusal extends Error {
   }
 }
 
+const TIMEOUT_MS = 20_000;
+
+/** A random UUID; crypto.randomUUID is not to be had by a phone that reaches a development machine over plain HTTP. */
+export function uuid() {
+  const digits = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return [digits.slice(0, 8), digits.slice(8, 12), `4${digits.slice(13, 16)}`, `8${digits.slice(17, 20)}`, digits.slice(20)].join("-");
+}
+
 /** The data of an answer. Throws Refusal; a server that cannot be reached is one with status 0. */
 export async function call(method, path, { user, key, body } = {}) {
   let response, answer;
@@ -22,6 +30,7 @@ export async function call(method, path, { user, key, body } = {}) {
         ...(body && { "Content-Type": "application/json" }),
       },
       body: body && JSON.stringify(body),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
     });
     answer = await response.json();
   } catch {

@@ -1,8 +1,9 @@
 // The cards: a drop each, changed in place.
 
 import { HISTORY_MS, heldStock, isOver, statusAt } from "./state.js";
+import { span, timeElement } from "./times.js";
 
-const SOON_MS = 10 * 60_000;
+const SOON_MS = 60_000;
 const CHART_MIN_MS = 10_000, CHART_WIDTH = 300, CHART_HEIGHT = 48, CHART_MARGIN = 2;
 const PRICE = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2 });
 
@@ -69,8 +70,9 @@ export class Cards {
       const card = this.#cards.get(drop.id) ?? new Card(drop, this);
       card.drop = drop; // a snapshot brings a new one
       this.#cards.set(drop.id, card);
-      if (card.element === next) next = next.nextElementSibling;
-      else this.list.insertBefore(card.element, next);
+      if (next && next.nextElementSibling === card.element) this.list.append(next); // that one has moved, and not all others
+      else if (next !== card.element) this.list.insertBefore(card.element, next);
+      next = card.element.nextElementSibling;
     }
     if (focused !== document.activeElement) focused?.focus({ preventScroll: true });
     this.empty.hidden = drops.length > 0;
@@ -93,8 +95,6 @@ function compare([group, time, id], [otherGroup, otherTime, otherId]) {
 }
 
 class Card {
-  #answer = null;
-
   constructor(drop, cards) {
     this.drop = drop;
     this.cards = cards;
@@ -104,7 +104,9 @@ class Card {
     this.#part("name").id = titleId;
     this.element.setAttribute("aria-labelledby", titleId);
     for (const action of ["reserve", "purchase", "cancel"]) {
-      this.#part(action).addEventListener("click", () => cards.act(action, this.drop));
+      this.#part(action).addEventListener("click", ({ currentTarget: button }) => {
+        if (button.ariaDisabled !== "true") cards.act(action, this.drop);
+      });
       this.#part(action).setAttribute("aria-describedby", titleId);
     }
   }
@@ -136,10 +138,8 @@ class Card {
     this.#text("total-count", drop.total_stock.toLocaleString());
     bar.setAttribute("aria-label", `${left} left, ${held} held, ${drop.sold_stock} sold of ${drop.total_stock}`);
     this.#part("purchasers").replaceChildren(...drop.latest_purchasers.map(({ username, qty, createdAt }) => {
-      const item = document.createElement("li"), time = document.createElement("time");
-      time.dateTime = createdAt;
-      time.textContent = new Date(createdAt).toLocaleTimeString();
-      item.append(`${username}${qty > 1 ? ` × ${qty}` : ""} `, time);
+      const item = document.createElement("li");
+      item.append(`${username}${qty > 1 ? ` × ${qty}` : ""} `, timeElement(createdAt));
       return item;
     }));
     this.tick();
@@ -160,7 +160,7 @@ class Card {
     const shown = Math.min(HISTORY_MS, Math.max(CHART_MIN_MS, now - history[0].at));
     const x = (at) => Math.max(0, Math.round(CHART_WIDTH * (1 - (now - at) / shown)));
     const y = (units) => (CHART_MARGIN + (CHART_HEIGHT - 2 * CHART_MARGIN) * (1 - units / total)).toFixed(1);
-    const [first, ...others] = history;
+    const [first, ...others] = history.slice(Math.max(0, history.findLastIndex(({ at }) => at <= now - shown)));
     const lastAt = new Map(others.map((sample) => [x(sample.at), sample.left])); // one to a pixel: drawing hundreds more takes long
     const steps = [...lastAt].map(([at, units]) => `H${at}V${y(units)}`).join("");
     const line = `M${x(first.at)} ${y(first.left)}${steps}H${CHART_WIDTH}`;
@@ -176,7 +176,7 @@ class Card {
     if (actions.hidden) return;
     const focused = actions.contains(document.activeElement) && document.activeElement;
     this.#part("reserve").hidden = Boolean(hold);
-    this.#part("reserve").disabled = status !== "live";
+    this.#part("reserve").ariaDisabled = String(status !== "live"); // and not disabled, which would take the keyboard away
     this.#part("purchase").hidden = this.#part("cancel").hidden = !hold;
     this.#text("hold", hold ? `held for ${seconds(hold.expiresAt - now)}` : "");
     if (focused?.hidden) this.#part(hold ? "purchase" : "reserve").focus(); // the keyboard's place is not lost
@@ -187,14 +187,6 @@ function countdown({ starts_at, ends_at }, status, now) {
   if (status === "scheduled" && starts_at) return `starts in ${span(Date.parse(starts_at) - now)}`;
   if (status === "live" && ends_at) return `ends in ${span(Date.parse(ends_at) - now)}`;
   return "";
-}
-
-function span(milliseconds) {
-  const total = Math.max(0, Math.ceil(milliseconds / 1000));
-  const [days, hours, minutes] = [Math.floor(total / 86400), Math.floor(total / 3600) % 24, Math.floor(total / 60) % 60];
-  if (days) return `${days} d ${hours} h`;
-  if (hours) return `${hours} h ${minutes} min`;
-  return minutes ? `${minutes} min ${total % 60} s` : `${total} s`;
 }
 
 function seconds(milliseconds) {

@@ -1,5 +1,7 @@
 // The feed: what just happened across all drops, newest first, with times.
 
+import { timeElement } from "./times.js";
+
 /** Shows the feed of a state in a list, entry by entry. */
 export class Feed {
   #items = new Map();
@@ -26,12 +28,10 @@ export class Feed {
   }
 
   #item({ at, kind, name, what }) {
-    const item = document.createElement("li"), time = document.createElement("time"), drop = document.createElement("b");
+    const item = document.createElement("li"), drop = document.createElement("b");
     item.dataset.kind = kind;
-    time.dateTime = new Date(at).toISOString();
-    time.textContent = new Date(at).toLocaleTimeString();
     drop.textContent = name;
-    item.append(time, " ", drop, ` ${what}`);
+    item.append(timeElement(at), " ", drop, ` ${what}`);
     return item;
   }
 }

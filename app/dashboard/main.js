@@ -2,11 +2,12 @@
 
 import { Cards } from "./cards.js";
 import { Feed } from "./feed.js";
-import { State } from "./state.js";
+import { State, statusAt } from "./state.js";
 import { listen, snapshotOf } from "./stream.js";
 import { Tools } from "./tools.js";
 
 const ANNOUNCE_MS = 5000, RESYNCED_MS = 5000, DOUBT_MS = 1000, MAX_ASKED = 50;
+const SETTINGS_TIMEOUT_MS = 10_000, SETTINGS_RETRY_MS = 5000;
 const BADGE = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", resynced: "Resynced" };
 
 const $ = (id) => document.getElementById(id);
@@ -24,7 +25,7 @@ const state = new State(clock, {
   },
   onFeed: () => draw(),
   onDoubt(dropId) {
-    if (doubted.size === 0) setTimeout(settleDoubts, DOUBT_MS);
+    if (doubted.size === 0) settleSoon();
     doubted.add(dropId);
   },
 });
@@ -61,7 +62,12 @@ async function settleDoubts() {
   for (const dropId of asked) {
     if (!state.drops.has(dropId) || (told.has(dropId) && state.settle(told.get(dropId), id))) doubted.delete(dropId);
   }
-  if (doubted.size > 0) setTimeout(settleDoubts, DOUBT_MS);
+  if (doubted.size > 0) settleSoon();
+}
+
+/** Not all pages at the same moment. */
+function settleSoon() {
+  setTimeout(settleDoubts, DOUBT_MS * (0.5 + Math.random()));
 }
 
 /** Tell those who listen to the page how the drops that changed are, no more often than one can listen. */
@@ -69,7 +75,10 @@ function announce() {
   const drops = [...announced].map((dropId) => state.drops.get(dropId)).filter(Boolean);
   announced.clear();
   if (drops.length === 0) return;
-  const said = drops.slice(-3).map(({ name, available_stock, total_stock }) => `${name}: ${available_stock} of ${total_stock} left`);
+  const said = drops.slice(-3).map((drop) => {
+    const status = statusAt(drop, clock());
+    return `${drop.name}: ${status === "live" ? `${drop.available_stock} of ${drop.total_stock} left` : status}`;
+  });
   $("announcer").textContent = drops.length > 3 ? `${said.join(". ")}, and ${drops.length - 3} others changed.` : `${said.join(". ")}.`;
 }
 
@@ -77,24 +86,26 @@ let resyncedTimer;
 function show(connection) {
   if (connection === "live" && $("badge").dataset.state === "resynced") return;
   clearTimeout(resyncedTimer);
-  $("badge").dataset.state = connection;
+  $("badge").dataset.state = document.body.dataset.connection = connection;
   $("badge").textContent = BADGE[connection];
   if (connection === "resynced") resyncedTimer = setTimeout(() => { $("badge").dataset.state = ""; show("live"); }, RESYNCED_MS);
 }
 
 /** What time it is, and whether there are development tools. Asked with each connection: clocks drift, laptops sleep. */
 async function readSettings() {
-  const askedAt = Date.now();
-  const { now, development } = await fetch("/dashboard/settings.json").then((response) => response.json()).catch(() => ({}));
+  const askedAt = Date.now(), signal = AbortSignal.timeout(SETTINGS_TIMEOUT_MS);
+  const settings = await fetch("/dashboard/settings.json", { signal }).then((response) => response.json()).catch(() => null);
+  if (!settings) return setTimeout(readSettings, SETTINGS_RETRY_MS);
+  const { now, development } = settings;
   if (now) offsetMs = Date.parse(now) - (askedAt + Date.now()) / 2; // read halfway
   if (development && $("tools").hidden) {
     tools.show();
     cards.showActions();
-    $("empty").textContent = "There are no drops yet. Create one with the form, or simulate a rush.";
+    $("empty").textContent = "There are no drops yet. Create one with the development tools, or simulate a rush.";
   }
 }
 
-await readSettings();
+readSettings();
 let connections = 0;
 listen((type, data, id) => {
   state.apply(type, data, id);

@@ -1,6 +1,6 @@
 // A rush: many buyers, each a user of its own, want a unit of a new drop at once.
 
-import { call } from "./api.js";
+import { call, uuid } from "./api.js";
 
 const AT_ONCE = 32, TRIES = 20;
 const NOUNS = { OUT_OF_STOCK: "found it sold out" };
@@ -15,7 +15,7 @@ export async function rush({ seller, startsAt, buyers, stock }, report) {
   let done = 0, bought = 0;
 
   async function buy() {
-    const user = crypto.randomUUID();
+    const user = uuid();
     try {
       await insist("POST", `/drops/${drop.id}/reserve`, user);
       await insist("POST", `/drops/${drop.id}/purchase`, user);
@@ -44,7 +44,7 @@ export async function rush({ seller, startsAt, buyers, stock }, report) {
 
 /** A call that is repeated while the server is too busy for it; the key makes it count once. */
 async function insist(method, path, user) {
-  const key = crypto.randomUUID();
+  const key = uuid();
   for (let tries = 1; ; tries++) {
     try {
       return await call(method, path, { user, key });

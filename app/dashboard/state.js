@@ -21,6 +21,8 @@ export class State {
     this.#countOf.set(id, ++this.#count);
     if (this.#countOf.size > REMEMBERED) this.#countOf.delete(this.#countOf.keys().next().value);
     this[type]?.(data);
+    const drop = this.drops.get(data.dropId);
+    if (drop) drop.lastType = type;
   }
 
   /** Take in how a drop was after the event of that id; false when that one has not come yet, or something came after it. */
@@ -51,8 +53,8 @@ export class State {
   }
 
   DROP_CREATED({ drop: row }) {
-    this.drops.set(row.id, this.#drop({ ...row, activity_feed: { latest_purchasers: [], held_stock: 0 } }));
-    this.#tell(row.id, "was added");
+    this.drops.set(row.id, { ...this.#drop({ ...row, activity_feed: { latest_purchasers: [], held_stock: 0 } }), sold_stock: 0 });
+    this.#tell(row.id, "was added", { at: row.createdAt });
     this.onChange(null);
   }
 
@@ -62,40 +64,37 @@ export class State {
     const statusBefore = drop.status;
     Object.assign(drop, row);
     this.#sample(drop);
-    this.#tell(row.id, statusBefore === row.status ? "was changed" : { live: "is live", ended: "has ended" }[row.status] ?? `is ${row.status}`);
+    this.#tell(row.id, statusBefore === row.status ? "was changed" : { live: "is live", ended: "has ended" }[row.status] ?? `is ${row.status}`, { at: row.updatedAt });
     this.onChange(row.id);
   }
 
   STOCK_UPDATED({ dropId, availableStock }) {
     this.#change(dropId, (drop) => {
-      drop.hasRisen ||= availableStock > drop.available_stock;
       drop.available_stock = availableStock;
       this.#sample(drop);
-      this.#tell(dropId, availableStock ? `has ${availableStock.toLocaleString()} left` : "has none left", "stock");
+      this.#tell(dropId, availableStock ? `has ${availableStock.toLocaleString()} left` : "has none left", { kind: "stock" });
     });
   }
 
   RESERVATION_EXPIRED({ dropId, reservationId }) {
     this.#change(dropId, () => {
-      this.#tell(dropId, "got a unit back: a hold ran out", "expiry");
+      this.#tell(dropId, "got a unit back: a hold ran out", { kind: "expiry" });
       this.onExpired?.(reservationId);
     });
   }
 
-  PURCHASE_COMPLETED({ dropId, username }) {
+  PURCHASE_COMPLETED({ dropId, username, purchasedAt }) {
     this.#change(dropId, (drop) => {
       drop.sold_stock += 1;
-      drop.hasSold = true;
-      this.#tell(dropId, `was bought by ${username}`, "sale");
+      this.#tell(dropId, `was bought by ${username}`, { kind: "sale", at: purchasedAt });
     });
   }
 
   ACTIVITY_UPDATED({ dropId, latestPurchasers }) {
     this.#change(dropId, (drop) => {
       drop.latest_purchasers = latestPurchasers;
-      // It may be for a refund, of which no event says how many units it took back from the sold.
-      if (!drop.hasSold || drop.hasRisen) this.onDoubt(dropId);
-      drop.hasSold = drop.hasRisen = false;
+      // Behind a sale it is of that. Else it may be of a refund, and no event says how many units that took back from the sold.
+      if (drop.lastType !== "PURCHASE_COMPLETED") this.onDoubt(dropId);
     });
   }
 
@@ -121,12 +120,12 @@ export class State {
     while (history.length > 2 && history[1].at < now - HISTORY_MS) history.shift();
   }
 
-  #tell(dropId, what, kind = "news") {
+  #tell(dropId, what, { kind = "news", at } = {}) {
     const { name } = this.drops.get(dropId);
     const newest = this.feed[0];
     // A rush changes stock many times a second: the newest line says how it is.
     if (kind === "stock" && newest?.kind === "stock" && newest.dropId === dropId) this.feed.shift();
-    this.feed.unshift({ at: this.clock(), dropId, kind, name, what });
+    this.feed.unshift({ at: at ? Date.parse(at) : this.clock(), dropId, kind, name, what });
     this.feed.length = Math.min(this.feed.length, FEED_LENGTH);
     this.onFeed();
   }

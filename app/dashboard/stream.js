@@ -1,6 +1,6 @@
 // The events of the server, in order and without a gap, for as long as the page is open.
 
-const RETRY_MS = 1000, MAX_RETRY_MS = 10_000;
+const RETRY_MS = 1000, MAX_RETRY_MS = 10_000, MAX_RETRY_AFTER_SECONDS = 300;
 const SILENCE_MS = 40_000; // a server that is there says something every 15 s
 
 /**
@@ -48,7 +48,10 @@ export async function snapshotOf(dropIds) {
   throw new Error("no snapshot");
 }
 
-/** The events of one connection, `{ type, data, id }` each. Throws when it breaks, is refused (`retryMs` says when to try again) or falls silent. */
+/**
+ * The events of one connection, `{ type, data, id }` each; onOpen() is called when it has begun. Throws when it breaks, is refused
+ * (`retryMs` says when to try again) or falls silent.
+ */
 async function* receive(query, lastEventId, onOpen) {
   const connection = new AbortController();
   let silence;
@@ -60,14 +63,18 @@ async function* receive(query, lastEventId, onOpen) {
   try {
     const headers = lastEventId === null ? {} : { "Last-Event-ID": lastEventId };
     const response = await fetch(`/api/events${query}`, { headers, signal: connection.signal });
-    if (!response.ok) throw Object.assign(new Error("refused"), { retryMs: 1000 * Number(response.headers.get("Retry-After")) });
-    onOpen?.();
+    if (!response.ok || !response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
+      const retryAfterSeconds = Number(response.headers.get("Retry-After")) || 0; // a date is not waited for
+      throw Object.assign(new Error("refused"), { retryMs: 1000 * Math.min(retryAfterSeconds, MAX_RETRY_AFTER_SECONDS) });
+    }
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return;
       heard();
+      onOpen?.();
+      onOpen = null;
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop();
       for (const block of blocks) {

@@ -1,6 +1,6 @@
 // What development adds: be somebody, create drops, reserve, purchase, cancel, and simulate a rush.
 
-import { call } from "./api.js";
+import { call, uuid } from "./api.js";
 import { rush } from "./rush.js";
 
 const JUST_BEFORE_SECONDS = -1; // what starts now has started when the server hears of it
@@ -9,10 +9,31 @@ const USERS_KEY = "lastpair.users", USER_KEY = "lastpair.user";
 const MAX_USERS = 50;
 const $ = (id) => document.getElementById(id);
 
+// A browser that may store nothing remembers nobody after a reload, that is all.
+const remembered = new Map();
+
+function recall(key) {
+  try {
+    return JSON.parse(localStorage.getItem(key)) ?? remembered.get(key);
+  } catch {
+    return remembered.get(key);
+  }
+}
+
+function remember(key, value) {
+  remembered.set(key, value);
+  try {
+    localStorage.setItem(key, JSON.stringify(value));
+  } catch {
+    // as said above
+  }
+}
+
 export class Tools {
   /** By drop: the chosen user's hold, `{ id, expiresAt }`. */
   holds = new Map();
   #busy = new Set();
+  #keys = new Map(); // of calls whose answer was lost: the same again is no other
   #changes = 0;
   #holder = null;
   #isShown = false;
@@ -25,7 +46,7 @@ export class Tools {
     this.#isShown = true;
     $("tools").hidden = false;
     $("tools").open = matchMedia("(min-width: 60rem)").matches; // on a phone the drops come first
-    this.#listUsers(localStorage.getItem(USER_KEY));
+    this.#listUsers(recall(USER_KEY));
     $("user").addEventListener("change", () => this.#choose());
     this.#onSubmit("user-form", (form) => this.#makeUser(form));
     this.#onSubmit("drop-form", (form) => this.#createDrop(form));
@@ -41,11 +62,11 @@ export class Tools {
     try {
       const hold = this.holds.get(drop.id), user = await this.#anybody();
       if (action === "reserve") {
-        const { reservation } = await call("POST", `/drops/${drop.id}/reserve`, { user });
+        const { reservation } = await this.#callOnce(`/drops/${drop.id}/reserve`, user);
         if (user === $("user").value) this.#hold(reservation); // else somebody else was chosen meanwhile
         this.answer(drop.id, "A unit is held for you.");
       } else if (action === "purchase") {
-        await call("POST", `/drops/${drop.id}/purchase`, { user });
+        await this.#callOnce(`/drops/${drop.id}/purchase`, user);
         this.#forget(drop.id, hold);
         this.answer(drop.id, "It is yours.");
       } else {
@@ -69,10 +90,12 @@ export class Tools {
     if (this.#isShown) this.#readHolds();
   }
 
-  /** Holds that ran out, though no event said so. */
+  /** Holds that ran out, though no event said so, and those of drops that were cancelled. */
   forgetOld() {
     for (const [dropId, hold] of this.holds) {
-      if (hold.expiresAt + LATE_MS < this.clock()) {
+      const isCancelled = this.state.drops.get(dropId)?.status === "cancelled";
+      if (isCancelled) this.answer(dropId, "The drop was cancelled, and your hold with it.", true);
+      if (isCancelled || hold.expiresAt + LATE_MS < this.clock()) {
         this.holds.delete(dropId);
         this.onHold();
       }
@@ -87,6 +110,19 @@ export class Tools {
         this.answer(dropId, "Your hold ran out, and the unit went back.", true);
         this.onHold();
       }
+    }
+  }
+
+  async #callOnce(path, user) {
+    const what = `${path} ${user}`, key = this.#keys.get(what) ?? uuid();
+    this.#keys.set(what, key);
+    try {
+      const data = await call("POST", path, { user, key });
+      this.#keys.delete(what);
+      return data;
+    } catch (refusal) {
+      if (refusal.status > 0) this.#keys.delete(what);
+      throw refusal;
     }
   }
 
@@ -119,17 +155,17 @@ export class Tools {
 
   /** The chosen user, or one made now. */
   async #anybody() {
-    if (!$("user").value) this.#add((await call("POST", "/internal/users", { body: { username: `guest-${crypto.randomUUID().slice(0, 8)}` } })).user);
+    if (!$("user").value) this.#add((await call("POST", "/internal/users", { body: { username: `guest-${uuid().slice(0, 8)}` } })).user);
     return $("user").value;
   }
 
   /** Whom this browser made, in any tab. */
   get #users() {
-    return JSON.parse(localStorage.getItem(USERS_KEY) ?? "[]");
+    return recall(USERS_KEY) ?? [];
   }
 
   #add({ id, username }) {
-    localStorage.setItem(USERS_KEY, JSON.stringify([...this.#users, { id, username }].slice(-MAX_USERS)));
+    remember(USERS_KEY, [...this.#users, { id, username }].slice(-MAX_USERS));
     this.#listUsers(id);
     this.#choose();
   }
@@ -140,7 +176,7 @@ export class Tools {
   }
 
   #choose() {
-    localStorage.setItem(USER_KEY, $("user").value);
+    remember(USER_KEY, $("user").value);
     return this.#readHolds();
   }
 
@@ -168,16 +204,18 @@ export class Tools {
   }
 
   async #rush(form, say) {
-    const progress = $("rush-progress"), buyers = Number(form.buyers.value);
-    progress.hidden = false;
+    const progress = $("rush-progress"), served = $("rush-served"), buyers = Number(form.buyers.value);
+    say(""); // what the last one came to
+    progress.value = 0;
+    progress.hidden = served.hidden = false;
     try {
       const startsAt = new Date(this.clock() + 1000 * JUST_BEFORE_SECONDS);
       return await rush({ seller: await this.#anybody(), startsAt, buyers, stock: Number(form.stock.value) }, (done, text) => {
         progress.value = done / buyers;
-        say(text);
+        served.textContent = text;
       });
     } finally {
-      progress.hidden = true;
+      progress.hidden = served.hidden = true;
     }
   }
 
@@ -190,13 +228,14 @@ export class Tools {
     };
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
-      button.disabled = true;
+      if (button.ariaDisabled === "true") return;
+      button.ariaDisabled = "true"; // and not disabled, which would take the keyboard away
       try {
         say(await work(form, say));
       } catch (refusal) {
         say(refusal.message, true);
       } finally {
-        button.disabled = false;
+        button.ariaDisabled = "false";
       }
     });
   }

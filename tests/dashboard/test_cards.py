@@ -26,11 +26,15 @@ from tests.helpers import Row, as_user, assert_success, make_drop, make_due, mak
 from tests.market import Market
 from tests.streams import Stage, serving
 
+CREATE = "select id from api.create_drop('At once', 10, 5, $1, now())"
+
 
 async def test_nothing_there_yet(stage: Stage, visitor: Visitor) -> None:
     """It says what to do first, until there is a drop."""
     page = await visitor.open()
-    await expect(page.get_by_text("There are no drops yet. Create one with the form, or simulate a rush.")).to_be_visible()
+    await expect(
+        page.get_by_text("There are no drops yet. Create one with the development tools, or simulate a rush.")
+    ).to_be_visible()
     await expect(page.get_by_text("Nothing yet.")).to_have_count(0)  # said by the style sheet: it is no content
     await make_drop(stage.http, await make_user(stage.owner), name="Air One")
     await expect(page.get_by_role("heading", name="Air One")).to_be_visible()
@@ -84,20 +88,14 @@ async def test_status(stage: Stage, visitor: Visitor) -> None:
         await expect(reserve_button).to_be_enabled(enabled=status == "sold out")
 
 
-async def names_of(page: Page) -> list[str]:
-    """Of the drops, as they stand."""
-    return await page.locator(".card .name").all_inner_texts()
-
-
 async def test_order(stage: Stage, visitor: Visitor) -> None:
     """What is on sale or about to be comes first, and stays where it is as it begins; the keyboard stays with its card."""
     seller = await make_user(stage.owner)
-    minutes = {"Old": -60, "New": -1, "Soon": 5, "Next": 30, "Later": 60, "Draft": None, "Over": -2}
+    minutes = {"Old": -60, "New": -1, "Soon": 0.9, "Next": 30, "Later": 60, "Draft": None, "Over": -2}
     ids = {}
     for name, starts_in in minutes.items():
         starts_at = None if starts_in is None else (datetime.now(UTC) + timedelta(minutes=starts_in)).isoformat()
         ids[name] = (await make_drop(stage.http, seller, name=name, starts_at=starts_at))["id"]
-    await update_drop(stage, ids["Draft"], total_stock=6)
     context = await visitor.context()
     await set_clock(context)
     page = await visitor.open(context)
@@ -105,16 +103,17 @@ async def test_order(stage: Stage, visitor: Visitor) -> None:
     await update_drop(stage, ids["Over"], status="ended")
     order = ["Soon", "New", "Old", "Next", "Later", "Draft", "Over"]
     await expect(page.locator(".card .name")).to_have_text(order)
-    await press(page, ids["New"], "Reserve")
-    await expect(card_of(page, ids["New"]).get_by_role("button", name="Purchase")).to_be_focused()
-    await context.clock.run_for(1000)
-    await context.clock.fast_forward(6 * 60_000)
+    button = card_of(page, ids["New"]).get_by_role("button", name="Reserve")
+    await button.focus()
+    await context.clock.fast_forward(55_000)
     await expect(card_of(page, ids["Soon"]).locator(".status")).to_have_text("live")
-    assert await names_of(page) == [name for name in order if name != "Over"]  # which has left
+    assert await page.locator(".card .name").all_inner_texts() == order
     await update_drop(stage, ids["Later"], starts_at=(datetime.now(UTC) + timedelta(minutes=20)).isoformat())
-    await expect(page.locator(".card .name")).to_have_text(["Soon", "New", "Old", "Later", "Next", "Draft"])
+    await expect(page.locator(".card .name")).to_have_text(["Soon", "New", "Old", "Later", "Next", "Draft", "Over"])
     await update_drop(stage, ids["New"], status="ended")
-    await expect(page.locator(".card .name")).to_have_text(["Soon", "Old", "Later", "Next", "Draft", "New"])
+    await expect(page.locator(".card .name")).to_have_text(["Soon", "Old", "Later", "Next", "Draft", "New", "Over"])
+    await expect(button).to_be_disabled()
+    await expect(button).to_be_focused()
 
 
 async def test_over(stage: Stage, visitor: Visitor) -> None:
@@ -247,6 +246,57 @@ async def test_refund_and_sale_in_one(stage: Stage, visitor: Visitor) -> None:
     await expect_stock(page, drop_id, 3, 1, 1)
 
 
+async def test_created_and_sold_in_one(stage: Stage, visitor: Visitor) -> None:
+    """One transaction that creates a drop, and in which one unit is held and one sold: that is what the card says."""
+    users = [UUID(await make_user(stage.owner)) for _ in range(2)]
+    page = await visitor.open()
+    async with stage.owner.acquire() as connection, connection.transaction():
+        drop_id = await connection.fetchval(CREATE, users[0])
+        for user in users:
+            await connection.fetchval("select id from api.reserve($1, $2)", drop_id, user)
+        await connection.fetchval("select id from api.purchase($1, $2)", drop_id, users[0])
+    await expect_stock(page, drop_id, 3, 1, 1)
+
+
+async def test_everything_in_one(stage: Stage, visitor: Visitor) -> None:
+    """A unit taken back, held and sold again by one transaction: no more are left and no more are sold."""
+    seller, buyer = await make_user(stage.owner), await make_named_user(stage, "dora")
+    drop_id = (await make_drop(stage.http, seller))["id"]
+    bought = await buy(stage, drop_id, seller)
+    page = await visitor.open()
+    async with stage.owner.acquire() as connection, connection.transaction():
+        await connection.fetchval(REFUND, UUID(bought["id"]))
+        await connection.fetchval("select id from api.reserve($1, $2)", UUID(drop_id), UUID(buyer))
+        await connection.fetchval("select id from api.purchase($1, $2)", UUID(drop_id), UUID(buyer))
+    await expect(page.locator("#feed")).to_contain_text("was bought by dora")
+    await expect_stock(page, drop_id, 4, 0, 1)
+
+
+async def test_no_doubt_without_a_refund(stage: Stage, visitor: Visitor) -> None:
+    """Of holds, cancels and sales the events tell all: thousands of pages need not ask. A refund makes each of them ask."""
+    users = [await make_user(stage.owner) for _ in range(2)]
+    drop_id = (await make_drop(stage.http, users[0]))["id"]
+    context = await visitor.context()
+    await set_clock(context)
+    page = await visitor.open(context)
+
+    async def asked() -> int:
+        await context.clock.fast_forward(2000)
+        await page.evaluate("new Promise((resolve) => requestAnimationFrame(resolve))")
+        return sum("dropId=" in url for url in visitor.requests)
+
+    for n in range(2):
+        held = await reserve(stage.http, drop_id, users[1])
+        assert_success(await stage.http.delete(f"/reservations/{held['id']}", headers=as_user(users[1])), "reservation")
+        bought = await buy(stage, drop_id, users[0])
+        await expect_stock(page, drop_id, 4, 0, 1)
+        assert await asked() == n
+        await stage.owner.fetchval(REFUND, UUID(bought["id"]))
+        await expect(page.locator(f'.card[data-drop-id="{drop_id}"] .purchasers li')).to_have_count(0)
+        assert await asked() == n + 1
+        await expect_stock(page, drop_id, 5, 0, 0)
+
+
 async def test_sale_while_the_page_asks_about_a_refund(stage: Stage, visitor: Visitor) -> None:
     """The answer may have the sale in it before its event has come, and no stock changes by it; it is not counted twice."""
     seller, buyer = await make_user(stage.owner), await make_named_user(stage, "carla")
@@ -332,6 +382,20 @@ async def test_hold_runs_out(stage: Stage, browser: Browser) -> None:
         await expect(card.locator(".hold")).to_have_text("")
         await expect(card.get_by_role("button")).to_have_text(["Reserve"])
         assert "4 left, 1 held, 0 sold of 5, held for 1 s" in await page.evaluate("window.said")
+
+
+async def test_cancelled_with_a_hold(stage: Stage, visitor: Visitor) -> None:
+    """The hold is gone with the drop, and the card says so."""
+    drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
+    page = await visitor.open()
+    await press(page, drop_id, "Reserve")
+    await expect(card_of(page, drop_id).get_by_role("button")).to_have_text(["Purchase", "Cancel"])
+    await update_drop(stage, drop_id, status="cancelled")
+    await expect_answer(page, drop_id, "The drop was cancelled, and your hold with it.")
+    await expect(card_of(page, drop_id).get_by_role("button")).to_have_text(["Reserve"])
+    await expect(card_of(page, drop_id).get_by_role("button")).to_be_disabled()
+    await expect(card_of(page, drop_id).locator(".hold")).to_have_text("")
+    await expect_stock(page, drop_id, 5, 0, 0)
 
 
 @pytest.mark.slow

@@ -123,7 +123,7 @@ async def show_everything(stage: Stage, page: Page, name: str = "Air One", **fie
 async def open_tools(page: Page) -> None:
     """Unfold the development tools, should they be folded up."""
     if await page.locator("#tools").get_attribute("open") is None:
-        await page.get_by_text("Development tools").click()
+        await page.locator("#tools summary").click()
 
 
 async def assert_accessible(page: Page) -> None:

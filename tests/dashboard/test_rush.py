@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 # Notes what the rush says while it runs, and where its progress is then.
 NOTE_PROGRESS = """() => {
-  const progress = document.getElementById("rush-progress"), line = document.querySelector("#rush-form .answer");
+  const progress = document.getElementById("rush-progress"), line = document.getElementById("rush-served");
   window.said = [];
   new MutationObserver(() => window.said.push([line.textContent, progress.value, progress.hidden]))
     .observe(line, { childList: true });
@@ -41,7 +41,7 @@ async def expect_end_of_rush(page: Page, text: str | re.Pattern[str], timeout_ms
     await expect(form.get_by_role("status")).to_have_text(text)
     await expect(page.locator("#rush-progress")).to_be_hidden()
     said: list[Any] = await page.evaluate("window.said")
-    return said[:-1]
+    return said
 
 
 async def assert_sold(stage: Stage, drop_id: UUID, units: int, of: int) -> None:
