@@ -126,4 +126,4 @@ async def visiting(browser: Browser, url: str) -> AsyncIterator[Visitor]:
         yield visitor
     finally:
         await visitor.close()
-    assert visitor.problems == []
+    assert visitor.problems == [], visitor.problems

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import pytest
@@ -75,6 +76,14 @@ async def test_server_restarts(stage: Stage, browser: Browser, pruned: bool) -> 
             assert await outage.badges() == ["Live", "Reconnecting", "Live", *(["Resynced", "Live"] if pruned else [])]
             await stage.owner.fetchval("select id from api.reserve($1, $2)", UUID(drop_id), UUID(users[0]))
             await expect_stock(page, drop_id, 1, 3, 1)
+            if not pruned:  # the sale is told late, and when it was
+                sold_at = await stage.owner.fetchval(
+                    "select created_at from inventory.purchases where drop_id = $1", UUID(drop_id)
+                )
+                shown = page.locator("#feed li", has_text="was bought by").first.locator("time")
+                assert datetime.fromisoformat(await shown.get_attribute("datetime") or "") == sold_at.replace(
+                    microsecond=sold_at.microsecond // 1000 * 1000
+                )
             # The hold that ran out meanwhile is gone, too, and the keyboard is where it was.
             await expect(card_of(page, drop_id).get_by_role("button")).to_have_text(["Reserve"])
             await expect(card_of(page, drop_id).get_by_role("button")).to_be_focused()

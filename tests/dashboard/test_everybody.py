@@ -74,6 +74,26 @@ async def test_keyboard(stage: Stage, visitor: Visitor) -> None:
     await focus_on(page, page.locator("#feed"))  # which scrolls
 
 
+async def test_keyboard_stays(stage: Stage, visitor: Visitor) -> None:
+    """At the button that was pressed, though it can do nothing for a while, or for ever."""
+    drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
+    page = await visitor.open()
+    start = page.get_by_role("button", name="Start")
+    await focus_on(page, start)
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#rush-form .answer")).to_contain_text("Nothing was oversold", timeout=30_000)
+    await expect(start).to_be_focused()
+    reserve_button = card_of(page, drop_id).get_by_role("button", name="Reserve")
+    await focus_on(page, reserve_button)
+    await update_drop(stage, drop_id, status="ended")
+    await expect(reserve_button).to_be_disabled()
+    await expect(reserve_button).to_be_focused()
+    requests = len(visitor.requests)
+    await page.keyboard.press("Enter")
+    await expect(reserve_button).to_be_focused()
+    assert len(visitor.requests) == requests
+
+
 async def test_live_region(stage: Stage, visitor: Visitor) -> None:
     """Whoever listens is told the stock of what changed, every few seconds and in few words."""
     seller = await make_user(stage.owner)
@@ -95,6 +115,10 @@ async def test_live_region(stage: Stage, visitor: Visitor) -> None:
         await expect_stock(page, drop_id, 4, 1, 0)
     await context.clock.fast_forward(5000)
     await expect(announcer).to_have_text("Air 3: 4 of 5 left. Air 4: 4 of 5 left. Air 5: 4 of 5 left, and 2 others changed.")
+    await update_drop(stage, drops[0], status="cancelled")
+    await expect(card_of(page, drops[0]).locator(".status")).to_have_text("cancelled")
+    await context.clock.fast_forward(5000)
+    await expect(announcer).to_have_text("Air 0: cancelled.")
 
 
 async def show_everything(stage: Stage, page: Page, name: str = "Air One", **fields: object) -> None:
@@ -184,6 +208,15 @@ async def test_narrow(stage: Stage, visitor: Visitor) -> None:
     for width in widths:
         await page.set_viewport_size({"width": width, "height": 600})
         await assert_fits(page)
+
+
+async def test_forced_colors(stage: Stage, visitor: Visitor) -> None:
+    """Whoever has set colours of their own sees how much of the bar is left, held and sold all the same."""
+    drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
+    page = await visitor.open(forced_colors="active")
+    parts = [card_of(page, drop_id).locator(f".bar .{part}") for part in ("left", "held", "sold")]
+    colors = {await part.evaluate("(element) => getComputedStyle(element).backgroundColor") for part in parts}
+    assert len(colors) == 3
 
 
 async def test_reduced_motion(stage: Stage, visitor: Visitor) -> None:

@@ -73,6 +73,22 @@ async def test_rush(stage: Stage, visitor: Visitor) -> None:
     await expect(card_of(page, drop["id"]).locator(".purchasers li")).to_have_count(3)
 
 
+async def test_rush_that_went_wrong(stage: Stage, visitor: Visitor) -> None:
+    """Were fewer units gone than were bought, it would say so."""
+
+    async def tell_less(route: Route) -> None:
+        answer = await (await route.fetch()).json()
+        answer["data"]["drop"]["available_stock"] += 1
+        await route.fulfill(json=answer)
+
+    page = await visitor.open()
+    await page.route(re.compile("/api/drops/[^/]+$"), tell_less)
+    await start_rush(page, 5, 3)
+    await expect_end_of_rush(
+        page, "3 of 5 buyers got one, 2 found it sold out. Something is wrong, 2 units are gone: 3 sold of 3."
+    )
+
+
 async def test_rush_with_units_left(stage: Stage, visitor: Visitor) -> None:
     """Fewer buyers than units: everybody gets one. It can be done again."""
     page = await visitor.open()

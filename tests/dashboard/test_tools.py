@@ -134,6 +134,33 @@ async def test_holds_read_late(stage: Stage, visitor: Visitor) -> None:
     await expect_buttons(page, drop_id, "Purchase", "Cancel")
 
 
+async def test_nothing_can_be_stored(stage: Stage, visitor: Visitor) -> None:
+    """In a browser that allows it to no page, or in which another page has left something odd, it all works until a reload."""
+    drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
+    for trouble in (
+        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } });",
+        "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); };",
+        "localStorage.setItem('lastpair.users', '{'); localStorage.setItem('lastpair.user', '{');",
+    ):
+        context = await visitor.context()
+        await context.add_init_script(f"if (location.protocol === 'http:') {{ {trouble} }}")
+        page = await visitor.open(context)
+        names_made = [await become(page), await become(page)]
+        assert await names(page) == names_made
+        await press(page, drop_id, "Reserve")
+        await expect_buttons(page, drop_id, "Purchase", "Cancel")
+
+
+async def test_plain_http(stage: Stage, visitor: Visitor) -> None:
+    """A phone reaches a development machine over plain HTTP, where a page is not given all of a browser's cryptography."""
+    drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
+    context = await visitor.context()
+    await context.add_init_script("delete Crypto.prototype.randomUUID; delete Crypto.prototype.subtle;")
+    page = await visitor.open(context)
+    await press(page, drop_id, "Reserve")
+    await expect_answer(page, drop_id, "A unit is held for you.")
+
+
 async def test_username_taken(stage: Stage, visitor: Visitor) -> None:
     """Is said in words, and nothing is chosen; so is a name that is none."""
     page = await visitor.open()
@@ -315,6 +342,28 @@ async def test_unreachable(stage: Stage, visitor: Visitor) -> None:
         await expect_answer(page, drop_id, "A unit is held for you.")
         await press(page, drop_id, "Cancel")
         await expect_answer(page, drop_id, "The unit went back.")
+
+
+async def test_lost_answer(stage: Stage, visitor: Visitor) -> None:
+    """Pressed again, a button whose answer was lost answers as it did: the unit was held, and bought, once."""
+    drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
+    page = await visitor.open()
+    await become(page)
+    visitor.expected = OUTAGE
+
+    async def lose_answer(route: Route) -> None:
+        await route.fetch()
+        await route.abort()
+
+    for button, what, answer in (("Reserve", "reserve", "A unit is held for you."), ("Purchase", "purchase", "It is yours.")):
+        await page.route(f"**/{what}", lose_answer, times=1)
+        await press(page, drop_id, button)
+        await expect_refused(page, drop_id, "The server cannot be reached. Try again in a moment.")
+        await press(page, drop_id, button)
+        await expect_answer(page, drop_id, answer)
+    await expect_stock(page, drop_id, 4, 0, 1)
+    await press(page, drop_id, "Reserve")  # which is another one
+    await expect_stock(page, drop_id, 3, 1, 1)
 
 
 async def test_hold_released_elsewhere(stage: Stage, visitor: Visitor) -> None:
