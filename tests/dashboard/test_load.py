@@ -81,6 +81,35 @@ class Crowd:
         self._bought.append(UUID(rows[0]["id"]))
 
 
+# A day of one drop that sells a unit a second, and of another each minute that ends at once; what is remembered in the end.
+A_DAY = """async () => {
+  const { State } = await import("/dashboard/state.js");
+  let now = 0;
+  const state = new State(() => now, { onChange() {}, onFeed() {}, onDoubt() {} });
+  const units = { total_stock: 100000, available_stock: 100000 };
+  const drop = (id, status) => ({ id, name: id, status, starts_at: null, ends_at: null, ...units });
+  const told = (type, data) => state.apply(type, data, String(now));
+  told("DROP_CREATED", { drop: drop("sells", "live") });
+  for (let second = 1; second <= 24 * 60 * 60; second++) {
+    now = 1000 * second;
+    told("STOCK_UPDATED", { dropId: "sells", availableStock: 100000 - second });
+    told("PURCHASE_COMPLETED", { dropId: "sells", username: "ann" });
+    if (second % 60 === 0) told("DROP_CREATED", { drop: drop(`ends-${second}`, "ended") });
+    state.forgetOver();
+  }
+  const { history, sold_stock } = state.drops.get("sells");
+  return { drops: state.drops.size, feed: state.feed.length, history: history.length, sold: sold_stock };
+}"""
+
+
+@pytest.mark.slow
+async def test_a_day(stage: Stage, browser: Browser) -> None:
+    """What a page remembers does not grow with how long it is open: five minutes of each drop, and a hundred lines."""
+    async with visiting(browser, stage.url) as visitor:
+        page = await visitor.open()
+        assert await page.evaluate(A_DAY) == {"drops": 1 + 6, "feed": 100, "history": 5 * 60 + 2, "sold": 24 * 60 * 60}
+
+
 @pytest.mark.slow
 async def test_half_a_minute(stage: Stage, browser: Browser) -> None:
     """No task takes long, the heap and the number of nodes stay as they are, and in the end the page is right."""
