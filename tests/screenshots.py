@@ -51,7 +51,7 @@ async def take(service: Service) -> None:
     """Open the page in both schemes, sell, and take the pictures."""
     async with chromium() as browser:
         pages = [
-            await browser.new_page(color_scheme=scheme, viewport={"width": 1280, "height": 940}, device_scale_factor=1.5)
+            await browser.new_page(color_scheme=scheme, viewport={"width": 1280, "height": 975}, device_scale_factor=1.5)
             for scheme in SCHEMES
         ]
         for page in pages:
