@@ -88,6 +88,7 @@ async def test_status(stage: Stage, visitor: Visitor) -> None:
         await expect(reserve_button).to_be_enabled(enabled=status == "sold out")
 
 
+@pytest.mark.slow
 async def test_order(stage: Stage, visitor: Visitor) -> None:
     """What is on sale or about to be comes first, and stays where it is as it begins; the keyboard stays with its card."""
     seller = await make_user(stage.owner)
@@ -218,6 +219,7 @@ async def test_stock_moves(stage: Stage, visitor: Visitor) -> None:
     await expect_stock(page, drop_id, 1001, 0, 5)
 
 
+@pytest.mark.slow
 async def test_refund_after_the_end(stage: Stage, visitor: Visitor) -> None:
     """Of a drop that is over, as most are: it counts, too. Whoever holds a unit still holds it."""
     seller, buyer = await make_user(stage.owner), await make_user(stage.owner)
@@ -258,6 +260,7 @@ async def test_created_and_sold_in_one(stage: Stage, visitor: Visitor) -> None:
     await expect_stock(page, drop_id, 3, 1, 1)
 
 
+@pytest.mark.slow
 async def test_everything_in_one(stage: Stage, visitor: Visitor) -> None:
     """A unit taken back, held and sold again by one transaction: no more are left and no more are sold."""
     seller, buyer = await make_user(stage.owner), await make_named_user(stage, "dora")
@@ -272,6 +275,7 @@ async def test_everything_in_one(stage: Stage, visitor: Visitor) -> None:
     await expect_stock(page, drop_id, 4, 0, 1)
 
 
+@pytest.mark.slow
 async def test_no_doubt_without_a_refund(stage: Stage, visitor: Visitor) -> None:
     """Of holds, cancels and sales the events tell all: thousands of pages need not ask. A refund makes each of them ask."""
     users = [await make_user(stage.owner) for _ in range(2)]
@@ -384,6 +388,7 @@ async def test_hold_runs_out(stage: Stage, browser: Browser) -> None:
         assert "4 left, 1 held, 0 sold of 5, held for 1 s" in await page.evaluate("window.said")
 
 
+@pytest.mark.slow
 async def test_cancelled_with_a_hold(stage: Stage, visitor: Visitor) -> None:
     """The hold is gone with the drop, and the card says so."""
     drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]

@@ -74,10 +74,12 @@ async def test_keyboard(stage: Stage, visitor: Visitor) -> None:
     await focus_on(page, page.locator("#feed"))  # which scrolls
 
 
+@pytest.mark.slow
 async def test_keyboard_stays(stage: Stage, visitor: Visitor) -> None:
     """At the button that was pressed, though it can do nothing for a while, or for ever."""
     drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
     page = await visitor.open()
+    await page.get_by_label("Buyers").fill("5")
     start = page.get_by_role("button", name="Start")
     await focus_on(page, start)
     await page.keyboard.press("Enter")
@@ -210,6 +212,7 @@ async def test_narrow(stage: Stage, visitor: Visitor) -> None:
         await assert_fits(page)
 
 
+@pytest.mark.slow
 async def test_forced_colors(stage: Stage, visitor: Visitor) -> None:
     """Whoever has set colours of their own sees how much of the bar is left, held and sold all the same."""
     drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
