@@ -79,7 +79,7 @@ async def test_keyboard_stays(stage: Stage, visitor: Visitor) -> None:
     """At the button that was pressed, though it can do nothing for a while, or for ever."""
     drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
     page = await visitor.open()
-    await page.get_by_label("Buyers").fill("5")
+    await page.get_by_role("spinbutton", name="Buyers").fill("5")
     start = page.get_by_role("button", name="Start")
     await focus_on(page, start)
     await page.keyboard.press("Enter")
