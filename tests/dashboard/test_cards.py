@@ -1,14 +1,12 @@
-"""What the dashboard shows: cards that follow every sale, a feed, and the clock."""
+"""What the dashboard shows: cards that follow every sale, and a feed."""
 
-import asyncio
 import re
-from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from playwright.async_api import Browser, Page, Route, expect
+from playwright.async_api import Route, expect
 
-from tests.browser import Visitor, visiting
+from tests.browser import Visitor
 from tests.dashboard.acts import (
     REFUND,
     buy,
@@ -24,7 +22,7 @@ from tests.dashboard.acts import (
 )
 from tests.helpers import Row, as_user, assert_success, make_drop, make_due, make_user, purchase, reserve
 from tests.market import Market
-from tests.streams import Stage, serving
+from tests.streams import Stage
 
 CREATE = "select id from api.create_drop('At once', 10, 5, $1, now())"
 
@@ -86,82 +84,6 @@ async def test_status(stage: Stage, visitor: Visitor) -> None:
         await expect(card_of(page, drop_id).locator(".status")).to_have_text(status)
         await expect(feed_of(page).first).to_contain_text(f"Soon {status} {news}")
         await expect(reserve_button).to_be_enabled(enabled=status == "sold out")
-
-
-@pytest.mark.slow
-async def test_order(stage: Stage, visitor: Visitor) -> None:
-    """What is on sale or about to be comes first, and stays where it is as it begins; the keyboard stays with its card."""
-    seller = await make_user(stage.owner)
-    minutes = {"Old": -60, "New": -1, "Soon": 0.9, "Next": 30, "Later": 60, "Draft": None, "Over": -2}
-    ids = {}
-    for name, starts_in in minutes.items():
-        starts_at = None if starts_in is None else (datetime.now(UTC) + timedelta(minutes=starts_in)).isoformat()
-        ids[name] = (await make_drop(stage.http, seller, name=name, starts_at=starts_at))["id"]
-    context = await visitor.context()
-    await set_clock(context)
-    page = await visitor.open(context)
-    await expect(page.locator(".card")).to_have_count(7)
-    await update_drop(stage, ids["Over"], status="ended")
-    order = ["Soon", "New", "Old", "Next", "Later", "Draft", "Over"]
-    await expect(page.locator(".card .name")).to_have_text(order)
-    button = card_of(page, ids["New"]).get_by_role("button", name="Reserve")
-    await button.focus()
-    await context.clock.fast_forward(55_000)
-    await expect(card_of(page, ids["Soon"]).locator(".status")).to_have_text("live")
-    assert await page.locator(".card .name").all_inner_texts() == order
-    await update_drop(stage, ids["Later"], starts_at=(datetime.now(UTC) + timedelta(minutes=20)).isoformat())
-    await expect(page.locator(".card .name")).to_have_text(["Soon", "New", "Old", "Later", "Next", "Draft", "Over"])
-    await update_drop(stage, ids["New"], status="ended")
-    await expect(page.locator(".card .name")).to_have_text(["Soon", "Old", "Later", "Next", "Draft", "New", "Over"])
-    await expect(button).to_be_disabled()
-    await expect(button).to_be_focused()
-
-
-async def test_over(stage: Stage, visitor: Visitor) -> None:
-    """A drop that has ended can be seen for five minutes more, and then leaves; until there is none, which is said."""
-    seller = await make_user(stage.owner)
-    ends_at = (datetime.now(UTC) + timedelta(minutes=4)).isoformat()
-    drops = [
-        (await make_drop(stage.http, seller, name=name, ends_at=ends))["id"]
-        for name, ends in (("First", None), ("Last", ends_at))
-    ]
-    context = await visitor.context()
-    await set_clock(context)
-    page = await visitor.open(context)
-    await expect(page.locator(".card .name")).to_have_text(["Last", "First"])
-    await update_drop(stage, drops[0], status="cancelled")
-    await expect(card_of(page, drops[0]).locator(".status")).to_have_text("cancelled")
-    await context.clock.run_for(1000)  # which is when the page takes note of it
-    await context.clock.fast_forward(4 * 60_000)
-    await expect(card_of(page, drops[1]).locator(".status")).to_have_text("ended")
-    await expect(page.locator(".card")).to_have_count(2)
-    await context.clock.run_for(1000)
-    await context.clock.fast_forward(60_000)
-    await expect(page.locator(".card .name")).to_have_text(["Last"])
-    await context.clock.fast_forward(4 * 60_000)
-    await expect(page.locator(".card")).to_have_count(0)
-    await expect(page.get_by_text("There are no drops yet.")).to_be_visible()
-
-
-async def test_chart(stage: Stage, visitor: Visitor) -> None:
-    """Units left, from the first that is known to the last; a scale says how long that is, five minutes at most."""
-    seller = await make_user(stage.owner)
-    context = await visitor.context()
-    await set_clock(context)
-    page = await visitor.open(context)
-    drop_id = (await make_drop(stage.http, seller, total_stock=4))["id"]
-    await reserve(stage.http, drop_id, seller)
-    await expect_stock(page, drop_id, 3, 1, 0)
-    chart, scale = card_of(page, drop_id).locator(".chart"), card_of(page, drop_id).locator(".ago")
-    await expect(scale).to_have_text("10 s ago")
-    await expect(chart).to_have_attribute("aria-label", "Units left over the last 10 s: 4 at first, 3 now")
-    # Of 48 in height 2 are left free above and below: 4 of 4 are at 2, 3 of 4 at 13.
-    await expect(chart.locator(".line")).to_have_attribute("d", re.compile(r"^M\d+ 2\.0H\d+V13\.0H300$"))
-    await context.clock.fast_forward(60_000)
-    await expect(scale).to_have_text(re.compile(r"^1 min \d s ago$"))
-    await expect(chart.locator(".line")).to_have_attribute("d", re.compile(r"^M0 2\.0H\d+V13\.0H300$"))
-    await context.clock.fast_forward(300_000)
-    await expect(scale).to_have_text("5 min 0 s ago")
 
 
 async def test_feed(stage: Stage, visitor: Visitor) -> None:
@@ -323,69 +245,6 @@ async def test_sale_while_the_page_asks_about_a_refund(stage: Stage, visitor: Vi
     await expect_stock(page, drop_id, 4, 0, 1)
     await reserve(stage.http, drop_id, seller)
     await expect_stock(page, drop_id, 3, 1, 1)
-
-
-@pytest.mark.slow
-async def test_clock(stage: Stage, visitor: Visitor) -> None:
-    """Nobody says so, and yet a drop turns live at starts_at and is over at ends_at, though the browser's clock be wrong."""
-    seller = await make_user(stage.owner)
-    fast = await visitor.context()
-    await fast.clock.install(time=datetime.now(UTC) + timedelta(hours=1))
-    pages = [await visitor.open(), await visitor.open(fast)]
-    moment = datetime.now(UTC) + timedelta(seconds=2)
-    coming = (await make_drop(stage.http, seller, name="Coming", starts_at=moment.isoformat()))["id"]
-    going = (await make_drop(stage.http, seller, name="Going", ends_at=moment.isoformat()))["id"]
-    for page in pages:
-        await expect(card_of(page, coming).locator(".status")).to_have_text("scheduled")
-        await expect(card_of(page, coming).locator(".countdown")).to_have_text(re.compile("^starts in [12] s$"))
-        await expect(card_of(page, coming).get_by_role("button", name="Reserve")).to_be_disabled()
-        await expect(card_of(page, going).locator(".status")).to_have_text("live")
-        await expect(card_of(page, going).locator(".countdown")).to_have_text(re.compile("^ends in [12] s$"))
-        await expect(card_of(page, going).get_by_role("button", name="Reserve")).to_be_enabled()
-    assert datetime.now(UTC) < moment
-
-    async def watch(page: Page) -> None:
-        await card_of(page, coming).locator(".status", has_text="live").wait_for()
-        assert moment <= datetime.now(UTC) < moment + timedelta(seconds=3)
-        await expect(card_of(page, coming).get_by_role("button", name="Reserve")).to_be_enabled()
-        await expect(card_of(page, coming).locator(".countdown")).to_have_text("")
-        await expect(card_of(page, going).locator(".status")).to_have_text("ended")
-        await expect(card_of(page, going).get_by_role("button", name="Reserve")).to_be_disabled()
-
-    await asyncio.gather(*map(watch, pages))
-    statuses = await stage.owner.fetch("select status from inventory.drops where id = any ($1)", [UUID(coming), UUID(going)])
-    assert [row["status"] for row in statuses] == ["scheduled", "live"]
-    await press(pages[0], coming, "Reserve")
-    for page in pages:
-        await expect_stock(page, coming, 4, 1, 0)
-    await stage.owner.fetch("select id from api.advance_drops()")
-    await expect(feed_of(pages[0]).filter(has_text="Coming is live")).to_be_visible()
-    await expect(feed_of(pages[0]).filter(has_text="Going has ended")).to_be_visible()
-
-
-# Notes what a card says of the stock and of the hold, whenever it says something else.
-NOTE_CARD = """(card) => {
-  window.said = [];
-  const note = () => window.said.push(`${card.querySelector(".bar").ariaLabel}, ${card.querySelector(".hold").textContent}`);
-  new MutationObserver(note).observe(card, { attributes: true, childList: true, characterData: true, subtree: true });
-}"""
-
-
-@pytest.mark.slow
-async def test_hold_runs_out(stage: Stage, browser: Browser) -> None:
-    """By the clock: the seconds go by, the unit comes back, the card says so and can be reserved again."""
-    drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
-    impatience = {"RESERVATION_TTL_SECONDS": "2", "EXPIRY_POLL_MS": "50"}
-    async with serving(stage.database_url, **impatience) as brief, visiting(browser, brief.url) as visitor:
-        page = await visitor.open()
-        card = card_of(page, drop_id)
-        await card.evaluate(NOTE_CARD)
-        await press(page, drop_id, "Reserve")
-        await expect_answer(page, drop_id, "Your hold ran out, and the unit went back.")
-        await expect_stock(page, drop_id, 5, 0, 0)
-        await expect(card.locator(".hold")).to_have_text("")
-        await expect(card.get_by_role("button")).to_have_text(["Reserve"])
-        assert "4 left, 1 held, 0 sold of 5, held for 1 s" in await page.evaluate("window.said")
 
 
 @pytest.mark.slow
