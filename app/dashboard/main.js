@@ -7,7 +7,7 @@ import { listen, snapshotOf } from "./stream.js";
 import { Tools } from "./tools.js";
 
 const ANNOUNCE_MS = 5000, RESYNCED_MS = 5000, DOUBT_MS = 1000, MAX_ASKED = 50;
-const SETTINGS_TIMEOUT_MS = 10_000, SETTINGS_RETRY_MS = 5000;
+const SETTINGS_TIMEOUT_MS = 3000, SETTINGS_RETRY_MS = 5000;
 const BADGE = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", resynced: "Resynced" };
 
 const $ = (id) => document.getElementById(id);
@@ -105,7 +105,7 @@ async function readSettings() {
   }
 }
 
-readSettings();
+await readSettings(); // first, so that times are the server's from the first event on
 let connections = 0;
 listen((type, data, id) => {
   state.apply(type, data, id);
