@@ -1,7 +1,7 @@
 // What the page knows: the drops as the events tell of them. No DOM here.
 
 export const HISTORY_MS = 5 * 60 * 1000;
-const OVER_MS = HISTORY_MS, SAMPLE_MS = 250, FEED_LENGTH = 100, REMEMBERED = 1000;
+const OVER_MS = HISTORY_MS, LATE_MS = 2000, SAMPLE_MS = 250, FEED_LENGTH = 100, REMEMBERED = 1000;
 
 /** The drops by id, and the latest of what happened, newest first. Times are the server's, in milliseconds. */
 export class State {
@@ -122,10 +122,11 @@ export class State {
 
   #tell(dropId, what, { kind = "news", at } = {}) {
     const { name } = this.drops.get(dropId);
-    const newest = this.feed[0];
+    const now = this.clock(), toldAt = Date.parse(at ?? ""), newest = this.feed[0];
     // A rush changes stock many times a second: the newest line says how it is.
     if (kind === "stock" && newest?.kind === "stock" && newest.dropId === dropId) this.feed.shift();
-    this.feed.unshift({ at: at ? Date.parse(at) : this.clock(), dropId, kind, name, what });
+    // What was missed happened when it says. Else one clock for all, or a line would seem older than the one below it.
+    this.feed.unshift({ at: toldAt < now - LATE_MS ? toldAt : now, dropId, kind, name, what });
     this.feed.length = Math.min(this.feed.length, FEED_LENGTH);
     this.onFeed();
   }
