@@ -33,7 +33,7 @@ export class Tools {
   /** By drop: the chosen user's hold, `{ id, expiresAt }`. */
   holds = new Map();
   #busy = new Set();
-  #keys = new Map(); // of calls whose answer was lost: the same again is no other
+  #unanswered = new Map(); // by drop and user, a call and its key: pressed again, the button asks for the same
   #changes = 0;
   #holder = null;
   #isShown = false;
@@ -62,11 +62,12 @@ export class Tools {
     try {
       const hold = this.holds.get(drop.id), user = await this.#anybody();
       if (action === "reserve") {
-        const { reservation } = await this.#callOnce(`/drops/${drop.id}/reserve`, user);
+        let { reservation } = await this.#callOnce("reserve", drop, user);
+        if (reservation.status !== "ACTIVE") ({ reservation } = await this.#callOnce("reserve", drop, user)); // that one is long over
         if (user === $("user").value) this.#hold(reservation); // else somebody else was chosen meanwhile
         this.answer(drop.id, "A unit is held for you.");
       } else if (action === "purchase") {
-        await this.#callOnce(`/drops/${drop.id}/purchase`, user);
+        await this.#callOnce("purchase", drop, user);
         this.#forget(drop.id, hold);
         this.answer(drop.id, "It is yours.");
       } else {
@@ -113,15 +114,16 @@ export class Tools {
     }
   }
 
-  async #callOnce(path, user) {
-    const what = `${path} ${user}`, key = this.#keys.get(what) ?? uuid();
-    this.#keys.set(what, key);
+  async #callOnce(action, drop, user) {
+    const whose = `${drop.id} ${user}`, last = this.#unanswered.get(whose);
+    const key = last?.action === action ? last.key : uuid();
+    this.#unanswered.set(whose, { action, key });
     try {
-      const data = await call("POST", path, { user, key });
-      this.#keys.delete(what);
+      const data = await call("POST", `/drops/${drop.id}/${action}`, { user, key });
+      this.#unanswered.delete(whose);
       return data;
     } catch (refusal) {
-      if (refusal.status > 0) this.#keys.delete(what);
+      if (refusal.status > 0) this.#unanswered.delete(whose);
       throw refusal;
     }
   }

@@ -362,7 +362,19 @@ async def test_lost_answer(stage: Stage, visitor: Visitor) -> None:
         await press(page, drop_id, button)
         await expect_answer(page, drop_id, answer)
     await expect_stock(page, drop_id, 4, 0, 1)
-    await press(page, drop_id, "Reserve")  # which is another one
+    await page.route("**/reserve", lose_answer, times=1)
+    await press(page, drop_id, "Reserve")  # which is another one, and runs out before it is asked for again
+    await expect_refused(page, drop_id, "The server cannot be reached. Try again in a moment.")
+    await expect_stock(page, drop_id, 3, 1, 1)
+    held = await stage.owner.fetchval(
+        "select id from inventory.reservations where status = 'ACTIVE' and drop_id = $1", UUID(drop_id)
+    )
+    await make_due(stage.owner, str(held))
+    await stage.owner.fetch("select from api.expire_reservations()")
+    await expect_stock(page, drop_id, 4, 0, 1)
+    await press(page, drop_id, "Reserve")
+    await expect_answer(page, drop_id, "A unit is held for you.")
+    await expect_buttons(page, drop_id, "Purchase", "Cancel")
     await expect_stock(page, drop_id, 3, 1, 1)
 
 
