@@ -28,6 +28,7 @@ const state = new State(clock, {
     if (doubted.size === 0) settleSoon();
     doubted.add(dropId);
   },
+  onExpired: (reservationId) => tools.expired(reservationId),
 });
 const tools = new Tools(state, { clock, answer: (...answer) => cards.answer(...answer), onHold: () => { cards.touchAll(); draw(); } });
 const cards = new Cards(state, {
@@ -36,7 +37,6 @@ const cards = new Cards(state, {
   hold: (dropId) => tools.holds.get(dropId),
 });
 const feed = new Feed(state, $("feed"));
-state.onExpired = (reservationId) => tools.expired(reservationId);
 
 let isDrawing = false;
 function draw() {

@@ -37,7 +37,8 @@ export async function rush({ seller, startsAt, buyers, stock }, report) {
   const taken = after.total_stock - after.available_stock;
   const others = [...refused].map(([code, count]) => `${count.toLocaleString()} ${NOUNS[code] ?? `were refused (${code})`}`);
   // Others may have bought from it, too.
-  const verdict = bought <= taken && taken <= stock ? "Nothing was oversold" : `Something is wrong, ${taken.toLocaleString()} units are gone`;
+  const isRight = bought <= taken && taken <= stock;
+  const verdict = isRight ? "Nothing was oversold" : `Something is wrong, ${taken.toLocaleString()} units are gone`;
   return [`${bought.toLocaleString()} of ${buyers.toLocaleString()} buyers got one`, ...others].join(", ") +
     `. ${verdict}: ${bought.toLocaleString()} sold of ${stock.toLocaleString()}.`;
 }

@@ -8,9 +8,12 @@ export class State {
   drops = new Map();
   feed = [];
 
-  /** `clock` gives the time; `onChange(dropId)` hears of a drop that looks different now, null: all do. */
-  constructor(clock, { onChange, onFeed, onDoubt }) {
-    Object.assign(this, { clock, onChange, onFeed, onDoubt });
+  /**
+   * `clock` gives the time; `onChange(dropId)` hears of a drop that looks different now, null: all do; `onDoubt(dropId)` of one
+   * whose numbers the events leave open, `onExpired(reservationId)` of a hold that ran out.
+   */
+  constructor(clock, { onChange, onFeed, onDoubt, onExpired }) {
+    Object.assign(this, { clock, onChange, onFeed, onDoubt, onExpired });
   }
 
   #count = 0;
@@ -64,7 +67,8 @@ export class State {
     const statusBefore = drop.status;
     Object.assign(drop, row);
     this.#sample(drop);
-    this.#tell(row.id, statusBefore === row.status ? "was changed" : { live: "is live", ended: "has ended" }[row.status] ?? `is ${row.status}`, { at: row.updatedAt });
+    const news = { live: "is live", ended: "has ended" }[row.status] ?? `is ${row.status}`;
+    this.#tell(row.id, statusBefore === row.status ? "was changed" : news, { at: row.updatedAt });
     this.onChange(row.id);
   }
 
@@ -79,7 +83,7 @@ export class State {
   RESERVATION_EXPIRED({ dropId, reservationId }) {
     this.#change(dropId, () => {
       this.#tell(dropId, "got a unit back: a hold ran out", { kind: "expiry" });
-      this.onExpired?.(reservationId);
+      this.onExpired(reservationId);
     });
   }
 
@@ -108,7 +112,8 @@ export class State {
   }
 
   #drop({ activity_feed: { latest_purchasers, held_stock }, ...row }, history = []) {
-    const drop = { ...row, latest_purchasers, sold_stock: row.total_stock - row.available_stock - held_stock, history, lastCount: this.#count };
+    const sold_stock = row.total_stock - row.available_stock - held_stock;
+    const drop = { ...row, latest_purchasers, sold_stock, history, lastCount: this.#count };
     this.#sample(drop);
     return drop;
   }

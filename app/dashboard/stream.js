@@ -39,7 +39,10 @@ export async function listen(onEvent, onState) {
   }
 }
 
-/** How some drops are, whatever their status, and the id of the last event that is in it: `{ drops, id }`. Rejects when it cannot be had. */
+/**
+ * How some drops are, whatever their status, and the id of the last event that is in it: `{ drops, id }`. Rejects when it cannot be
+ * had.
+ */
 export async function snapshotOf(dropIds) {
   const query = `?${dropIds.map((dropId) => `dropId=${dropId}`).join("&")}`;
   for await (const { type, data, id } of receive(query, null)) {

@@ -85,7 +85,7 @@ class Crowd:
 A_DAY = """async () => {
   const { State } = await import("/dashboard/state.js");
   let now = 0;
-  const state = new State(() => now, { onChange() {}, onFeed() {}, onDoubt() {} });
+  const state = new State(() => now, { onChange() {}, onFeed() {}, onDoubt() {}, onExpired() {} });
   const units = { total_stock: 100000, available_stock: 100000 };
   const drop = (id, status) => ({ id, name: id, status, starts_at: null, ends_at: null, ...units });
   const told = (type, data) => state.apply(type, data, String(now));
