@@ -301,11 +301,11 @@ async def test_the_poller_works_by_itself(database: Database, owner: asyncpg.Poo
         await eventually(lambda: owner.fetchval(f"select ({status}) = 'live'", UUID(begun)))
         await eventually(lambda: owner.fetchval(f"select ({status}) = 'ended'", UUID(over)))
     with running_api(database.url, EXPIRY_POLL_MS="100"):
-        due, soon = await new_due(), await new_drop(0.3, 0.9)
-        assert await owner.fetchval(status, UUID(soon)) == "scheduled"
+        due, soon, brief = await new_due(), await new_drop(2, 600), await new_drop(-60, 2)
+        assert [await owner.fetchval(status, UUID(drop_id)) for drop_id in (soon, brief)] == ["scheduled", "live"]
         await eventually(lambda: owner.fetchval("select available_stock = 5 from api.get_drop($1)", UUID(due)))
         await eventually(lambda: owner.fetchval(f"select ({status}) = 'live'", UUID(soon)))
-        await eventually(lambda: owner.fetchval(f"select ({status}) = 'ended'", UUID(soon)))
+        await eventually(lambda: owner.fetchval(f"select ({status}) = 'ended'", UUID(brief)))
     await assert_healthy(owner)
 
 

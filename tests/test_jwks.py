@@ -372,8 +372,9 @@ async def test_a_broken_server(
     what: str,
 ) -> None:
     """503 as long as nothing is known; what is known goes on, and the log says why in one line."""
-    monkeypatch.setattr(tokens, "KEYS_TIMEOUT_SECONDS", 0.3)
     answer, reason = BROKEN[what]
+    if reason == "TimeoutError":
+        monkeypatch.setattr(tokens, "KEYS_TIMEOUT_SECONDS", 0.5)
     keys.answer = answer
     response = await asyncio.wait_for(http.get("/purchases/me", headers=by(OLD, "old")), 10)
     assert_error(response, 503, "IDENTITY_UNAVAILABLE")
@@ -432,8 +433,8 @@ async def test_while_it_is_away_few_wait(
     monkeypatch: pytest.MonkeyPatch, http: httpx.AsyncClient, keys: KeyServer, clock: Clock
 ) -> None:
     """Keys in use are asked for in every pause, and their users wait once in a lifespan at most."""
-    monkeypatch.setattr(tokens, "KEYS_TIMEOUT_SECONDS", 0.1)
     assert await accepted(http, by(OLD, "old"))
+    monkeypatch.setattr(tokens, "KEYS_TIMEOUT_SECONDS", 0.1)
     keys.open.clear()
     clock.now += KEYS_LIFESPAN_SECONDS
     assert await accepted(http, by(OLD, "old"))  # waited
@@ -548,6 +549,6 @@ async def test_production_with_a_server_that_hangs(database: Database, keys: Key
             await asyncio.to_thread(wait_for, lambda: keys.count == 1)
             assert_success(await http.get("/drops"), "drops")
             assert not waiting.done()
-            assert await asyncio.to_thread(service.stop) < 4
+            assert await asyncio.to_thread(service.stop) < 4.8  # a fetch may take 5
             await asyncio.gather(waiting, return_exceptions=True)
     assert keys.count == 1

@@ -196,7 +196,7 @@ async def test_who_does_not_wait_leaves_nothing_behind(
     """A call that is given up is rolled back, and its session is not used again."""
     calls = Calls(bouncer.url, 1, pooled=True, max_pending=100)
     await calls.open()
-    given_up = asyncio.create_task(calls.value(f"select {proof}.call('select 1', 0.3)"))
+    given_up = asyncio.create_task(calls.value(f"select {proof}.call('select 1', 2)"))
     sleeping = "select count(*) = $1 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
     await eventually(lambda: owner_session.fetchval(sleeping, 1))
     given_up.cancel()

@@ -52,7 +52,7 @@ class Rush:
         for action in ("reserve", "purchase"):
             while not await self._ask(self._clients[n % len(self._clients)], action, user):
                 n += 1  # the next one may be alive
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.2)
 
     async def _ask(self, http: httpx.AsyncClient, action: str, user: str) -> bool:
         try:
@@ -151,6 +151,7 @@ async def test_one_of_two_processes_is_killed(database_url: str) -> None:
 
 
 LISTENERS = "select count(*) from pg_stat_activity where application_name = 'lastpair listener' and datname = current_database()"
+"""Each process has one."""
 
 
 def workers_of(service: Service) -> set[int]:

@@ -15,7 +15,7 @@ from tests.test_races import CANCEL, PURCHASE, RESERVE, SWEEP, healthy, hold, ma
 
 __all__ = ["healthy"]  # every test ends with a clean audit and no deadlock
 
-PATIENCE_SECONDS = 3
+PATIENCE_SECONDS = 10
 EVERYTHING = 100_000
 
 

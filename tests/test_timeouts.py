@@ -21,7 +21,6 @@ from tests.test_faults import assert_unavailable, connected, make_users
 LIMITS = "select current_setting(name) from unnest(array['statement_timeout', 'lock_timeout', {}]) name"
 LIMITS = LIMITS.format("'idle_in_transaction_session_timeout'")
 LOCK = "select from inventory.drops where id = $1 for update"
-SHORT = {"statement_timeout": "200ms", "lock_timeout": "100ms", "idle_in_transaction_session_timeout": "100ms"}
 MODES = pytest.mark.parametrize("pooled", [False, True])
 
 
@@ -44,18 +43,17 @@ async def test_every_call_has_limits(database: Database, pooled: bool) -> None:
     assert calls_module.COMMAND_TIMEOUT_SECONDS > 10
 
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same limits, reached sooner."""
-    settings = calls_module.SESSION_SETTINGS | SHORT
+def shorten(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """Let one of them be reached soon."""
+    settings = calls_module.SESSION_SETTINGS | {limit: "100ms"}
     monkeypatch.setattr(calls_module, "SESSION_SETTINGS", settings)
     monkeypatch.setattr(calls_module, "BEGIN", calls_module.begin_with(settings))
 
 
 @MODES
-@pytest.mark.usefixtures("short")
-async def test_a_statement_that_takes_too_long(database: Database, pooled: bool) -> None:
+async def test_a_statement_that_takes_too_long(database: Database, monkeypatch: pytest.MonkeyPatch, pooled: bool) -> None:
     """503, by the database's doing; the session is of use."""
+    shorten(monkeypatch, "statement_timeout")
     async with calling(database.url, pooled=pooled) as calls:
         pid = await calls.value("select pg_backend_pid()")
         begin = monotonic()
@@ -67,9 +65,11 @@ async def test_a_statement_that_takes_too_long(database: Database, pooled: bool)
 
 
 @MODES
-@pytest.mark.usefixtures("short")
-async def test_a_lock_that_is_not_to_be_had(database: Database, owner: asyncpg.Pool, pooled: bool) -> None:
+async def test_a_lock_that_is_not_to_be_had(
+    database: Database, owner: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch, pooled: bool
+) -> None:
     """503, which says that nothing was done; that holds for the lock at the commit, too."""
+    shorten(monkeypatch, "lock_timeout")
     seller = UUID(await make_user(owner))
     drop_id = await owner.fetchval("select id from api.create_drop('A', 1, 5, $1, now())", seller)
     reserve = "select code from api.reserve_batch($1, $2, $3)"
@@ -84,9 +84,9 @@ async def test_a_lock_that_is_not_to_be_had(database: Database, owner: asyncpg.P
     await assert_healthy(owner)
 
 
-@pytest.mark.usefixtures("short")
 async def test_a_transaction_that_stands_still(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when this process is held up between two messages: the database ends it, the call is 503, the next one is served."""
+    shorten(monkeypatch, "idle_in_transaction_session_timeout")
     fetch = Session.fetch
 
     async def held_up(session: Session, *arguments: object) -> list[asyncpg.Record]:

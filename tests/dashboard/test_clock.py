@@ -105,21 +105,21 @@ async def test_clock(stage: Stage, visitor: Visitor) -> None:
     fast = await visitor.context()
     await fast.clock.install(time=datetime.now(UTC) + timedelta(hours=1))
     pages = [await visitor.open(), await visitor.open(fast)]
-    moment = datetime.now(UTC) + timedelta(seconds=2)
+    moment = datetime.now(UTC) + timedelta(seconds=6)
     coming = (await make_drop(stage.http, seller, name="Coming", starts_at=moment.isoformat()))["id"]
     going = (await make_drop(stage.http, seller, name="Going", ends_at=moment.isoformat()))["id"]
     for page in pages:
         await expect(card_of(page, coming).locator(".status")).to_have_text("scheduled")
-        await expect(card_of(page, coming).locator(".countdown")).to_have_text(re.compile("^starts in [12] s$"))
+        await expect(card_of(page, coming).locator(".countdown")).to_have_text(re.compile("^starts in [1-6] s$"))
         await expect(card_of(page, coming).get_by_role("button", name="Reserve")).to_be_disabled()
         await expect(card_of(page, going).locator(".status")).to_have_text("live")
-        await expect(card_of(page, going).locator(".countdown")).to_have_text(re.compile("^ends in [12] s$"))
+        await expect(card_of(page, going).locator(".countdown")).to_have_text(re.compile("^ends in [1-6] s$"))
         await expect(card_of(page, going).get_by_role("button", name="Reserve")).to_be_enabled()
     assert datetime.now(UTC) < moment
 
     async def watch(page: Page) -> None:
         await card_of(page, coming).locator(".status", has_text="live").wait_for()
-        assert moment <= datetime.now(UTC) < moment + timedelta(seconds=3)
+        assert moment <= datetime.now(UTC) < moment + timedelta(seconds=6)
         await expect(card_of(page, coming).get_by_role("button", name="Reserve")).to_be_enabled()
         await expect(card_of(page, coming).locator(".countdown")).to_have_text("")
         await expect(card_of(page, going).locator(".status")).to_have_text("ended")
@@ -148,7 +148,7 @@ NOTE_CARD = """(card) => {
 async def test_hold_runs_out(stage: Stage, browser: Browser) -> None:
     """By the clock: the seconds go by, the unit comes back, the card says so and can be reserved again."""
     drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
-    impatience = {"RESERVATION_TTL_SECONDS": "2", "EXPIRY_POLL_MS": "50"}
+    impatience = {"RESERVATION_TTL_SECONDS": "4", "EXPIRY_POLL_MS": "50"}
     async with serving(stage.database_url, **impatience) as brief, visiting(browser, brief.url) as visitor:
         page = await visitor.open()
         card = card_of(page, drop_id)
@@ -158,4 +158,5 @@ async def test_hold_runs_out(stage: Stage, browser: Browser) -> None:
         await expect_stock(page, drop_id, 5, 0, 0)
         await expect(card.locator(".hold")).to_have_text("")
         await expect(card.get_by_role("button")).to_have_text(["Reserve"])
-        assert "4 left, 1 held, 0 sold of 5, held for 1 s" in await page.evaluate("window.said")
+        counted_down = {f"4 left, 1 held, 0 sold of 5, held for {seconds} s" for seconds in (1, 2, 3)}
+        assert counted_down & set(await page.evaluate("window.said"))
