@@ -45,7 +45,7 @@ async def test_every_call_has_limits(database: Database, pooled: bool) -> None:
 
 def shorten(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     """Let one of them be reached soon."""
-    settings = calls_module.SESSION_SETTINGS | {limit: "100ms"}
+    settings = calls_module.SESSION_SETTINGS | {limit: "500ms"}
     monkeypatch.setattr(calls_module, "SESSION_SETTINGS", settings)
     monkeypatch.setattr(calls_module, "BEGIN", calls_module.begin_with(settings))
 

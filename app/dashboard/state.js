@@ -9,8 +9,8 @@ export class State {
   feed = [];
 
   /**
-   * `clock` gives the time; `onChange(dropId)` hears of a drop that looks different now, null: all do; `onDoubt(dropId)` of one
-   * whose numbers the events leave open, `onExpired(reservationId)` of a hold that ran out.
+   * `clock` gives the time; `onChange(dropId)` hears of a drop that looks different now, null: all do; `onFeed()` of a new line in
+   * the feed, `onDoubt(dropId)` of a drop whose numbers the events leave open, `onExpired(reservationId)` of a hold that ran out.
    */
   constructor(clock, { onChange, onFeed, onDoubt, onExpired }) {
     Object.assign(this, { clock, onChange, onFeed, onDoubt, onExpired });

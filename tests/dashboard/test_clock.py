@@ -159,4 +159,4 @@ async def test_hold_runs_out(stage: Stage, browser: Browser) -> None:
         await expect(card.locator(".hold")).to_have_text("")
         await expect(card.get_by_role("button")).to_have_text(["Reserve"])
         counted_down = {f"4 left, 1 held, 0 sold of 5, held for {seconds} s" for seconds in (1, 2, 3)}
-        assert counted_down & set(await page.evaluate("window.said"))
+        assert len(counted_down & set(await page.evaluate("window.said"))) >= 2

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 NOTE_PROGRESS = """() => {
   const progress = document.getElementById("rush-progress"), line = document.getElementById("rush-served");
   window.said = [];
-  new MutationObserver(() => window.said.push([line.textContent, progress.value, progress.hidden]))
+  new MutationObserver(() => window.said.push([line.textContent, progress.value, progress.checkVisibility()]))
     .observe(line, { childList: true });
 }"""
 
@@ -64,7 +64,7 @@ async def test_rush(stage: Stage, visitor: Visitor) -> None:
     assert [re.sub(", .*", "", text) for text, _, _ in said] == [f"{n} of 300 buyers served" for n in range(1, 301)]
     assert said[-1][0] == "300 of 300 buyers served, 20 got one"
     assert [value for _, value, _ in said] == pytest.approx([n / 300 for n in range(1, 301)])
-    assert not any(hidden for _, _, hidden in said)
+    assert all(is_shown for _, _, is_shown in said)
     drop = await newest_drop(stage)
     await assert_sold(stage, drop["id"], 20, 20)
     await expect_stock(page, drop["id"], 0, 0, 20)
