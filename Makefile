@@ -11,7 +11,7 @@ help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 run: .venv/run ## Serve the API on http://localhost:4000 (Ctrl-C stops it)
-	@exec $(BIN)/python -m app run
+	@exec $(BIN)/lastpair run
 
 test: .venv/dev ## Run the tests on a server of their own
 	@$(BIN)/python -m pytest -m 'not slow'
@@ -36,22 +36,22 @@ format: .venv/dev ## Format the Python code
 	@$(BIN)/ruff format $(SOURCES)
 
 migrate: .venv/run ## Run the pending migrations, apply the function files that changed
-	@$(BIN)/python -m app migrate
+	@$(BIN)/lastpair migrate
 
 rollback: .venv/run ## Take the last migration back
-	@$(BIN)/python -m app rollback
+	@$(BIN)/lastpair rollback
 
 schema: .venv/run ## Write db/schema/schema.sql anew from the migrations
-	@$(BIN)/python -m app schema
+	@$(BIN)/lastpair schema
 
 seed: .venv/run ## Fill the tables with believable data (development)
-	@$(BIN)/python -m app seed
+	@$(BIN)/lastpair seed
 
 seed-reset: .venv/run ## Empty the tables, then seed (development)
-	@$(BIN)/python -m app seed-reset
+	@$(BIN)/lastpair seed --reset
 
 psql: .venv/run ## Open psql on the database
-	@$(BIN)/python -m app psql
+	@$(BIN)/lastpair psql
 
 clean: ## Remove what the other targets made, the embedded database included
 	rm -rf .venv .data .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

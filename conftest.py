@@ -15,8 +15,8 @@ import httpx
 import psycopg
 import pytest
 
-from app.embedded import embedded_database
-from app.migrate import migrate
+from lastpair.database.embedded import embedded_database
+from lastpair.database.migrate import migrate
 from tests.pgtap import install_pgtap
 from tests.servers import ROOT, started
 

@@ -30,9 +30,9 @@ from uuid import UUID
 import asyncpg
 import httpx
 
-from app.embedded import BIN_DIR, embedded_database
-from app.migrate import migrate
 from bench.chart import draw
+from lastpair.database.embedded import BIN_DIR, embedded_database
+from lastpair.database.migrate import migrate
 from tests.servers import Service, free_port, started, wait_for
 from tests.test_plans import Explained
 

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.context import RequestContext
-from app.http import header, success, uuid_in_path
+from lastpair.web.middleware import RequestContext
+from lastpair.web.requests import header, uuid_in_path
+from lastpair.web.responses import success
 
 RESERVE_SCRIPT = """
 if redis.call('exists', KEYS[2]) == 1 then return 'ALREADY_RESERVED' end

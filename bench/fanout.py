@@ -33,8 +33,8 @@ import asyncpg
 import psutil
 import uvloop
 
-from app.embedded import embedded_database
-from app.migrate import migrate
+from lastpair.database.embedded import embedded_database
+from lastpair.database.migrate import migrate
 from tests.servers import Service, started
 
 CLIENTS = (100, 1000, 2000)

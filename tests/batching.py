@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers import Row, eventually
 
-PATIENCE_SECONDS = 10
+SLOW_CALL_SECONDS = 10
 WAITING = (
     "select array_agg(pid) from pg_stat_activity"
     " where datname = current_database() and application_name = 'lastpair' and wait_event_type = 'Lock'"
@@ -135,12 +135,12 @@ async def client(api_url: str) -> AsyncIterator[Client]:
 
 async def soon(pending: Pending) -> Answer:
     """The answer, which must come."""
-    return await asyncio.wait_for(pending, PATIENCE_SECONDS)
+    return await asyncio.wait_for(pending, SLOW_CALL_SECONDS)
 
 
 async def all_soon(pending: Iterable[Pending]) -> list[Answer]:
     """The answers, which must come."""
-    return await asyncio.wait_for(asyncio.gather(*pending), PATIENCE_SECONDS)
+    return await asyncio.wait_for(asyncio.gather(*pending), SLOW_CALL_SECONDS)
 
 
 def codes(answers: Iterable[Answer]) -> list[str | int]:

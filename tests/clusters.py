@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from app.embedded import BIN_DIR
+from lastpair.database.embedded import BIN_DIR
 from tests.servers import ROOT, free_port
 
 OPERATIONS = ROOT / "docs" / "operations.md"

@@ -4,8 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from app.events import Event, make_event
-from app.hub import Hub
+from lastpair.realtime.event import Event, make_event
+from lastpair.realtime.hub import Hub
 
 MEMORY, QUEUE, BATCH = 64, 16, 8
 DROPS = [str(UUID(int=n)) for n in range(4)]
@@ -16,8 +16,8 @@ TYPES = ["DROP_UPDATED", "STOCK_UPDATED", "PURCHASE_COMPLETED", "ACTIVITY_UPDATE
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that they are met often."""
     for name, value in [("MEMORY_EVENTS", MEMORY), ("QUEUE_EVENTS", QUEUE), ("BATCH_EVENTS", BATCH)]:
-        monkeypatch.setattr(f"app.hub.{name}", value)
-    monkeypatch.setattr("app.feed.RETRY_SECONDS", 0)
+        monkeypatch.setattr(f"lastpair.realtime.hub.{name}", value)
+    monkeypatch.setattr("lastpair.realtime.feed.RETRY_SECONDS", 0)
 
 
 def event_of(event_type: str, event_id: int, drop_id: str) -> Event:

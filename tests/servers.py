@@ -19,7 +19,7 @@ import psutil
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from app.embedded import BIN_DIR, get_server  # type: ignore[attr-defined]
+from lastpair.database.embedded import BIN_DIR, get_server  # type: ignore[attr-defined]
 from tests.debian import needed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,14 +79,14 @@ def free_port() -> int:
 
 @contextmanager
 def started(*command: str, folder: Path = ROOT, **environment: str) -> Iterator[Service]:
-    """Start `python -m app run`, or another module, in the folder and with these variables; yields without waiting for it.
+    """Start `lastpair run`, or another module, in the folder and with these variables; yields without waiting for it.
 
     Without a DATABASE_URL among them it is not set. It may log what it likes. What still runs at the end is killed.
     """
     port = free_port()
     inherited = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-    variables = inherited | {"PORT": str(port), "LOG_LEVEL": "warning", "PYTHONPATH": str(ROOT)} | environment
-    arguments = [sys.executable, "-m", *(command or ("app", "run"))]
+    variables = inherited | {"PORT": str(port), "LOG_LEVEL": "warning", "PYTHONPATH": str(ROOT / "app")} | environment
+    arguments = [sys.executable, "-m", *(command or ("lastpair", "run"))]
     arguments = [argument.replace("PORT", str(port)) for argument in arguments]
     with NamedTemporaryFile(prefix="lastpair-log-") as log:
         process = subprocess.Popen(

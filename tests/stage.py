@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from app import batcher as batcher_module
-from app.batcher import Batcher
-from app.http import Refusal, Unavailable
+from lastpair.errors import Refusal, Unavailable
+from lastpair.shop import batcher as batcher_module
+from lastpair.shop.batcher import Batcher
 
 Answer = Sequence[Any] | BaseException
 Outcome = TypeVar("Outcome")
@@ -25,7 +25,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """No call takes long, however slow the machine, unless the test sets the patience itself."""
 
     def set_patience(seconds: float) -> None:
-        monkeypatch.setattr(batcher_module, "PATIENCE_SECONDS", seconds)
+        monkeypatch.setattr(batcher_module, "SLOW_CALL_SECONDS", seconds)
 
     set_patience(FOREVER_SECONDS)
     return set_patience
@@ -137,7 +137,7 @@ class Stage:
 
 def assert_empty(batcher: Batcher[Any, Any, Any]) -> None:
     """Its state is that of a new one."""
-    left = (batcher._lanes, batcher._ready, batcher._serving, batcher._tasks, batcher._pending)
+    left = (batcher._lanes, batcher._ready, batcher._calling, batcher._tasks, batcher._pending)
     assert left == ({}, {}, set(), set(), 0)
 
 
@@ -160,7 +160,7 @@ def assert_refused(outcomes: Sequence[object], code: str = "DATABASE_UNAVAILABLE
         assert isinstance(outcome, Unavailable)
         assert isinstance(outcome, Refusal)
         assert (outcome.status, outcome.code) == (503, code)
-        assert int((outcome.headers or {})["retry-after"]) > 0
+        assert (outcome.retry_after_seconds or 0) > 0
 
 
 def assert_stopping(outcomes: Sequence[object]) -> None:

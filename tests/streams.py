@@ -19,13 +19,13 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from app.migrate import migrate
 from conftest import Database
+from lastpair.database.migrate import migrate
 from tests.helpers import Owner, Row
 from tests.servers import Service, started
 
 TRANSPORTS = ["sse", "ws"]
-PATIENCE_SECONDS = 15
+SLOW_CALL_SECONDS = 15
 SSE_FIELDS = re.compile(rb"event: ([A-Z_]+)\nid: ([0-9]+)\ndata: (.*)", re.DOTALL)
 FRAME = re.compile(r'\{"type":\s*"([A-Z_]+)",\s*"id":\s*"([0-9]+)",\s*"data":\s*(.*)\}', re.DOTALL)
 LOCK = "select pg_advisory_xact_lock('inventory.events'::regclass::oid::bigint)"
@@ -58,7 +58,7 @@ class Message:
 class Stream(Protocol):
     """One connection to /events or /ws."""
 
-    async def receive(self, timeout_seconds: float = PATIENCE_SECONDS) -> Message:
+    async def receive(self, timeout_seconds: float = SLOW_CALL_SECONDS) -> Message:
         """The next event; raises StreamEnded, TimeoutError."""
 
     async def close(self) -> None:
@@ -105,7 +105,7 @@ class SseStream:
         self._chunks = response.aiter_raw()
         self._messages: list[Message] = []
 
-    async def receive(self, timeout_seconds: float = PATIENCE_SECONDS) -> Message:
+    async def receive(self, timeout_seconds: float = SLOW_CALL_SECONDS) -> Message:
         """The next event; raises StreamEnded, TimeoutError, and httpx.HTTPError when the body is broken off."""
         async with asyncio.timeout(timeout_seconds):
             while not self._messages:
@@ -128,7 +128,7 @@ class WebSocketStream:
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
 
-    async def receive(self, timeout_seconds: float = PATIENCE_SECONDS) -> Message:
+    async def receive(self, timeout_seconds: float = SLOW_CALL_SECONDS) -> Message:
         """The next event; raises StreamEnded, TimeoutError."""
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -199,7 +199,7 @@ async def open_stream(
         _opened.append(await _open_websocket(f"{url}{base}/ws?{parameters}", headers, options))
         return _opened[-1]
     tcp = httpx.AsyncHTTPTransport(verify=NO_TLS, socket_options=options)
-    client = httpx.AsyncClient(timeout=PATIENCE_SECONDS, transport=tcp)
+    client = httpx.AsyncClient(timeout=SLOW_CALL_SECONDS, transport=tcp)
     try:
         request = client.build_request("GET", f"{url}{base}/events", params=parameters, headers=headers)
         response = await client.send(request, stream=True)
@@ -238,7 +238,7 @@ async def _open_websocket(url: str, headers: dict[str, str] | None, options: lis
             max_size=None,
             max_queue=1 if options else None,
             ping_interval=None,
-            open_timeout=PATIENCE_SECONDS,
+            open_timeout=SLOW_CALL_SECONDS,
             close_timeout=1,
         )
     except BaseException:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.http import Unavailable
+from lastpair.errors import Unavailable
 from tests.stage import Fragile, Poisoned, Stage, assert_refused, outcome_of, outcomes_of, patience, results, until
 
 __all__ = ["patience"]  # every test

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from app import batcher as batcher_module
-from app.batcher import Batcher
-from app.http import Busy, Unavailable
+from lastpair.errors import Busy, Unavailable
+from lastpair.shop import batcher as batcher_module
+from lastpair.shop.batcher import Batcher
 from tests.stage import FOREVER_SECONDS, TIMEOUT_SECONDS, Poisoned, assert_empty, results, ticks
 
 
@@ -32,15 +32,15 @@ class World:
         self.leaving = self.chance.choice([0, 0.2, 0.8])
         self.slots = self.chance.choice([1, 2, 2, 3])
         self.patience = self.chance.choice([0.0, FOREVER_SECONDS, FOREVER_SECONDS])
-        monkeypatch.setattr(batcher_module, "CALLS", self.slots)
-        monkeypatch.setattr(batcher_module, "PATIENCE_SECONDS", self.patience)
+        monkeypatch.setattr(batcher_module, "MAX_CALLS", self.slots)
+        monkeypatch.setattr(batcher_module, "SLOW_CALL_SECONDS", self.patience)
         self.batcher = Batcher[str, int, str](self.call, max_size=self.max_size, max_pending=self.max_pending)
         self.inside = 0
         self.arrived: dict[str, list[int]] = {lane: [] for lane in self.lanes}
         self.called: dict[str, list[int]] = {lane: [] for lane in self.lanes}  # for the first time
         self.alone: dict[str, list[int]] = {}  # what the next call of a lane must be for, and without other lanes
         self.one_by_one: dict[str, list[int]] = {}  # whom the next calls of a lane must be for, unless they have gone
-        self.beside: set[str] = set()  # lanes whose call is none of the CALLS
+        self.beside: set[str] = set()  # lanes whose call is none of the MAX_CALLS
         self.wrong: list[object] = []
         self.busy: set[str] = set()
         self.under_way = 0

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app import batcher as batcher_module
-from app.batcher import CALLS, Batcher
-from app.http import Busy, Unavailable
+from lastpair.errors import Busy, Unavailable
+from lastpair.shop import batcher as batcher_module
+from lastpair.shop.batcher import MAX_CALLS, Batcher
 from tests.stage import (
     FOREVER_SECONDS,
     MAX_PENDING,
@@ -59,15 +59,15 @@ async def test_lanes_that_are_ready_at_the_same_moment_share_a_call() -> None:
 async def test_a_call_of_several_lanes_is_never_larger_than_max_size(max_size: int, calls: list[dict[str, list[int]]]) -> None:
     """Who did not fit is first in the next one; a lane's requests that did not fit wait behind the lanes that were ready."""
     stage = Stage(max_size)
-    full = await stage.occupy(*(f"full {n}" for n in range(CALLS)))
+    full = await stage.occupy(*(f"full {n}" for n in range(MAX_CALLS)))
     tasks = await stage.submit_lanes({"a": [1, 2, 3], "b": [4, 5], "c": [6]})
     for call in calls:
         await stage.answer(lane=next(iter(stage.under_way[-1].lanes)))
         assert stage.calls[-1] == call
         assert list(stage.calls[-1]) == list(call)
     await stage.answer_all()
-    assert stage.calls[CALLS:] == calls
-    assert await results(tasks + full) == outcomes_of(*range(1, 7), *(f"full {n}" for n in range(CALLS)))
+    assert stage.calls[MAX_CALLS:] == calls
+    assert await results(tasks + full) == outcomes_of(*range(1, 7), *(f"full {n}" for n in range(MAX_CALLS)))
     await stage.assert_idle()
 
 
@@ -118,7 +118,7 @@ async def test_a_lane_whose_call_is_under_way_is_in_no_other() -> None:
 @pytest.mark.parametrize("calls", [1, 2, 3])
 async def test_no_more_calls_than_that(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
     """Requests of more lanes gather, and share the next one, whichever call it is that returns."""
-    monkeypatch.setattr(batcher_module, "CALLS", calls)
+    monkeypatch.setattr(batcher_module, "MAX_CALLS", calls)
     stage = Stage()
     full = await stage.occupy(*(f"full {n}" for n in range(calls)))
     assert stage.calls == [{f"full {n}": [f"full {n}"]} for n in range(calls)]
@@ -141,14 +141,14 @@ async def test_a_call_that_takes_long_holds_up_no_other_lane(patience: Callable[
     patience(0)
     stage = Stage()
     stuck: list[asyncio.Task[Any]] = []
-    for n in range(CALLS + 3):
+    for n in range(MAX_CALLS + 3):
         stuck += await stage.submit_all(n, lane=f"stuck {n}")
         await until(lambda: len(stage.under_way) == n + 1)  # noqa: B023 - awaited before the next round
         assert stage.calls[n] == {f"stuck {n}": [n]}
     for n in range(20):
         tasks = [stage.submit(n, lane) for lane in ("free", "also free")]
         stuck.append(stage.submit(n, "stuck 1"))
-        await until(lambda: len(stage.under_way) == CALLS + 4)
+        await until(lambda: len(stage.under_way) == MAX_CALLS + 4)
         await stage.answer(lane="free")
         assert await results(tasks) == outcomes_of(n, n)
     assert not any(task.done() for task in stuck)
@@ -156,7 +156,7 @@ async def test_a_call_that_takes_long_holds_up_no_other_lane(patience: Callable[
     await stage.answer(lane="stuck 1")
     assert stage.calls[-1] == {"stuck 1": list(range(20))}
     await stage.answer_all()
-    assert await results(stuck) == outcomes_of(*range(CALLS + 3), *range(20))
+    assert await results(stuck) == outcomes_of(*range(MAX_CALLS + 3), *range(20))
     await stage.assert_idle()
 
 
@@ -164,7 +164,7 @@ async def test_those_that_wait_when_a_call_begins_to_take_long_are_called_for_th
     """Nobody need come to start it."""
     patience(0.01)
     stage = Stage(max_size=1)
-    lanes = [f"lane {n}" for n in range(2 * CALLS + 1)]
+    lanes = [f"lane {n}" for n in range(2 * MAX_CALLS + 1)]
     tasks = [stage.submit(lane, lane) for lane in lanes]
     await until(lambda: len(stage.under_way) == len(lanes))
     assert stage.items == [[lane] for lane in lanes]
@@ -178,15 +178,15 @@ async def test_a_call_that_took_long_has_lost_its_place(patience: Callable[[floa
     patience(0)
     stage = Stage()
     tasks = await stage.submit_all("slow", lane="slow")
-    await until(lambda: not stage.batcher._serving)
+    await until(lambda: not stage.batcher._calling)
     patience(FOREVER_SECONDS)
-    tasks += await stage.occupy(*(f"full {n}" for n in range(CALLS)))
+    tasks += await stage.occupy(*(f"full {n}" for n in range(MAX_CALLS)))
     tasks += await stage.submit_all("before", lane="before")
     tasks += await stage.submit_all("slow again", lane="slow")
     await stage.answer(lane="slow")
     assert tasks[0].result() == outcome_of("slow")
     tasks += await stage.submit_all("behind", lane="behind")
-    assert len(stage.calls) == 1 + CALLS
+    assert len(stage.calls) == 1 + MAX_CALLS
     await stage.answer(lane="full 0")
     assert list(stage.calls[-1].items()) == [("before", ["before"]), ("slow", ["slow again"]), ("behind", ["behind"])]
     await stage.answer_all()
@@ -199,7 +199,7 @@ async def test_a_call_that_took_long_is_followed_by_its_lane_at_once(patience: C
     patience(0)
     stage = Stage()
     tasks = await stage.submit_all(1)
-    await until(lambda: not stage.batcher._serving)
+    await until(lambda: not stage.batcher._calling)
     tasks += await stage.submit_all(2, 3)
     for items in ([1], [2, 3]):
         assert stage.items[-1] == items
@@ -217,10 +217,10 @@ async def test_a_call_that_follows_another_has_a_time_of_its_own(patience: Calla
     tasks += await stage.submit_all(2)
     await stage.answer()
     assert stage.items == [[1], [2]]
-    tasks += await stage.occupy(*(f"full {n}" for n in range(CALLS - 1)))
+    tasks += await stage.occupy(*(f"full {n}" for n in range(MAX_CALLS - 1)))
     await asyncio.sleep(0.1)
     tasks += await stage.submit_all("waits", lane="waits")
-    assert len(stage.under_way) == CALLS
+    assert len(stage.under_way) == MAX_CALLS
     await stage.answer_all()
     assert all(isinstance(outcome, str) for outcome in await results(tasks))
     await stage.assert_idle()
@@ -335,17 +335,17 @@ async def test_lanes_that_are_called_for_alone_are_none_of_the_calls() -> None:
     stage = Stage()
     tasks = await stage.submit_lanes({lane: [lane] for lane in "abcd"})
     await stage.answer(Busy("somebody holds a lock"), lane="a")
-    tasks += await stage.occupy(*(f"full {n}" for n in range(CALLS)))
-    assert len(stage.under_way) == 4 + CALLS
+    tasks += await stage.occupy(*(f"full {n}" for n in range(MAX_CALLS)))
+    assert len(stage.under_way) == 4 + MAX_CALLS
     tasks += await stage.submit_lanes({"a": ["a"], "new": ["new"]})
     for lane in "ba":
         await stage.answer(lane=lane)
-    assert len(stage.under_way) == 2 + CALLS
+    assert len(stage.under_way) == 2 + MAX_CALLS
     await stage.answer(lane="full 0")
     assert stage.calls[-1] == {"new": ["new"], "a": ["a"]}
-    assert len(stage.under_way) == 2 + CALLS
+    assert len(stage.under_way) == 2 + MAX_CALLS
     await stage.answer_all()
-    assert await results(tasks) == outcomes_of(*"abcd", *(f"full {n}" for n in range(CALLS)), "a", "new")
+    assert await results(tasks) == outcomes_of(*"abcd", *(f"full {n}" for n in range(MAX_CALLS)), "a", "new")
     await stage.assert_idle()
 
 
@@ -443,7 +443,7 @@ async def test_a_lane_that_is_never_idle_starves_no_other(latency_ticks: int) ->
 @pytest.mark.parametrize("max_size", [1, 4, 10])
 async def test_a_hot_lane_among_many_starves_none(monkeypatch: pytest.MonkeyPatch, max_size: int, calls: int) -> None:
     """Whoever is alone in a lane is called for before another lane has a second turn; the hot lane has as many as they."""
-    monkeypatch.setattr(batcher_module, "CALLS", calls)
+    monkeypatch.setattr(batcher_module, "MAX_CALLS", calls)
     turns: Counter[str] = Counter()
     waits: list[int] = []
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.batcher import CALLS, Batcher
-from app.http import Busy, Unavailable
+from lastpair.errors import Busy, Unavailable
+from lastpair.shop.batcher import MAX_CALLS, Batcher
 from tests.stage import (
     MAX_PENDING,
     Answer,
@@ -71,7 +71,7 @@ async def test_a_lane_all_of_whose_requests_were_cancelled_is_not_called_for(gon
     """Whether the others gather for a shared call; also when they go in the very moment in which it begins."""
     stage = Stage()
     for at_once in (False, True):
-        full = await stage.occupy(*(f"full {n}" for n in range(CALLS)))
+        full = await stage.occupy(*(f"full {n}" for n in range(MAX_CALLS)))
         tasks = dict(zip("abc", await stage.submit_lanes({lane: [lane] for lane in "abc"}), strict=True))
         begun = len(stage.calls)
         if at_once:
@@ -349,7 +349,7 @@ async def test_calls_cancelled_before_they_began() -> None:
     stage.call("a").answer.set_result(Busy("somebody holds a lock"))
     await asyncio.sleep(0)
     assert stage.calls == [{"a": [0, 1], "b": [2]}]
-    alone = [each for each in stage.batcher._tasks if each not in stage.batcher._serving]
+    alone = [each for each in stage.batcher._tasks if each not in stage.batcher._calling]
     assert len(alone) == 2
     for each in alone:
         each.cancel()

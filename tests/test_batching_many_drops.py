@@ -17,7 +17,7 @@ from conftest import Database
 from tests.batching import (
     HOLD_UP,
     HOLD_UP_PURCHASES,
-    PATIENCE_SECONDS,
+    SLOW_CALL_SECONDS,
     Answer,
     Client,
     Connection,
@@ -331,7 +331,7 @@ async def test_a_stampede_of_everything_on_many_drops(client: Client, owner: asy
             await owner.fetch("select count(*) from api.expire_reservations(20)")
 
     clock = asyncio.create_task(pass_time())
-    async with asyncio.timeout(6 * PATIENCE_SECONDS):
+    async with asyncio.timeout(6 * SLOW_CALL_SECONDS):
         await asyncio.gather(*map(ask, await client.connections(100)))
     running = False
     await clock

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from app.database import Database as Calls
-from app.http import Unavailable
-from app.service import create_app
-from app.settings import Settings
 from conftest import Database
+from lastpair.database.pool import Database as Calls
+from lastpair.errors import Unavailable
+from lastpair.settings import Settings
+from lastpair.web.application import create_app
 from tests.helpers import eventually
 
 URL = "postgresql://lastpair@db.example/lastpair"
@@ -50,4 +50,4 @@ async def test_single_requests_use_half_of_the_sessions(calls: Calls, owner: asy
 def test_another_direct_url_means_a_pooler(direct_url: str | None, is_pooled: bool) -> None:
     """The same one says nothing."""
     app = create_app(Settings(database_url=URL, database_direct_url=direct_url))
-    assert app.services.database._pooled is is_pooled
+    assert app.components.database._pooled is is_pooled

@@ -11,9 +11,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.__main__ import seed
-from app.migrate import FUNCTIONS_DIR, SCHEMA_FILE, MigrationFailed, apply_functions, dbmate, migrate, write_schema
-from app.settings import InvalidSettings, Settings
+from lastpair.cli import seed
+from lastpair.database.migrate import FUNCTIONS_DIR, SCHEMA_FILE, MigrationFailed, apply_functions, dbmate, migrate, write_schema
+from lastpair.settings import InvalidSettings, Settings
 
 SHAPE = """
 select 'relation ' || c.oid || ' ' || c.relname || ' ' || c.relfilenode as thing
@@ -101,7 +101,7 @@ async def test_deployments_wait_for_each_other(empty_url: str) -> None:
 
 async def _migrate_process(url: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "app", "migrate"),
+        *(sys.executable, "-m", "lastpair", "migrate"),
         env=os.environ | {"DATABASE_URL": url},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -12,8 +12,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from app.events import Event
 from conftest import Database
+from lastpair.realtime.event import Event
 from tests.helpers import eventually
 from tests.test_races import CANCEL, PURCHASE, RESERVE, healthy, make_drop, make_users
 
@@ -22,7 +22,7 @@ __all__ = ["healthy"]  # every test ends with a clean audit and no deadlock
 AFTER = "select type, id, data from api.events_after($1, $2)"
 LOG = "select to_json(e)::text as event from api.events_after($1, 1000000) e"
 LOCK = "select pg_advisory_xact_lock('inventory.events'::regclass::oid::bigint)"
-PATIENCE_SECONDS = 10
+SLOW_CALL_SECONDS = 10
 
 
 async def newest(owner: asyncpg.Pool) -> int:
@@ -102,7 +102,7 @@ async def test_a_notification_says_when_it_was(database: Database, owner: asyncp
             await connection.execute("select pg_sleep(0.05)")
             before: float = await connection.fetchval("select extract(epoch from clock_timestamp())::float")
         after: float = await connection.fetchval("select extract(epoch from clock_timestamp())::float")
-    payload = await asyncio.wait_for(heard.get(), PATIENCE_SECONDS)
+    payload = await asyncio.wait_for(heard.get(), SLOW_CALL_SECONDS)
     await listener.close()
     assert before - 0.001 <= loads(payload)["committedAt"] <= after + 0.001
     assert Event(payload).committed_at == loads(payload)["committedAt"]
@@ -145,7 +145,7 @@ async def test_an_id_is_drawn_by_one_transaction_at_a_time(owner: asyncpg.Pool, 
         assert await events_after(owner, last_id) == []
         assert await owner.fetchval("select available_stock from api.get_drop($1)", second) == 5
         await slow.execute(end)
-        await asyncio.wait_for(quick, PATIENCE_SECONDS)
+        await asyncio.wait_for(quick, SLOW_CALL_SECONDS)
     announced = [loads(event)["data"]["dropId"] for event in await events_after(owner, last_id)]
     assert announced == ([str(first)] if end == "commit" else []) + [str(second)]
 
@@ -333,7 +333,7 @@ async def test_prunes_side_by_side_leave_no_hole(owner: asyncpg.Pool, first: int
         other = asyncio.create_task(owner.fetchval("select api.prune_events(3600, $1)", second))
         await eventually(second_waits)
         await connection.execute(end)
-    pruned = await asyncio.wait_for(other, PATIENCE_SECONDS) + (first if end == "commit" else 0)
+    pruned = await asyncio.wait_for(other, SLOW_CALL_SECONDS) + (first if end == "commit" else 0)
     assert pruned == (max(first, second) if end == "commit" else second)
     assert await log_ids(owner) == ids[pruned:]
 

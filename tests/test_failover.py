@@ -12,13 +12,13 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 
-from app import database as calls_module
-from app.database import Database as Calls
-from app.database import Servers
-from app.embedded import embedded_database
-from app.http import Unavailable
-from app.migrate import migrate
-from app.settings import InvalidSettings, load_settings
+from lastpair.database import pool as calls_module
+from lastpair.database.embedded import embedded_database
+from lastpair.database.migrate import migrate
+from lastpair.database.pool import Database as Calls
+from lastpair.database.servers import Servers
+from lastpair.errors import Unavailable
+from lastpair.settings import InvalidSettings, load_settings
 from tests.helpers import assert_success, make_drop
 from tests.servers import Crashable, Standby, started
 from tests.streams import logged, newest_id, open_stream

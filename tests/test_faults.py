@@ -16,9 +16,9 @@ import asyncpg
 import httpx
 import pytest
 
-from app.embedded import embedded_database
-from app.migrate import FUNCTIONS_DIR, migrate
 from conftest import Database, running_api
+from lastpair.database.embedded import embedded_database
+from lastpair.database.migrate import FUNCTIONS_DIR, migrate
 from tests.helpers import (
     Row,
     as_user,
@@ -36,7 +36,7 @@ from tests.helpers import (
 )
 from tests.servers import Crashable, started, wait_for
 
-UVICORN = ("uvicorn", "--factory", "app.service:create_app", "--port", "PORT", "--log-level", "warning")
+UVICORN = ("uvicorn", "--factory", "lastpair.web.application:create_app", "--port", "PORT", "--log-level", "warning")
 ANY = str(UUID(int=0))
 ENDPOINTS = [
     ("POST", "/drops", {"name": "A", "price": 1, "total_stock": 1}),

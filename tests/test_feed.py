@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from app.events import REPLACEABLE, Event, EventLog, make_event
-from app.feed import Feed
-from app.http import Refusal, Unavailable
-from app.hub import GLOBAL_ROOM, Hub
-from app.limits import Places
-from app.service import beat
-from app.streams import EventStream
+from lastpair.errors import Refusal, Unavailable
+from lastpair.realtime.event import REPLACEABLE, Event, make_event
+from lastpair.realtime.event_log import EventLog
+from lastpair.realtime.feed import Feed
+from lastpair.realtime.hub import GLOBAL_ROOM, Hub
+from lastpair.web.lifespan import beat
+from lastpair.web.limits import StreamSlots
+from lastpair.web.sse import EventStream, sse
 from tests.hubs import DROPS, QUEUE, TYPES, event_of, small_bounds, started_hub
 
 __all__ = ["small_bounds"]
@@ -115,7 +116,9 @@ async def test_a_heartbeat_over_sse() -> None:
             while len(sent) < count:
                 await asyncio.sleep(0)
 
-    stream = asyncio.create_task(EventStream(stand.feed, None, Places(1, 0))({"type": "http", "method": "GET"}, receive, send))
+    stream = asyncio.create_task(
+        EventStream(stand.feed, None, StreamSlots(1, 0))({"type": "http", "method": "GET"}, receive, send)
+    )
     await sent_are(2)
     stand.hub.wake_all()
     await sent_are(3)
@@ -124,7 +127,7 @@ async def test_a_heartbeat_over_sse() -> None:
     gone.set()
     await stream
     bodies = [message.get("body") for message in sent]
-    assert bodies == [None, b"retry: 1000\n\n", b": heartbeat\n\n", event.sse, b""]
+    assert bodies == [None, b"retry: 1000\n\n", b": heartbeat\n\n", event.encoded(sse), b""]
     assert_nobody_is_left(stand.hub)
 
 
@@ -170,13 +173,13 @@ async def test_the_end() -> None:
 
 async def test_before_the_relay_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client waits for it, but not for long."""
-    monkeypatch.setattr("app.feed.START_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("lastpair.realtime.feed.START_TIMEOUT_SECONDS", 0.05)
     hub = Hub()
     feed = Feed(hub, FakeLog(hub), [], wants_snapshot=True)
     with pytest.raises(Refusal) as refused:
         await feed.open(None)
     assert (refused.value.status, refused.value.code) == (503, "DATABASE_UNAVAILABLE")
-    assert refused.value.headers is not None
+    assert refused.value.retry_after_seconds == 1
     opening = asyncio.create_task(feed.open(None))
     await asyncio.sleep(0)
     hub.restart(0)

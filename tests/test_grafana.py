@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client import Counter, Gauge, Histogram, ProcessCollector
 
-from app import metrics
+from lastpair.observability import metrics
 from tests.servers import ROOT
 
 DASHBOARD: dict[str, Any] = loads((ROOT / "docs" / "grafana.json").read_text())
@@ -63,8 +63,8 @@ def test_an_expression(expression: str) -> None:
 
 def test_selectors_find_something() -> None:
     """What an expression says of routes is true of some that the service has."""
-    from app.service import create_app
-    from app.settings import Settings
+    from lastpair.settings import Settings
+    from lastpair.web.application import create_app
 
     app = create_app(Settings.model_construct(app_env="development", database_url="postgresql://x"))
     templates = {getattr(route, "path", "") for route in app.routes}

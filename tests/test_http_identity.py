@@ -10,9 +10,9 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from app.service import create_app
-from app.settings import Settings
 from conftest import Database
+from lastpair.settings import Settings
+from lastpair.web.application import create_app
 from tests.helpers import Row, as_user, assert_error, assert_healthy, assert_success, make_drop, make_user
 
 NOBODY = str(UUID(int=0))
@@ -147,7 +147,7 @@ async def test_users_are_made_together(production: httpx.AsyncClient, owner: asy
     strangers = [str(uuid4()) for _ in range(300)]
     counted = "lastpair_batch_size_count", {"call": "provision"}
     before = REGISTRY.get_sample_value(*counted) or 0
-    await asyncio.gather(*(app.services.batchers.provision.submit(user_id, (user_id, None, 0.0)) for user_id in strangers))
+    await asyncio.gather(*(app.components.batchers.provision.submit(user_id, (user_id, None, 0.0)) for user_id in strangers))
     assert await owner.fetchval("select count(*) from inventory.users where id = any ($1)", strangers) == 300
     assert 300 / 64 <= (REGISTRY.get_sample_value(*counted) or 0) - before <= 6
 

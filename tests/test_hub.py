@@ -5,12 +5,19 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.events import REPLACEABLE, Event
-from app.hub import GLOBAL_ROOM, FellBehind, Hub, Subscriber
+from lastpair.realtime.event import REPLACEABLE, Event
+from lastpair.realtime.hub import GLOBAL_ROOM, FellBehind, Hub, Subscriber
 from tests.hubs import BATCH, DROPS, MEMORY, QUEUE, TYPES, event_of, small_bounds, started_hub
 
 __all__ = ["small_bounds"]
 pytestmark = pytest.mark.usefixtures("small_bounds")
+
+
+def follow_after(subscriber: Subscriber, event_id: int) -> None:
+    """Let it follow the hub's memory after this id."""
+    subscriber.stop_following()
+    subscriber.move_to(event_id)
+    subscriber.follow()
 
 
 class Model:
@@ -18,7 +25,7 @@ class Model:
 
     def __init__(self, hub: Hub, rooms: Sequence[str | None]) -> None:
         self.hub = hub
-        self.subscriber = Subscriber(hub)
+        self.subscriber = Subscriber(hub, {})
         self.owed: list[tuple[int, Event]] = []  # by their numbers
         self.slow_before = 0
         self.is_slow = False
@@ -34,19 +41,19 @@ class Model:
         self.slow_before = 0
         self.is_slow = False
         self.unread_from = None
-        self.subscriber.start(self.hub.head_id or 0)
+        follow_after(self.subscriber, self.hub.head_id or 0)
 
     def move(self, rooms: Sequence[str | None]) -> None:
         """Be in these rooms; of those it was not in before it gets what comes from now on."""
-        kept = self.subscriber.floors
+        kept = self.subscriber.rooms
         now = self.hub.head_id or 0
-        floors = {room: 0 if GLOBAL_ROOM in kept else kept.get(room, now) for room in rooms}
-        self.owed = [(n, event) for n, event in self.owed if event.id > floors.get(event.drop_id, floors.get(GLOBAL_ROOM, now))]
-        self.hub.enter(self.subscriber, floors)
+        since = {room: 0 if GLOBAL_ROOM in kept else kept.get(room, now) for room in rooms}
+        self.owed = [(n, event) for n, event in self.owed if event.id > since.get(event.drop_id, since.get(GLOBAL_ROOM, now))]
+        self.subscriber.change_rooms(since, now)
 
     def publish(self, number: int, event: Event) -> None:
         """It happens."""
-        if {GLOBAL_ROOM, event.drop_id} & self.subscriber.floors.keys():
+        if {GLOBAL_ROOM, event.drop_id} & self.subscriber.rooms.keys():
             self.owed.append((number, event))
             if self.unread_from is None:
                 self.unread_from = number
@@ -108,7 +115,7 @@ def test_random_interleavings(seed: int) -> None:
             if chance.random() < 0.003:
                 model.move(chance.choice(choices))
             if chance.random() < 0.001:
-                hub.leave(model.subscriber)
+                model.subscriber.stop_following()
                 models[n] = Model(hub, chance.choice(choices))
     for model in models:
         while model.owed:
@@ -175,11 +182,10 @@ def test_what_is_in_memory(count: int) -> None:
         oldest_position = 1000 if count <= MEMORY else ids[-MEMORY - 1]
         assert hub.reaches(position) == (oldest_position <= position <= (ids[-1] if ids else 1000))
         if hub.reaches(position):
-            subscriber = Subscriber(hub)
-            hub.enter(subscriber, {GLOBAL_ROOM: 0})
-            subscriber.start(position)
+            subscriber = Subscriber(hub, {GLOBAL_ROOM: 0})
+            follow_after(subscriber, position)
             assert [event.id for _ in range(0, count + 1, BATCH) for event in subscriber.take()] == after
-            hub.leave(subscriber)
+            subscriber.stop_following()
 
 
 def test_restart_forgets_everything() -> None:
@@ -196,5 +202,5 @@ def test_restart_forgets_everything() -> None:
         with pytest.raises(FellBehind):
             subscriber.take()
     hub.publish(last := event_of("STOCK_UPDATED", 501, DROPS[0]))
-    subscriber.start(500)
+    follow_after(subscriber, 500)
     assert subscriber.take() == [last]

@@ -21,12 +21,12 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from app import tokens
-from app.service import create_app
-from app.services import Lastpair
-from app.settings import Settings
-from app.tokens import KEYS_LIFESPAN_SECONDS, KEYS_PAUSE_SECONDS, MAX_KEYS_BYTES, BearerToken, KeySet
 from conftest import Database
+from lastpair.settings import Settings
+from lastpair.web import tokens
+from lastpair.web.application import create_app
+from lastpair.web.components import Lastpair
+from lastpair.web.tokens import KEYS_LIFESPAN_SECONDS, KEYS_PAUSE_SECONDS, MAX_KEYS_BYTES, BearerToken, KeySet
 from tests.helpers import assert_error, assert_healthy, assert_success
 from tests.servers import free_port, started, wait_for
 from tests.tokens import AUDIENCE, ISSUER, SECRET, PrivateKey, bearer, claims, ec_key, forged, public_jwk, rsa_key, token
@@ -97,7 +97,7 @@ class KeyServer:
 
 
 class Clock:
-    """The time that app.tokens sees, which passes only when told."""
+    """The time that web.tokens sees, which passes only when told."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -142,7 +142,7 @@ async def http(app: Lastpair, keys: KeyServer) -> AsyncIterator[httpx.AsyncClien
 @asynccontextmanager
 async def client_of(app: Lastpair, keys: KeyServer) -> AsyncIterator[httpx.AsyncClient]:
     """The same, for whichever server."""
-    app.services.identity = BearerToken(KeySet(keys.url), audience=AUDIENCE, issuer=ISSUER)
+    app.components.identity = BearerToken(KeySet(keys.url), audience=AUDIENCE, issuer=ISSUER)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://lastpair.test/api") as client:
         yield client
 

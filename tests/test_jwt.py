@@ -14,10 +14,10 @@ import jwt
 import pytest
 import websockets
 
-from app.service import create_app
-from app.settings import Settings
-from app.tokens import MAX_TOKEN_LENGTH
 from conftest import Database
+from lastpair.settings import Settings
+from lastpair.web.application import create_app
+from lastpair.web.tokens import MAX_TOKEN_LENGTH
 from tests.helpers import JSON, LONG_AGO, as_user, assert_error, assert_healthy, assert_success, is_uuid
 from tests.servers import Service, started
 from tests.tokens import (

@@ -15,13 +15,13 @@ import pytest
 import uvicorn
 from websockets.exceptions import InvalidStatus
 
-from app.http import Refusal, Unavailable
-from app.limits import Places, RateLimit, address_of
-from app.protocol import FrameProtocol, StreamProtocol
-from app.service import create_app
-from app.services import Lastpair
-from app.settings import Settings
 from conftest import Database
+from lastpair.errors import Refusal, Unavailable
+from lastpair.settings import Settings
+from lastpair.web.application import create_app
+from lastpair.web.components import Lastpair
+from lastpair.web.limits import RateLimit, StreamSlots, address_of
+from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
 from tests.helpers import JSON, as_user, assert_error, assert_healthy, eventually, make_drop, make_user
 from tests.streams import TRANSPORTS, open_stream
 
@@ -47,7 +47,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The rate limits' clock."""
     clock = Clock()
-    monkeypatch.setattr("app.limits.monotonic", clock)
+    monkeypatch.setattr("lastpair.web.limits.monotonic", clock)
     return clock
 
 
@@ -60,9 +60,9 @@ class Local:
     http: httpx.AsyncClient
 
     @property
-    def places(self) -> Places:
+    def places(self) -> StreamSlots:
         """Its places for streams."""
-        places: Places = self.app.services.places
+        places: StreamSlots = self.app.components.stream_slots
         return places
 
     async def has_streams(self, count: int) -> None:
@@ -88,12 +88,12 @@ async def serving(database: Database, proxies: str = PROXY, **settings: int) -> 
     running = asyncio.create_task(server.serve())
     try:
         await eventually(lambda: asyncio.sleep(0, server.started))
-        await app.services.hub.started.wait()
+        await app.components.hub.started.wait()
         url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         async with httpx.AsyncClient(base_url=f"{url}/api", timeout=30) as http:
             yield Local(app, url, http)
     finally:
-        app.services.hub.close()
+        app.components.hub.close()
         server.should_exit = True
         await running
 
@@ -102,8 +102,8 @@ def refused_after(limit: RateLimit, name: str) -> int:
     """The seconds after which a refused request is to be tried again."""
     with pytest.raises(Refusal) as refused:
         limit.count(name)
-    assert refused.value.headers is not None
-    return int(refused.value.headers["retry-after"])
+    assert refused.value.retry_after_seconds is not None
+    return refused.value.retry_after_seconds
 
 
 def test_as_many_in_any_minute(clock: Clock) -> None:
@@ -134,7 +134,7 @@ def test_trying_as_soon_as_told(clock: Clock, per_minute: int) -> None:
             passed.append(clock.now)
             clock.now += (n * 7919 % 1000) / 1000 * 90 / per_minute
         except Refusal as refusal:
-            seconds = int((refusal.headers or {})["retry-after"])
+            seconds = refusal.retry_after_seconds or 0
             if seconds > 1:
                 clock.now += seconds - 1
                 assert refused_after(limit, "a") == 1
@@ -297,8 +297,8 @@ async def test_off_by_default(database: Database, owner: asyncpg.Pool) -> None:
         user = await make_user(owner)
         answers = [await local.http.post(f"/drops/{uuid4()}/reserve", headers=as_user(user)) for _ in range(100)]
         assert {answer.status_code for answer in answers} == {404}
-        assert not local.app.services.user_limit._times
-        assert not local.app.services.address_limit._times
+        assert not local.app.components.user_limit._times
+        assert not local.app.components.address_limit._times
 
 
 async def refusal_of(local: Local, transport: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
@@ -357,7 +357,7 @@ async def test_streams_of_an_address(database: Database) -> None:
 async def test_leaving_while_it_opens(database: Database, request_bytes: bytes) -> None:
     """The place comes back, whether or not the stream could have been opened."""
     async with serving(database, max_streams=3) as local:
-        local.app.services.hub.started.clear()
+        local.app.components.hub.started.clear()
         port = int(local.url.rpartition(":")[2])
         connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
         for connection in connections:
@@ -367,7 +367,7 @@ async def test_leaving_while_it_opens(database: Database, request_bytes: bytes) 
         for connection in connections:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
-        local.app.services.hub.started.set()
+        local.app.components.hub.started.set()
         await local.has_streams(0)
         stream = await open_stream("sse", local.url)
         await stream.close()
@@ -380,7 +380,7 @@ async def test_a_stream_that_is_refused_takes_no_place(database: Database, monke
         async def is_away(*_: object) -> None:
             raise Unavailable("The database is away.")
 
-        monkeypatch.setattr(local.app.services.event_log, "snapshot", is_away)
+        monkeypatch.setattr(local.app.components.event_log, "snapshot", is_away)
         for transport in TRANSPORTS * 2:
             assert (await local.http.get("/events?dropId=bad")).status_code == 400
             assert await refusal_of(local, transport) == (503, "DATABASE_UNAVAILABLE")

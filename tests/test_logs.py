@@ -17,10 +17,10 @@ import asyncpg
 import httpx
 import pytest
 
-from app.logs import ACCESS, ForOperators, JsonLines, LinesOfATurn, ReadableLines, log_config, printable
-from app.migrate import FUNCTIONS_DIR
-from app.settings import Settings
 from conftest import Database
+from lastpair.database.migrate import FUNCTIONS_DIR
+from lastpair.observability.logs import ACCESS, BatchedLines, JsonLines, ReadableLines, WithoutConnections, log_config, printable
+from lastpair.settings import Settings
 from tests.helpers import JSON, as_user
 from tests.servers import Service, started, wait_for
 from tests.streams import fresh_database, open_stream
@@ -441,7 +441,7 @@ def test_colours(monkeypatch: pytest.MonkeyPatch, is_terminal: bool) -> None:
 
 def test_what_uvicorn_says_of_connections() -> None:
     """Is left out below errors, and so are errors that are the client's; what it says of itself is not."""
-    wanted = ForOperators().filter
+    wanted = WithoutConnections().filter
     protocol = {"pathname": "/site-packages/uvicorn/protocols/http/httptools_impl.py"}
     assert wanted(record_of("Uvicorn running", pathname="/site-packages/uvicorn/server.py", levelno=logging.INFO))
     assert wanted(record_of("Exception in ASGI application", **protocol))
@@ -469,7 +469,7 @@ class Full:
 
 def test_what_cannot_be_written_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk costs the lines, and no more; a line that cannot be formatted costs itself."""
-    handler = LinesOfATurn()
+    handler = BatchedLines()
     handler.setFormatter(JsonLines())
     monkeypatch.setattr(sys, "stderr", Full())
     handler.handle(record_of("lost"))
@@ -485,7 +485,7 @@ def test_lines_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests that end in one turn of a loop are one write, none is lost when the loop ends, and all else is written at once."""
     written = Written()
     monkeypatch.setattr(sys, "stderr", written)
-    handler = LinesOfATurn()
+    handler = BatchedLines()
     handler.setFormatter(logging.Formatter("%(message)s"))
 
     def answer(message: str) -> None:

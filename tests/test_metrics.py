@@ -21,11 +21,11 @@ from prometheus_client import REGISTRY
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.events import Event
-from app.hub import Hub
-from app.metrics import FOLDER_VARIABLE, exposition
-from app.relay import Relay
 from conftest import Database
+from lastpair.observability.metrics import FOLDER_VARIABLE, exposition
+from lastpair.realtime.event import Event
+from lastpair.realtime.hub import Hub
+from lastpair.realtime.relay import Relay
 from tests.helpers import as_user, assert_error, assert_healthy, eventually, make_drop, make_due, make_user, purchase, reserve
 from tests.streams import (
     NO_TLS,

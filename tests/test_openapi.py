@@ -18,12 +18,12 @@ from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.routing import Route, WebSocketRoute
 
-from app.bodies import NewDrop
-from app.contract import ERRORS
-from app.http import Refusal, Unavailable, parse_json
-from app.rows import Drop, ListedDrop, Purchase, Purchaser, Reservation, User
-from app.service import Endpoint, routes
-from app.settings import Settings
+from lastpair.errors import Refusal, Unavailable
+from lastpair.settings import Settings
+from lastpair.web.errors import ERRORS
+from lastpair.web.requests import parse_json
+from lastpair.web.routes import Endpoint, routes
+from lastpair.web.schemas import Drop, ListedDrop, NewDrop, Purchase, Purchaser, Reservation, User
 from tests.helpers import assert_error
 from tests.servers import ROOT
 
@@ -278,7 +278,7 @@ def refusals_in(path: Path) -> Iterator[tuple[int | None, str]]:
 
 def test_the_app_refuses_with_nothing_else() -> None:
     """Every code in its source is known, with that status; only the database says codes that are not written there."""
-    found = {refusal for path in (ROOT / "app").glob("*.py") for refusal in refusals_in(path)}
+    found = {refusal for path in (ROOT / "app").rglob("*.py") for refusal in refusals_in(path)}
     assert {code for _, code in found} >= {"AUTH_REQUIRED", "FORBIDDEN", "RATE_LIMITED", "OVERLOADED", "IDENTITY_UNAVAILABLE"}
     for status, code in {*found, (503, Unavailable("").code)}:
         assert ERRORS[code][0] == (status or 503), code

@@ -17,11 +17,11 @@ import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from app import metrics
-from app.embedded import BIN_DIR
-from app.migrate import migrate
-from app.settings import Settings
 from conftest import Database, running_api
+from lastpair.database.embedded import BIN_DIR
+from lastpair.database.migrate import migrate
+from lastpair.observability import metrics
+from lastpair.settings import Settings
 from tests.clusters import OPERATIONS, PASSWORD, Cluster, cluster, commands, sh
 from tests.helpers import assert_error, assert_healthy, assert_success, make_drop, make_user, reserve
 from tests.servers import ROOT
@@ -97,7 +97,7 @@ def test_alert(rule: dict[str, Any]) -> None:
     selected = re.findall(r"(\w+)(?:=~|!~|!=|=)\"", rule["expr"]) + re.findall(r"(?:by|on) \(([^)]*)\)", rule["expr"])
     assert {label.strip() for group in selected for label in group.split(",")} <= labels
     for pattern in re.findall(r"route=\"([^\"]+)\"", rule["expr"]):
-        assert f'route("{pattern}"' in (ROOT / "app" / "service.py").read_text()
+        assert f'route("{pattern}"' in (ROOT / "app/lastpair/web/routes.py").read_text()
     assert rule["labels"]["severity"] in {"page", "ticket"}
     assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
     steps = section("What to do for each alert").partition(f"\n### {rule['alert']}\n")[2].partition("\n### ")[0]
@@ -168,7 +168,7 @@ async def test_an_old_process_that_starts_late_puts_its_functions_back(empty_url
     new = await connection.fetchrow(shape)
 
     variables = os.environ | {"DATABASE_URL": empty_url, "PYTHONPATH": str(tmp_path)}
-    subprocess.run([sys.executable, "-m", "app", "migrate"], cwd=tmp_path, env=variables, check=True)
+    subprocess.run([sys.executable, "-m", "lastpair", "migrate"], cwd=tmp_path, env=variables, check=True)
     old = await connection.fetchrow(shape)
     assert "Sold out." in old[0]
     assert old[1] is None

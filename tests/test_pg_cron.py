@@ -9,9 +9,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from app.embedded import BIN_DIR
-from app.migrate import migrate
 from conftest import Database
+from lastpair.database.embedded import BIN_DIR
+from lastpair.database.migrate import migrate
 from tests.clusters import OPERATIONS, Cluster, cluster, commands, sh
 from tests.debian import needed
 from tests.helpers import assert_healthy, eventually, make_due

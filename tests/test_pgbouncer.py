@@ -9,9 +9,9 @@ import asyncpg
 import httpx
 import pytest
 
-from app.database import Database as Calls
-from app.http import Refusal, Unavailable
 from conftest import Database
+from lastpair.database.pool import Database as Calls
+from lastpair.errors import Refusal, Unavailable
 from tests.helpers import Row, as_user, assert_healthy, assert_success, available_stock, eventually, make_drop
 from tests.servers import Pooler, pooler, started
 from tests.streams import Stage, close_streams, fresh_database, logged, newest_id, open_stream

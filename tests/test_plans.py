@@ -13,7 +13,7 @@ import asyncpg
 import orjson
 import pytest
 
-from app.migrate import migrate
+from lastpair.database.migrate import migrate
 
 # Which index each call, its commit included, may use on the tables that grow. Foreign keys are checked through primary keys. What
 # changes stock or sells is noted in changes and read there when it commits; a sale is looked up for its event, too.

@@ -1,4 +1,4 @@
-"""`python -m app run` as a process: signals, its embedded PostgreSQL, and what a killed one leaves behind."""
+"""`lastpair run` as a process: signals, its embedded PostgreSQL, and what a killed one leaves behind."""
 
 import os
 import signal
@@ -116,7 +116,7 @@ def test_commands_share_the_embedded_server(folder: Path, http: httpx.Client, ma
             assert_there(http, service.url, made)
             service.stop()
             assert_there(http, other.url, made)
-            with started("app", "migrate", folder=folder, DATA_DIR="data") as migration:
+            with started("lastpair", "migrate", folder=folder, DATA_DIR="data") as migration:
                 assert migration.process.wait(timeout=10) == 0
             assert_there(http, other.url, made)
             other.stop()

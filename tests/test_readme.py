@@ -13,8 +13,8 @@ from typing import Any
 import asyncpg
 from websockets.sync.client import connect
 
-from app.embedded import BIN_DIR
 from conftest import Database, running_api
+from lastpair.database.embedded import BIN_DIR
 from tests.servers import ROOT, wait_for
 
 README = (ROOT / "README.md").read_text()

@@ -14,9 +14,9 @@ import httpx
 import psutil
 import pytest
 
-from app.embedded import embedded_database
-from app.migrate import migrate
 from conftest import Database
+from lastpair.database.embedded import embedded_database
+from lastpair.database.migrate import migrate
 from tests.helpers import Row, as_user, assert_error, assert_healthy, assert_success, available_stock, eventually, make_drop
 from tests.servers import Crashable, Service, started
 from tests.streams import fresh_database

@@ -25,8 +25,8 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from app.settings import Settings
 from conftest import Database, running_api
+from lastpair.settings import Settings
 from tests.helpers import JSON, LONG_AGO
 from tests.servers import free_port, started, wait_for
 from tests.test_openapi import contract_of
@@ -52,7 +52,7 @@ CONFORMANCE = [
 ]
 SECRET = "s" * 32
 served_in_production: dict[str, set[int]] = defaultdict(set)
-UVICORN = ("uvicorn", "--factory", "app.service:create_app", "--port", "PORT")  # which does not migrate first
+UVICORN = ("uvicorn", "--factory", "lastpair.web.application:create_app", "--port", "PORT")  # which does not migrate first
 
 
 def operation_id(case: Case) -> str:

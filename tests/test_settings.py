@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
-from app import __main__ as commands
-from app.settings import InvalidSettings, Settings, load_settings
+from lastpair import cli as commands
+from lastpair.settings import InvalidSettings, Settings, load_settings
 from tests.servers import ROOT
 from tests.tokens import SECRET, ec_key, private_pem, public_pem, rsa_key
 
@@ -121,9 +121,9 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def run(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`python -m app command` with these variables, which must come to its end by itself."""
-    arguments = [sys.executable, "-m", "app", command]
-    env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    """`lastpair command` with these variables, which must come to its end by itself."""
+    arguments = [sys.executable, "-m", "lastpair", command]
+    env = os.environ | {"PYTHONPATH": str(ROOT / "app")} | environment
     return subprocess.run(arguments, env=env, capture_output=True, text=True, timeout=30, check=False)
 
 
@@ -360,6 +360,6 @@ def test_development_listens_to_this_machine_only(used: list[tuple[str, str | No
 @pytest.mark.parametrize("arguments", [[], ["walk"], ["run", "fast"]])
 def test_usage(arguments: list[str]) -> None:
     """A command that does not exist is told which do."""
-    result = subprocess.run([sys.executable, "-m", "app", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-m", "lastpair", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert result.stderr.startswith("usage: python -m app run|migrate")
+    assert result.stderr.startswith("usage: lastpair run|migrate")

@@ -24,9 +24,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from app.embedded import BIN_DIR
-from app.settings import Settings
 from conftest import Database
+from lastpair.database.embedded import BIN_DIR
+from lastpair.settings import Settings
 from tests.clusters import PASSWORD, Cluster, cluster
 from tests.servers import ROOT, Service, free_port, wait_for
 

@@ -21,12 +21,12 @@ import uvicorn
 import uvloop
 from prometheus_client import REGISTRY
 
-from app import protocol
-from app.limits import Places
-from app.protocol import MAX_HEAD_BYTES, MAX_PIPELINED, MAX_URL_BYTES, FrameProtocol, StreamProtocol
-from app.service import create_app
-from app.settings import Settings
 from conftest import Database
+from lastpair.settings import Settings
+from lastpair.web import uvicorn_protocols as protocol
+from lastpair.web.application import create_app
+from lastpair.web.limits import StreamSlots
+from lastpair.web.uvicorn_protocols import MAX_HEAD_BYTES, MAX_PIPELINED, MAX_URL_BYTES, FrameProtocol, StreamProtocol
 from tests.helpers import assert_healthy, eventually, make_user
 from tests.servers import wait_for
 from tests.streams import TRANSPORTS, fresh_database, open_stream, publish
@@ -600,9 +600,9 @@ async def test_streams_that_are_not_read(database: Database, times: Callable[...
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve())
         await eventually(lambda: asyncio.sleep(0, server.started))
-        await app.services.hub.started.wait()
+        await app.components.hub.started.wait()
         url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        places: Places = app.services.places
+        places: StreamSlots = app.components.stream_slots
         async with asyncpg.create_pool(database_url, min_size=1) as owner:
             drop_id = await owner.fetchval("select id from api.create_drop('A', 1, 5, $1, now())", UUID(await make_user(owner)))
             reading = [await open_stream(name, url) for name in TRANSPORTS]
@@ -618,10 +618,10 @@ async def test_streams_that_are_not_read(database: Database, times: Callable[...
             await publish(owner, drop_id, "LAST", [dumps({"dropId": str(drop_id)})])
             for stream in reading:
                 assert (await stream.receive()).type == "LAST"
-            assert len(app.services.hub._subscribers) == 2
+            assert len(app.components.hub._subscribers) == 2
             for stream in [*reading, *stuck]:
                 await stream.close()
             await assert_healthy(owner)
-        app.services.hub.close()
+        app.components.hub.close()
         server.should_exit = True
         await running

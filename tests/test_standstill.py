@@ -15,7 +15,7 @@ from tests.test_races import CANCEL, PURCHASE, RESERVE, SWEEP, healthy, hold, ma
 
 __all__ = ["healthy"]  # every test ends with a clean audit and no deadlock
 
-PATIENCE_SECONDS = 10
+SLOW_CALL_SECONDS = 10
 EVERYTHING = 100_000
 
 
@@ -26,14 +26,14 @@ async def run_out(owner: asyncpg.Pool, reservation_ids: list[UUID]) -> None:
 
 async def codes(connection: asyncpg.Connection | asyncpg.Pool, statement: str, *arguments: object) -> list[str | None]:
     """The outcome of each request of a batch, which must come soon."""
-    rows = await asyncio.wait_for(connection.fetch(statement, *arguments), PATIENCE_SECONDS)
+    rows = await asyncio.wait_for(connection.fetch(statement, *arguments), SLOW_CALL_SECONDS)
     return [row["code"] for row in sorted(rows, key=lambda row: row["n"])]
 
 
 async def waits(owner: asyncpg.Pool, count: int) -> None:
     """Wait until this many sessions wait for a lock."""
     waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(SLOW_CALL_SECONDS):
         while await owner.fetchval(waiting) < count:
             await asyncio.sleep(0.01)
 
@@ -68,7 +68,7 @@ async def test_a_purchase_under_way_hides_no_other_unit(owner: asyncpg.Pool, for
     await run_out(owner, [holds[users[1]], holds[users[2]]])
     await forgotten.execute("savepoint sold")
     assert await codes(owner, RESERVE, drop_id, [users[3]], [None], 600) == [None]
-    await asyncio.wait_for(owner.fetch("select * from api.update_drop($1, '{\"total_stock\": 2}')", drop_id), PATIENCE_SECONDS)
+    await asyncio.wait_for(owner.fetch("select * from api.update_drop($1, '{\"total_stock\": 2}')", drop_id), SLOW_CALL_SECONDS)
     assert await codes(owner, RESERVE, drop_id, [users[4]], [None], 600) == ["OUT_OF_STOCK"]
     await forgotten.execute("commit")
 
@@ -81,7 +81,7 @@ async def test_the_oldest_due_hold_locked_by_its_buyer_is_passed_over(owner: asy
     await run_out(owner, [holds[users[1]]])
     await forgotten.execute("select from inventory.reservations where id = $1 for no key update", holds[users[0]])
     assert await codes(owner, RESERVE, drop_id, [users[2]], [None], 600) == [None]
-    await asyncio.wait_for(owner.fetch(SWEEP, EVERYTHING), PATIENCE_SECONDS)
+    await asyncio.wait_for(owner.fetch(SWEEP, EVERYTHING), SLOW_CALL_SECONDS)
     assert await statuses(owner, drop_id) == {"ACTIVE": 2, "EXPIRED": 1}
 
 
@@ -93,10 +93,10 @@ async def test_a_busy_drop_holds_up_no_other(owner: asyncpg.Pool, forgotten: asy
         await run_out(owner, list((await hold(owner, drop_id, pair)).values()))
         await owner.execute("update inventory.drops set ends_at = now() where id = $1", drop_id)
     await forgotten.execute("select from inventory.drops where id = $1 for update", stuck)
-    await asyncio.wait_for(owner.fetch(SWEEP, EVERYTHING), PATIENCE_SECONDS)
+    await asyncio.wait_for(owner.fetch(SWEEP, EVERYTHING), SLOW_CALL_SECONDS)
     assert await statuses(owner, free) == {"EXPIRED": 2}
     assert await statuses(owner, stuck) == {"ACTIVE": 2}
-    advanced = await asyncio.wait_for(owner.fetch("select id from api.advance_drops()"), PATIENCE_SECONDS)
+    advanced = await asyncio.wait_for(owner.fetch("select id from api.advance_drops()"), SLOW_CALL_SECONDS)
     assert [row["id"] for row in advanced if row["id"] in (stuck, free)] == [free]
     assert stuck not in [row["id"] for row in await owner.fetch("select id from api.advance_drops()")]
     await forgotten.execute("commit")
@@ -113,14 +113,14 @@ async def test_a_copy_of_a_purchase_under_way_learns_how_it_ended(
     drop_id, [user, bystander] = await make_drop(owner, 2), await make_users(owner, 2)
     holds = await hold(owner, drop_id, [user], ttl_seconds=1)
     assert await codes(forgotten, PURCHASE, drop_id, [user], [key]) == [None]
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(SLOW_CALL_SECONDS):
         while not await owner.fetchval("select expires_at <= now() from inventory.reservations where id = $1", holds[user]):
             await asyncio.sleep(0.05)
     copy = asyncio.create_task(owner.fetchrow(PURCHASE, drop_id, [user], [key]))
     await waits(owner, 1)
     assert await codes(owner, RESERVE, drop_id, [bystander], [None], 600) == [None]
     await forgotten.execute("commit")
-    row = await asyncio.wait_for(copy, PATIENCE_SECONDS)
+    row = await asyncio.wait_for(copy, SLOW_CALL_SECONDS)
     assert (row["code"], row["replayed"]) == ((None, True) if key else ("NO_ACTIVE_RESERVATION", False))
     assert await statuses(owner, drop_id) == {"CONSUMED": 1, "ACTIVE": 1}
 

@@ -14,11 +14,11 @@ import asyncpg
 import pytest
 import uvicorn
 
-from app.hub import GLOBAL_ROOM, Hub
-from app.protocol import FrameProtocol, StreamProtocol
-from app.service import create_app
-from app.settings import Settings
 from conftest import Database
+from lastpair.realtime.hub import GLOBAL_ROOM, Hub
+from lastpair.settings import Settings
+from lastpair.web.application import create_app
+from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
 from tests.helpers import make_user
 from tests.servers import started
 from tests.streams import fresh_database, logged, open_stream
@@ -84,10 +84,10 @@ async def serving_here(url: str) -> AsyncIterator[Local]:
     running = asyncio.create_task(server.serve())
     try:
         assert await happens(lambda: server.started)
-        await app.services.hub.started.wait()
-        yield Local(app.services.hub, server.servers[0].sockets[0].getsockname()[1])
+        await app.components.hub.started.wait()
+        yield Local(app.components.hub, server.servers[0].sockets[0].getsockname()[1])
     finally:
-        app.services.hub.close()
+        app.components.hub.close()
         server.should_exit = True
         await running
 

@@ -15,10 +15,10 @@ import pytest
 import uvicorn
 from websockets.exceptions import ConnectionClosed
 
-from app.protocol import FrameProtocol, StreamProtocol
-from app.service import create_app
-from app.settings import Settings
 from conftest import Database
+from lastpair.settings import Settings
+from lastpair.web.application import create_app
+from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
 from tests.helpers import assert_healthy, eventually, make_drop, make_user
 from tests.servers import free_port
 from tests.streams import (
@@ -238,7 +238,7 @@ async def test_clients_that_leave_are_forgotten(database_url: str) -> None:
         uvicorn.Config(app, port=port, http=StreamProtocol, ws=FrameProtocol, log_level="warning", ws_per_message_deflate=False)
     )
     serving_task = asyncio.create_task(server.serve())
-    hub, url = app.services.hub, f"http://127.0.0.1:{port}"
+    hub, url = app.components.hub, f"http://127.0.0.1:{port}"
 
     async def is_listening() -> bool:
         return server.started and hub.started.is_set()

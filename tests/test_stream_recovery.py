@@ -15,9 +15,9 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from app.embedded import embedded_database
-from app.migrate import migrate
 from conftest import Database
+from lastpair.database.embedded import embedded_database
+from lastpair.database.migrate import migrate
 from tests.helpers import assert_healthy, eventually, make_drop, make_user
 from tests.market import Market, has_seen_the_end
 from tests.servers import Crashable, started, wait_for

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from app.embedded import BIN_DIR
 from conftest import Database
+from lastpair.database.embedded import BIN_DIR
 from tests.helpers import (
     DROP,
     JSON,

@@ -9,11 +9,11 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from app import database as calls_module
-from app.database import Database as Calls
-from app.database import Session
-from app.http import Busy, Unavailable
 from conftest import Database
+from lastpair.database import pool as calls_module
+from lastpair.database.pool import Database as Calls
+from lastpair.database.pool import Session
+from lastpair.errors import Busy, Unavailable
 from tests.helpers import as_user, assert_healthy, eventually, make_drop, make_due, make_user, reserve
 from tests.streams import fresh_database, serving
 from tests.test_faults import assert_unavailable, connected, make_users

@@ -199,7 +199,7 @@ def test_a_fault_is_one(database: Database, collector: Collector) -> None:
     """A 5xx answer makes the span's status an error."""
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_SERVICE_NAME": "shop"}
     url = database.url + ("&" if "?" in database.url else "?") + "user=nobody"
-    command = ("uvicorn", "--factory", "app.service:create_app", "--port", "PORT", "--log-level", "critical")
+    command = ("uvicorn", "--factory", "lastpair.web.application:create_app", "--port", "PORT", "--log-level", "critical")
     with started(*command, DATABASE_URL=url.replace("lastpair@", ""), **variables) as service:
         wait_for(lambda: service.answers("/healthz", 200), timeout_seconds=20)
         span = collector.of(httpx.get(f"{service.url}/api/drops").headers["x-request-id"])
@@ -239,7 +239,7 @@ def test_a_collector_that_is_away(database: Database) -> None:
 def test_without_a_collector_nothing_is_loaded(database: Database) -> None:
     """Of the packages, nor is there a middleware."""
     code = (
-        "import sys, app.__main__; from app.service import create_app; app = create_app();"
+        "import sys, lastpair.cli; from lastpair.web.application import create_app; app = create_app();"
         "print([name for name in sys.modules if name.startswith('opentelemetry')], [m.cls.__name__ for m in app.user_middleware])"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")} | {

@@ -1,4 +1,4 @@
-"""A page that has app/dashboard/stream.js and nothing else, and a server that says exactly what a test wants, when it wants."""
+"""A page that has the dashboard's stream.js and nothing else, and a server that says exactly what a test wants, when it wants."""
 
 import asyncio
 from contextlib import suppress
@@ -6,9 +6,9 @@ from typing import Any
 
 from playwright.async_api import Page
 
-from tests.servers import ROOT
+from lastpair.web.pages import DASHBOARD_FOLDER
 
-PATIENCE_SECONDS = 10
+SLOW_CALL_SECONDS = 10
 
 
 class Connection:
@@ -69,12 +69,12 @@ class Server:
         """Once the browser has gone, go, too."""
         self._server.close()
         await self._server.wait_closed()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(SLOW_CALL_SECONDS):
             await asyncio.gather(*filter(None, self._handlers))
 
     async def connection(self) -> Connection:
         """The next one that asks for events."""
-        return await asyncio.wait_for(self._connections.get(), PATIENCE_SECONDS)
+        return await asyncio.wait_for(self._connections.get(), SLOW_CALL_SECONDS)
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._handlers.add(asyncio.current_task())
@@ -88,7 +88,7 @@ class Server:
             else:
                 is_module = connection.path == "/dashboard/stream.js"
                 await connection.answer(media_type="text/javascript" if is_module else "text/html")
-                await connection.send((ROOT / "app/dashboard/stream.js").read_bytes() if is_module else b"<!doctype html>")
+                await connection.send((DASHBOARD_FOLDER / "stream.js").read_bytes() if is_module else b"<!doctype html>")
                 await connection.end()
         writer.close()
 
@@ -190,5 +190,5 @@ class Ear:
         return notes
 
     async def _until(self, holds: str) -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(SLOW_CALL_SECONDS):
             await self._page.evaluate(f"until(() => {holds})")

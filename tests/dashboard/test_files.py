@@ -9,15 +9,15 @@ import pytest
 from playwright.async_api import expect
 from starlette.applications import Starlette
 
-from app.pages import FOLDER, page_routes
-from app.settings import Settings
+from lastpair.settings import Settings
+from lastpair.web.pages import DASHBOARD_FOLDER, page_routes
 from tests.browser import Visitor
 from tests.dashboard.acts import expect_stock
 from tests.helpers import make_drop, make_user, reserve
 from tests.streams import Stage
 
 OTHER_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-cache"}
-FILES = sorted(path.name for path in FOLDER.iterdir())
+FILES = sorted(path.name for path in DASHBOARD_FOLDER.iterdir())
 
 
 @pytest.mark.parametrize("path", ["/", *(f"/dashboard/{name}" for name in [*FILES, "settings.json"])])

@@ -1,4 +1,4 @@
-"""The page's ear, app/dashboard/stream.js, and a server that says exactly what a test wants, byte for byte and when it wants."""
+"""The page's ear, stream.js, and a server that says exactly what a test wants, byte for byte and when it wants."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from tests.browser import OUTAGE, Visitor, visiting
-from tests.dashboard.ear import EAR, PATIENCE_SECONDS, Connection, Ear, Server
+from tests.dashboard.ear import EAR, SLOW_CALL_SECONDS, Connection, Ear, Server
 
 pytestmark = pytest.mark.slow
 
@@ -101,7 +101,7 @@ async def test_heartbeats(ear: Ear) -> None:
     assert not connection.closed.is_set()
     await ear.passes(1)
     await ear.hears("reconnecting")
-    await asyncio.wait_for(connection.closed.wait(), PATIENCE_SECONDS)
+    await asyncio.wait_for(connection.closed.wait(), SLOW_CALL_SECONDS)
     connection = await ear.pauses(1000)
     assert connection.headers["last-event-id"] == LATER_SALE[2]
 
@@ -116,7 +116,7 @@ async def test_silence_from_the_beginning(ear: Ear, answered: bool) -> None:
     await ear.hears_no_more()
     await ear.passes(1)
     await ear.hears("reconnecting")
-    await asyncio.wait_for(connection.closed.wait(), PATIENCE_SECONDS)
+    await asyncio.wait_for(connection.closed.wait(), SLOW_CALL_SECONDS)
     connection = await ear.pauses(1000)
     assert "last-event-id" not in connection.headers
 
@@ -277,7 +277,7 @@ async def test_snapshot_of(ear: Ear) -> None:
     assert not connection.closed.is_set()
     await ear.receives(connection, encoded(SNAPSHOT)[50:] + encoded(SALE, NEW_SNAPSHOT))
     await ear.hears({"drops": SNAPSHOT[1]["drops"], "id": "7"})
-    await asyncio.wait_for(connection.closed.wait(), PATIENCE_SECONDS)
+    await asyncio.wait_for(connection.closed.wait(), SLOW_CALL_SECONDS)
     await ear.passes(SILENCE_MS)
 
 
@@ -306,4 +306,4 @@ async def test_no_snapshot_for_long(ear: Ear) -> None:
     await ear.hears_no_more()
     await ear.passes(1)
     await ear.hears("rejects")
-    await asyncio.wait_for(connection.closed.wait(), PATIENCE_SECONDS)
+    await asyncio.wait_for(connection.closed.wait(), SLOW_CALL_SECONDS)

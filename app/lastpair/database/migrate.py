@@ -1,0 +1,139 @@
+"""Bring a database up to date: dbmate's migrations, then the function files that changed."""
+
+import asyncio
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import asyncpg
+
+from lastpair.database.embedded import BIN_DIR, embedded_database
+from lastpair.database.servers import Servers
+
+DB_DIR = Path(__file__).resolve().parent.parent / "db"
+"""Migrations, functions and seeds. In the repository this is a link to db/ at the top; a wheel has a copy."""
+
+FUNCTIONS_DIR = DB_DIR / "functions"
+SCHEMA_FILE = DB_DIR / "schema" / "schema.sql"
+PRIVILEGES = "privileges.sql"  # not a function: it runs at the end of every deployment that changed one
+ADVISORY_LOCK = 0x6C617374  # "last" in ASCII: this lock lets one deployment run at a time
+
+
+class MigrationFailed(Exception):
+    """dbmate or a function file failed; the message says which and why."""
+
+
+async def migrate(url: str) -> None:
+    """Run the pending migrations and apply the changed function files, and print which. Raises MigrationFailed."""
+    await dbmate(url, "migrate")
+    connection = await asyncpg.connect(url)
+    try:
+        applied = await apply_functions(connection, FUNCTIONS_DIR)
+    finally:
+        await connection.close()
+    print(f"Functions: {len(applied)} applied" if applied else "Functions: up to date")
+
+
+async def dbmate(url: str, *command: str, schema_file: Path = SCHEMA_FILE) -> None:
+    """Run dbmate on the migrations. `dump` writes `schema_file`. Raises MigrationFailed."""
+    servers = Servers(url)
+    connection = await servers.connect()
+    try:
+        # dbmate insists on TLS unless it is told otherwise. It is told to do what this connection could do.
+        encrypted = await connection.fetchval("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
+    finally:
+        await connection.close()
+    url = servers.urls[0]  # dbmate takes no more than one
+    if "sslmode=" not in url:
+        url += ("&" if "?" in url else "?") + ("sslmode=require" if encrypted else "sslmode=disable")
+    dbmate_path = Path(sys.executable).parent / "dbmate"
+    options = [
+        f"--migrations-dir={DB_DIR / 'migrations'}",
+        f"--schema-file={schema_file}",
+        "--no-dump-schema",
+        "--migration-lock",
+    ]
+    programs = [str(BIN_DIR)] if BIN_DIR else []  # pg_dump, which dbmate's dump uses
+    environment = {**os.environ, "DATABASE_URL": url, "PATH": os.pathsep.join([*programs, os.environ.get("PATH", "")])}
+    result = subprocess.run([dbmate_path, *options, *command], env=environment, check=False)
+    if result.returncode != 0:
+        raise MigrationFailed(f"dbmate {command[0]} failed")
+
+
+async def apply_functions(connection: asyncpg.Connection, directory: Path) -> list[str]:
+    """Apply the function files of `directory` that changed since last time, and drop the functions whose file is gone.
+
+    One transaction under an advisory lock. A file `api/reserve.sql` defines the function `api.reserve`; versions of it with
+    another signature are dropped. When nothing changed, nothing is locked. Returns the paths applied or dropped.
+    Raises MigrationFailed, and then nothing was changed.
+    """
+    files = {path.relative_to(directory).as_posix(): path.read_text() for path in sorted(directory.rglob("*.sql"))}
+    checksums = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in files.items()}
+    async with connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock($1)", ADVISORY_LOCK)
+        known = {row["path"]: row["checksum"] for row in await connection.fetch("table inventory.function_files")}
+        removed = [path for path in known if path not in files]
+        changed = [path for path in files if known.get(path) != checksums[path]]
+        if not changed and not removed:
+            return []
+        await connection.execute("set local check_function_bodies = off")  # files may name each other in any order
+        for path in removed:
+            await _drop_functions(connection, await _versions(connection, path))  # these functions have no file any more
+            await connection.execute("delete from inventory.function_files where path = $1", path)
+        for path in changed:
+            try:
+                if path != PRIVILEGES:
+                    await _apply(connection, path, files[path])
+            except asyncpg.PostgresError as error:
+                raise MigrationFailed(f"db/functions/{path}: {error}") from error
+            await connection.execute(
+                "insert into inventory.function_files (path, checksum) values ($1, $2)"
+                " on conflict (path) do update set checksum = excluded.checksum, applied_at = now()",
+                path,
+                checksums[path],
+            )
+        await connection.execute(files[PRIVILEGES])
+    return changed + removed
+
+
+async def _apply(connection: asyncpg.Connection, path: str, text: str) -> None:
+    before = await _versions(connection, path)
+    try:
+        async with connection.transaction():
+            await connection.execute(text)
+    except (
+        asyncpg.InvalidFunctionDefinitionError
+    ):  # PostgreSQL cannot replace a function whose return type or argument names changed
+        await _drop_functions(connection, before)
+        await connection.execute(text)
+    after = await _versions(connection, path)
+    # A row version that was there before was not replaced: it has another signature, which is now obsolete.
+    if not after - before:
+        raise MigrationFailed(f"db/functions/{path} does not define the function it is named after")
+    await _drop_functions(connection, after & before)
+
+
+async def _versions(connection: asyncpg.Connection, path: str) -> set[tuple[str, str]]:
+    """The functions named as the file is, as (signature, row version) pairs."""
+    schema, name = path.removesuffix(".sql").split("/")
+    rows = await connection.fetch(
+        "select oid::regprocedure::text, ctid::text from pg_proc where pronamespace = $1::text::regnamespace and proname = $2",
+        schema,
+        name,
+    )
+    return {(signature, version) for signature, version in rows}
+
+
+async def _drop_functions(connection: asyncpg.Connection, functions: set[tuple[str, str]]) -> None:
+    for signature, _ in functions:
+        await connection.execute(f"drop function {signature}")
+
+
+def write_schema(schema_file: Path) -> None:
+    """Write dbmate's dump of a database that has run the migrations and nothing else, on an embedded server (PostgreSQL 18)."""
+    with TemporaryDirectory(prefix="lastpair-schema-") as folder, embedded_database(Path(folder)) as url:
+        asyncio.run(dbmate(url, "migrate"))
+        asyncio.run(dbmate(url, "dump", schema_file=schema_file))

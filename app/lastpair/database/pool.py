@@ -1,0 +1,227 @@
+"""Calls to the database's functions: a pool of sessions, and what the database's errors mean."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from time import perf_counter
+from typing import Any
+
+import asyncpg
+import orjson
+from asyncpg.pool import PoolConnectionProxy
+
+from lastpair.database.servers import CONNECTION_FAULTS, Servers
+from lastpair.errors import Busy, Refusal, Unavailable, overloaded
+from lastpair.observability.metrics import DATABASE_ERRORS, POOL_BUSY_SESSIONS, POOL_MAX_SESSIONS, POOL_WAIT_SECONDS
+
+ACQUIRE_TIMEOUT_SECONDS = 5
+COMMAND_TIMEOUT_SECONDS = 15
+"""When to give up on a server that does not answer. It would have ended the statement itself long before."""
+CACHED_STATEMENTS = 100
+
+# The session works as lastpair_api, so that a bug here cannot touch a table. Times leave in UTC. Every wait has an end.
+SESSION_SETTINGS = {
+    "role": "lastpair_api",
+    "timezone": "UTC",
+    "statement_timeout": "10s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "10s",
+}
+UNAVAILABLE = "The database cannot serve this right now. Try again in a moment."
+READY = "select from api.errors() limit 1"
+READ_ONLY = "25006"
+LOCK_NOT_AVAILABLE = "55P03"
+
+TRANSIENT_CLASSES = frozenset({"08", "40", "53", "55", "57", "58"})
+"""SQLSTATE classes that may pass: connection, rollback by the server, resources, object state, operator, system."""
+
+TRANSIENT_STATES = frozenset({"25P03", READ_ONLY, "3F000", "42883"})
+"""The same for single states: the transaction idled too long, the server is a standby, or the schema or the function is missing
+because a deployment is under way."""
+
+
+def begin_with(settings: Mapping[str, str]) -> str:
+    """The statements that begin a transaction with these settings, which end with it."""
+    return ";".join(["begin", *(f"set local {name} = '{value}'" for name, value in settings.items())])
+
+
+BEGIN = begin_with(SESSION_SETTINGS)
+
+
+class Session(asyncpg.Connection):
+    """A session that runs single statements only, so it has nothing to reset. That saves one round trip for each call."""
+
+    def get_reset_query(self) -> str:
+        """An empty query: there is nothing to reset."""
+        return ""
+
+
+class Database:
+    """Calls the database's functions as the role lastpair_api. It connects on first use and again after a loss.
+
+    Role and timeouts are set once for each connection. Behind a transaction pooler (`pooled`) a connection may get another server
+    session for each transaction, so there every call is a transaction that begins with SET LOCAL.
+    """
+
+    def __init__(self, url: str, pool_size: int, *, pooled: bool, max_pending: int) -> None:
+        self._single_sessions = asyncio.Semaphore(max(1, pool_size // 2))
+        self._single_calls = 0
+        self._max_single_calls = max_pending
+        self._servers = Servers(url)
+        self._pool_size = pool_size
+        self._pooled = pooled
+        self._pool: asyncpg.Pool | None = None
+        self._releases: set[asyncio.Future[None]] = set()
+
+    async def open(self) -> None:
+        """Make the pool. The database need not be reachable yet."""
+        POOL_MAX_SESSIONS.set(self._pool_size)
+        self._pool = await asyncpg.create_pool(
+            connect=self._servers.connect,
+            min_size=0,
+            max_size=self._pool_size,
+            connection_class=Session,
+            command_timeout=COMMAND_TIMEOUT_SECONDS,
+            timeout=ACQUIRE_TIMEOUT_SECONDS,
+            init=_prepare_session,
+            # Behind a pooler a prepared statement is missing in the next transaction, which runs in another server session.
+            statement_cache_size=0 if self._pooled else CACHED_STATEMENTS,
+            server_settings={"application_name": "lastpair"} | ({} if self._pooled else SESSION_SETTINGS),
+        )
+
+    async def close(self) -> None:
+        """Close the pool. Sessions that are still busy after a second are cut off."""
+        if self._pool is not None:
+            try:
+                await asyncio.wait_for(self._pool.close(), timeout=1)
+            except TimeoutError:
+                self._pool.terminate()
+
+    async def ready(self) -> None:
+        """Raises Unavailable unless the database answers and has the functions."""
+        try:
+            await self.fetch(READY)
+        except asyncpg.PostgresError as error:
+            raise Unavailable(UNAVAILABLE) from error
+
+    async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run one statement and return its rows.
+
+        Raises Refusal: the database's own (SQLSTATE PTxyz, where xyz is the status), or Unavailable when the database cannot be
+        reached or cannot serve. If the connection was lost during the call, it is not known whether the call took effect.
+        """
+        return await self._fetch(perf_counter(), statement, *arguments)
+
+    async def fetch_single(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        """The same as fetch, for a request that shares no call with others.
+
+        These calls together use at most half of the sessions, so that batches always find one. Raises as fetch does, and
+        OVERLOADED at once when too many of them are waiting.
+        """
+        if self._single_calls >= self._max_single_calls:
+            raise overloaded()
+        self._single_calls += 1
+        begin = perf_counter()
+        try:
+            try:
+                async with asyncio.timeout(ACQUIRE_TIMEOUT_SECONDS):
+                    await self._single_sessions.acquire()
+            except TimeoutError:
+                POOL_WAIT_SECONDS.observe(perf_counter() - begin)
+                raise Unavailable(UNAVAILABLE) from None
+            try:
+                return await self._fetch(begin, statement, *arguments)
+            finally:
+                self._single_sessions.release()
+        finally:
+            self._single_calls -= 1
+
+    async def value(self, statement: str, *arguments: Any) -> Any:
+        """The first column of the first row of fetch_single; None without rows."""
+        rows = await self.fetch_single(statement, *arguments)
+        return rows[0][0] if rows else None
+
+    async def _fetch(self, begin: float, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        # `begin` is when the request began to wait for a session, by perf_counter().
+        assert self._pool is not None  # noqa: S101 - opened at startup
+        try:
+            session = await self._acquire(self._pool)
+        except CONNECTION_FAULTS as error:
+            DATABASE_ERRORS.labels(getattr(error, "sqlstate", None) or "none").inc()
+            raise Unavailable(UNAVAILABLE) from error
+        finally:
+            POOL_WAIT_SECONDS.observe(perf_counter() - begin)
+        POOL_BUSY_SESSIONS.inc()
+        try:
+            if not self._pooled:
+                return await session.fetch(statement, *arguments)
+            async with asyncio.timeout(COMMAND_TIMEOUT_SECONDS):
+                rows = await session.fetch(statement, *arguments)
+                await session.execute("commit")  # this may fail as well, because deferred triggers run here
+            return rows
+        except CONNECTION_FAULTS as error:
+            await self._keep_or_drop(session, error)
+            if isinstance(error, TimeoutError):
+                await self._pool.expire_connections()  # the other connections lead to the same silent server
+            raise _error_for(error) from error
+        except asyncio.CancelledError:
+            if self._pooled:
+                _drop(session)  # the server rolls back what was not committed
+            raise
+        finally:
+            POOL_BUSY_SESSIONS.dec()
+            # The release is not awaited, because it takes several iterations of the event loop and the caller may have the next
+            # call to make.
+            release = asyncio.ensure_future(self._pool.release(session))
+            self._releases.add(release)
+            release.add_done_callback(self._released)
+
+    async def _acquire(self, pool: asyncpg.Pool) -> PoolConnectionProxy:
+        session: PoolConnectionProxy = await pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
+        if self._pooled:
+            try:
+                await session.execute(BEGIN, timeout=ACQUIRE_TIMEOUT_SECONDS)  # the pooler may have no server session free
+            except BaseException:
+                _drop(session)
+                await pool.release(session)
+                raise
+        return session
+
+    async def _keep_or_drop(self, session: PoolConnectionProxy, error: Exception) -> None:
+        # Keep the session after an ordinary SQL error. Drop it if the connection itself failed, or if the server is read-only
+        # because it was demoted.
+        with suppress(*CONNECTION_FAULTS):
+            if isinstance(error, asyncpg.PostgresError) and error.sqlstate != READ_ONLY:
+                if self._pooled and session.is_in_transaction():
+                    await session.execute("rollback")
+                return
+        _drop(session)
+
+    def _released(self, release: asyncio.Future[None]) -> None:
+        self._releases.discard(release)
+        if not release.cancelled():
+            release.exception()  # asyncpg reports a session that was lost meanwhile, although the pool has handled it
+
+
+def _drop(session: PoolConnectionProxy) -> None:
+    with suppress(asyncpg.InterfaceError):  # the session may be closed already
+        session.terminate()
+
+
+async def _prepare_session(session: asyncpg.Connection) -> None:
+    # The database makes the JSON of an answer. It is sent on as it is and never parsed here.
+    await session.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=orjson.Fragment)
+
+
+def _error_for(error: Exception) -> Exception:
+    # What the caller is to see of an error of asyncpg.
+    if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith("PT"):
+        return Refusal(int(error.sqlstate[2:]), str(error.args[0]), error.detail or "")
+    sqlstate = (error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""
+    DATABASE_ERRORS.labels(sqlstate or "none").inc()
+    if sqlstate == LOCK_NOT_AVAILABLE:
+        return Busy(UNAVAILABLE)
+    if not isinstance(error, asyncpg.PostgresError) or sqlstate[:2] in TRANSIENT_CLASSES or sqlstate in TRANSIENT_STATES:
+        return Unavailable(UNAVAILABLE)
+    return error

@@ -1,0 +1,149 @@
+"""The metrics, in Prometheus' text format. docs/operations.md says how to use each one.
+
+With several processes (WEB_CONCURRENCY) each process writes its figures to files in PROMETHEUS_MULTIPROC_DIR, which `lastpair
+run` sets before they start. The process that is asked for /metrics adds the files up and answers for all.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from lastpair import __version__
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+disable_created_metrics()  # type: ignore[no-untyped-call] # that would be one more series for each metric: when it was made
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+BUILD_INFO = Gauge("lastpair_build_info", "1, with the version that runs as a label.", ["version"], multiprocess_mode="livemax")
+BUILD_INFO.labels(__version__).set(1)
+
+REQUESTS = Counter("lastpair_http_requests", "Requests answered; the method of a WebSocket is WS.", ["method", "route", "status"])
+REQUEST_SECONDS = Histogram(
+    "lastpair_http_request_duration_seconds",
+    "From a request's head to the end of its answer, without streams.",
+    ["route"],
+    buckets=SECONDS,
+)
+CUT_OFF = Counter(
+    "lastpair_connections_cut_off",
+    "Connections closed because of what the client did: malformed, too_large, slow, unread, out_of_turn.",
+    ["reason"],
+)
+BATCH_SIZE = Histogram("lastpair_batch_size", "Requests that shared a call.", ["call"], buckets=SIZES)
+BATCH_WAIT_SECONDS = Histogram(
+    "lastpair_batch_wait_seconds", "How long the oldest request of a call waited for it.", ["call"], buckets=SECONDS
+)
+BATCH_CALL_SECONDS = Histogram("lastpair_batch_call_duration_seconds", "How long a call took.", ["call"], buckets=SECONDS)
+POOL_MAX_SESSIONS = Gauge("lastpair_pool_max_sessions", "Database sessions that a process may have.", multiprocess_mode="livesum")
+POOL_BUSY_SESSIONS = Gauge("lastpair_pool_busy_sessions", "Database sessions in use.", multiprocess_mode="livesum")
+POOL_WAIT_SECONDS = Histogram("lastpair_pool_wait_seconds", "How long a call waited for a database session.", buckets=SECONDS)
+DATABASE_ERRORS = Counter("lastpair_database_errors", "Calls that failed, refusals not counted.", ["sqlstate"])
+EVENTS_RELAYED = Counter("lastpair_events_relayed", "Events published to this process's clients.", ["type"])
+RELAY_LAG_SECONDS = Histogram(
+    "lastpair_relay_lag_seconds", "From a transaction's commit to the relay, by the two clocks.", buckets=SECONDS
+)
+LISTENING = Gauge("lastpair_listener_connected", "1 while the relay hears of commits.", multiprocess_mode="livemin")
+STREAMS = Gauge("lastpair_streams", "Open streams.", ["transport"], multiprocess_mode="livesum")
+RESYNCS = Counter(
+    "lastpair_resyncs",
+    "Clients that were told to start again from a snapshot: slow, unknown_id, forgotten, restarted.",
+    ["reason"],
+)
+EXPIRED = Counter("lastpair_reservations_expired", "Holds that the sweep took back.")
+EXPIRY_LAG_SECONDS = Gauge(
+    "lastpair_expiry_lag_seconds",
+    "At the last sweep: how long the hold that was due first had been due.",
+    multiprocess_mode="livemax",
+)
+SWEPT_AT = Gauge(
+    "lastpair_poller_last_success_timestamp_seconds",
+    "When each job of the sweeper last succeeded.",
+    ["job"],
+    multiprocess_mode="livemostrecent",
+)
+NOTIFY_QUEUE_USAGE = Gauge(
+    "lastpair_notify_queue_usage_ratio",
+    "The share of PostgreSQL's notification queue that is used, 0 to 1.",
+    multiprocess_mode="livemostrecent",
+)
+
+
+class Processes(Collector):
+    """CPU, memory and open files of each process, labelled with its pid. A process that runs alone has them in the default
+    registry."""
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._pids = pids
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics that prometheus_client has for one process, for all of them."""
+        merged: dict[str, Metric] = {}
+        for pid in self._pids:
+            for found in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
+                metric = merged.setdefault(found.name, Metric(found.name, found.documentation, found.type))
+                for sample in found.samples:
+                    metric.add_sample(sample.name, {"pid": str(pid)}, sample.value)
+        return merged.values()
+
+
+class Files(Collector):
+    """The figures that the processes wrote to files. A file is empty while its process is making it; such files are skipped."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        """The figures of all processes, merged as each kind of metric requires."""
+        files = [str(file) for file in self._folder.glob("*.db") if _size_bytes(file)]
+        metrics: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return metrics
+
+
+def _size_bytes(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # another process found that its owner is dead, and removed it
+        return 0
+
+
+def exposition() -> bytes:
+    """All metrics, in Prometheus' text format."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder is None:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    registry.register(Processes(remove_dead_processes(Path(folder))))
+    registry.register(Files(Path(folder)))
+    return generate_latest(registry)
+
+
+def remove_dead_processes(folder: Path) -> set[int]:
+    """Remove the gauges of processes that have ended; returns the pids of the others."""
+    alive = set()
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        if psutil.pid_exists(pid):
+            alive.add(pid)
+        else:
+            file.unlink(missing_ok=True)  # another process may do the same at this moment
+    return alive

@@ -1,0 +1,1 @@
+"""What commits, and which client is told of it."""

@@ -1,0 +1,53 @@
+"""An event: what a commit did to a drop, as it travels from the database to every client."""
+
+from collections.abc import Callable
+
+import orjson
+
+SNAPSHOT = "SNAPSHOT"
+RESYNC_REQUIRED = "RESYNC_REQUIRED"
+REPLACEABLE = frozenset({"STOCK_UPDATED", "ACTIVITY_UPDATED"})
+"""The types whose newer event of a drop makes the older ones unnecessary."""
+
+DATA_KEY = ',"data":'
+
+
+class Event:
+    """An event, and its encoding for each transport, which is made once and only if a client needs it.
+
+    It is made from the JSON text `{"type": …, "id": "…", "drop_id": …, "data": …}`, whose last key is `data`: a row of
+    api.events_after or api.snapshot, or a notification, which has the key `committedAt` besides.
+    """
+
+    __slots__ = ("_encoded", "committed_at", "data", "drop_id", "id", "type")
+
+    def __init__(self, text: str) -> None:
+        head, _, data = text.partition(DATA_KEY)
+        self.data = data.removesuffix("}")
+        """JSON text."""
+        fields = orjson.loads(head + "}")
+        self.type: str = fields["type"]
+        self.id = int(fields["id"])
+        # Seconds since 1970. Only a notification has it, and any session that may NOTIFY can invent one.
+        self.committed_at = float(fields["committedAt"]) if "committedAt" in fields else None
+        content = orjson.loads(self.data)
+        self.drop_id: str | None = fields.get("drop_id") or content.get("dropId") or content.get("drop", {}).get("id")
+        """The room that the event is for; None for a SNAPSHOT or RESYNC_REQUIRED, which is for one client."""
+        self._encoded: dict[Callable[[Event], bytes], bytes] = {}
+
+    def encoded(self, encode: Callable[["Event"], bytes]) -> bytes:
+        """The event as the transport of `encode` writes it, made once for all clients of that transport."""
+        found = self._encoded.get(encode)
+        if found is None:
+            found = self._encoded[encode] = encode(self)
+        return found
+
+
+def make_event(event_type: str, event_id: int, data: object) -> Event:
+    """An event that is not in the log."""
+    return Event(orjson.dumps({"type": event_type, "id": str(event_id), "data": data}).decode())
+
+
+def renumbered(event: Event, event_id: int) -> Event:
+    """The event under another id."""
+    return make_event(event.type, event_id, orjson.Fragment(event.data))

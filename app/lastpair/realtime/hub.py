@@ -1,0 +1,280 @@
+"""The hub: the latest events, in the memory of this process, and the clients that wait for them.
+
+An event has two numbers. Its `id` is the database's and rises with the commits. Its `sequence` says where it is in this process's
+memory: event number n is kept in slot n modulo MEMORY_EVENTS.
+
+The events are kept once for all clients; each client has only a position in them, its `Subscriber`. What waits for a slow client
+is therefore bounded and costs no work until the client reads on. Everything here happens in one event loop, and only
+Subscriber.wait awaits.
+"""
+
+import asyncio
+from bisect import bisect_right
+
+from lastpair.realtime.event import REPLACEABLE, Event
+
+MEMORY_EVENTS = 8192
+"""Events kept for clients that come back after a moment."""
+
+
+QUEUE_EVENTS = 1024
+"""Events that may wait for a client whose transport was busy, replaced ones not counted. Beyond that the client starts again."""
+
+BATCH_EVENTS, BATCH_BYTES = 64, 32_768
+"""The most that take() returns at once, and so what a transport may have to buffer, beyond one event."""
+
+Room = str | None
+"""A drop's id, or GLOBAL_ROOM, in which the events of every drop are heard."""
+
+GLOBAL_ROOM: Room = None
+
+
+class FellBehind(Exception):
+    """The hub no longer has the events that come next for this client."""
+
+
+class LostTrack(FellBehind):
+    """The same, but not because the client was slow: the hub started again, for example."""
+
+
+class Hub:
+    """The latest events, and for each room the clients that follow it: one room for each drop, and the global one."""
+
+    def __init__(self) -> None:
+        self.head_id: int | None = None  # the latest event's; None until the relay has read the log for the first time
+        self.forgotten_id = 0  # every event after this id, up to head_id, is in memory
+        self.started = asyncio.Event()
+        self.closed = False
+        self.count = 0  # events published so far, and so the sequence number of the next one
+        self.capacity = MEMORY_EVENTS
+        self._events: list[Event] = []
+        self._newest: dict[tuple[str, Room], int] = {}  # the sequence number of a drop's newest event of a replaceable type
+        self._rooms: dict[Room, set[Subscriber]] = {GLOBAL_ROOM: set()}
+        self._subscribers: set[Subscriber] = set()
+
+    def restart(self, event_id: int) -> None:
+        """Empty the memory and go on after this id. The clients have missed events and must start again from a snapshot."""
+        self._events.clear()
+        self._newest.clear()
+        self.count = 0
+        self.head_id = self.forgotten_id = event_id
+        for subscriber in self._subscribers:
+            subscriber.lose_track()
+        self.started.set()
+
+    def publish(self, event: Event) -> None:
+        """Keep an event and wake the clients that it is for. An event that is not newer than the latest was published before."""
+        assert self.head_id is not None  # noqa: S101 - restart() comes first
+        if event.id <= self.head_id:
+            return
+        if self.head_id == 0:
+            self.forgotten_id = event.id - 1  # the log was empty, so the id before this one is not known
+        self.head_id = event.id
+        sequence = self.count
+        self.count += 1
+        if sequence < self.capacity:
+            self._events.append(event)
+        else:
+            self._replace_oldest(sequence, event)
+        if event.type in REPLACEABLE:
+            self._newest[event.type, event.drop_id] = sequence
+        for room in (GLOBAL_ROOM, event.drop_id):
+            for subscriber in self._rooms.get(room, ()):
+                subscriber.notice(sequence)
+
+    def _replace_oldest(self, sequence: int, event: Event) -> None:
+        slot = sequence % self.capacity
+        forgotten = self._events[slot]
+        self.forgotten_id = forgotten.id
+        if not self.is_replaced(sequence - self.capacity):
+            self._newest.pop((forgotten.type, forgotten.drop_id), None)
+        self._events[slot] = event
+
+    def reaches(self, event_id: int) -> bool:
+        """Is every event after this id in memory?"""
+        return self.head_id is not None and self.forgotten_id <= event_id <= self.head_id
+
+    def event(self, sequence: int) -> Event:
+        """One of the events in memory."""
+        return self._events[sequence % self.capacity]
+
+    def sequence_after(self, event_id: int) -> int:
+        """The sequence number of the first event in memory after this id."""
+        oldest = max(0, self.count - self.capacity)
+        return bisect_right(range(self.count), event_id, lo=oldest, key=lambda sequence: self.event(sequence).id)
+
+    def is_replaced(self, sequence: int) -> bool:
+        """Does a newer event of the same drop make this one unnecessary?"""
+        event = self.event(sequence)
+        return self._newest.get((event.type, event.drop_id), sequence) > sequence
+
+    def enter(self, subscriber: "Subscriber") -> None:
+        """Notice this client of the events of its rooms."""
+        self._subscribers.add(subscriber)
+        for room in subscriber.rooms:
+            self._rooms.setdefault(room, set()).add(subscriber)
+
+    def leave(self, subscriber: "Subscriber") -> None:
+        """Take a client out of its rooms, if it is in them."""
+        if subscriber not in self._subscribers:
+            return
+        self._subscribers.discard(subscriber)
+        for room in subscriber.rooms:
+            members = self._rooms[room]
+            members.discard(subscriber)
+            if not members and room is not GLOBAL_ROOM:
+                del self._rooms[room]
+
+    def wake_all(self) -> None:
+        """Make every client's wait() return, so that its transport can send a heartbeat."""
+        for subscriber in self._subscribers:
+            subscriber.wake()
+
+    def close(self) -> None:
+        """The process stops: all streams end."""
+        self.closed = True
+        self.started.set()
+        self.wake_all()
+
+
+class Subscriber:
+    """One client's position.
+
+    - `last_event_id`: the id of the last event that the client was given.
+    - `rooms`: the rooms that it is in. For each, the id of the event after which the room's events count for this client: a drop
+      that it joined later than others begins later.
+    - `is_following`: it takes events from the hub's memory. Otherwise it must read the log or a snapshot first.
+
+    While it follows, `_next` is the sequence number of the first event in memory that it has not looked at.
+    """
+
+    __slots__ = (
+        "_hub", "_is_lost", "_is_pending", "_is_slow", "_is_woken", "_next", "_slow_before", "_waiter", "is_following",
+        "last_event_id", "rooms",
+    )  # fmt: skip
+
+    def __init__(self, hub: Hub, rooms: dict[Room, int]) -> None:
+        self.last_event_id = 0
+        self.rooms = rooms
+        self.is_following = False
+        self._hub = hub
+        self._next = 0
+        self._is_pending = False  # the event numbered `_next` is in memory
+        self._slow_before = 0  # events with a smaller sequence number came while the transport was busy
+        self._is_slow = False  # the transport was busy since the client last took something
+        self._is_lost = False
+        self._is_woken = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def stop_following(self) -> None:
+        """Take nothing more from the hub's memory until follow() is called. The position stays."""
+        self.is_following = False
+        self._hub.leave(self)
+
+    def move_to(self, event_id: int) -> None:
+        """The client has every event up to this id, or a snapshot that contains them. Not while it follows."""
+        assert not self.is_following  # noqa: S101 - the place in memory would not agree with the id
+        self.last_event_id = event_id
+
+    def follow(self) -> None:
+        """Take the events after `last_event_id` from the hub's memory, which must have all of them."""
+        self._next = self._hub.sequence_after(self.last_event_id)
+        self._is_pending = self._next < self._hub.count
+        self._slow_before = 0
+        self._is_slow = self._is_lost = False
+        self.is_following = True
+        self._hub.enter(self)
+
+    def change_rooms(self, rooms: dict[Room, int], since: int) -> None:
+        """Move into these rooms. In those that are new to it, events after the id `since` count, and some may be in memory
+        already."""
+        if self.is_following:
+            self._hub.leave(self)
+        self.rooms = rooms
+        if self.is_following:
+            self._hub.enter(self)
+            self._is_lost = self._is_lost or since < self._hub.forgotten_id
+            sequence = self._hub.sequence_after(since)
+            self._next = min(self._next, sequence) if self._is_pending else sequence
+            self._is_pending = self._next < self._hub.count
+
+    def take_logged(self, page: list[Event], up_to: int) -> list[Event]:
+        """The events of a page of the log that are for this client. Afterwards it has every event up to the id `up_to`."""
+        self.last_event_id = up_to
+        return [event for event in page if self._is_in_room(event)]
+
+    def take(self) -> list[Event]:
+        """The next events from memory, one batch at most. Raises FellBehind."""
+        if self._is_lost:
+            raise LostTrack
+        if self._is_pending and self._has_too_many_waiting():
+            raise FellBehind
+        hub = self._hub
+        batch: list[Event] = []
+        batch_bytes = 0
+        while self._is_pending and len(batch) < BATCH_EVENTS and batch_bytes < BATCH_BYTES:
+            if self._is_due(self._next):
+                batch.append(hub.event(self._next))
+                batch_bytes += len(batch[-1].data)
+            self._next += 1
+            self._is_pending = self._next < hub.count
+        if batch:
+            self.last_event_id = batch[-1].id
+        return batch
+
+    def was_slow(self) -> None:
+        """The transport was busy. Of the events that came meanwhile, the client gets only those that no newer event replaces."""
+        self._slow_before = self._hub.count
+        self._is_slow = True
+
+    async def wait(self) -> None:
+        """Return when there may be something to take, or when wake() is called."""
+        if not (self._is_pending or self._is_lost or self._is_woken or self._hub.closed):
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        self._is_woken = False
+
+    def notice(self, sequence: int) -> None:
+        """The hub has an event for one of its rooms."""
+        if not self._is_pending:
+            self._is_pending = True
+            self._next = sequence
+            self._return()
+
+    def lose_track(self) -> None:
+        """The hub no longer has what comes next."""
+        self._is_lost = True
+        self._return()
+
+    def wake(self) -> None:
+        """Make wait() return."""
+        self._is_woken = True
+        self._return()
+
+    def _return(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _is_in_room(self, event: Event) -> bool:
+        since = self.rooms.get(event.drop_id, self.rooms.get(GLOBAL_ROOM))
+        return since is not None and event.id > since
+
+    def _is_due(self, sequence: int) -> bool:
+        event = self._hub.event(sequence)
+        return (
+            event.id > self.last_event_id
+            and self._is_in_room(event)
+            and not (sequence < self._slow_before and self._hub.is_replaced(sequence))
+        )
+
+    def _has_too_many_waiting(self) -> bool:
+        hub = self._hub
+        waiting = hub.count - self._next
+        if self._is_slow and QUEUE_EVENTS < waiting <= hub.capacity:
+            waiting = sum(map(self._is_due, range(self._next, hub.count)))
+        most = QUEUE_EVENTS if self._is_slow else hub.capacity
+        self._is_slow = False
+        return waiting > most

@@ -1,0 +1,74 @@
+"""How the application is served: the socket, uvicorn's configuration, and the processes."""
+
+import os
+import resource
+import socket
+from contextlib import suppress
+
+from uvicorn import Config, Server
+from uvicorn.supervisors import Multiprocess
+
+from lastpair.observability.logs import log_config
+from lastpair.settings import InvalidSettings, Settings
+from lastpair.web.subscriptions import HEARTBEAT_SECONDS
+from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
+from lastpair.web.websocket import MAX_MESSAGE_BYTES
+
+BACKLOG = 2048
+SHUTDOWN_SECONDS = 2
+"""How long requests in flight may take after SIGTERM."""
+
+
+def bind(settings: Settings) -> socket.socket:
+    """A socket on PORT that does not listen yet; raises InvalidSettings if the port cannot be had.
+
+    In development it accepts connections from this machine only, because X-User-Id is trusted there.
+    """
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1" if settings.development else "0.0.0.0", settings.port))  # noqa: S104
+    except OSError as error:
+        listener.close()
+        raise InvalidSettings(
+            f"PORT: {settings.port} cannot be used ({error.strerror}); stop what uses it, or set another"
+        ) from None
+    listener.set_inheritable(True)
+    return listener
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM. The service reads its settings from the environment, in each process."""
+    raise_open_files_limit()
+    config = Config(
+        "lastpair.web.application:create_app",
+        factory=True,
+        workers=settings.web_concurrency,
+        loop="uvloop",
+        http=StreamProtocol,
+        ws=FrameProtocol,
+        backlog=BACKLOG,
+        log_config=log_config(settings),
+        access_log=False,  # web/middleware.py logs requests
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        # A compressor for each client would use more memory than the rest of it, and frames are small.
+        ws_per_message_deflate=False,
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=HEARTBEAT_SECONDS,
+    )
+    listener.listen(BACKLOG)  # a client that comes before the first accept waits and is not refused
+    os.environ["PORT"] = str(listener.getsockname()[1])
+    if settings.web_concurrency > 1:
+        Multiprocess(config, sockets=[listener]).run()
+    else:
+        Server(config).run(sockets=[listener])
+
+
+def raise_open_files_limit() -> None:
+    """Raise the soft limit of open files to the hard one, because each connection is one and MAX_STREAMS exceeds the usual
+    limit."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # some systems have a smaller limit of their own
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))

@@ -1,0 +1,1 @@
+"""What can be done with drops: one face, `Shop`, for every transport."""

@@ -1,0 +1,190 @@
+"""The batcher: while a call is in flight, requests gather for the next one, so load makes batches larger."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+from lastpair.errors import STOPPING, Busy, Unavailable, overloaded
+
+Lane = TypeVar("Lane", bound=Hashable)
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+MAX_CALLS = 2
+"""Calls in flight before requests gather: the database computes one call while it writes the other to disk."""
+
+SLOW_CALL_SECONDS = 0.1
+"""A call that takes longer probably waits for a lock of another transaction. It then no longer counts against MAX_CALLS."""
+
+
+class Batcher(Generic[Lane, Item, Outcome]):
+    """Carries out requests in calls of many.
+
+    A request waits in a lane; requests of one lane keep their order, because a lane has at most one call in flight. A lane is in
+    one of three states:
+
+    - *ready*: requests wait in it, and no call for it is in flight;
+    - *in flight*: a call took requests from it, and more may wait in it meanwhile;
+    - absent: nothing waits and no call is in flight.
+
+    When a call begins, it takes what waits in all ready lanes, up to `max_size` requests. When it ends, each of its lanes becomes
+    ready again or is removed. There is no timer: a request that finds its lane absent and fewer than MAX_CALLS calls in flight
+    starts a call at once.
+    """
+
+    def __init__(
+        self, call: Callable[[Mapping[Lane, list[Item]]], Awaitable[Sequence[Outcome]]], *, max_size: int, max_pending: int
+    ) -> None:
+        """`call` is given items by lane, at most `max_size` in all, and returns one outcome for each item, in that order.
+
+        If `call` raises Unavailable, all its items fail. If it raises Busy or any other exception, it must have had no effect:
+        each lane is then tried alone, and if that fails too, each item alone. At most `max_pending` requests may wait or be in
+        flight.
+        """
+        self._call = call
+        self._max_size = max_size
+        self._max_pending = max_pending
+        self._pending = 0
+        # The requests that wait in each lane, in order. A lane in flight is here even if nothing waits in it.
+        self._lanes: dict[Lane, dict[asyncio.Future[Outcome], Item]] = {}
+        self._ready: dict[Lane, None] = {}  # in the order in which they became ready
+        self._calling: set[asyncio.Task[None]] = set()  # at most MAX_CALLS
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def submit(self, lane: Lane, item: Item) -> Outcome:
+        """The outcome of this item. Raises OVERLOADED at once when too many requests wait, and what the call raised for the
+        item."""
+        if self._pending >= self._max_pending:
+            raise overloaded()
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        waiting = self._lanes.get(lane)
+        if waiting is None:
+            waiting = self._lanes[lane] = {}
+            self._ready[lane] = None
+            self._start()
+        waiting[outcome] = item
+        self._pending += 1
+        try:
+            return await outcome
+        finally:
+            self._pending -= 1
+            waiting.pop(outcome, None)  # a client that left is still in its lane if no call took its request
+
+    def _start(self) -> None:
+        if self._ready and len(self._calling) < MAX_CALLS:
+            task = self._spawn(self._run_calls())
+            self._calling.add(task)
+            task.add_done_callback(self._stop_counting)
+
+    def _stop_counting(self, task: asyncio.Task[None]) -> None:
+        self._calling.discard(task)
+        self._start()
+
+    async def _run_calls(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - it runs in one
+        # The next call goes out in the same iteration of the event loop, before the answers of the last one are written, because
+        # the database would be idle meanwhile.
+        while task in self._calling and (batch := self._take()):
+            self._start()  # another call takes the requests that did not fit
+            timer = asyncio.get_running_loop().call_later(SLOW_CALL_SECONDS, self._stop_counting, task)
+            try:
+                await self._settle(batch)
+            finally:
+                timer.cancel()
+
+    def _take(self) -> "_Batch[Lane, Outcome, Item]":
+        batch: _Batch[Lane, Outcome, Item] = {}
+        room = self._max_size
+        while room and self._ready:
+            lane = next(iter(self._ready))
+            del self._ready[lane]
+            waiting = self._lanes[lane]
+            taken = [(outcome, waiting.pop(outcome)) for outcome in list(islice(waiting, room))]
+            if taken := [(outcome, item) for outcome, item in taken if not outcome.done()]:
+                batch[lane] = taken
+                room -= len(taken)
+            else:
+                self._free(lane)
+        return batch
+
+    def _free(self, lane: Lane) -> None:
+        if self._lanes[lane]:
+            self._ready[lane] = None
+        else:
+            del self._lanes[lane]
+
+    async def _settle(self, batch: "_Batch[Lane, Outcome, Item]") -> None:
+        try:
+            if not await self._attempt(batch):
+                if len(batch) > 1:
+                    for lane in list(batch):
+                        self._settle_alone({lane: batch.pop(lane)})
+                else:
+                    await self._settle_one_by_one(batch)
+        finally:
+            self._close(batch)
+
+    def _settle_alone(self, batch: "_Batch[Lane, Outcome, Item]") -> None:
+        def close(_: asyncio.Task[None]) -> None:
+            self._close(batch)
+            self._start()
+
+        self._spawn(self._settle(batch)).add_done_callback(close)
+
+    async def _settle_one_by_one(self, batch: "_Batch[Lane, Outcome, Item]") -> None:
+        # One item made the call fail, and the call had no effect for any of them.
+        [(lane, requests)] = batch.items()
+        for outcome, item in requests:
+            if not outcome.done():
+                await self._attempt({lane: [(outcome, item)]})
+                if not outcome.cancelled() and isinstance(error := outcome.exception(), Unavailable):
+                    _fail((outcome for outcome, _ in requests), error)  # the database is away, so the others would fail as well
+
+    def _close(self, batch: "_Batch[Lane, Outcome, Item]") -> None:
+        while batch:
+            lane, requests = batch.popitem()
+            _fail((outcome for outcome, _ in requests), Unavailable(STOPPING))  # there are some only if the task was cancelled
+            self._free(lane)
+
+    async def _attempt(self, batch: "_Batch[Lane, Outcome, Item]") -> bool:
+        """Make one call for this batch. Returns False when it had no effect and smaller calls may succeed."""
+        outcomes = [outcome for requests in batch.values() for outcome, _ in requests]
+        try:
+            found = await self._call({lane: [item for _, item in requests] for lane, requests in batch.items()})
+        except Unavailable as error:
+            if isinstance(error, Busy) and len(batch) > 1:
+                return False
+            _fail(outcomes, error)  # the call may have taken effect, so it is not repeated
+        except Exception as error:
+            if len(outcomes) > 1:
+                return False
+            _fail(outcomes, error)
+        else:
+            for outcome, value in zip(outcomes, found, strict=False):
+                if not outcome.done():
+                    outcome.set_result(value)
+            _fail(outcomes, RuntimeError("the call did not return an outcome for each item"))
+        return True
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():  # the process stops, so no later call will take what waits
+            for waiting in self._lanes.values():
+                _fail(waiting, Unavailable(STOPPING))
+
+
+_Batch = dict[Lane, list[tuple[asyncio.Future[Outcome], Item]]]
+
+
+def _fail(outcomes: Iterable[asyncio.Future[Any]], error: Exception) -> None:
+    for outcome in outcomes:
+        if not outcome.done():
+            outcome.set_exception(error)

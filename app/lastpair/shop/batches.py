@@ -1,0 +1,119 @@
+"""Which requests share a call to the database: reserve, purchase, cancel, the list of drops, and making users on their first
+use."""
+
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from itertools import chain
+from time import perf_counter
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from lastpair.database.pool import Database
+from lastpair.observability.metrics import BATCH_CALL_SECONDS, BATCH_SIZE, BATCH_WAIT_SECONDS
+from lastpair.settings import Settings
+from lastpair.shop.batcher import Batcher
+from lastpair.shop.outcome import Outcome
+
+RESERVE = "select status, code, message, replayed, data from api.reserve_batches($1, $2, $3, $4)"
+PURCHASE = "select status, code, message, replayed, data from api.purchase_batches($1, $2, $3)"
+CANCEL = "select status, code, message, replayed, data from api.cancel_batch($1, $2)"
+ENSURE_USERS = "select api.ensure_user_batch($1, $2)"
+LIST_DROPS = "select to_json(array(select d from api.list_drops() d))"
+
+MAX_USERS = 64
+"""Users that one call makes at most: each takes a subtransaction, and PostgreSQL keeps 64 of a session in shared memory."""
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+
+class ReserveRequest(NamedTuple):
+    """`api.reserve_request`; its lane is the drop."""
+
+    drop_id: str
+    user_id: str
+    idempotency_key: str | None
+
+
+class PurchaseRequest(NamedTuple):
+    """`api.purchase_request`; its lane is the drop."""
+
+    drop_id: str
+    user_id: str
+    idempotency_key: str | None
+
+
+class CancelRequest(NamedTuple):
+    """`api.cancel_request`. It names no drop, so its lane is the reservation."""
+
+    reservation_id: str
+    user_id: str
+
+
+class UserRequest(NamedTuple):
+    """`api.user_request`; its lane is the user."""
+
+    user_id: str
+    username: str | None
+
+
+class MeasuredBatcher(Generic[Request, Answer]):
+    """A batcher that observes, for each call, its size, its duration and how long its oldest request waited."""
+
+    def __init__(
+        self, name: str, call: Callable[[list[Request]], Awaitable[Sequence[Answer]]], *, max_size: int, max_pending: int
+    ) -> None:
+        """`name` is the label `call` of the metrics."""
+        self._call = call
+        self._size = BATCH_SIZE.labels(name)
+        self._wait_seconds = BATCH_WAIT_SECONDS.labels(name)
+        self._call_seconds = BATCH_CALL_SECONDS.labels(name)
+        self._batcher: Batcher[Hashable, tuple[float, Request], Answer] = Batcher(
+            self._measured, max_size=max_size, max_pending=max_pending
+        )
+
+    async def submit(self, lane: Hashable, request: Request) -> Answer:
+        """What the call answers for this request. Raises as Batcher.submit does."""
+        return await self._batcher.submit(lane, (perf_counter(), request))
+
+    async def _measured(self, batch: Mapping[Hashable, list[tuple[float, Request]]]) -> Sequence[Answer]:
+        begin = perf_counter()
+        items = list(chain.from_iterable(batch.values()))
+        self._size.observe(len(items))
+        self._wait_seconds.observe(begin - min(of_lane[0][0] for of_lane in batch.values()))
+        with self._call_seconds.time():
+            return await self._call([request for _, request in items])
+
+
+class Batches:
+    """The batchers of a process."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._ttl_seconds = settings.reservation_ttl_seconds
+        size, pending = settings.batch_max_size, settings.max_pending
+        self.reserve = MeasuredBatcher("reserve", self._reserve, max_size=size, max_pending=pending)
+        self.purchase = MeasuredBatcher("purchase", self._purchase, max_size=size, max_pending=pending)
+        self.cancel = MeasuredBatcher("cancel", self._cancel, max_size=size, max_pending=pending)
+        self.ensure_user = MeasuredBatcher("provision", self._ensure_user, max_size=min(size, MAX_USERS), max_pending=pending)
+        self.list_drops: Batcher[None, None, Any] = Batcher(self._list_drops, max_size=pending, max_pending=pending)
+
+    async def _reserve(self, requests: list[ReserveRequest]) -> list[Outcome]:
+        return await self._outcomes(RESERVE, *zip(*requests, strict=True), self._ttl_seconds)
+
+    async def _purchase(self, requests: list[PurchaseRequest]) -> list[Outcome]:
+        return await self._outcomes(PURCHASE, *zip(*requests, strict=True))
+
+    async def _cancel(self, requests: list[CancelRequest]) -> list[Outcome]:
+        return await self._outcomes(CANCEL, *zip(*requests, strict=True))
+
+    async def _ensure_user(self, requests: list[UserRequest]) -> list[None]:
+        # Calls for one user each are made when many at once failed. They must leave sessions to the batches.
+        fetch = self._database.fetch if len(requests) > 1 else self._database.fetch_single
+        await fetch(ENSURE_USERS, *zip(*requests, strict=True))
+        return [None] * len(requests)
+
+    async def _list_drops(self, requests: Mapping[None, list[None]]) -> list[Any]:
+        [(drops,)] = await self._database.fetch(LIST_DROPS)
+        return [drops] * len(requests[None])
+
+    async def _outcomes(self, statement: str, *arguments: Any) -> list[Outcome]:
+        return [Outcome(*row) for row in await self._database.fetch(statement, *arguments)]

@@ -1,0 +1,109 @@
+"""The shop: everything that can be done with drops, for every transport. It knows no HTTP.
+
+A transport parses a request, calls one method and renders the outcome. The rules are the database's; the shop chooses the
+statement, lets requests share calls, and makes a user on first use.
+"""
+
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Any
+
+from lastpair.database.pool import Database
+from lastpair.errors import Refusal, Unavailable
+from lastpair.settings import Settings
+from lastpair.shop.batches import Batches, CancelRequest, PurchaseRequest, ReserveRequest, UserRequest
+from lastpair.shop.outcome import AUTH_REQUIRED, CREATED, DONE, Caller, Outcome
+from lastpair.shop.sweeper import expire_due_holds
+
+CREATE_DROP = "select to_json(d) from api.create_drop($1, $2, $3, $4, $5::text::timestamptz, $6::text::timestamptz, $7) d"
+UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2) d"
+GET_DROP = "select to_json(d) from api.get_drop($1) d"
+MY_RESERVATIONS = "select to_json(array(select r from api.my_reservations($1) r))"
+MY_PURCHASES = "select to_json(array(select p from api.my_purchases($1) p))"
+CREATE_USER = "select to_json(u) from api.create_user($1) u"
+
+
+class Shop:
+    """The face that every transport uses. Each method answers an Outcome, a refusal as well as a success.
+
+    Every method may raise Unavailable: DATABASE_UNAVAILABLE, after which it is not known whether the request took effect, or
+    OVERLOADED, when it was not begun. Ids are UUIDs in lower case, times are ISO 8601 text with an offset.
+    """
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._batches = Batches(database, settings)
+
+    async def reserve(self, caller: Caller, drop_id: str, idempotency_key: str | None = None) -> Outcome:
+        """Hold one unit of a drop. Data: the reservation."""
+        request = ReserveRequest(drop_id, caller.id, idempotency_key)
+        return await self._as_caller(caller, lambda: self._batches.reserve.submit(drop_id, request))
+
+    async def purchase(self, caller: Caller, drop_id: str, idempotency_key: str | None = None) -> Outcome:
+        """Buy the unit that the caller holds. Data: the purchase."""
+        request = PurchaseRequest(drop_id, caller.id, idempotency_key)
+        return await self._as_caller(caller, lambda: self._batches.purchase.submit(drop_id, request))
+
+    async def cancel(self, caller: Caller, reservation_id: str) -> Outcome:
+        """Give back the unit that the caller holds. Data: the reservation."""
+        request = CancelRequest(reservation_id, caller.id)
+        return await self._as_caller(caller, lambda: self._batches.cancel.submit(reservation_id, request))
+
+    async def my_reservations(self, caller: Caller) -> Outcome:
+        """The units that the caller holds. Data: a list of reservations, ACTIVE and not due, newest first."""
+        return await self._as_caller(caller, lambda: self._single(DONE, MY_RESERVATIONS, caller.id))
+
+    async def my_purchases(self, caller: Caller) -> Outcome:
+        """The units that the caller has bought. Data: a list of purchases, newest first."""
+        return await self._as_caller(caller, lambda: self._single(DONE, MY_PURCHASES, caller.id))
+
+    async def create_drop(
+        self,
+        caller: Caller,
+        *,
+        name: str,
+        price: Decimal,
+        total_stock: int,
+        starts_at: str | None = None,
+        ends_at: str | None = None,
+        status: str | None = None,
+    ) -> Outcome:
+        """Put a drop up for sale. Data: the drop. Without a status the times decide it, see api.create_drop."""
+        arguments = (name, price, total_stock, caller.id, starts_at, ends_at, status)
+        return await self._as_caller(caller, lambda: self._single(CREATED, CREATE_DROP, *arguments))
+
+    async def update_drop(self, drop_id: str, changes: str) -> Outcome:
+        """Change the fields of a drop that `changes`, a JSON object, gives. Data: the drop."""
+        return await self._single(DONE, UPDATE_DROP, drop_id, changes)
+
+    async def get_drop(self, drop_id: str) -> Outcome:
+        """One drop, whatever its status. Data: the drop."""
+        return await self._single(DONE, GET_DROP, drop_id)
+
+    async def list_drops(self) -> Outcome:
+        """The drops on sale. Data: a list of drops with their activity, newest start first."""
+        return Outcome(DONE, None, None, False, await self._batches.list_drops.submit(None, None))
+
+    async def create_user(self, username: str) -> Outcome:
+        """Make a user. Data: the user."""
+        return await self._single(CREATED, CREATE_USER, username)
+
+    async def expire_due_holds(self) -> Outcome:
+        """Take back every hold that is due, now instead of at the next sweep. Data: how many there were."""
+        return Outcome(DONE, None, None, False, await expire_due_holds(self._database))
+
+    async def _as_caller(self, caller: Caller, act: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        # Every function that acts for a user refuses a missing one with AUTH_REQUIRED, so a known user costs no call of its own.
+        outcome = await act()
+        if outcome.code == AUTH_REQUIRED and caller.name_if_new is not None:
+            await self._batches.ensure_user.submit(caller.id, UserRequest(caller.id, caller.name_if_new()))
+            outcome = await act()
+        return outcome
+
+    async def _single(self, status: int, statement: str, *arguments: Any) -> Outcome:
+        try:
+            return Outcome(status, None, None, False, await self._database.value(statement, *arguments))
+        except Unavailable:
+            raise
+        except Refusal as refusal:
+            return Outcome(refusal.status, refusal.code, refusal.message, False, None)

@@ -1,0 +1,109 @@
+"""The sweeper: what time does to drops, holds and the event log. It runs in every process; the database keeps the processes
+apart.
+
+Each job has its own task, its own interval and its own failures, so that one job that is slow or fails does not delay the others.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from lastpair.database.pool import Database
+from lastpair.errors import Refusal
+from lastpair.observability.metrics import EXPIRED, EXPIRY_LAG_SECONDS, NOTIFY_QUEUE_USAGE, SWEPT_AT
+from lastpair.settings import Settings
+
+EXPIRE_LIMIT = 1000
+"""Holds that one transaction takes back at most, so that it does not keep drops locked for long."""
+
+PRUNE_LIMIT = 10_000
+PRUNE_INTERVAL_SECONDS = (1, 60)
+"""The shortest and the longest time between two prunings."""
+
+GAUGE_INTERVAL_SECONDS = 5
+EXPIRE_RESERVATIONS = "select count(*), extract(epoch from max(now() - expires_at))::float from api.expire_reservations($1)"
+ADVANCE_DROPS = "select from api.advance_drops()"
+NOTIFY_QUEUE = "select pg_notification_queue_usage()"
+PRUNE_EVENTS = "select api.prune_events($1, $2)"
+
+logger = logging.getLogger("lastpair")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something to do now and then every `interval_seconds`."""
+
+    name: str
+    """The label `job` of the metric, and what the log calls it."""
+
+    interval_seconds: float
+    run: Callable[[], Awaitable[object]]
+
+
+def jobs(database: Database, settings: Settings) -> list[Job]:
+    """The jobs of a process."""
+    poll_seconds = settings.expiry_poll_ms / 1000
+    shortest, longest = PRUNE_INTERVAL_SECONDS
+    prune_seconds = min(max(settings.event_retention_seconds / 10, shortest), longest)
+    return [
+        Job("expire_holds", poll_seconds, partial(expire_due_holds, database)),
+        Job("advance_drops", poll_seconds, partial(database.fetch, ADVANCE_DROPS)),
+        Job("prune_events", prune_seconds, partial(prune_events, database, settings.event_retention_seconds)),
+        Job("measure_notify_queue", GAUGE_INTERVAL_SECONDS, partial(measure_notify_queue, database)),
+    ]
+
+
+async def sweep(database: Database, settings: Settings) -> None:
+    """Run every job until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        for job in jobs(database, settings):
+            group.create_task(repeat(job))
+
+
+async def repeat(job: Job) -> None:
+    """Run one job again and again until cancelled. It survives a lost database, which it logs once an outage."""
+    failing = False
+    while True:
+        try:
+            await job.run()
+            SWEPT_AT.labels(job.name).set_to_current_time()
+            failing = False
+        except Refusal as refusal:
+            if not failing:
+                logger.warning("the sweeper's job %s cannot run: %s", job.name, refusal.message)
+            failing = True
+        except Exception:
+            logger.exception("the sweeper's job %s failed", job.name)
+        await asyncio.sleep(job.interval_seconds)
+
+
+async def expire_due_holds(database: Database) -> int:
+    """Expire reservations until none is due; returns how many. Raises Refusal when the database cannot serve."""
+    expired: int
+    lag_of_batch: float | None
+    total, lag_seconds = 0, 0.0
+    while True:
+        [(expired, lag_of_batch)] = await database.fetch(EXPIRE_RESERVATIONS, EXPIRE_LIMIT)
+        total += expired
+        lag_seconds = max(lag_seconds, lag_of_batch or 0)
+        EXPIRED.inc(expired)
+        if expired < EXPIRE_LIMIT:
+            EXPIRY_LAG_SECONDS.set(lag_seconds)
+            if total:
+                logger.debug("expired %d reservations", total)
+            return total
+
+
+async def prune_events(database: Database, retention_seconds: int) -> None:
+    """Remove the events that are older than that from the log. Raises Refusal when the database cannot serve."""
+    pruned = PRUNE_LIMIT
+    while pruned == PRUNE_LIMIT:
+        [(pruned,)] = await database.fetch(PRUNE_EVENTS, retention_seconds, PRUNE_LIMIT)
+
+
+async def measure_notify_queue(database: Database) -> None:
+    """Set the gauge of PostgreSQL's notification queue. Raises Refusal when the database cannot serve."""
+    [(usage,)] = await database.fetch(NOTIFY_QUEUE)
+    NOTIFY_QUEUE_USAGE.set(usage)

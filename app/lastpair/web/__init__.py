@@ -1,0 +1,1 @@
+"""HTTP, Server-Sent Events, WebSocket, identity, the contract and the pages."""

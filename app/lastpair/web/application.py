@@ -1,0 +1,113 @@
+"""The ASGI application: its components, routes and middleware, put together in one place."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from lastpair.database.pool import Database
+from lastpair.errors import Refusal
+from lastpair.realtime.event_log import EventLog
+from lastpair.realtime.hub import Hub
+from lastpair.realtime.relay import Relay
+from lastpair.settings import Settings, load_settings
+from lastpair.shop.shop import Shop
+from lastpair.web.components import Components, Lastpair
+from lastpair.web.identity import Identity, TrustedHeader
+from lastpair.web.lifespan import running
+from lastpair.web.limits import RateLimit, StreamSlots
+from lastpair.web.middleware import RequestContext
+from lastpair.web.responses import not_routed, refused
+from lastpair.web.routes import nowhere, routes
+from lastpair.web.tracing import tracing
+
+REQUEST_HEADERS = (
+    "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-Id", "X-User-Id", "X-User-Name"
+)  # fmt: skip
+RESPONSE_HEADERS = ("Idempotency-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id")
+
+
+def create_app(settings: Settings | None = None) -> Lastpair:
+    """The application. It reads the settings from the environment unless they are given."""
+    settings = settings or load_settings()
+    components = components_for(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with running(components, settings):
+            yield
+
+    app = Lastpair(
+        routes=routes(settings),
+        middleware=[*tracing(settings), Middleware(RequestContext, *cors(settings))],
+        exception_handlers={Refusal: refused, HTTPException: not_routed},
+        lifespan=lifespan,
+    )
+    app.router.default = nowhere
+    app.router.redirect_slashes = False
+    app.components = components
+    return app
+
+
+def components_for(settings: Settings) -> Components:
+    """One of each component."""
+    if settings.database_url is None:
+        raise ValueError("DATABASE_URL: not set; `lastpair run` provides the embedded server's")
+    database = Database(
+        settings.database_url,
+        settings.database_pool_size,
+        pooled=settings.database_direct_url not in {None, settings.database_url},
+        max_pending=settings.max_pending,
+    )
+    hub = Hub()
+    return Components(
+        shop=Shop(database, settings),
+        database=database,
+        identity=identity_for(settings),
+        address_limit=RateLimit(settings.rate_limit_address_per_minute),
+        user_limit=RateLimit(settings.rate_limit_user_per_minute),
+        stream_slots=StreamSlots(settings.max_streams, settings.max_streams_per_address),
+        hub=hub,
+        event_log=EventLog(database),
+        relay=Relay(settings.database_direct_url or settings.database_url, hub),
+    )
+
+
+def identity_for(settings: Settings) -> Identity:
+    """How this process learns who makes a request."""
+    if settings.auth_mode == "header":
+        return TrustedHeader(creates_users=settings.development)
+    from lastpair.keys import public_key, secret_key
+    from lastpair.web.tokens import BearerToken, Keys, KeySet, OneKey
+
+    keys: Keys
+    if settings.jwt_secret is not None:
+        keys = OneKey(secret_key(settings.jwt_secret.get_secret_value()))
+    elif settings.jwt_public_key is not None:
+        keys = OneKey(public_key(settings.jwt_public_key))
+    else:
+        keys = KeySet(settings.jwt_jwks_url or "")
+    return BearerToken(keys, audience=settings.jwt_audience or "", issuer=settings.jwt_issuer or "")
+
+
+def cors(settings: Settings) -> list[partial[CORSMiddleware]]:
+    """The CORS middleware, if CORS_ORIGINS names an origin.
+
+    RequestContext wraps it around the application and around a 500, so that a page of an allowed origin can read a 500 as well,
+    and preflights are logged and counted.
+    """
+    if not settings.cors_origins:
+        return []
+    return [
+        partial(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=REQUEST_HEADERS,
+            expose_headers=RESPONSE_HEADERS,
+        )
+    ]

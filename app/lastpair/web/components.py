@@ -1,0 +1,47 @@
+"""The components of an application: one of each, made at the start and found by every handler."""
+
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from lastpair.database.pool import Database
+from lastpair.realtime.event_log import EventLog
+from lastpair.realtime.hub import Hub
+from lastpair.realtime.relay import Relay
+from lastpair.shop.shop import Shop
+from lastpair.web.identity import Identity
+from lastpair.web.limits import RateLimit, StreamSlots
+
+
+@dataclass
+class Components:
+    """What handlers use."""
+
+    shop: Shop
+    database: Database
+    identity: Identity
+    address_limit: RateLimit
+    user_limit: RateLimit
+    stream_slots: StreamSlots
+    hub: Hub
+    event_log: EventLog
+    relay: Relay
+
+
+class Lastpair(Starlette):
+    """The application. It has an attribute of its own, because an attribute is found much faster than Starlette's `app.state`."""
+
+    components: Components
+
+
+def components_of(connection: HTTPConnection) -> Components:
+    """The components of the application that serves this connection."""
+    return components_in(connection.scope)
+
+
+def components_in(scope: Scope) -> Components:
+    """The same by the connection's scope."""
+    components: Components = scope["app"].components
+    return components

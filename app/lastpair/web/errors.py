@@ -1,0 +1,57 @@
+"""The errors that an HTTP answer can have, and refusals that need headers of their own."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from lastpair.errors import Refusal
+
+MAX_BODY_BYTES = 64 * 1024
+
+
+class RefusalWithHeaders(Refusal):
+    """A refusal whose answer has these headers besides."""
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str]) -> None:
+        super().__init__(status, code, message)
+        self.headers = headers
+
+
+NOT_FOUND = Refusal(404, "NOT_FOUND", "There is nothing at this path.")
+INTERNAL_ERROR = Refusal(500, "INTERNAL_ERROR", "Something went wrong here. Quote the request id when you report it.")
+
+ERRORS: dict[str, tuple[HTTPStatus, str]] = {
+    "VALIDATION_ERROR": (
+        HTTPStatus.BAD_REQUEST,
+        "a body, path, query or header is not acceptable; the message names the field and the reason",
+    ),
+    "AUTH_REQUIRED": (HTTPStatus.UNAUTHORIZED, "the request names no user, or one who does not exist"),
+    "FORBIDDEN": (HTTPStatus.FORBIDDEN, "this takes a token with the claim `role: admin`"),
+    "DROP_NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is no such drop"),
+    "RESERVATION_NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is no such reservation, or it is not yours"),
+    "PURCHASE_NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is no such purchase"),
+    "NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is nothing at this path"),
+    "METHOD_NOT_ALLOWED": (HTTPStatus.METHOD_NOT_ALLOWED, "the path has other methods; see `Allow`"),
+    "DROP_NOT_ACTIVE": (HTTPStatus.CONFLICT, "the drop has not started, has ended or was cancelled"),
+    "OUT_OF_STOCK": (HTTPStatus.CONFLICT, "every unit is held or sold"),
+    "ALREADY_RESERVED": (HTTPStatus.CONFLICT, "you hold a unit of this drop already"),
+    "NO_ACTIVE_RESERVATION": (HTTPStatus.CONFLICT, "you hold no unit to purchase"),
+    "RESERVATION_EXPIRED": (HTTPStatus.CONFLICT, "your hold has just run out; the unit went back"),
+    "RESERVATION_NOT_ACTIVE": (HTTPStatus.CONFLICT, "this reservation was consumed, was cancelled or expired"),
+    "INVALID_STATUS_CHANGE": (HTTPStatus.CONFLICT, "the drop cannot move to that status"),
+    "STOCK_BELOW_COMMITTED": (HTTPStatus.CONFLICT, "`total_stock` would be less than the units held and sold"),
+    "USERNAME_TAKEN": (HTTPStatus.CONFLICT, "another user has this name"),
+    "PAYLOAD_TOO_LARGE": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body over {MAX_BODY_BYTES // 1024} KiB"),
+    "UNSUPPORTED_MEDIA_TYPE": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a body that is not JSON"),
+    "RATE_LIMITED": (HTTPStatus.TOO_MANY_REQUESTS, "more requests, or streams, than one user or address may have"),
+    "INTERNAL_ERROR": (HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of ours; quote the request id"),
+    "OVERLOADED": (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "too many requests wait, or streams are open, already; this one was not begun",
+    ),
+    "IDENTITY_UNAVAILABLE": (HTTPStatus.SERVICE_UNAVAILABLE, "the keys that tokens are verified with cannot be fetched"),
+    "DATABASE_UNAVAILABLE": (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "the database cannot serve right now, and may or may not have done it: repeat it with the same `Idempotency-Key`",
+    ),
+}
+"""Every code that an answer can have: its status, and when it comes. A test compares them with api.errors() of the database."""

@@ -1,0 +1,62 @@
+"""Who makes a request. AUTH_MODE=header trusts X-User-Id and is refused in production; see tokens.py for AUTH_MODE=jwt."""
+
+from typing import Protocol
+
+from pydantic import TypeAdapter
+from starlette.types import Scope
+
+from lastpair.errors import Refusal, invalid
+from lastpair.web.requests import CANONICAL_UUID, header
+from lastpair.web.schemas import Text
+
+USERNAME: TypeAdapter[str] = TypeAdapter(Text)
+
+
+class Identity(Protocol):
+    """How the process learns who makes a request. Every method takes the ASGI scope of the connection."""
+
+    creates_users: bool
+    """Whether a missing user is made on first use."""
+
+    async def user_id(self, scope: Scope) -> str:
+        """The id of the user who makes the request, in lower case. Raises AUTH_REQUIRED. Leaves `user_id` in the scope for the
+        log."""
+
+    async def admin_id(self, scope: Scope) -> str:
+        """The same for a user who may create and change drops. Also raises FORBIDDEN."""
+
+    def user_name(self, scope: Scope) -> str | None:
+        """The name for a user who is made now, if the request gives one. Raises VALIDATION_ERROR."""
+
+
+class TrustedHeader:
+    """AUTH_MODE=header: the user is the one that X-User-Id names, and may do everything."""
+
+    def __init__(self, *, creates_users: bool) -> None:
+        self.creates_users = creates_users
+
+    async def user_id(self, scope: Scope) -> str:
+        """The id in X-User-Id."""
+        given = header(scope, b"x-user-id")
+        if given is None:
+            raise Refusal(401, "AUTH_REQUIRED", "Say who you are: send the header X-User-Id with a user's UUID.")
+        if not CANONICAL_UUID.fullmatch(given):
+            raise Refusal(401, "AUTH_REQUIRED", "X-User-Id: must be a UUID such as 0190b6c5-7d3e-7abc-9def-0123456789ab")
+        scope["user_id"] = user_id = given.lower()
+        return user_id
+
+    async def admin_id(self, scope: Scope) -> str:
+        """The id in X-User-Id, because every user may create and change drops here."""
+        return await self.user_id(scope)
+
+    def user_name(self, scope: Scope) -> str | None:
+        """The name in X-User-Name."""
+        name = header(scope, b"x-user-name")
+        if name is None:
+            return None
+        try:
+            return USERNAME.validate_python(name.encode("latin-1").decode())
+        except ValueError:  # not UTF-8, or not a name
+            raise invalid(
+                "X-User-Name", "must be 1 to 200 characters of UTF-8, not all blank, without control characters"
+            ) from None

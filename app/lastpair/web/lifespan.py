@@ -1,0 +1,72 @@
+"""What runs beside the requests, from the start of a process to its end: sessions, the sweeper, the relay and heartbeats."""
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
+
+from lastpair import __version__
+from lastpair.realtime.hub import Hub
+from lastpair.settings import Settings
+from lastpair.shop.sweeper import sweep
+from lastpair.web.components import Components
+from lastpair.web.subscriptions import HEARTBEAT_SECONDS
+
+logger = logging.getLogger("lastpair")
+
+
+@asynccontextmanager
+async def running(components: Components, settings: Settings) -> AsyncIterator[None]:
+    """Run all of it while the block runs."""
+    database, hub = components.database, components.hub
+    await database.open()
+    tune_garbage_collector()
+    background = [sweep(database, settings), components.relay.run(), beat(hub, HEARTBEAT_SECONDS)]
+    tasks = [asyncio.create_task(coroutine) for coroutine in background]
+    logger.info("Lastpair %s serves http://localhost:%d", __version__, settings.port)
+    try:
+        with closed_on_signal(hub):
+            yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await database.close()
+
+
+def tune_garbage_collector() -> None:
+    """Collect rarely, and never look again at what is loaded now: it stays, and requests leave few cycles behind."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+async def beat(hub: Hub, interval_seconds: float) -> None:
+    """Let every stream send a heartbeat now and then, until cancelled."""
+    while True:
+        await asyncio.sleep(interval_seconds)
+        hub.wake_all()
+
+
+@contextmanager
+def closed_on_signal(hub: Hub) -> Iterator[None]:
+    """Close the hub at SIGTERM or SIGINT, before the server's own handler runs, because that waits for open streams to end."""
+    loop = asyncio.get_running_loop()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(hub.close)
+        handler = handlers[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in handlers:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,0 +1,169 @@
+"""The middleware around all handlers: request ids, the access log, request metrics, and a 500 without details."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from time import perf_counter, time
+
+from prometheus_client import Counter, Histogram
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lastpair.errors import STOPPING, Refusal, Unavailable
+from lastpair.observability.logs import access_logger, log_request, printable
+from lastpair.observability.metrics import REQUEST_SECONDS, REQUESTS
+from lastpair.web.errors import INTERNAL_ERROR
+from lastpair.web.paths import PROBE_PATHS, STREAM_PATHS
+from lastpair.web.requests import CANONICAL_UUID, REQUEST_ID, header
+from lastpair.web.responses import failure
+
+RESPONSE_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+SWITCHING_PROTOCOLS = 101
+CLIENT_CLOSED_REQUEST = 499
+"""The status, in the log and the metrics only, of a request whose client left before there was an answer (nginx uses the
+same)."""
+
+REFUSED = "REFUSED"
+"""The outcome of a request that Starlette refuses in plain text, without a code: a foreign preflight, or a range that cannot be
+had."""
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS", "WS"})
+OTHER_METHOD = "other"
+UNROUTED = "none"
+MAX_LOGGED_PATH = 256
+
+logger = logging.getLogger("lastpair")
+
+
+class RequestContext:
+    """Gives each request its id, turns an unexpected exception into a 500 without details, logs and counts.
+
+    The handlers leave in the scope: `route` (the path's template), `user_id`, and through responses.failure the `outcome`.
+    """
+
+    def __init__(self, app: ASGIApp, around: Callable[[ASGIApp], ASGIApp] = lambda answering: answering) -> None:
+        """`around` wraps both the application and the 500 that is sent in its place (it is used for CORS)."""
+        self.app = around(app)
+        self._around = around
+        self._log = DeferredLog()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        begin = perf_counter()
+        given = header(scope, b"x-request-id")
+        request_id = given if given is not None and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+        scope["request_id"] = request_id
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] in RESPONSE_STARTS:
+                status = message.get("status", SWITCHING_PROTOCOLS)
+                if status >= 400:
+                    scope.setdefault("outcome", REFUSED)
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        async def fail(refusal: Refusal) -> None:
+            await self._around(failure(HTTPConnection(scope), refusal))(scope, receive, send_with_id)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            pass  # the client left, so there is no one to answer
+        except asyncio.CancelledError:  # the server is stopping and has waited long enough
+            if not status:
+                await fail(Unavailable(STOPPING))
+        except Exception:
+            logger.exception("request %s failed: %s %s", request_id, scope.get("method", "WS"), logged_path(scope))
+            if status:
+                raise
+            await fail(INTERNAL_ERROR)
+        finally:
+            if not status:
+                status = CLIENT_CLOSED_REQUEST
+                scope["outcome"] = "CLIENT_CLOSED_REQUEST"
+            self._log.add((scope, status, time(), perf_counter() - begin))
+
+
+EndedRequest = tuple[Scope, int, float, float]
+"""Its scope, its status, the time at which it ended (seconds since 1970), and how many seconds it took."""
+
+
+class DeferredLog:
+    """Defers access log and metrics to the end of the event-loop iteration, because doing them in one go halves their cost."""
+
+    def __init__(self) -> None:
+        self._ended: list[EndedRequest] = []
+
+    def add(self, ended: EndedRequest) -> None:
+        """Count and log this request soon."""
+        if not self._ended:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._ended.append(ended)
+
+    def _write(self) -> None:
+        requests, self._ended = self._ended, []
+        for request in requests:
+            count_and_log(*request)
+
+
+def count_and_log(scope: Scope, status: int, ended_at: float, seconds: float) -> None:
+    """Count a request that has ended, and log it."""
+    method, route = scope.get("method", "WS"), route_of(scope)
+    counter_of(method, route, status).inc()
+    if route not in STREAM_PATHS:  # a stream lasts as long as its client likes
+        histogram_of(route).observe(seconds)
+    level = logging.WARNING if status >= 500 else logging.DEBUG if route in PROBE_PATHS else logging.INFO
+    if access_logger.isEnabledFor(level):
+        line = {
+            "requestId": scope["request_id"],
+            "traceId": scope.get("trace_id"),
+            "method": method,
+            "path": logged_path(scope),
+            "route": route,
+            "status": status,
+            "outcome": scope.get("outcome", "OK"),
+            "userId": scope.get("user_id"),
+            "dropId": drop_id_of(scope),
+            "durationMs": round(seconds * 1000, 3),
+        }
+        log_request(level, ended_at, line)
+
+
+# These are cached, because finding a metric by its labels takes longer than counting. The caches are bounded, because the client
+# chooses the method.
+@lru_cache(maxsize=1024)
+def counter_of(method: str, route: str, status: int) -> Counter:
+    """The counter of such requests."""
+    return REQUESTS.labels(method if method in METHODS else OTHER_METHOD, route, status)
+
+
+@lru_cache(maxsize=1024)
+def histogram_of(route: str) -> Histogram:
+    """The histogram of such requests."""
+    return REQUEST_SECONDS.labels(route)
+
+
+def route_of(scope: Scope) -> str:
+    """The template of the request's path, which its handler or the router left in the scope; never the path itself."""
+    route = scope.get("route")
+    template: str = route if isinstance(route, str) else getattr(route, "path", UNROUTED)
+    return template
+
+
+def drop_id_of(scope: Scope) -> str | None:
+    """The drop in the path, if it is a UUID; the client may have written anything there."""
+    drop_id: str | None = scope.get("path_params", {}).get("dropId")
+    return drop_id if drop_id is not None and CANONICAL_UUID.fullmatch(drop_id) else None
+
+
+def logged_path(scope: Scope) -> str:
+    """The path as the client sent it, percent-encoded and so on one line. The query is left out, because it may hold a secret."""
+    raw: bytes = scope.get("raw_path") or b""
+    return printable(raw[:MAX_LOGGED_PATH].decode("latin-1"))

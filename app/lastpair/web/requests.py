@@ -1,0 +1,162 @@
+"""Reading an HTTP request: headers, ids, and JSON bodies, all of them strictly."""
+
+import re
+from decimal import Decimal, InvalidOperation
+from json import JSONDecodeError
+from json import loads as json_loads
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from starlette.requests import Request
+from starlette.types import Scope
+
+from lastpair.errors import Refusal, invalid
+from lastpair.web.errors import MAX_BODY_BYTES, RefusalWithHeaders
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
+CANONICAL_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first header of this name, which is in lower case. Faster than Starlette's Headers, and every request needs it."""
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
+def parse_uuid(name: str, value: str) -> str:
+    """A UUID in its canonical form of 36 characters, in lower case; raises VALIDATION_ERROR naming the field."""
+    if not CANONICAL_UUID.fullmatch(value):
+        raise invalid(name, "must be a UUID such as 0190b6c5-7d3e-7abc-9def-0123456789ab")
+    return value.lower()
+
+
+def uuid_in_path(request: Request, name: str) -> str:
+    """The path parameter `name`; raises VALIDATION_ERROR."""
+    return parse_uuid(name, request.path_params[name])
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The Idempotency-Key header, if there is one; raises VALIDATION_ERROR."""
+    key = header(request.scope, b"idempotency-key")
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+        raise invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
+    return key
+
+
+async def read_body(request: Request, model: type[Body]) -> Body:
+    """The body as `model`, strictly: raises VALIDATION_ERROR, PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE."""
+    return parse_json(await _read_bytes(request) or b"{}", model)
+
+
+def parse_json(raw: str | bytes, model: type[Body]) -> Body:
+    """JSON as `model`, strictly: raises VALIDATION_ERROR."""
+    try:
+        value = json_loads(
+            raw.decode() if isinstance(raw, bytes) else raw,
+            parse_float=_decimal,
+            parse_int=_integer,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_refuse_duplicates,
+        )
+    except JSONDecodeError as error:
+        raise invalid("body", f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    except UnicodeDecodeError:
+        raise invalid("body", "is not UTF-8") from None
+    except RecursionError:
+        raise invalid("body", "is nested too deeply") from None
+    try:
+        return model.model_validate(value, strict=True)
+    except ValidationError as error:
+        reasons = {f"{'.'.join(map(str, detail['loc'])) or 'body'}: {_reason(detail)}" for detail in error.errors()}
+        raise Refusal(400, "VALIDATION_ERROR", "; ".join(sorted(reasons))) from None
+
+
+async def expect_no_body(request: Request) -> None:
+    """Refuse a body that has fields; no body and {} are accepted. Raises as read_body does."""
+    if header(request.scope, b"transfer-encoding") is not None or header(request.scope, b"content-length") not in {None, "0"}:
+        await read_body(request, NoFields)
+
+
+class NoFields(BaseModel, extra="forbid"):
+    """The body of an endpoint that takes none."""
+
+
+async def _read_bytes(request: Request) -> bytes:
+    # A body that is a little too large is read to its end and dropped, because a client that is still sending does not see the
+    # answer.
+    most_read_bytes = 16 * MAX_BODY_BYTES
+    body = bytearray()
+    received_bytes = int(request.headers.get("content-length", "0"))
+    if received_bytes <= most_read_bytes:
+        received_bytes = 0
+        async for chunk in request.stream():
+            received_bytes += len(chunk)
+            if received_bytes <= MAX_BODY_BYTES:
+                body += chunk
+            elif received_bytes > most_read_bytes:
+                break
+    if received_bytes > MAX_BODY_BYTES:
+        message = f"body: must not be larger than {MAX_BODY_BYTES} bytes"
+        raise RefusalWithHeaders(413, "PAYLOAD_TOO_LARGE", message, {"connection": "close"})
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and content_type != "application/json":
+        raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type: must be application/json")
+    return bytes(body)
+
+
+# Decimal keeps every digit of a number, so that nothing is rounded before it is checked. An exponent that even Decimal cannot
+# hold and an integer of more than 19 digits become values that no field accepts.
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return Decimal("Infinity")
+
+
+def _integer(text: str) -> int | Decimal:
+    return int(text) if len(text) < 20 else Decimal(text)
+
+
+def _refuse_constant(name: str) -> None:
+    raise invalid("body", f"is not JSON: {name} is not a number there")
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise invalid("body", "must not give a field twice")
+    return fields
+
+
+REASONS = {
+    "decimal_max_digits": "must have at most {max_digits} digits",
+    "decimal_max_places": "must have at most {decimal_places} decimals",
+    "decimal_whole_digits": "must have at most {whole_digits} digits before the point",
+    "extra_forbidden": "is not a field here",
+    "finite_number": "must be a number that can be written out",
+    "greater_than_equal": "must be {ge} or more",
+    "int_type": "must be a whole number",
+    "is_instance_of": "must be a number",
+    "less_than_equal": "must be {le} or less",
+    "literal_error": "must be {expected}",
+    "missing": "is required",
+    "model_type": "must be a JSON object",
+    "string_pattern_mismatch": "must not be blank or hold control characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must have at least {min_length} character",
+    "string_type": "must be a string",
+    "string_unicode": "must be valid Unicode",
+    "value_error": "{error}",
+}
+"""What is wrong with a value, in words for people, by pydantic's type of the error."""
+
+
+def _reason(detail: ErrorDetails) -> str:
+    return REASONS.get(detail["type"], "is not acceptable").format(**detail.get("ctx", {}))

@@ -1,0 +1,76 @@
+"""Writing an HTTP answer: the success and the error envelope."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+
+from lastpair.errors import Refusal
+from lastpair.shop.outcome import Outcome
+from lastpair.web.errors import NOT_FOUND, RefusalWithHeaders
+
+REPLAYED = {"idempotency-replayed": "true"}
+
+
+class Json(Response):
+    """A value as JSON. It makes its headers itself, because Starlette first inspects which headers it was given."""
+
+    def render(self, content: Any) -> bytes:
+        """The body."""
+        return orjson.dumps(content)
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """Set the headers: the body's length and type, and these."""
+        own = [(b"content-length", b"%d" % len(self.body)), (b"content-type", b"application/json")]
+        self.raw_headers = own + [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+
+
+def answer(request: Request, outcome: Outcome, name: str) -> Response:
+    """An outcome of the shop as a response, its data under `name`."""
+    status, code, message, replayed, data = outcome
+    if code is not None:
+        return failure(request, Refusal(status, code, message or ""))
+    return success(request, {name: data}, status, REPLAYED if replayed else None)
+
+
+def success(request: HTTPConnection, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """The success envelope around `data`, in which orjson.Fragment embeds JSON that the database made."""
+    body = {"success": True, "data": data, "meta": {"requestId": request.scope["request_id"]}}
+    return Json(body, status, headers)
+
+
+def failure(request: HTTPConnection, refusal: Refusal) -> Response:
+    """The error envelope."""
+    request.scope["outcome"] = refusal.code
+    body = {
+        "success": False,
+        "error": {"code": refusal.code, "message": refusal.message},
+        "meta": {"requestId": request.scope["request_id"]},
+    }
+    return Json(body, refusal.status, _headers_of(refusal))
+
+
+def _headers_of(refusal: Refusal) -> Mapping[str, str] | None:
+    if isinstance(refusal, RefusalWithHeaders):
+        return refusal.headers
+    if refusal.retry_after_seconds is not None:
+        return {"retry-after": str(refusal.retry_after_seconds)}
+    return None
+
+
+async def refused(request: Request, refusal: Exception) -> Response:
+    """Starlette's exception handler for Refusal."""
+    assert isinstance(refusal, Refusal)  # noqa: S101 - registered for nothing else
+    return failure(request, refusal)
+
+
+async def not_routed(request: Request, error: Exception) -> Response:
+    """Starlette's exception handler for its own HTTPException: no such file or method."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    if error.status_code == 405:
+        message = f"{request.method} is not possible here; the Allow header lists what is."
+        return failure(request, RefusalWithHeaders(405, "METHOD_NOT_ALLOWED", message, error.headers or {}))
+    return failure(request, NOT_FOUND)

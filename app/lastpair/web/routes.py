@@ -1,0 +1,99 @@
+"""The route table, and how a path finds its handler by method."""
+
+from collections.abc import Iterable
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
+
+from lastpair.settings import Settings
+from lastpair.web import handlers
+from lastpair.web.components import components_in
+from lastpair.web.errors import NOT_FOUND
+from lastpair.web.limits import address_of
+from lastpair.web.openapi import READS, document
+from lastpair.web.operation import Operation, Raw, operation
+from lastpair.web.pages import page_routes
+from lastpair.web.paths import API_BASES
+from lastpair.web.responses import failure
+
+
+class Endpoint:
+    """The handlers of a path by method, as an ASGI application. The middleware around all routes handles what they raise.
+
+    The limit on one address's writes is here, before anything is read.
+    """
+
+    def __init__(self, path: str, operations: dict[str, Operation]) -> None:
+        self.operations = operations
+        self._path = path
+        self._handlers = {method: operation.handler for method, operation in operations.items()}
+        if "GET" in self._handlers:
+            self._handlers["HEAD"] = self._handlers["GET"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        scope["route"] = self._path
+        if scope["method"] not in READS:
+            components_in(scope).address_limit.count(address_of(scope))
+        response = await self._handlers[scope["method"]](Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
+def route(path: str, **operations: Operation) -> Route:
+    """One route for a path with a handler for each method, so that a 405 lists them all."""
+    by_method = {method.upper(): operation for method, operation in operations.items()}
+    return Route(path, Endpoint(path, by_method), methods=list(by_method))
+
+
+async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer where no route does. A WebSocket handshake gets the envelope as well."""
+    await failure(HTTPConnection(scope), NOT_FOUND)(scope, receive, send)
+
+
+def routes(settings: Settings) -> list[BaseRoute]:
+    """The route table, the busiest routes first because it is searched from the top."""
+    documents: dict[str, bytes] = {}
+
+    @operation("operations", {200: Raw("application/json", {"type": "object"})}, needs_database=False)
+    async def openapi(request: Request) -> Response:
+        """This contract, as OpenAPI 3.1."""
+        return Response(documents[request.scope["route"]], media_type="application/json")
+
+    table: list[BaseRoute] = []
+    operational = [
+        route("/healthz", get=handlers.healthz),
+        route("/readyz", get=handlers.readyz),
+        route("/metrics", get=handlers.metrics),
+    ]
+    for base in API_BASES:
+        served: list[Route | WebSocketRoute] = [
+            route(f"{base}/drops/{{dropId}}/reserve", post=handlers.reserve),
+            route(f"{base}/drops/{{dropId}}/purchase", post=handlers.purchase),
+            route(f"{base}/drops", get=handlers.list_drops, post=handlers.create_drop),
+            route(f"{base}/drops/{{dropId}}", get=handlers.get_drop, patch=handlers.update_drop),
+            route(f"{base}/reservations/me", get=handlers.my_reservations),
+            route(f"{base}/reservations/{{id}}", delete=handlers.cancel),
+            route(f"{base}/reservations/{{id}}/cancel", delete=handlers.cancel),
+            route(f"{base}/purchases/me", get=handlers.my_purchases),
+            route(f"{base}/events", get=handlers.stream),
+            WebSocketRoute(f"{base}/ws", handlers.socket.handler),
+            route(f"{base}/openapi.json", get=openapi),
+        ]
+        if settings.development:
+            served += [
+                route(f"{base}/internal/users", post=handlers.create_user),
+                route(f"{base}/internal/expire-now", post=handlers.expire_now),
+            ]
+        table += served
+        documents[f"{base}/openapi.json"] = document(operations_of([*served, *operational]), is_jwt=settings.auth_mode == "jwt")
+    return [*table, *operational, *page_routes(settings)]
+
+
+def operations_of(table: Iterable[Route | WebSocketRoute]) -> dict[str, dict[str, Operation]]:
+    """The operations of these routes, by path and method."""
+    return {
+        route.path: route.endpoint.operations if isinstance(route.endpoint, Endpoint) else {"GET": handlers.socket}
+        for route in table
+    }

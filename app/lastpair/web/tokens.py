@@ -1,0 +1,240 @@
+"""AUTH_MODE=jwt: bearer tokens, and where the keys that verify them come from.
+
+Import this only where tokens are used: what it imports takes a third of the time in which a process starts.
+"""
+
+import asyncio
+import json
+import logging
+from time import monotonic
+from typing import Any, Protocol
+
+import httpx
+import jwt
+from jwt.exceptions import InvalidSubjectError
+from starlette.types import Scope
+
+from lastpair.errors import Refusal, Unavailable
+from lastpair.keys import Key, algorithm_for
+from lastpair.web.errors import RefusalWithHeaders
+from lastpair.web.identity import USERNAME
+from lastpair.web.requests import CANONICAL_UUID
+
+LEEWAY_SECONDS = 10
+"""How far the clock of the issuer of tokens may be off."""
+
+MAX_TOKEN_LENGTH = 16 * 1024
+"""Reading a longer token would take longer than serving the request."""
+
+KEYS_LIFESPAN_SECONDS = 300
+"""How long a key that was removed from the JWKS is still accepted, if the JWKS can be fetched."""
+
+KEYS_PAUSE_SECONDS = 10
+"""The shortest time between two fetches of the JWKS, whichever keys the tokens name."""
+
+KEYS_TIMEOUT_SECONDS = 5
+MAX_KEYS_BYTES = 256 * 1024
+
+CHALLENGE = 'Bearer realm="lastpair"'
+"""The challenge of RFC 6750; parameters may follow."""
+
+logger = logging.getLogger("lastpair")
+
+
+class Keys(Protocol):
+    """Where the key that verifies a token comes from."""
+
+    async def find(self, token: str) -> Key | None:
+        """The key for this token; None when there is none. Raises PyJWTError."""
+
+
+class OneKey:
+    """JWT_SECRET or JWT_PUBLIC_KEY."""
+
+    def __init__(self, key: Key) -> None:
+        self._key = key
+
+    async def find(self, token: str) -> Key | None:
+        """That key, whichever the token names."""
+        return self._key
+
+
+class KeySet:
+    """JWT_JWKS_URL: a set of keys, fetched again when it gets old or when a token names an unknown key.
+
+    PyJWT's own client is not used, because it reads without end from a server that does not stop sending, in a thread that keeps
+    the process from stopping.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._client = httpx.AsyncClient(
+            headers={"accept": "application/json", "accept-encoding": "identity"},
+            limits=httpx.Limits(max_keepalive_connections=0),
+            timeout=None,  # noqa: S113 - _fetch_now has one for the whole fetch
+        )
+        self._keys: dict[str, Key] | None = None
+        self._fetched_at = self._began_at = self._ended_at = float("-inf")
+        self._fetching: asyncio.Task[None] | None = None
+
+    async def find(self, token: str) -> Key | None:
+        """The key of this `kid`. Raises IDENTITY_UNAVAILABLE when no keys were ever fetched."""
+        header_alone = token.partition(".")[0] + ".."  # jwt.decode will decode the rest
+        kid: str | None = jwt.get_unverified_header(header_alone).get("kid")
+        if kid is None:
+            return None
+        now = monotonic()
+        # While a fetch fails, requests go on with the old keys and wait for no other fetch.
+        if self._keys is None or kid not in self._keys or now >= self._ended_at + KEYS_LIFESPAN_SECONDS:
+            if (fetching := self._fetch(now)) is not None:
+                await asyncio.shield(fetching)  # a client that leaves must not end the fetch, because others wait for it
+            if self._keys is None:
+                raise Unavailable("The keys that tokens are verified with cannot be had. Try again.", "IDENTITY_UNAVAILABLE")
+        elif now >= self._fetched_at + KEYS_LIFESPAN_SECONDS / 2:
+            self._fetch(now)
+        return self._keys.get(kid)
+
+    def _fetch(self, now: float) -> asyncio.Task[None] | None:
+        # The fetch in flight, or a new one if the last began long enough ago.
+        if self._fetching is None and now >= self._began_at + KEYS_PAUSE_SECONDS:
+            self._began_at = now
+            self._fetching = asyncio.create_task(self._fetch_now())
+        return self._fetching
+
+    async def _fetch_now(self) -> None:
+        try:
+            async with asyncio.timeout(KEYS_TIMEOUT_SECONDS):
+                self._keys = await asyncio.to_thread(keys_of, await self._read())
+            self._fetched_at = self._began_at
+        except Exception as error:  # the server may answer anything
+            reason = " ".join(str(error).split()) or type(error).__name__
+            logger.warning("JWT_JWKS_URL: the keys cannot be fetched: %s", reason)
+        finally:
+            self._ended_at = monotonic()
+            self._fetching = None
+
+    async def _read(self) -> bytes:
+        content = bytearray()
+        async with self._client.stream("GET", self._url) as response:
+            if response.status_code != httpx.codes.OK:  # a redirection is not followed
+                raise ValueError(f"the answer is {response.status_code}")
+            async for chunk in response.aiter_raw():
+                content += chunk
+                if len(content) > MAX_KEYS_BYTES:
+                    raise ValueError(f"the answer has more than {MAX_KEYS_BYTES} bytes")
+        return bytes(content)
+
+
+def keys_of(content: bytes) -> dict[str, Key]:
+    """The keys of a JWKS by `kid`: for each the first that can be used here. Raises ValueError."""
+    try:
+        listed = json.loads(content)["keys"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        listed = None
+    if not isinstance(listed, list):
+        raise ValueError("the answer is no JWKS")
+    keys: dict[str, Key] = {}
+    for entry in listed:
+        kid = entry.get("kid") if isinstance(entry, dict) else None
+        if isinstance(kid, str) and kid not in keys and (usable := key_of(entry)) is not None:
+            keys[kid] = usable
+    return keys
+
+
+def key_of(entry: dict[str, Any]) -> Key | None:
+    """The key of an entry of a JWKS; None when it cannot verify tokens here."""
+    if entry.get("use", "sig") != "sig" or "d" in entry:  # a private key is not acceptable, and may take minutes to read
+        return None
+    try:
+        found = jwt.PyJWK(entry)
+    except Exception:  # the library raises many kinds
+        return None
+    algorithm = algorithm_for(found.key)
+    return Key(found.key, algorithm) if algorithm is not None and algorithm == found.algorithm_name else None
+
+
+def bearer_token(scope: Scope) -> str:
+    """The token in the header Authorization; raises AUTH_REQUIRED."""
+    given: list[bytes] = [value for name, value in scope["headers"] if name == b"authorization"]
+    if not given:
+        raise refused_token("send Bearer and a token", "")
+    if len(given) > 1:  # a proxy may have looked at the other one
+        raise refused_token("must not be sent twice", "")
+    scheme, _, token = given[0].decode("latin-1").partition(" ")
+    token = token.strip(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise refused_token("must be Bearer and a token", "")
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise refused_token(f"the token must not have more than {MAX_TOKEN_LENGTH} characters")
+    return token
+
+
+class BearerToken:
+    """AUTH_MODE=jwt: the user is the subject of a token with the right signature, expiry, audience and issuer."""
+
+    creates_users = True
+
+    def __init__(self, keys: Keys, *, audience: str, issuer: str) -> None:
+        self._keys = keys
+        self._audience = audience
+        self._issuer = issuer
+
+    async def user_id(self, scope: Scope) -> str:
+        """The claim `sub`. Leaves `claims` in the scope."""
+        token = bearer_token(scope)
+        try:
+            found = await self._keys.find(token)
+            if found is None:
+                raise refused_token("the token is signed with a key that is not known here (kid)")
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                found.value,
+                algorithms=[found.algorithm],  # never the token's own: `none`, or a public key used as a secret, would pass
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=LEEWAY_SECONDS,
+                options={"require": ["exp", "aud", "iss", "sub"]},
+            )
+        except (jwt.PyJWTError, ValueError, ArithmeticError, RecursionError) as error:
+            raise refused_token(REASONS.get(type(error), MALFORMED)) from None
+        if not CANONICAL_UUID.fullmatch(claims["sub"]):
+            raise refused_token(REASONS[InvalidSubjectError])
+        scope["claims"] = claims
+        user_id: str = claims["sub"].lower()
+        scope["user_id"] = user_id
+        return user_id
+
+    async def admin_id(self, scope: Scope) -> str:
+        """The claim `sub` of a token whose claim `role` is admin."""
+        user_id = await self.user_id(scope)
+        if scope["claims"].get("role") != "admin":
+            challenge = {"www-authenticate": f'{CHALLENGE}, error="insufficient_scope"'}
+            raise RefusalWithHeaders(403, "FORBIDDEN", "This takes a token with the claim role: admin.", challenge)
+        return user_id
+
+    def user_name(self, scope: Scope) -> str | None:
+        """The claim `preferred_username`, if it is acceptable as a name."""
+        try:
+            return USERNAME.validate_python(scope["claims"].get("preferred_username"))
+        except ValueError:
+            return None
+
+
+MALFORMED = "the token is not a well-formed JSON Web Token"
+REASONS: dict[type[Exception], str] = {
+    jwt.ExpiredSignatureError: "the token has expired",
+    jwt.ImmatureSignatureError: "the token is not valid yet (nbf, iat)",
+    jwt.InvalidAlgorithmError: "the token is signed with another algorithm than the key is for",
+    jwt.InvalidAudienceError: "the token is for somebody else (aud)",
+    jwt.InvalidIssuerError: "the token is from somebody else (iss)",
+    jwt.InvalidSignatureError: "the token's signature is wrong",
+    jwt.InvalidTokenError: "the token's header asks for what is not understood here (crit, kid)",
+    jwt.MissingRequiredClaimError: "the token must have exp, aud, iss and sub",
+    InvalidSubjectError: "the token's subject (sub) is not a UUID",
+}
+"""Why a token is refused, in words for people. Nothing of the token is repeated."""
+
+
+def refused_token(reason: str, error: str = ', error="invalid_token"') -> Refusal:
+    """AUTH_REQUIRED with the challenge of RFC 6750, which names no error when there was no token."""
+    return RefusalWithHeaders(401, "AUTH_REQUIRED", f"Authorization: {reason}.", {"www-authenticate": CHALLENGE + error})

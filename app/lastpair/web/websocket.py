@@ -1,0 +1,119 @@
+"""The events over WebSocket: a text frame for each event. The client may join and leave drops."""
+
+import asyncio
+from contextlib import aclosing, suppress
+from typing import Literal
+
+from pydantic import BaseModel
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from websockets.frames import Frame, Opcode
+
+from lastpair.errors import Refusal
+from lastpair.observability.metrics import STREAMS
+from lastpair.realtime.event import Event, make_event
+from lastpair.realtime.feed import Feed
+from lastpair.web.components import components_of
+from lastpair.web.limits import address_of
+from lastpair.web.requests import parse_json, parse_uuid
+from lastpair.web.responses import failure
+from lastpair.web.schemas import Text
+from lastpair.web.subscriptions import feed_for, last_event_id
+from lastpair.web.uvicorn_protocols import FRAMES
+
+MAX_MESSAGE_BYTES = 4096
+"""The largest message that a client may send."""
+
+SERVICE_RESTART = 1012
+STOPPING = "This process is stopping. Connect again, and another one answers."
+
+
+def message_text(event: Event) -> str:
+    """The message for an event."""
+    return f'{{"type":"{event.type}","id":"{event.id}","data":{event.data}}}'
+
+
+def frame(event: Event) -> bytes:
+    """The message as a WebSocket frame."""
+    return Frame(Opcode.TEXT, message_text(event).encode()).serialize(mask=False)
+
+
+class RoomChange(BaseModel, extra="forbid"):
+    """What a client may send: a drop whose events it wants as well, or no longer."""
+
+    type: Literal["drops:join", "drops:leave"]
+    dropId: Text  # noqa: N815
+
+
+async def serve_events(websocket: WebSocket) -> None:
+    """Serve one client until it leaves or the process stops. A refusal is an HTTP answer to the handshake."""
+    websocket.scope["route"] = websocket.scope["path"]
+    with suppress(WebSocketDisconnect, OSError):  # the client left meanwhile
+        try:
+            feed = feed_for(websocket)
+            slot = components_of(websocket).stream_slots.slot(address_of(websocket.scope))
+            with slot, STREAMS.labels("websocket").track_inprogress():
+                await feed.open(last_event_id(websocket))
+                await websocket.accept()
+                await WebSocketStream(websocket, feed).run()
+        except Refusal as refusal:
+            await websocket.send_denial_response(failure(websocket, refusal))
+            await asyncio.sleep(
+                0
+            )  # the server closes the connection in the next iteration, and logs an error if we return before
+
+
+class WebSocketStream:
+    """A feed as WebSocket frames."""
+
+    def __init__(self, websocket: WebSocket, feed: Feed) -> None:
+        self._websocket = websocket
+        self._feed = feed
+        self._sending = asyncio.Lock()  # an ERROR frame takes its id from the event before it, so sends must not interleave
+        self._sent_id = 0
+
+    async def run(self) -> None:
+        """Send events until the client leaves or the process stops. Raises WebSocketDisconnect."""
+        receiving = asyncio.create_task(self._receive())
+        try:
+            async with aclosing(self._feed.batches()) as batches:
+                async for batch in batches:
+                    async with self._sending:
+                        await self._send(batch)
+            if not self._feed.closed:
+                await self._websocket.close(SERVICE_RESTART, STOPPING)
+        finally:
+            receiving.cancel()
+
+    async def _receive(self) -> None:
+        # Carry out the client's messages until it leaves. A message that is not valid is answered with an ERROR frame.
+        try:
+            while (message := await self._websocket.receive())["type"] != "websocket.disconnect":
+                text = message.get("text")
+                try:
+                    self._change_rooms(parse_json(message["bytes"] if text is None else text, RoomChange))
+                except Refusal as refusal:
+                    error = {"code": refusal.code, "message": refusal.message}
+                    async with self._sending:
+                        await self._send([make_event("ERROR", self._sent_id, error)])
+                await asyncio.sleep(0)  # let other tasks run, because this client may send without end
+        except WebSocketDisconnect:
+            pass  # the client left before it got the answer
+        finally:
+            self._feed.close()
+
+    async def _send(self, events: list[Event]) -> None:
+        if FRAMES not in self._websocket.scope.get("extensions", {}):  # the server does not use uvicorn_protocols.FrameProtocol
+            for event in events:
+                await self._websocket.send_text(message_text(event))
+        elif events:
+            frames = b"".join([event.encoded(frame) for event in events])
+            await self._websocket.send({"type": "websocket.send", "frames": frames})
+        if events:
+            self._sent_id = events[-1].id
+
+    def _change_rooms(self, change: RoomChange) -> None:
+        drop_id = parse_uuid("dropId", change.dropId)
+        if change.type == "drops:join":
+            self._feed.join(drop_id)
+        else:
+            self._feed.leave(drop_id)
