@@ -21,8 +21,8 @@ TAKE_SNAPSHOT = "select to_json(e)::text from api.snapshot($1) e"
 class Event:
     """An event, and how it looks on either transport, worked out once and only if a client is there to see it.
 
-    Made from `{"type": …, "id": "…", "data": …}`, which is how the database writes a row of `api.event`; a notification says
-    `committedAt`, too.
+    Made from `{"type": …, "id": "…", "drop_id": …, "data": …}`, which is how the database writes a row of `api.events_after`; a
+    notification begins with `committedAt`. Clients get type, id and data.
     """
 
     def __init__(self, text: str) -> None:
@@ -33,7 +33,9 @@ class Event:
         self.id = int(fields["id"])
         # Seconds since 1970; only of what was heard, and whoever may NOTIFY may have invented it.
         self.committed_at = float(fields["committedAt"]) if "committedAt" in fields else None
-        self.drop_id: str | None = content.get("dropId") or content.get("drop", {}).get("id")
+        # The functions of 0.1, which an old process may put back during a deployment, name the drop only in the data. Until 0.3.
+        drop_id = fields.get("drop_id") or content.get("dropId") or content.get("drop", {}).get("id")
+        self.drop_id: str | None = None if drop_id is None else str(drop_id)
 
     @cached_property
     def sse(self) -> bytes:
@@ -47,7 +49,7 @@ class Event:
 
     @property
     def text(self) -> str:
-        """What it was made from."""
+        """A WebSocket message."""
         return f'{{"type":"{self.type}","id":"{self.id}","data":{self.data}}}'
 
 
