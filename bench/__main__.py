@@ -45,7 +45,9 @@ PLENTY = 10_000_000
 GROWN_ROWS = 5_000_000
 SELLER = UUID("00000000-0000-7000-8000-000000000001")
 
-RESERVE = "select * from api.reserve_batch($1, $2, null, 3600)"
+RESERVE = (
+    "select * from api.reserve_batch(array(select row($1::uuid, u, null)::api.reserve_request from unnest($2::uuid[]) u), 3600)"
+)
 
 
 @dataclass(frozen=True)
@@ -315,7 +317,12 @@ def functions_alone(bench: Bench) -> Iterator[Row]:
         return float(match[1]) * units
 
     batched, single = medians(
-        lambda: rate("select count(*) from api.reserve_batch('{drop}', public.bench_users(100), null, 3600);", 1, 100),
+        lambda: rate(
+            "select count(*) from api.reserve_batch(array("
+            "select row('{drop}', u, null)::api.reserve_request from unnest(public.bench_users(100)) u), 3600);",
+            1,
+            100,
+        ),
         lambda: rate("select from api.reserve('{drop}', (public.bench_users(1))[1]);", 32, 1),
     )
     yield Row("batch function alone, 100 a call ÷ one a transaction, 32 clients", batched, single, 15)
@@ -395,7 +402,7 @@ def growth(bench: Bench) -> Iterator[Row | str]:
 def plan(bench: Bench, session: Explained, units: int) -> str:
     """The plan by which so many units are reserved, without its figures."""
     bench.do(session.indexes(RESERVE, UUID(bench.drop()), [user_id(n) for n in range(1, units + 1)]))
-    [text] = [text for text in session.plans if "with request as" in text]
+    [text] = [text for text in session.plans if "inventory.reserve_decisions" in text]
     nodes = text[text.index("\nSort  (cost") + 1 :].splitlines()
     return "\n".join(re.sub(r"  \(cost=.*", "", node) for node in nodes if not re.search(r"(Key|Window|Storage|Filter):", node))
 

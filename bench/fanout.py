@@ -139,9 +139,16 @@ class Seller:
     async def sell(self, units: int) -> int:
         """Sell to the next users, in two transactions; returns the id of the last event of those."""
         buyers, self._users = self._users[:units], self._users[units:]
-        keys = [None] * units
-        await self._connection.execute("select api.reserve_batch($1, $2, $3, 600)", self._drop_id, buyers, keys)
-        await self._connection.execute("select api.purchase_batch($1, $2, $3)", self._drop_id, buyers, keys)
+        await self._connection.execute(
+            "select api.reserve_batch(array(select row($1::uuid, u, null)::api.reserve_request from unnest($2::uuid[]) u), 600)",
+            self._drop_id,
+            buyers,
+        )
+        await self._connection.execute(
+            "select api.purchase_batch(array(select row($1::uuid, u, null)::api.purchase_request from unnest($2::uuid[]) u))",
+            self._drop_id,
+            buyers,
+        )
         last_id: int = await self._connection.fetchval("select max(id) from inventory.events")
         return last_id
 

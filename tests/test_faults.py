@@ -318,7 +318,12 @@ async def test_many_processes(database: Database, owner: asyncpg.Pool) -> None:
             drops = [await make_drop(http, users[0], total_stock=100) for _ in range(5)]
             ids = [UUID(drop["id"]) for drop in drops]
             for drop_id in ids:
-                await owner.fetch("select from api.reserve_batch($1, $2, $3)", drop_id, users, [None] * len(users))
+                await owner.fetch(
+                    "select from api.reserve_batch("
+                    "array(select row($1::uuid, user_id, null)::api.reserve_request from unnest($2::uuid[]) user_id))",
+                    drop_id,
+                    users,
+                )
             await owner.execute("update inventory.reservations set expires_at = now() where drop_id = any ($1)", ids)
             held = "select count(*) = 0 from inventory.reservations where drop_id = any ($1) and status = 'ACTIVE'"
             await eventually(lambda: owner.fetchval(held, ids))

@@ -74,7 +74,9 @@ async def test_a_sale_on_postgresql_15(owner: asyncpg.Connection) -> None:
     assert UUID(reservation_id).version == 7
     purchase = await owner.fetchrow("select * from api.purchase($1, $2)", drop_id, user_id)
     assert purchase["status"] == "paid"
-    held = await owner.fetchrow("select * from api.reserve_batch($1, array[$2::uuid], array[null::text], 60)", drop_id, user_id)
+    held = await owner.fetchrow(
+        "select * from api.reserve_batch(array[row($1::uuid, $2::uuid, null)]::api.reserve_request[])", drop_id, user_id
+    )
     assert held["status"] == 201
     other_id = await owner.fetchval("select id from api.create_user('other')")
     with pytest.raises(asyncpg.PostgresError, match="OUT_OF_STOCK") as refusal:
@@ -99,7 +101,7 @@ async def test_the_jobs_do_what_the_poller_does(server: Cluster, owner: asyncpg.
     drop_id = await owner.fetchval("select id from api.create_drop('Many', 1, 3000, $1, now())", user_id)
     await owner.execute("insert into inventory.users (username) select 'holder ' || n from generate_series(1, 2500) n")
     await owner.execute(
-        "select api.reserve_batch($1, array_agg(id), array_agg(null::text), 1)"
+        "select api.reserve_batch(array_agg(row($1::uuid, id, null)::api.reserve_request), 1)"
         " from inventory.users where username like 'holder %'",
         drop_id,
     )

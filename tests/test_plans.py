@@ -15,6 +15,20 @@ import pytest
 
 from lastpair.database.migrate import migrate
 
+# One drop, its users and their keys; reservations and their users.
+RESERVE = (
+    "select * from api.reserve_batch(array(select row($1::uuid, q.user_id, q.key)::api.reserve_request"
+    " from unnest($2::uuid[], $3::text[]) with ordinality as q (user_id, key, n) order by q.n))"
+)
+PURCHASE = (
+    "select * from api.purchase_batch(array(select row($1::uuid, q.user_id, q.key)::api.purchase_request"
+    " from unnest($2::uuid[], $3::text[]) with ordinality as q (user_id, key, n) order by q.n))"
+)
+CANCEL = (
+    "select * from api.cancel_batch(array(select row(q.id, q.user_id)::api.cancel_request"
+    " from unnest($1::uuid[], $2::uuid[]) with ordinality as q (id, user_id, n) order by q.n))"
+)
+
 # Which index each call, its commit included, may use on the tables that grow. Foreign keys are checked through primary keys. What
 # changes stock or sells is noted in changes and read there when it commits; a sale is looked up for its event, too.
 EXPECTED = {
@@ -95,10 +109,8 @@ async def test_plans_are_the_same_on_empty_and_on_full_tables(session: Explained
     first = await _walk(session, drop_id, users[:100])
     for start in range(100, 20100, 1000):
         batch = users[start : start + 1000]
-        await connection.fetch(
-            "select from api.reserve_batch($1, $2, $3)", drop_id, batch, [f"key-{n}" for n in range(len(batch))]
-        )
-        await connection.fetch("select from api.purchase_batch($1, $2, $3)", drop_id, batch[:500], [None] * 500)
+        await connection.fetch(RESERVE, drop_id, batch, [f"key-{n}" for n in range(len(batch))])
+        await connection.fetch(PURCHASE, drop_id, batch[:500], [None] * 500)
     assert await _walk(session, drop_id, users[20100:]) == first
     await connection.execute("vacuum analyze")
     assert await _walk(session, drop_id, users[20200:]) == first
@@ -119,11 +131,11 @@ async def test_a_plan_made_for_one_row_serves_thousands(session: Explained) -> N
 
     async def sell(buyers: list[UUID]) -> None:
         none = [None] * len(buyers)
-        await connection.fetch("select from api.reserve_batch($1, $2, $3)", drop_id, buyers, none)
-        plans = await session.notes("select from api.purchase_batch($1, $2, $3)", drop_id, buyers, none)
+        await connection.fetch(RESERVE, drop_id, buyers, none)
+        plans = await session.notes(PURCHASE, drop_id, buyers, none)
         plans += await session.notes("update inventory.purchases set status = 'pending'")
         plans += await session.notes("update inventory.purchases set status = 'paid'")
-        await connection.fetch("select from api.reserve_batch($1, $2, $3)", drop_id, buyers, none)
+        await connection.fetch(RESERVE, drop_id, buyers, none)
         await connection.execute("update inventory.reservations set expires_at = now() where status = 'ACTIVE'")
         plans += await session.notes("select from api.expire_reservations(100000)")
         assert len(plans) == 5  # a purchase consumes reservations, too
@@ -140,15 +152,15 @@ async def _walk(session: Explained, drop_id: UUID, users: list[UUID]) -> dict[st
     """The indexes of each call, with 10 requests in each batch."""
     walked = {}
     ten, none = users[:10], [None] * 10
-    rows, walked["reserve"] = await session.indexes("select * from api.reserve_batch($1, $2, $3)", drop_id, ten, none)
+    rows, walked["reserve"] = await session.indexes(RESERVE, drop_id, ten, none)
     assert {row["code"] for row in rows} == {None}
     held = [UUID(orjson.loads(row["data"])["id"]) for row in rows]
     _, walked["mine"] = await session.indexes("select * from api.my_reservations($1)", ten[0])
-    _, walked["cancel"] = await session.indexes("select * from api.cancel_batch($1, $2)", held[:2], ten[:2])
-    rows, walked["purchase"] = await session.indexes("select * from api.purchase_batch($1, $2, $3)", drop_id, ten, none)
+    _, walked["cancel"] = await session.indexes(CANCEL, held[:2], ten[:2])
+    rows, walked["purchase"] = await session.indexes(PURCHASE, drop_id, ten, none)
     assert [row["code"] for row in rows] == ["NO_ACTIVE_RESERVATION"] * 2 + [None] * 8
     _, walked["feed"] = await session.indexes("select inventory.activity_feed($1)", drop_id)
-    await session.indexes("select * from api.reserve_batch($1, $2, $3)", drop_id, users[10:20], none)
+    await session.indexes(RESERVE, drop_id, users[10:20], none)
     await session.connection.execute(
         "update inventory.reservations set expires_at = now() where user_id = any ($1)", users[10:20]
     )

@@ -111,7 +111,8 @@ class Shop(RuleBasedStateMachine):
     def reserve(self, which: int, batch: list[Request]) -> None:
         drop = self.drops[which]
         outcomes = self.rows(
-            "select * from api.reserve_batch(%s, %s, %s, 600)",
+            "select * from api.reserve_batch(array(select row(%s::uuid, q.user_id, q.key)::api.reserve_request"
+            " from unnest(%s::uuid[], %s::text[]) with ordinality as q (user_id, key, n) order by q.n), 600)",
             drop.id,
             [self.users[user] for user, _ in batch],
             [key for _, key in batch],
@@ -145,7 +146,8 @@ class Shop(RuleBasedStateMachine):
     def purchase(self, which: int, batch: list[Request]) -> None:
         drop = self.drops[which]
         outcomes = self.rows(
-            "select * from api.purchase_batch(%s, %s, %s)",
+            "select * from api.purchase_batch(array(select row(%s::uuid, q.user_id, q.key)::api.purchase_request"
+            " from unnest(%s::uuid[], %s::text[]) with ordinality as q (user_id, key, n) order by q.n))",
             drop.id,
             [self.users[user] for user, _ in batch],
             [key for _, key in batch],
@@ -177,7 +179,8 @@ class Shop(RuleBasedStateMachine):
         everything = [(drop, reservation) for drop in self.drops for reservation in drop.reservations.values()]
         batch = data.draw(st.lists(st.tuples(st.sampled_from(everything), st.booleans()), min_size=1, max_size=6))
         outcomes = self.rows(
-            "select * from api.cancel_batch(%s, %s)",
+            "select * from api.cancel_batch(array(select row(q.id, q.user_id)::api.cancel_request"
+            " from unnest(%s::uuid[], %s::uuid[]) with ordinality as q (id, user_id, n) order by q.n))",
             [reservation.id for (_, reservation), _ in batch],
             [self.users[reservation.user if own else (reservation.user + 1) % USERS] for (_, reservation), own in batch],
         )

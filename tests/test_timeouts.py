@@ -72,15 +72,15 @@ async def test_a_lock_that_is_not_to_be_had(
     shorten(monkeypatch, "lock_timeout")
     seller = UUID(await make_user(owner))
     drop_id = await owner.fetchval("select id from api.create_drop('A', 1, 5, $1, now())", seller)
-    reserve = "select code from api.reserve_batch($1, $2, $3)"
+    reserve = "select code from api.reserve_batch(array[row($1::uuid, $2::uuid, null)]::api.reserve_request[])"
     async with calling(database.url, pooled=pooled) as calls, connected(database.url) as other:
         for lock in (LOCK, "select pg_advisory_xact_lock('inventory.events'::regclass::oid::bigint) where $1::uuid is not null"):
             async with other.transaction():
                 await other.execute(lock, drop_id)
                 with pytest.raises(Busy):
-                    await calls.fetch(reserve, drop_id, [seller], [None])
+                    await calls.fetch(reserve, drop_id, seller)
         assert await owner.fetchval("select available_stock from api.get_drop($1)", drop_id) == 5
-        assert await calls.value(reserve, drop_id, [seller], [None]) is None
+        assert await calls.value(reserve, drop_id, seller) is None
     await assert_healthy(owner)
 
 
@@ -123,8 +123,11 @@ async def test_a_sweep_of_thousands_is_in_time(database: Database) -> None:
         async with stage.owner.acquire() as owner:
             users = await make_users(owner, 3000)
         drop = await make_drop(stage.http, users[0], total_stock=3000)
-        hold = "select count(*) from api.reserve_batch($1, $2, $3)"
-        assert await stage.owner.fetchval(hold, UUID(drop["id"]), users, [None] * 3000) == 3000
+        hold = (
+            "select count(*) from api.reserve_batch("
+            "array(select row($1::uuid, user_id, null)::api.reserve_request from unnest($2::uuid[]) user_id))"
+        )
+        assert await stage.owner.fetchval(hold, UUID(drop["id"]), users) == 3000
         await stage.owner.execute("update inventory.reservations set expires_at = now()")
         begin = monotonic()
         answer = await stage.http.post("/internal/expire-now")

@@ -1,6 +1,6 @@
 -- api.cancel_batch gives the units of many holds back, on as many drops: one outcome each, and no unit goes back twice.
 begin;
-select plan(27);
+select plan(28);
 
 -- Reservations by "user drop".
 create temp table held (name text primary key, id uuid not null) on commit drop;
@@ -14,9 +14,11 @@ $$;
 -- Cancel each reservation by the user it is named after.
 create function pg_temp.cancel(variadic p_names text[]) returns setof api.outcome language sql as $$
   select o.*
-  from api.cancel_batch(
-    array(select pg_temp.held(name) from unnest(p_names) with ordinality as u (name, n) order by n),
-    array(select pg_temp.user_id(split_part(name, ' ', 1)) from unnest(p_names) with ordinality as u (name, n) order by n)) o
+  from api.cancel_batch(array(
+    select row(pg_temp.held(name), pg_temp.user_id(split_part(name, ' ', 1)))::api.cancel_request
+    from unnest(p_names) with ordinality as u (name, n)
+    order by n
+  )) o
 $$;
 
 do $$
@@ -79,7 +81,8 @@ select is(
 select is(
   array[pg_temp.stock_of('shoes'), pg_temp.stock_of('tickets')], array[8, 10], 'The units are back in the stock of their drops.'
 );
-select is_empty($$select * from api.cancel_batch(array[]::uuid[], array[]::uuid[])$$, 'A batch of nothing answers nothing.');
+select is_empty($$select * from api.cancel_batch('{}')$$, 'A batch of nothing answers nothing.');
+select is_empty($$select * from api.cancel_batch(null)$$, 'A batch that is null answers nothing.');
 
 -- Refusals.
 
@@ -93,14 +96,16 @@ end
 $$;
 create temp table refusal on commit drop as
 select *
-from api.cancel_batch(
-  array[
-    pg_temp.held('ann shoes'), pg_temp.held('eve shoes'), pg_temp.held('eve tickets'), pg_temp.held('dan tickets'),
-    gen_random_uuid(), null,
-    pg_temp.held('dan tickets'), null, pg_temp.held('cat shoes')],
-  array[
-    pg_temp.user_id('ann'), pg_temp.user_id('eve'), pg_temp.user_id('eve'), pg_temp.user_id('ann'), pg_temp.user_id('ann'),
-    pg_temp.user_id('ann'), pg_temp.user_id('nobody'), null, null]);
+from api.cancel_batch(array[
+  row(pg_temp.held('ann shoes'), pg_temp.user_id('ann')),
+  row(pg_temp.held('eve shoes'), pg_temp.user_id('eve')),
+  row(pg_temp.held('eve tickets'), pg_temp.user_id('eve')),
+  row(pg_temp.held('dan tickets'), pg_temp.user_id('ann')),
+  row(gen_random_uuid(), pg_temp.user_id('ann')),
+  row(null, pg_temp.user_id('ann')),
+  row(pg_temp.held('dan tickets'), pg_temp.user_id('nobody')),
+  null,
+  row(pg_temp.held('cat shoes'), null)]::api.cancel_request[]);
 select results_eq(
   $$select n, status, code from refusal order by n$$,
   $$
@@ -171,8 +176,9 @@ $$;
 select results_eq(
   $$
     select n, status, code
-    from api.cancel_batch(
-      array[pg_temp.held('bob shoes'), pg_temp.held('bob shoes')], array[pg_temp.user_id('ann'), pg_temp.user_id('bob')])
+    from api.cancel_batch(array[
+      row(pg_temp.held('bob shoes'), pg_temp.user_id('ann')),
+      row(pg_temp.held('bob shoes'), pg_temp.user_id('bob'))]::api.cancel_request[])
     order by n
   $$,
   $$values (1, 404, 'RESERVATION_NOT_FOUND'), (2, 200, null)$$,

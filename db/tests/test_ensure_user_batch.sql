@@ -1,12 +1,9 @@
--- api.ensure_user_batch makes of a crowd what api.ensure_user makes of each.
+-- api.ensure_user_batch does for many what api.ensure_user does for one: one outcome each, nothing raised for a refusal.
 begin;
-select plan(7);
+select plan(9);
 
 create or replace function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$
   select md5('pgtap ensure_user_batch ' || p_name)::uuid
-$$;
-create function pg_temp.ids(variadic p_names text[]) returns uuid[] language sql immutable as $$
-  select array_agg(pg_temp.user_id(name) order by n) from unnest(p_names) with ordinality as u (name, n)
 $$;
 create function pg_temp.made(variadic p_names text[]) returns setof text language sql as $$
   select u.username from unnest(p_names) with ordinality as q (name, n)
@@ -15,29 +12,44 @@ $$;
 
 do $$ begin perform api.ensure_user(pg_temp.user_id('ann'), 'pgtap batch ann'); end $$;
 
-select lives_ok(
+create temp table outcome on commit drop as
+select row_number() over () as place, o.*
+from api.ensure_user_batch(array[
+  row(pg_temp.user_id('cat'), 'pgtap batch cat'),
+  row(pg_temp.user_id('ann'), 'another name'),
+  row(pg_temp.user_id('bob'), null),
+  row(pg_temp.user_id('eve'), ''),
+  row(pg_temp.user_id('cat'), 'pgtap batch cat'),
+  row(null, 'pgtap batch fay'),
+  row(pg_temp.user_id('dan'), 'pgtap batch ann')]::api.user_request[]) o;
+select results_eq(
+  $$select place::integer, n, status, code, message, replayed from outcome order by place$$,
   $$
-    select api.ensure_user_batch(
-      pg_temp.ids('cat', 'ann', 'bob', 'cat', 'dan'),
-      array['pgtap batch cat', 'another name', null, 'pgtap batch cat', 'pgtap batch ann']
-    )
+    values
+      (1, 1, 201, null, null, false), (2, 2, 200, null, null, false), (3, 3, 201, null, null, false),
+      (4, 4, 400, 'VALIDATION_ERROR', 'username: must be 1 to 200 characters, not all blank, without control characters', false),
+      (5, 5, 200, null, null, false), (6, 6, 400, 'VALIDATION_ERROR', 'p_user_id: is required', false),
+      (7, 7, 201, null, null, false)
   $$,
-  'Users who are there, who are not, who are named twice, without a name, and with one that is taken are all served.'
+  'Every request has one outcome, in the order of the requests: made now, there already, or refused, whatever its neighbours are.'
 );
+select results_eq(
+  $$select n, data ->> 'id' = u.id::text, (json_populate_record(null::api."user", data)).username = u.username
+    from outcome left join inventory.users u on u.id = (data ->> 'id')::uuid where code is null order by n$$,
+  $$select n, true, true from unnest(array[1, 2, 3, 5, 7]) as n$$,
+  'The data is the user.'
+);
+select is((select count(*) from outcome where code is not null and data is not null), 0::bigint, 'A refusal has no data.');
 select results_eq(
   $$select * from pg_temp.made('ann', 'bob', 'cat')$$,
   array['pgtap batch ann', 'user-' || left(pg_temp.user_id('bob')::text, 8), 'pgtap batch cat'],
-  'Who is there stays as he is; who is not gets the name given, or the usual one.'
+  'A user who is there stays as he is; one who is not gets the name given, or the default one.'
 );
 select matches((select * from pg_temp.made('dan')), '^pgtap batch ann-[0-9a-f]{8}$', 'A name that is taken gets a suffix.');
 select is(current_setting('lock_timeout'), '0', 'How long the transaction waits for locks is what it was.');
-select is(
-  pg_temp.refusal($$select api.ensure_user_batch(pg_temp.ids('eve', 'fay'), array['pgtap batch eve', ''])$$),
-  'PT400 VALIDATION_ERROR: username: must be 1 to 200 characters, not all blank, without control characters',
-  'What is refused for one is refused for the call.'
-);
-select is_empty($$select * from pg_temp.made('eve', 'fay')$$, 'And nobody is made.');
-select lives_ok($$select api.ensure_user_batch('{}', '{}')$$, 'Nobody is nothing to do.');
+select is_empty($$select * from pg_temp.made('eve', 'fay')$$, 'A user who is refused is not made.');
+select is_empty($$select * from api.ensure_user_batch('{}')$$, 'A batch of nothing answers nothing.');
+select is_empty($$select * from api.ensure_user_batch(null)$$, 'A batch that is null answers nothing.');
 
 select * from finish();
 rollback;

@@ -1,4 +1,5 @@
--- api.events_after is how whoever missed events catches up, without a gap: it gives all that came after one or says it cannot.
+-- api.events_after is how a reader that missed events catches up, without a gap: it gives all that came after one or says that it
+-- cannot.
 begin;
 select plan(39);
 
@@ -15,20 +16,21 @@ $$;
 -- The ids of the events after this one; or the first one's type, when it is none of the log's.
 create function pg_temp.ids_after(p_after bigint, p_limit integer default 1000) returns text[] language sql stable as $$
   select array_agg(case e.type when 'TYPE_' || e.id then e.id else e.type end order by n)
-  from rows from (api.events_after(p_after, p_limit)) with ordinality as e (type, id, data, n)
+  from rows from (api.events_after(p_after, p_limit)) with ordinality as e (type, id, drop_id, data, n)
 $$;
 
 create function pg_temp.resync(p_after bigint) returns text[] language sql stable as $$
-  select array[e.type, e.id, e.data::text] from api.events_after(p_after) e
+  select array[e.type, e.id, e.drop_id::text, e.data::text] from api.events_after(p_after) e
 $$;
 
 select is(
   (select array_agg(key) from (select * from api.events_after(16)) e, json_object_keys(to_json(e)) as key),
-  array['type', 'id', 'data'], 'A row has the names of the wire.'
+  array['type', 'id', 'drop_id', 'data'], 'A row is an event with its drop; data is the last key,
+    because readers of 0.1 rely on it.'
 );
 select results_eq(
-  'select type, id, data::text from api.events_after(16)', $$values ('TYPE_17', '17', '{"n" : 17}')$$,
-  'An event is given with its type, its id as text and its data as it was published.'
+  'select type, id, drop_id, data::text from api.events_after(16)', $$values ('TYPE_17', '17', md5('drop')::uuid, '{"n" : 17}')$$,
+  'An event is given with its type, its id as text, its drop and its data as it was published.'
 );
 select is(pg_temp.ids_after(v.after), v.expected, v.description)
 from (values
@@ -38,18 +40,18 @@ from (values
   (14, '{16,17}', 'One of them is a place in the log like any other,'),
   (15, '{16,17}', 'and so is the next one.'),
   (17, null, 'After the newest comes nothing.'),
-  (10, '{11,12,13,16,17}', 'Whoever has seen the one before the oldest has missed nothing but what is there.'),
-  (9, '{RESYNC_REQUIRED}', 'Whoever has seen the one before that has missed one that is gone.'),
-  (0, '{RESYNC_REQUIRED}', 'Whoever has seen nothing cannot catch up in a log that has lost its beginning.'),
+  (10, '{11,12,13,16,17}', 'A reader that has seen the one before the oldest has missed nothing but what is there.'),
+  (9, '{RESYNC_REQUIRED}', 'A reader that has seen the one before that has missed one that is gone.'),
+  (0, '{RESYNC_REQUIRED}', 'A reader that has seen nothing cannot catch up in a log that has lost its beginning.'),
   (-1, '{RESYNC_REQUIRED}', 'An id that is too low to be one is not in the log.'),
-  (18, '{RESYNC_REQUIRED}', 'The next one has not been, whoever says that he has seen it.'),
+  (18, '{RESYNC_REQUIRED}', 'The next one has not been, even if a reader says that it has seen it.'),
   (9223372036854775807, '{RESYNC_REQUIRED}', 'Nor has the highest there can be.'),
   (-9223372036854775808, '{RESYNC_REQUIRED}', 'The lowest there can be is refused in the same way.')
 ) as v (after, expected, description);
 select is(
   pg_temp.resync(v.after),
-  array['RESYNC_REQUIRED', v.after::text, '{"reason":"The event log does not reach back to the last event you have."}'],
-  format('The answer after %s is one event, with the id that was asked for and the reason.', v.after)
+  array['RESYNC_REQUIRED', v.after::text, null, '{"reason":"The event log does not reach back to the last event you have."}'],
+  format('The answer after %s is one event of no drop, with the id that was asked for and the reason.', v.after)
 )
 from (values (9::bigint), (18)) as v (after);
 
@@ -58,14 +60,15 @@ from (values (9::bigint), (18)) as v (after);
 do $$
 begin
   insert into inventory.events (id, drop_id, type, data) overriding system value
-  select id, md5(drop_name)::uuid, 'TYPE_' || id, '{}' from (values (18, 'other'), (19, 'third'), (20, 'other')) as e (id, drop_name);
+  select id, md5(drop_name)::uuid, 'TYPE_' || id, '{}' from (values (18, 'other'), (19, 'third'), (20, 'other')) as e (id,
+    drop_name);
 end
 $$;
 select is(
   (
     select array_agg(e.id order by n)
     from rows from (api.events_after(v.after, v.limit, array(select md5(d)::uuid from unnest(v.drops) as d)))
-      with ordinality as e (type, id, data, n)
+      with ordinality as e (type, id, drop_id, data, n)
   ),
   v.expected, v.description
 )
@@ -120,7 +123,7 @@ begin
   select id, md5('drop')::uuid, 'TYPE_' || id, '{}' from generate_series(1, 3) as id;
 end
 $$;
-select is(pg_temp.ids_after(0), '{1,2,3}', 'Whoever has seen nothing gets all of a log that has its beginning.');
+select is(pg_temp.ids_after(0), '{1,2,3}', 'A reader that has seen nothing gets all of a log that has its beginning.');
 do $$ begin delete from inventory.events; end $$;
 select is(
   array[pg_temp.ids_after(0)::text, pg_temp.ids_after(null)::text, pg_temp.ids_after(1)::text],

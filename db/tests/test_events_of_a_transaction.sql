@@ -27,13 +27,21 @@ create function pg_temp.run_out(p_drop text, p_user text) returns void language 
 $$;
 
 -- What a statement announces, in short: "TYPE drop", and the stock; other files look at the rest.
-create function pg_temp.summary_of(p_sql text) returns text[] language sql as $$
-  select array_agg(
-    concat_ws(' ', e.type, coalesce(e.data ->> 'dropId', e.data #>> '{drop,id}'), e.data ->> 'availableStock') order by a.n)
-  from unnest(pg_temp.announced(p_sql)) with ordinality as a (event, n)
-  cross join lateral (
-    select split_part(a.event, ' ', 1) as type, substr(a.event, strpos(a.event, ' ') + 1)::json as data
-  ) e
+create function pg_temp.summary_of(p_sql text) returns text[] language plpgsql as $$
+declare
+  v_last_id bigint;
+begin
+  set constraints all immediate;
+  set constraints all deferred;
+  v_last_id := (select coalesce(max(e.id), 0) from inventory.events e);
+  perform pg_temp.announced(p_sql);
+  return (
+    select array_agg(concat_ws(' ', e.type, d.name, e.data ->> 'availableStock') order by e.id)
+    from inventory.events e
+    join inventory.drops d on d.id = e.drop_id and d.created_by = pg_temp.user_id('seller')
+    where e.id > v_last_id
+  );
+end
 $$;
 
 create function pg_temp.changes() returns bigint language sql stable as $$
@@ -137,7 +145,7 @@ select is_empty(
     where e.drop_id in (select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller'))
       and e.drop_id::text is distinct from coalesce(e.data ->> 'dropId', e.data #>> '{drop,id}')
   $$,
-  'It is the one in the data.'
+  'It is the one that the data names.'
 );
 
 -- What was taken back.

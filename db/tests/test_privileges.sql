@@ -175,7 +175,7 @@ select is_empty(
   'lastpair_api cannot touch any relation in any way.'
 );
 select throws_ok(
-  $$select pg_temp.as_api('select inventory.expire_many(null, null)')$$, '42501', null,
+  $$select pg_temp.as_api('select inventory.expire_on_drop(null, null)')$$, '42501', null,
   'lastpair_api cannot call a private function.'
 );
 select throws_ok(
@@ -235,14 +235,16 @@ begin
     (2, pg_temp.as_api(format('select available_stock from api.get_drop(%L)', v_drop_id))),
     (3, pg_temp.as_api(format('select status from api.my_purchases(%L)', v_user_id))),
     (4, pg_temp.as_api(format('select status from api.refund_purchase(%L)', v_purchase_id))),
-    (5, pg_temp.as_api(format('select status from api.reserve_batch(%L, array[%L]::uuid[], null)', v_drop_id, v_user_id))),
+    (5, pg_temp.as_api(format(
+      'select status from api.reserve_batch(array[row(%L, %L, null)]::api.reserve_request[])', v_drop_id, v_user_id))),
     (6, pg_temp.as_api(format('select status from api.my_reservations(%L)', v_user_id))),
-    (7, pg_temp.as_api(format('select status from api.purchase_batch(%L, array[%L]::uuid[], null)', v_drop_id, v_user_id)));
+    (7, pg_temp.as_api(format(
+      'select status from api.purchase_batch(array[row(%L, %L, null)]::api.purchase_request[])', v_drop_id, v_user_id)));
   v_reservation_id := pg_temp.as_api(format('select id from api.reserve(%L, %L)', v_drop_id, v_user_id));
   insert into step values
     (8, pg_temp.as_api(format('select status from api.cancel_reservation(%L, %L)', v_reservation_id, v_user_id))),
     (9, pg_temp.as_api(format(
-      'select status from api.cancel_batch(array[%L]::uuid[], array[%L]::uuid[])', v_reservation_id, v_user_id))),
+      'select status from api.cancel_batch(array[row(%L, %L)]::api.cancel_request[])', v_reservation_id, v_user_id))),
     (10, pg_temp.as_api(format('select status from api.update_drop(%L, ''{"status": "cancelled"}'')', v_drop_id))),
     (11, pg_temp.as_api(format('select username <> '''' from api.ensure_user(%L)', v_user_id))),
     (12, pg_temp.as_api('select count(*) >= 0 from api.expire_reservations(1)')),
@@ -252,7 +254,7 @@ begin
     (16, pg_temp.as_api('select type from api.snapshot()')),
     (17, pg_temp.as_api('select type from api.events_after(9223372036854775807)')),
     (18, pg_temp.as_api('select api.prune_events(3600) >= 0')),
-    (19, pg_temp.as_api(format('select api.ensure_user_batch(array[%L]::uuid[], array[null]) is not null', v_user_id)));
+    (19, pg_temp.as_api(format('select status from api.ensure_user_batch(array[row(%L, null)]::api.user_request[])', v_user_id)));
 end
 $$;
 select is((select s.answer from step s where s.n = v.n), v.expected, format('lastpair_api can call api.%s.', v.function))
@@ -275,7 +277,7 @@ from (values
   (16, 'SNAPSHOT', 'snapshot'),
   (17, 'RESYNC_REQUIRED', 'events_after'),
   (18, 'true', 'prune_events'),
-  (19, 'true', 'ensure_user_batch')
+  (19, '200', 'ensure_user_batch')
 ) as v (n, expected, function)
 order by v.n;
 

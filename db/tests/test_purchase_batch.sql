@@ -1,15 +1,25 @@
--- api.purchase_batch sells many holds on one drop in the order of the requests: one outcome each, no hold twice or too late.
+-- api.purchase_batch sells holds on any drops in the order of the requests: one outcome each, no hold twice or too late. Drops
+-- are
+-- served in the order of their ids, whatever the order of the requests.
 begin;
-select plan(37);
+select plan(52);
 
 create function pg_temp.reserve(p_drop text, variadic p_users text[]) returns void language sql as $$
-  select api.reserve_batch(pg_temp.drop_id(p_drop), pg_temp.user_ids(variadic p_users), null)
+  select api.reserve_batch(array(
+    select row(pg_temp.drop_id(p_drop), pg_temp.user_id(name), null)::api.reserve_request from unnest(p_users) as name))
+$$;
+
+-- Requests on one drop, in this order; beyond the array of keys there are none.
+create function pg_temp.requests(p_drop_id uuid, p_user_ids uuid[], p_keys text[] default null)
+returns api.purchase_request[] language sql stable as $$
+  select array_agg(row(p_drop_id, q.user_id, p_keys[q.n])::api.purchase_request order by q.n)
+  from unnest(p_user_ids) with ordinality as q (user_id, n)
 $$;
 
 -- Purchase for these users, without keys; the codes they are answered, null for a purchase.
 create function pg_temp.purchase(p_drop text, variadic p_users text[]) returns text[] language sql as $$
   select array_agg(o.code order by o.n)
-  from api.purchase_batch(pg_temp.drop_id(p_drop), pg_temp.user_ids(variadic p_users), null) o
+  from api.purchase_batch(pg_temp.requests(pg_temp.drop_id(p_drop), pg_temp.user_ids(variadic p_users))) o
 $$;
 
 -- Let holds run out now, or later.
@@ -46,7 +56,8 @@ $$;
 create temp table outcome on commit drop as
 select row_number() over () as place, o.*
 from api.purchase_batch(
-  pg_temp.drop_id('shoes'), pg_temp.user_ids('cat', 'fay', 'ann', 'nobody'), array[null, 'key-1', 'key-1', 'key-1']) o;
+  pg_temp.requests(pg_temp.drop_id('shoes'), pg_temp.user_ids('cat', 'fay', 'ann', 'nobody'),
+    array[null, 'key-1', 'key-1', 'key-1'])) o;
 create temp table sale on commit drop as
 select o.n, p.* from outcome o cross join json_populate_record(null::api.purchase, o.data) p where o.code is null;
 
@@ -103,34 +114,18 @@ select is(
 select is(pg_temp.stock_of('shoes'), 5, 'The stock was taken by the reserve and is not taken again.');
 
 select is(
-  pg_temp.purchase('shoes', 'bob', 'ann'), array[null, 'NO_ACTIVE_RESERVATION'], 'Without an array of keys there are no keys.'
+  pg_temp.purchase('shoes', 'bob', 'ann'), array[null, 'NO_ACTIVE_RESERVATION'], 'A user who has bought holds nothing any more.'
 );
-select results_eq(
-  $$select n, status from api.purchase_batch(pg_temp.drop_id('shoes'), pg_temp.user_ids('eve', 'dan'), array['key-2'])$$,
-  $$values (1, 201), (2, 201)$$,
-  'There may be fewer keys than requests.'
-);
-select bag_eq(
-  $$
-    select user_id, idempotency_key
-    from inventory.purchases
-    where drop_id = pg_temp.drop_id('shoes') and user_id = any (pg_temp.user_ids('bob', 'dan', 'eve'))
-  $$,
-  $$values (pg_temp.user_id('bob'), null), (pg_temp.user_id('dan'), null), (pg_temp.user_id('eve'), 'key-2')$$,
-  'Requests beyond the array of keys have none.'
-);
-select is_empty(
-  $$select * from api.purchase_batch(pg_temp.drop_id('shoes'), array[]::uuid[], array[]::text[])$$,
-  'A batch of nothing answers nothing.'
-);
+select is_empty($$select * from api.purchase_batch('{}')$$, 'A batch of nothing answers nothing.');
+select is_empty($$select * from api.purchase_batch(null)$$, 'A batch that is null answers nothing.');
 
 -- One user, several requests.
 
 do $$ begin perform pg_temp.reserve('twice', 'ann', 'bob', 'cat'); end $$;
 create temp table same_key on commit drop as
 select * from api.purchase_batch(
-  pg_temp.drop_id('twice'), pg_temp.user_ids('ann', 'ann', 'bob', 'ann', 'ann', 'cat', 'cat', 'bob'),
-  array['a', 'a', 'a', 'b', 'a', null, null, null]);
+  pg_temp.requests(pg_temp.drop_id('twice'), pg_temp.user_ids('ann', 'ann', 'bob', 'ann', 'ann', 'cat', 'cat', 'bob'),
+    array['a', 'a', 'a', 'b', 'a', null, null, null]));
 select results_eq(
   $$select n, status, code, replayed from same_key$$,
   $$
@@ -158,7 +153,7 @@ select is(
 do $$
 begin
   perform pg_temp.reserve('replays', 'ann', 'bob');
-  perform api.purchase_batch(pg_temp.drop_id('replays'), pg_temp.user_ids('ann'), array['old']);
+  perform api.purchase_batch(pg_temp.requests(pg_temp.drop_id('replays'), pg_temp.user_ids('ann'), array['old']));
   perform pg_temp.reserve('replays', 'ann');
 end
 $$;
@@ -167,7 +162,7 @@ select p.* from inventory.purchases p where p.drop_id = pg_temp.drop_id('replays
 select results_eq(
   $$
     select n, status, replayed, (data ->> 'id')::uuid, (data ->> 'reservation_id')::uuid
-    from api.purchase_batch(pg_temp.drop_id('replays'), pg_temp.user_ids('ann', 'ann'), array['old', 'old'])
+    from api.purchase_batch(pg_temp.requests(pg_temp.drop_id('replays'), pg_temp.user_ids('ann', 'ann'), array['old', 'old']))
   $$,
   $$select n, 200, true, id, reservation_id from first_sale, generate_series(1, 2) as n$$,
   'A key of an earlier batch is a replay, each time.'
@@ -179,7 +174,8 @@ select is(
 do $$ begin perform api.refund_purchase((select id from first_sale)); end $$;
 create temp table old_and_new on commit drop as
 select * from api.purchase_batch(
-  pg_temp.drop_id('replays'), pg_temp.user_ids('ann', 'ann', 'ann', 'ann', 'bob'), array['old', 'new', 'old', 'new', 'old']);
+  pg_temp.requests(pg_temp.drop_id('replays'), pg_temp.user_ids('ann', 'ann', 'ann', 'ann', 'bob'),
+    array['old', 'new', 'old', 'new', 'old']));
 select results_eq(
   $$select n, status, replayed, data ->> 'status' from old_and_new$$,
   $$
@@ -205,7 +201,8 @@ begin
 end
 $$;
 select is(
-  (select replayed from api.purchase_batch(pg_temp.drop_id('over'), pg_temp.user_ids('ann'), array['old'])), false,
+  (select replayed from api.purchase_batch(
+    pg_temp.requests(pg_temp.drop_id('over'), pg_temp.user_ids('ann'), array['old']))), false,
   'The same key on another drop is another purchase.'
 );
 
@@ -214,7 +211,7 @@ select is(
 select results_eq(
   format(
     'select n, status, code
-     from api.purchase_batch(%L, pg_temp.user_ids(''ann'', ''nobody'', ''ann''), array[''a'', ''a'', ''a''])',
+     from api.purchase_batch(pg_temp.requests(%L, pg_temp.user_ids(''ann'', ''nobody'', ''ann''), array[''a'', ''a'', ''a'']))',
     v.id),
   $$values (1, 404, 'DROP_NOT_FOUND'), (2, 401, 'AUTH_REQUIRED'), (3, 404, 'DROP_NOT_FOUND')$$,
   v.description
@@ -225,7 +222,7 @@ from (values
 ) as v (id, description);
 do $$ begin perform pg_temp.reserve('over', 'bob'); end $$;
 select results_eq(
-  $$select n, code from api.purchase_batch(pg_temp.drop_id('over'), array[null, pg_temp.user_id('bob')], null)$$,
+  $$select n, code from api.purchase_batch(pg_temp.requests(pg_temp.drop_id('over'), array[null, pg_temp.user_id('bob')]))$$,
   $$values (1, 'AUTH_REQUIRED'), (2, null)$$,
   'A request without a user is refused, its neighbour is served.'
 );
@@ -245,7 +242,8 @@ end
 $$;
 create temp table due on commit drop as
 select * from api.purchase_batch(
-  pg_temp.drop_id('due'), pg_temp.user_ids('ann', 'bob', 'ann', 'cat', 'fay', 'dan'), array['a', 'a', 'a', 'a', 'a', 'a']);
+  pg_temp.requests(pg_temp.drop_id('due'), pg_temp.user_ids('ann', 'bob', 'ann', 'cat', 'fay', 'dan'),
+    array['a', 'a', 'a', 'a', 'a', 'a']));
 select results_eq(
   $$select n, status, code, message, data is null from due$$,
   $$
@@ -277,7 +275,7 @@ do $$ begin perform pg_temp.reserve('due', 'ann'); end $$;
 select results_eq(
   $$
     select status, code
-    from api.purchase_batch(pg_temp.drop_id('due'), pg_temp.user_ids('ann'), array['a'])$$, $$values (201, null)
+    from api.purchase_batch(pg_temp.requests(pg_temp.drop_id('due'), pg_temp.user_ids('ann'), array['a']))$$, $$values (201, null)
   $$,
   'A key that was refused is not used up: after a new reserve it purchases.'
 );
@@ -307,6 +305,244 @@ $$;
 select is(pg_temp.purchase('over', 'cat'), array[null]::text[], 'Who holds a unit when the drop ends can have it.');
 select is(
   pg_temp.purchase('cancelled', 'cat'), array['NO_ACTIVE_RESERVATION'], 'Who held a unit when the drop was cancelled cannot.'
+);
+
+-- Several drops.
+
+-- Requests "user drop" or "user drop key".
+create function pg_temp.mixed(variadic p_requests text[]) returns api.purchase_request[] language sql stable as $$
+  select array_agg(
+    row(pg_temp.drop_id(split_part(r, ' ', 2)), pg_temp.user_id(split_part(r, ' ', 1)), nullif(split_part(r, ' ', 3), ''))
+      ::api.purchase_request
+    order by n)
+  from unnest(p_requests) with ordinality as u (r, n)
+$$;
+
+create function pg_temp.new_drop(p_name text) returns void language sql as $$
+  select api.create_drop(p_name, 10, 10, pg_temp.user_id('seller'), now() - interval '1 hour')
+$$;
+
+do $$
+begin
+  perform pg_temp.new_drop(name) from unnest(array['hats', 'tickets', 'shirts']) as name;
+  perform pg_temp.reserve('hats', 'ann', 'bob', 'cat');
+  perform pg_temp.reserve('tickets', 'ann', 'bob', 'cat', 'dan');
+  perform pg_temp.reserve('shirts', 'ann', 'cat', 'eve');
+end
+$$;
+create temp table request on commit drop as
+select r.ordinality::integer as n, r.drop_id, r.user_id, r.idempotency_key
+from unnest(pg_temp.mixed(
+  'cat tickets', 'ann hats key-1', 'cat shirts', 'fay hats', 'ann tickets key-1', 'ann shirts key-2', 'cat hats', 'bob tickets'))
+  with ordinality r;
+create temp table mixed_outcome on commit drop as
+select row_number() over () as place, o.*
+from api.purchase_batch(
+  (select array_agg(row(r.drop_id, r.user_id, r.idempotency_key)::api.purchase_request order by r.n) from request r)) o;
+select results_eq(
+  $$select place::integer, n, status, code, replayed, data is null from mixed_outcome order by place$$,
+  $$
+    select n, n, case n when 4 then 409 else 201 end, case n when 4 then 'NO_ACTIVE_RESERVATION' end, false, n = 4
+    from generate_series(1, 8) as n
+  $$,
+  'Every request has one outcome, in the order of the requests, however the drops are mixed.'
+);
+select results_eq(
+  $$
+    select o.n, p.drop_id, p.user_id, r.user_id, p.qty, p.status, p.created_at, p.idempotency_key
+    from mixed_outcome o
+    join inventory.purchases p on p.id = (o.data ->> 'id')::uuid
+    join inventory.reservations r on r.id = p.reservation_id and r.drop_id = p.drop_id
+    order by o.n
+  $$,
+  $$select n, drop_id, user_id, user_id, 1, 'paid', now(), idempotency_key from request where n <> 4 order by n$$,
+  'Each purchase is of one unit of its drop, paid, from the reservation of its user, with its own key or none.'
+);
+select is(
+  array[pg_temp.reservations_of('hats'), pg_temp.reservations_of('shirts')],
+  array[array['ann CONSUMED', 'bob ACTIVE', 'cat CONSUMED'], array['ann CONSUMED', 'cat CONSUMED', 'eve ACTIVE']],
+  'Exactly their reservations are CONSUMED.'
+);
+select is(
+  array[pg_temp.stock_of('hats'), pg_temp.stock_of('tickets'), pg_temp.stock_of('shirts')], array[7, 6, 7],
+  'The stock was taken by the reserves and is not taken again.'
+);
+select is(
+  (select array_agg(p.drop_id order by p.cmin::text::bigint)
+    from mixed_outcome o join inventory.purchases p on p.id = (o.data ->> 'id')::uuid),
+  (select array_agg(p.drop_id order by p.drop_id)
+    from mixed_outcome o join inventory.purchases p on p.id = (o.data ->> 'id')::uuid),
+  'The drops are served in the order of their ids.'
+);
+
+do $$
+begin
+  perform pg_temp.new_drop(name) from unnest(array['one', 'two', 'ended']) as name;
+  perform pg_temp.reserve('one', 'ann', 'bob', 'cat', 'dan');
+  perform pg_temp.reserve('two', 'ann', 'bob', 'cat');
+  perform pg_temp.reserve('ended', 'ann', 'bob');
+  perform pg_temp.run_out('one', 'cat');
+  perform pg_temp.run_out('two', 'bob');
+  perform api.purchase(pg_temp.drop_id('ended'), pg_temp.user_id('ann'), 'old');
+  perform api.update_drop(pg_temp.drop_id('ended'), '{"status": "ended"}');
+end
+$$;
+create temp table mixed on commit drop as
+select * from api.purchase_batch(pg_temp.mixed(
+  'ann two a', 'ann one a', 'cat one a', 'ann ended old', 'ann two a', 'bob two', 'nobody two', 'ann one a', 'ann nowhere',
+  'ann one b', 'bob one', 'fay two', 'nobody nowhere', 'bob ended', 'bob one', 'ann ended new'));
+select results_eq(
+  $$select n, status, code, replayed from mixed$$,
+  $$
+    values
+      (1, 201, null, false), (2, 201, null, false), (3, 409, 'RESERVATION_EXPIRED', false), (4, 200, null, true),
+      (5, 200, null, true), (6, 409, 'RESERVATION_EXPIRED', false), (7, 401, 'AUTH_REQUIRED', false), (8, 200, null, true),
+      (9, 404, 'DROP_NOT_FOUND', false), (10, 409, 'NO_ACTIVE_RESERVATION', false), (11, 201, null, false),
+      (12, 409, 'NO_ACTIVE_RESERVATION', false), (13, 401, 'AUTH_REQUIRED', false), (14, 201, null, false),
+      (15, 409, 'NO_ACTIVE_RESERVATION', false), (16, 409, 'NO_ACTIVE_RESERVATION', false)
+  $$,
+  'Each is told what concerns him, of his drop; a key of one drop is another for another drop.'
+);
+select results_eq(
+  $$select n, data::text from mixed where n in (5, 8) order by n$$,
+  $$select case n when 1 then 5 else 8 end, data::text from mixed where n in (1, 2) order by 1$$,
+  'A replay shows the purchase of its drop.'
+);
+select is_empty(
+  $$
+    select m.n
+    from mixed m
+    left join api.errors() e on e.code = m.code and e.status = m.status and e.message = m.message
+    where m.code is not null and (e.code is null or m.data is not null)
+  $$,
+  'Every refusal has the status and the sentence of api.errors, and no data.'
+);
+select is(
+  array[pg_temp.reservations_of('one'), array_append(pg_temp.reservations_of('two'), null)],
+  array[
+    array['ann CONSUMED', 'bob CONSUMED', 'cat EXPIRED', 'dan ACTIVE'],
+    array['ann CONSUMED', 'bob EXPIRED', 'cat ACTIVE', null]],
+  'The holds that ran out are EXPIRED, on whatever drop.'
+);
+select is(
+  array[pg_temp.stock_of('one'), pg_temp.stock_of('two'), pg_temp.stock_of('ended')], array[7, 8, 8],
+  'Their units are back in the stock of their drops.'
+);
+select results_eq(
+  $$
+    select n, code
+    from api.purchase_batch(array[
+      row(null, pg_temp.user_id('dan'), null), null, row(pg_temp.drop_id('one'), null, null),
+      row(pg_temp.drop_id('one'), pg_temp.user_id('dan'), null)]::api.purchase_request[])
+  $$,
+  $$values (1, 'DROP_NOT_FOUND'), (2, 'AUTH_REQUIRED'), (3, 'AUTH_REQUIRED'), (4, null)$$,
+  'A request without a drop, without anything or without a user is refused; the neighbour is served.'
+);
+
+-- All drops in one call, and the same requests in a call for each drop.
+
+create temp table many on commit drop as
+select
+  row_number() over (order by md5(u || ' ' || d || ' ' || k))::integer as n,
+  u as name,
+  d as drop_name,
+  nullif(k, '-') as key
+from unnest(array['ann', 'bob', 'cat', 'dan', 'eve', 'nobody']) as u
+cross join unnest(array['left', 'middle', 'right', 'nowhere']) as d
+cross join unnest(array['-', 'x', 'y']) as k;
+do $$
+declare
+  v_prefix text;
+  v_name text;
+begin
+  foreach v_prefix in array array['all ', 'each '] loop
+    foreach v_name in array array['left', 'middle', 'right'] loop
+      perform pg_temp.new_drop(v_prefix || v_name);
+      perform pg_temp.reserve(v_prefix || v_name, 'ann', 'bob', 'cat', 'dan');
+    end loop;
+    perform api.purchase(pg_temp.drop_id(v_prefix || 'left'), pg_temp.user_id('ann'), 'x');
+    perform pg_temp.run_out(v_prefix || 'left', 'bob');
+    perform pg_temp.run_out(v_prefix || 'right', 'ann');
+    perform api.update_drop(pg_temp.drop_id(v_prefix || 'right'), '{"status": "ended"}');
+  end loop;
+end
+$$;
+create temp table all_at_once on commit drop as
+select o.*
+from api.purchase_batch(
+  array(
+    select row(pg_temp.drop_id('all ' || m.drop_name), pg_temp.user_id(m.name),
+      m.key)::api.purchase_request from many m order by m.n
+  )) o;
+create temp table drop_by_drop on commit drop as
+select of_drop.ns[o.n] as n, o.status, o.code, o.message, o.replayed, o.data
+from (
+  select
+    m.drop_name,
+    array_agg(m.n order by m.n) as ns,
+    array_agg(pg_temp.user_id(m.name) order by m.n) as user_ids,
+    array_agg(m.key order by m.n) as keys
+  from many m
+  group by m.drop_name
+) of_drop
+cross join lateral api.purchase_batch(
+  pg_temp.requests(pg_temp.drop_id('each ' || of_drop.drop_name), of_drop.user_ids, of_drop.keys)) o;
+select results_eq(
+  $$select n, status, code, message, replayed, data ->> 'user_id', data ->> 'status', data ->> 'createdAt' from all_at_once$$,
+  $$
+    select n, status, code, message, replayed, data ->> 'user_id', data ->> 'status', data ->> 'createdAt'
+    from drop_by_drop
+    order by n
+  $$,
+  'The outcomes are those of a call for each drop.'
+);
+select results_eq(
+  $$
+    select pg_temp.stock_of('all ' || name), pg_temp.reservations_of('all ' || name)
+    from unnest(array['left', 'middle', 'right']) as name
+  $$,
+  $$
+    select pg_temp.stock_of('each ' || name), pg_temp.reservations_of('each ' || name)
+    from unnest(array['left', 'middle', 'right']) as name
+  $$,
+  'So is what the calls leave behind.'
+);
+
+-- Announcements.
+
+do $$
+begin
+  perform pg_temp.new_drop(name) from unnest(array['red', 'blue', 'green']) as name;
+  perform pg_temp.reserve('red', 'ann', 'bob', 'cat');
+  perform pg_temp.reserve('blue', 'ann', 'bob');
+  perform pg_temp.reserve('green', 'ann');
+  perform pg_temp.run_out('blue', 'bob');
+end
+$$;
+select is(
+  (select array_agg(format('%s %s', split_part(e, ' ', 1), substring(e from '"dropId":"(\w+)"')) order by e)
+    from unnest(pg_temp.announced($$
+      select api.purchase_batch(pg_temp.mixed('ann blue', 'bob red', 'bob blue', 'ann red', 'fay green', 'nobody red',
+        'cat red', 'ann nowhere'))
+    $$)) as e),
+  array[
+    'ACTIVITY_UPDATED blue', 'ACTIVITY_UPDATED red', 'PURCHASE_COMPLETED blue', 'PURCHASE_COMPLETED red',
+    'PURCHASE_COMPLETED red', 'PURCHASE_COMPLETED red', 'RESERVATION_EXPIRED blue', 'STOCK_UPDATED blue'],
+  'Each drop announces what happened to it: every purchase, and once who bought last and what is left.'
+);
+
+-- A call that cannot be served, and the caller's settings.
+
+select throws_ok(
+  $$select api.purchase_batch(pg_temp.mixed('ann green', 'ann red ' || repeat('k', 256)))$$, 'PT400', 'VALIDATION_ERROR',
+  'A key that is no key is refused, and nothing is done for the others either.'
+);
+set local lock_timeout = '12345ms';
+select is(
+  (select array_agg(current_setting('lock_timeout') || ' ' || o.status) from api.purchase_batch(pg_temp.mixed('ann green',
+    'eve red')) o)
+    || current_setting('lock_timeout'),
+  array['12345ms 201', '12345ms 409', '12345ms'], 'The caller''s lock_timeout is what it was.'
 );
 
 select is_empty(

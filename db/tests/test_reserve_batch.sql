@@ -1,6 +1,8 @@
--- api.reserve_batch serves many requests on one drop in the order they came: one outcome each, never a unit more than there is.
+-- api.reserve_batch serves requests on any drops in the order they came: one outcome each, never a unit more than there is.
+-- Drops are
+-- locked and written in the order of their ids, whatever the order of the requests.
 begin;
-select plan(49);
+select plan(63);
 
 -- Where and as what the row of a drop is stored: a write moves it, a lock marks it.
 create function pg_temp.row_version(p_name text) returns text language sql stable as $$
@@ -11,10 +13,17 @@ create function pg_temp.new_drop(p_name text, p_stock integer) returns void lang
   select api.create_drop(p_name, 10, p_stock, pg_temp.user_id('seller'), now() - interval '1 hour')
 $$;
 
+-- Requests on one drop, in this order; beyond the array of keys there are none.
+create function pg_temp.requests(p_drop_id uuid, p_user_ids uuid[], p_keys text[] default null)
+returns api.reserve_request[] language sql stable as $$
+  select array_agg(row(p_drop_id, q.user_id, p_keys[q.n])::api.reserve_request order by q.n)
+  from unnest(p_user_ids) with ordinality as q (user_id, n)
+$$;
+
 -- Reserve for these users, without keys; the codes they are answered, null for a unit.
 create function pg_temp.reserve(p_drop text, variadic p_users text[]) returns text[] language sql as $$
   select array_agg(o.code order by o.n)
-  from api.reserve_batch(pg_temp.drop_id(p_drop), pg_temp.user_ids(variadic p_users), null) o
+  from api.reserve_batch(pg_temp.requests(pg_temp.drop_id(p_drop), pg_temp.user_ids(variadic p_users))) o
 $$;
 
 -- What became of all reservations on a drop, by user and status.
@@ -41,7 +50,8 @@ end
 $$;
 create temp table outcome on commit drop as
 select row_number() over () as place, o.*
-from api.reserve_batch(pg_temp.drop_id('shoes'), pg_temp.user_ids('cat', 'nobody', 'ann'), array[null, null, 'key-1'], 90) o;
+from api.reserve_batch(
+  pg_temp.requests(pg_temp.drop_id('shoes'), pg_temp.user_ids('cat', 'nobody', 'ann'), array[null, null, 'key-1']), 90) o;
 
 select results_eq(
   $$select n, status, code, message, replayed from outcome order by place$$,
@@ -83,31 +93,12 @@ select results_eq(
 select is(pg_temp.stock_of('shoes'), 8, 'One unit a hold leaves the stock.');
 select is((select updated_at from inventory.drops where id = pg_temp.drop_id('shoes')), now(), 'The drop says that it changed.');
 select is(
-  (select (data ->> 'expires_at')::timestamptz from api.reserve_batch(pg_temp.drop_id('shoes'), pg_temp.user_ids('bob'), null)),
+  (select (data ->> 'expires_at')::timestamptz from api.reserve_batch(
+    pg_temp.requests(pg_temp.drop_id('shoes'), pg_temp.user_ids('bob')))),
   now() + interval '60 seconds', 'A hold lasts a minute unless told.'
 );
-select is(
-  (select count(*) from inventory.reservations where drop_id = pg_temp.drop_id('shoes') and idempotency_key is null), 2::bigint,
-  'Without an array of keys there are no keys.'
-);
-select results_eq(
-  $$select n, status from api.reserve_batch(pg_temp.drop_id('shoes'), pg_temp.user_ids('dan', 'eve'), array['key-2'])$$,
-  $$values (1, 201), (2, 201)$$,
-  'There may be fewer keys than requests.'
-);
-select bag_eq(
-  $$
-    select user_id, idempotency_key
-    from inventory.reservations
-    where drop_id = pg_temp.drop_id('shoes') and user_id = any (pg_temp.user_ids('dan', 'eve'))
-  $$,
-  $$values (pg_temp.user_id('dan'), 'key-2'), (pg_temp.user_id('eve'), null)$$,
-  'Requests beyond the array of keys have none.'
-);
-select is_empty(
-  $$select * from api.reserve_batch(pg_temp.drop_id('shoes'), array[]::uuid[], array[]::text[])$$,
-  'A batch of nothing answers nothing.'
-);
+select is_empty($$select * from api.reserve_batch('{}')$$, 'A batch of nothing answers nothing.');
+select is_empty($$select * from api.reserve_batch(null)$$, 'A batch that is null answers nothing.');
 
 -- The last units.
 
@@ -149,7 +140,7 @@ $$;
 select results_eq(
   $$
     select min(o.n), max(o.n), count(*), o.status
-    from api.reserve_batch(pg_temp.drop_id('crowded'), array(select user_id from crowd order by n desc), null) o
+    from api.reserve_batch(pg_temp.requests(pg_temp.drop_id('crowded'), array(select user_id from crowd order by n desc))) o
     group by o.status
     order by o.status
   $$,
@@ -169,7 +160,8 @@ do $$ begin perform pg_temp.new_drop(name, 5) from unnest(array['twice', 'replay
 
 create temp table same_key on commit drop as
 select * from api.reserve_batch(
-  pg_temp.drop_id('twice'), pg_temp.user_ids('ann', 'ann', 'bob', 'ann', 'ann', 'bob'), array['a', 'a', 'a', 'b', 'a', null]);
+  pg_temp.requests(pg_temp.drop_id('twice'), pg_temp.user_ids('ann', 'ann', 'bob', 'ann', 'ann', 'bob'),
+    array['a', 'a', 'a', 'b', 'a', null]));
 select results_eq(
   $$select n, status, code, replayed from same_key$$,
   $$
@@ -191,11 +183,12 @@ select is(
 select is(pg_temp.stock_of('twice'), 3, 'Two users take two units, however often they ask.');
 
 create temp table first_hold on commit drop as
-select (o.data ->> 'id')::uuid as id from api.reserve_batch(pg_temp.drop_id('replays'), pg_temp.user_ids('ann'), array['old']) o;
+select (o.data ->> 'id')::uuid as id from api.reserve_batch(
+  pg_temp.requests(pg_temp.drop_id('replays'), pg_temp.user_ids('ann'), array['old'])) o;
 select results_eq(
   $$
     select n, status, replayed, (data ->> 'id')::uuid, data ->> 'status'
-    from api.reserve_batch(pg_temp.drop_id('replays'), pg_temp.user_ids('ann', 'ann'), array['old', 'old'])
+    from api.reserve_batch(pg_temp.requests(pg_temp.drop_id('replays'), pg_temp.user_ids('ann', 'ann'), array['old', 'old']))
   $$,
   $$select n, 200, true, id, 'ACTIVE' from first_hold, generate_series(1, 2) as n$$,
   'A key of an earlier batch is a replay, each time.'
@@ -204,7 +197,7 @@ select is(pg_temp.stock_of('replays'), 4, 'A replay takes no unit.');
 do $$ begin perform api.cancel_reservation((select id from first_hold), pg_temp.user_id('ann')); end $$;
 create temp table old_and_new on commit drop as
 select * from api.reserve_batch(
-  pg_temp.drop_id('replays'), pg_temp.user_ids('ann', 'ann', 'ann', 'ann'), array['old', 'new', 'old', 'new']);
+  pg_temp.requests(pg_temp.drop_id('replays'), pg_temp.user_ids('ann', 'ann', 'ann', 'ann'), array['old', 'new', 'old', 'new']));
 select results_eq(
   $$select n, status, code, replayed, data ->> 'status' from old_and_new$$,
   $$values (1, 200, null, true, 'CANCELLED'), (2, 201, null, false, 'ACTIVE'), (3, 200, null, true, 'CANCELLED'),
@@ -225,8 +218,9 @@ do $$ begin perform api.update_drop(pg_temp.drop_id('replays'), '{"status": "end
 select results_eq(
   $$
     select n, status, code
-    from api.reserve_batch(pg_temp.drop_id('replays'), pg_temp.user_ids('ann', 'bob', 'nobody', 'ann'),
-      array['new', 'new', 'new', 'c'])
+    from api.reserve_batch(
+      pg_temp.requests(pg_temp.drop_id('replays'), pg_temp.user_ids('ann', 'bob', 'nobody', 'ann'),
+        array['new', 'new', 'new', 'c']))
   $$,
   $$values (1, 200, null), (2, 409, 'DROP_NOT_ACTIVE'), (3, 401, 'AUTH_REQUIRED'), (4, 409, 'DROP_NOT_ACTIVE')$$,
   'A drop that is over serves replays and nobody else.'
@@ -237,7 +231,7 @@ select results_eq(
 select results_eq(
   format(
     'select n, status, code
-     from api.reserve_batch(%L, pg_temp.user_ids(''ann'', ''nobody'', ''ann''), array[''a'', ''a'', ''a''])',
+     from api.reserve_batch(pg_temp.requests(%L, pg_temp.user_ids(''ann'', ''nobody'', ''ann''), array[''a'', ''a'', ''a'']))',
     v.id),
   $$values (1, 404, 'DROP_NOT_FOUND'), (2, 401, 'AUTH_REQUIRED'), (3, 404, 'DROP_NOT_FOUND')$$,
   v.description
@@ -247,7 +241,7 @@ from (values
   (null, 'No drop is a drop that does not exist.')
 ) as v (id, description);
 select results_eq(
-  $$select n, code from api.reserve_batch(pg_temp.drop_id('shoes'), array[null, pg_temp.user_id('fay')], null)$$,
+  $$select n, code from api.reserve_batch(pg_temp.requests(pg_temp.drop_id('shoes'), array[null, pg_temp.user_id('fay')]))$$,
   $$values (1, 'AUTH_REQUIRED'), (2, null)$$,
   'A request without a user is refused, its neighbour is served.'
 );
@@ -255,17 +249,245 @@ select is_empty(
   $$
     select o.code, o.status, o.message
     from (
-      select * from api.reserve_batch(pg_temp.drop_id('last two'), pg_temp.user_ids('ann', 'dan', 'nobody'), null)
+      select * from api.reserve_batch(pg_temp.requests(pg_temp.drop_id('last two'), pg_temp.user_ids('ann', 'dan', 'nobody')))
       union all
-      select * from api.reserve_batch(pg_temp.drop_id('replays'), pg_temp.user_ids('bob'), null)
+      select * from api.reserve_batch(pg_temp.requests(pg_temp.drop_id('replays'), pg_temp.user_ids('bob')))
       union all
-      select * from api.reserve_batch(gen_random_uuid(), pg_temp.user_ids('bob'), null)
+      select * from api.reserve_batch(pg_temp.requests(gen_random_uuid(), pg_temp.user_ids('bob')))
     ) o
     left join api.errors() e on e.code = o.code and e.status = o.status and e.message = o.message
     where e.code is null
   $$,
   'Every refusal has the status and the sentence of api.errors.'
 );
+
+-- Several drops.
+
+-- Requests "user drop" or "user drop key".
+create function pg_temp.mixed(variadic p_requests text[]) returns api.reserve_request[] language sql stable as $$
+  select array_agg(
+    row(pg_temp.drop_id(split_part(r, ' ', 2)), pg_temp.user_id(split_part(r, ' ', 1)), nullif(split_part(r, ' ', 3), ''))
+      ::api.reserve_request
+    order by n)
+  from unnest(p_requests) with ordinality as u (r, n)
+$$;
+
+-- Who holds units of a drop.
+create function pg_temp.holders_of(p_drop text) returns text[] language sql stable as $$
+  select array_agg(u.name order by u.name)
+  from inventory.reservations r
+  join unnest(array['ann', 'bob', 'cat', 'dan', 'eve', 'fay']) as u (name) on pg_temp.user_id(u.name) = r.user_id
+  where r.drop_id = pg_temp.drop_id(p_drop) and r.status = 'ACTIVE'
+$$;
+
+-- The announcement that a drop has so many units left.
+create function pg_temp.stock(p_drop text, p_units integer) returns text language sql as $$
+  select format('STOCK_UPDATED {"dropId":"%s","availableStock":%s}', p_drop, p_units)
+$$;
+
+do $$
+begin
+  perform pg_temp.new_drop(name, 10) from unnest(array['hats', 'tickets', 'shirts']) as name;
+end
+$$;
+create temp table request on commit drop as
+select r.ordinality::integer as n, r.drop_id, r.user_id, r.idempotency_key
+from unnest(pg_temp.mixed(
+  'cat tickets', 'ann hats key-1', 'cat shirts', 'nobody hats', 'ann tickets key-1', 'bob shirts key-2', 'cat hats',
+    'bob tickets'))
+  with ordinality r;
+create temp table mixed_outcome on commit drop as
+select row_number() over () as place, o.*
+from api.reserve_batch(
+  (select array_agg(row(r.drop_id, r.user_id, r.idempotency_key)::api.reserve_request order by r.n) from request r), 90) o;
+select results_eq(
+  $$select place::integer, n, status, code, replayed, data ->> 'expires_at' is null from mixed_outcome order by place$$,
+  $$
+    select n, n, case n when 4 then 401 else 201 end, case n when 4 then 'AUTH_REQUIRED' end, false, n = 4
+    from generate_series(1, 8) as n
+  $$,
+  'Every request has one outcome, in the order of the requests, however the drops are mixed.'
+);
+select results_eq(
+  $$
+    select o.n, r.drop_id, r.user_id, r.status, r.expires_at, r.created_at, r.idempotency_key
+    from mixed_outcome o
+    join inventory.reservations r on r.id = (o.data ->> 'id')::uuid
+    order by o.n
+  $$,
+  $$
+    select n, drop_id, user_id, 'ACTIVE', now() + interval '90 seconds', now(), idempotency_key
+    from request where n <> 4 order by n
+  $$,
+  'Each hold is of its drop and of its user, with its own key or none, and expires when asked.'
+);
+select is(
+  array[pg_temp.stock_of('hats'), pg_temp.stock_of('tickets'), pg_temp.stock_of('shirts')], array[8, 7, 8],
+  'One unit a hold leaves the stock of its drop.'
+);
+select is(
+  (select array_agg(d.id order by d.cmin::text::bigint) from inventory.drops d where d.id in (select drop_id from request)),
+  (select array_agg(d.id order by d.id) from inventory.drops d where d.id in (select drop_id from request)),
+  'The drops are written in the order of their ids, whatever that of the requests.'
+);
+
+do $$
+begin
+  perform pg_temp.new_drop(name, 2) from unnest(array['two', 'other-two', 'ended']) as name;
+  perform api.reserve_batch(pg_temp.mixed('ann ended old', 'ann other-two'));
+  perform api.update_drop(pg_temp.drop_id('ended'), '{"status": "ended"}');
+end
+$$;
+select is(
+  (select array_agg(o.code order by o.n) from api.reserve_batch(pg_temp.mixed(
+    'nobody two', 'ann other-two', 'dan ended', 'eve nowhere', 'cat two', 'nobody nowhere', 'bob other-two', 'ann two',
+    'cat other-two', 'cat two', 'bob two', 'ann ended old', 'nobody ended', 'ann ended new')) o),
+  array[
+    'AUTH_REQUIRED', 'ALREADY_RESERVED', 'DROP_NOT_ACTIVE', 'DROP_NOT_FOUND', null, 'AUTH_REQUIRED', null, null,
+    'OUT_OF_STOCK', 'ALREADY_RESERVED', 'OUT_OF_STOCK', null, 'AUTH_REQUIRED', 'DROP_NOT_ACTIVE'],
+  'Each is told what concerns him, of his drop; a drop that is over serves replays.'
+);
+select is(
+  array[pg_temp.holders_of('two'), pg_temp.holders_of('other-two')], array[array['ann', 'cat'], array['ann', 'bob']],
+  'The last units of each drop go to those who came first for it.'
+);
+select results_eq(
+  $$
+    select n, code
+    from api.reserve_batch(array[
+      row(null, pg_temp.user_id('dan'), null), null, row(pg_temp.drop_id('shirts'), null, null),
+      row(pg_temp.drop_id('shirts'), pg_temp.user_id('dan'), null)]::api.reserve_request[])
+  $$,
+  $$values (1, 'DROP_NOT_FOUND'), (2, 'AUTH_REQUIRED'), (3, 'AUTH_REQUIRED'), (4, null)$$,
+  'A request without a drop, without anything or without a user is refused; the neighbour is served.'
+);
+
+do $$ begin perform pg_temp.new_drop(name, 5) from unnest(array['left', 'right']) as name; end $$;
+create temp table mixed_replay on commit drop as
+select *
+from api.reserve_batch(pg_temp.mixed(
+  'ann right a', 'ann left a', 'ann right a', 'bob right a', 'ann left a', 'ann right b', 'ann left', 'bob left a'));
+select results_eq(
+  $$select n, status, code, replayed from mixed_replay$$,
+  $$
+    values
+      (1, 201, null, false), (2, 201, null, false), (3, 200, null, true), (4, 201, null, false), (5, 200, null, true),
+      (6, 409, 'ALREADY_RESERVED', false), (7, 409, 'ALREADY_RESERVED', false), (8, 201, null, false)
+  $$,
+  'A key repeated for a drop is a replay; for another drop it is another.'
+);
+select results_eq(
+  $$select n, data::text from mixed_replay where n in (3, 5) order by n$$,
+  $$select n + case n when 1 then 2 else 3 end, data::text from mixed_replay where n in (1, 2) order by 1$$,
+  'A replay shows the hold of its drop.'
+);
+
+-- All drops in one call, and the same requests in a call for each drop.
+
+create temp table many on commit drop as
+select
+  row_number() over (order by md5(u || ' ' || d || ' ' || k))::integer as n,
+  u as name,
+  d as drop_name,
+  nullif(k, '-') as key
+from unnest(array['ann', 'bob', 'cat', 'dan', 'eve', 'fay', 'nobody']) as u
+cross join unnest(array['plenty', 'short', 'shut', 'nowhere']) as d
+cross join unnest(array['-', 'x', 'y']) as k;
+do $$
+declare
+  v_prefix text;
+begin
+  foreach v_prefix in array array['all ', 'each '] loop
+    perform pg_temp.new_drop(v_prefix || 'plenty', 9);
+    perform pg_temp.new_drop(v_prefix || 'short', 3);
+    perform pg_temp.new_drop(v_prefix || 'shut', 9);
+    perform api.reserve_batch(
+      pg_temp.requests(pg_temp.drop_id(v_prefix || 'shut'), pg_temp.user_ids('ann', 'bob'), array['x', 'y'])
+      || pg_temp.requests(pg_temp.drop_id(v_prefix || 'short'), pg_temp.user_ids('cat', 'dan'), array['x']));
+    update inventory.reservations set expires_at = now() where drop_id = pg_temp.drop_id(v_prefix || 'short');
+    perform api.update_drop(pg_temp.drop_id(v_prefix || 'shut'), '{"status": "ended"}');
+  end loop;
+end
+$$;
+create temp table all_at_once on commit drop as
+select o.*
+from api.reserve_batch(
+  array(
+    select row(pg_temp.drop_id('all ' || m.drop_name), pg_temp.user_id(m.name),
+      m.key)::api.reserve_request from many m order by m.n
+  ),
+  300) o;
+create temp table drop_by_drop on commit drop as
+select of_drop.ns[o.n] as n, o.status, o.code, o.message, o.replayed, o.data
+from (
+  select
+    m.drop_name,
+    array_agg(m.n order by m.n) as ns,
+    array_agg(pg_temp.user_id(m.name) order by m.n) as user_ids,
+    array_agg(m.key order by m.n) as keys
+  from many m
+  group by m.drop_name
+) of_drop
+cross join lateral api.reserve_batch(
+  pg_temp.requests(pg_temp.drop_id('each ' || of_drop.drop_name), of_drop.user_ids, of_drop.keys), 300) o;
+select results_eq(
+  $$
+    select n, status, code, message, replayed, data ->> 'user_id', data ->> 'status', data ->> 'expires_at', data ->> 'createdAt'
+    from all_at_once
+  $$,
+  $$
+    select n, status, code, message, replayed, data ->> 'user_id', data ->> 'status', data ->> 'expires_at', data ->> 'createdAt'
+    from drop_by_drop
+    order by n
+  $$,
+  'The outcomes are those of a call for each drop.'
+);
+select set_eq(
+  $$select status, code from all_at_once$$,
+  $$
+    values
+      (201, null), (200, null), (401, 'AUTH_REQUIRED'), (404, 'DROP_NOT_FOUND'), (409, 'DROP_NOT_ACTIVE'), (409, 'OUT_OF_STOCK'),
+      (409, 'ALREADY_RESERVED')
+  $$,
+  'Every code is among them.'
+);
+select results_eq(
+  $$
+    select pg_temp.stock_of('all ' || name), pg_temp.holders_of('all ' || name)
+    from unnest(array['plenty', 'short', 'shut']) as name
+  $$,
+  $$
+    select pg_temp.stock_of('each ' || name), pg_temp.holders_of('each ' || name)
+    from unnest(array['plenty', 'short', 'shut']) as name
+  $$,
+  'So is what the calls leave behind.'
+);
+
+-- Announcements, a call that cannot be served, and the caller's settings.
+
+do $$ begin perform pg_temp.new_drop(name, 5) from unnest(array['red', 'blue', 'green']) as name; end $$;
+select is(
+  (select array_agg(e order by e) from unnest(pg_temp.announced($$
+    select api.reserve_batch(pg_temp.mixed(
+      'ann red', 'bob blue', 'cat red', 'ann blue', 'nobody green', 'ann red', 'dan red', 'eve nowhere', 'cat blue'))
+  $$)) as e),
+  array[pg_temp.stock('blue', 2), pg_temp.stock('red', 2)],
+  'Each drop announces once what is left; one of which nothing was taken does not.'
+);
+select throws_ok(
+  $$select api.reserve_batch(pg_temp.mixed('dan red', 'fay green ' || repeat('k', 256)))$$, 'PT400', 'VALIDATION_ERROR',
+  'A key that is no key is refused.'
+);
+select is(
+  array[pg_temp.stock_of('red'), pg_temp.stock_of('green')], array[2, 5], 'Then nothing is done for the other drops either.'
+);
+set local lock_timeout = '12345ms';
+select is(
+  (select array_agg(current_setting('lock_timeout') || ' ' || o.status)
+    from api.reserve_batch(pg_temp.mixed('fay red', 'fay green')) o) || current_setting('lock_timeout'),
+  array['12345ms 201', '12345ms 201', '12345ms'], 'The caller''s lock_timeout is what it was.'
+);
+set local lock_timeout = 0;
 
 -- When nobody can be served nothing is locked or written.
 
@@ -295,7 +517,7 @@ select pg_temp.is_left_alone('over', 'DROP_NOT_ACTIVE');
 
 select throws_ok(
   format(
-    $$select api.reserve_batch(%L, array[%L]::uuid[], array[null], %s)$$,
+    $$select api.reserve_batch(pg_temp.requests(%L, array[%L]::uuid[], array[null]), %s)$$,
     pg_temp.drop_id('sold out'), pg_temp.user_id('ann'), ttl),
   'PT400', 'VALIDATION_ERROR', format('A hold of %s seconds is refused.', ttl)
 )

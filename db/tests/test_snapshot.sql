@@ -32,7 +32,7 @@ begin
   perform api.update_drop(pg_temp.drop_id(name), json_build_object('status', name)::jsonb)
   from unnest(array['ended', 'cancelled']) as name;
   update inventory.drops set ends_at = now() where id = pg_temp.drop_id('over');
-  perform api.reserve_batch(pg_temp.drop_id('live'), pg_temp.user_ids('ann', 'bob', 'cat', 'dan'), null);
+  perform api.reserve(pg_temp.drop_id('live'), pg_temp.user_id(name)) from unnest(array['ann', 'bob', 'cat', 'dan']) as name;
   perform api.purchase(pg_temp.drop_id('live'), pg_temp.user_id(name)) from unnest(array['ann', 'bob', 'cat', 'dan']) as name;
   update inventory.purchases p set created_at = now() - make_interval(mins => n::integer)
   from unnest(pg_temp.user_ids('cat', 'ann', 'dan', 'bob')) with ordinality as u (id, n)
@@ -44,7 +44,7 @@ set constraints all deferred;
 create temp table snapshot on commit drop as select * from api.snapshot();
 
 select is((select count(*) from snapshot), 1::bigint, 'A snapshot is one event.');
-select is((select type from snapshot), 'SNAPSHOT', 'Its type says so.');
+select is((select array[type, drop_id::text] from snapshot), array['SNAPSHOT', null], 'Its type says so, and it is of no drop.');
 select is(
   (select id from snapshot), (select max(id)::text from inventory.events), 'Its id is that of the newest event, which is in it.'
 );
@@ -114,7 +114,7 @@ select is(
   (select pg_temp.names_in(s.data) from api.snapshot(array[gen_random_uuid(), pg_temp.drop_id('over')]) s), array['over'],
   'It keeps no other out.'
 );
-select is((select s.data::text from api.snapshot('{}') s), '{"drops":[]}', 'Whoever asks for no drop gets none.');
+select is((select s.data::text from api.snapshot('{}') s), '{"drops":[]}', 'Who asks for no drop gets none.');
 select is(
   (select s.id from api.snapshot('{}') s), (select max(id)::text from inventory.events),
   'The id is the same whatever is asked for.'

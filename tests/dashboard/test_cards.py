@@ -129,9 +129,17 @@ async def test_stock_moves(stage: Stage, visitor: Visitor) -> None:
     await stage.owner.fetchval("select id from api.purchase($1, $2)", UUID(drop_id), UUID(users[2]))
     await expect_stock(page, drop_id, 1998, 0, 2)
     batch = [UUID(user) for user in users[3:]]
-    await stage.owner.fetch("select * from api.reserve_batch($1, $2, $3)", UUID(drop_id), batch, [None] * 5)
+    await stage.owner.fetch(
+        "select api.reserve_batch(array(select row($1::uuid, u, null)::api.reserve_request from unnest($2::uuid[]) u))",
+        UUID(drop_id),
+        batch,
+    )
     await expect_stock(page, drop_id, 1993, 5, 2)
-    await stage.owner.fetch("select * from api.purchase_batch($1, $2, $3)", UUID(drop_id), batch[:4], [None] * 4)
+    await stage.owner.fetch(
+        "select api.purchase_batch(array(select row($1::uuid, u, null)::api.purchase_request from unnest($2::uuid[]) u))",
+        UUID(drop_id),
+        batch[:4],
+    )
     await expect_stock(page, drop_id, 1993, 1, 6)
     assert await stage.owner.fetchval(REFUND, UUID(bought["id"]))  # not one of the latest
     await expect_stock(page, drop_id, 1994, 1, 5)

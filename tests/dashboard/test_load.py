@@ -32,8 +32,14 @@ new PerformanceObserver((list) => {
 }).observe({ type: "longtask", buffered: true });
 """
 
-RESERVE = "select code from api.reserve_batches($1, $2, $3, 86400)"
-PURCHASE = "select code, data ->> 'id' as id from api.purchase_batches($1, $2, $3)"
+RESERVE = (
+    "select code from api.reserve_batch(array(select row(drop_id, user_id, null)::api.reserve_request"
+    " from unnest($1::uuid[], $2::uuid[]) q (drop_id, user_id)), 86400)"
+)
+PURCHASE = (
+    "select code, data ->> 'id' as id from api.purchase_batch(array(select row(drop_id, user_id, null)::api.purchase_request"
+    " from unnest($1::uuid[], $2::uuid[]) q (drop_id, user_id)))"
+)
 
 
 async def size_of(session: CDPSession) -> tuple[int, int]:
@@ -70,13 +76,13 @@ class Crowd:
     async def _reserve(self) -> None:
         drops, taken = self._chance.sample(self._drops, RESERVES), set(self._held)
         users = [next(user for user in self._chance.sample(self._users, 100) if (drop, user) not in taken) for drop in drops]
-        rows = await self._stage.owner.fetch(RESERVE, drops, users, [None] * RESERVES)
+        rows = await self._stage.owner.fetch(RESERVE, drops, users)
         assert [row["code"] for row in rows] == [None] * RESERVES
         self._held.extend(zip(drops, users, strict=True))
 
     async def _purchase(self) -> None:
         drops, users = zip(*[self._held.popleft() for _ in range(PURCHASES)], strict=True)
-        rows = await self._stage.owner.fetch(PURCHASE, drops, users, [None] * PURCHASES)
+        rows = await self._stage.owner.fetch(PURCHASE, drops, users)
         assert [row["code"] for row in rows] == [None] * PURCHASES
         self._bought.append(UUID(rows[0]["id"]))
 

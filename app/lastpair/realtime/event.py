@@ -30,8 +30,7 @@ class Event:
         self.id = int(fields["id"])
         # Seconds since 1970. Only a notification has it, and any session that may NOTIFY can invent one.
         self.committed_at = float(fields["committedAt"]) if "committedAt" in fields else None
-        content = orjson.loads(self.data)
-        self.drop_id: str | None = fields.get("drop_id") or content.get("dropId") or content.get("drop", {}).get("id")
+        self.drop_id: str | None = fields["drop_id"] if "drop_id" in fields else _drop_id_in(self.data)
         """The room that the event is for; None for a SNAPSHOT or RESYNC_REQUIRED, which is for one client."""
         self._encoded: dict[Callable[[Event], bytes], bytes] = {}
 
@@ -43,9 +42,17 @@ class Event:
         return found
 
 
-def make_event(event_type: str, event_id: int, data: object) -> Event:
+def _drop_id_in(data: str) -> str | None:
+    # The functions of 0.1, which an old process may put back during a deployment, name the drop only in the data. Remove this in
+    # 0.3.
+    content = orjson.loads(data)
+    drop_id: str | None = content.get("dropId") or content.get("drop", {}).get("id")
+    return drop_id
+
+
+def make_event(event_type: str, event_id: int, data: object, drop_id: str | None = None) -> Event:
     """An event that is not in the log."""
-    return Event(orjson.dumps({"type": event_type, "id": str(event_id), "data": data}).decode())
+    return Event(orjson.dumps({"type": event_type, "id": str(event_id), "drop_id": drop_id, "data": data}).decode())
 
 
 def renumbered(event: Event, event_id: int) -> Event:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from time import time
 
 import asyncpg
+import orjson
 
 from lastpair.database.pool import SESSION_SETTINGS
 from lastpair.database.servers import CONNECTION_FAULTS, Servers
@@ -143,6 +144,8 @@ class Relay:
 def _parse(payload: str) -> Event | None:
     # The event of a notification; None if it is not one, so that the log must be read.
     try:
-        return Event(payload)
+        event = Event(payload)
+        orjson.loads(event.data)  # clients get the data as it is, so it must be JSON even if a session forged the notification
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
+    return event

@@ -96,8 +96,8 @@ class Shop:
         # Every function that acts for a user refuses a missing one with AUTH_REQUIRED, so a known user costs no call of its own.
         outcome = await act()
         if outcome.code == AUTH_REQUIRED and caller.name_if_new is not None:
-            await self._batches.ensure_user.submit(caller.id, UserRequest(caller.id, caller.name_if_new()))
-            outcome = await act()
+            made = await self._batches.ensure_user.submit(caller.id, UserRequest(caller.id, caller.name_if_new()))
+            return made if made.code is not None else await act()
         return outcome
 
     async def _single(self, status: int, statement: str, *arguments: Any) -> Outcome:

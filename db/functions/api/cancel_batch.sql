@@ -1,10 +1,13 @@
--- api.cancel_batch: the app's face of inventory.cancel_many: one outcome a request, nothing raised for a refusal.
+-- api.cancel_batch: give back the units of many reservations on any drops: one outcome a request, nothing raised for a refusal.
 --
--- Locks: drop by drop in the order of their ids, as inventory.cancel_many does. A request names only its reservation, so
--- the drops are looked up here, and there may be several. Then it does not wait long, for that would hold up the drops before.
--- Errors: with several drops lock_not_available (55P03) after 100 ms at a lock, and nothing is done; cancel one by one then.
+-- Purpose: the face of inventory.cancel_on_drop for processes that serve a crowd. A request names only its reservation, so the
+-- drops are looked up here. Requests on several drops share one commit.
+--
+-- Locks: drop by drop in the order of their ids, as inventory.cancel_on_drop takes them. Errors: with several drops
+-- lock_not_available (55P03) after 100 ms at a lock. Then nothing is done for any request, and the caller cancels one by one. Codes
+-- of refusals: see inventory.cancel_on_drop.
 
-create or replace function api.cancel_batch(p_reservation_ids uuid[], p_user_ids uuid[])
+create or replace function api.cancel_batch(p_requests api.cancel_request[])
 returns setof api.outcome
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -13,47 +16,51 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_group record;
-  v_outcomes api.outcome[];
+  v_drop_ids uuid[] := array(
+    select r.drop_id
+    from unnest(p_requests) with ordinality q
+    left join lateral (
+      select r.drop_id from inventory.reservations r where r.id = q.reservation_id limit 1
+    ) r on true
+    order by q.ordinality
+  );
   v_lock_timeout text := current_setting('lock_timeout');
 begin
-  for v_group in
-    select
-      r.drop_id,
-      array_agg(q.n::integer order by q.n) as ns,
-      array_agg(q.id order by q.n) as reservation_ids,
-      array_agg(q.user_id order by q.n) as user_ids,
-      count(*) over () as drop_count
-    from unnest(p_reservation_ids, p_user_ids) with ordinality as q (id, user_id, n)
-    left join lateral (
-      select r.drop_id from inventory.reservations r where r.id = q.id limit 1
-    ) r on true
-    group by r.drop_id
-    order by r.drop_id
-  loop
-    if v_group.drop_count > 1 then
-      perform set_config('lock_timeout', '100ms', true);
-    end if;
-    v_outcomes := v_outcomes || array(
-      select
-        row(
-          v_group.ns[m.n],
-          coalesce(e.status, 200),
-          m.code,
-          e.message,
-          false,
-          case when m.code is null then to_json(m.reservation) end
-        )::api.outcome
-      from inventory.cancel_many(v_group.drop_id, v_group.reservation_ids, v_group.user_ids) m
-      left join api.errors() e on e.code = m.code
-    );
-  end loop;
+  perform inventory.limit_lock_waits(v_drop_ids);
+  return query
+  select of_drop.ns[o.n], coalesce(e.status, 200), o.code, e.message, false, to_json(o.reservation)
+  from (
+    select v_drop_ids[q.n] as drop_id, array_agg(q.n order by q.n) as ns, array_agg(q.request order by q.n) as requests
+    from (select unnest(p_requests) as request, generate_series(1, cardinality(p_requests)) as n) q
+    group by v_drop_ids[q.n]
+    order by v_drop_ids[q.n]
+  ) of_drop
+  cross join lateral inventory.cancel_on_drop(of_drop.drop_id, of_drop.requests) o
+  left join api.errors() e on e.code = o.code
+  order by of_drop.ns[o.n];
   perform set_config('lock_timeout', v_lock_timeout, true);
-  return query select * from unnest(v_outcomes) o order by o.n;
 end
 $$;
 
+comment on function api.cancel_batch(api.cancel_request[]) is
+'Cancel ACTIVE reservations and give their units back. The answer has one row a request: n is its place in p_requests, status the
+HTTP status, code and message say why it is refused. With several drops no lock is waited for longer than 100 ms (55P03).
+select * from api.cancel_batch(array[row(''<reservation>'', ''<user>'')]::api.cancel_request[]);';
+
+-- Superseded in 0.2; a process of 0.1 calls it during a rolling deployment. Remove it in 0.3.
+create or replace function api.cancel_batch(p_reservation_ids uuid[], p_user_ids uuid[])
+returns setof api.outcome
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select o.*
+  from api.cancel_batch(
+    array(
+      select row(q.reservation_id, q.user_id)::api.cancel_request
+      from unnest(p_reservation_ids, p_user_ids) with ordinality as q (reservation_id, user_id, n)
+      order by q.n
+    )) o
+$$;
+
 comment on function api.cancel_batch(uuid[], uuid[]) is
-'Cancel ACTIVE reservations and give their units back. Request n is p_reservation_ids[n] by p_user_ids[n]; the answer has one row
-a request, with HTTP status, and code and message when it is refused. Of several drops, waits no longer than 100 ms for a lock
-(55P03).';
+'Superseded in 0.2 by api.cancel_batch(api.cancel_request[]); removed in 0.3.';

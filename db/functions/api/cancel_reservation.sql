@@ -1,6 +1,7 @@
--- api.cancel_reservation: give back the unit of one ACTIVE reservation; the face of inventory.cancel_many for people.
+-- api.cancel_reservation: give back the unit of a user's ACTIVE reservation, and raise if that is refused.
 --
--- Locks: see inventory.cancel_many. Errors: AUTH_REQUIRED, RESERVATION_NOT_FOUND, RESERVATION_NOT_ACTIVE, RESERVATION_EXPIRED.
+-- Purpose: the face of inventory.cancel_on_drop for one request. Locks: see there. Errors: AUTH_REQUIRED, RESERVATION_NOT_FOUND,
+-- RESERVATION_NOT_ACTIVE, RESERVATION_EXPIRED.
 
 create or replace function api.cancel_reservation(p_reservation_id uuid, p_user_id uuid)
 returns setof api.reservation
@@ -10,12 +11,10 @@ as $$
 declare
   v_outcome record;
 begin
-  select m.* into strict v_outcome
-  from inventory.cancel_many(
+  select * into strict v_outcome
+  from inventory.cancel_on_drop(
     (select r.drop_id from inventory.reservations r where r.id = p_reservation_id),
-    array[p_reservation_id],
-    array[p_user_id]
-  ) m;
+    array[row(p_reservation_id, p_user_id)::api.cancel_request]);
   if v_outcome.code is not null then
     perform inventory.refuse(v_outcome.code);
   end if;

@@ -1,10 +1,12 @@
--- api.events_after: what was announced after an event, of all drops or of some, oldest first, at most p_limit events.
+-- api.events_after: the events after this one, of all drops or of some, oldest first, at most p_limit.
 --
--- Locks: none. Errors: VALIDATION_ERROR (p_limit). When the log does not reach back to the event, or never had it, the answer is
--- one RESYNC_REQUIRED: whoever asked must start from a snapshot.
+-- Locks: none. Errors: VALIDATION_ERROR (p_limit). If the log does not reach back to the event, or never had it, the answer is one
+-- RESYNC_REQUIRED of no drop: the reader must start from a snapshot.
+--
+-- Readers of 0.1 take everything after the key `data` as it is, so `data` stays the last column.
 
 create or replace function api.events_after(p_after bigint, p_limit integer default 1000, p_drop_ids uuid[] default null)
-returns setof api.event
+returns table (type text, id text, drop_id uuid, data json)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
@@ -20,19 +22,19 @@ begin
   end if;
   if p_after < v_oldest - 1 or p_after > v_newest then
     return query
-    select 'RESYNC_REQUIRED', p_after::text, to_json(r)
+    select 'RESYNC_REQUIRED', p_after::text, null::uuid, to_json(r)
     from (select 'The event log does not reach back to the last event you have.' as reason) r;
   elsif p_after is null then
     return query
-    select l.type, l.id::text, l.data
+    select l.type, l.id::text, l.drop_id, l.data
     from (select * from inventory.events e order by e.id desc limit p_limit) l
     order by l.id;
   elsif p_drop_ids is null then
     return query
-    select e.type, e.id::text, e.data from inventory.events e where e.id > p_after order by e.id limit p_limit;
+    select e.type, e.id::text, e.drop_id, e.data from inventory.events e where e.id > p_after order by e.id limit p_limit;
   else
     return query
-    select l.type, l.id::text, l.data
+    select l.type, l.id::text, l.drop_id, l.data
     from (select distinct d.id from unnest(p_drop_ids) as d (id)) d
     cross join lateral (
       select * from inventory.events e where e.drop_id = d.id and e.id > p_after order by e.id limit p_limit
@@ -44,5 +46,5 @@ end
 $$;
 
 comment on function api.events_after(bigint, integer, uuid[]) is
-'What was announced after event p_after, of the drops p_drop_ids or of all, oldest first, at most p_limit events. After null: the
-latest ones, of all drops. One RESYNC_REQUIRED when the log does not reach back that far.';
+'The events after event p_after, of the drops p_drop_ids or of all, oldest first, at most p_limit. After null: the latest ones, of
+all drops. One RESYNC_REQUIRED, of no drop, if the log does not reach back that far.';

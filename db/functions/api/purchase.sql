@@ -1,8 +1,10 @@
--- api.purchase: purchase the unit a user holds on a drop; the face of inventory.purchase_many for people.
+-- api.purchase: purchase the unit that a user holds on a drop, and raise if that is refused.
 --
--- Locks: see inventory.purchase_many. Errors: AUTH_REQUIRED, DROP_NOT_FOUND, NO_ACTIVE_RESERVATION, RESERVATION_EXPIRED,
--- VALIDATION_ERROR (key). Raising takes the transaction back, and with it the expiry that api.purchase_batch would have
--- committed: the unit then returns with the next reserve that needs it or the next sweep.
+-- Purpose: the face of inventory.purchase_on_drop for one request. Locks: see there. Errors: AUTH_REQUIRED, DROP_NOT_FOUND,
+-- NO_ACTIVE_RESERVATION, RESERVATION_EXPIRED, VALIDATION_ERROR (a key).
+--
+-- Raising takes the transaction back, and with it the expiry of a hold that has run out, which api.purchase_batch commits. The unit
+-- then returns with the next reserve that needs it or the next sweep.
 
 create or replace function api.purchase(p_drop_id uuid, p_user_id uuid, p_idempotency_key text default null)
 returns table (
@@ -22,7 +24,8 @@ as $$
 declare
   v_outcome record;
 begin
-  select * into strict v_outcome from inventory.purchase_many(p_drop_id, array[p_user_id], array[p_idempotency_key]);
+  select * into strict v_outcome
+  from inventory.purchase_on_drop(p_drop_id, array[row(p_drop_id, p_user_id, p_idempotency_key)::api.purchase_request]);
   if v_outcome.code is not null then
     perform inventory.refuse(v_outcome.code);
   end if;

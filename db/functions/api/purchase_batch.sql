@@ -1,31 +1,62 @@
--- api.purchase_batch: the app's face of inventory.purchase_many: one outcome a request, nothing raised for a refusal.
+-- api.purchase_batch: sell holds for many requests on any drops: one outcome a request, nothing raised for a refusal.
 --
--- Locks, codes and errors raised: see inventory.purchase_many.
+-- Purpose: the face of inventory.purchase_on_drop for processes that serve a crowd. Requests on several drops share one commit.
+--
+-- Locks: drop by drop in the order of their ids, as inventory.purchase_on_drop takes them. Errors: VALIDATION_ERROR (a key); with
+-- several drops lock_not_available (55P03) after 100 ms at a lock. Then nothing is done for any request, and the caller sends the
+-- requests of each drop in a call of their own. Codes of refusals: see inventory.purchase_on_drop.
 
-create or replace function api.purchase_batch(
-  p_drop_id uuid,
-  p_user_ids uuid[],
-  p_idempotency_keys text[]
-)
+create or replace function api.purchase_batch(p_requests api.purchase_request[])
 returns setof api.outcome
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
+declare
+  v_drop_ids uuid[] := array(select q.drop_id from unnest(p_requests) q);
+  v_lock_timeout text := current_setting('lock_timeout');
 begin
+  perform inventory.limit_lock_waits(v_drop_ids);
   return query
   select
-    m.n,
-    case when m.code is not null then e.status when m.replayed then 200 else 201 end,
-    m.code,
+    of_drop.ns[o.n],
+    coalesce(e.status, case when o.replayed then 200 else 201 end),
+    o.code,
     e.message,
-    m.replayed,
-    case when m.code is null then to_json(m.purchase) end
-  from inventory.purchase_many(p_drop_id, p_user_ids, p_idempotency_keys) m
-  left join api.errors() e on e.code = m.code
-  order by m.n;
+    o.replayed,
+    to_json(o.purchase)
+  from (
+    select v_drop_ids[q.n] as drop_id, array_agg(q.n order by q.n) as ns, array_agg(q.request order by q.n) as requests
+    from (select unnest(p_requests) as request, generate_series(1, cardinality(p_requests)) as n) q
+    group by v_drop_ids[q.n]
+    order by v_drop_ids[q.n]
+  ) of_drop
+  cross join lateral inventory.purchase_on_drop(of_drop.drop_id, of_drop.requests) o
+  left join api.errors() e on e.code = o.code
+  order by of_drop.ns[o.n];
+  perform set_config('lock_timeout', v_lock_timeout, true);
 end
 $$;
 
+comment on function api.purchase_batch(api.purchase_request[]) is
+'Purchase what each user holds, in the order given. The answer has one row a request: n is its place in p_requests, status the HTTP
+status, code and message say why it is refused. With several drops no lock is waited for longer than 100 ms (55P03).
+select * from api.purchase_batch(array[row(''<drop>'', ''<user>'', ''<key>''), row(''<drop>'', ''<user>'', null)]::api.purchase_request[]);';
+
+-- Superseded in 0.2; a process of 0.1 calls it during a rolling deployment. Remove it in 0.3.
+create or replace function api.purchase_batch(p_drop_id uuid, p_user_ids uuid[], p_idempotency_keys text[])
+returns setof api.outcome
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select o.*
+  from api.purchase_batch(
+    array(
+      select row(p_drop_id, q.user_id, q.idempotency_key)::api.purchase_request
+      from rows from (unnest(p_user_ids), unnest(p_idempotency_keys)) with ordinality as q (user_id, idempotency_key, n)
+      order by q.n
+    )) o
+$$;
+
 comment on function api.purchase_batch(uuid, uuid[], text[]) is
-'Purchase what each user holds on a drop, in the order given. Request n is p_user_ids[n] with p_idempotency_keys[n] (null: no
-key); the answer has one row a request, with HTTP status, and code and message when it is refused.';
+'Superseded in 0.2 by api.purchase_batch(api.purchase_request[]); removed in 0.3.';

@@ -1,35 +1,21 @@
--- api.purchase_batches: api.purchase_batch for several drops in one transaction, so that they share its commit.
+-- api.purchase_batches: superseded in 0.2; a process of 0.1 calls it during a rolling deployment. Remove it in 0.3.
 --
--- Purpose: as api.reserve_batches. For a single drop call api.purchase_batch.
---
--- Locks: drop by drop in the order of their ids, as inventory.purchase_many does. Errors: lock_not_available (55P03) after
--- 100 ms at a lock, and nothing is done; call for each drop alone then. Codes: see inventory.purchase_many.
+-- Locks and errors: those of api.purchase_batch.
 
 create or replace function api.purchase_batches(p_drop_ids uuid[], p_user_ids uuid[], p_idempotency_keys text[])
 returns setof api.outcome
-language plpgsql security definer
+language sql security definer
 set search_path = pg_catalog, pg_temp
-set lock_timeout = '100ms'
 as $$
-begin
-  return query
-  select lane.ns[o.n], o.status, o.code, o.message, o.replayed, o.data
-  from (
-    select
-      q.drop_id,
-      array_agg(q.n::integer order by q.n) as ns,
-      array_agg(q.user_id order by q.n) as user_ids,
-      array_agg(q.idempotency_key order by q.n) as idempotency_keys
-    from rows from (unnest(p_drop_ids), unnest(p_user_ids), unnest(p_idempotency_keys))
-      with ordinality as q (drop_id, user_id, idempotency_key, n)
-    group by q.drop_id
-    order by q.drop_id
-  ) lane
-  cross join lateral api.purchase_batch(lane.drop_id, lane.user_ids, lane.idempotency_keys) o
-  order by lane.ns[o.n];
-end
+  select o.*
+  from api.purchase_batch(
+    array(
+      select row(q.drop_id, q.user_id, q.idempotency_key)::api.purchase_request
+      from rows from (unnest(p_drop_ids), unnest(p_user_ids), unnest(p_idempotency_keys))
+        with ordinality as q (drop_id, user_id, idempotency_key, n)
+      order by q.n
+    )) o
 $$;
 
 comment on function api.purchase_batches(uuid[], uuid[], text[]) is
-'Purchase what each user holds, of several drops at once. Request n is p_drop_ids[n] by p_user_ids[n] with p_idempotency_keys[n]
-(null: no key); the answer has one row a request, as that of purchase_batch. Waits no longer than 100 ms for a lock (55P03).';
+'Superseded in 0.2 by api.purchase_batch(api.purchase_request[]); removed in 0.3.';

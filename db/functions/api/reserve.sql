@@ -1,7 +1,7 @@
--- api.reserve: hold one unit of a drop for a user; the face of inventory.reserve_many for people.
+-- api.reserve: hold one unit of a drop for a user, and raise if that is refused.
 --
--- Locks: see inventory.reserve_many. Errors: AUTH_REQUIRED, DROP_NOT_FOUND, DROP_NOT_ACTIVE, OUT_OF_STOCK, ALREADY_RESERVED,
--- VALIDATION_ERROR (key or p_ttl_seconds).
+-- Purpose: the face of inventory.reserve_on_drop for one request. Locks: see there. Errors: AUTH_REQUIRED, DROP_NOT_FOUND,
+-- DROP_NOT_ACTIVE, OUT_OF_STOCK, ALREADY_RESERVED, VALIDATION_ERROR (a key, p_ttl_seconds).
 
 create or replace function api.reserve(
   p_drop_id uuid,
@@ -26,7 +26,8 @@ declare
   v_outcome record;
 begin
   select * into strict v_outcome
-  from inventory.reserve_many(p_drop_id, array[p_user_id], array[p_idempotency_key], p_ttl_seconds);
+  from inventory.reserve_on_drop(
+    p_drop_id, array[row(p_drop_id, p_user_id, p_idempotency_key)::api.reserve_request], p_ttl_seconds);
   if v_outcome.code is not null then
     perform inventory.refuse(v_outcome.code);
   end if;

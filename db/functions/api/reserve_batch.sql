@@ -1,7 +1,51 @@
--- api.reserve_batch: the app's face of inventory.reserve_many: one outcome a request, nothing raised for a refusal.
+-- api.reserve_batch: hold units for many requests of any drops: one outcome a request, nothing raised for a refusal.
 --
--- Locks, codes and errors raised: see inventory.reserve_many.
+-- Purpose: the face of inventory.reserve_on_drop for processes that serve a crowd. Requests on several drops share one commit,
+-- because commits that announce something pass one at a time.
+--
+-- Locks: drop by drop in the order of their ids, as inventory.reserve_on_drop takes them. Errors: VALIDATION_ERROR (a key,
+-- p_ttl_seconds); with several drops lock_not_available (55P03) after 100 ms at a lock. Then nothing is done for any request, and
+-- the caller sends the requests of each drop in a call of their own. Codes of refusals: see inventory.reserve_on_drop.
 
+create or replace function api.reserve_batch(p_requests api.reserve_request[], p_ttl_seconds integer default 60)
+returns setof api.outcome
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_drop_ids uuid[] := array(select q.drop_id from unnest(p_requests) q);
+  v_lock_timeout text := current_setting('lock_timeout');
+begin
+  perform inventory.limit_lock_waits(v_drop_ids);
+  return query
+  select
+    of_drop.ns[o.n],
+    coalesce(e.status, case when o.replayed then 200 else 201 end),
+    o.code,
+    e.message,
+    o.replayed,
+    to_json(o.reservation)
+  from (
+    select v_drop_ids[q.n] as drop_id, array_agg(q.n order by q.n) as ns, array_agg(q.request order by q.n) as requests
+    from (select unnest(p_requests) as request, generate_series(1, cardinality(p_requests)) as n) q
+    group by v_drop_ids[q.n]
+    order by v_drop_ids[q.n]
+  ) of_drop
+  cross join lateral inventory.reserve_on_drop(of_drop.drop_id, of_drop.requests, p_ttl_seconds) o
+  left join api.errors() e on e.code = o.code
+  order by of_drop.ns[o.n];
+  perform set_config('lock_timeout', v_lock_timeout, true);
+end
+$$;
+
+comment on function api.reserve_batch(api.reserve_request[], integer) is
+'Hold one unit for each request, in the order given. The answer has one row a request: n is its place in p_requests, status the
+HTTP status, code and message say why it is refused. A hold lasts p_ttl_seconds. With several drops no lock is waited for longer
+than 100 ms (55P03).
+select * from api.reserve_batch(array[row(''<drop>'', ''<user>'', ''<key>''), row(''<drop>'', ''<user>'', null)]::api.reserve_request[]);';
+
+-- Superseded in 0.2; a process of 0.1 calls it during a rolling deployment. Remove it in 0.3.
 create or replace function api.reserve_batch(
   p_drop_id uuid,
   p_user_ids uuid[],
@@ -9,24 +53,18 @@ create or replace function api.reserve_batch(
   p_ttl_seconds integer default 60
 )
 returns setof api.outcome
-language plpgsql security definer
+language sql security definer
 set search_path = pg_catalog, pg_temp
 as $$
-begin
-  return query
-  select
-    m.n,
-    case when m.code is not null then e.status when m.replayed then 200 else 201 end,
-    m.code,
-    e.message,
-    m.replayed,
-    case when m.code is null then to_json(m.reservation) end
-  from inventory.reserve_many(p_drop_id, p_user_ids, p_idempotency_keys, p_ttl_seconds) m
-  left join api.errors() e on e.code = m.code
-  order by m.n;
-end
+  select o.*
+  from api.reserve_batch(
+    array(
+      select row(p_drop_id, q.user_id, q.idempotency_key)::api.reserve_request
+      from rows from (unnest(p_user_ids), unnest(p_idempotency_keys)) with ordinality as q (user_id, idempotency_key, n)
+      order by q.n
+    ),
+    p_ttl_seconds) o
 $$;
 
 comment on function api.reserve_batch(uuid, uuid[], text[], integer) is
-'Hold one unit of a drop for each user, in the order given. Request n is p_user_ids[n] with p_idempotency_keys[n] (null: no
-key); the answer has one row a request, with HTTP status, and code and message when it is refused. A hold lasts p_ttl_seconds.';
+'Superseded in 0.2 by api.reserve_batch(api.reserve_request[]); removed in 0.3.';

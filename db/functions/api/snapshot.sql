@@ -1,10 +1,12 @@
--- api.snapshot: the drops as they are, and the id of the last event that is in them: a SNAPSHOT, to apply later events to.
+-- api.snapshot: the drops as they are, and the id of the last event that is in them: a SNAPSHOT event of no drop.
 --
--- Locks: none. Errors: none. It is stable and so sees one moment; as ids are in commit order, what it sees is exactly what the
--- events up to that id announced; times are written in UTC, as there.
+-- Purpose: where a reader starts; it then applies the events after this id. Locks: none. Errors: none.
+--
+-- The function is stable, so all its statements see one moment. Ids are in commit order, so what it sees is exactly what the
+-- events up to that id announced. Times are written in UTC, as they are there.
 
 create or replace function api.snapshot(p_drop_ids uuid[] default null)
-returns setof api.event
+returns table (type text, id text, drop_id uuid, data json)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
@@ -17,7 +19,7 @@ declare
     p_drop_ids, array(select d.id from inventory.drops d where d.status in ('draft', 'scheduled', 'live')));
 begin
   return query
-  select 'SNAPSHOT', coalesce((select max(e.id) from inventory.events e), 0)::text, to_json(s)
+  select 'SNAPSHOT', coalesce((select max(e.id) from inventory.events e), 0)::text, null::uuid, to_json(s)
   from (
     select array(
       select l
@@ -35,4 +37,4 @@ end
 $$;
 
 comment on function api.snapshot(uuid[]) is
-'The drops p_drop_ids, or all that are draft, scheduled or live, as a SNAPSHOT event whose id is that of the last event in it.';
+'The drops p_drop_ids, or all that are draft, scheduled or live, as a SNAPSHOT event. Its id is that of the last event in it.';

@@ -6,7 +6,7 @@
 -- Locks: the reservations in the order of their ids, let go again before it returns: undoing a block releases the row locks
 -- taken in it. Errors: none.
 --
--- Plans: as in inventory.expire_many.
+-- Plans: as in inventory.expire_on_drop.
 
 create or replace function inventory.await_purchases(p_drop_id uuid, p_reservation_ids uuid[])
 returns void

@@ -1,9 +1,10 @@
--- inventory.publish: append events of one type to the log, in this order, and notify the listeners of each.
+-- inventory.publish: append events of one type and drop to the log, in this order, and notify the listeners of each.
 --
 -- Locks: the caller holds the lock that orders commits, see inventory.publish_change. Errors: none.
 --
--- A notification is the event, and before it when that was, for whoever wants to know how late it is heard of. It must stay under
--- 8000 bytes; of a larger event only the id travels, and the listener reads the log.
+-- A notification is the event as api.events_after returns it, and before it committedAt, the moment of publishing, so that a
+-- listener can measure how late it hears of it. `data` is the last key, because listeners take everything after it as it is.
+-- A notification must stay under 8000 bytes; of a larger event only the id is sent, and the listener reads the log.
 
 create or replace function inventory.publish(p_drop_id uuid, p_type text, variadic p_data json[])
 returns void
@@ -18,7 +19,7 @@ begin
     select p_drop_id, p_type, d.data
     from unnest(p_data) with ordinality as d (data, n)
     order by d.n
-    returning id, type, data
+    returning id, type, drop_id, data
   )
   select count(
     pg_notify(
@@ -31,7 +32,10 @@ begin
   )
   into v_notified
   from (
-    select l.id, to_json(row(l.type, l.id, l.data)::api.event)::text as event from logged l order by l.id
+    select l.id, to_json(wire)::text as event
+    from logged l
+    cross join lateral (select l.type, l.id::text as id, l.drop_id, l.data) wire
+    order by l.id
   ) e;
 end
 $$;

@@ -1,12 +1,12 @@
--- inventory.publish_change: deferred trigger on changes: announce what the transaction did to a drop, as it is in the end.
+-- inventory.publish_change: deferred trigger on changes: announce what the transaction did to a drop, as the drop is at its end.
 --
--- Locks: an advisory lock, held to the end of the commit and the last one a transaction takes. Ids are drawn under it, so they
--- are in commit order: whoever has seen one will never find a smaller one appear. What is announced is read under it, too.
--- (NOTIFY lets commits pass one by one anyway.) After "set constraints all immediate" it is taken, and held, from the first
--- statement on, and what is locked after it may deadlock: that is for trying things out. Errors: none.
+-- Locks: an advisory lock, held to the end of the commit and the last lock that a transaction takes. Ids are drawn under it, so
+-- they are in commit order: a reader who has seen one will never find a smaller one appear. What is announced is read under it,
+-- too. (NOTIFY makes commits pass one by one anyway.) After "set constraints all immediate" the lock is taken, and held, from the
+-- first statement on, and what is locked after it may deadlock: use that only to try things out. Errors: none.
 --
--- security definer, for at the commit the session's own role is back, and may do nothing here. Times are written in UTC, whoever
--- it is that commits.
+-- It is security definer, because at the commit the session's own role is back, which may do nothing here. Times are written in
+-- UTC, whichever session commits.
 
 create or replace function inventory.publish_change()
 returns trigger

@@ -1,12 +1,12 @@
--- inventory.expire_many: mark the due reservations among these EXPIRED and give their units back.
+-- inventory.expire_on_drop: mark the due reservations among these EXPIRED and give their units back to the drop.
 --
--- Locks: the caller holds the drop's row. Reservations are locked with skip locked: one that a purchase holds at this moment is
--- left to it, so a forgotten open transaction of one buyer cannot stop the sale. Errors: none.
+-- Locks: the caller holds the drop's row. The reservations are locked with skip locked: one that a purchase has locked at this
+-- moment is left to the purchase, so that one buyer's forgotten open transaction cannot stop the sale. Errors: none.
 --
--- The id is matched with = any (array) and the status with <> all, which no partial index can serve: the primary key is the
--- only plan, however old the cached plan and however empty the table when it was made.
+-- Plans: the id is matched with = any (array) and the status with <> all, because no partial index can serve those. The primary
+-- key is the only possible plan, however old the cached plan is and however empty the table was when it was made.
 
-create or replace function inventory.expire_many(p_drop_id uuid, p_reservation_ids uuid[])
+create or replace function inventory.expire_on_drop(p_drop_id uuid, p_reservation_ids uuid[])
 returns setof api.reservation
 language plpgsql
 set enable_seqscan = off
@@ -40,5 +40,5 @@ begin
 end
 $$;
 
-comment on function inventory.expire_many(uuid, uuid[]) is
-'Mark the due ones among these reservations EXPIRED and give their units back. The caller holds the drop''s lock.';
+comment on function inventory.expire_on_drop(uuid, uuid[]) is
+'Mark the due reservations among these EXPIRED and give their units back. The caller holds the drop''s lock.';

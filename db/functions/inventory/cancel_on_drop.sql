@@ -1,0 +1,90 @@
+-- inventory.cancel_on_drop: give back the units that users hold on one drop, in the order given.
+--
+-- Purpose: the one implementation of cancelling; api.cancel_reservation and api.cancel_batch are its faces.
+--
+-- Locks, in this order: none while a purchase of one of the reservations is under way, which is waited for; the drop's row; the
+-- live reservations in the order of their ids, which only a purchase can hold now; the due ones, with skip locked.
+--
+-- Errors: none raised; each request has its code: AUTH_REQUIRED, RESERVATION_NOT_FOUND (also if it is another user's, so that it
+-- stays private whose it is), RESERVATION_NOT_ACTIVE, RESERVATION_EXPIRED. A null drop is one that does not exist: nothing is found
+-- on it.
+--
+-- Plans: as in inventory.purchase_on_drop.
+
+create or replace function inventory.cancel_on_drop(p_drop_id uuid, p_requests api.cancel_request[])
+returns table (n integer, code text, reservation api.reservation)
+language plpgsql
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_due_ids uuid[];
+  v_live_ids uuid[];
+  v_expired_ids uuid[];
+  v_cancelled_ids uuid[];
+begin
+  perform inventory.await_purchases(p_drop_id, array(select q.reservation_id from unnest(p_requests) q));
+  perform from inventory.drops d where d.id = p_drop_id for no key update;
+
+  select
+    array_agg(own.id) filter (where own.expires_at <= now()),
+    array_agg(own.id) filter (where own.expires_at > now())
+  into v_due_ids, v_live_ids
+  from unnest(p_requests) q
+  cross join lateral (
+    select r.id, r.expires_at
+    from inventory.reservations r
+    where r.id = q.reservation_id and r.drop_id = p_drop_id and r.user_id = q.user_id
+    limit 1
+  ) own;
+
+  with cancelled as (
+    update inventory.reservations r
+    set status = 'CANCELLED', updated_at = now()
+    where r.id = any (v_live_ids) and r.drop_id = p_drop_id
+      and r.status <> all (array['EXPIRED', 'CANCELLED', 'CONSUMED'])
+    returning r.id
+  ),
+  restored as (
+    update inventory.drops d
+    set available_stock = d.available_stock + (select count(*) from cancelled), updated_at = now()
+    where d.id = p_drop_id and exists (select from cancelled)
+  )
+  select array_agg(cancelled.id) into v_cancelled_ids from cancelled;
+
+  -- After the live ones, because this step waits for nothing: a transaction that waits must hold locks in the order of ids only.
+  v_expired_ids := array(select e.id from inventory.expire_on_drop(p_drop_id, v_due_ids) e);
+
+  return query
+  select
+    q.n,
+    case
+      when own.id is null and known.id is null then 'AUTH_REQUIRED'
+      when own.id is null then 'RESERVATION_NOT_FOUND'
+      when q.leads and own.id = any (v_cancelled_ids) then null
+      when q.leads and own.id = any (v_expired_ids) then 'RESERVATION_EXPIRED'
+      else 'RESERVATION_NOT_ACTIVE'
+    end,
+    case when q.leads and own.id = any (v_cancelled_ids) then own.reservation end
+  from (
+    -- The first request in this call with the same reservation and user leads; the later ones find the reservation not ACTIVE.
+    select u.*, u.ordinality::integer as n,
+      u.ordinality = min(u.ordinality) over (partition by u.reservation_id, u.user_id) as leads
+    from unnest(p_requests) with ordinality u
+  ) q
+  left join lateral (
+    select r.id, inventory.reservation_row(r) as reservation
+    from inventory.reservations r
+    where r.id = q.reservation_id and r.drop_id = p_drop_id and r.user_id = q.user_id
+    limit 1
+  ) own on true
+  left join lateral (
+    select u.id from inventory.users u where u.id = q.user_id limit 1
+  ) known on true
+  order by q.n;
+end
+$$;
+
+comment on function inventory.cancel_on_drop(uuid, api.cancel_request[]) is
+'Give back units that users hold on one drop; one outcome a request, nothing raised for a refusal.';

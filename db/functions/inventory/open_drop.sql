@@ -1,0 +1,51 @@
+-- inventory.open_drop: get a drop ready for these reserve requests, and return its row as they will find it.
+--
+-- Purpose: the first step of inventory.reserve_on_drop. The drop is locked only if a unit can be taken from it: when it is on
+-- sale and has stock, or has holds that are due and can be taken back. Otherwise nothing is locked or written, so a crowd that
+-- asks for a drop that is sold out does not queue. A drop that does not exist is a row of nulls.
+--
+-- Due holds are taken back here even if there is plenty of stock, because the sweep does not wait for the lock of a busy drop. The
+-- users' own due holds go first, because an ACTIVE hold, due or not, is in the way of its user's next one.
+--
+-- Locks, in this order: the drop's row; due reservations, with skip locked. Errors: none.
+
+create or replace function inventory.open_drop(p_drop_id uuid, p_requests api.reserve_request[])
+returns inventory.drops
+language plpgsql
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_drop inventory.drops;
+  v_own_due_ids uuid[];
+begin
+  select * into v_drop from inventory.drops d where d.id = p_drop_id;
+  if not inventory.is_active(v_drop) or (v_drop.available_stock = 0 and not inventory.has_due(p_drop_id)) then
+    return v_drop;
+  end if;
+
+  -- Both questions are asked again under the lock, because the answers may have changed while this call waited for it.
+  select * into v_drop from inventory.drops d where d.id = p_drop_id for no key update;
+  if inventory.is_active(v_drop) and inventory.has_due(p_drop_id) then
+    v_own_due_ids := array(
+      select own_hold.id
+      from unnest(p_requests) q
+      cross join lateral (
+        select r.id, r.expires_at
+        from inventory.reservations r
+        where r.drop_id = p_drop_id and r.user_id = q.user_id and r.status = 'ACTIVE'
+        limit 1
+      ) own_hold
+      where own_hold.expires_at <= now()
+    );
+    perform from inventory.expire_on_drop(p_drop_id, v_own_due_ids);
+    perform from inventory.expire_on_drop(p_drop_id, inventory.due_reservations(p_drop_id, cardinality(p_requests)));
+    select * into v_drop from inventory.drops d where d.id = p_drop_id;
+  end if;
+  return v_drop;
+end
+$$;
+
+comment on function inventory.open_drop(uuid, api.reserve_request[]) is
+'The drop as these requests will find it: locked, and what is due taken back, but only if a unit can be taken.';
