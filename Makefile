@@ -23,7 +23,7 @@ bench: .venv/dev ## Measure how fast a drop sells, write bench/results.md (needs
 	@$(BIN)/python -m bench
 
 screenshots: .venv/dev ## Take the pictures of the dashboard in docs/images anew
-	@$(BIN)/python -m tests.screenshots
+	@$(BIN)/python -m tests.support.screenshots
 
 lint: .venv/dev ## Check style, types and migrations
 	@$(BIN)/ruff check $(SOURCES)

@@ -1,12 +1,8 @@
-"""What every test stands on: a server of its own, one migrated database on it, pgTAP, and the API over HTTP."""
+"""The fixtures that every test may use: a server of its own, one migrated database on it, pgTAP, and the API over HTTP."""
 
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -15,20 +11,10 @@ import httpx
 import psycopg
 import pytest
 
-from lastpair.database.embedded import embedded_database
 from lastpair.database.migrate import migrate
-from tests.pgtap import install_pgtap
-from tests.servers import ROOT, started
-
-
-@dataclass(frozen=True)
-class Database:
-    """A migrated database that only the tests use."""
-
-    url: str
-    """As the owner of its schemas; an ordinary role on the embedded server."""
-
-    superuser_url: str
+from tests.support.database import Database, fresh_embedded_database, running_api, scratch_database
+from tests.support.pgtap import install_pgtap
+from tests.support.servers import ROOT
 
 
 @pytest.fixture(scope="session")
@@ -38,26 +24,6 @@ def database() -> Iterator[Database]:
     with scratch_database(given) if given else fresh_embedded_database() as database:
         asyncio.run(migrate(database.url))
         yield database
-
-
-@contextmanager
-def fresh_embedded_database() -> Iterator[Database]:
-    """An embedded server in a temporary folder."""
-    with TemporaryDirectory(prefix="lastpair-test-") as folder, embedded_database(Path(folder)) as url:
-        yield Database(url, url.replace("lastpair@", "postgres@"))
-
-
-@contextmanager
-def scratch_database(url: str) -> Iterator[Database]:
-    """A database made for this run on a server that is there, dropped afterwards."""
-    name = f"lastpair_test_{os.getpid()}"
-    scratch = urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"create database {name}".encode())
-        try:
-            yield Database(scratch, scratch)
-        finally:
-            connection.execute(f"drop database {name} with (force)".encode())
 
 
 @pytest.fixture(scope="session")
@@ -88,18 +54,6 @@ async def empty_url(database: Database) -> AsyncIterator[str]:
     yield url
     await connection.execute(f"drop database {name} with (force)")
     await connection.close()
-
-
-@contextmanager
-def running_api(database_url: str, **environment: str) -> Iterator[str]:
-    """The API as `make run` starts it, with these settings, in a process of its own; yields its base URL.
-
-    On the way out it must stop cleanly on SIGTERM, without ever having logged a stack trace.
-    """
-    with started(DATABASE_URL=database_url, **environment) as service:
-        service.wait_until_ready()
-        yield service.url
-        service.stop()
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ import uvloop
 
 from lastpair.database.embedded import embedded_database
 from lastpair.database.migrate import migrate
-from tests.servers import Service, started
+from tests.support.servers import Service, started
 
 CLIENTS = (100, 1000, 2000)
 PACE_SECONDS, PACED_EVENTS_A_SECOND = 10, 20

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Browser
 
-from conftest import Database
-from tests.browser import Visitor, chromium, visiting
-from tests.dashboard.acts import end_all_drops
-from tests.helpers import assert_healthy
-from tests.streams import Stage, fresh_database, serving
+from tests.support.api import assert_healthy
+from tests.support.browser import Visitor, chromium, visiting
+from tests.support.dashboard import end_all_drops
+from tests.support.database import Database
+from tests.support.streams import Stage, fresh_database, serving
 
 
 @pytest.fixture(scope="package")

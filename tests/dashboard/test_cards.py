@@ -6,8 +6,9 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Route, expect
 
-from tests.browser import Visitor
-from tests.dashboard.acts import (
+from tests.support.api import Row, as_user, assert_success, eventually, make_drop, make_due, make_user, purchase, reserve
+from tests.support.browser import Visitor
+from tests.support.dashboard import (
     REFUND,
     buy,
     card_of,
@@ -20,9 +21,8 @@ from tests.dashboard.acts import (
     set_clock,
     update_drop,
 )
-from tests.helpers import Row, as_user, assert_success, eventually, make_drop, make_due, make_user, purchase, reserve
-from tests.market import Market
-from tests.streams import Stage
+from tests.support.market import Market
+from tests.support.streams import Stage
 
 CREATE = "select id from api.create_drop('At once', 10, 5, $1, now())"
 PAID = "array(select id from inventory.purchases where status = 'paid' and drop_id = any ($1) order by id)"

@@ -8,8 +8,9 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser import Visitor, visiting
-from tests.dashboard.acts import (
+from tests.support.api import make_drop, make_user, reserve
+from tests.support.browser import Visitor, visiting
+from tests.support.dashboard import (
     card_of,
     expect_answer,
     expect_stock,
@@ -18,8 +19,7 @@ from tests.dashboard.acts import (
     set_clock,
     update_drop,
 )
-from tests.helpers import make_drop, make_user, reserve
-from tests.streams import Stage, serving
+from tests.support.streams import Stage, serving
 
 
 @pytest.mark.slow

@@ -12,11 +12,11 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
-from tests.browser import OUTAGE, Visitor, visiting
-from tests.dashboard.acts import buy, card_of, expect_stock, press, started_at
-from tests.helpers import eventually, make_drop, make_due, make_user
-from tests.servers import Service, free_port
-from tests.streams import Stage
+from tests.support.api import eventually, make_drop, make_due, make_user
+from tests.support.browser import OUTAGE, Visitor, visiting
+from tests.support.dashboard import buy, card_of, expect_stock, press, started_at
+from tests.support.servers import Service, free_port
+from tests.support.streams import Stage
 
 pytestmark = pytest.mark.slow
 

@@ -11,10 +11,10 @@ from starlette.applications import Starlette
 
 from lastpair.settings import Settings
 from lastpair.web.pages import DASHBOARD_FOLDER, page_routes
-from tests.browser import Visitor
-from tests.dashboard.acts import expect_stock
-from tests.helpers import make_drop, make_user, reserve
-from tests.streams import Stage
+from tests.support.api import make_drop, make_user, reserve
+from tests.support.browser import Visitor
+from tests.support.dashboard import expect_stock
+from tests.support.streams import Stage
 
 OTHER_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-cache"}
 FILES = sorted(path.name for path in DASHBOARD_FOLDER.iterdir())

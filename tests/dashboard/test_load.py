@@ -10,10 +10,10 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Browser, CDPSession, expect
 
-from tests.browser import visiting
-from tests.dashboard.acts import REFUND, expect_truth
-from tests.helpers import make_drop, make_user
-from tests.streams import Stage, newest_id
+from tests.support.api import make_drop, make_user
+from tests.support.browser import visiting
+from tests.support.dashboard import REFUND, expect_truth
+from tests.support.streams import Stage, newest_id
 
 DROPS, EVENTS_A_SECOND, SECONDS, WARM_UP_SECONDS = 50, 100, 30, 5
 TICKS_A_SECOND = 5

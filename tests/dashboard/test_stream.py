@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.browser import OUTAGE, Visitor, visiting
-from tests.dashboard.ear import EAR, SLOW_CALL_SECONDS, Connection, Ear, Server
+from tests.support.browser import OUTAGE, Visitor, visiting
+from tests.support.stream_page import EAR, SLOW_CALL_SECONDS, Connection, Ear, Server
 
 pytestmark = pytest.mark.slow
 

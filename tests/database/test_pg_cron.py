@@ -1,0 +1,167 @@
+"""The sweep inside the database, by pg_cron; and the product on PostgreSQL 15, the oldest it takes (Debian's packages)."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from lastpair.database.embedded import BIN_DIR
+from lastpair.database.migrate import migrate
+from tests.support.api import assert_healthy, eventually, make_due
+from tests.support.clusters import OPERATIONS, Cluster, cluster, commands, sh
+from tests.support.database import Database
+from tests.support.debian import needed
+from tests.support.servers import ROOT
+
+BIN_15 = Path("/usr/lib/postgresql/15/bin")
+RECIPES = ROOT / "db" / "recipes"
+
+
+@pytest.fixture(scope="module")
+def server(database: Database) -> Iterator[Cluster]:
+    """PostgreSQL 15 with pg_cron, set up as docs/operations.md says."""
+    library = BIN_15.parent / "lib" / "pg_cron.so"
+    needed(lambda: library if library.exists() else None, "PostgreSQL 15 with pg_cron", "postgresql-15", "postgresql-15-cron")
+    document = OPERATIONS.read_text()
+    [settings] = re.findall(r"```ini\n(shared_preload_libraries = 'pg_cron'\n.*?)```", document, re.DOTALL)
+    [statements] = re.findall(r"```sql\n(create extension pg_cron;\n.*?)```", document, re.DOTALL)
+    with cluster(BIN_15, *settings.splitlines()) as server:
+        server.psql(statements, server.superuser_url.replace("/postgres?", "/lastpair?"))
+        asyncio.run(migrate(server.url_with_password))
+        yield server
+
+
+@pytest.fixture
+async def owner(server: Cluster) -> AsyncIterator[asyncpg.Connection]:
+    """The owner's connection there; afterwards all is healthy and nothing is scheduled."""
+    connection = await asyncpg.connect(server.url_with_password)
+    yield connection
+    await assert_healthy(connection)
+    server.psql(RECIPES / "pg_cron_off.sql", server.url)
+    assert await connection.fetchval("select count(*) from cron.job") == 0
+    await connection.close()
+
+
+async def make_hold(owner: asyncpg.Connection) -> tuple[UUID, UUID, str]:
+    """A live drop of two units, one of them held; returns the drop's, the user's and the reservation's ids."""
+    user_id = await owner.fetchval("select id from api.ensure_user(gen_random_uuid(), gen_random_uuid()::text)")
+    drop_id = await owner.fetchval("select id from api.create_drop('Fifteen', 1, 2, $1, now())", user_id)
+    reservation_id = await owner.fetchval("select id from api.reserve($1, $2)", drop_id, user_id)
+    assert await stock(owner, drop_id) == 1
+    return drop_id, user_id, str(reservation_id)
+
+
+async def stock(owner: asyncpg.Connection, drop_id: UUID) -> int:
+    """The units to be had."""
+    return int(await owner.fetchval("select available_stock from api.get_drop($1)", drop_id))
+
+
+async def taken_back(server: Cluster, owner: asyncpg.Connection) -> dict[str, str]:
+    """What was scheduled, by name, and no longer is: the minute may turn while a test does it by hand."""
+    jobs = {row["jobname"]: row["command"] for row in await owner.fetch("select jobname, command from cron.job")}
+    server.psql(RECIPES / "pg_cron_off.sql", server.url)
+    return jobs
+
+
+async def test_a_sale_on_postgresql_15(owner: asyncpg.Connection) -> None:
+    """Reserve, purchase, cancel, expire, refund; ids are UUIDv7 without help from the server."""
+    assert owner.get_server_version().major == 15
+    drop_id, user_id, reservation_id = await make_hold(owner)
+    assert UUID(reservation_id).version == 7
+    purchase = await owner.fetchrow("select * from api.purchase($1, $2)", drop_id, user_id)
+    assert purchase["status"] == "paid"
+    held = await owner.fetchrow(
+        "select * from api.reserve_batch(array[row($1::uuid, $2::uuid, null)]::api.reserve_request[])", drop_id, user_id
+    )
+    assert held["status"] == 201
+    other_id = await owner.fetchval("select id from api.create_user('other')")
+    with pytest.raises(asyncpg.PostgresError, match="OUT_OF_STOCK") as refusal:
+        await owner.execute("select api.reserve($1, $2)", drop_id, other_id)
+    assert refusal.value.sqlstate == "PT409"
+    await owner.execute("select api.refund_purchase($1)", purchase["id"])
+    assert await stock(owner, drop_id) == 1
+    types = {event["type"] for event in await owner.fetch("select * from api.events_after(0)")}
+    assert {"DROP_CREATED", "STOCK_UPDATED", "PURCHASE_COMPLETED", "ACTIVITY_UPDATED"} <= types
+
+
+async def test_the_jobs_do_what_the_poller_does(server: Cluster, owner: asyncpg.Connection) -> None:
+    """Their commands, run at once: more holds than a transaction takes, a drop whose time has come, old events."""
+    recipe = (RECIPES / "pg_cron.sql").read_text()
+    for settings in ("\\set retention_seconds 0\n", ""):  # run again, it replaces
+        server.psql(settings + recipe, server.url)
+    assert await owner.fetchval("select bool_and(username = 'lastpair' and database = 'lastpair') from cron.job")
+    jobs = await taken_back(server, owner)
+    assert sorted(jobs) == ["lastpair advance", "lastpair expire", "lastpair forget runs", "lastpair prune"]
+
+    user_id = await owner.fetchval("select id from api.ensure_user(gen_random_uuid(), gen_random_uuid()::text)")
+    drop_id = await owner.fetchval("select id from api.create_drop('Many', 1, 3000, $1, now())", user_id)
+    await owner.execute("insert into inventory.users (username) select 'holder ' || n from generate_series(1, 2500) n")
+    await owner.execute(
+        "select api.reserve_batch(array_agg(row($1::uuid, id, null)::api.reserve_request), 1)"
+        " from inventory.users where username like 'holder %'",
+        drop_id,
+    )
+    await owner.execute("update inventory.reservations set expires_at = now() where drop_id = $1", drop_id)
+    assert await stock(owner, drop_id) == 500
+    before = await owner.fetchval("select count(*) from inventory.events")
+    await owner.execute(jobs["lastpair expire"])
+    assert await stock(owner, drop_id) == 3000
+    stock_events = "select count(*) from inventory.events where drop_id = $1 and type = 'STOCK_UPDATED'"
+    assert await owner.fetchval(stock_events, drop_id) == 1 + 3, "three transactions"
+
+    soon_id = await owner.fetchval("select id from api.create_drop('Soon', 1, 1, $1, now() + interval '1 hour')", user_id)
+    await owner.execute("update inventory.drops set starts_at = now() where id = $1", soon_id)
+    await owner.execute(jobs["lastpair advance"])
+    assert await owner.fetchval("select status from api.get_drop($1)", soon_id) == "live"
+
+    await owner.execute(jobs["lastpair prune"])
+    assert await owner.fetchval("select count(*) from inventory.events") > before, "nothing is old"
+    server.psql("\\set retention_seconds 0\n" + recipe, server.url)
+    await owner.execute((await taken_back(server, owner))["lastpair prune"])
+    assert await owner.fetchval("select count(*) from inventory.events") == 1
+
+
+@pytest.mark.slow
+async def test_upgrade_to_18(server: Cluster, owner: asyncpg.Connection, tmp_path: Path) -> None:
+    """As the document has it: a dump by the newer pg_dump, restored there; what was held is held, and the sale goes on."""
+    drop_id, user_id, _ = await make_hold(owner)
+    server.psql(RECIPES / "pg_cron.sql", server.url)
+    with cluster(BIN_DIR) as newer:
+        sh(commands("backup without pg_cron"), tmp_path, BIN_DIR, DATABASE_URL=server.url)
+        assert sh(commands("restore"), tmp_path, BIN_DIR, NEW_DATABASE_URL=newer.url).rstrip().endswith("(0 rows)")
+        await migrate(newer.url_with_password)
+        upgraded = await asyncpg.connect(newer.url_with_password)
+        assert upgraded.get_server_version().major == 18
+        await upgraded.execute("select api.purchase($1, $2)", drop_id, user_id)
+        await upgraded.execute("select api.reserve($1, $2)", drop_id, user_id)
+        assert await stock(upgraded, drop_id) == 0
+        await assert_healthy(upgraded)
+        await upgraded.close()
+
+
+@pytest.mark.slow
+async def test_cron_takes_a_hold_back_with_no_process_of_the_service(server: Cluster, owner: asyncpg.Connection) -> None:
+    """Within the minute, and it says that it went well."""
+    drop_id, _, reservation_id = await make_hold(owner)
+    await make_due(owner, reservation_id)
+    server.psql(RECIPES / "pg_cron.sql", server.url)
+
+    async def is_back() -> bool:
+        return await stock(owner, drop_id) == 2
+
+    async def ended() -> list[tuple[str, str]]:
+        runs = "select distinct jobname, d.status from cron.job_run_details d join cron.job using (jobid) order by 1"
+        rows = [(job, end) for job, end in await owner.fetch(runs) if end in ("succeeded", "failed")]
+        return [(job, end) for job, end in rows if job != "lastpair forget runs"]  # at 3:17
+
+    async def every_job_ran() -> bool:
+        return len(await ended()) >= 3
+
+    await eventually(is_back, timeout_seconds=75)
+    # A job that was made a moment after the minute has turned runs a minute after one that was made a moment before.
+    await eventually(every_job_ran, timeout_seconds=75)
+    assert await ended() == [(f"lastpair {job}", "succeeded") for job in ("advance", "expire", "prune")]

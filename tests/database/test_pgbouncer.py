@@ -1,0 +1,228 @@
+"""Behind a transaction pooler: each call is a transaction of lastpair_api's, whichever server session it is given."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+from lastpair.database.pool import Database as Calls
+from lastpair.errors import Refusal, Unavailable
+from tests.database.test_faults import (
+    assert_all_served_once,
+    assert_nothing_lost,
+    assert_unavailable,
+    buy_all,
+    client_of,
+    confirmed,
+    connected,
+    make_users,
+)
+from tests.support.api import Row, as_user, assert_healthy, assert_success, available_stock, eventually, make_drop
+from tests.support.database import Database
+from tests.support.servers import Pooler, pooler, started
+from tests.support.streams import Stage, close_streams, fresh_database, logged, newest_id, open_stream
+
+pytestmark = pytest.mark.slow
+
+SERVER_SESSIONS = 3
+OF_THE_APP = "select count(*) from pg_stat_activity where application_name = 'lastpair' and datname = current_database()"
+WHO_AND_HOW = """
+select current_user::text, current_setting('timezone'), current_setting('statement_timeout'), current_setting('lock_timeout'),
+  current_setting('idle_in_transaction_session_timeout')
+"""
+
+
+@pytest.fixture(scope="module")
+async def database_url(database: Database) -> AsyncIterator[str]:
+    """A database of these tests' own."""
+    async with fresh_database(database) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def bouncer(database_url: str) -> Iterator[Pooler]:
+    """A pooler with fewer sessions than whoever uses it."""
+    with pooler(database_url, SERVER_SESSIONS) as bouncer:
+        yield bouncer
+
+
+@pytest.fixture(scope="module")
+async def stage(bouncer: Pooler, database_url: str) -> AsyncIterator[Stage]:
+    """A service behind the pooler; the owner goes past it."""
+    variables = {"DATABASE_URL": bouncer.url, "DATABASE_DIRECT_URL": database_url, "DATABASE_POOL_SIZE": "12"}
+    with started(EXPIRY_POLL_MS="3600000", **variables) as service:
+        await asyncio.to_thread(service.wait_until_ready)
+        async with asyncpg.create_pool(database_url, min_size=1) as owner, client_of(service.url) as http:
+            yield Stage(database_url, owner, service, http)
+        await close_streams()
+        await asyncio.to_thread(service.stop)
+
+
+@pytest.fixture
+async def calls(bouncer: Pooler) -> AsyncIterator[Calls]:
+    """The service's way to call functions, without the service."""
+    calls = Calls(bouncer.url, 8, pooled=True, max_pending=100)
+    await calls.open()
+    yield calls
+    await calls.close()
+
+
+async def test_a_rush(stage: Stage) -> None:
+    """Many buyers of several drops at once: exact stock, right answers, every event told in order, and few sessions."""
+    http, owner = stage.http, stage.owner
+    async with owner.acquire() as session:
+        users = await make_users(session, 30)
+    drops = [await make_drop(http, users[0], total_stock=10) for _ in range(4)]
+    before = await newest_id(owner)
+    stream = await open_stream("sse", stage.url, snapshot=False)
+    outcomes: Counter[tuple[str, int]] = Counter()
+
+    async def want(drop: Row, n: int, user: str) -> None:
+        response = await http.post(f"/drops/{drop['id']}/reserve", headers=as_user(user))
+        outcomes["reserve", response.status_code] += 1
+        if response.status_code == 201:
+            reservation = assert_success(response, "reservation", 201)
+            assert (reservation["user_id"], reservation["drop_id"]) == (user, drop["id"])
+            mine = assert_success(await http.get("/reservations/me", headers=as_user(user)), "reservations")
+            assert reservation in mine
+            if n % 2:
+                answer = await http.delete(f"/reservations/{reservation['id']}", headers=as_user(user))
+                assert assert_success(answer, "reservation")["status"] == "CANCELLED"
+            else:
+                answer = await http.post(f"/drops/{drop['id']}/purchase", headers=as_user(user))
+                assert assert_success(answer, "purchase", 201)["reservation_id"] == reservation["id"]
+                outcomes["purchase", 201] += 1
+
+    await asyncio.gather(*(want(drop, n, user) for n, user in enumerate(users) for drop in drops))
+    assert {status for action, status in outcomes if action == "reserve"} == {201, 409}
+    stock = [await available_stock(owner, drop["id"]) for drop in drops]
+    assert sum(stock) == 40 - outcomes["purchase", 201]
+    assert all(left >= 0 for left in stock)
+    log = await logged(owner, before)
+    assert [await stream.receive() for _ in log] == log
+    assert 0 < await owner.fetchval(OF_THE_APP) <= SERVER_SESSIONS
+    await assert_healthy(owner)
+
+
+async def test_no_table_can_be_touched(calls: Calls, bouncer: Pooler) -> None:
+    """Whoever the pooler's sessions belong to: each call is lastpair_api's, under its limits, and nothing of that stays."""
+    session = await asyncpg.connect(bouncer.url, statement_cache_size=0)
+    try:
+        usual = tuple(await session.fetchrow(WHO_AND_HOW))
+        assert usual[0] != "lastpair_api"
+        for _ in range(2):
+            found = await asyncio.gather(*(calls.fetch(WHO_AND_HOW) for _ in range(20)))
+            assert {tuple(row) for [row] in found} == {("lastpair_api", "UTC", "10s", "5s", "10s")}
+            for statement in ("select from inventory.drops", "delete from inventory.reservations"):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await calls.fetch(statement)
+            assert {tuple(await session.fetchrow(WHO_AND_HOW)) for _ in range(5)} == {usual}
+        assert await session.fetchval("select count(*) >= 0 from inventory.drops")
+    finally:
+        await session.close()
+
+
+async def test_statements_are_not_mixed_up(calls: Calls) -> None:
+    """Many different ones at once on few sessions, of different types: each gets its own rows."""
+
+    async def ask(n: int) -> None:
+        kind = ["text", "integer", "uuid", "numeric"][n % 4]
+        value = [str(n), n, UUID(int=n), n][n % 4]
+        assert await calls.fetch(f"select $1::{kind} as a, {n} as n", value) == [(value, n)]
+
+    await asyncio.gather(*(ask(n) for n in range(200)))
+
+
+@pytest.fixture
+async def proof(database_url: str, owner_session: asyncpg.Connection) -> AsyncIterator[str]:
+    """A function that inserts a row and then, at its commit, does what it is told; returns its schema's name."""
+    schema = f"proof_{uuid4().hex[:8]}"
+    await owner_session.execute(f"""
+        create schema {schema};
+        grant usage on schema {schema} to lastpair_api;
+        create sequence {schema}.calls;
+        create table {schema}.rows (at_commit text);
+        create function {schema}.finish() returns trigger language plpgsql as $$ begin execute new.at_commit; return null; end $$;
+        create constraint trigger finish after insert on {schema}.rows initially deferred for each row
+          execute function {schema}.finish();
+        create function {schema}.call(p_at_commit text, p_seconds float default 0) returns bigint language plpgsql
+          security definer as $$
+          begin
+            perform pg_sleep(p_seconds);
+            insert into {schema}.rows values (p_at_commit);
+            return nextval('{schema}.calls');
+          end $$;
+    """)  # noqa: S608
+    yield schema
+    await owner_session.execute(f"drop schema {schema} cascade")
+
+
+@pytest.fixture
+async def owner_session(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A session of the owner, past the pooler."""
+    async with connected(database_url) as session:
+        yield session
+
+
+@pytest.mark.parametrize(
+    ("at_commit", "expected", "status"),
+    [
+        ("do $x$ begin raise sqlstate 'PT409' using message = 'LATE', detail = 'Too late.'; end $x$", Refusal, 409),
+        ("do $x$ begin raise serialization_failure; end $x$", Unavailable, 503),
+        ("select pg_terminate_backend(pg_backend_pid())", Unavailable, 503),
+        ("select 1 / 0", asyncpg.DivisionByZeroError, None),
+    ],
+)
+async def test_a_commit_that_fails(
+    calls: Calls, proof: str, owner_session: asyncpg.Connection, at_commit: str, expected: type[Exception], status: int | None
+) -> None:
+    """It is an error like any other: nothing took effect, nothing is tried again, and the session is of use or given up."""
+    for n in range(1, 10):
+        with pytest.raises(expected) as raised:
+            await calls.value(f"select {proof}.call($1)", at_commit)
+        assert getattr(raised.value, "status", None) == status
+        assert await owner_session.fetchval(f"select last_value from {proof}.calls") == n  # noqa: S608
+    assert await calls.value(f"select {proof}.call('select 1')") == 10
+    assert await owner_session.fetchval(f"select count(*) from {proof}.rows") == 1  # noqa: S608
+
+
+async def test_who_does_not_wait_leaves_nothing_behind(
+    bouncer: Pooler, caplog: pytest.LogCaptureFixture, proof: str, owner_session: asyncpg.Connection
+) -> None:
+    """A call that is given up is rolled back, and its session is not used again."""
+    calls = Calls(bouncer.url, 1, pooled=True, max_pending=100)
+    await calls.open()
+    given_up = asyncio.create_task(calls.value(f"select {proof}.call('select 1', 2)"))
+    sleeping = "select count(*) = $1 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
+    await eventually(lambda: owner_session.fetchval(sleeping, 1))
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    assert await calls.value(f"select {proof}.call('select 1')") > 0
+    await eventually(lambda: owner_session.fetchval(sleeping, 0))
+    assert await owner_session.fetchval(f"select count(*) from {proof}.rows") == 1  # noqa: S608
+    assert caplog.messages == []  # such as: a session was given back within a transaction
+    await calls.close()
+
+
+async def test_the_pooler_is_killed_under_load(stage: Stage, bouncer: Pooler) -> None:
+    """Every request gets an answer; what was confirmed is there; and all are served as soon as it is back."""
+    async with stage.owner.acquire() as owner:
+        users = await make_users(owner, 80)
+        drop = await make_drop(stage.http, users[0], total_stock=1000)
+        answered: list[httpx.Response] = []
+        load = asyncio.create_task(buy_all(stage.http, drop["id"], users, answered))
+        while len(answered) < 40:
+            await asyncio.sleep(0.001)
+        await asyncio.to_thread(bouncer.kill)
+        await load
+        ids = confirmed(answered)
+        assert 40 <= len(ids) < 160
+        assert_unavailable(await stage.http.get(f"{stage.url}/readyz"))
+        await asyncio.to_thread(bouncer.start)
+        await eventually(lambda: asyncio.to_thread(stage.service.answers, "/readyz", 200), timeout_seconds=5)
+        await assert_nothing_lost(owner, drop, ids)
+        await assert_all_served_once(stage.http, owner, drop, users)

@@ -1,0 +1,547 @@
+"""/metrics: each figure moves when that happens of which it tells, by as much, and by nothing that a client makes up."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import closing, suppress
+from json import dumps
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import psutil
+import pytest
+from prometheus_client import REGISTRY
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+from prometheus_client.parser import text_string_to_metric_families
+
+from lastpair.observability.metrics import FOLDER_VARIABLE, exposition
+from lastpair.realtime.event import Event
+from lastpair.realtime.hub import Hub
+from lastpair.realtime.relay import Relay
+from tests.support.api import as_user, assert_error, assert_healthy, eventually, make_drop, make_due, make_user, purchase, reserve
+from tests.support.database import Database
+from tests.support.streams import (
+    NO_TLS,
+    TRANSPORTS,
+    SseStream,
+    Stage,
+    caught_up,
+    fresh_database,
+    newest_id,
+    open_stream,
+    publish,
+    serving,
+)
+
+POOL_SIZE = 4
+RESERVE, PURCHASE, CANCEL = "/api/drops/{dropId}/reserve", "/api/drops/{dropId}/purchase", "/api/reservations/{id}"
+BLOCKED = "select count(*) from pg_stat_activity where $1 = any (pg_blocking_pids(pid))"
+Labels = frozenset[tuple[str, str]]
+
+
+class Figures:
+    """What /metrics said at one moment."""
+
+    def __init__(self, text: str) -> None:
+        self.families = {family.name: family for family in text_string_to_metric_families(text)}
+        self.values = {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in self.families.values()
+            for sample in family.samples
+        }
+
+    def get(self, name: str, **labels: str) -> float:
+        """One value; 0 where it is not there yet."""
+        return self.values.get((f"lastpair_{name}", frozenset(labels.items())), 0)
+
+    def labels(self, name: str) -> list[dict[str, str]]:
+        """Of every series of this name."""
+        return [dict(labels) for found, labels in self.values if found == name]
+
+
+async def figures(stage: Stage) -> Figures:
+    """What it says now; on a connection of its own, so that any of several processes may answer."""
+    async with httpx.AsyncClient(verify=NO_TLS) as client:
+        response = await client.get(f"{stage.url}/metrics")
+        assert response.status_code == 200, response.text
+        return Figures(response.text)
+
+
+class Change:
+    """How much the figures have changed since."""
+
+    def __init__(self, stage: Stage, before: Figures) -> None:
+        self._stage = stage
+        self._before = before
+
+    async def of(self, name: str, **labels: str) -> float:
+        """One value's."""
+        return (await figures(self._stage)).get(name, **labels) - self._before.get(name, **labels)
+
+    async def comes_to(self, expected: float, name: str, **labels: str) -> None:
+        """It is that before long, and no more then."""
+
+        async def is_there() -> bool:
+            return await self.of(name, **labels) >= expected
+
+        await eventually(is_there)
+        assert await self.of(name, **labels) == expected
+
+
+async def from_now(stage: Stage) -> Change:
+    """Of what happens from now on."""
+    return Change(stage, await figures(stage))
+
+
+@pytest.fixture(scope="module")
+async def database_url(database: Database) -> AsyncIterator[str]:
+    """A database of these tests' own."""
+    async with fresh_database(database) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+async def stage(database_url: str) -> AsyncIterator[Stage]:
+    """A service that nobody else asks."""
+    async with serving(database_url, DATABASE_POOL_SIZE=str(POOL_SIZE)) as stage:
+        yield stage
+        await assert_healthy(stage.owner)
+
+
+@pytest.fixture
+async def seller(stage: Stage) -> str:
+    """A user."""
+    return await make_user(stage.owner)
+
+
+async def test_form(stage: Stage) -> None:
+    """Prometheus' text format, for GET and HEAD; every metric of ours has a help text, and none is given twice."""
+    response = await stage.http.get(f"{stage.url}/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    found = Figures(response.text)
+    ours = [family for name, family in found.families.items() if name.startswith("lastpair_")]
+    assert len(ours) > 15
+    assert all(family.documentation.endswith((".", "?")) for family in ours)
+    samples = [line.rpartition(" ")[0] for line in response.text.splitlines() if not line.startswith("#")]
+    assert len(samples) == len(set(samples))
+    assert {"process_resident_memory_bytes", "process_cpu_seconds", "process_open_fds"} <= found.families.keys()
+
+    head = await stage.http.head(f"{stage.url}/metrics")
+    assert (head.status_code, head.headers["content-type"], head.content) == (200, response.headers["content-type"], b"")
+    assert_error(await stage.http.post(f"{stage.url}/metrics"), 405, "METHOD_NOT_ALLOWED")
+
+
+async def test_requests(stage: Stage, seller: str) -> None:
+    """By method, template of the path and status; and how long they took."""
+    drop_id = (await make_drop(stage.http, seller))["id"]
+    change = await from_now(stage)
+    begin = time.monotonic()
+    await reserve(stage.http, drop_id, seller)
+    for _ in range(3):
+        assert_error(await stage.http.post(f"/drops/{drop_id}/reserve", headers=as_user(seller)), 409, "ALREADY_RESERVED")
+    await stage.http.post(f"/v1/drops/{drop_id}/reserve", headers=as_user(seller))
+    await stage.http.head("/drops")
+    await stage.http.get("/drops/x")
+    await stage.http.put("/drops")
+    await stage.http.get("/nothing")
+    spent = time.monotonic() - begin
+    count = "http_requests_total"
+    assert await change.of(count, method="POST", route=RESERVE, status="201") == 1
+    assert await change.of(count, method="POST", route=RESERVE, status="409") == 3
+    assert await change.of(count, method="POST", route="/api/v1/drops/{dropId}/reserve", status="409") == 1
+    assert await change.of(count, method="HEAD", route="/api/drops", status="200") == 1
+    assert await change.of(count, method="GET", route="/api/drops/{dropId}", status="400") == 1
+    assert await change.of(count, method="PUT", route="/api/drops", status="405") == 1
+    assert await change.of(count, method="GET", route="none", status="404") == 1
+    seconds = "http_request_duration_seconds"
+    assert await change.of(f"{seconds}_count", route=RESERVE) == 4
+    assert await change.of(f"{seconds}_bucket", route=RESERVE, le="+Inf") == 4
+    assert 0 < await change.of(f"{seconds}_sum", route=RESERVE) < spent
+    assert await change.of(f"{seconds}_count", route="none") == 1
+
+
+async def test_how_long_a_request_takes(stage: Stage, seller: str) -> None:
+    """From its head to the end of its answer; one that waits for a lock is in the buckets for as long as that."""
+    drop_id = (await make_drop(stage.http, seller))["id"]
+    change = await from_now(stage)
+    async with stage.owner.acquire() as connection, connection.transaction():
+        await connection.execute("select from inventory.drops where id = $1 for update", UUID(drop_id))
+        begin = time.monotonic()
+        waiting = asyncio.create_task(stage.http.post(f"/drops/{drop_id}/reserve", headers=as_user(seller)))
+        await eventually(lambda: stage.owner.fetchval(BLOCKED, connection.get_server_pid()))
+        blocked = time.monotonic()
+        await asyncio.sleep(0.2)
+        held = time.monotonic() - blocked
+    assert (await waiting).status_code == 201
+    seconds = await change.of("http_request_duration_seconds_sum", route=RESERVE)
+    spent = time.monotonic() - begin  # measured now, for the server may note the end after its client has heard of it
+    assert held < seconds < spent
+    assert await change.of("http_request_duration_seconds_bucket", route=RESERVE, le="0.1") == 0
+    assert held < await change.of("batch_call_duration_seconds_sum", call="reserve") < spent
+
+
+async def test_what_a_client_makes_up_is_no_label(stage: Stage) -> None:
+    """Paths, queries, methods, headers: there are as many series after the second round as after the first."""
+    known = {"GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS", "WS", "other"}
+
+    async def pester() -> Figures:
+        for method in ["GET", "POST", "PROPFIND", "M-SEARCH", "TRACE", "MKCALENDAR", "LINK"]:
+            for path in ["", "/", f"/{uuid4()}", "/api/drops/{dropId}", f"/api/drops/{uuid4()}", f"/api/drops/{uuid4()}/reserve"]:
+                await stage.http.request(method, f"{stage.url}{path}?{uuid4()}", headers={"X-Request-Id": str(uuid4())})
+            await stage.http.request(method, f"{stage.url}/dashboard/{uuid4()}")
+        for _ in range(2):
+            for path in (uuid4(), "dashboard", "docs"):
+                with pytest.raises(Exception, match="HTTP 404"):
+                    await open_stream("ws", f"{stage.url}/{path}")
+            with pytest.raises(Exception, match="HTTP 4"):
+                await open_stream("ws", stage.url, [uuid4().hex])
+        return await figures(stage)
+
+    first, second = await pester(), await pester()
+    assert second.values.keys() == first.values.keys()
+    requests = second.labels("lastpair_http_requests_total")
+    assert {labels["method"] for labels in requests} <= known
+    assert {labels["method"] for labels in requests} >= {"GET", "POST", "WS", "other"}
+    routes = {labels["route"] for labels in requests}
+    assert {"none", "/api/drops/{dropId}", "/api/ws", "/dashboard"} <= routes
+    assert len(routes) < 30
+
+
+async def test_batches(stage: Stage, seller: str) -> None:
+    """How many share a call, how long they waited for it, how long it took; of reserve, purchase and cancel."""
+    users = [await make_user(stage.owner) for _ in range(21)]
+    drop_id = (await make_drop(stage.http, seller, total_stock=100))["id"]
+    change = await from_now(stage)
+
+    async def post(user: str) -> Any:
+        return (await reserve(stage.http, drop_id, user))["id"]
+
+    async with stage.owner.acquire() as connection, connection.transaction():
+        await connection.execute("select from inventory.drops where id = $1 for update", UUID(drop_id))
+        begin = time.monotonic()
+        tasks = [asyncio.create_task(post(users[0]))]
+        await eventually(lambda: stage.owner.fetchval(BLOCKED, connection.get_server_pid()))
+        blocked = time.monotonic()
+        tasks += [asyncio.create_task(post(user)) for user in users[1:]]
+        for _ in range(20):
+            await stage.http.get(f"{stage.url}/healthz")
+        held = time.monotonic() - blocked
+    held_ids = await asyncio.gather(*tasks)
+    spent = time.monotonic() - begin
+    calls = await change.of("batch_size_count", call="reserve")
+    assert 2 <= calls < len(users)
+    assert await change.of("batch_size_sum", call="reserve") == len(users)
+    assert await change.of("batch_size_bucket", call="reserve", le="1.0") >= 1
+    assert await change.of("batch_wait_seconds_count", call="reserve") == calls
+    assert 0 < await change.of("batch_wait_seconds_sum", call="reserve") < calls * spent
+    assert await change.of("batch_call_duration_seconds_count", call="reserve") == calls
+    assert held < await change.of("batch_call_duration_seconds_sum", call="reserve") < spent
+
+    await purchase(stage.http, drop_id, users[0])
+    for reservation_id, user in zip(held_ids[1:3], users[1:3], strict=True):
+        response = await stage.http.delete(f"/reservations/{reservation_id}", headers=as_user(user))
+        assert response.status_code == 200
+    for call, count in [("purchase", 1), ("cancel", 2)]:
+        assert await change.of("batch_size_count", call=call) == count
+        assert await change.of("batch_size_sum", call=call) == count
+        assert await change.of("batch_call_duration_seconds_count", call=call) == count
+
+
+async def test_the_pool(stage: Stage, seller: str) -> None:
+    """How many sessions there may be, are in use, and how long a call waited for one."""
+    drop_id = (await make_drop(stage.http, seller))["id"]
+    change = await from_now(stage)
+    assert (await figures(stage)).get("pool_max_sessions") == POOL_SIZE
+    await change.comes_to(0, "pool_busy_sessions")
+    async with stage.owner.acquire() as connection, connection.transaction():
+        await connection.execute("lock table inventory.drops in access exclusive mode")
+        reading = [asyncio.create_task(stage.http.get(f"/drops/{drop_id}")) for _ in range(2)]
+        await change.comes_to(2, "pool_busy_sessions")
+        reading += [asyncio.create_task(stage.http.get(f"/drops/{drop_id}")) for _ in range(POOL_SIZE)]
+        listing = asyncio.create_task(stage.http.get("/drops"))  # whose call is shared, and so not one of those that have to wait
+        await change.comes_to(3, "pool_busy_sessions")
+        begin = time.monotonic()
+        for _ in range(20):
+            await stage.http.get(f"{stage.url}/healthz")
+        held = time.monotonic() - begin
+    assert {response.status_code for response in await asyncio.gather(*reading, listing)} == {200}
+    await change.comes_to(0, "pool_busy_sessions")
+    assert await change.of("pool_wait_seconds_count") == 2 + POOL_SIZE + 1
+    assert await change.of("pool_wait_seconds_sum") > held
+
+
+async def test_database_errors(stage: Stage, seller: str) -> None:
+    """By SQLSTATE; a refusal is none."""
+    change = await from_now(stage)
+    assert_error(await stage.http.get(f"/drops/{uuid4()}"), 404, "DROP_NOT_FOUND")
+    await stage.owner.execute("alter function api.get_drop(uuid) rename to get_drop_elsewhere")
+    try:
+        for _ in range(2):
+            assert_error(await stage.http.get(f"/drops/{uuid4()}"), 503, "DATABASE_UNAVAILABLE")
+    finally:
+        await stage.owner.execute("alter function api.get_drop_elsewhere(uuid) rename to get_drop")
+    assert await change.of("database_errors_total", sqlstate="42883") == 2
+    labels = (await figures(stage)).labels("lastpair_database_errors_total")
+    assert "PT404" not in {found["sqlstate"] for found in labels}
+
+
+async def test_events_and_their_lag(stage: Stage, seller: str) -> None:
+    """Each event once, by type, with the time from the commit; also in the quiet, when nobody listens."""
+    drop_id = (await make_drop(stage.http, seller))["id"]
+    await caught_up(stage, drop_id)
+    change = await from_now(stage)
+    begin = time.monotonic()
+    for user in [await make_user(stage.owner) for _ in range(3)]:
+        await reserve(stage.http, drop_id, user)
+        await purchase(stage.http, drop_id, user)
+    for event_type in ("PURCHASE_COMPLETED", "ACTIVITY_UPDATED"):
+        await change.comes_to(3, "events_relayed_total", type=event_type)
+    await change.comes_to(3, "events_relayed_total", type="STOCK_UPDATED")  # a purchase moves no stock
+    assert await change.of("relay_lag_seconds_count") == 9
+    assert 0 < await change.of("relay_lag_seconds_sum") < 9 * (time.monotonic() - begin)
+    assert (await figures(stage)).get("listener_connected") == 1
+
+
+def test_a_clock_that_is_ahead() -> None:
+    """The database's by a minute: the event is not less than no time old."""
+    hub = Hub()
+    hub.restart(0)
+    relay = Relay("postgresql://nowhere", hub)
+
+    def lag() -> tuple[float, float]:
+        found = [REGISTRY.get_sample_value(f"lastpair_relay_lag_seconds_{name}") for name in ("count", "sum")]
+        return found[0] or 0, found[1] or 0
+
+    text = '{{"committedAt":{},"type":"STOCK_UPDATED","id":"{}","data":{{"dropId":"x"}}}}'
+    count, seconds = lag()
+    relay._publish(Event(text.format(time.time() + 60, 1)))
+    assert lag() == (count + 1, seconds)
+    relay._publish(Event(text.format(time.time() - 60, 2)))
+    assert lag() == (count + 2, pytest.approx(seconds + 60, abs=5))
+    relay._publish(Event(text.format(time.time() - 60, 2)))  # heard before: neither relayed nor counted again
+    assert lag()[0] == count + 2
+
+
+@pytest.mark.parametrize("lost", ["soon", "null", "[]", "{}"])
+async def test_a_moment_that_is_none(stage: Stage, seller: str, lost: str) -> None:
+    """Somebody's invention, by NOTIFY: it is looked up in the log, and the listener goes on."""
+    drop_id = (await make_drop(stage.http, seller))["id"]
+    await caught_up(stage, drop_id)
+    quoted = f'"{lost}"' if lost.isalpha() and lost != "null" else lost
+    forged = f'{{"committedAt":{quoted},"type":"X","id":"{await newest_id(stage.owner) + 1}","data":{{}}}}'
+    change = await from_now(stage)
+    await stage.owner.execute("select pg_notify('lastpair_events', $1)", forged)
+    await reserve(stage.http, drop_id, seller)
+    await change.comes_to(1, "events_relayed_total", type="STOCK_UPDATED")
+    assert await change.of("events_relayed_total", type="X") == 0
+
+
+async def test_streams(stage: Stage) -> None:
+    """Those that are open, by transport, and counted as requests when they are over, without a duration."""
+    change = await from_now(stage)
+    opened = [await open_stream(transport, stage.url) for transport in ("sse", "sse", "ws")]
+    await change.comes_to(2, "streams", transport="sse")
+    await change.comes_to(1, "streams", transport="websocket")
+    for stream in opened:
+        await stream.close()
+    await change.comes_to(1, "http_requests_total", method="WS", route="/api/ws", status="101")
+    await change.comes_to(2, "http_requests_total", method="GET", route="/api/events", status="200")
+    assert await change.of("streams", transport="sse") == await change.of("streams", transport="websocket") == 0
+    assert not [found for found in (await figures(stage)).values if dict(found[1]).get("route") in {"/api/ws", "/api/events"}
+                and "duration" in found[0]]  # fmt: skip
+
+
+async def test_clients_that_misbehave(stage: Stage) -> None:
+    """Whose connections are closed, each counted once, by what they did."""
+    change = await from_now(stage)
+    pad = b"x" * 8200
+    handshake = b"GET /api/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 9\r\n\r\n"
+    misbehaviour = {
+        b"NOT HTTP\r\n\r\n": "malformed",
+        handshake + b"no body!!": "malformed",
+        b"GET /" + pad + b" HTTP/1.1\r\nHost: a\r\n\r\n": "too_large",
+        b"GET / HTTP/1.1\r\nHost: a\r\n" + (b"a: " + pad[:8000] + b"\r\n") * 5: "too_large",
+        b"GET /api/events HTTP/1.1\r\nHost: a\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 100: "out_of_turn",
+    }
+    for said in misbehaviour:
+        await asyncio.to_thread(say, stage, said)
+    for reason, count in Counter(misbehaviour.values()).items():
+        await change.comes_to(count, "connections_cut_off_total", reason=reason)
+
+
+def say(stage: Stage, said: bytes) -> None:
+    """And read until the connection closes."""
+    with socket.create_connection(("127.0.0.1", int(stage.url.rpartition(":")[2])), timeout=10) as client:
+        client.sendall(said)
+        with suppress(ConnectionResetError):
+            while client.recv(65536):
+                pass
+
+
+async def test_resyncs(stage: Stage, seller: str) -> None:
+    """Of a client with an id that is none, of one for which the log begins too late, and when the log was emptied."""
+    [*_, drop_id] = [(await make_drop(stage.http, seller))["id"] for _ in range(3)]
+    await caught_up(stage, drop_id)
+    change = await from_now(stage)
+    for transport in TRANSPORTS:
+        stream = await open_stream(transport, stage.url, last_event_id="yesterday")
+        assert (await stream.receive()).type == "RESYNC_REQUIRED"
+    await change.comes_to(2, "resyncs_total", reason="unknown_id")
+
+    await stage.owner.execute("delete from inventory.events where id < $1", await newest_id(stage.owner))
+    async with serving(stage.database_url) as other:  # which has none of them in memory
+        changed = await from_now(other)
+        stream = await open_stream("sse", other.url, last_event_id=1)
+        assert (await stream.receive()).type == "RESYNC_REQUIRED"
+        await changed.comes_to(1, "resyncs_total", reason="forgotten")
+
+        followers = [await open_stream(transport, other.url) for transport in TRANSPORTS]
+        for follower in followers:
+            await follower.receive()
+        await other.owner.execute("truncate inventory.events")
+        await other.owner.execute("select pg_notify('lastpair_events', nextval('inventory.events_id_seq')::text)")
+        for follower in followers:
+            assert (await follower.receive()).type == "RESYNC_REQUIRED"
+        assert await changed.of("resyncs_total", reason="restarted") >= 2  # the first stream is still open, too
+        assert await changed.of("resyncs_total", reason="slow") == 0
+
+
+async def test_slow_clients(stage: Stage, seller: str) -> None:
+    """One that does not read for too long is counted when it reads on."""
+    drop_id = (await make_drop(stage.http, seller))["id"]
+    await caught_up(stage, drop_id)
+    change = await from_now(stage)
+    slow = await open_stream("ws", stage.url, last_event_id=await newest_id(stage.owner), receive_buffer_bytes=4096)
+    big = dumps({"dropId": drop_id, "filler": "x" * 1_000_000})
+    await publish(stage.owner, drop_id, "BIG", [big] * 12)
+    for _ in range(15):
+        await publish(stage.owner, drop_id, "SMALL", [dumps({"dropId": drop_id})] * 100)
+    await change.comes_to(1500, "events_relayed_total", type="SMALL")
+    while (await slow.receive()).type != "RESYNC_REQUIRED":
+        pass
+    await change.comes_to(1, "resyncs_total", reason="slow")
+    await slow.close()
+
+
+async def test_expiry(stage: Stage, seller: str) -> None:
+    """How many holds a sweep took back, and how late it was."""
+    drop_id = (await make_drop(stage.http, seller))["id"]
+    holds = [await reserve(stage.http, drop_id, await make_user(stage.owner)) for _ in range(3)]
+    change = await from_now(stage)
+    for hold in holds[:2]:
+        await make_due(stage.owner, hold["id"])
+    await stage.http.post("/internal/expire-now")
+    assert await change.of("reservations_expired_total") == 2
+    assert 1 <= (await figures(stage)).get("expiry_lag_seconds") < 10
+    await stage.http.post("/internal/expire-now")
+    assert await change.of("reservations_expired_total") == 2
+    assert (await figures(stage)).get("expiry_lag_seconds") == 0
+
+
+async def test_the_queue_of_notifications_and_the_poller(stage: Stage) -> None:
+    """How full the queue is, which fills while a listener does not leave its transaction; and that the poller works."""
+    listener = await asyncpg.connect(stage.database_url)
+    await listener.execute("listen lastpair_events")
+    try:
+        async with listener.transaction(), serving(stage.database_url, EXPIRY_POLL_MS="100") as polling:
+            await listener.execute("select 1")
+            for _ in range(5):
+                await stage.owner.execute(
+                    "select count(pg_notify('elsewhere', n || repeat('x', 7000))) from generate_series(1, 40) n"
+                )
+            filled: float = await stage.owner.fetchval("select pg_notification_queue_usage()")
+            assert filled > 0.0001
+
+            async def is_seen() -> bool:
+                return (await figures(polling)).get("notify_queue_usage_ratio") >= filled
+
+            await eventually(is_seen)
+            seen = (await figures(polling)).get("poller_last_success_timestamp_seconds")
+            assert abs(seen - time.time()) < 10
+            await eventually(lambda: _later(polling, seen))
+    finally:
+        await listener.close()
+
+
+async def _later(stage: Stage, seen: float) -> bool:
+    return (await figures(stage)).get("poller_last_success_timestamp_seconds") > seen
+
+
+@pytest.mark.slow
+async def test_two_processes(database_url: str) -> None:
+    """Whichever is asked tells of both; when one is killed its gauges go, its counts stay, and the next one's join in."""
+    async with serving(database_url, WEB_CONCURRENCY="2", DATABASE_POOL_SIZE="3") as stage:
+
+        async def both_serve() -> bool:
+            return (await figures(stage)).get("pool_max_sessions") == 6 and (await figures(stage)).get("listener_connected") == 1
+
+        await eventually(both_serve)
+        workers = {int(labels["pid"]) for labels in (await figures(stage)).labels("process_resident_memory_bytes")}
+        assert workers < {child.pid for child in psutil.Process(stage.service.process.pid).children()}
+        assert len(workers) == 2
+
+        streams: list[SseStream] = []
+        while not all(served(pid, streams) for pid in workers):
+            assert len(streams) < 100
+            stream = await open_stream("sse", stage.url)
+            assert isinstance(stream, SseStream)
+            await stream.receive()
+            streams.append(stream)
+        count = "http_requests_total"
+        for _ in range(20):
+            async with httpx.AsyncClient(verify=NO_TLS) as client:
+                await client.get(f"{stage.url}/api/drops/x")
+
+        async def all_are_counted() -> bool:
+            return (await figures(stage)).get(count, method="GET", route="/api/drops/{dropId}", status="400") == 20
+
+        await eventually(all_are_counted)  # a worker counts a request when it has been answered
+        for _ in range(10):
+            found = await figures(stage)
+            assert found.get(count, method="GET", route="/api/drops/{dropId}", status="400") == 20
+            assert found.get("streams", transport="sse") == len(streams)
+
+        victim = min(workers)
+        lost = served(victim, streams)
+        os.kill(victim, signal.SIGKILL)
+
+        async def is_replaced() -> bool:
+            pids = {int(labels["pid"]) for labels in (await figures(stage)).labels("process_resident_memory_bytes")}
+            return len(pids) == 2 and victim not in pids and await both_serve()
+
+        await eventually(is_replaced, 20)
+        found = await figures(stage)
+        assert found.get("streams", transport="sse") == len(streams) - lost
+        assert found.get(count, method="GET", route="/api/drops/{dropId}", status="400") == 20
+
+
+def test_a_process_that_begins_and_one_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are empty yet, or those of the dead which another process removes at this moment, are in nobody's way."""
+    dead = tmp_path / "gauge_livesum_999999999.db"
+    for file, name in ((tmp_path / "counter_1.db", "things_total"), (dead, "places")):
+        with closing(MmapedDict(str(file))) as written:
+            written.write_value(mmap_key(name, name, [], [], "How many."), 3.0, 0.0)
+    (tmp_path / "counter_2.db").touch()
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    exists = psutil.pid_exists
+
+    def removes_it_first(pid: int) -> bool:
+        dead.unlink(missing_ok=True)
+        return exists(pid)
+
+    monkeypatch.setattr(psutil, "pid_exists", removes_it_first)
+    assert Figures(exposition().decode()).values == {("things_total", frozenset()): 3}
+
+
+def served(pid: int, streams: list[SseStream]) -> int:
+    """How many of the streams the process serves."""
+    ours = {stream.response.extensions["network_stream"].get_extra_info("client_addr")[1] for stream in streams}
+    return sum(bool(each.raddr) and each.raddr.port in ours for each in psutil.Process(pid).net_connections("tcp"))

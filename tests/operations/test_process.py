@@ -1,0 +1,159 @@
+"""`lastpair run` as a process: signals, its embedded PostgreSQL, and what a killed one leaves behind."""
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from json import dumps
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import httpx
+import psutil
+import pytest
+
+from tests.support.api import as_user, assert_success
+from tests.support.servers import Service, is_running, postgres_of, started, wait_for
+
+SELLER = str(uuid4())
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A folder to start in, used by all these tests one after the other: the first finds it empty."""
+    with TemporaryDirectory(prefix="lastpair-test-") as name:
+        yield Path(name)
+        for pid in postgres_of(Path(name)):  # only when a test has failed
+            os.kill(pid, signal.SIGKILL)
+
+
+def embedded(folder: Path, **environment: str) -> AbstractContextManager[Service]:
+    """`make run` without DATABASE_URL, with its data under the folder."""
+    return started(folder=folder, **{"DATA_DIR": "data", "EXPIRY_POLL_MS": "100"} | environment)
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[httpx.Client]:
+    """A client of all the servers here; its connections stay open while they stop."""
+    with httpx.Client() as client:
+        yield client
+
+
+def make_drop(http: httpx.Client, url: str) -> str:
+    """A drop, as a client without anything else makes it; returns its id."""
+    body = dumps({"name": "Air", "price": 1, "total_stock": 1})
+    headers = as_user(SELLER) | {"Content-Type": "application/json"}
+    drop_id: str = assert_success(http.post(f"{url}/api/drops", content=body, headers=headers), "drop", 201)["id"]
+    return drop_id
+
+
+def assert_there(http: httpx.Client, url: str, drop_ids: list[str]) -> None:
+    """Every drop made before can be read."""
+    for drop_id in drop_ids:
+        assert assert_success(http.get(f"{url}/api/drops/{drop_id}"), "drop")["id"] == drop_id
+
+
+@pytest.fixture(scope="module")
+def made() -> list[str]:
+    """The drops made so far in the folder."""
+    return []
+
+
+@pytest.mark.parametrize(
+    ("signal_number", "group", "workers"),
+    [(signal.SIGTERM, False, "1"), (signal.SIGINT, True, "2"), (signal.SIGTERM, False, "2")],
+)
+def test_a_signal_stops_all_of_it(
+    folder: Path, http: httpx.Client, made: list[str], signal_number: int, group: bool, workers: str
+) -> None:
+    """Exit code 0 within five seconds, the embedded server included, whoever is connected; the data is there next time."""
+    with embedded(folder, WEB_CONCURRENCY=workers) as service:
+        service.wait_until_ready()
+        assert_there(http, service.url, made)
+        made.append(make_drop(http, service.url))
+        assert postgres_of(folder)
+        children = psutil.Process(service.process.pid).children(recursive=True)
+        assert service.stop(signal_number, group=group) < 5
+        assert postgres_of(folder) == []
+        wait_for(lambda: not any(is_running(child.pid) for child in children))  # multiprocessing's tracker ends after its parent
+
+
+def test_an_empty_database_url_is_none(folder: Path, http: httpx.Client, made: list[str]) -> None:
+    """As in `DATABASE_URL= make run`: the embedded server is used."""
+    with embedded(folder, DATABASE_URL="") as service:
+        service.wait_until_ready()
+        assert_there(http, service.url, made)
+        service.stop()
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_nothing_behind_for_good(folder: Path, http: httpx.Client, made: list[str]) -> None:
+    """Its PostgreSQL goes on, the next run takes it over, and stops it in the end."""
+    with embedded(folder) as service:
+        service.wait_until_ready()
+        made.append(make_drop(http, service.url))
+        service.process.kill()
+        service.process.wait()
+    assert postgres_of(folder)
+    with embedded(folder) as service:
+        service.wait_until_ready()
+        assert_there(http, service.url, made)
+        assert service.stop() < 5
+    assert postgres_of(folder) == []
+
+
+@pytest.mark.slow
+def test_commands_share_the_embedded_server(folder: Path, http: httpx.Client, made: list[str]) -> None:
+    """The one that leaves last stops it, whichever that is."""
+    with embedded(folder) as service:
+        service.wait_until_ready()
+        with embedded(folder) as other:
+            other.wait_until_ready()
+            made.append(make_drop(http, other.url))
+            assert_there(http, service.url, made)
+            service.stop()
+            assert_there(http, other.url, made)
+            with started("lastpair", "migrate", folder=folder, DATA_DIR="data") as migration:
+                assert migration.process.wait(timeout=10) == 0
+            assert_there(http, other.url, made)
+            other.stop()
+    assert postgres_of(folder) == []
+
+
+def test_a_port_that_is_taken(folder: Path) -> None:
+    """Is said, and then nothing is left running."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, embedded(folder, PORT=str(taken.getsockname()[1])) as service:
+        assert service.process.wait(timeout=20) != 0
+        assert "address already in use" in service.log()
+        assert "Traceback" not in service.log()
+    assert postgres_of(folder) == []
+
+
+@pytest.mark.slow
+def test_a_machine_that_went_down(folder: Path, http: httpx.Client, made: list[str]) -> None:
+    """Everything was killed at once, and the number in the server's lock files is another process's by now: it is left alone."""
+    with embedded(folder) as service:
+        service.wait_until_ready()
+        made.append(make_drop(http, service.url))
+        cluster = folder / "data" / "postgres"
+        pid = int((cluster / "postmaster.pid").read_text().split()[0])
+        service.process.kill()
+        service.process.wait()
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: postgres_of(folder) == [])
+    with subprocess.Popen(["sleep", "60"], user=cluster.stat().st_uid) as bystander:  # else the server would know it is none
+        for file in [cluster / "postmaster.pid", *cluster.glob(".s.PGSQL.*.lock")]:
+            file.write_text(file.read_text().replace(str(pid), str(bystander.pid), 1))
+        try:
+            with embedded(folder) as service:
+                service.wait_until_ready()
+                assert_there(http, service.url, made)
+                assert service.stop() < 5
+        finally:
+            alive = bystander.poll() is None
+            bystander.kill()
+            assert alive
+    assert postgres_of(folder) == []

@@ -1,0 +1,206 @@
+"""The hub: who gets which event, held against a simple model, and what is left out when."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from lastpair.realtime.event import REPLACEABLE, Event
+from lastpair.realtime.hub import GLOBAL_ROOM, FellBehind, Hub, Subscriber
+from tests.support.hubs import BATCH, DROPS, MEMORY, QUEUE, TYPES, event_of, small_bounds, started_hub
+
+__all__ = ["small_bounds"]
+pytestmark = pytest.mark.usefixtures("small_bounds")
+
+
+def follow_after(subscriber: Subscriber, event_id: int) -> None:
+    """Let it follow the hub's memory after this id."""
+    subscriber.stop_following()
+    subscriber.move_to(event_id)
+    subscriber.follow()
+
+
+class Model:
+    """What a subscriber should get: all events of its rooms, of which those that came while it was slow may be replaced."""
+
+    def __init__(self, hub: Hub, rooms: Sequence[str | None]) -> None:
+        self.hub = hub
+        self.subscriber = Subscriber(hub, {})
+        self.owed: list[tuple[int, Event]] = []  # by their numbers
+        self.slow_before = 0
+        self.is_slow = False
+        self.unread_from: int | None = None
+        self.fell_behind = 0
+        self.left_out = 0
+        self.move(rooms)
+        self.start()
+
+    def start(self) -> None:
+        """Begin now."""
+        self.owed = []
+        self.slow_before = 0
+        self.is_slow = False
+        self.unread_from = None
+        follow_after(self.subscriber, self.hub.head_id or 0)
+
+    def move(self, rooms: Sequence[str | None]) -> None:
+        """Be in these rooms; of those it was not in before it gets what comes from now on."""
+        kept = self.subscriber.rooms
+        now = self.hub.head_id or 0
+        since = {room: 0 if GLOBAL_ROOM in kept else kept.get(room, now) for room in rooms}
+        self.owed = [(n, event) for n, event in self.owed if event.id > since.get(event.drop_id, since.get(GLOBAL_ROOM, now))]
+        self.subscriber.change_rooms(since, now)
+
+    def publish(self, number: int, event: Event) -> None:
+        """It happens."""
+        if {GLOBAL_ROOM, event.drop_id} & self.subscriber.rooms.keys():
+            self.owed.append((number, event))
+            if self.unread_from is None:
+                self.unread_from = number
+
+    def was_slow(self) -> None:
+        """It was busy until now."""
+        self.subscriber.was_slow()
+        self.slow_before = self.hub.count
+        self.is_slow = True
+
+    def take(self, newest: dict[tuple[str, str | None], int]) -> None:
+        """It takes what there is, which must be what the model says; `newest` has the ids of the newest events."""
+
+        def is_left_out(number: int, event: Event) -> bool:
+            return event.type in REPLACEABLE and number < self.slow_before and newest[event.type, event.drop_id] > event.id
+
+        unread = 0 if self.unread_from is None else self.hub.count - self.unread_from
+        wanted = [(n, event) for n, event in self.owed if not is_left_out(n, event)]
+        falls_behind = unread > MEMORY or (self.is_slow and len(wanted) > QUEUE)
+        self.is_slow = self.is_slow and not unread
+        try:
+            batch = self.subscriber.take()
+        except FellBehind:
+            assert falls_behind
+            self.fell_behind += 1
+            self.start()
+            return
+        assert not falls_behind
+        wanted = wanted[:BATCH]
+        assert batch == [event for _, event in wanted]
+        read = wanted[-1][0] + 1 if len(wanted) == BATCH else self.hub.count
+        self.left_out += sum(n < read for n, _ in self.owed) - len(wanted)
+        self.owed = [(n, event) for n, event in self.owed if n >= read]
+        self.unread_from = read if read < self.hub.count else None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_interleavings(seed: int) -> None:
+    """Six subscribers that come, go, move, keep up or do not, through many times the memory: each gets what the model says."""
+    chance = random.Random(seed)  # noqa: S311 - a run to repeat, not a secret
+    hub, newest = started_hub(100), dict[tuple[str, str | None], int]()
+    choices: list[list[str | None]] = [[GLOBAL_ROOM], [DROPS[0]], [DROPS[1], DROPS[2]], []]
+    models = [Model(hub, chance.choice(choices)) for _ in range(6)]
+    laziness = [chance.choice([1, 2, 20, 80]) for _ in models]
+    head_id = 100
+    for number in range(4000):
+        head_id += chance.choice([1, 1, 1, 5])
+        event = event_of(chance.choice(TYPES), head_id, chance.choices(DROPS, [8, 4, 2, 1])[0])
+        newest[event.type, event.drop_id] = event.id
+        hub.publish(event)
+        if chance.random() < 0.1:
+            hub.publish(event)  # heard twice, as after a reconnect
+        for n, model in enumerate(models):
+            model.publish(number, event)
+            if chance.random() < 0.02:
+                model.was_slow()
+            if chance.random() < 1 / laziness[n]:
+                model.take(newest)
+            if chance.random() < 0.003:
+                model.move(chance.choice(choices))
+            if chance.random() < 0.001:
+                model.subscriber.stop_following()
+                models[n] = Model(hub, chance.choice(choices))
+    for model in models:
+        while model.owed:
+            model.take(newest)
+    assert hub.count == 4000
+
+
+def test_the_model_meets_all_cases() -> None:
+    """As above: some get everything, some leave events out, some fall behind."""
+    hub, newest = started_hub(), dict[tuple[str, str | None], int]()
+    models = [Model(hub, [GLOBAL_ROOM]) for _ in range(3)]
+    for event_id in range(1, 1000):
+        event = event_of(TYPES[event_id % 2], event_id, DROPS[0])
+        hub.publish(event)
+        newest[event.type, event.drop_id] = event.id
+        for model, every in zip(models, (1, 10, 100), strict=True):
+            model.publish(event_id - 1, event)
+            if event_id % every == 0:
+                if every > 1:
+                    model.was_slow()
+                model.take(newest)
+                model.take(newest)
+    assert [model.fell_behind > 0 for model in models] == [False, False, True]
+    assert [model.left_out > 0 for model in models] == [False, True, False]
+
+
+def test_a_room_where_nothing_happens_keeps_up_for_ever() -> None:
+    """Others' events, many times the memory, are no reason to fall behind, not even for one that was slow."""
+    hub = started_hub()
+    model = Model(hub, [DROPS[1]])
+    model.take({})
+    for event_id in range(1, 10 * MEMORY):
+        hub.publish(event_of("STOCK_UPDATED", event_id, DROPS[0]))
+        model.was_slow()
+        assert model.subscriber.take() == []
+    hub.publish(last := event_of("STOCK_UPDATED", 10 * MEMORY, DROPS[1]))
+    assert model.subscriber.take() == [last]
+
+
+def test_one_that_is_woken_late_but_not_slow_gets_all_of_a_burst() -> None:
+    """As much as there is in memory; one more, and something is gone."""
+    for count in (MEMORY, MEMORY + 1):
+        hub = started_hub()
+        subscriber = Model(hub, [GLOBAL_ROOM]).subscriber
+        events = [event_of("STOCK_UPDATED", n, DROPS[0]) for n in range(1, count + 1)]
+        for event in events:
+            hub.publish(event)
+        if count > MEMORY:
+            with pytest.raises(FellBehind):
+                subscriber.take()
+        else:
+            assert [event for _ in range(0, count, BATCH) for event in subscriber.take()] == events
+
+
+@pytest.mark.parametrize("count", [0, 1, MEMORY - 1, MEMORY, MEMORY + 1, 3 * MEMORY + 7])
+def test_what_is_in_memory(count: int) -> None:
+    """Whoever has seen an id which the memory reaches back to gets all that came after it."""
+    hub = started_hub(1000)
+    ids = list(range(1010, 1010 + 10 * count, 10))
+    for event_id in ids:
+        hub.publish(event_of("PURCHASE_COMPLETED", event_id, DROPS[0]))
+    for position in range(990, 1020 + 10 * count):
+        after = [event_id for event_id in ids if event_id > position]
+        oldest_position = 1000 if count <= MEMORY else ids[-MEMORY - 1]
+        assert hub.reaches(position) == (oldest_position <= position <= (ids[-1] if ids else 1000))
+        if hub.reaches(position):
+            subscriber = Subscriber(hub, {GLOBAL_ROOM: 0})
+            follow_after(subscriber, position)
+            assert [event.id for _ in range(0, count + 1, BATCH) for event in subscriber.take()] == after
+            subscriber.stop_following()
+
+
+def test_restart_forgets_everything() -> None:
+    """Everybody has lost track until he starts anew; numbers begin again."""
+    hub = started_hub()
+    subscriber = Model(hub, [GLOBAL_ROOM]).subscriber
+    for event_id in range(1, MEMORY + 10):
+        hub.publish(event_of("STOCK_UPDATED", event_id, DROPS[0]))
+    hub.restart(500)
+    assert hub.reaches(500)
+    assert not hub.reaches(499)
+    assert not hub.reaches(501)
+    for _ in range(2):
+        with pytest.raises(FellBehind):
+            subscriber.take()
+    hub.publish(last := event_of("STOCK_UPDATED", 501, DROPS[0]))
+    follow_after(subscriber, 500)
+    assert subscriber.take() == [last]

@@ -1,0 +1,562 @@
+"""AUTH_MODE=jwt: who a token says is asking, what that one may do, and the tokens that are refused."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import jwt
+import pytest
+import websockets
+
+from lastpair.settings import Settings
+from lastpair.web.application import create_app
+from lastpair.web.tokens import MAX_TOKEN_LENGTH
+from tests.support.api import JSON, LONG_AGO, as_user, assert_error, assert_healthy, assert_success, is_uuid
+from tests.support.database import Database
+from tests.support.servers import Service, started
+from tests.support.tokens import (
+    AUDIENCE,
+    ISSUER,
+    SECRET,
+    PrivateKey,
+    base64url_encode,
+    bearer,
+    claims,
+    ec_key,
+    forged,
+    public_jwk,
+    public_pem,
+    rsa_key,
+    token,
+)
+
+RSA, EC, OTHER_RSA = rsa_key(), ec_key(), rsa_key()
+KEYS: dict[str, PrivateKey | str] = {"HS256": SECRET, "RS256": RSA, "ES256": EC}
+ENVIRONMENTS = {
+    "HS256": {"JWT_SECRET": SECRET},
+    "RS256": {"JWT_PUBLIC_KEY": public_pem(RSA).replace("\n", "\\n")},  # as it fits on one line
+    "ES256": {"JWT_PUBLIC_KEY": public_pem(EC)},
+}
+COMMON = {"AUTH_MODE": "jwt", "JWT_AUDIENCE": AUDIENCE, "JWT_ISSUER": ISSUER, "EXPIRY_POLL_MS": "3600000"}
+
+NOBODY = UUID(int=0)
+DROP = {"name": "Air One", "price": 199.9, "total_stock": 5, "starts_at": LONG_AGO}
+PATHS = [
+    ("POST", f"/drops/{NOBODY}/reserve"),
+    ("POST", f"/drops/{NOBODY}/purchase"),
+    ("DELETE", f"/reservations/{NOBODY}"),
+    ("GET", "/reservations/me"),
+    ("GET", "/purchases/me"),
+]
+
+CHALLENGE = 'Bearer realm="lastpair"'
+BAD_TOKEN = f'{CHALLENGE}, error="invalid_token"'
+NOT_ADMIN = f'{CHALLENGE}, error="insufficient_scope"'
+
+SIGNATURE, ALGORITHM, FORM = "signature is wrong", "another algorithm", "not a well-formed"
+CLAIMS, SUBJECT, HEADER = "must have exp, aud, iss and sub", "(sub) is not a UUID", "not understood here (crit, kid)"
+
+GOOD_HEADER = {"alg": "RS256", "typ": "JWT"}
+
+
+@pytest.fixture(autouse=True)
+async def healthy(owner: asyncpg.Pool) -> AsyncIterator[None]:
+    """Every test ends with a clean audit."""
+    yield
+    await assert_healthy(owner)
+
+
+@pytest.fixture(scope="module")
+def sent() -> set[str]:
+    """What was sent in Authorization, or elsewhere where it may not be logged."""
+    return {SECRET, "password-in-a-query"}
+
+
+@pytest.fixture(scope="module")
+def production(database: Database, sent: set[str]) -> Iterator[Service]:
+    """The real command in production, with RS256, logging all it can.
+
+    At the end it must have logged neither a stack trace nor a token, nor any part of one.
+    """
+    environment = COMMON | ENVIRONMENTS["RS256"] | {"APP_ENV": "production", "LOG_LEVEL": "debug", "DATABASE_URL": database.url}
+    with started(**environment) as service:
+        service.wait_until_ready()
+        yield service
+        service.stop()
+        log = service.log()
+    parts = {part for text in sent for part in text.removeprefix("Bearer ").split(".") if len(part) > 8}
+    assert len(parts) > 20
+    assert [part for part in parts if part in log] == []
+
+
+@pytest.fixture(scope="module")
+async def http(production: Service, sent: set[str]) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of that one."""
+
+    async def note(request: httpx.Request) -> None:
+        sent.update(request.headers.get_list("authorization"))
+
+    async with httpx.AsyncClient(base_url=f"{production.url}/api", timeout=30, event_hooks={"request": [note]}) as client:
+        yield client
+
+
+@asynccontextmanager
+async def client_of(monkeypatch: pytest.MonkeyPatch, database: Database, algorithm: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application with these settings, without a process of its own."""
+    for name, value in (COMMON | ENVIRONMENTS[algorithm] | {"DATABASE_URL": database.url}).items():
+        monkeypatch.setenv(name, value)
+    app = create_app(Settings())
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://lastpair.test/api") as client,
+    ):
+        yield client
+
+
+async def name_of(owner: asyncpg.Pool, user_id: UUID) -> str | None:
+    """The user's name; None when there is no such user."""
+    name: str | None = await owner.fetchval("select username from inventory.users where id = $1", user_id)
+    return name
+
+
+async def make_drop(http: httpx.AsyncClient) -> str:
+    """A drop, put up for sale by an admin; returns its id."""
+    response = await http.post("/drops", json=DROP, headers=bearer(token(RSA, role="admin")))
+    drop_id: str = assert_success(response, "drop", 201)["id"]
+    return drop_id
+
+
+def assert_refused(response: httpx.Response, reason: str, challenge: str = BAD_TOKEN) -> None:
+    """401 with the challenge and the reason, and nothing of what was sent."""
+    message = assert_error(response, 401, "AUTH_REQUIRED")
+    assert message.startswith("Authorization: ")
+    assert reason in message
+    assert response.headers.get_list("www-authenticate") == [challenge]
+    for given in response.request.headers.get_list("authorization"):
+        assert [part for part in given.replace(" ", ".").split(".") if len(part) > 8 and part in response.text] == []
+
+
+# Tokens that are good
+
+
+@pytest.mark.parametrize("algorithm", KEYS)
+async def test_the_kinds_of_keys(
+    monkeypatch: pytest.MonkeyPatch, database: Database, owner: asyncpg.Pool, algorithm: str
+) -> None:
+    """A token is believed that is signed as the key is meant to be used, and none that is signed otherwise."""
+    async with client_of(monkeypatch, database, algorithm) as http:
+        for used, key in KEYS.items():
+            user_id = uuid4()
+            response = await http.get("/purchases/me", headers=bearer(token(key, user_id)))
+            if used == algorithm:
+                assert assert_success(response, "purchases") == []
+                assert await name_of(owner, user_id) is not None
+            else:
+                assert_refused(response, ALGORITHM)
+        for public in (public_pem(RSA), public_pem(EC)):  # the key that everybody knows, as the secret
+            response = await http.get("/purchases/me", headers=bearer(forged({"alg": "HS256"}, claims(), public)))
+            assert_refused(response, SIGNATURE if algorithm == "HS256" else ALGORITHM)
+        for key in ("another secret of enough characters", OTHER_RSA, ec_key()):
+            response = await http.get("/purchases/me", headers=bearer(forged({"alg": algorithm}, claims(), key)))
+            assert_refused(response, SIGNATURE)
+
+
+async def test_a_plain_user_buys(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
+    """Reserve, look, cancel, reserve again, purchase and look, all of it by token; the first request makes the user."""
+    drop_id, user_id = await make_drop(http), uuid4()
+    headers = bearer(token(RSA, user_id))
+    reservation = assert_success(await http.post(f"/drops/{drop_id}/reserve", headers=headers), "reservation", 201)
+    assert reservation["user_id"] == str(user_id)
+    assert await name_of(owner, user_id) == f"user-{str(user_id)[:8]}"
+    assert assert_success(await http.get("/reservations/me", headers=headers), "reservations") == [reservation]
+    cancelled = assert_success(await http.delete(f"/reservations/{reservation['id']}/cancel", headers=headers), "reservation")
+    assert cancelled["status"] == "CANCELLED"
+    assert_success(await http.post(f"/drops/{drop_id}/reserve", headers=headers), "reservation", 201)
+    bought = assert_success(await http.post(f"/drops/{drop_id}/purchase", headers=headers), "purchase", 201)
+    assert assert_success(await http.get("/purchases/me", headers=headers), "purchases") == [bought]
+
+
+@pytest.mark.parametrize(("method", "path"), PATHS)
+async def test_every_endpoint_makes_the_user(http: httpx.AsyncClient, owner: asyncpg.Pool, method: str, path: str) -> None:
+    """No request of a new user is refused for being the first."""
+    user_id = uuid4()
+    response = await http.request(method, path, headers=bearer(token(RSA, user_id)))
+    assert response.status_code in (200, 404), response.text
+    assert await name_of(owner, user_id) is not None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"aud": ["https://other.example", AUDIENCE]},
+        {"sub": str(uuid4()).upper()},
+        {"nbf": time.time() + 5},
+        {"iat": time.time() + 5},
+        {"exp": time.time() + 3600 * 24 * 365 * 10},
+        {"role": ["admin"], "preferred_username": 7, "anything": {"else": None}},
+    ],
+    ids=["audiences", "upper case", "nbf", "iat", "ten years", "other claims"],
+)
+async def test_tokens_that_are_good(http: httpx.AsyncClient, changes: dict[str, Any]) -> None:
+    """Several audiences, a UUID in upper case, a clock that is a little off, claims that are not asked for."""
+    assert_success(await http.get("/purchases/me", headers=bearer(token(RSA, **changes))), "purchases")
+
+
+async def test_a_token_just_expired(http: httpx.AsyncClient) -> None:
+    """The issuer's clock may be off by ten seconds, and not by more."""
+    now = time.time()
+    assert_success(await http.get("/purchases/me", headers=bearer(token(RSA, exp=now - 5))), "purchases")
+    assert_refused(await http.get("/purchases/me", headers=bearer(token(RSA, exp=now - 11))), "has expired")
+
+
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER ", "Bearer   "])
+async def test_schemes(http: httpx.AsyncClient, scheme: str) -> None:
+    """In any case, as HTTP has it, and with any number of spaces."""
+    response = await http.get("/purchases/me", headers={"Authorization": scheme + token(RSA)})
+    assert_success(response, "purchases")
+
+
+@pytest.mark.parametrize("header", [b"x-user-id", b"x-user-name"])
+async def test_the_headers_of_development_are_ignored(http: httpx.AsyncClient, owner: asyncpg.Pool, header: bytes) -> None:
+    """Whoever they name: with a token it is the token's user, without one it is nobody."""
+    user_id, other_id = uuid4(), uuid4()
+    given = {header: str(other_id).encode()}
+    assert_refused(await http.get("/purchases/me", headers=given), "send Bearer and a token", CHALLENGE)
+    response = await http.get("/purchases/me", headers=given | {b"authorization": f"Bearer {token(RSA, user_id)}".encode()})
+    assert_success(response, "purchases")
+    assert await name_of(owner, user_id) == f"user-{str(user_id)[:8]}"
+    assert await name_of(owner, other_id) is None
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["Zoë 🎟 Ⅳ", "x" * 200, "'; drop table users; --"])
+async def test_a_new_user_takes_the_name_of_the_token(http: httpx.AsyncClient, owner: asyncpg.Pool, name: str) -> None:
+    """Verbatim; the name of a user who is known stays, and one that is taken gets a suffix."""
+    await owner.execute("update inventory.users set username = id::text where username = $1", name)
+    users = [uuid4(), uuid4()]
+    for user_id in users:
+        for given in (name, "another"):
+            response = await http.get("/purchases/me", headers=bearer(token(RSA, user_id, preferred_username=given)))
+            assert_success(response, "purchases")
+    first, second = [await name_of(owner, user_id) for user_id in users]
+    assert first == name
+    assert second is not None
+    assert second != name
+    assert second.startswith(name[:150])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", "\u2003", "x" * 201, "a\nb", "a\x85b", "\x00", "\ud800", 7, True, ["anna"], {"a": 1}],
+    ids=["empty", "blank", "em space", "long", "newline", "next line", "nul", "surrogate", "number", "true", "list", "object"],
+)
+async def test_names_that_are_none(http: httpx.AsyncClient, owner: asyncpg.Pool, name: Any) -> None:
+    """The user can do nothing about it, and is served under another name."""
+    user_id = uuid4()
+    assert_success(await http.get("/purchases/me", headers=bearer(token(RSA, user_id, preferred_username=name))), "purchases")
+    assert await name_of(owner, user_id) == f"user-{str(user_id)[:8]}"
+
+
+async def test_the_first_requests_of_a_user_may_come_at_once(http: httpx.AsyncClient) -> None:
+    """One user is made and every request is served."""
+    drops = [await make_drop(http) for _ in range(10)]
+    headers = bearer(token(RSA, preferred_username=uuid4().hex))
+    responses = await asyncio.gather(*(http.post(f"/drops/{drop_id}/reserve", headers=headers) for drop_id in drops))
+    assert {response.status_code for response in responses} == {201}
+
+
+# Roles
+
+
+@pytest.mark.parametrize(
+    "role", [None, "user", "Admin", "admin ", "", ["admin"], ["user", "admin"], {"admin": True}, True, 1], ids=str
+)
+async def test_changing_drops_takes_the_role(http: httpx.AsyncClient, owner: asyncpg.Pool, role: Any) -> None:
+    """403 FORBIDDEN unless the claim is admin to the letter; no drop is made or changed."""
+    drop_id = await make_drop(http)
+    count = await owner.fetchval("select count(*) from inventory.drops")
+    headers = bearer(token(RSA, role=role))
+    for response in (
+        await http.post("/drops", json=DROP, headers=headers),
+        await http.patch(f"/drops/{drop_id}", json={"name": "Stolen"}, headers=headers),
+        await http.patch(f"/drops/{NOBODY}", json={"name": "Stolen"}, headers=headers),
+    ):
+        assert "role: admin" in assert_error(response, 403, "FORBIDDEN")
+        assert response.headers.get_list("www-authenticate") == [NOT_ADMIN]
+    assert await owner.fetchval("select count(*) from inventory.drops") == count
+    assert assert_success(await http.get(f"/drops/{drop_id}"), "drop")["name"] == DROP["name"]
+
+
+async def test_an_admin(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
+    """Creates, as a user who is made for it, and changes."""
+    user_id = uuid4()
+    headers = bearer(token(RSA, user_id, role="admin", preferred_username=f"boss-{user_id}"))
+    drop = assert_success(await http.post("/drops", json=DROP, headers=headers), "drop", 201)
+    assert drop["created_by"] == str(user_id)
+    assert await name_of(owner, user_id) == f"boss-{user_id}"
+    response = await http.patch(f"/drops/{drop['id']}", json={"name": "Air Two"}, headers=headers)
+    assert assert_success(response, "drop")["name"] == "Air Two"
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/drops"), ("PATCH", f"/drops/{NOBODY}")])
+async def test_changing_drops_takes_a_token(http: httpx.AsyncClient, method: str, path: str) -> None:
+    """401, and no role is asked for, as long as nobody is there."""
+    body = DROP if method == "POST" else {"name": "Stolen"}
+    assert_refused(await http.request(method, path, json=body), "send Bearer and a token", CHALLENGE)
+    stolen = bearer(token(OTHER_RSA, role="admin"))
+    assert_refused(await http.request(method, path, json=body, headers=stolen), SIGNATURE)
+
+
+async def test_what_needs_no_token(http: httpx.AsyncClient, production: Service) -> None:
+    """And is not refused for a bad one."""
+    drop_id = await make_drop(http)
+    for headers in ({}, bearer("x"), {"Authorization": "Basic YTpi"}):
+        assert_success(await http.get("/drops", headers=headers), "drops")
+        assert_success(await http.get(f"/drops/{drop_id}", headers=headers), "drop")
+        assert (await http.get(f"{production.url}/readyz", headers=headers)).status_code == 200
+
+
+# Attacks
+
+
+def tampered(name: str, value: Any) -> str:
+    """A good token in which one claim says something else, with the old signature."""
+    header, payload, signature = token(RSA).split(".")
+    changed = jwt.decode(f"{header}.{payload}.{signature}", options={"verify_signature": False}) | {name: value}
+    return f"{header}.{base64url_encode(json.dumps(changed).encode()).decode()}.{signature}"
+
+
+def signed(**changes: Any) -> Callable[[], str]:
+    """A token of the issuer with other claims; an ellipsis is null."""
+    nulls = {name: None for name, value in changes.items() if value is ...}
+    return lambda: forged(GOOD_HEADER, claims(**(changes | nulls)) | nulls, RSA)
+
+
+def without(name: str) -> Callable[[], str]:
+    """A token of the issuer that lacks a claim."""
+    return signed(**{name: None})
+
+
+def written(header: bytes | None = None, payload: bytes | None = None) -> Callable[[], str]:
+    """A token with the issuer's signature, whatever it says."""
+    return lambda: forged(GOOD_HEADER if header is None else header, claims() if payload is None else payload, RSA)
+
+
+def headed(key: PrivateKey | str | None = RSA, **fields: Any) -> Callable[[], str]:
+    """A token with more in its header, or with something else."""
+    return lambda: forged(GOOD_HEADER | fields, claims(role="admin"), key)
+
+
+def altered(alter: Callable[[str], str]) -> Callable[[], str]:
+    """A good token to which something was done."""
+    return lambda: alter(token(RSA))
+
+
+ID, HUGE = "0190b6c5-7d3e-7abc-9def-0123456789ab", b"9" * 5000
+NOT_JSON = [b"", b"{", b"[]", b"null", b"7", b'"x"', b"NaN", b"\xff", b"\x00", HUGE, b"{" * 3000, b"[" * 3000, b'{"a":' * 2000]
+NO_ALGORITHM = ["none", "None", "nOnE", "", None, 5, ["RS256"], {"RS256": 1}, "rs256", "RS256\0"]
+OTHER_ALGORITHMS = ["RS384", "RS512", "PS256", "ES256", "EdDSA", "HS256"]
+OTHER_AUDIENCES = [
+    "https://other.example",
+    ["https://other.example"],
+    [AUDIENCE, 7],
+    7,
+    {AUDIENCE: 1},
+    AUDIENCE + "/",
+    AUDIENCE.upper(),
+]
+OTHER_ISSUERS = ["https://other.example", "", ISSUER + "/", [ISSUER], 7]
+NO_TIMES = ["soon", [1], {}, float("inf"), float("nan")]
+NO_SUBJECTS = [
+    *["anna", "", 7, True, [ID], {"id": ID}, "' or 1=1 --", f"{{{ID}}}", ID.replace("-", ""), f"{ID}\n", f" {ID}", f"{ID}0"],
+    *[ID.replace("-", "\u2010"), ID.replace("0", "\u0660"), ID.replace("b", "\uff42")],
+]
+WHAT_IS_WRONG: dict[str, tuple[Callable[[], str], str]] = {
+    # The signature
+    **{f"alg {name!r}, unsigned": (headed(None, alg=name), ALGORITHM) for name in NO_ALGORITHM},
+    **{f"alg {name!r}": (headed(alg=name), ALGORITHM) for name in [*NO_ALGORITHM, *OTHER_ALGORITHMS]},
+    "no alg": (written(header=b'{"typ":"JWT"}'), ALGORITHM),
+    "the public key as the secret": (headed(public_pem(RSA), alg="HS256"), ALGORITHM),
+    "the same without its last newline": (headed(public_pem(RSA).strip(), alg="HS256"), ALGORITHM),
+    "another key": (headed(OTHER_RSA), SIGNATURE),
+    "no signature": (headed(None), SIGNATURE),
+    "another token's signature": (altered(lambda good: f"{good.rpartition('.')[0]}.{token(RSA).rpartition('.')[2]}"), SIGNATURE),
+    "another subject": (lambda: tampered("sub", ID), SIGNATURE),
+    "a role": (lambda: tampered("role", "admin"), SIGNATURE),
+    "later expiry": (lambda: tampered("exp", 2**40), SIGNATURE),
+    # What the header would have us do
+    "jku": (headed(OTHER_RSA, jku="https://attacker.example/jwks.json"), SIGNATURE),
+    "x5u": (headed(OTHER_RSA, x5u="https://attacker.example/certificate.pem"), SIGNATURE),
+    "x5c": (headed(OTHER_RSA, x5c=["MIIB"]), SIGNATURE),
+    "jwk": (headed(OTHER_RSA, jwk=public_jwk(OTHER_RSA)), SIGNATURE),
+    "kid a path": (headed(OTHER_RSA, kid="../../../../dev/null"), SIGNATURE),
+    "kid SQL": (headed(OTHER_RSA, kid="x' union select 'secret' --"), SIGNATURE),
+    "kid a command": (headed(OTHER_RSA, kid="|/usr/bin/id"), SIGNATURE),
+    **{f"kid {value}": (headed(kid=value), HEADER) for value in [1, None, ["a"], {}]},
+    **{f"crit {value}": (headed(crit=value, exp=1), HEADER) for value in [["exp"], ["b64"], [], "b64", [7], None, {}]},
+    "b64": (headed(b64=False, crit=["b64"]), FORM),
+    "b64, empty": (lambda: forged(GOOD_HEADER | {"b64": False, "crit": ["b64"]}, b"", RSA), FORM),
+    "b64, not critical": (lambda: forged(GOOD_HEADER | {"b64": False}, b"", RSA), HEADER),
+    # Claims
+    **{f"expired at {value}": (signed(exp=value), "has expired") for value in [1, 0, -1, True, 1.5, "1"]},
+    "not valid yet": (signed(nbf=2**40), "not valid yet"),
+    "made in the future": (signed(iat=2**40), "not valid yet"),
+    **{f"{name} {value!r}": (signed(**{name: value}), FORM) for name in ["exp", "nbf", "iat"] for value in NO_TIMES},
+    "exp of 5000 digits": (written(payload=b'{"exp": %b}' % HUGE), FORM),
+    "exp 1e400": (written(payload=json.dumps(claims(exp=-0.5)).replace("-0.5", "1e400").encode()), FORM),
+    "jti 7": (signed(jti=7), FORM),
+    **{f"no {name}": (without(name), CLAIMS) for name in ["exp", "aud", "iss", "sub"]},
+    **{f"{name} null": (signed(**{name: ...}), CLAIMS) for name in ["exp", "aud", "iss", "sub"]},
+    **{f"aud {value!r}": (signed(aud=value), CLAIMS) for value in ["", [], {}]},
+    **{f"aud {value!r}": (signed(aud=value), "(aud)") for value in OTHER_AUDIENCES},
+    **{f"iss {value!r}": (signed(iss=value), "(iss)") for value in OTHER_ISSUERS},
+    **{f"sub {value!r}": (signed(sub=value), SUBJECT) for value in NO_SUBJECTS},
+    # The form
+    **{text: (lambda text=text: text, FORM) for text in ["token", ".", "..", "...", "{}.{}.{}", "null"]},
+    **{f"header {text!r:.20}": (written(header=text), FORM) for text in NOT_JSON},
+    **{f"payload {text!r:.20}": (written(payload=text), FORM) for text in NOT_JSON},
+    "truncated": (altered(lambda good: good[:-42]), SIGNATURE),
+    "last letter missing": (altered(lambda good: good[:-1]), FORM),
+    "header alone": (altered(lambda good: good.partition(".")[0]), FORM),
+    "two parts": (altered(lambda good: good.rpartition(".")[0]), FORM),
+    "four parts": (altered(lambda good: f"{good}.AAAA"), FORM),
+    "five parts": (lambda: "eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0..AAAA.AAAA.AAAA", FORM),
+    "quoted": (altered(lambda good: f'"{good}"'), FORM),
+    "two tokens": (altered(lambda good: f"{good} {good}"), FORM),
+    "a comma": (altered(lambda good: f"{good},"), FORM),
+    "percent-encoded": (altered(lambda good: good.replace(".", "%2E")), FORM),
+    "another base64": (altered(lambda good: good.replace(".", "+/.", 1)), FORM),
+    # The size
+    "11,000 brackets in the header": (written(header=b"[" * 11_000), FORM),
+    "11,000 brackets in the payload": (written(payload=b"[" * 11_000), FORM),
+    "15,000 brackets in the header": (written(header=b"[" * 15_000), "must not have more than"),
+    "15,000 brackets in the payload": (written(payload=b"[" * 15_000), "must not have more than"),
+    "one letter too many": (lambda: "x" * (MAX_TOKEN_LENGTH + 1), "must not have more than"),
+    "none too many": (lambda: "x" * MAX_TOKEN_LENGTH, FORM),
+}
+
+
+@pytest.mark.parametrize("what", WHAT_IS_WRONG)
+async def test_attacks(http: httpx.AsyncClient, owner: asyncpg.Pool, what: str) -> None:
+    """401 that says why, whatever the token."""
+    make, reason = WHAT_IS_WRONG[what]
+    count = await owner.fetchval("select count(*) from inventory.users")
+    assert_refused(await http.get("/purchases/me", headers=bearer(make())), reason)
+    assert await owner.fetchval("select count(*) from inventory.users") == count
+
+
+@pytest.mark.parametrize("make", [written(header=b"[" * 30_000), written(payload=b"[" * 30_000)], ids=["header", "payload"])
+async def test_more_than_headers_may_have(http: httpx.AsyncClient, make: Callable[[], str]) -> None:
+    """400 before anybody looks for a token."""
+    response = await http.get("/purchases/me", headers=bearer(make()))
+    assert assert_error(response, 400, "VALIDATION_ERROR").startswith("headers: ")
+    assert "W1tb" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"", "must be Bearer and a token"),
+        (b"Bearer", "must be Bearer and a token"),
+        (b"Basic dXNlcjpwYXNzd29yZA==", "must be Bearer and a token"),
+        (b"Token eyJhbGciOiJub25lIn0.e30.", "must be Bearer and a token"),
+        (b"eyJhbGciOiJub25lIn0.e30.", "must be Bearer and a token"),
+        (b"Bearer:eyJhbGciOiJub25lIn0.e30.", "must be Bearer and a token"),
+        (b"Bearer\teyJhbGciOiJub25lIn0.e30.", "must be Bearer and a token"),
+        (b"B\xc3\xa9arer eyJhbGciOiJub25lIn0.e30.", "must be Bearer and a token"),
+        ("Bearer schlüssel.schlüssel.schlüssel".encode(), FORM),
+        (b"Bearer \xff\xfe.\xff.\xff", FORM),
+    ],
+    ids=repr,
+)
+async def test_other_headers(http: httpx.AsyncClient, value: bytes, reason: str) -> None:
+    """Other schemes, none, no token, other letters."""
+    response = await http.get("/purchases/me", headers=[(b"Authorization", value)])
+    assert_refused(response, reason, BAD_TOKEN if reason == FORM else CHALLENGE)
+
+
+async def test_two_headers(http: httpx.AsyncClient) -> None:
+    """Refused: a proxy may have looked at the one, and this server at the other."""
+    good = ("Authorization", f"Bearer {token(RSA)}")
+    for headers in ([good, ("Authorization", "Bearer x")], [("Authorization", "Bearer x"), good], [good, good]):
+        assert_refused(await http.get("/purchases/me", headers=headers), "must not be sent twice", CHALLENGE)
+
+
+async def test_tokens_elsewhere(http: httpx.AsyncClient) -> None:
+    """In the query or a cookie they are none: such places are written down, or sent by themselves."""
+    given = token(RSA)
+    for name in ("access_token", "token"):
+        response = await http.get("/purchases/me", params={name: given}, headers={"Cookie": f"{name}={given}"})
+        assert_refused(response, "send Bearer and a token", CHALLENGE)
+
+
+@pytest.mark.parametrize(("method", "path"), PATHS)
+async def test_every_endpoint_looks_at_the_token(http: httpx.AsyncClient, method: str, path: str) -> None:
+    """None is served without, or with another's signature."""
+    assert_refused(await http.request(method, path), "send Bearer and a token", CHALLENGE)
+    assert_refused(await http.request(method, path, headers=bearer(token(OTHER_RSA))), SIGNATURE)
+
+
+async def test_a_reservation_of_another(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
+    """Cannot be cancelled or purchased, not even known to be there."""
+    drop_id, mine, other = await make_drop(http), bearer(token(RSA)), bearer(token(RSA, role="admin"))
+    reservation = assert_success(await http.post(f"/drops/{drop_id}/reserve", headers=mine), "reservation", 201)
+    for path in (f"/reservations/{reservation['id']}", f"/reservations/{reservation['id']}/cancel"):
+        there = assert_error(await http.delete(path, headers=other), 404, "RESERVATION_NOT_FOUND")
+        nowhere = assert_error(await http.delete(f"/reservations/{uuid4()}", headers=other), 404, "RESERVATION_NOT_FOUND")
+        assert there == nowhere
+    assert_error(await http.post(f"/drops/{drop_id}/purchase", headers=other), 409, "NO_ACTIVE_RESERVATION")
+    assert assert_success(await http.get("/reservations/me", headers=other), "reservations") == []
+    assert assert_success(await http.get("/reservations/me", headers=mine), "reservations") == [reservation]
+
+
+# Production
+
+
+async def test_production_has_no_development_helpers(http: httpx.AsyncClient, production: Service) -> None:
+    """No internal endpoints, and the page is told that it has no tools."""
+    admin = bearer(token(RSA, role="admin")) | JSON
+    for path in ("/internal/users", "/internal/expire-now", "/v1/internal/users"):
+        assert_error(await http.post(path, content='{"username": "eve"}', headers=admin), 404, "NOT_FOUND")
+    settings = (await http.get(f"{production.url}/dashboard/settings.json")).json()
+    assert settings["development"] is False
+    assert (await http.get(f"{production.url}/")).status_code == 200
+
+
+async def test_the_log(http: httpx.AsyncClient, production: Service, sent: set[str]) -> None:
+    """Has a line for each request, which knows who asked, once that is proven; the fixture finds no token in it."""
+    good, bad = uuid4(), uuid4()
+    for request_id, given in (("log-good", token(RSA, good)), ("log-bad", token(OTHER_RSA, bad))):
+        params = {"access_token": "password-in-a-query"}
+        await http.get("/purchases/me", params=params, headers=bearer(given) | {"X-Request-Id": request_id})
+    sent.add(given := token(RSA))
+    url = f"{production.url.replace('http', 'ws')}/api/ws?access_token={given}"
+    async with websockets.connect(url, additional_headers=bearer(given)) as websocket:
+        await websocket.recv()
+    lines = [json.loads(line) for line in production.log().splitlines() if "log-" in line]
+    told = [(line["requestId"], line["status"], line["outcome"], line["userId"]) for line in lines]
+    assert told == [("log-good", 200, "OK", str(good)), ("log-bad", 401, "AUTH_REQUIRED", None)]
+
+
+async def test_the_header_of_development(monkeypatch: pytest.MonkeyPatch, database: Database) -> None:
+    """AUTH_MODE decides, whatever else is set: with header nobody reads tokens."""
+    monkeypatch.setenv("DATABASE_URL", database.url)
+    monkeypatch.setenv("JWT_SECRET", SECRET)
+    app = create_app(Settings())
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://lastpair.test/api") as http,
+    ):
+        assert_error(await http.get("/purchases/me", headers=bearer(token(SECRET))), 401, "AUTH_REQUIRED")
+        user_id = str(uuid4())
+        drop = assert_success(await http.post("/drops", json=DROP, headers=as_user(user_id)), "drop", 201)
+        assert is_uuid(drop["id"])
+        assert drop["created_by"] == user_id

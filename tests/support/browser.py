@@ -1,0 +1,129 @@
+"""A browser to open the dashboard with: Chromium, found or installed, and an ear for whatever its pages complain of."""
+
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Page,
+    Request,
+    WebError,
+    async_playwright,
+    expect,
+)
+
+from tests.support.debian import needed
+
+NAMES = ["/usr/bin/chromium", "chromium", "google-chrome"]
+PATIENCE_MS = 10_000
+expect.set_options(timeout=PATIENCE_MS)
+
+REFUSED = r"Failed to load resource: the server responded with a status of 409 \(Conflict\)"
+"""What Chromium logs, whatever the page does, when a request is refused."""
+
+OUTAGE = (
+    rf"{REFUSED}|Failed to load resource: (net::ERR_[A-Z_]+|the server responded with a status of 503 \(Service Unavailable\))"
+)
+"""And what it logs while a server is away."""
+
+# Before anything of the page runs: tell of violations of the policy, and note how the badge changes.
+INIT = """
+addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) => {
+  console.error(`Content-Security-Policy: ${violatedDirective} ${blockedURI}`);
+});
+window.badges = [];
+addEventListener("DOMContentLoaded", () => {
+  const badge = document.getElementById("badge");
+  const note = () => { if (window.badges.at(-1) !== badge.textContent) window.badges.push(badge.textContent); };
+  if (badge) new MutationObserver(note).observe(badge, { childList: true, characterData: true, subtree: true });
+});
+"""
+
+
+def find_chromium() -> str:
+    """The path of a Chromium."""
+    return needed(lambda: next((path for name in NAMES if (path := shutil.which(name))), None), "Chromium", "chromium")
+
+
+@asynccontextmanager
+async def chromium(*arguments: str) -> AsyncIterator[Browser]:
+    """A headless Chromium."""
+    path = find_chromium()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *arguments])
+        yield browser
+        await browser.close()
+
+
+class Visitor:
+    """Whoever looks at the dashboard in a test, in as many windows as it likes. What goes wrong there is noted in `problems`."""
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        self.url = url
+        self.problems: list[str] = []
+        self.requests: list[str] = []
+        self.expected = REFUSED
+        """Matches what the console may say."""
+
+        self._browser = browser
+        self._contexts: list[BrowserContext] = []
+
+    async def context(self, url: str | None = None, **options: Any) -> BrowserContext:
+        """A browser of its own, which has seen nothing yet: for this URL, else for the visitor's."""
+        base = url or self.url
+        context = await self._browser.new_context(base_url=base, **options)
+        self._contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
+        await context.add_init_script(INIT)
+        context.on("console", self._on_console)
+        context.on("weberror", self._on_error)
+        context.on("dialog", self._on_dialog)
+        context.on("request", lambda request: self._on_request(request, urlsplit(base).netloc))
+        return context
+
+    async def open(self, context: BrowserContext | None = None, **options: Any) -> Page:
+        """The dashboard, connected; in a new context with these options unless one is given."""
+        context = context or await self.context(**options)
+        page = await context.new_page()
+        await page.goto("/")
+        await page.locator("#badge[data-state=live]").wait_for()
+        return page
+
+    async def close(self) -> None:
+        """Close all windows."""
+        while self._contexts:
+            await self._contexts.pop().close()
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if not re.fullmatch(self.expected, message.text):
+            self.problems.append(f"console {message.type}: {message.text}")
+
+    def _on_error(self, error: WebError) -> None:
+        self.problems.append(f"not caught: {error.error}")
+
+    async def _on_dialog(self, dialog: Dialog) -> None:
+        self.problems.append(f"dialog: {dialog.message}")
+        await dialog.dismiss()
+
+    def _on_request(self, request: Request, host: str) -> None:
+        self.requests.append(request.url)
+        if urlsplit(request.url).netloc != host:
+            self.problems.append(f"request to another host: {request.url}")
+
+
+@asynccontextmanager
+async def visiting(browser: Browser, url: str) -> AsyncIterator[Visitor]:
+    """Somebody who visits the service at this URL, and in the end has nothing to complain of."""
+    visitor = Visitor(browser, url)
+    try:
+        yield visitor
+    finally:
+        await visitor.close()
+    assert visitor.problems == [], visitor.problems

@@ -1,0 +1,117 @@
+"""A PostgreSQL server of a version and with settings of one's own, in a temporary folder, set up as docs/operations.md says."""
+
+import os
+import pwd
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lastpair.database.embedded import BIN_DIR
+from tests.support.servers import ROOT, free_port
+
+OPERATIONS = ROOT / "docs" / "operations.md"
+PASSWORD = "it's"  # noqa: S105 - of servers that live for seconds
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The server of a folder. The superuser gets in by the socket, its owner `lastpair` over TCP and with PASSWORD."""
+
+    bin_dir: Path
+    folder: Path
+    port: int
+
+    @property
+    def superuser_url(self) -> str:
+        """Of the database postgres."""
+        return f"postgresql://postgres@/postgres?host={self.folder}&port={self.port}"
+
+    @property
+    def url(self) -> str:
+        """The owner's, of the database lastpair, without the password."""
+        return f"postgresql://lastpair@127.0.0.1:{self.port}/lastpair"
+
+    @property
+    def url_with_password(self) -> str:
+        """The same, for those who do not look into PGPASSWORD."""
+        return self.url.replace("@", f":{PASSWORD}@")
+
+    def start(self) -> None:
+        """Returns when it accepts connections."""
+        self._run("pg_ctl", "start", "--wait", f"--pgdata={self.folder}/data", f"--log={self.folder}/log")
+
+    def crash(self) -> None:
+        """Every session is cut off and nothing is written any more."""
+        self._run("pg_ctl", "stop", "--wait", f"--pgdata={self.folder}/data", "--mode=immediate")
+
+    def psql(self, script: str | Path, url: str, **environment: str) -> str:
+        """Run a file or a text in psql, which stops at the first error; returns what it prints, rows bare."""
+        options = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-" if isinstance(script, str) else str(script)]
+        result = subprocess.run(
+            [self.bin_dir / "psql", *options, url],
+            input=script if isinstance(script, str) else None,
+            env=os.environ | {"PGPASSWORD": PASSWORD} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self.bin_dir / program), *arguments]
+        # Not captured: the server would keep the pipe.
+        result = subprocess.run(
+            command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False, **_account(self.bin_dir)
+        )
+        log = self.folder / "log"
+        assert result.returncode == 0, f"{command} failed: {log.read_text() if log.exists() else ''}"
+
+
+def _account(bin_dir: Path) -> dict[str, Any]:
+    # PostgreSQL does not run as root. The wheel has made its user whenever the embedded server ran, Debian's package always.
+    if os.geteuid() != 0:
+        return {}
+    entry = pwd.getpwnam("embedded_postgres" if bin_dir == BIN_DIR else "postgres")
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
+@contextmanager
+def cluster(bin_dir: Path, *settings: str) -> Iterator[Cluster]:
+    """A running server with these lines in its postgresql.conf and the empty database lastpair; gone afterwards."""
+    with TemporaryDirectory(prefix="lastpair-cluster-") as name:
+        folder = Path(name)
+        if os.geteuid() == 0:
+            os.chown(folder, _account(bin_dir)["user"], -1)
+        server = Cluster(bin_dir, folder, free_port())
+        methods = ["--auth-local=trust", "--auth-host=scram-sha-256"]
+        server._run("initdb", f"--pgdata={folder}/data", *methods, "--encoding=utf8", "--username=postgres", "--no-sync")
+        lines = [f"port = {server.port}", "listen_addresses = '127.0.0.1'", f"unix_socket_directories = '{folder}'", *settings]
+        with (folder / "data" / "postgresql.conf").open("a") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        server.start()
+        try:
+            server.psql(ROOT / "db" / "recipes" / "role.sql", server.superuser_url, LASTPAIR_PASSWORD=PASSWORD)
+            yield server
+        finally:
+            if (folder / "data" / "postmaster.pid").exists():  # the test may have crashed it
+                server.crash()
+
+
+def commands(name: str) -> str:
+    """Those of docs/operations.md after `<!-- run by tests: name -->`."""
+    [script] = re.findall(rf"<!-- run by tests: {name} -->\n```bash\n(.*?)```", OPERATIONS.read_text(), re.DOTALL)
+    return str(script)
+
+
+def sh(script: str, folder: Path, bin_dir: Path, **environment: str) -> str:
+    """Type it; returns what it prints."""
+    variables = os.environ | {"PATH": f"{bin_dir}:{os.environ['PATH']}", "PGPASSWORD": PASSWORD, "PGOPTIONS": ""} | environment
+    result = subprocess.run(["bash", "-ec", script], cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout

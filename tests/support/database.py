@@ -1,0 +1,56 @@
+"""The database that tests run on, and the API on it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+
+from lastpair.database.embedded import embedded_database
+from tests.support.servers import started
+
+
+@dataclass(frozen=True)
+class Database:
+    """A migrated database that only the tests use."""
+
+    url: str
+    """As the owner of its schemas; an ordinary role on the embedded server."""
+
+    superuser_url: str
+
+
+@contextmanager
+def fresh_embedded_database() -> Iterator[Database]:
+    """An embedded server in a temporary folder."""
+    with TemporaryDirectory(prefix="lastpair-test-") as folder, embedded_database(Path(folder)) as url:
+        yield Database(url, url.replace("lastpair@", "postgres@"))
+
+
+@contextmanager
+def scratch_database(url: str) -> Iterator[Database]:
+    """A database made for this run on a server that is there, dropped afterwards."""
+    name = f"lastpair_test_{os.getpid()}"
+    scratch = urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"create database {name}".encode())
+        try:
+            yield Database(scratch, scratch)
+        finally:
+            connection.execute(f"drop database {name} with (force)".encode())
+
+
+@contextmanager
+def running_api(database_url: str, **environment: str) -> Iterator[str]:
+    """The API as `make run` starts it, with these settings, in a process of its own; yields its base URL.
+
+    On the way out it must stop cleanly on SIGTERM, without ever having logged a stack trace.
+    """
+    with started(DATABASE_URL=database_url, **environment) as service:
+        service.wait_until_ready()
+        yield service.url
+        service.stop()

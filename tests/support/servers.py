@@ -1,0 +1,266 @@
+"""Servers that tests may break: the service with its log, a PostgreSQL of its own, a standby of that, and a pooler."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from tempfile import NamedTemporaryFile, TemporaryDirectory
+from urllib.parse import urlsplit, urlunsplit
+
+import psutil
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from lastpair.database.embedded import BIN_DIR, get_server  # type: ignore[attr-defined]
+from tests.support.debian import needed
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def wait_for(condition: Callable[[], object], timeout_seconds: float = 10) -> None:
+    """Wait until the condition holds; fails when it does not in time."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process of the service, and whatever it starts."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log_file: Path
+
+    def log(self) -> str:
+        """What it has printed so far, standard error included."""
+        return self.log_file.read_text()
+
+    def answers(self, path: str, status: int) -> bool:
+        """Does a GET get this status?"""
+        assert self.process.poll() is None, self.log()
+        connection = HTTPConnection(self.url.removeprefix("http://"), timeout=5)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == status
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def wait_until_ready(self) -> None:
+        """Wait until /readyz answers 200."""
+        wait_for(lambda: self.answers("/readyz", 200), timeout_seconds=20)
+
+    def stop(self, signal_number: int = signal.SIGTERM, *, group: bool = False) -> float:
+        """Stop it, all its processes as Ctrl-C does or the first alone; it must exit with 0. Returns the seconds it took."""
+        begin = time.monotonic()
+        (os.killpg if group else os.kill)(self.process.pid, signal_number)
+        assert self.process.wait(timeout=20) == 0, self.log()
+        assert "Traceback" not in self.log(), self.log()
+        return time.monotonic() - begin
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def started(*command: str, folder: Path = ROOT, **environment: str) -> Iterator[Service]:
+    """Start `lastpair run`, or another module, in the folder and with these variables; yields without waiting for it.
+
+    Without a DATABASE_URL among them it is not set. It may log what it likes. What still runs at the end is killed.
+    """
+    port = free_port()
+    inherited = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    variables = inherited | {"PORT": str(port), "LOG_LEVEL": "warning", "PYTHONPATH": str(ROOT / "app")} | environment
+    arguments = [sys.executable, "-m", *(command or ("lastpair", "run"))]
+    arguments = [argument.replace("PORT", str(port)) for argument in arguments]
+    with NamedTemporaryFile(prefix="lastpair-log-") as log:
+        process = subprocess.Popen(
+            arguments, cwd=folder, env=variables, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            yield Service(process, f"http://127.0.0.1:{port}", Path(log.name))
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # workers, too
+                process.wait()
+
+
+def is_running(pid: int) -> bool:
+    """Does the process run? One that only waits to be reaped does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def postgres_of(folder: Path) -> list[int]:
+    """Every process of the PostgreSQL servers whose data is in the folder."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        try:
+            if process.info["name"] == "postgres" and Path(process.cwd()).is_relative_to(folder.resolve()):
+                found.append(process.pid)
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            pass  # it has just gone
+    return found
+
+
+class Crashable:
+    """The embedded server of a folder, run by this process, which can crash and be started again."""
+
+    def __init__(self, data_dir: Path, url: str) -> None:
+        self.url = url
+        self.superuser_url = url.replace("lastpair@", "postgres@")
+        self._folder = data_dir
+        self._server = get_server((data_dir / "postgres").resolve())
+
+    def crash(self) -> None:
+        """Every session is cut off and nothing is written any more: what is not on disk is lost."""
+        pid = self._server.get_pid()
+        assert pid is not None
+        os.kill(pid, signal.SIGQUIT)
+        wait_for(lambda: not is_running(pid) and not postgres_of(self._folder))
+
+    def kill(self) -> None:
+        """The same without a word: none of its processes gets to say anything to its client, or to clean up."""
+        postmaster = self._server.get_pid()
+        assert postmaster is not None
+        os.kill(postmaster, signal.SIGKILL)
+        wait_for(lambda: not is_running(postmaster) and not kill_all(postgres_of(self._folder)))
+
+    def start(self) -> None:
+        """Recover and serve again."""
+        # As long as nobody has reaped it, a killed server is taken for one that runs.
+        for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            (self._server.pgdata / name).unlink(missing_ok=True)
+        self._server.ensure_postgres_running()
+
+    @contextmanager
+    def standby(self, folder: Path) -> Iterator["Standby"]:
+        """A server in this folder that streams what is committed here; from now on every commit waits for it."""
+        source = urlsplit(self.superuser_url.replace("postgres@/lastpair", "postgres@/postgres"))
+        user = self._server.system_user
+        data = folder / "data"
+        folder.mkdir()
+        if user is not None:
+            shutil.chown(folder, user)
+        backup = ["--checkpoint=fast", "--write-recovery-conf", "--no-sync", f"--pgdata={data}", f"--dbname={urlunsplit(source)}"]
+        subprocess.run([BIN_DIR / "pg_basebackup", *backup], user=user, check=True)
+        control = [BIN_DIR / "pg_ctl", "--wait", f"--pgdata={data}"]
+        options = ["--options", f"-h '' -k '{folder}'", f"--log={folder / 'log'}"]
+        subprocess.run([*control, *options, "start"], user=user, check=True, stdout=subprocess.DEVNULL)
+        try:
+            standby = Standby(self.url, folder)
+            with psycopg.connect(self.superuser_url, autocommit=True) as primary:
+                primary.execute("alter system set synchronous_standby_names = '*'")
+                primary.execute("select pg_reload_conf()")
+                is_waited_for = "select exists (select from pg_stat_replication where sync_state = 'sync')"
+                wait_for(lambda: primary.execute(is_waited_for).fetchone() == (True,))
+            yield standby
+        finally:
+            subprocess.run([*control, "--mode=immediate", "stop"], user=user, check=True, stdout=subprocess.DEVNULL)
+
+
+class Standby:
+    """A server that follows another one until it is promoted."""
+
+    def __init__(self, primary_url: str, folder: Path) -> None:
+        there = conninfo_to_dict(primary_url)
+        self.url = f"postgresql://lastpair@/lastpair?host={folder}"
+        self.superuser_url = self.url.replace("lastpair@", "postgres@")
+        self.either_url = f"postgresql://lastpair@/lastpair?host={folder},{there['host']}&target_session_attrs=read-write"
+        """Of whichever of the two takes writes."""
+
+    def promote(self) -> None:
+        """Take writes, from here on."""
+        with psycopg.connect(self.superuser_url, autocommit=True) as connection:
+            assert connection.execute("select pg_promote()").fetchone() == (True,)
+
+
+def kill_all(pids: list[int]) -> list[int]:
+    """Kill those that still run; returns who was told to go."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return pids
+
+
+def find_pooler() -> str:
+    """The path of PgBouncer."""
+    path = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"
+    return needed(lambda: shutil.which("pgbouncer", path=path), "PgBouncer", "pgbouncer")
+
+
+class Pooler:
+    """PgBouncer in transaction mode before a database."""
+
+    def __init__(self, folder: Path, database_url: str, server_sessions: int) -> None:
+        port = free_port()
+        parts = urlsplit(database_url)
+        name = parts.path.removeprefix("/")
+        self.url = f"postgresql://lastpair@127.0.0.1:{port}/{name}"
+        self._path = find_pooler()
+        self._settings = folder / "pgbouncer.ini"
+        self._log = folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        server = {"host": "127.0.0.1", "port": 5432} | conninfo_to_dict(database_url)
+        # It will not be root. Whose folder the server's socket is in may connect there.
+        user = Path(server["host"]).owner() if server["host"].startswith("/") else "nobody"
+        self._settings.write_text(
+            "\n".join(
+                [
+                    "[databases]",
+                    f"{name} = " + " ".join(f"{key}={value}" for key, value in server.items()),
+                    "[pgbouncer]",
+                    f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =",
+                    f"auth_type = any\npool_mode = transaction\ndefault_pool_size = {server_sessions}",
+                    f"user = {user}" if os.geteuid() == 0 else "",
+                ]
+            )
+        )
+
+    def start(self) -> None:
+        """Run it."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([self._path, self._settings], stdout=log, stderr=log, start_new_session=True)
+        wait_for(self._listens)
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self._log.read_text()
+        parts = urlsplit(self.url)
+        with socket.socket() as client:
+            return client.connect_ex((parts.hostname, parts.port)) == 0
+
+    def kill(self) -> None:
+        """All its connections, on either side, break."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+
+@contextmanager
+def pooler(database_url: str, server_sessions: int) -> Iterator[Pooler]:
+    """Run PgBouncer before a database, with no more than so many sessions there."""
+    with TemporaryDirectory(prefix="lastpair-test-") as folder:
+        runs = Pooler(Path(folder), database_url, server_sessions)
+        runs.start()
+        try:
+            yield runs
+        finally:
+            runs.kill()
