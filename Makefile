@@ -5,7 +5,7 @@ BIN := .venv/bin
 SOURCES := app tests bench conftest.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow bench screenshots lint format migrate rollback schema seed seed-reset psql clean
+.PHONY: help run test test-slow bench screenshots swagger-ui lint format migrate rollback schema seed seed-reset psql clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,6 +24,9 @@ bench: .venv/dev ## Measure how fast a drop sells, write bench/results.md (needs
 
 screenshots: .venv/dev ## Take the pictures of the dashboard in docs/images anew
 	@$(BIN)/python -m tests.screenshots
+
+swagger-ui: .venv/dev ## Replace the copy of Swagger UI with the newest release (needs npm)
+	@$(BIN)/python -m tests.swagger_ui
 
 lint: .venv/dev ## Check style, types and migrations
 	@$(BIN)/ruff check $(SOURCES)
