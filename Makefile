@@ -1,4 +1,4 @@
-# make run sells a drop, make test proves it. Both make .venv first; README.md explains the rest.
+# `make run` starts the service, `make test` tests it. Both create .venv first. README.md explains the other targets.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,16 +13,16 @@ help: ## List the targets
 run: .venv/run ## Serve the API on http://localhost:4000 (Ctrl-C stops it)
 	@exec $(BIN)/python -m app run
 
-test: .venv/dev ## Run the tests on a server of their own
+test: .venv/dev ## Run the tests, on a PostgreSQL server of their own
 	@$(BIN)/python -m pytest -m 'not slow'
 
-test-slow: .venv/dev ## Run the tests that take long
+test-slow: .venv/dev ## Run the slow tests
 	@$(BIN)/python -m pytest -m slow
 
-bench: .venv/dev ## Measure how fast a drop sells, write bench/results.md (needs wrk)
+bench: .venv/dev ## Measure how fast a drop sells and write bench/results.md (needs wrk)
 	@$(BIN)/python -m bench
 
-screenshots: .venv/dev ## Take the pictures of the dashboard in docs/images anew
+screenshots: .venv/dev ## Retake the pictures of the dashboard in docs/images
 	@$(BIN)/python -m tests.screenshots
 
 swagger-ui: .venv/dev ## Replace the copy of Swagger UI with the newest release (needs npm)
@@ -38,28 +38,28 @@ format: .venv/dev ## Format the Python code
 	@$(BIN)/ruff check --fix $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
-migrate: .venv/run ## Run the pending migrations, apply the function files that changed
+migrate: .venv/run ## Run the pending migrations and apply the changed function files
 	@$(BIN)/python -m app migrate
 
-rollback: .venv/run ## Take the last migration back
+rollback: .venv/run ## Roll back the last migration
 	@$(BIN)/python -m app rollback
 
-schema: .venv/run ## Write db/schema/schema.sql anew from the migrations
+schema: .venv/run ## Regenerate db/schema/schema.sql from the migrations
 	@$(BIN)/python -m app schema
 
-seed: .venv/run ## Fill the tables with believable data (development)
+seed: .venv/run ## Fill the tables with sample data (development)
 	@$(BIN)/python -m app seed
 
-seed-reset: .venv/run ## Empty the tables, then seed (development)
+seed-reset: .venv/run ## Empty the tables, then fill them with sample data (development)
 	@$(BIN)/python -m app seed-reset
 
-psql: .venv/run ## Open psql on the database
+psql: .venv/run ## Open psql, connected to the database
 	@$(BIN)/python -m app psql
 
-clean: ## Remove what the other targets made, the embedded database included
+clean: ## Delete everything that the other targets created, including the embedded database
 	rm -rf .venv .data .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
-# What runs the service, and what the tests and checks need besides.
+# These two files mark what is installed in .venv: the service (run), and also the tools of the tests and checks (dev).
 .venv/run: pyproject.toml constraints.txt | .venv/bin/python
 	@echo 'Installing the service into .venv; this happens once.'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .

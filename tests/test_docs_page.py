@@ -118,6 +118,7 @@ async def test_nothing_else_is_served(api_url: str) -> None:
             "LICENSE",
             "oauth2-redirect.html",
             "..%2fservice.py",
+            "x",
         ):
             path = f"/docs/{name}"
             response = await client.get(path)
