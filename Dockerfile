@@ -1,8 +1,8 @@
-# The service alone; the database is somewhere else. docs/operations.md says how to deploy it, compose.yaml runs both.
+# The image of the service, without a database. docs/operations.md describes deployment; compose.yaml also runs PostgreSQL.
 
 FROM python:3.11-slim-bookworm AS build
 
-# What changes rarely first: this layer is made anew only when the dependencies change.
+# The dependencies come before the code, so that Docker rebuilds this layer only when the dependencies change.
 WORKDIR /srv/lastpair
 COPY pyproject.toml constraints.txt ./
 RUN python -m venv --without-pip /opt/venv \
@@ -10,7 +10,8 @@ RUN python -m venv --without-pip /opt/venv \
  && python -m pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check --only-binary :all: \
     --constraint constraints.txt --requirement /opt/requirements.txt
 
-# Whatever the modes in the checkout were, the user below can read all of it and write none of it. Compiled here, for later nobody can.
+# The modes are set here, so that the user below can read every file and write none, however the checkout was made. The code is
+# compiled here, because that user cannot write the compiled files.
 COPY db db
 COPY app app
 RUN python -m compileall -q app && chmod -R u=rwX,go=rX .
@@ -32,14 +33,14 @@ ENV PATH="/opt/venv/bin:$PATH" \
     AUTH_MODE=jwt \
     PORT=4000
 
-# No user of this number is in the image, so nothing in there belongs to it; it writes to /tmp and nowhere else.
+# The image has no user with this number, so the process owns no file in it. The process writes to /tmp only.
 USER 10001:10001
 EXPOSE 4000
 
-# Readiness, for that is what others wait for: compose's depends_on and whoever passes requests on. Where something kills what is
-# unhealthy (Swarm, ECS), ask /healthz instead: a process without its database comes back by itself, and sooner than a new one.
+# The check asks for readiness, because compose's depends_on and load balancers wait for it. Use /healthz instead on a platform
+# that kills unhealthy containers (Swarm, ECS): a process that lost its database reconnects sooner than a new one starts.
 HEALTHCHECK --interval=10s --timeout=8s --start-period=60s --retries=3 \
   CMD ["python", "-c", "import os, sys; from http.client import HTTPConnection; c = HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=7); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 
-# No shell in between: SIGTERM reaches the process, which ends its streams and leaves.
+# The list form starts no shell, so SIGTERM reaches the process; it ends its streams and exits.
 CMD ["python", "-m", "app", "run"]

@@ -1,11 +1,11 @@
-# make run sells a drop, make test proves it. Both make .venv first; README.md explains the rest.
+# `make run` starts the service, `make test` tests it. Both create .venv first. README.md explains the other targets.
 
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := app tests bench conftest.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow bench screenshots lint format migrate rollback schema seed seed-reset psql clean
+.PHONY: help run test test-slow bench screenshots swagger-ui lint format migrate rollback schema seed seed-reset psql clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -13,17 +13,20 @@ help: ## List the targets
 run: .venv/run ## Serve the API on http://localhost:4000 (Ctrl-C stops it)
 	@exec $(BIN)/lastpair run
 
-test: .venv/dev ## Run the tests on a server of their own
+test: .venv/dev ## Run the tests, on a PostgreSQL server of their own
 	@$(BIN)/python -m pytest -m 'not slow'
 
-test-slow: .venv/dev ## Run the tests that take long
+test-slow: .venv/dev ## Run the slow tests
 	@$(BIN)/python -m pytest -m slow
 
-bench: .venv/dev ## Measure how fast a drop sells, write bench/results.md (needs wrk)
+bench: .venv/dev ## Measure how fast a drop sells and write bench/results.md (needs wrk)
 	@$(BIN)/python -m bench
 
-screenshots: .venv/dev ## Take the pictures of the dashboard in docs/images anew
+screenshots: .venv/dev ## Retake the pictures of the dashboard in docs/images
 	@$(BIN)/python -m tests.support.screenshots
+
+swagger-ui: .venv/dev ## Replace the copy of Swagger UI with the newest release (needs npm)
+	@$(BIN)/python -m tests.support.swagger_ui
 
 lint: .venv/dev ## Check style, types and migrations
 	@$(BIN)/ruff check $(SOURCES)
@@ -35,28 +38,28 @@ format: .venv/dev ## Format the Python code
 	@$(BIN)/ruff check --fix $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
-migrate: .venv/run ## Run the pending migrations, apply the function files that changed
+migrate: .venv/run ## Run the pending migrations and apply the changed function files
 	@$(BIN)/lastpair migrate
 
-rollback: .venv/run ## Take the last migration back
+rollback: .venv/run ## Roll back the last migration
 	@$(BIN)/lastpair rollback
 
-schema: .venv/run ## Write db/schema/schema.sql anew from the migrations
+schema: .venv/run ## Regenerate db/schema/schema.sql from the migrations
 	@$(BIN)/lastpair schema
 
-seed: .venv/run ## Fill the tables with believable data (development)
+seed: .venv/run ## Fill the tables with sample data (development)
 	@$(BIN)/lastpair seed
 
-seed-reset: .venv/run ## Empty the tables, then seed (development)
+seed-reset: .venv/run ## Empty the tables, then fill them with sample data (development)
 	@$(BIN)/lastpair seed --reset
 
-psql: .venv/run ## Open psql on the database
+psql: .venv/run ## Open psql, connected to the database
 	@$(BIN)/lastpair psql
 
-clean: ## Remove what the other targets made, the embedded database included
+clean: ## Delete everything that the other targets created, including the embedded database
 	rm -rf .venv .data .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
-# What runs the service, and what the tests and checks need besides.
+# These two files mark what is installed in .venv: the service (run), and also the tools of the tests and checks (dev).
 .venv/run: pyproject.toml constraints.txt | .venv/bin/python
 	@echo 'Installing the service into .venv; this happens once.'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .

@@ -1,4 +1,4 @@
-"""What the dashboard shows: cards that follow every sale, and a feed."""
+"""What the dashboard shows: cards that follow every sale, and the news."""
 
 import re
 from uuid import UUID
@@ -15,8 +15,8 @@ from tests.support.dashboard import (
     expect_answer,
     expect_stock,
     expect_truth,
-    feed_of,
     make_named_user,
+    news_of,
     press,
     set_clock,
     update_drop,
@@ -68,7 +68,7 @@ async def test_card(stage: Stage, visitor: Visitor) -> None:
 
 
 async def test_status(stage: Stage, visitor: Visitor) -> None:
-    """What becomes of a drop is said at once, on its card and in the feed; only a live one can be reserved."""
+    """What becomes of a drop is said at once, on its card and in the news; only a live one can be reserved."""
     seller = await make_user(stage.owner)
     page = await visitor.open()
     cases: list[tuple[Row, str, str]] = [
@@ -83,11 +83,11 @@ async def test_status(stage: Stage, visitor: Visitor) -> None:
         await expect(reserve_button).to_be_enabled()
         await update_drop(stage, drop_id, **changes)
         await expect(card_of(page, drop_id).locator(".status")).to_have_text(status)
-        await expect(feed_of(page).first).to_contain_text(f"Soon {status} {news}")
+        await expect(news_of(page).first).to_contain_text(f"Soon {status} {news}")
         await expect(reserve_button).to_be_enabled(enabled=status == "sold out")
 
 
-async def test_feed(stage: Stage, visitor: Visitor) -> None:
+async def test_news(stage: Stage, visitor: Visitor) -> None:
     """What just happened to all drops, newest first, with times; of a rush only how the stock is."""
     page = await visitor.open()
     users = [await make_named_user(stage, name) for name in ("ann", "bea")]
@@ -107,7 +107,7 @@ async def test_feed(stage: Stage, visitor: Visitor) -> None:
         "Air Two was added",
         "Air One was added",
     ]
-    await expect(feed_of(page)).to_have_text([re.compile(rf"^\d+:\d\d:\d\d [AP]M {line}$") for line in lines])
+    await expect(news_of(page)).to_have_text([re.compile(rf"^\d+:\d\d:\d\d [AP]M {line}$") for line in lines])
 
 
 async def test_stock_moves(stage: Stage, visitor: Visitor) -> None:
@@ -202,7 +202,7 @@ async def test_everything_in_one(stage: Stage, visitor: Visitor) -> None:
         await connection.fetchval(REFUND, UUID(bought["id"]))
         await connection.fetchval("select id from api.reserve($1, $2)", UUID(drop_id), UUID(buyer))
         await connection.fetchval("select id from api.purchase($1, $2)", UUID(drop_id), UUID(buyer))
-    await expect(page.locator("#feed")).to_contain_text("was bought by dora")
+    await expect(page.locator("#news")).to_contain_text("was bought by dora")
     await expect_stock(page, drop_id, 4, 0, 1)
 
 
@@ -255,7 +255,7 @@ async def test_sale_while_the_page_asks_about_a_refund(stage: Stage, visitor: Vi
 
     await page.route(lambda url: "dropId=" in url, sell_first)
     await stage.owner.fetchval(REFUND, UUID(bought["id"]))
-    await expect(page.locator("#feed")).to_contain_text("was bought by carla")
+    await expect(page.locator("#news")).to_contain_text("was bought by carla")
     await expect_stock(page, drop_id, 4, 0, 1)
     await reserve(stage.http, drop_id, seller)
     await expect_stock(page, drop_id, 3, 1, 1)

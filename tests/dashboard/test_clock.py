@@ -14,7 +14,7 @@ from tests.support.dashboard import (
     card_of,
     expect_answer,
     expect_stock,
-    feed_of,
+    news_of,
     press,
     set_clock,
     update_drop,
@@ -132,8 +132,8 @@ async def test_clock(stage: Stage, visitor: Visitor) -> None:
     for page in pages:
         await expect_stock(page, coming, 4, 1, 0)
     await stage.owner.fetch("select id from api.advance_drops()")
-    await expect(feed_of(pages[0]).filter(has_text="Coming is live")).to_be_visible()
-    await expect(feed_of(pages[0]).filter(has_text="Going has ended")).to_be_visible()
+    await expect(news_of(pages[0]).filter(has_text="Coming is live")).to_be_visible()
+    await expect(news_of(pages[0]).filter(has_text="Going has ended")).to_be_visible()
 
 
 # Notes what a card says of the stock and of the hold, whenever it says something else.

@@ -116,7 +116,7 @@ async def test_sale_that_was_missed(stage: Stage, outage: Outage) -> None:
     )
     await outage.context.clock.fast_forward(30_000)
     async with outage.last_server():
-        sale = page.locator("#feed li", has_text="was bought by")
+        sale = page.locator("#news li", has_text="was bought by")
         shown = datetime.fromisoformat(await sale.locator("time").get_attribute("datetime") or "")
         assert abs(shown - sold_at).total_seconds() < 0.001
 

@@ -9,7 +9,7 @@ from playwright.async_api import Locator, Page, ViewportSize, expect
 
 from tests.support.api import Row, eventually, make_drop, make_user, reserve
 from tests.support.browser import Visitor
-from tests.support.dashboard import buy, card_of, expect_answer, expect_stock, feed_of, make_named_user, press, update_drop
+from tests.support.dashboard import buy, card_of, expect_answer, expect_stock, make_named_user, news_of, press, update_drop
 from tests.support.streams import Stage
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -33,7 +33,7 @@ async def test_names_are_text(stage: Stage, visitor: Visitor) -> None:
     await expect(card_of(page, drop_id).locator(".purchasers li")).to_contain_text([f"{EVIL} "])
     await press(page, drop_id, "Reserve")
     await press(page, drop_id, "Purchase")
-    await expect(feed_of(page).first).to_contain_text(f"{EVIL} was bought by {EVIL} 2")
+    await expect(news_of(page).first).to_contain_text(f"{EVIL} was bought by {EVIL} 2")
     await context.clock.fast_forward(5000)
     await expect(page.locator("#announcer")).to_have_text(f"{EVIL}: 3 of 5 left.")
     assert await page.locator("img, script:not([src])").count() == 0
@@ -71,7 +71,7 @@ async def test_keyboard(stage: Stage, visitor: Visitor) -> None:
     await page.keyboard.press("Space")
     await expect_answer(page, drop_id, "The unit went back.")
     await expect(reserve_button).to_be_focused()
-    await focus_on(page, page.locator("#feed"))  # which scrolls
+    await focus_on(page, page.locator("#news"))  # which scrolls
 
 
 @pytest.mark.slow
@@ -179,9 +179,9 @@ async def test_accessible(stage: Stage, visitor: Visitor) -> None:
 
 
 # What sticks out of its box, and could not be seen. Purchasers are cut off on purpose: a line each.
-STICKS_OUT = """[...document.querySelectorAll(":is(.card, .tool, .feed) *")]
+STICKS_OUT = """[...document.querySelectorAll(":is(.card, .tool, .news) *")]
   .filter((part) => !part.closest(".purchasers"))
-  .filter((part) => part.getBoundingClientRect().right > part.closest(".card, .tool, .feed").getBoundingClientRect().right)
+  .filter((part) => part.getBoundingClientRect().right > part.closest(".card, .tool, .news").getBoundingClientRect().right)
   .map((part) => part.outerHTML.slice(0, 50))"""
 
 

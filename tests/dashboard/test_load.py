@@ -23,7 +23,7 @@ RESERVES, PURCHASES = 9, 6
 LONGEST_TASK_MS = 200
 HEAP_GROWTH_BYTES = 3_000_000
 MORE_NODES = 1000
-"""So many may come while the lists fill up: the feed shows 100 lines, a card three purchasers."""
+"""So many may come while the lists fill up: the news shows 100 lines, a card three purchasers."""
 
 NOTE_LONG_TASKS = """
 window.longTasks = [];
@@ -91,7 +91,7 @@ class Crowd:
 A_DAY = """async () => {
   const { State } = await import("/dashboard/state.js");
   let now = 0;
-  const state = new State(() => now, { onChange() {}, onFeed() {}, onDoubt() {}, onExpired() {} });
+  const state = new State(() => now, { onChange() {}, onNews() {}, onSoldUnknown() {}, onHoldExpired() {} });
   const units = { total_stock: 100000, available_stock: 100000 };
   const drop = (id, status) => ({ id, name: id, status, starts_at: null, ends_at: null, ...units });
   const told = (type, data) => state.apply(type, data, String(now));
@@ -101,10 +101,10 @@ A_DAY = """async () => {
     told("STOCK_UPDATED", { dropId: "sells", availableStock: 100000 - second });
     told("PURCHASE_COMPLETED", { dropId: "sells", username: "ann" });
     if (second % 60 === 0) told("DROP_CREATED", { drop: drop(`ends-${second}`, "ended") });
-    state.forgetOver();
+    state.removeOver();
   }
   const { history, sold_stock } = state.drops.get("sells");
-  return { drops: state.drops.size, feed: state.feed.length, history: history.length, sold: sold_stock };
+  return { drops: state.drops.size, news: state.news.length, history: history.length, sold: sold_stock };
 }"""
 
 
@@ -113,7 +113,7 @@ async def test_a_day(stage: Stage, browser: Browser) -> None:
     """What a page remembers does not grow with how long it is open: five minutes of each drop, and a hundred lines."""
     async with visiting(browser, stage.url) as visitor:
         page = await visitor.open()
-        assert await page.evaluate(A_DAY) == {"drops": 1 + 6, "feed": 100, "history": 5 * 60 + 2, "sold": 24 * 60 * 60}
+        assert await page.evaluate(A_DAY) == {"drops": 1 + 6, "news": 100, "history": 5 * 60 + 2, "sold": 24 * 60 * 60}
 
 
 @pytest.mark.slow
@@ -142,4 +142,4 @@ async def test_half_a_minute(stage: Stage, browser: Browser) -> None:
         assert heap - heap_before < HEAP_GROWTH_BYTES
         assert nodes - nodes_before < MORE_NODES
         await expect_truth(page, stage.owner, drops)
-        assert await page.locator("#feed li").count() <= 100
+        assert await page.locator("#news li").count() <= 100

@@ -39,7 +39,7 @@ async def test_it_shows_every_operation(http: httpx.AsyncClient, visitor: Visito
     page = await (await visitor.context()).new_page()
     await page.goto("/docs")
     await expect(page).to_have_title("Lastpair: the API")
-    await expect(page.get_by_role("heading", level=2)).to_contain_text("Lastpair")
+    await expect(page.get_by_role("heading", level=1)).to_contain_text("Lastpair")
     assert [await tag.get_attribute("data-tag") for tag in await page.locator(".opblock-tag").all()] == TAGS
     shown = set()
     for block in await page.locator(".opblock").all():
@@ -101,7 +101,7 @@ async def test_headers(api_url: str, path: str) -> None:
 
 
 async def test_nothing_else_is_served(api_url: str) -> None:
-    """Of the package, whose other files are megabytes; nor is anything beside the folder."""
+    """The licences and the record of Swagger UI are not served, and nothing outside the folder is."""
     async with httpx.AsyncClient(base_url=api_url) as client:
         page = (await client.get("/docs")).text
         assert re.findall(r'(?:src|href)="(/docs/[^"]*)"', page) == [
@@ -110,6 +110,16 @@ async def test_nothing_else_is_served(api_url: str) -> None:
             "/docs/swagger-ui-bundle.js",
             "/docs/main.js",
         ]
-        for path in ("/docs/", "/docs/swagger-editor.js", "/docs/oauth2-redirect.html", "/docs/..%2fservice.py", "/docs/x"):
+        for name in (
+            "",
+            "vendor/",
+            "vendor/swagger-ui.css",
+            "VERSION.json",
+            "LICENSE",
+            "oauth2-redirect.html",
+            "..%2fservice.py",
+            "x",
+        ):
+            path = f"/docs/{name}"
             response = await client.get(path)
             assert (response.status_code, response.json()["error"]["code"]) == (404, "NOT_FOUND"), path

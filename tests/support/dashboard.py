@@ -38,9 +38,9 @@ async def set_clock(context: BrowserContext) -> None:
     await context.route("**/dashboard/settings.json", lambda route: route.fulfill(json={"development": True}))
 
 
-def feed_of(page: Page) -> Locator:
-    """The lines of the feed, newest first."""
-    return page.locator("#feed li")
+def news_of(page: Page) -> Locator:
+    """The lines of news, newest first."""
+    return page.locator("#news li")
 
 
 async def become(page: Page) -> str:

@@ -16,9 +16,11 @@ from lastpair.settings import Settings
 
 DASHBOARD_FOLDER = Path(__file__).with_name("dashboard")
 SWAGGER_FOLDER = Path(__file__).with_name("swagger")
-SWAGGER_UI = ("swagger_ui", "static")
+SWAGGER_UI_FOLDER = SWAGGER_FOLDER / "vendor"
+"""A copy of Swagger UI's own release. VERSION.json in it names the release; `make swagger-ui` replaces it with the newest."""
+
 SWAGGER_UI_FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
-"""What the contract's page takes of the package, which is never imported, for there is more in it."""
+"""The files in that folder which the page loads. The others are licences and the record, and are not served."""
 
 # Nothing from other hosts and nothing inline. SVG pictures and styles that scripts set are of this origin as well.
 POLICY = (
@@ -81,12 +83,13 @@ def dashboard_routes(settings: Settings) -> list[BaseRoute]:
 
 def docs_routes() -> list[BaseRoute]:
     """`/docs`, and under it the files that it loads."""
-    files, swagger_ui = StaticFiles(directory=SWAGGER_FOLDER), StaticFiles(packages=[SWAGGER_UI])
+    files, swagger_ui = StaticFiles(directory=SWAGGER_FOLDER), StaticFiles(directory=SWAGGER_UI_FOLDER)
+    names = [file.name for file in SWAGGER_FOLDER.iterdir() if file.is_file()]
     headers = [Middleware(PageHeaders, "/docs", DOCS_POLICY)]
     return [
         Route("/docs", file_of(files, "index.html"), middleware=headers),
         *(Route(f"/docs/{name}", file_of(swagger_ui, name), middleware=headers) for name in SWAGGER_UI_FILES),
-        *(Route(f"/docs/{file.name}", file_of(files, file.name), middleware=headers) for file in SWAGGER_FOLDER.iterdir()),
+        *(Route(f"/docs/{name}", file_of(files, name), middleware=headers) for name in names),
     ]
 
 

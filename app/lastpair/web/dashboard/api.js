@@ -1,6 +1,6 @@
-// Calls of the API, as the user who is chosen.
+// Calls the HTTP API, on behalf of the user that the caller names.
 
-/** A refusal of the API: its code, HTTP status and the sentence for people as the message. */
+/** An error that the API answered: its code, its HTTP status, and as the message the sentence for people. */
 export class Refusal extends Error {
   constructor(status, { code, message }, retryAfterSeconds) {
     super(message);
@@ -12,13 +12,14 @@ export class Refusal extends Error {
 
 const TIMEOUT_MS = 20_000;
 
-/** A random UUID; crypto.randomUUID is not to be had by a phone that reaches a development machine over plain HTTP. */
+/** A random UUID. crypto.randomUUID needs a secure origin; a phone that opens a development machine over plain HTTP has none. */
 export function uuid() {
   const digits = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  return [digits.slice(0, 8), digits.slice(8, 12), `4${digits.slice(13, 16)}`, `8${digits.slice(17, 20)}`, digits.slice(20)].join("-");
+  const version = `4${digits.slice(13, 16)}`, variant = `8${digits.slice(17, 20)}`;
+  return [digits.slice(0, 8), digits.slice(8, 12), version, variant, digits.slice(20)].join("-");
 }
 
-/** The data of an answer. Throws Refusal; a server that cannot be reached is one with status 0. */
+/** Returns the `data` of the answer. Throws Refusal; its status is 0 when the server cannot be reached. */
 export async function call(method, path, { user, key, body } = {}) {
   let response, answer;
   try {

@@ -1,63 +1,66 @@
-// The cards: a drop each, changed in place.
+// The cards of the page: one for each drop. A card is updated in place, never rebuilt.
 
 import { HISTORY_MS, heldStock, isOver, statusAt } from "./state.js";
-import { span, timeElement } from "./times.js";
+import { formatDuration, timeElement } from "./times.js";
 
 const SOON_MS = 60_000;
 const CHART_MIN_MS = 10_000, CHART_WIDTH = 300, CHART_HEIGHT = 48, CHART_MARGIN = 2;
 const PRICE = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2 });
 
-/** Shows the drops of a state in a list; `act(action, drop)` is called for a button. */
+/**
+ * Shows the drops of a State as a list of cards. Calls `act(action, drop)` when a button is pressed. `holdOf(dropId)` returns the
+ * chosen user's hold on a drop, if there is one.
+ */
 export class Cards {
   #cards = new Map();
-  #stale = new Set();
+  #changed = new Set();
 
-  constructor(state, { list, empty, template, clock, act, hold }) {
-    Object.assign(this, { state, list, empty, template, clock, act, hold });
+  constructor(state, { list, empty, template, clock, act, holdOf }) {
+    Object.assign(this, { state, list, empty, template, clock, act, holdOf });
   }
 
-  /** A drop looks different now; null: all do, and there may be others. */
-  touch(dropId) {
-    this.#stale.add(dropId);
+  /** This drop must be drawn again at the next render(). With null all must, and the set of drops may be another. */
+  markChanged(dropId) {
+    this.#changed.add(dropId);
   }
 
-  /** Show what has changed. */
+  /** Draw the drops that have changed. */
   render() {
-    if (this.#stale.delete(null)) {
+    if (this.#changed.delete(null)) {
       this.#arrange();
-      this.touchAll();
+      this.markAllChanged();
     }
-    for (const dropId of this.#stale) this.#cards.get(dropId)?.render();
-    this.#stale.clear();
+    for (const dropId of this.#changed) this.#cards.get(dropId)?.render();
+    this.#changed.clear();
   }
 
-  /** Time has passed: countdowns go on, charts move to the left, drops that begin or end change places. */
+  /** Draw what depends on the time: countdowns, charts, and the order of the cards, because drops start and end. */
   tick() {
     if (this.#cards.size > 0) this.#arrange();
     for (const card of this.#cards.values()) card.tick();
   }
 
-  /** The card's line for what became of a button. */
+  /** Show the result of a button on the drop's card. */
   answer(dropId, text, isRefusal = false) {
     this.#cards.get(dropId)?.answer(text, isRefusal);
   }
 
-  /** Every card has its buttons from now on. */
+  /** Show the buttons on every card from now on. */
   showActions() {
     this.areActionsShown = true;
-    this.touchAll();
+    this.markAllChanged();
     this.render();
   }
 
-  touchAll() {
-    for (const dropId of this.#cards.keys()) this.#stale.add(dropId);
+  markAllChanged() {
+    for (const dropId of this.#cards.keys()) this.#changed.add(dropId);
   }
 
-  /** A card for each drop and no other, in order; whoever is at its buttons stays there. */
+  /** Keep exactly one card for each drop, in order. The button that has the keyboard focus keeps it. */
   #arrange() {
     const now = this.clock(), drops = [...this.state.drops.values()];
-    const placeOf = new Map(drops.map((drop) => [drop, place(drop, now)]));
-    drops.sort((a, b) => compare(placeOf.get(a), placeOf.get(b)));
+    const ranks = new Map(drops.map((drop) => [drop, rankOf(drop, now)]));
+    drops.sort((a, b) => compareRanks(ranks.get(a), ranks.get(b)));
     for (const [dropId, card] of this.#cards) {
       if (!this.state.drops.has(dropId)) {
         card.element.remove();
@@ -68,9 +71,10 @@ export class Cards {
     let next = this.list.firstElementChild;
     for (const drop of drops) {
       const card = this.#cards.get(drop.id) ?? new Card(drop, this);
-      card.drop = drop; // a snapshot brings a new one
+      card.drop = drop; // because a SNAPSHOT replaces the drop objects
       this.#cards.set(drop.id, card);
-      if (next && next.nextElementSibling === card.element) this.list.append(next); // that one has moved, and not all others
+      // Where one card has moved down, move that card alone instead of all the others up.
+      if (next && next.nextElementSibling === card.element) this.list.append(next);
       else if (next !== card.element) this.list.insertBefore(card.element, next);
       next = card.element.nextElementSibling;
     }
@@ -80,17 +84,17 @@ export class Cards {
 }
 
 /**
- * Where a drop stands: those on sale or about to be, the newest first, so that none changes its place as it goes live; those to
- * come, the next one first; drafts; those that are over.
+ * The sort key of a drop. First come the drops that are live or start soon, the latest start first, so that no card moves when
+ * its drop goes live. Then come the later drops, the next start first; then drafts; then drops that are over.
  */
-function place(drop, now) {
+function rankOf(drop, now) {
   const status = statusAt(drop, now), startsAt = Date.parse(drop.starts_at ?? "") || 0;
   if (status === "draft") return [2, 0, drop.id];
   if (isOver(status)) return [3, -startsAt, drop.id];
   return startsAt - now < SOON_MS ? [0, -startsAt, drop.id] : [1, startsAt, drop.id];
 }
 
-function compare([group, time, id], [otherGroup, otherTime, otherId]) {
+function compareRanks([group, time, id], [otherGroup, otherTime, otherId]) {
   return group - otherGroup || time - otherTime || (id < otherId ? 1 : -1);
 }
 
@@ -161,34 +165,36 @@ class Card {
     const x = (at) => Math.max(0, Math.round(CHART_WIDTH * (1 - (now - at) / shown)));
     const y = (units) => (CHART_MARGIN + (CHART_HEIGHT - 2 * CHART_MARGIN) * (1 - units / total)).toFixed(1);
     const [first, ...others] = history.slice(Math.max(0, history.findLastIndex(({ at }) => at <= now - shown)));
-    const lastAt = new Map(others.map((sample) => [x(sample.at), sample.left])); // one to a pixel: drawing hundreds more takes long
+    // The line has one sample for each pixel, because drawing hundreds more is slow.
+    const lastAt = new Map(others.map((sample) => [x(sample.at), sample.left]));
     const steps = [...lastAt].map(([at, units]) => `H${at}V${y(units)}`).join("");
     const line = `M${x(first.at)} ${y(first.left)}${steps}H${CHART_WIDTH}`;
     this.#part("line").setAttribute("d", line);
     this.#part("area").setAttribute("d", `${line}V${CHART_HEIGHT}H${x(first.at)}Z`);
-    this.#part("chart").setAttribute("aria-label", `Units left over the last ${span(shown)}: ${first.left} at first, ${left} now`);
-    this.#text("ago", `${span(shown)} ago`);
+    const duration = formatDuration(shown);
+    this.#part("chart").setAttribute("aria-label", `Units left over the last ${duration}: ${first.left} at first, ${left} now`);
+    this.#text("ago", `${duration} ago`);
   }
 
   #showActions(status, now) {
-    const hold = this.cards.hold(this.drop.id), actions = this.#part("actions");
+    const hold = this.cards.holdOf(this.drop.id), actions = this.#part("actions");
     actions.hidden = !this.cards.areActionsShown;
     if (actions.hidden) return;
     const focused = actions.contains(document.activeElement) && document.activeElement;
     this.#part("reserve").hidden = Boolean(hold);
-    this.#part("reserve").ariaDisabled = String(status !== "live"); // and not disabled, which would take the keyboard away
+    this.#part("reserve").ariaDisabled = String(status !== "live"); // not `disabled`, because that would lose the keyboard focus
     this.#part("purchase").hidden = this.#part("cancel").hidden = !hold;
-    this.#text("hold", hold ? `held for ${seconds(hold.expiresAt - now)}` : "");
-    if (focused?.hidden) this.#part(hold ? "purchase" : "reserve").focus(); // the keyboard's place is not lost
+    this.#text("hold", hold ? `held for ${formatSeconds(hold.expiresAt - now)}` : "");
+    if (focused?.hidden) this.#part(hold ? "purchase" : "reserve").focus(); // a hidden button cannot keep the keyboard focus
   }
 }
 
 function countdown({ starts_at, ends_at }, status, now) {
-  if (status === "scheduled" && starts_at) return `starts in ${span(Date.parse(starts_at) - now)}`;
-  if (status === "live" && ends_at) return `ends in ${span(Date.parse(ends_at) - now)}`;
+  if (status === "scheduled" && starts_at) return `starts in ${formatDuration(Date.parse(starts_at) - now)}`;
+  if (status === "live" && ends_at) return `ends in ${formatDuration(Date.parse(ends_at) - now)}`;
   return "";
 }
 
-function seconds(milliseconds) {
+function formatSeconds(milliseconds) {
   return `${Math.max(0, Math.ceil(milliseconds / 1000))} s`;
 }

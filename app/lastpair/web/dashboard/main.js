@@ -1,42 +1,49 @@
-// The page: events change the state, the state is shown once a frame.
+// Starts the page. The events of the server change the state; the page draws the state at most once a frame.
 
 import { Cards } from "./cards.js";
-import { Feed } from "./feed.js";
+import { News } from "./news.js";
 import { State, statusAt } from "./state.js";
 import { listen, snapshotOf } from "./stream.js";
 import { Tools } from "./tools.js";
 
-const ANNOUNCE_MS = 5000, RESYNCED_MS = 5000, DOUBT_MS = 1000, MAX_ASKED = 50;
+const ANNOUNCE_MS = 5000, RESYNCED_MS = 5000, REREAD_MS = 1000, MAX_REREAD = 50;
 const SETTINGS_TIMEOUT_MS = 3000, SETTINGS_RETRY_MS = 5000;
 const BADGE = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", resynced: "Resynced" };
 
 const $ = (id) => document.getElementById(id);
 
-// The server's clock: the hold of a buyer whose own clock is wrong runs out all the same.
+// The page uses the server's clock, because holds expire by that clock and a visitor's own clock may be wrong.
 let offsetMs = 0;
 const clock = () => Date.now() + offsetMs;
 
-const announced = new Set(), doubted = new Set();
+const unannounced = new Set(), soldUnknown = new Set();
 const state = new State(clock, {
   onChange(dropId) {
-    cards.touch(dropId);
-    if (dropId !== null) announced.add(dropId);
+    cards.markChanged(dropId);
+    if (dropId !== null) unannounced.add(dropId);
     draw();
   },
-  onFeed: () => draw(),
-  onDoubt(dropId) {
-    if (doubted.size === 0) settleSoon();
-    doubted.add(dropId);
+  onNews: () => draw(),
+  onSoldUnknown(dropId) {
+    if (soldUnknown.size === 0) rereadSoon();
+    soldUnknown.add(dropId);
   },
-  onExpired: (reservationId) => tools.expired(reservationId),
+  onHoldExpired: (reservationId) => tools.onHoldExpired(reservationId),
 });
-const tools = new Tools(state, { clock, answer: (...answer) => cards.answer(...answer), onHold: () => { cards.touchAll(); draw(); } });
+const tools = new Tools(state, {
+  clock,
+  answer: (...answer) => cards.answer(...answer),
+  onHoldsChange() {
+    cards.markAllChanged();
+    draw();
+  },
+});
 const cards = new Cards(state, {
   list: $("drops"), empty: $("empty"), template: $("card"), clock,
   act: (action, drop) => tools.act(action, drop),
-  hold: (dropId) => tools.holds.get(dropId),
+  holdOf: (dropId) => tools.holds.get(dropId),
 });
-const feed = new Feed(state, $("feed"));
+const news = new News(state, $("news"));
 
 let isDrawing = false;
 function draw() {
@@ -45,59 +52,65 @@ function draw() {
   requestAnimationFrame(() => {
     isDrawing = false;
     cards.render();
-    feed.render();
+    news.render();
   });
 }
 
-/** Of some drops the events do not tell all: read how they are. */
-async function settleDoubts() {
-  const asked = [...doubted].slice(0, MAX_ASKED);
+/** Read a snapshot of the drops whose number of sold units is unknown, and correct them. */
+async function rereadSold() {
+  const asked = [...soldUnknown].slice(0, MAX_REREAD);
   let drops = [], id;
   try {
     ({ drops, id } = await snapshotOf(asked));
   } catch {
-    // as if it had told nothing
+    // the drops stay in soldUnknown, and the page asks again
   }
-  const told = new Map(drops.map((row) => [row.id, row]));
+  const rows = new Map(drops.map((row) => [row.id, row]));
   for (const dropId of asked) {
-    if (!state.drops.has(dropId) || (told.has(dropId) && state.settle(told.get(dropId), id))) doubted.delete(dropId);
+    if (!state.drops.has(dropId) || (rows.has(dropId) && state.correctSold(rows.get(dropId), id))) soldUnknown.delete(dropId);
   }
-  if (doubted.size > 0) settleSoon();
+  if (soldUnknown.size > 0) rereadSoon();
 }
 
-/** Not all pages at the same moment. */
-function settleSoon() {
-  setTimeout(settleDoubts, DOUBT_MS * (0.5 + Math.random()));
+/** Wait for a random time, so that not all open pages ask at the same moment. */
+function rereadSoon() {
+  setTimeout(rereadSold, REREAD_MS * (0.5 + Math.random()));
 }
 
-/** Tell those who listen to the page how the drops that changed are, no more often than one can listen. */
+/** Announce to screen readers the drops that changed. It runs every ANNOUNCE_MS, because a listener can follow no more. */
 function announce() {
-  const drops = [...announced].map((dropId) => state.drops.get(dropId)).filter(Boolean);
-  announced.clear();
+  const drops = [...unannounced].map((dropId) => state.drops.get(dropId)).filter(Boolean);
+  unannounced.clear();
   if (drops.length === 0) return;
   const said = drops.slice(-3).map((drop) => {
     const status = statusAt(drop, clock());
     return `${drop.name}: ${status === "live" ? `${drop.available_stock} of ${drop.total_stock} left` : status}`;
   });
-  $("announcer").textContent = drops.length > 3 ? `${said.join(". ")}, and ${drops.length - 3} others changed.` : `${said.join(". ")}.`;
+  const others = drops.length > 3 ? `, and ${drops.length - 3} others changed` : "";
+  $("announcer").textContent = `${said.join(". ")}${others}.`;
 }
 
 let resyncedTimer;
-function show(connection) {
+function showConnection(connection) {
   if (connection === "live" && $("badge").dataset.state === "resynced") return;
   clearTimeout(resyncedTimer);
   $("badge").dataset.state = document.body.dataset.connection = connection;
   $("badge").textContent = BADGE[connection];
-  if (connection === "resynced") resyncedTimer = setTimeout(() => { $("badge").dataset.state = ""; show("live"); }, RESYNCED_MS);
+  if (connection !== "resynced") return;
+  resyncedTimer = setTimeout(() => {
+    $("badge").dataset.state = "";
+    showConnection("live");
+  }, RESYNCED_MS);
 }
 
-/** What time it is, and whether there are development tools. Asked with each connection: clocks drift, laptops sleep. */
+/** Read the server's time and whether to show the tools. It runs at each connection, because clocks drift and laptops sleep. */
 async function readSettings() {
   const askedAt = Date.now(), signal = AbortSignal.timeout(SETTINGS_TIMEOUT_MS);
   const settings = await fetch("/dashboard/settings.json", { signal }).then((response) => response.json()).catch(() => null);
   if (!settings) return setTimeout(readSettings, SETTINGS_RETRY_MS);
   const { now, development } = settings;
-  if (now) offsetMs = Date.parse(now) - (askedAt + Date.now()) / 2; // read halfway
+  // The server read its clock about halfway between the request and the answer.
+  if (now) offsetMs = Date.parse(now) - (askedAt + Date.now()) / 2;
   if (development && $("tools").hidden) {
     tools.show();
     cards.showActions();
@@ -105,18 +118,18 @@ async function readSettings() {
   }
 }
 
-await readSettings(); // first, so that times are the server's from the first event on
+await readSettings(); // before the first event, so that every time on the page follows the server's clock
 let connections = 0;
 listen((type, data, id) => {
   state.apply(type, data, id);
-  if (type === "SNAPSHOT") tools.refresh();
+  if (type === "SNAPSHOT") tools.refreshHolds();
 }, (connection) => {
-  show(connection);
+  showConnection(connection);
   if (connection === "live" && connections++ > 0) readSettings();
 });
 setInterval(() => {
-  tools.forgetOld();
-  state.forgetOver();
+  tools.removeOldHolds();
+  state.removeOver();
   cards.tick();
 }, 1000);
 setInterval(announce, ANNOUNCE_MS);

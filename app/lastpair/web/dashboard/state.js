@@ -1,48 +1,54 @@
-// What the page knows: the drops as the events tell of them. No DOM here.
+// The state of the page: the drops, computed from the events of the server. This module does not touch the DOM.
 
 export const HISTORY_MS = 5 * 60 * 1000;
-const OVER_MS = HISTORY_MS, LATE_MS = 2000, SAMPLE_MS = 250, FEED_LENGTH = 100, REMEMBERED = 1000;
+const OVER_SHOWN_MS = HISTORY_MS, MISSED_MS = 2000, SAMPLE_MS = 250, MAX_NEWS = 100, MAX_REMEMBERED_EVENTS = 1000;
 
-/** The drops by id, and the latest of what happened, newest first. Times are the server's, in milliseconds. */
+/** The drops by id, and the news, newest first. Times are in milliseconds, by the server's clock. */
 export class State {
   drops = new Map();
-  feed = [];
+  news = [];
 
   /**
-   * `clock` gives the time; `onChange(dropId)` hears of a drop that looks different now, null: all do; `onFeed()` of a new line in
-   * the feed, `onDoubt(dropId)` of a drop whose numbers the events leave open, `onExpired(reservationId)` of a hold that ran out.
+   * `clock` returns the time. The state calls:
+   * - `onChange(dropId)` when a drop must be drawn again, or with null when all must and the set of drops may be another;
+   * - `onNews()` after it added a line of news;
+   * - `onSoldUnknown(dropId)` when the events do not say how many units of a drop are sold;
+   * - `onHoldExpired(reservationId)` when a hold has expired.
    */
-  constructor(clock, { onChange, onFeed, onDoubt, onExpired }) {
-    Object.assign(this, { clock, onChange, onFeed, onDoubt, onExpired });
+  constructor(clock, { onChange, onNews, onSoldUnknown, onHoldExpired }) {
+    Object.assign(this, { clock, onChange, onNews, onSoldUnknown, onHoldExpired });
   }
 
-  #count = 0;
-  #countOf = new Map(); // of the latest events, by id
+  #sequence = 0; // how many events have arrived
+  #sequences = new Map(); // the sequence numbers of the latest events, by event id
 
-  /** Take in an event. */
+  /** Change the state as this event says. */
   apply(type, data, id) {
-    this.#countOf.set(id, ++this.#count);
-    if (this.#countOf.size > REMEMBERED) this.#countOf.delete(this.#countOf.keys().next().value);
+    this.#sequences.set(id, ++this.#sequence);
+    if (this.#sequences.size > MAX_REMEMBERED_EVENTS) this.#sequences.delete(this.#sequences.keys().next().value);
     this[type]?.(data);
     const drop = this.drops.get(data.dropId);
     if (drop) drop.lastType = type;
   }
 
-  /** Take in how a drop was after the event of that id; false when that one has not come yet, or something came after it. */
-  settle(row, id) {
+  /**
+   * Correct the number of units sold from a drop's row in the snapshot with this id. Does nothing and returns false when the
+   * event with this id has not arrived yet, or when the drop has changed since, because the row then describes another moment.
+   */
+  correctSold(row, id) {
     const drop = this.drops.get(row.id);
-    if (!(drop.lastCount <= this.#countOf.get(id))) return false;
+    if (!(drop.lastSequence <= this.#sequences.get(id))) return false;
     drop.sold_stock = row.total_stock - row.available_stock - row.activity_feed.held_stock;
     this.onChange(row.id);
     return true;
   }
 
-  /** Drops that have been over for a while leave, as they are in no new SNAPSHOT. */
-  forgetOver() {
+  /** Remove the drops that have been over for OVER_SHOWN_MS. A new SNAPSHOT would not contain them either. */
+  removeOver() {
     const now = this.clock();
     for (const [dropId, drop] of this.drops) {
       drop.overSince = isOver(statusAt(drop, now)) ? (drop.overSince ?? now) : undefined;
-      if (drop.overSince < now - OVER_MS) {
+      if (drop.overSince < now - OVER_SHOWN_MS) {
         this.drops.delete(dropId);
         this.onChange(null);
       }
@@ -57,18 +63,18 @@ export class State {
 
   DROP_CREATED({ drop: row }) {
     this.drops.set(row.id, { ...this.#drop({ ...row, activity_feed: { latest_purchasers: [], held_stock: 0 } }), sold_stock: 0 });
-    this.#tell(row.id, "was added", { at: row.createdAt });
+    this.#addNews(row.id, "was added", { at: row.createdAt });
     this.onChange(null);
   }
 
   DROP_UPDATED({ drop: row }) {
     const drop = this.drops.get(row.id);
-    if (!drop) return; // one that had ended before the page was opened
+    if (!drop) return; // the drop ended before the page was opened
     const statusBefore = drop.status;
     Object.assign(drop, row);
     this.#sample(drop);
-    const news = { live: "is live", ended: "has ended" }[row.status] ?? `is ${row.status}`;
-    this.#tell(row.id, statusBefore === row.status ? "was changed" : news, { at: row.updatedAt });
+    const becameText = { live: "is live", ended: "has ended" }[row.status] ?? `is ${row.status}`;
+    this.#addNews(row.id, statusBefore === row.status ? "was changed" : becameText, { at: row.updatedAt });
     this.onChange(row.id);
   }
 
@@ -76,36 +82,37 @@ export class State {
     this.#change(dropId, (drop) => {
       drop.available_stock = availableStock;
       this.#sample(drop);
-      this.#tell(dropId, availableStock ? `has ${availableStock.toLocaleString()} left` : "has none left", { kind: "stock" });
+      this.#addNews(dropId, availableStock ? `has ${availableStock.toLocaleString()} left` : "has none left", { kind: "stock" });
     });
   }
 
   RESERVATION_EXPIRED({ dropId, reservationId }) {
     this.#change(dropId, () => {
-      this.#tell(dropId, "got a unit back: a hold ran out", { kind: "expiry" });
-      this.onExpired(reservationId);
+      this.#addNews(dropId, "got a unit back: a hold ran out", { kind: "expiry" });
+      this.onHoldExpired(reservationId);
     });
   }
 
   PURCHASE_COMPLETED({ dropId, username, purchasedAt }) {
     this.#change(dropId, (drop) => {
       drop.sold_stock += 1;
-      this.#tell(dropId, `was bought by ${username}`, { kind: "sale", at: purchasedAt });
+      this.#addNews(dropId, `was bought by ${username}`, { kind: "sale", at: purchasedAt });
     });
   }
 
   ACTIVITY_UPDATED({ dropId, latestPurchasers }) {
     this.#change(dropId, (drop) => {
       drop.latest_purchasers = latestPurchasers;
-      // Behind a sale it is of that. Else it may be of a refund, and no event says how many units that took back from the sold.
-      if (drop.lastType !== "PURCHASE_COMPLETED") this.onDoubt(dropId);
+      // After a PURCHASE_COMPLETED this event belongs to that purchase. Otherwise it may come from a refund, and no event says
+      // how many sold units the refund took back.
+      if (drop.lastType !== "PURCHASE_COMPLETED") this.onSoldUnknown(dropId);
     });
   }
 
   #change(dropId, change) {
     const drop = this.drops.get(dropId);
     if (drop) {
-      drop.lastCount = this.#count;
+      drop.lastSequence = this.#sequence;
       change(drop);
       this.onChange(dropId);
     }
@@ -113,7 +120,7 @@ export class State {
 
   #drop({ activity_feed: { latest_purchasers, held_stock }, ...row }, history = []) {
     const sold_stock = row.total_stock - row.available_stock - held_stock;
-    const drop = { ...row, latest_purchasers, sold_stock, history, lastCount: this.#count };
+    const drop = { ...row, latest_purchasers, sold_stock, history, lastSequence: this.#sequence };
     this.#sample(drop);
     return drop;
   }
@@ -125,19 +132,20 @@ export class State {
     while (history.length > 2 && history[1].at < now - HISTORY_MS) history.shift();
   }
 
-  #tell(dropId, what, { kind = "news", at } = {}) {
+  #addNews(dropId, what, { kind = "drop", at } = {}) {
     const { name } = this.drops.get(dropId);
-    const now = this.clock(), toldAt = Date.parse(at ?? ""), newest = this.feed[0];
-    // A rush changes stock many times a second: the newest line says how it is.
-    if (kind === "stock" && newest?.kind === "stock" && newest.dropId === dropId) this.feed.shift();
-    // What was missed happened when it says. Else one clock for all, or a line would seem older than the one below it.
-    this.feed.unshift({ at: toldAt < now - LATE_MS ? toldAt : now, dropId, kind, name, what });
-    this.feed.length = Math.min(this.feed.length, FEED_LENGTH);
-    this.onFeed();
+    const now = this.clock(), happenedAt = Date.parse(at ?? ""), newest = this.news[0];
+    // Replace the newest line if it tells the stock of the same drop, because in a rush the stock changes many times a second.
+    if (kind === "stock" && newest?.kind === "stock" && newest.dropId === dropId) this.news.shift();
+    // Show the event's own time only for an event that the page missed and received late. Otherwise use the page's clock for all
+    // lines, because a line could show an earlier time than the line below it if two clocks were used.
+    this.news.unshift({ at: happenedAt < now - MISSED_MS ? happenedAt : now, dropId, kind, name, what });
+    this.news.length = Math.min(this.news.length, MAX_NEWS);
+    this.onNews();
   }
 }
 
-/** How a drop stands at a moment: what it says it is, unless the clock knows better than the last event. */
+/** The status of a drop at a moment. The clock decides when a start or an end has passed that no event has reported yet. */
 export function statusAt(drop, now) {
   const startsAt = Date.parse(drop.starts_at ?? ""), endsAt = Date.parse(drop.ends_at ?? "");
   if (!["scheduled", "live"].includes(drop.status)) return drop.status;
@@ -145,12 +153,12 @@ export function statusAt(drop, now) {
   return startsAt <= now ? "live" : "scheduled";
 }
 
-/** Nothing more is sold of it. */
+/** Whether a drop with this status sells nothing more, now or later. */
 export function isOver(status) {
   return ["ended", "cancelled"].includes(status);
 }
 
-/** Units held: neither left nor sold. */
+/** The number of units that are held, so neither left nor sold. */
 export function heldStock(drop) {
   return Math.max(0, drop.total_stock - drop.available_stock - drop.sold_stock);
 }

@@ -1,9 +1,9 @@
-// Times as people read them.
+// Formats times and durations for people.
 
 const TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const DATE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
-/** A <time> element: the time of day, with the date when that is another day. */
+/** A <time> element. It shows the time of day, or the date and the time when the date is not today. */
 export function timeElement(at) {
   const element = document.createElement("time"), date = new Date(at);
   element.dateTime = date.toISOString();
@@ -11,8 +11,8 @@ export function timeElement(at) {
   return element;
 }
 
-/** So long: "3 d 4 h", "5 min 6 s". */
-export function span(milliseconds) {
+/** A duration in its two largest units: "3 d 4 h", "5 min 6 s". */
+export function formatDuration(milliseconds) {
   const total = Math.max(0, Math.ceil(milliseconds / 1000));
   const [days, hours, minutes] = [Math.floor(total / 86400), Math.floor(total / 3600) % 24, Math.floor(total / 60) % 60];
   if (days) return `${days} d ${hours} h`;

@@ -1,15 +1,15 @@
-// What development adds: be somebody, create drops, reserve, purchase, cancel, and simulate a rush.
+// The development tools: choose a user, create drops, reserve, purchase, cancel, and simulate a rush.
 
 import { call, uuid } from "./api.js";
 import { rush } from "./rush.js";
 
-const JUST_BEFORE_SECONDS = -1; // what starts now has started when the server hears of it
-const LATE_MS = 3000; // the event of a hold that ran out comes with the next sweep
+const JUST_BEFORE_SECONDS = -1; // so that a drop that starts now has already started when the server receives it
+const EXPIRY_GRACE_MS = 3000; // the event of an expired hold comes with the server's next sweep, so it comes late
 const USERS_KEY = "lastpair.users", USER_KEY = "lastpair.user";
 const MAX_USERS = 50;
 const $ = (id) => document.getElementById(id);
 
-// A browser that may store nothing remembers nobody after a reload, that is all.
+// The fallback when the browser allows no storage. The only loss then is that a reload forgets the users.
 const remembered = new Map();
 
 function recall(key) {
@@ -25,151 +25,156 @@ function remember(key, value) {
   try {
     localStorage.setItem(key, JSON.stringify(value));
   } catch {
-    // as said above
+    // `remembered` has the value
   }
 }
 
 export class Tools {
-  /** By drop: the chosen user's hold, `{ id, expiresAt }`. */
+  /** The holds of the chosen user, `{ id, expiresAt }`, by drop id. */
   holds = new Map();
   #busy = new Set();
-  #unanswered = new Map(); // by drop and user, a call and its key: pressed again, the button asks for the same
-  #changes = 0;
-  #holder = null;
+  #unanswered = new Map(); // the calls without an answer, by drop and user; the button repeats one with the same key
+  #changeCount = 0;
+  #holdsUser = null;
   #isShown = false;
 
-  constructor(state, { clock, answer, onHold }) {
-    Object.assign(this, { state, clock, answer, onHold });
+  constructor(state, { clock, answer, onHoldsChange }) {
+    Object.assign(this, { state, clock, answer, onHoldsChange });
   }
 
   show() {
     this.#isShown = true;
     $("tools").hidden = false;
-    $("tools").open = matchMedia("(min-width: 60rem)").matches; // on a phone the drops come first
+    $("tools").open = matchMedia("(min-width: 60rem)").matches; // closed on a phone, so that the drops come first
     this.#listUsers(recall(USER_KEY));
-    $("user").addEventListener("change", () => this.#choose());
-    this.#onSubmit("user-form", (form) => this.#makeUser(form));
-    this.#onSubmit("drop-form", (form) => this.#createDrop(form));
-    this.#onSubmit("rush-form", (form, say) => this.#rush(form, say));
-    this.#choose();
+    $("user").addEventListener("change", () => this.#onUserChosen());
+    this.#onSubmit("user-form", (form) => this.#createUserFromForm(form));
+    this.#onSubmit("drop-form", (form) => this.#createDropFromForm(form));
+    this.#onSubmit("rush-form", (form, say) => this.#rushFromForm(form, say));
+    this.#onUserChosen();
   }
 
-  /** A button of a card was pressed. */
+  /** Do what the pressed button of a card says: reserve, purchase or cancel. */
   async act(action, drop) {
-    if (this.#busy.has(drop.id)) return; // a double click is one
+    if (this.#busy.has(drop.id)) return; // ignore the second click of a double click
     this.#busy.add(drop.id);
-    this.answer(drop.id, ""); // so that the same words are said again
+    this.answer(drop.id, ""); // so that a screen reader speaks the answer again, even if it is the same
     try {
-      const hold = this.holds.get(drop.id), user = await this.#anybody();
+      const hold = this.holds.get(drop.id), user = await this.#userOrGuest();
       if (action === "reserve") {
-        let { reservation } = await this.#callOnce("reserve", drop, user);
-        if (reservation.status !== "ACTIVE") ({ reservation } = await this.#callOnce("reserve", drop, user)); // that one is long over
-        if (user === $("user").value) this.#hold(reservation); // else somebody else was chosen meanwhile
+        let { reservation } = await this.#callIdempotently("reserve", drop, user);
+        // A repeated call returns the reservation of the first one. If that is no longer active, reserve with a new key.
+        if (reservation.status !== "ACTIVE") ({ reservation } = await this.#callIdempotently("reserve", drop, user));
+        if (user === $("user").value) this.#addHold(reservation); // not if another user was chosen meanwhile
         this.answer(drop.id, "A unit is held for you.");
       } else if (action === "purchase") {
-        await this.#callOnce("purchase", drop, user);
-        this.#forget(drop.id, hold);
+        await this.#callIdempotently("purchase", drop, user);
+        this.#removeHold(drop.id, hold);
         this.answer(drop.id, "It is yours.");
       } else {
         await call("DELETE", `/reservations/${hold.id}/cancel`, { user });
-        this.#forget(drop.id, hold);
+        this.#removeHold(drop.id, hold);
         this.answer(drop.id, "The unit went back.");
       }
     } catch (refusal) {
       this.answer(drop.id, refusal.message, true);
       if (["NO_ACTIVE_RESERVATION", "RESERVATION_EXPIRED", "RESERVATION_NOT_ACTIVE", "ALREADY_RESERVED"].includes(refusal.code)) {
-        await this.#readHolds(); // another tab was quicker
+        await this.#readHolds(); // the hold was changed elsewhere, for example in another tab
       }
     } finally {
       this.#busy.delete(drop.id);
     }
-    this.onHold();
+    this.onHoldsChange();
   }
 
-  /** All is told anew: so are the holds. */
-  refresh() {
+  /** Read the holds again after a SNAPSHOT, because the page may have missed events about them. */
+  refreshHolds() {
     if (this.#isShown) this.#readHolds();
   }
 
-  /** Holds that ran out, though no event said so, and those of drops that were cancelled. */
-  forgetOld() {
+  /** Remove the holds of cancelled drops, and the holds that have expired although no event has said so. */
+  removeOldHolds() {
     for (const [dropId, hold] of this.holds) {
       const isCancelled = this.state.drops.get(dropId)?.status === "cancelled";
       if (isCancelled) this.answer(dropId, "The drop was cancelled, and your hold with it.", true);
-      if (isCancelled || hold.expiresAt + LATE_MS < this.clock()) {
+      if (isCancelled || hold.expiresAt + EXPIRY_GRACE_MS < this.clock()) {
         this.holds.delete(dropId);
-        this.onHold();
+        this.onHoldsChange();
       }
     }
   }
 
-  /** A hold of somebody's ran out. */
-  expired(reservationId) {
+  /** Remove an expired hold, if it belongs to the chosen user, and say so. */
+  onHoldExpired(reservationId) {
     for (const [dropId, hold] of this.holds) {
       if (hold.id === reservationId) {
         this.holds.delete(dropId);
         this.answer(dropId, "Your hold ran out, and the unit went back.", true);
-        this.onHold();
+        this.onHoldsChange();
       }
     }
   }
 
-  async #callOnce(action, drop, user) {
-    const whose = `${drop.id} ${user}`, last = this.#unanswered.get(whose);
+  /** Call the API with an idempotency key. A repeat of a call that got no answer uses the key of that call. */
+  async #callIdempotently(action, drop, user) {
+    const dropAndUser = `${drop.id} ${user}`, last = this.#unanswered.get(dropAndUser);
     const key = last?.action === action ? last.key : uuid();
-    this.#unanswered.set(whose, { action, key });
+    this.#unanswered.set(dropAndUser, { action, key });
     try {
       const data = await call("POST", `/drops/${drop.id}/${action}`, { user, key });
-      this.#unanswered.delete(whose);
+      this.#unanswered.delete(dropAndUser);
       return data;
     } catch (refusal) {
-      if (refusal.status > 0) this.#unanswered.delete(whose);
+      if (refusal.status > 0) this.#unanswered.delete(dropAndUser);
       throw refusal;
     }
   }
 
-  #forget(dropId, hold) {
-    this.#changes += 1;
+  #removeHold(dropId, hold) {
+    this.#changeCount += 1;
     if (this.holds.get(dropId)?.id === hold?.id) this.holds.delete(dropId);
   }
 
-  #hold(reservation) {
-    this.#changes += 1;
+  #addHold(reservation) {
+    this.#changeCount += 1;
     this.holds.set(reservation.drop_id, { id: reservation.id, expiresAt: Date.parse(reservation.expires_at) });
   }
 
   async #readHolds() {
     const user = $("user").value;
-    if (user !== this.#holder) this.holds.clear();
-    this.#holder = user;
-    this.onHold();
+    if (user !== this.#holdsUser) this.holds.clear();
+    this.#holdsUser = user;
+    this.onHoldsChange();
     if (!user) return;
-    const changes = this.#changes;
+    const changeCount = this.#changeCount;
     const { reservations } = await call("GET", "/reservations/me", { user }).catch(() => ({}));
-    if (user !== $("user").value) return; // somebody else was chosen meanwhile
-    if (changes !== this.#changes) return this.#readHolds(); // the answer is older than what a button did
-    if (!reservations) return; // not to be had now: what is known stands
+    if (user !== $("user").value) return; // another user was chosen meanwhile
+    if (changeCount !== this.#changeCount) return this.#readHolds(); // the answer is older than what a button did
+    if (!reservations) return; // the call failed; keep the holds that are known
     this.holds.clear();
-    reservations.forEach((reservation) => this.#hold(reservation));
-    this.#changes = changes;
-    this.onHold();
+    reservations.forEach((reservation) => this.#addHold(reservation));
+    this.#changeCount = changeCount; // because #addHold counted, and reading the holds is no change by a button
+    this.onHoldsChange();
   }
 
-  /** The chosen user, or one made now. */
-  async #anybody() {
-    if (!$("user").value) this.#add((await call("POST", "/internal/users", { body: { username: `guest-${uuid().slice(0, 8)}` } })).user);
+  /** The id of the chosen user, or of a guest that is created now. */
+  async #userOrGuest() {
+    if (!$("user").value) await this.#createUser(`guest-${uuid().slice(0, 8)}`);
     return $("user").value;
   }
 
-  /** Whom this browser made, in any tab. */
+  /** The users that this browser created, in any tab. */
   get #users() {
     return recall(USERS_KEY) ?? [];
   }
 
-  #add({ id, username }) {
-    remember(USERS_KEY, [...this.#users, { id, username }].slice(-MAX_USERS));
-    this.#listUsers(id);
-    this.#choose();
+  /** Create a user with this name, and choose it. */
+  async #createUser(name) {
+    const { user } = await call("POST", "/internal/users", { body: { username: name } });
+    remember(USERS_KEY, [...this.#users, { id: user.id, username: user.username }].slice(-MAX_USERS));
+    this.#listUsers(user.id);
+    this.#onUserChosen();
+    return user;
   }
 
   #listUsers(chosen) {
@@ -177,23 +182,22 @@ export class Tools {
     $("user").replaceChildren(...(options.length ? options : [new Option("nobody yet: make one", "")]));
   }
 
-  #choose() {
+  #onUserChosen() {
     remember(USER_KEY, $("user").value);
     return this.#readHolds();
   }
 
-  async #makeUser(form) {
-    const { user } = await call("POST", "/internal/users", { body: { username: form.username.value } });
-    this.#add(user);
+  async #createUserFromForm(form) {
+    const user = await this.#createUser(form.username.value);
     form.username.value = "";
     return `You are ${user.username}.`;
   }
 
-  async #createDrop(form) {
+  async #createDropFromForm(form) {
     const at = (seconds) => new Date(this.clock() + 1000 * seconds).toISOString();
     const starts = form.starts.value, ends = form.ends.value;
     const { drop } = await call("POST", "/drops", {
-      user: await this.#anybody(),
+      user: await this.#userOrGuest(),
       body: {
         name: form.elements.name.value,
         price: Number(form.price.value),
@@ -205,23 +209,24 @@ export class Tools {
     return `${drop.name} was created.`;
   }
 
-  async #rush(form, say) {
-    const progress = $("rush-progress"), served = $("rush-served"), buyers = Number(form.buyers.value);
-    say(""); // what the last one came to
+  async #rushFromForm(form, say) {
+    const progress = $("rush-progress"), line = $("rush-served"), buyers = Number(form.buyers.value);
+    say(""); // clear the result of the last rush
     progress.value = 0;
-    progress.hidden = served.hidden = false;
+    progress.hidden = line.hidden = false;
     try {
       const startsAt = new Date(this.clock() + 1000 * JUST_BEFORE_SECONDS);
-      return await rush({ seller: await this.#anybody(), startsAt, buyers, stock: Number(form.stock.value) }, (done, text) => {
-        progress.value = done / buyers;
-        served.textContent = text;
+      const seller = await this.#userOrGuest(), stock = Number(form.stock.value);
+      return await rush({ seller, startsAt, buyers, stock }, (served, text) => {
+        progress.value = served / buyers;
+        line.textContent = text;
       });
     } finally {
-      progress.hidden = served.hidden = true;
+      progress.hidden = line.hidden = true;
     }
   }
 
-  /** Say what became of a form, with its button off meanwhile. */
+  /** When the form is submitted, do the work and show its result. The button is off meanwhile. */
   #onSubmit(id, work) {
     const form = $(id), button = form.querySelector("button"), line = form.querySelector(".answer");
     const say = (text, isRefusal = false) => {
@@ -231,7 +236,7 @@ export class Tools {
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       if (button.ariaDisabled === "true") return;
-      button.ariaDisabled = "true"; // and not disabled, which would take the keyboard away
+      button.ariaDisabled = "true"; // not `disabled`, because that would lose the keyboard focus
       try {
         say(await work(form, say));
       } catch (refusal) {

@@ -1,4 +1,4 @@
-// Shows the contract with Swagger UI.
+// Shows the API contract (OpenAPI) with Swagger UI.
 
 SwaggerUIBundle({
   url: "/api/openapi.json",
@@ -7,5 +7,5 @@ SwaggerUIBundle({
   defaultModelsExpandDepth: 0,
   displayRequestDuration: true,
   tryItOutEnabled: true,
-  validatorUrl: null, // nothing leaves for another host
+  validatorUrl: null, // the default would send the contract to another host
 });

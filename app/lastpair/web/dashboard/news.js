@@ -1,9 +1,9 @@
-// The feed: what just happened across all drops, newest first, with times.
+// The news of the page: one line for each thing that just happened to any drop, newest first, with its time.
 
 import { timeElement } from "./times.js";
 
-/** Shows the feed of a state in a list, entry by entry. */
-export class Feed {
+/** Shows the news of a State in a list. Each line is added and removed by itself. */
+export class News {
   #items = new Map();
 
   constructor(state, list) {
@@ -11,7 +11,7 @@ export class Feed {
   }
 
   render() {
-    const entries = new Set(this.state.feed);
+    const entries = new Set(this.state.news);
     for (const [entry, item] of this.#items) {
       if (!entries.has(entry)) {
         item.remove();
@@ -20,7 +20,7 @@ export class Feed {
     }
     let next = this.list.firstChild;
     for (const entry of entries) {
-      if (this.#items.has(entry)) break; // from here on all are shown
+      if (this.#items.has(entry)) break; // older lines are in the list already
       const item = this.#item(entry);
       this.#items.set(entry, item);
       this.list.insertBefore(item, next);
