@@ -34,7 +34,8 @@ from bench.chart import draw
 from lastpair.database.embedded import BIN_DIR, embedded_database
 from lastpair.database.migrate import migrate
 from tests.database.test_plans import Explained
-from tests.support.servers import Service, free_port, started, wait_for
+from tests.support.servers import Service, free_port, started
+from tests.support.waiting import wait_for
 
 LOAD_SCRIPT = Path(__file__).with_name("load.lua")
 RESULTS = Path(__file__).with_name("results.md")

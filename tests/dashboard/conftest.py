@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Browser
 
-from tests.support.api import assert_healthy
 from tests.support.browser import Visitor, chromium, visiting
 from tests.support.dashboard import end_all_drops
 from tests.support.database import Database
+from tests.support.factories import assert_healthy
 from tests.support.streams import Stage, fresh_database, serving
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Route, expect
 
-from tests.support.api import Row, as_user, assert_success, eventually, make_drop, make_due, make_user, purchase, reserve
+from tests.support.api import as_user, assert_success
 from tests.support.browser import Visitor
 from tests.support.dashboard import (
     REFUND,
@@ -21,8 +21,11 @@ from tests.support.dashboard import (
     set_clock,
     update_drop,
 )
+from tests.support.factories import make_drop, make_due, make_user, purchase, reserve
 from tests.support.market import Market
+from tests.support.shapes import Row
 from tests.support.streams import Stage
+from tests.support.waiting import eventually
 
 CREATE = "select id from api.create_drop('At once', 10, 5, $1, now())"
 PAID = "array(select id from inventory.purchases where status = 'paid' and drop_id = any ($1) order by id)"

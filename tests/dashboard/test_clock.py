@@ -8,17 +8,9 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.support.api import make_drop, make_user, reserve
 from tests.support.browser import Visitor, visiting
-from tests.support.dashboard import (
-    card_of,
-    expect_answer,
-    expect_stock,
-    news_of,
-    press,
-    set_clock,
-    update_drop,
-)
+from tests.support.dashboard import card_of, expect_answer, expect_stock, news_of, press, set_clock, update_drop
+from tests.support.factories import make_drop, make_user, reserve
 from tests.support.streams import Stage, serving
 
 

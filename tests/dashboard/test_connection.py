@@ -12,11 +12,12 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
-from tests.support.api import eventually, make_drop, make_due, make_user
 from tests.support.browser import OUTAGE, Visitor, visiting
 from tests.support.dashboard import buy, card_of, expect_stock, press, started_at
+from tests.support.factories import make_drop, make_due, make_user
 from tests.support.servers import Service, free_port
 from tests.support.streams import Stage
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

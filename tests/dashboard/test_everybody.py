@@ -7,10 +7,12 @@ import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Locator, Page, ViewportSize, expect
 
-from tests.support.api import Row, eventually, make_drop, make_user, reserve
 from tests.support.browser import Visitor
 from tests.support.dashboard import buy, card_of, expect_answer, expect_stock, make_named_user, news_of, press, update_drop
+from tests.support.factories import make_drop, make_user, reserve
+from tests.support.shapes import Row
 from tests.support.streams import Stage
+from tests.support.waiting import eventually
 
 EVIL = "<img src=x onerror=alert(1)>"
 DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)

@@ -11,9 +11,9 @@ from starlette.applications import Starlette
 
 from lastpair.settings import Settings
 from lastpair.web.pages import DASHBOARD_FOLDER, page_routes
-from tests.support.api import make_drop, make_user, reserve
 from tests.support.browser import Visitor
 from tests.support.dashboard import expect_stock
+from tests.support.factories import make_drop, make_user, reserve
 from tests.support.streams import Stage
 
 OTHER_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-cache"}

@@ -10,9 +10,9 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Browser, CDPSession, expect
 
-from tests.support.api import make_drop, make_user
 from tests.support.browser import visiting
 from tests.support.dashboard import REFUND, expect_truth
+from tests.support.factories import make_drop, make_user
 from tests.support.streams import Stage, newest_id
 
 DROPS, EVENTS_A_SECOND, SECONDS, WARM_UP_SECONDS = 50, 100, 30, 5

@@ -8,11 +8,12 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
-from tests.support.api import assert_healthy, eventually, make_user, reserve
 from tests.support.browser import OUTAGE, Visitor, visiting
 from tests.support.dashboard import card_of, expect_stock, newest_drop, started_at
+from tests.support.factories import assert_healthy, make_user, reserve
 from tests.support.servers import Service, free_port
 from tests.support.streams import Stage
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

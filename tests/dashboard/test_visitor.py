@@ -2,9 +2,9 @@
 
 from playwright.async_api import Browser
 
-from tests.support.api import eventually
 from tests.support.browser import Visitor
 from tests.support.streams import Stage
+from tests.support.waiting import eventually
 
 
 async def test_complaints_are_heard(stage: Stage, browser: Browser) -> None:

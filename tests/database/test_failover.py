@@ -19,9 +19,10 @@ from lastpair.database.pool import Database as Calls
 from lastpair.database.servers import Servers
 from lastpair.errors import Unavailable
 from lastpair.settings import InvalidSettings, load_settings
-from tests.database.test_faults import assert_unavailable, client_of, connected, make_users
 from tests.database.test_recovery import BACK_WITHIN_SECONDS, BUYERS, Rush, assert_all_sold
-from tests.support.api import assert_success, make_drop
+from tests.support.api import assert_success, assert_unavailable
+from tests.support.database import client_of, connected
+from tests.support.factories import make_drop, make_users
 from tests.support.servers import Crashable, Standby, started
 from tests.support.streams import logged, newest_id, open_stream
 

@@ -1,16 +1,15 @@
 """Faults: a database that is not there, goes away, cuts sessions off or breaks; and what the clock does without any request."""
 
 import asyncio
-import contextlib
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 from urllib.parse import urlsplit, urlunsplit
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -18,23 +17,12 @@ import pytest
 
 from lastpair.database.embedded import embedded_database
 from lastpair.database.migrate import FUNCTIONS_DIR, migrate
-from tests.support.api import (
-    Row,
-    as_user,
-    assert_envelope,
-    assert_error,
-    assert_healthy,
-    assert_success,
-    available_stock,
-    eventually,
-    make_drop,
-    make_due,
-    make_user,
-    purchase,
-    reserve,
-)
-from tests.support.database import Database, running_api
-from tests.support.servers import Crashable, started, wait_for
+from tests.support.api import as_user, assert_envelope, assert_error, assert_success, assert_unavailable
+from tests.support.database import Database, client_of, connected, running_api
+from tests.support.factories import assert_healthy, available_stock, make_drop, make_due, make_user, make_users, purchase, reserve
+from tests.support.servers import Crashable, started
+from tests.support.shapes import Row
+from tests.support.waiting import eventually, wait_for
 
 UVICORN = ("uvicorn", "--factory", "lastpair.web.application:create_app", "--port", "PORT", "--log-level", "warning")
 ANY = str(UUID(int=0))
@@ -60,38 +48,6 @@ def server() -> Iterator[Crashable]:
     with TemporaryDirectory(prefix="lastpair-test-") as folder, embedded_database(Path(folder)) as url:
         asyncio.run(migrate(url))
         yield Crashable(Path(folder), url)
-
-
-@contextlib.asynccontextmanager
-async def client_of(url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the API at this URL."""
-    async with httpx.AsyncClient(base_url=f"{url}/api", timeout=30, limits=httpx.Limits(max_connections=100)) as client:
-        yield client
-
-
-@contextlib.asynccontextmanager
-async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A session of the owner."""
-    connection = await asyncpg.connect(url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
-async def make_users(owner: asyncpg.Connection, count: int) -> list[str]:
-    """That many users."""
-    prefix = uuid4().hex
-    rows = await owner.fetch(
-        "insert into inventory.users (username) select $1 || n from generate_series(1, $2::integer) n returning id", prefix, count
-    )
-    return [str(row["id"]) for row in rows]
-
-
-def assert_unavailable(response: httpx.Response) -> None:
-    """503 that says when to come again."""
-    assert_error(response, 503, "DATABASE_UNAVAILABLE")
-    assert int(response.headers["retry-after"]) > 0
 
 
 async def buy_all(http: httpx.AsyncClient, drop_id: str, users: list[str], answered: list[httpx.Response]) -> None:

@@ -11,11 +11,12 @@ import pytest
 
 from lastpair.database.embedded import BIN_DIR
 from lastpair.database.migrate import migrate
-from tests.support.api import assert_healthy, eventually, make_due
 from tests.support.clusters import OPERATIONS, Cluster, cluster, commands, sh
 from tests.support.database import Database
 from tests.support.debian import needed
+from tests.support.factories import assert_healthy, make_due
 from tests.support.servers import ROOT
+from tests.support.waiting import eventually
 
 BIN_15 = Path("/usr/lib/postgresql/15/bin")
 RECIPES = ROOT / "db" / "recipes"

@@ -11,20 +11,14 @@ import pytest
 
 from lastpair.database.pool import Database as Calls
 from lastpair.errors import Refusal, Unavailable
-from tests.database.test_faults import (
-    assert_all_served_once,
-    assert_nothing_lost,
-    assert_unavailable,
-    buy_all,
-    client_of,
-    confirmed,
-    connected,
-    make_users,
-)
-from tests.support.api import Row, as_user, assert_healthy, assert_success, available_stock, eventually, make_drop
-from tests.support.database import Database
+from tests.database.test_faults import assert_all_served_once, assert_nothing_lost, buy_all, confirmed
+from tests.support.api import as_user, assert_success, assert_unavailable
+from tests.support.database import Database, client_of, connected
+from tests.support.factories import assert_healthy, available_stock, make_drop, make_users
 from tests.support.servers import Pooler, pooler, started
+from tests.support.shapes import Row
 from tests.support.streams import Stage, close_streams, fresh_database, logged, newest_id, open_stream
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ from lastpair.database.pool import Database as Calls
 from lastpair.errors import Unavailable
 from lastpair.settings import Settings
 from lastpair.web.application import create_app
-from tests.support.api import eventually
 from tests.support.database import Database
+from tests.support.waiting import eventually
 
 URL = "postgresql://lastpair@db.example/lastpair"
 

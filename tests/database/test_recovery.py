@@ -16,11 +16,14 @@ import pytest
 
 from lastpair.database.embedded import embedded_database
 from lastpair.database.migrate import migrate
-from tests.database.test_faults import assert_nothing_lost, assert_unavailable, client_of, connected, make_users
-from tests.support.api import Row, as_user, assert_error, assert_healthy, assert_success, available_stock, eventually, make_drop
-from tests.support.database import Database
+from tests.database.test_faults import assert_nothing_lost
+from tests.support.api import as_user, assert_error, assert_success, assert_unavailable
+from tests.support.database import Database, client_of, connected
+from tests.support.factories import assert_healthy, available_stock, make_drop, make_users
 from tests.support.servers import Crashable, Service, started
+from tests.support.shapes import Row
 from tests.support.streams import fresh_database
+from tests.support.waiting import eventually
 
 BACK_WITHIN_SECONDS = 5
 BUYERS = 60

@@ -13,10 +13,11 @@ from lastpair.database import pool as calls_module
 from lastpair.database.pool import Database as Calls
 from lastpair.database.pool import Session
 from lastpair.errors import Busy, Unavailable
-from tests.database.test_faults import assert_unavailable, connected, make_users
-from tests.support.api import as_user, assert_healthy, eventually, make_drop, make_due, make_user, reserve
-from tests.support.database import Database
+from tests.support.api import as_user, assert_unavailable
+from tests.support.database import Database, connected
+from tests.support.factories import assert_healthy, make_drop, make_due, make_user, make_users, reserve
 from tests.support.streams import fresh_database, serving
+from tests.support.waiting import eventually
 
 LIMITS = "select current_setting(name) from unnest(array['statement_timeout', 'lock_timeout', {}]) name"
 LIMITS = LIMITS.format("'idle_in_transaction_session_timeout'")

@@ -7,19 +7,8 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.support.api import (
-    JSON,
-    LONG_AGO,
-    SOON,
-    as_user,
-    assert_error,
-    assert_healthy,
-    assert_invalid,
-    assert_success,
-    make_drop,
-    make_user,
-    reserve,
-)
+from tests.support.api import JSON, LONG_AGO, SOON, as_user, assert_error, assert_invalid, assert_success
+from tests.support.factories import assert_healthy, make_drop, make_user, reserve
 
 FIELDS = {"name": '"Air"', "price": "1", "total_stock": "3"}  # the least that makes a drop, as JSON
 CONTROLS = ["\\u0000", "a\\u0000b", "\\u0001", "a\\u001fb", "a\\n", "\\ta", "a\\u007fb", "\\u0080", "a\\u0085b", "a\\u009f"]

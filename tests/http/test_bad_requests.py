@@ -9,19 +9,9 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.support.api import (
-    JSON,
-    Row,
-    as_user,
-    assert_error,
-    assert_healthy,
-    assert_invalid,
-    assert_success,
-    available_stock,
-    make_drop,
-    make_user,
-    reserve,
-)
+from tests.support.api import JSON, as_user, assert_error, assert_invalid, assert_success
+from tests.support.factories import assert_healthy, available_stock, make_drop, make_user, reserve
+from tests.support.shapes import Row
 
 LIMIT_BYTES = 64 * 1024
 NEW_DROP = dumps({"name": "Air", "price": 1, "total_stock": 3}).encode()

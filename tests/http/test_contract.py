@@ -9,30 +9,9 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.support.api import (
-    DROP,
-    DROP_STATUSES,
-    JSON,
-    LISTED_DROP,
-    LONG_AGO,
-    PURCHASE,
-    PURCHASER,
-    RESERVATION,
-    SOON,
-    USER,
-    Row,
-    as_user,
-    assert_error,
-    assert_healthy,
-    assert_row,
-    assert_success,
-    available_stock,
-    make_drop,
-    make_due,
-    make_user,
-    purchase,
-    reserve,
-)
+from tests.support.api import JSON, LONG_AGO, SOON, as_user, assert_error, assert_success
+from tests.support.factories import assert_healthy, available_stock, make_drop, make_due, make_user, purchase, reserve
+from tests.support.shapes import DROP, DROP_STATUSES, LISTED_DROP, PURCHASE, PURCHASER, RESERVATION, USER, Row, assert_row
 
 # What the database can refuse with; HTTP relays the status and the code.
 ERRORS = {

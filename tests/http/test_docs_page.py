@@ -9,8 +9,8 @@ import httpx
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.support.api import make_drop, make_user
 from tests.support.browser import Visitor, chromium, visiting
+from tests.support.factories import make_drop, make_user
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.api import assert_envelope, assert_healthy, make_drop, make_user, reserve
+from tests.support.api import assert_envelope
 from tests.support.database import Database
+from tests.support.factories import assert_healthy, make_drop, make_user, reserve
 from tests.support.servers import started
 
 pytestmark = pytest.mark.slow

@@ -8,22 +8,9 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.support.api import (
-    LONG_AGO,
-    SOON,
-    Row,
-    as_user,
-    assert_error,
-    assert_healthy,
-    assert_invalid,
-    assert_success,
-    available_stock,
-    make_drop,
-    make_due,
-    make_user,
-    purchase,
-    reserve,
-)
+from tests.support.api import LONG_AGO, SOON, as_user, assert_error, assert_invalid, assert_success
+from tests.support.factories import assert_healthy, available_stock, make_drop, make_due, make_user, purchase, reserve
+from tests.support.shapes import Row
 
 ON_DROP = ["reserve", "purchase"]
 CANCEL_PATHS = ["/reservations/{}", "/reservations/{}/cancel"]

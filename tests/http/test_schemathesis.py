@@ -29,7 +29,8 @@ from lastpair.settings import Settings
 from tests.http.test_openapi import contract_of
 from tests.support.api import JSON, LONG_AGO
 from tests.support.database import Database, running_api
-from tests.support.servers import free_port, started, wait_for
+from tests.support.servers import free_port, started
+from tests.support.waiting import wait_for
 
 UNSAYABLE = re.compile(
     r"(starts_at|ends_at): (must be later than starts_at|a scheduled or live drop needs one|a live drop has started)"

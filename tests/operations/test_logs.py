@@ -22,9 +22,10 @@ from lastpair.observability.logs import ACCESS, BatchedLines, JsonLines, Readabl
 from lastpair.settings import Settings
 from tests.support.api import JSON, as_user
 from tests.support.database import Database
-from tests.support.servers import Service, started, wait_for
+from tests.support.servers import Service, started
 from tests.support.streams import fresh_database, open_stream
 from tests.support.tokens import AUDIENCE, ISSUER, SECRET, token
+from tests.support.waiting import wait_for
 
 MIGRATE = ("Applying: ", "Applied: ", "Functions: ")
 """How the lines begin that `run` prints before it serves."""

@@ -25,8 +25,9 @@ from lastpair.observability.metrics import FOLDER_VARIABLE, exposition
 from lastpair.realtime.event import Event
 from lastpair.realtime.hub import Hub
 from lastpair.realtime.relay import Relay
-from tests.support.api import as_user, assert_error, assert_healthy, eventually, make_drop, make_due, make_user, purchase, reserve
+from tests.support.api import as_user, assert_error
 from tests.support.database import Database
+from tests.support.factories import assert_healthy, make_drop, make_due, make_user, purchase, reserve
 from tests.support.streams import (
     NO_TLS,
     TRANSPORTS,
@@ -39,6 +40,7 @@ from tests.support.streams import (
     publish,
     serving,
 )
+from tests.support.waiting import eventually
 
 POOL_SIZE = 4
 RESERVE, PURCHASE, CANCEL = "/api/drops/{dropId}/reserve", "/api/drops/{dropId}/purchase", "/api/reservations/{id}"

@@ -21,9 +21,10 @@ from lastpair.database.embedded import BIN_DIR
 from lastpair.database.migrate import migrate
 from lastpair.observability import metrics
 from lastpair.settings import Settings
-from tests.support.api import assert_error, assert_healthy, assert_success, make_drop, make_user, reserve
+from tests.support.api import assert_error, assert_success
 from tests.support.clusters import OPERATIONS, PASSWORD, Cluster, cluster, commands, sh
 from tests.support.database import Database, running_api
+from tests.support.factories import assert_healthy, make_drop, make_user, reserve
 from tests.support.servers import ROOT
 
 DOCUMENT = OPERATIONS.read_text()

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from tests.support.api import as_user, assert_success
-from tests.support.servers import Service, is_running, postgres_of, started, wait_for
+from tests.support.servers import Service, is_running, postgres_of, started
+from tests.support.waiting import wait_for
 
 SELLER = str(uuid4())
 

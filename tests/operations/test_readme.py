@@ -15,7 +15,8 @@ from websockets.sync.client import connect
 
 from lastpair.database.embedded import BIN_DIR
 from tests.support.database import Database, running_api
-from tests.support.servers import ROOT, wait_for
+from tests.support.servers import ROOT
+from tests.support.waiting import wait_for
 
 README = (ROOT / "README.md").read_text()
 VOLATILE = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*")

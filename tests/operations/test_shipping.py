@@ -28,7 +28,8 @@ from lastpair.database.embedded import BIN_DIR
 from lastpair.settings import Settings
 from tests.support.clusters import PASSWORD, Cluster, cluster
 from tests.support.database import Database
-from tests.support.servers import ROOT, Service, free_port, wait_for
+from tests.support.servers import ROOT, Service, free_port
+from tests.support.waiting import wait_for
 
 SECRETS = {
     "AUTH_MODE": "jwt",

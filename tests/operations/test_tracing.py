@@ -20,8 +20,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.support.api import JSON, as_user
 from tests.support.database import Database
-from tests.support.servers import ROOT, Service, free_port, started, wait_for
+from tests.support.servers import ROOT, Service, free_port, started
 from tests.support.streams import open_stream
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

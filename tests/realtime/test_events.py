@@ -13,9 +13,11 @@ import asyncpg
 import pytest
 
 from lastpair.realtime.event import Event
-from tests.shop.test_races import CANCEL, PURCHASE, RESERVE, healthy, make_drop, make_users
-from tests.support.api import eventually
+from tests.shop.test_races import healthy
 from tests.support.database import Database
+from tests.support.factories import make_drop_by_sql, make_users
+from tests.support.statements import CANCEL, PURCHASE, RESERVE
+from tests.support.waiting import eventually
 
 __all__ = ["healthy"]  # every test ends with a clean audit and no deadlock
 
@@ -59,7 +61,7 @@ async def heard(database: Database) -> AsyncIterator[list[str]]:
 
 async def test_what_commits_is_notified_as_it_is_logged_and_nothing_else_is(owner: asyncpg.Pool, heard: list[str]) -> None:
     """A transaction that is rolled back leaves no event and no notification between those of the ones that commit."""
-    drop_id, [ann, bob] = await make_drop(owner, 5), await make_users(owner, 2)
+    drop_id, [ann, bob] = await make_drop_by_sql(owner, 5), await make_users(owner, 2)
     await take_unit(owner, drop_id, ann)
     last_id = await newest(owner)
     await eventually(lambda: _is_true(len(heard) == 2))  # DROP_CREATED, STOCK_UPDATED
@@ -92,7 +94,7 @@ async def _is_true(value: bool) -> bool:
 
 async def test_a_notification_says_when_it_was(database: Database, owner: asyncpg.Pool) -> None:
     """By the database's clock, at the end of the transaction, however long that took; the relay measures how late it is."""
-    drop_id, [ann] = await make_drop(owner, 1), await make_users(owner, 1)
+    drop_id, [ann] = await make_drop_by_sql(owner, 1), await make_users(owner, 1)
     listener = await asyncpg.connect(database.url)
     heard: asyncio.Queue[str] = asyncio.Queue()
     await listener.add_listener("lastpair_events", lambda *notification: heard.put_nowait(str(notification[-1])))
@@ -110,7 +112,7 @@ async def test_a_notification_says_when_it_was(database: Database, owner: asyncp
 
 async def test_ids_are_in_the_order_of_commits(owner: asyncpg.Pool, heard: list[str]) -> None:
     """Who wrote first commits last, and is announced last."""
-    first, second = await make_drop(owner, 5), await make_drop(owner, 5)
+    first, second = await make_drop_by_sql(owner, 5), await make_drop_by_sql(owner, 5)
     [user] = await make_users(owner, 1)
     last_id = await newest(owner)
     async with owner.acquire() as early, owner.acquire() as late:
@@ -128,7 +130,7 @@ async def test_ids_are_in_the_order_of_commits(owner: asyncpg.Pool, heard: list[
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 async def test_an_id_is_drawn_by_one_transaction_at_a_time(owner: asyncpg.Pool, end: str) -> None:
     """While somebody has drawn ids and not committed, another's commit waits, and a reader sees neither; then all in order."""
-    first, second = await make_drop(owner, 5), await make_drop(owner, 5)
+    first, second = await make_drop_by_sql(owner, 5), await make_drop_by_sql(owner, 5)
     [user] = await make_users(owner, 1)
     last_id = await newest(owner)
     waiting = "select count(*) from pg_stat_activity where wait_event = 'advisory' and datname = current_database()"
@@ -217,7 +219,7 @@ class Storm:
 
 async def test_storm_is_announced_in_order_and_to_the_last_unit(owner: asyncpg.Pool, heard: list[str]) -> None:
     """Thousands of transactions of eight sessions on six drops: readers and listeners see the same, and it adds up."""
-    drops = [await make_drop(owner, 30) for _ in range(6)]
+    drops = [await make_drop_by_sql(owner, 30) for _ in range(6)]
     users = await make_users(owner, 40)
     last_id = await newest(owner)
     await eventually(lambda: _is_true(len(heard) == len(drops)))
@@ -278,7 +280,7 @@ async def test_an_event_too_large_to_notify_is_notified_as_its_id(
     owner: asyncpg.Pool, heard: list[str], size: int, is_whole: bool
 ) -> None:
     """The bound is of bytes, and no event of the product comes near it, so this one is published by hand."""
-    drop_id = await make_drop(owner, 1)
+    drop_id = await make_drop_by_sql(owner, 1)
     last_id = await newest(owner)
     async with owner.acquire() as connection, connection.transaction():
         await connection.execute(LOCK)
@@ -300,7 +302,7 @@ async def test_an_event_too_large_to_notify_is_notified_as_its_id(
 
 async def fill_log(owner: asyncpg.Pool, count: int) -> list[int]:
     """A log whose events are all a day old, at least so many of them; their ids."""
-    drop_id = await make_drop(owner, 1)
+    drop_id = await make_drop_by_sql(owner, 1)
     async with owner.acquire() as connection, connection.transaction():
         await connection.execute(LOCK)
         await connection.execute(
@@ -341,7 +343,7 @@ async def test_prunes_side_by_side_leave_no_hole(owner: asyncpg.Pool, first: int
 async def test_prunes_of_many_processes_while_others_read_and_write(owner: asyncpg.Pool) -> None:
     """Four prune at once, counting each event once; a reader always finds the end of the log; the newest old event stays."""
     ids = await fill_log(owner, 3000)
-    drop_id, users = await make_drop(owner, 200), await make_users(owner, 200)
+    drop_id, users = await make_drop_by_sql(owner, 200), await make_users(owner, 200)
     pruning = True
 
     async def prune() -> int:

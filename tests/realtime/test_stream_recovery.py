@@ -18,10 +18,10 @@ import pytest
 from lastpair.database.embedded import embedded_database
 from lastpair.database.migrate import migrate
 from tests.database.test_faults import UVICORN
-from tests.support.api import assert_healthy, eventually, make_drop, make_user
 from tests.support.database import Database
+from tests.support.factories import assert_healthy, make_drop, make_user
 from tests.support.market import Market, has_seen_the_end
-from tests.support.servers import Crashable, started, wait_for
+from tests.support.servers import Crashable, started
 from tests.support.streams import (
     TRANSPORTS,
     Dashboard,
@@ -36,6 +36,7 @@ from tests.support.streams import (
     serving,
     truth,
 )
+from tests.support.waiting import eventually, wait_for
 
 LISTENER = "select pid from pg_stat_activity where application_name = 'lastpair listener' and datname = $1"
 IN_MEMORY = 4096

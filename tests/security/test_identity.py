@@ -12,8 +12,10 @@ from prometheus_client import REGISTRY
 
 from lastpair.settings import Settings
 from lastpair.web.application import create_app
-from tests.support.api import Row, as_user, assert_error, assert_healthy, assert_success, make_drop, make_user
+from tests.support.api import as_user, assert_error, assert_success
 from tests.support.database import Database
+from tests.support.factories import assert_healthy, make_drop, make_user
+from tests.support.shapes import Row
 
 NOBODY = str(UUID(int=0))
 NEED_A_USER = [

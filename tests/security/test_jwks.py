@@ -26,10 +26,12 @@ from lastpair.web import tokens
 from lastpair.web.application import create_app
 from lastpair.web.components import Lastpair
 from lastpair.web.tokens import KEYS_LIFESPAN_SECONDS, KEYS_PAUSE_SECONDS, MAX_KEYS_BYTES, BearerToken, KeySet
-from tests.support.api import assert_error, assert_healthy, assert_success
+from tests.support.api import assert_error, assert_success
 from tests.support.database import Database
-from tests.support.servers import free_port, started, wait_for
+from tests.support.factories import assert_healthy
+from tests.support.servers import free_port, started
 from tests.support.tokens import AUDIENCE, ISSUER, SECRET, PrivateKey, bearer, claims, ec_key, forged, public_jwk, rsa_key, token
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -17,9 +17,11 @@ import websockets
 from lastpair.settings import Settings
 from lastpair.web.application import create_app
 from lastpair.web.tokens import MAX_TOKEN_LENGTH
-from tests.support.api import JSON, LONG_AGO, as_user, assert_error, assert_healthy, assert_success, is_uuid
+from tests.support.api import JSON, LONG_AGO, as_user, assert_error, assert_success
 from tests.support.database import Database
+from tests.support.factories import assert_healthy
 from tests.support.servers import Service, started
+from tests.support.shapes import is_uuid
 from tests.support.tokens import (
     AUDIENCE,
     ISSUER,

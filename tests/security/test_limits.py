@@ -21,9 +21,11 @@ from lastpair.web.application import create_app
 from lastpair.web.components import Lastpair
 from lastpair.web.limits import RateLimit, StreamSlots, address_of
 from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
-from tests.support.api import JSON, as_user, assert_error, assert_healthy, eventually, make_drop, make_user
+from tests.support.api import JSON, as_user, assert_error
 from tests.support.database import Database
+from tests.support.factories import assert_healthy, make_drop, make_user
 from tests.support.streams import TRANSPORTS, open_stream
+from tests.support.waiting import eventually
 
 PROXY = "127.0.0.1"
 GET = b"GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -26,10 +26,10 @@ from lastpair.web import uvicorn_protocols as protocol
 from lastpair.web.application import create_app
 from lastpair.web.limits import StreamSlots
 from lastpair.web.uvicorn_protocols import MAX_HEAD_BYTES, MAX_PIPELINED, MAX_URL_BYTES, FrameProtocol, StreamProtocol
-from tests.support.api import assert_healthy, eventually, make_user
 from tests.support.database import Database
-from tests.support.servers import wait_for
+from tests.support.factories import assert_healthy, make_user
 from tests.support.streams import TRANSPORTS, fresh_database, open_stream, publish
+from tests.support.waiting import eventually, wait_for
 
 pytestmark = pytest.mark.slow
 

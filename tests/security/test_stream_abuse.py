@@ -18,8 +18,8 @@ from lastpair.realtime.hub import GLOBAL_ROOM, Hub
 from lastpair.settings import Settings
 from lastpair.web.application import create_app
 from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
-from tests.support.api import make_user
 from tests.support.database import Database
+from tests.support.factories import make_user
 from tests.support.servers import started
 from tests.support.streams import fresh_database, logged, open_stream
 

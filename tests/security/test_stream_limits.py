@@ -18,8 +18,8 @@ from websockets.exceptions import ConnectionClosed
 from lastpair.settings import Settings
 from lastpair.web.application import create_app
 from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
-from tests.support.api import assert_healthy, eventually, make_drop, make_user
 from tests.support.database import Database
+from tests.support.factories import assert_healthy, make_drop, make_user
 from tests.support.servers import free_port
 from tests.support.streams import (
     TRANSPORTS,
@@ -34,6 +34,7 @@ from tests.support.streams import (
     serving,
     truth,
 )
+from tests.support.waiting import eventually
 
 MEMORY_EVENTS = 8192
 SMALL_BUFFER_BYTES = 65536

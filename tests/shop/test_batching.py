@@ -13,8 +13,7 @@ import asyncpg
 import pytest
 
 from tests.database.test_recovery import LISTENERS
-from tests.shop.test_races import healthy, make_drop, make_users, statuses
-from tests.support.api import available_stock, eventually
+from tests.shop.test_races import healthy
 from tests.support.batching import (
     HOLD_UP,
     HOLD_UP_PURCHASES,
@@ -33,7 +32,9 @@ from tests.support.batching import (
     waiting,
 )
 from tests.support.database import Database, running_api
+from tests.support.factories import available_stock, make_drop_by_sql, make_users, statuses
 from tests.support.servers import started
+from tests.support.waiting import eventually
 
 __all__ = ["client", "healthy"]  # every test ends with a clean audit and no deadlock
 
@@ -135,7 +136,7 @@ async def test_batches_change_no_outcome(owner: asyncpg.Pool, api_url: str, unba
         told, transactions = [], []
         for url in (unbatched_url, api_url):
             async with client_of(url) as client:
-                drops, users = [await make_drop(owner, 6), await make_drop(owner, 4)], await make_users(owner, 12)
+                drops, users = [await make_drop_by_sql(owner, 6), await make_drop_by_sql(owner, 4)], await make_users(owner, 12)
                 story = Story(client, owner, drops, users)
                 told.append((await story.tell(waves(seed)), await story.state()))
                 transactions.append(await story.transactions())
@@ -160,7 +161,7 @@ async def test_batches_change_no_count(owner: asyncpg.Pool, api_url: str, unbatc
     counts = []
     for url in (unbatched_url, api_url):
         async with client_of(url) as client:
-            drop_id, users = await make_drop(owner, 20), await make_users(owner, 60)
+            drop_id, users = await make_drop_by_sql(owner, 20), await make_users(owner, 60)
             asks = [*users, *users]
             random.Random(1).shuffle(asks)  # noqa: S311
             connections = await client.connections(len(asks))
@@ -181,7 +182,7 @@ async def test_batches_change_no_count(owner: asyncpg.Pool, api_url: str, unbatc
 
 async def test_requests_of_one_user_in_one_call(client: Client, owner: asyncpg.Pool) -> None:
     """They behave as if one came after the other, with and without an Idempotency-Key."""
-    drop_id, [first, user, keyed, mixed] = await make_drop(owner, 10), await make_users(owner, 4)
+    drop_id, [first, user, keyed, mixed] = await make_drop_by_sql(owner, 10), await make_users(owner, 4)
     async with locked(owner, drop_id):
         plug = await client.reserve(drop_id, first)
         await waiting(owner, 1)
@@ -206,7 +207,7 @@ async def test_who_came_first_gets_the_last_units(owner: asyncpg.Pool, api_url: 
     """Whatever their ids, and however many calls it takes."""
     async with client_of(api_url if batched else unbatched_url) as client:
         for stock in (1, 7, 29):
-            drop_id, users = await make_drop(owner, stock), await make_users(owner, 30)
+            drop_id, users = await make_drop_by_sql(owner, stock), await make_users(owner, 30)
             random.Random(stock).shuffle(users)  # noqa: S311
             async with locked(owner, drop_id):
                 pending = [await client.reserve(drop_id, user) for user in users]
@@ -220,7 +221,7 @@ async def test_overload(database: Database, owner: asyncpg.Pool) -> None:
     settings = {"EXPIRY_POLL_MS": "3600000", "MAX_PENDING": "20", "BATCH_MAX_SIZE": "7"}
     with running_api(database.url, **settings) as url:
         async with client_of(url) as client:
-            drop_id = await make_drop(owner, 1000)
+            drop_id = await make_drop_by_sql(owner, 1000)
             for _ in range(2):
                 users = await make_users(owner, 60)
                 async with locked(owner, drop_id):
@@ -298,7 +299,7 @@ async def listing(empty_url: str) -> AsyncIterator[Listing]:
 async def test_a_list_of_drops_is_shared_and_never_older_than_its_request(listing: Listing) -> None:
     """200 at once take two calls; one that comes when a call has its answer already is not given that one."""
     client, owner = listing.client, listing.session
-    drop_id, users = await make_drop(owner, 100), await make_users(owner, 3)
+    drop_id, users = await make_drop_by_sql(owner, 100), await make_users(owner, 3)
     connections = await client.connections(200)
 
     async with listing.held_up():
@@ -321,7 +322,7 @@ async def test_a_list_of_drops_is_shared_and_never_older_than_its_request(listin
 async def test_lists_of_drops_under_change(listing: Listing) -> None:
     """Nobody is shown more stock than there was when the request was sent, or less than in the end; calls are shared."""
     client, owner = listing.client, listing.session
-    drop_id, users = await make_drop(owner, 1000), await make_users(owner, 60)
+    drop_id, users = await make_drop_by_sql(owner, 1000), await make_users(owner, 60)
     confirmed = requests = 0
 
     async def read(connection: Connection) -> None:
@@ -342,7 +343,7 @@ async def test_lists_of_drops_under_change(listing: Listing) -> None:
 
 async def test_a_session_lost_in_the_middle_of_a_batch(client: Client, database: Database, owner: asyncpg.Pool) -> None:
     """Those in flight are told 503 and nothing took effect; those that waited are served; everybody may come again."""
-    drop_id, users = await make_drop(owner, 100), await make_users(owner, 12)
+    drop_id, users = await make_drop_by_sql(owner, 100), await make_users(owner, 12)
     superuser = await asyncpg.connect(database.superuser_url)
     async with locked(owner, drop_id):
         pending = [await client.reserve(drop_id, user, "once") for user in users[:6]]
@@ -370,7 +371,7 @@ async def test_a_session_lost_in_the_middle_of_a_batch(client: Client, database:
 
 async def test_a_client_that_goes_away_harms_nobody(client: Client, owner: asyncpg.Pool) -> None:
     """In flight or waiting; it may come again, and gets what it would have got."""
-    drop_id, users = await make_drop(owner, 100), await make_users(owner, 9)
+    drop_id, users = await make_drop_by_sql(owner, 100), await make_users(owner, 9)
     connections = await client.connections(len(users))
     pending = []
     async with locked(owner, drop_id):
@@ -400,7 +401,7 @@ async def test_two_processes_sell_exactly_the_stock(database: Database, owner: a
         await eventually(lambda: owner.fetchval(f"select ({LISTENERS}) = $1", listeners + 2))
         service.wait_until_ready()
         async with client_of(service.url) as client:
-            drop_id, users = await make_drop(owner, stock), await make_users(owner, 400)
+            drop_id, users = await make_drop_by_sql(owner, stock), await make_users(owner, 400)
             connections: list[Connection] = []
             pending: list[Pending] = []
             async with locked(owner, drop_id):

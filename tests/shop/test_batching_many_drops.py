@@ -13,17 +13,7 @@ import asyncpg
 import psutil
 import pytest
 
-from tests.shop.test_races import (
-    CANCEL,
-    PURCHASE_OF_MANY_DROPS,
-    RESERVE_OF_MANY_DROPS,
-    healthy,
-    hold,
-    make_drop,
-    make_users,
-    statuses,
-)
-from tests.support.api import available_stock, eventually
+from tests.shop.test_races import healthy
 from tests.support.batching import (
     HOLD_UP,
     HOLD_UP_PURCHASES,
@@ -41,7 +31,10 @@ from tests.support.batching import (
     waiting,
 )
 from tests.support.database import Database
+from tests.support.factories import available_stock, hold, make_drop_by_sql, make_users, statuses
 from tests.support.servers import Service, started
+from tests.support.statements import CANCEL, PURCHASE_OF_MANY_DROPS, RESERVE_OF_MANY_DROPS
+from tests.support.waiting import eventually
 
 __all__ = ["client", "healthy"]  # every test ends with a clean audit and no deadlock
 
@@ -73,7 +66,7 @@ class Market:
     @classmethod
     async def open(cls, owner: asyncpg.Pool, stocks: Iterable[int], user_count: int) -> "Market":
         """A drop of each of these stocks, in the order of their ids."""
-        return cls(owner, sorted([await make_drop(owner, stock) for stock in stocks]), await make_users(owner, user_count))
+        return cls(owner, sorted([await make_drop_by_sql(owner, stock) for stock in stocks]), await make_users(owner, user_count))
 
     async def hold(self, drops: Iterable[UUID], users: list[UUID]) -> None:
         """Give all of them holds on all of these."""
@@ -363,7 +356,7 @@ async def test_a_stampede_of_everything_on_many_drops(client: Client, owner: asy
 
 async def test_a_busy_drop_holds_up_no_other(client: Client, owner: asyncpg.Pool) -> None:
     """Reserves, purchases and the list go on while somebody sits on another drop, for which many wait."""
-    stuck, free, users = await make_drop(owner, 50), await make_drop(owner, 50), await make_users(owner, 30)
+    stuck, free, users = await make_drop_by_sql(owner, 50), await make_drop_by_sql(owner, 50), await make_users(owner, 30)
     async with locked(owner, stuck):
         pending = [await client.reserve(stuck, user) for user in users]
         await waiting(owner, 1)
@@ -377,7 +370,7 @@ async def test_a_busy_drop_holds_up_no_other(client: Client, owner: asyncpg.Pool
 
 async def test_a_busy_drop_holds_up_no_cancel_on_another(client: Client, owner: asyncpg.Pool) -> None:
     """While one waits for it."""
-    free, stuck, [user] = await make_drop(owner, 5), await make_drop(owner, 5), await make_users(owner, 1)
+    free, stuck, [user] = await make_drop_by_sql(owner, 5), await make_drop_by_sql(owner, 5), await make_users(owner, 1)
     holds = {drop_id: (await hold(owner, drop_id, [user]))[user] for drop_id in (free, stuck)}
     async with locked(owner, stuck):
         await client.cancel(holds[stuck], user)
@@ -388,8 +381,8 @@ async def test_a_busy_drop_holds_up_no_cancel_on_another(client: Client, owner: 
 
 async def test_a_busy_drop_holds_up_no_reserve_on_another(client: Client, owner: asyncpg.Pool) -> None:
     """Where somebody cancelled at the same moment as somebody else on the busy one."""
-    first, [user, other] = await make_drop(owner, 5), await make_users(owner, 2)
-    free, stuck = sorted([await make_drop(owner, 5), await make_drop(owner, 5)])
+    first, [user, other] = await make_drop_by_sql(owner, 5), await make_users(owner, 2)
+    free, stuck = sorted([await make_drop_by_sql(owner, 5), await make_drop_by_sql(owner, 5)])
     holds = {drop_id: (await hold(owner, drop_id, [user]))[user] for drop_id in (first, free, stuck)}
     async with locked(owner, stuck):
         async with locked(owner, first):

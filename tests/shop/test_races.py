@@ -10,62 +10,8 @@ import asyncpg
 import httpx
 import pytest
 
-# One drop: its id, users, keys. Many drops: the drop of each request, users, keys. Each becomes an array of requests.
-RESERVE = (
-    "select * from api.reserve_batch(array(select row($1::uuid, q.user_id, q.key)::api.reserve_request"
-    " from rows from (unnest($2::uuid[]), unnest($3::text[])) with ordinality as q (user_id, key, n) order by q.n), $4)"
-)
-PURCHASE = (
-    "select * from api.purchase_batch(array(select row($1::uuid, q.user_id, q.key)::api.purchase_request"
-    " from rows from (unnest($2::uuid[]), unnest($3::text[])) with ordinality as q (user_id, key, n) order by q.n))"
-)
-CANCEL = (
-    "select * from api.cancel_batch(array(select row(q.id, q.user_id)::api.cancel_request"
-    " from unnest($1::uuid[], $2::uuid[]) with ordinality as q (id, user_id, n) order by q.n))"
-)
-RESERVE_OF_MANY_DROPS = (
-    "select * from api.reserve_batch(array(select row(q.drop_id, q.user_id, q.key)::api.reserve_request"
-    " from unnest($1::uuid[], $2::uuid[], $3::text[]) with ordinality as q (drop_id, user_id, key, n) order by q.n), $4)"
-)
-PURCHASE_OF_MANY_DROPS = (
-    "select * from api.purchase_batch(array(select row(q.drop_id, q.user_id, q.key)::api.purchase_request"
-    " from unnest($1::uuid[], $2::uuid[], $3::text[]) with ordinality as q (drop_id, user_id, key, n) order by q.n))"
-)
-PROVISION = (
-    "select * from api.ensure_user_batch(array(select row(q.user_id, q.name)::api.user_request"
-    " from unnest($1::uuid[], $2::text[]) with ordinality as q (user_id, name, n) order by q.n))"
-)
-SWEEP = "select count(*) from api.expire_reservations($1)"
-
-
-async def make_users(owner: asyncpg.Pool, count: int) -> list[UUID]:
-    """That many users."""
-    prefix = uuid4().hex
-    rows = await owner.fetch(
-        "insert into inventory.users (username) select $1 || n from generate_series(1, $2::integer) n returning id", prefix, count
-    )
-    return [row["id"] for row in rows]
-
-
-async def make_drop(owner: asyncpg.Pool, total_stock: int) -> UUID:
-    """A live drop of that many units."""
-    [seller] = await make_users(owner, 1)
-    drop_id: UUID = await owner.fetchval("select id from api.create_drop('race', 1, $1, $2, now())", total_stock, seller)
-    return drop_id
-
-
-async def hold(owner: asyncpg.Pool, drop_id: UUID, users: list[UUID], ttl_seconds: int = 600) -> dict[UUID, UUID]:
-    """A hold for each of the users: user id to reservation id."""
-    await owner.fetch(RESERVE, drop_id, users, [None] * len(users), ttl_seconds)
-    rows = await owner.fetch("select id, user_id from inventory.reservations where drop_id = $1 and status = 'ACTIVE'", drop_id)
-    assert len(rows) == len(users)
-    return {row["user_id"]: row["id"] for row in rows}
-
-
-async def statuses(owner: asyncpg.Pool, drop_id: UUID) -> Counter[str]:
-    """How many reservations of the drop have each status."""
-    rows = await owner.fetch("select status, count(*) as n from inventory.reservations where drop_id = $1 group by 1", drop_id)
-    return Counter({row["status"]: row["n"] for row in rows})
+from tests.support.factories import hold, make_drop_by_sql, make_users, statuses
+from tests.support.statements import CANCEL, PROVISION, PURCHASE, PURCHASE_OF_MANY_DROPS, RESERVE, RESERVE_OF_MANY_DROPS, SWEEP
 
 
 async def post_all(http: httpx.AsyncClient, requests: list[tuple[str, dict[str, str]]]) -> list[httpx.Response]:
@@ -92,7 +38,7 @@ async def healthy(owner: asyncpg.Pool) -> AsyncIterator[None]:
 
 async def test_500_buyers_on_50_units_sell_exactly_50(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
     """A stampede over HTTP."""
-    drop_id, users = await make_drop(owner, 50), await make_users(owner, 500)
+    drop_id, users = await make_drop_by_sql(owner, 50), await make_users(owner, 500)
     answers = await post_all(http, [(f"/drops/{drop_id}/reserve", {"X-User-Id": str(user)}) for user in users])
     assert Counter(answer.status_code for answer in answers) == {201: 50, 409: 450}
     refusals = {answer.json()["error"]["code"] for answer in answers if answer.status_code == 409}
@@ -103,7 +49,7 @@ async def test_500_buyers_on_50_units_sell_exactly_50(http: httpx.AsyncClient, o
 
 async def test_one_user_50_times_gets_one_reservation(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
     """The rest are told ALREADY_RESERVED."""
-    drop_id, [user] = await make_drop(owner, 100), await make_users(owner, 1)
+    drop_id, [user] = await make_drop_by_sql(owner, 100), await make_users(owner, 1)
     answers = await post_all(http, [(f"/drops/{drop_id}/reserve", {"X-User-Id": str(user)})] * 50)
     codes = Counter(answer.json().get("error", {}).get("code") for answer in answers)
     assert codes == {None: 1, "ALREADY_RESERVED": 49}
@@ -113,7 +59,7 @@ async def test_one_user_50_times_gets_one_reservation(http: httpx.AsyncClient, o
 @pytest.mark.parametrize(("action", "row"), [("reserve", "reservation"), ("purchase", "purchase")])
 async def test_one_key_100_times_counts_once(http: httpx.AsyncClient, owner: asyncpg.Pool, action: str, row: str) -> None:
     """One 201, 99 replays of the same row; stock moves once."""
-    drop_id, [user] = await make_drop(owner, 100), await make_users(owner, 1)
+    drop_id, [user] = await make_drop_by_sql(owner, 100), await make_users(owner, 1)
     if action == "purchase":
         await hold(owner, drop_id, [user])
     headers = {"X-User-Id": str(user), "Idempotency-Key": "the-same"}
@@ -127,7 +73,7 @@ async def test_one_key_100_times_counts_once(http: httpx.AsyncClient, owner: asy
 async def test_purchase_against_expiry_at_the_boundary(owner: asyncpg.Pool) -> None:
     """3,000 holds run out one by one, each purchased within a few ms of that moment while two sweeps go for it."""
     count, span_seconds = 3000, 3.0
-    drop_id, users = await make_drop(owner, count), await make_users(owner, count)
+    drop_id, users = await make_drop_by_sql(owner, count), await make_users(owner, count)
     holds = await hold(owner, drop_id, users)
     loop = asyncio.get_running_loop()
     begin, begin_time = loop.time() + 1, await owner.fetchval("select clock_timestamp() + interval '1 s'")
@@ -170,7 +116,7 @@ async def test_purchase_against_expiry_at_the_boundary(owner: asyncpg.Pool) -> N
 async def test_cancel_against_purchase(owner: asyncpg.Pool) -> None:
     """2,000 holds, each cancelled and purchased at the same time: exactly one of the two succeeds."""
     count = 2000
-    drop_id, users = await make_drop(owner, count), await make_users(owner, count)
+    drop_id, users = await make_drop_by_sql(owner, count), await make_users(owner, count)
     holds = await hold(owner, drop_id, users)
     gate = asyncio.Semaphore(12)
     bought: Counter[bool] = Counter()
@@ -195,7 +141,7 @@ async def test_cancel_against_purchase(owner: asyncpg.Pool) -> None:
 async def test_sweeps_against_reserves_on_one_drop(owner: asyncpg.Pool) -> None:
     """Holds run out and are taken back by two sweeps, by reserves that run short and by their own users, all at once."""
     stock, rounds = 200, 15
-    drop_id, users = await make_drop(owner, stock), await make_users(owner, 2 * stock)
+    drop_id, users = await make_drop_by_sql(owner, stock), await make_users(owner, 2 * stock)
     returned = 0
     for _ in range(rounds):
         running = True
@@ -224,7 +170,7 @@ async def test_sweeps_against_reserves_on_one_drop(owner: asyncpg.Pool) -> None:
 async def test_mixed_storm_on_20_drops(owner: asyncpg.Pool) -> None:
     """Every call on 20 drops with overlapping users in random order, singly and in batches: no deadlock, no fault."""
     chance = random.Random(20)  # noqa: S311 - a storm to repeat, not a secret
-    drops = [await make_drop(owner, chance.randint(5, 40)) for _ in range(20)]
+    drops = [await make_drop_by_sql(owner, chance.randint(5, 40)) for _ in range(20)]
     users = await make_users(owner, 60)
     answers: Counter[str] = Counter()
 

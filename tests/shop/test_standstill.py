@@ -11,7 +11,9 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from tests.shop.test_races import CANCEL, PURCHASE, RESERVE, SWEEP, healthy, hold, make_drop, make_users, statuses
+from tests.shop.test_races import healthy
+from tests.support.factories import hold, make_drop_by_sql, make_users, statuses
+from tests.support.statements import CANCEL, PURCHASE, RESERVE, SWEEP
 
 __all__ = ["healthy"]  # every test ends with a clean audit and no deadlock
 
@@ -50,7 +52,7 @@ async def forgotten(owner: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
 
 async def test_reserves_that_waited_for_the_drop_find_the_units_that_are_due(owner: asyncpg.Pool) -> None:
     """Ten queue behind one lock with twenty units due: each gets its own, not all the same one."""
-    drop_id, users = await make_drop(owner, 20), await make_users(owner, 30)
+    drop_id, users = await make_drop_by_sql(owner, 20), await make_users(owner, 30)
     await run_out(owner, list((await hold(owner, drop_id, users[:20])).values()))
     async with owner.acquire() as blocker, blocker.transaction():
         await blocker.execute("select from inventory.drops where id = $1 for update", drop_id)
@@ -61,7 +63,7 @@ async def test_reserves_that_waited_for_the_drop_find_the_units_that_are_due(own
 
 async def test_a_purchase_under_way_hides_no_other_unit(owner: asyncpg.Pool, forgotten: asyncpg.Connection) -> None:
     """The oldest due hold is locked by its buyer: the next one is taken back, by a reserve and by a smaller total_stock."""
-    drop_id, users = await make_drop(owner, 3), await make_users(owner, 5)
+    drop_id, users = await make_drop_by_sql(owner, 3), await make_users(owner, 5)
     holds = await hold(owner, drop_id, users[:3])
     assert await codes(forgotten, PURCHASE, drop_id, [users[0]], [None]) == [None]
     # The open purchase keeps its row from an update; the others are due, and younger than it will be taken for.
@@ -75,7 +77,7 @@ async def test_a_purchase_under_way_hides_no_other_unit(owner: asyncpg.Pool, for
 
 async def test_the_oldest_due_hold_locked_by_its_buyer_is_passed_over(owner: asyncpg.Pool, forgotten: asyncpg.Connection) -> None:
     """The lock is taken after the hold ran out, so the hold is due and in the way of every scan for due holds."""
-    drop_id, users = await make_drop(owner, 2), await make_users(owner, 3)
+    drop_id, users = await make_drop_by_sql(owner, 2), await make_users(owner, 3)
     holds = await hold(owner, drop_id, users[:2])
     await run_out(owner, [holds[users[0]]])
     await run_out(owner, [holds[users[1]]])
@@ -87,7 +89,7 @@ async def test_the_oldest_due_hold_locked_by_its_buyer_is_passed_over(owner: asy
 
 async def test_a_busy_drop_holds_up_no_other(owner: asyncpg.Pool, forgotten: asyncpg.Connection) -> None:
     """The sweep and the clock pass a locked drop over, whatever its id, and see to the others."""
-    stuck, free = sorted([await make_drop(owner, 5), await make_drop(owner, 5)])
+    stuck, free = sorted([await make_drop_by_sql(owner, 5), await make_drop_by_sql(owner, 5)])
     users = await make_users(owner, 4)
     for drop_id, pair in ((stuck, users[:2]), (free, users[2:])):
         await run_out(owner, list((await hold(owner, drop_id, pair)).values()))
@@ -110,7 +112,7 @@ async def test_a_copy_of_a_purchase_under_way_learns_how_it_ended(
     owner: asyncpg.Pool, forgotten: asyncpg.Connection, key: str | None
 ) -> None:
     """The first is in time and still under way when the hold runs out; the second waits for it and never says EXPIRED."""
-    drop_id, [user, bystander] = await make_drop(owner, 2), await make_users(owner, 2)
+    drop_id, [user, bystander] = await make_drop_by_sql(owner, 2), await make_users(owner, 2)
     holds = await hold(owner, drop_id, [user], ttl_seconds=1)
     assert await codes(forgotten, PURCHASE, drop_id, [user], [key]) == [None]
     async with asyncio.timeout(SLOW_CALL_SECONDS):
@@ -129,7 +131,7 @@ async def test_a_cancel_waits_for_the_purchase_under_way_and_for_no_more(
     owner: asyncpg.Pool, forgotten: asyncpg.Connection
 ) -> None:
     """Meanwhile others reserve, though the cancel will need the drop."""
-    drop_id, [user, bystander] = await make_drop(owner, 2), await make_users(owner, 2)
+    drop_id, [user, bystander] = await make_drop_by_sql(owner, 2), await make_users(owner, 2)
     holds = await hold(owner, drop_id, [user])
     assert await codes(forgotten, PURCHASE, drop_id, [user], [None]) == [None]
     cancel = asyncio.create_task(codes(owner, CANCEL, [holds[user]], [user]))
@@ -143,7 +145,7 @@ async def test_a_cancel_waits_for_the_purchase_under_way_and_for_no_more(
 @pytest.mark.parametrize("other", [CANCEL, PURCHASE])
 async def test_holds_that_run_out_between_two_batches_do_not_deadlock(owner: asyncpg.Pool, other: str) -> None:
     """A purchase that began in time waits among its rows while a later call finds some of them due: no circle, many times."""
-    drop_id = await make_drop(owner, 1000)
+    drop_id = await make_drop_by_sql(owner, 1000)
     outcomes: Counter[str | None] = Counter()
     for _ in range(15):
         users = await make_users(owner, 3)

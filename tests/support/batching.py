@@ -12,7 +12,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from tests.support.api import Row, eventually
+from tests.support.shapes import Row
+from tests.support.waiting import eventually
 
 SLOW_CALL_SECONDS = 10
 WAITING = (

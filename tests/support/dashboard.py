@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 
 from playwright.async_api import BrowserContext, Locator, Page, TimeoutError, expect
 
-from tests.support.api import Owner, Row, purchase, reserve
+from tests.support.factories import Owner, purchase, reserve
 from tests.support.servers import Service, started
+from tests.support.shapes import Row
 from tests.support.streams import Stage
 
 REFUND = "select id from api.refund_purchase($1)"

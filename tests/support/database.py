@@ -1,13 +1,15 @@
 """The database that tests run on, and the API on it."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
+import httpx
 import psycopg
 
 from lastpair.database.embedded import embedded_database
@@ -54,3 +56,20 @@ def running_api(database_url: str, **environment: str) -> Iterator[str]:
         service.wait_until_ready()
         yield service.url
         service.stop()
+
+
+@asynccontextmanager
+async def client_of(url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the API at this URL."""
+    async with httpx.AsyncClient(base_url=f"{url}/api", timeout=30, limits=httpx.Limits(max_connections=100)) as client:
+        yield client
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A session of the owner."""
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from json import dumps
 from uuid import UUID, uuid4
 
-from tests.support.api import as_user, make_drop, make_user
+from tests.support.api import as_user
+from tests.support.factories import make_drop, make_user
 from tests.support.streams import Dashboard, Stage
 
 

@@ -20,9 +20,10 @@ from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from lastpair.database.migrate import migrate
-from tests.support.api import Owner, Row
 from tests.support.database import Database
+from tests.support.factories import Owner
 from tests.support.servers import Service, started
+from tests.support.shapes import Row
 
 TRANSPORTS = ["sse", "ws"]
 SLOW_CALL_SECONDS = 15
