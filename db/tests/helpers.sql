@@ -1,6 +1,6 @@
 -- What the pgTAP files share. conftest.py runs this once in the session of the tests; to try one file in psql, run this first.
--- Every file makes the users and drops that it needs and rolls them back. "The seller" is the user of this name; a test looks only
--- at the seller's drops, because the database may hold other tests' drops.
+-- Every file makes the users and drops that it needs and rolls them back. "The seller" is the user of this name; a test looks
+-- only at the seller's drops, because the database may hold other tests' drops.
 
 -- Ids and figures.
 
@@ -116,7 +116,8 @@ end
 $$;
 
 -- Let a user's hold end at this moment, or at another. It was last changed a day ago, so that a change shows.
-create function pg_temp.let_run_out(p_drop text, p_user text, p_expires_at timestamptz default now()) returns void language sql as $$
+create function pg_temp.let_run_out(p_drop text, p_user text, p_expires_at timestamptz default now())
+returns void language sql as $$
   update inventory.reservations r
   set expires_at = p_expires_at, updated_at = now() - interval '1 day'
   where r.drop_id = pg_temp.drop_id(p_drop) and r.user_id = pg_temp.user_id(p_user) and r.status = 'ACTIVE'
@@ -177,8 +178,8 @@ create function pg_temp.reservation_expired(p_drop text, p_user text) returns te
 $$;
 
 -- What a statement announces about the seller's drops, as if it were a transaction: "TYPE data" for each event, in order. What a
--- test cannot know beforehand is replaced in data: a drop's and a user's id by the name, the id of a reservation by "hold of ann",
--- this moment by "now".
+-- test cannot know beforehand is replaced in data: a drop's and a user's id by the name, a reservation's by "hold of ann", this
+-- moment by "now".
 create function pg_temp.announced(p_sql text) returns text[] language plpgsql as $$
 declare
   v_last_id bigint;

@@ -57,7 +57,7 @@ select is(
   'A drop whose time comes later moves later.'
 );
 select is(
-  pg_temp.statuses_on('A live drop that ends in a microsecond stays live.'), array['ann ACTIVE'], 'A drop that ends keeps its holds.'
+  pg_temp.statuses_on('A live drop that ends in a microsecond stays live.'), array['ann ACTIVE'], 'Its hold stays as it is.'
 );
 select is(
   (select status

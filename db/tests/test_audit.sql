@@ -6,9 +6,10 @@ select plan(17);
 alter table inventory.drops drop constraint drops_available_stock_check;
 drop index inventory.reservations_active_key;
 
--- What the audit finds after a change of rows on a drop, of all users or of these: "drop: invariant: expected, found". The change is
--- undone.
-create function pg_temp.findings_after(p_table text, p_change text, p_drop text, p_users text[]) returns text[] language plpgsql as $$
+-- What the audit finds after a change of a drop's rows, of all users or of these: "drop: invariant: expected, found". The change
+-- is undone.
+create function pg_temp.findings_after(p_table text, p_change text, p_drop text, p_users text[])
+returns text[] language plpgsql as $$
 declare
   v_findings text[];
 begin
@@ -18,7 +19,8 @@ begin
     case when p_users is not null then pg_temp.user_ids(variadic p_users) end,
     case p_table when 'drops' then 'created_by' else 'user_id' end);
   v_findings := array(
-    select format('%s: %s: %s, %s', f.drop_name, f.invariant, f.expected, f.found) from pg_temp.findings() f order by f.invariant);
+    select concat_ws(': ', f.drop_name, f.invariant, f.expected || ', ' || f.found) from pg_temp.findings() f order by f.invariant
+  );
   raise sqlstate 'UNDO0';
 exception when sqlstate 'UNDO0' then
   return v_findings;
@@ -55,7 +57,7 @@ from (values
   ('reservations', 'status = ''EXPIRED''', 'shoes', array['ann', 'bob'],
     array['shoes: total_stock = available_stock + held + sold: 10, 8'],
     'Holds that ended without giving their units back are found.'),
-  ('purchases', 'status = ''refunded''', 'shoes', array['eve'], array['shoes: total_stock = available_stock + held + sold: 10, 9'],
+  ('purchases', 'status = ''failed''', 'shoes', array['eve'], array['shoes: total_stock = available_stock + held + sold: 10, 9'],
     'A pending purchase counts as sold: one that ended without giving its unit back is found.'),
   ('purchases', 'status = ''paid''', 'shoes', array['fay'], array['shoes: total_stock = available_stock + held + sold: 10, 11'],
     'A refunded purchase does not count as sold: one that is paid again is found.'),

@@ -51,7 +51,7 @@ end
 $$;
 
 select is(
-  pg_temp.refusal(format('select api.cancel_reservation(%L, %L)', v.reservation_id, v.user_id)), pg_temp.error(v.code), v.description
+  pg_temp.refusal(format('select api.cancel_reservation(%L, %L)', v.id, v.user_id)), pg_temp.error(v.code), v.description
 )
 from (values
   ((select id from cancelled), pg_temp.user_id('ann'), 'RESERVATION_NOT_ACTIVE', 'A reservation is cancelled once.'),
@@ -66,7 +66,7 @@ from (values
   (pg_temp.hold_id('shoes', 'eve'), pg_temp.user_id('nobody'), 'AUTH_REQUIRED', 'An unknown user is refused.'),
   (pg_temp.hold_id('shoes', 'eve'), null, 'AUTH_REQUIRED', 'A null user is refused.'),
   (gen_random_uuid(), pg_temp.user_id('nobody'), 'AUTH_REQUIRED', 'An unknown user learns nothing about reservations.')
-) as v (reservation_id, user_id, code, description);
+) as v (id, user_id, code, description);
 select is(
   (select status from api.cancel_reservation(pg_temp.hold_id('shoes', 'dan'), pg_temp.user_id('dan'))), 'CANCELLED',
   'A hold can be cancelled up to its last microsecond.'

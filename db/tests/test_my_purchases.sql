@@ -35,7 +35,7 @@ select is(
   array['cancelled', 'failed', 'paid', 'paid', 'pending', 'refunded'], 'Purchases of every status are shown; a hold is none.'
 );
 select is_empty($$select * from api.my_purchases(pg_temp.user_id('cat'))$$, 'A user without purchases is shown nothing.');
-select is(pg_temp.refusal(format('select api.my_purchases(%L)', id)), pg_temp.error('AUTH_REQUIRED'), 'An unknown user is refused.')
+select is(pg_temp.refusal(format('select api.my_purchases(%L)', id)), pg_temp.error('AUTH_REQUIRED'), 'A stranger is refused.')
 from unnest(array[pg_temp.user_id('nobody'), null]) as id;
 
 select * from finish();

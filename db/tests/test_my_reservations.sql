@@ -75,7 +75,7 @@ select is(
   pg_temp.shown_to('ann'), pg_temp.third_and_fourth() || array['second'],
   'A hold on a drop that has ended is shown: it can be purchased.'
 );
-select is(pg_temp.refusal(format('select api.my_reservations(%L)', id)), pg_temp.error('AUTH_REQUIRED'), 'An unknown user is refused.')
+select is(pg_temp.refusal(format('select api.my_reservations(%L)', id)), pg_temp.error('AUTH_REQUIRED'), 'A stranger is refused.')
 from unnest(array[pg_temp.user_id('nobody'), null]) as id;
 
 select * from finish();

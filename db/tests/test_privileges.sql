@@ -148,14 +148,14 @@ revoke usage on schema inventory from lastpair_api;
 create temp table sale on commit drop as
 select
   pg_temp.as_api($$select id from api.create_user('privileges ' || gen_random_uuid())$$)::uuid as user_id, null::uuid as drop_id;
-update sale set drop_id = pg_temp.as_api(format('select id from api.create_drop(''privileges'', 10, 3, %L, now())', user_id))::uuid;
+update sale set drop_id = pg_temp.as_api(format('select id from api.create_drop(''api'', 10, 3, %L, now())', user_id))::uuid;
 
-select is(pg_temp.as_api(format('select ' || v.call, s.user_id, s.drop_id)), v.expected, format('lastpair_api can call api.%s.', v.function))
+select is(pg_temp.as_api(format('select ' || v.call, s.user_id, s.drop_id)), v.expected, 'lastpair_api can call ' || v.function)
 from sale s
 cross join (values
   (1, 'reserve', 'status from api.reserve(%2$L, %1$L)', 'ACTIVE'),
   (2, 'purchase', 'status from api.purchase(%2$L, %1$L)', 'paid'),
-  (3, 'list_drops', 'name from api.list_drops() where id = %2$L', 'privileges'),
+  (3, 'list_drops', 'name from api.list_drops() where id = %2$L', 'api'),
   (4, 'get_drop', 'available_stock from api.get_drop(%2$L)', '2'),
   (5, 'my_purchases', 'status from api.my_purchases(%1$L)', 'paid'),
   (6, 'refund_purchase', 'r.status from api.my_purchases(%1$L) p, api.refund_purchase(p.id) r', 'refunded'),
@@ -164,7 +164,8 @@ cross join (values
   (9, 'purchase_batch', 'status from api.purchase_batch(%2$L, array[%1$L]::uuid[], null)', '201'),
   (10, 'reserve', 'status from api.reserve(%2$L, %1$L, ''key'')', 'ACTIVE'),
   (11, 'cancel_reservation', 'c.status from api.my_reservations(%1$L) r, api.cancel_reservation(r.id, %1$L) c', 'CANCELLED'),
-  (12, 'cancel_batch', 'c.status from api.reserve(%2$L, %1$L, ''key'') r, api.cancel_batch(array[r.id], array[%1$L]::uuid[]) c', '409'),
+  (12, 'cancel_batch',
+    'c.status from api.reserve(%2$L, %1$L, ''key'') r, api.cancel_batch(array[r.id], array[%1$L]::uuid[]) c', '409'),
   (13, 'update_drop', 'status from api.update_drop(%2$L, ''{"status": "cancelled"}'')', 'cancelled'),
   (14, 'ensure_user', 'username <> '''' from api.ensure_user(%1$L)', 'true'),
   (15, 'ensure_user_batch', 'api.ensure_user_batch(array[%1$L]::uuid[], array[null]) is not null', 'true'),
