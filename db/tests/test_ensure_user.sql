@@ -71,7 +71,8 @@ select matches(
 -- Refusals.
 
 select is(
-  pg_temp.refusal(format('select api.ensure_user(%L, %L)', v.id, v.name)), pg_temp.error('VALIDATION_ERROR', v.sentence), v.description
+  pg_temp.refusal(format('select api.ensure_user(%L, %L)', v.id, v.name)), pg_temp.error('VALIDATION_ERROR', v.reason),
+  v.description
 )
 from (values
   (pg_temp.user_id('gus'), E'a\nb', 'username: must be 1 to 200 characters, not all blank, without control characters',
@@ -79,7 +80,7 @@ from (values
   (pg_temp.user_id('gus'), '', 'username: must be 1 to 200 characters, not all blank, without control characters',
     'An empty name is refused, with the field and the reason.'),
   (null, 'gus', 'p_user_id: is required', 'A null id is refused.')
-) as v (id, name, sentence, description);
+) as v (id, name, reason, description);
 select is_empty($$select from inventory.users where id = pg_temp.user_id('gus')$$, 'A refusal makes no user.');
 
 select * from finish();

@@ -26,7 +26,7 @@ select results_eq(
   format('A drop that is %s is found.', status)
 )
 from unnest(array['draft', 'scheduled', 'live', 'ended', 'cancelled']) as status;
-select is(pg_temp.refusal(format('select api.get_drop(%L)', id)), pg_temp.error('DROP_NOT_FOUND'), format('No drop has the id %L.', id))
+select is(pg_temp.refusal(format('select api.get_drop(%L)', id)), pg_temp.error('DROP_NOT_FOUND'), 'An unknown id is not found.')
 from unnest(array[gen_random_uuid(), null]) as id;
 
 select * from finish();
