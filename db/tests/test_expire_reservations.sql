@@ -89,12 +89,12 @@ select is(pg_temp.stock_of('quiet'), 8, 'It gives back as many units as it expir
 select is(pg_temp.sweep(2), array['ann quiet'], 'The next one takes the rest.');
 do $$
 begin
-  perform pg_temp.let_run_out('quiet', 'dan', '2000-01-01 03:00+00');
-  perform pg_temp.let_run_out('shoes', 'dan', '2000-01-01 01:00+00');
+  perform pg_temp.let_run_out('quiet', 'dan', '2000-01-01 01:00+00');
+  perform pg_temp.let_run_out('shoes', 'dan', '2000-01-01 03:00+00');
   perform pg_temp.let_run_out('shoes', 'bob', '2000-01-01 04:00+00');
 end
 $$;
-select is(pg_temp.sweep(2), array['dan quiet', 'dan shoes'], 'The limit counts reservations over all drops.');
+select is(pg_temp.sweep(2), array['dan quiet', 'dan shoes'], 'The limit counts reservations over all drops, the oldest first.');
 select is(
   (select count(*) from api.expire_reservations() e where e.drop_id = pg_temp.drop_id('shoes')), 1::bigint,
   'Without a limit there is a sensible one.'
