@@ -75,11 +75,14 @@ create function pg_temp.stored_purchases() returns setof api.purchase language s
   join inventory.drops d on d.id = p.drop_id and d.created_by = pg_temp.user_id('seller')
 $$;
 
--- Factories. They use the single public functions, which raise when something is wrong with the test.
+-- Factories. They use the single public functions, which raise when something is wrong with the test. A test may call them at the
+-- top, because they are PL/pgSQL: their void is an empty line among the results, which TAP ignores.
 
 -- Make the users of these names. Each is called "pgtap ann" and so on, because no two users can share a username.
-create function pg_temp.make_users(variadic p_names text[]) returns void language sql as $$
-  select api.ensure_user(pg_temp.user_id(name), 'pgtap ' || name) from unnest(p_names) as name
+create function pg_temp.make_users(variadic p_names text[]) returns void language plpgsql as $$
+begin
+  perform api.ensure_user(pg_temp.user_id(name), 'pgtap ' || name) from unnest(p_names) as name;
+end
 $$;
 
 -- Make a drop of the seller's that starts and ends so long from now, in any status; by default it has been on sale for an hour.
@@ -98,13 +101,17 @@ end
 $$;
 
 -- Make several such drops of ten units.
-create function pg_temp.make_drops(variadic p_names text[]) returns void language sql as $$
-  select pg_temp.make_drop(name) from unnest(p_names) as name
+create function pg_temp.make_drops(variadic p_names text[]) returns void language plpgsql as $$
+begin
+  perform pg_temp.make_drop(name) from unnest(p_names) as name;
+end
 $$;
 
 -- Hold a unit of a drop for each of these users.
-create function pg_temp.hold(p_drop text, variadic p_users text[]) returns void language sql as $$
-  select api.reserve(pg_temp.drop_id(p_drop), pg_temp.user_id(name)) from unnest(p_users) as name
+create function pg_temp.hold(p_drop text, variadic p_users text[]) returns void language plpgsql as $$
+begin
+  perform api.reserve(pg_temp.drop_id(p_drop), pg_temp.user_id(name)) from unnest(p_users) as name;
+end
 $$;
 
 -- Sell a unit of a drop to each of these users.
@@ -117,15 +124,19 @@ $$;
 
 -- Let a user's hold end at this moment, or at another. It was last changed a day ago, so that a change shows.
 create function pg_temp.let_run_out(p_drop text, p_user text, p_expires_at timestamptz default now())
-returns void language sql as $$
+returns void language plpgsql as $$
+begin
   update inventory.reservations r
   set expires_at = p_expires_at, updated_at = now() - interval '1 day'
-  where r.drop_id = pg_temp.drop_id(p_drop) and r.user_id = pg_temp.user_id(p_user) and r.status = 'ACTIVE'
+  where r.drop_id = pg_temp.drop_id(p_drop) and r.user_id = pg_temp.user_id(p_user) and r.status = 'ACTIVE';
+end
 $$;
 
 -- Let the seller's drops have been changed a day ago, so that a change shows.
-create function pg_temp.age_drops() returns void language sql as $$
-  update inventory.drops set updated_at = now() - interval '1 day' where created_by = pg_temp.user_id('seller')
+create function pg_temp.age_drops() returns void language plpgsql as $$
+begin
+  update inventory.drops set updated_at = now() - interval '1 day' where created_by = pg_temp.user_id('seller');
+end
 $$;
 
 -- Batches of one drop, without keys: the code that each user is answered, null for a success.

@@ -18,14 +18,10 @@ insert into planned values
   ('A cancelled drop stays cancelled, whatever its times.', '-2 hours', '-1 hour', 'cancelled', 'cancelled'),
   ('An ended drop stays ended, whatever its times.', '-2 hours', '-1 hour', 'ended', 'ended');
 
-do $$
-begin
-  perform pg_temp.make_users('seller', 'ann');
-  perform pg_temp.make_drop(name, 5, starts_in, ends_in, status) from planned;
-  perform pg_temp.hold('A live drop that ends in a microsecond stays live.', 'ann');
-  perform pg_temp.age_drops();
-end
-$$;
+select pg_temp.make_users('seller', 'ann');
+select pg_temp.make_drop(name, 5, starts_in, ends_in, status) from planned;
+select pg_temp.hold('A live drop that ends in a microsecond stays live.', 'ann');
+select pg_temp.age_drops();
 create temp table drop_before on commit drop as select * from pg_temp.stored_drops();
 create temp table advanced on commit drop as select * from api.advance_drops() where created_by = pg_temp.user_id('seller');
 

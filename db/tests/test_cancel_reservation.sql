@@ -2,15 +2,11 @@
 begin;
 select plan(17);
 
-do $$
-begin
-  perform pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve');
-  perform pg_temp.make_drops('shoes');
-  perform pg_temp.hold('shoes', 'ann', 'bob', 'cat', 'dan', 'eve');
-  update inventory.reservations set updated_at = now() - interval '1 day' where drop_id = pg_temp.drop_id('shoes');
-  perform pg_temp.age_drops();
-end
-$$;
+select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve');
+select pg_temp.make_drops('shoes');
+select pg_temp.hold('shoes', 'ann', 'bob', 'cat', 'dan', 'eve');
+update inventory.reservations set updated_at = now() - interval '1 day' where drop_id = pg_temp.drop_id('shoes');
+select pg_temp.age_drops();
 
 create temp table cancelled on commit drop as
 select * from api.cancel_reservation(pg_temp.hold_id('shoes', 'ann'), pg_temp.user_id('ann'));
@@ -50,9 +46,7 @@ begin
 end
 $$;
 
-select is(
-  pg_temp.refusal(format('select api.cancel_reservation(%L, %L)', v.id, v.user_id)), pg_temp.error(v.code), v.description
-)
+select is(pg_temp.refusal(format('select api.cancel_reservation(%L, %L)', v.id, v.user_id)), pg_temp.error(v.code), v.description)
 from (values
   ((select id from cancelled), pg_temp.user_id('ann'), 'RESERVATION_NOT_ACTIVE', 'A reservation is cancelled once.'),
   (pg_temp.hold_id('shoes', 'bob'), pg_temp.user_id('bob'), 'RESERVATION_NOT_ACTIVE',

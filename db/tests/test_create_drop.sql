@@ -3,16 +3,14 @@
 begin;
 select plan(37);
 
-do $$ begin perform pg_temp.make_users('seller'); end $$;
+select pg_temp.make_users('seller');
 
 create temp table made on commit drop as
 select *
 from api.create_drop('Air  1 ', 129.9, 7, pg_temp.user_id('seller'), now() + interval '1 hour', now() + interval '2 hours');
 
 select results_eq(
-  $$
-    select name, price::text, total_stock, available_stock, starts_at, ends_at, created_by, "createdAt", "updatedAt" from made
-  $$,
+  $$select name, price::text, total_stock, available_stock, starts_at, ends_at, created_by, "createdAt", "updatedAt" from made$$,
   $$
     values (
       'Air  1 ', '129.90', 7, 7, now() + interval '1 hour', now() + interval '2 hours', pg_temp.user_id('seller'), now(), now())

@@ -15,9 +15,7 @@ select results_eq(
   $$select id, username, created_at, updated_at from inventory.users where username = pg_temp.username('ann')$$, 'table made',
   'What comes back is what is stored.'
 );
-select isnt(
-  (select id from api.create_user(pg_temp.username('bob'))), (select id from made), 'Every user has another id.'
-);
+select isnt((select id from api.create_user(pg_temp.username('bob'))), (select id from made), 'Every user has another id.');
 
 select is(pg_temp.refusal(format('select api.create_user(%L)', v.username)), pg_temp.error(v.code, v.sentence), v.description)
 from (values

@@ -23,7 +23,7 @@ create function pg_temp.update_drop(p_name text, p_changes jsonb) returns void l
   select api.update_drop(pg_temp.drop_id(p_name), p_changes)
 $$;
 
-do $$ begin perform pg_temp.make_users('seller', 'ann', 'bob', 'cat'); end $$;
+select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 
 -- Each statement is a transaction of its own.
 select is(pg_temp.announced(v.statement), v.events, v.description)

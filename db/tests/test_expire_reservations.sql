@@ -11,31 +11,23 @@ create function pg_temp.sweep(p_limit integer) returns text[] language sql as $$
   join inventory.users u on u.id = e.user_id
 $$;
 
-do $$
-begin
-  perform pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan');
-  perform pg_temp.make_drops('shoes', 'tickets', 'quiet', 'over');
-  perform pg_temp.hold(name, 'ann', 'bob', 'cat', 'dan') from unnest(array['shoes', 'tickets', 'quiet']) as name;
-end
-$$;
+select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan');
+select pg_temp.make_drops('shoes', 'tickets', 'quiet', 'over');
+select pg_temp.hold(name, 'ann', 'bob', 'cat', 'dan') from unnest(array['shoes', 'tickets', 'quiet']) as name;
 
 select is(pg_temp.sweep(1000000), null, 'When nothing is due nothing is expired.');
 
-do $$
-begin
-  perform pg_temp.let_run_out('shoes', 'ann');
-  perform pg_temp.let_run_out('shoes', 'bob', now() + interval '1 microsecond');
-  perform pg_temp.let_run_out('shoes', 'cat', now() - interval '1 hour');
-  perform pg_temp.let_run_out('tickets', name, '2000-01-01') from unnest(array['ann', 'bob', 'cat', 'dan']) as name;
-  -- Not holds any more, though their time has passed.
-  update inventory.reservations set status = 'CANCELLED' where id = pg_temp.hold_id('tickets', 'ann');
-  update inventory.reservations set status = 'CONSUMED' where id = pg_temp.hold_id('tickets', 'dan');
-  insert into inventory.purchases (drop_id, reservation_id, user_id, status)
-  values (pg_temp.drop_id('tickets'), pg_temp.hold_id('tickets', 'dan'), pg_temp.user_id('dan'), 'paid');
-  update inventory.drops set available_stock = available_stock + 1 where id = pg_temp.drop_id('tickets');
-  perform pg_temp.age_drops();
-end
-$$;
+select pg_temp.let_run_out('shoes', 'ann');
+select pg_temp.let_run_out('shoes', 'bob', now() + interval '1 microsecond');
+select pg_temp.let_run_out('shoes', 'cat', now() - interval '1 hour');
+select pg_temp.let_run_out('tickets', name, '2000-01-01') from unnest(array['ann', 'bob', 'cat', 'dan']) as name;
+-- Not holds any more, though their time has passed.
+update inventory.reservations set status = 'CANCELLED' where id = pg_temp.hold_id('tickets', 'ann');
+update inventory.reservations set status = 'CONSUMED' where id = pg_temp.hold_id('tickets', 'dan');
+insert into inventory.purchases (drop_id, reservation_id, user_id, status)
+values (pg_temp.drop_id('tickets'), pg_temp.hold_id('tickets', 'dan'), pg_temp.user_id('dan'), 'paid');
+update inventory.drops set available_stock = available_stock + 1 where id = pg_temp.drop_id('tickets');
+select pg_temp.age_drops();
 create temp table expired on commit drop as
 select * from api.expire_reservations(1000000)
 where drop_id in (select id from pg_temp.stored_drops());
@@ -78,22 +70,14 @@ select is(
   pg_temp.error('VALIDATION_ERROR', 'p_limit: must be 1 or more'), format('A sweep of at most %s is refused.', p_limit)
 )
 from unnest(array['0', '-1', 'null']) as p_limit;
-do $$
-begin
-  perform pg_temp.let_run_out('quiet', name, '2000-01-01'::timestamptz + ago)
-  from (values ('ann', interval '3 hours'), ('bob', '1 hour'), ('cat', '2 hours')) as v (name, ago);
-end
-$$;
+select pg_temp.let_run_out('quiet', name, '2000-01-01'::timestamptz + ago)
+from (values ('ann', interval '3 hours'), ('bob', '1 hour'), ('cat', '2 hours')) as v (name, ago);
 select is(pg_temp.sweep(2), array['bob quiet', 'cat quiet'], 'A sweep stops at its limit and takes the oldest first.');
 select is(pg_temp.stock_of('quiet'), 8, 'It gives back as many units as it expired.');
 select is(pg_temp.sweep(2), array['ann quiet'], 'The next one takes the rest.');
-do $$
-begin
-  perform pg_temp.let_run_out('quiet', 'dan', '2000-01-01 01:00+00');
-  perform pg_temp.let_run_out('shoes', 'dan', '2000-01-01 03:00+00');
-  perform pg_temp.let_run_out('shoes', 'bob', '2000-01-01 04:00+00');
-end
-$$;
+select pg_temp.let_run_out('quiet', 'dan', '2000-01-01 01:00+00');
+select pg_temp.let_run_out('shoes', 'dan', '2000-01-01 03:00+00');
+select pg_temp.let_run_out('shoes', 'bob', '2000-01-01 04:00+00');
 select is(pg_temp.sweep(2), array['dan quiet', 'dan shoes'], 'The limit counts reservations over all drops, the oldest first.');
 select is(
   (select count(*) from api.expire_reservations() e where e.drop_id = pg_temp.drop_id('shoes')), 1::bigint,

@@ -2,15 +2,11 @@
 begin;
 select plan(8);
 
-do $$
-begin
-  perform pg_temp.make_users('seller', 'ann');
-  perform pg_temp.make_drop('draft', 5, null);
-  perform pg_temp.make_drop('scheduled', 5, '1 hour');
-  perform pg_temp.make_drop(name, 5, '-1 hour', '1 hour', name) from unnest(array['live', 'ended', 'cancelled']) as name;
-  perform pg_temp.hold('live', 'ann');
-end
-$$;
+select pg_temp.make_users('seller', 'ann');
+select pg_temp.make_drop('draft', 5, null);
+select pg_temp.make_drop('scheduled', 5, '1 hour');
+select pg_temp.make_drop(name, 5, '-1 hour', '1 hour', name) from unnest(array['live', 'ended', 'cancelled']) as name;
+select pg_temp.hold('live', 'ann');
 
 select results_eq(
   $$select * from api.get_drop(pg_temp.drop_id('live'))$$,

@@ -21,13 +21,9 @@ end
 $$;
 
 create temp table buyer on commit drop as select n, 'buyer ' || n as name from generate_series(1, 300) as n;
-do $$
-begin
-  perform pg_temp.make_users('seller');
-  perform pg_temp.make_users(variadic array(select name from buyer));
-  perform pg_temp.make_drop('shoes', 300);
-end
-$$;
+select pg_temp.make_users('seller');
+select pg_temp.make_users(variadic array(select name from buyer));
+select pg_temp.make_drop('shoes', 300);
 
 -- Versions made within one transaction cannot be cleared away before its end, so a page holds only some dozens of them. In
 -- production every reserve is a transaction of its own and the page never fills up.

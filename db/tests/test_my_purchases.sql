@@ -2,23 +2,19 @@
 begin;
 select plan(6);
 
-do $$
-begin
-  perform pg_temp.make_users('seller', 'ann', 'bob', 'cat');
-  perform pg_temp.make_drops('first', 'second', 'third', 'fourth', 'fifth', 'sixth', 'held');
-  perform pg_temp.buy(name, 'ann') from unnest(array['first', 'second', 'third', 'fourth', 'fifth', 'sixth']) as name;
-  perform pg_temp.hold('held', 'ann');
-  perform pg_temp.buy('first', 'bob');
-  -- Rows of one transaction have one time, so they are given their own.
-  update inventory.purchases p
-  set created_at = now() - v.age, status = v.status
-  from (values
-    ('first', interval '1 minute', 'paid'), ('second', '4 minutes', 'refunded'), ('third', '2 minutes', 'pending'),
-    ('fourth', '2 minutes', 'failed'), ('fifth', '3 minutes', 'cancelled'), ('sixth', '0', 'paid')
-  ) as v (name, age, status)
-  where p.id = pg_temp.purchase_id(v.name, 'ann');
-end
-$$;
+select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
+select pg_temp.make_drops('first', 'second', 'third', 'fourth', 'fifth', 'sixth', 'held');
+select pg_temp.buy(name, 'ann') from unnest(array['first', 'second', 'third', 'fourth', 'fifth', 'sixth']) as name;
+select pg_temp.hold('held', 'ann');
+select pg_temp.buy('first', 'bob');
+-- Rows of one transaction have one time, so they are given their own.
+update inventory.purchases p
+set created_at = now() - v.age, status = v.status
+from (values
+  ('first', interval '1 minute', 'paid'), ('second', '4 minutes', 'refunded'), ('third', '2 minutes', 'pending'),
+  ('fourth', '2 minutes', 'failed'), ('fifth', '3 minutes', 'cancelled'), ('sixth', '0', 'paid')
+) as v (name, age, status)
+where p.id = pg_temp.purchase_id(v.name, 'ann');
 
 select results_eq(
   $$select * from api.my_purchases(pg_temp.user_id('bob'))$$,

@@ -58,12 +58,8 @@ select is(
   'The newest hold comes first, of two as old the greater id; what expired, was cancelled or consumed is no hold.'
 );
 
-do $$
-begin
-  perform pg_temp.let_run_out('first', 'ann');
-  perform pg_temp.let_run_out('second', 'ann', now() + interval '1 microsecond');
-end
-$$;
+select pg_temp.let_run_out('first', 'ann');
+select pg_temp.let_run_out('second', 'ann', now() + interval '1 microsecond');
 select is(
   pg_temp.shown_to('ann'), pg_temp.third_and_fourth() || array['second'],
   'A hold that runs out at this moment is not shown, though it is not marked yet; one with a microsecond left is.'

@@ -2,12 +2,8 @@
 begin;
 select plan(30);
 
-do $$
-begin
-  perform pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve');
-  perform pg_temp.make_drop(name, 5) from unnest(array['shoes', 'tickets']) as name;
-end
-$$;
+select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve');
+select pg_temp.make_drop(name, 5) from unnest(array['shoes', 'tickets']) as name;
 
 -- A sale.
 
@@ -33,7 +29,7 @@ select results_eq(
   'The reservation is CONSUMED now.'
 );
 select is(pg_temp.stock_of('shoes'), 4, 'The stock was taken by the reserve and is not taken again.');
-do $$ begin perform pg_temp.buy('shoes', 'bob'); end $$;
+select pg_temp.buy('shoes', 'bob');
 select results_eq(
   $$select idempotency_key from inventory.purchases where id = pg_temp.purchase_id('shoes', 'bob')$$, 'values (null::text)',
   'A purchase needs no key; then none is stored.'
@@ -68,7 +64,7 @@ select results_eq(
   $$values (true, true, false)$$,
   'A new key sells the new hold.'
 );
-do $$ begin perform pg_temp.hold('tickets', 'ann', 'bob'); end $$;
+select pg_temp.hold('tickets', 'ann', 'bob');
 select results_eq(
   format('select drop_id, user_id, replayed from api.purchase(pg_temp.drop_id(''tickets''), %L, ''key-1'')', v.id),
   format('values (pg_temp.drop_id(''tickets''), %L::uuid, false)', v.id), v.description
@@ -118,13 +114,9 @@ select is(
 
 -- The end of a hold, and of a drop.
 
-do $$
-begin
-  perform pg_temp.hold('shoes', 'cat', 'dan');
-  perform pg_temp.let_run_out('shoes', 'cat');
-  perform pg_temp.let_run_out('shoes', 'dan', now() + interval '1 microsecond');
-end
-$$;
+select pg_temp.hold('shoes', 'cat', 'dan');
+select pg_temp.let_run_out('shoes', 'cat');
+select pg_temp.let_run_out('shoes', 'dan', now() + interval '1 microsecond');
 select is(
   pg_temp.refusal($$select api.purchase(pg_temp.drop_id('shoes'), pg_temp.user_id('cat'))$$),
   pg_temp.error('RESERVATION_EXPIRED'), 'A hold that runs out at this moment is not sold.'

@@ -24,16 +24,12 @@ create function pg_temp.activity(p_drop text, variadic p_purchasers text[]) retu
   cross join string_to_array(q.purchaser, ' ') as p
 $$;
 
-do $$
-begin
-  perform pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay');
-  perform pg_temp.make_drop(name, 9) from unnest(array['shoes', 'tickets', 'quick', 'batch', 'sold']) as name;
-  perform pg_temp.hold('shoes', 'ann', 'bob', 'cat', 'dan');
-  perform pg_temp.hold('batch', 'ann', 'bob', 'cat', 'dan', 'eve');
-  perform pg_temp.hold(name, 'bob', 'cat', 'dan', 'eve') from unnest(array['tickets', 'quick']) as name;
-  perform pg_temp.buy('sold', 'ann');
-end
-$$;
+select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay');
+select pg_temp.make_drop(name, 9) from unnest(array['shoes', 'tickets', 'quick', 'batch', 'sold']) as name;
+select pg_temp.hold('shoes', 'ann', 'bob', 'cat', 'dan');
+select pg_temp.hold('batch', 'ann', 'bob', 'cat', 'dan', 'eve');
+select pg_temp.hold(name, 'bob', 'cat', 'dan', 'eve') from unnest(array['tickets', 'quick']) as name;
+select pg_temp.buy('sold', 'ann');
 
 select is(
   pg_temp.announced($$select api.purchase(pg_temp.drop_id('shoes'), pg_temp.user_id('ann'), 'key')$$),
@@ -195,9 +191,7 @@ from (values
 ) as v (n, statement, expected, description)
 order by v.n;
 
-select is_empty(
-  'select from inventory.changes where transaction_id = pg_current_xact_id()', 'Nothing is left to be announced.'
-);
+select is_empty('select from inventory.changes where transaction_id = pg_current_xact_id()', 'Nothing is left to be announced.');
 
 select * from finish();
 rollback;

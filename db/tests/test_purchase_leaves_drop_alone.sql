@@ -11,16 +11,12 @@ create function pg_temp.row_version() returns text language sql stable as $$
   select concat_ws(' ', d.ctid, d.xmin, d.xmax) from inventory.drops d where d.id = pg_temp.drop_id('shoes')
 $$;
 
-do $$
-begin
-  perform pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve');
-  perform pg_temp.make_drop('shoes', 5);
-  insert into inventory.reservations (drop_id, user_id, expires_at)
-  select pg_temp.drop_id('shoes'), user_id, now() + interval '1 minute'
-  from unnest(pg_temp.user_ids('ann', 'bob', 'cat', 'dan')) as user_id;
-  update inventory.drops set available_stock = 1 where id = pg_temp.drop_id('shoes');
-end
-$$;
+select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve');
+select pg_temp.make_drop('shoes', 5);
+insert into inventory.reservations (drop_id, user_id, expires_at)
+select pg_temp.drop_id('shoes'), user_id, now() + interval '1 minute'
+from unnest(pg_temp.user_ids('ann', 'bob', 'cat', 'dan')) as user_id;
+update inventory.drops set available_stock = 1 where id = pg_temp.drop_id('shoes');
 create temp table before on commit drop as select pg_temp.row_version() as row_version;
 
 select matches((select row_version from before), ' 0$', 'At first no transaction has locked the drop.');
@@ -40,7 +36,7 @@ do $$ begin perform from inventory.drops d where d.id = pg_temp.drop_id('shoes')
 select isnt(pg_temp.row_version(), (select row_version from before), 'Even the weakest lock would have shown.');
 
 create temp table locked on commit drop as select pg_temp.row_version() as row_version;
-do $$ begin perform pg_temp.let_run_out('shoes', 'dan'); end $$;
+select pg_temp.let_run_out('shoes', 'dan');
 select is(pg_temp.purchase_all('shoes', 'dan'), array['RESERVATION_EXPIRED'], 'A hold that ran out is not sold.');
 select isnt(pg_temp.row_version(), (select row_version from locked), 'Only such a hold touches the drop, to give its unit back.');
 

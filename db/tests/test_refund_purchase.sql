@@ -2,17 +2,13 @@
 begin;
 select plan(13);
 
-do $$
-begin
-  perform pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay');
-  perform pg_temp.make_drops('shoes');
-  perform pg_temp.buy('shoes', 'ann', 'bob', 'cat', 'dan', 'eve');
-  perform pg_temp.hold('shoes', 'fay');
-  update inventory.purchases set created_at = now() - interval '2 days', updated_at = now() - interval '2 days'
-  where drop_id = pg_temp.drop_id('shoes');
-  perform pg_temp.age_drops();
-end
-$$;
+select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay');
+select pg_temp.make_drops('shoes');
+select pg_temp.buy('shoes', 'ann', 'bob', 'cat', 'dan', 'eve');
+select pg_temp.hold('shoes', 'fay');
+update inventory.purchases set created_at = now() - interval '2 days', updated_at = now() - interval '2 days'
+where drop_id = pg_temp.drop_id('shoes');
+select pg_temp.age_drops();
 create temp table before on commit drop as select * from pg_temp.stored_purchases();
 create temp table refunded on commit drop as select * from api.refund_purchase(pg_temp.purchase_id('shoes', 'ann'));
 
@@ -51,13 +47,9 @@ select is(pg_temp.stock_of('shoes'), 5, 'A purchase of three units gives three u
 
 -- Errors.
 
-do $$
-begin
-  update inventory.purchases p set status = v.status
-  from (values ('cat', 'pending'), ('dan', 'failed'), ('eve', 'cancelled')) as v (name, status)
-  where p.id = pg_temp.purchase_id('shoes', v.name);
-end
-$$;
+update inventory.purchases p set status = v.status
+from (values ('cat', 'pending'), ('dan', 'failed'), ('eve', 'cancelled')) as v (name, status)
+where p.id = pg_temp.purchase_id('shoes', v.name);
 select is(
   pg_temp.refusal(format('select api.refund_purchase(%L)', pg_temp.purchase_id('shoes', v.name))),
   pg_temp.error('INVALID_STATUS_CHANGE', format('A purchase that is %s cannot be refunded.', v.status)),
@@ -69,7 +61,7 @@ select is(pg_temp.refusal(format('select api.refund_purchase(%L)', id)), pg_temp
 from unnest(array[gen_random_uuid(), null]) as id;
 
 -- A failed and a cancelled purchase hold no unit, so their units are given back by hand before the audit.
-do $$ begin update inventory.drops set available_stock = available_stock + 2 where id = pg_temp.drop_id('shoes'); end $$;
+update inventory.drops set available_stock = available_stock + 2 where id = pg_temp.drop_id('shoes');
 select is_empty('select * from pg_temp.findings()', 'No unit was lost or made up on the way.');
 
 select * from finish();

@@ -11,15 +11,11 @@ create function pg_temp.cancel(p_drop text, p_user text) returns void language s
   select api.cancel_reservation(pg_temp.hold_id(p_drop, p_user), pg_temp.user_id(p_user))
 $$;
 
-do $$
-begin
-  perform pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve');
-  perform pg_temp.make_drop(name, 5) from unnest(array['shoes', 'tickets', 'sweep', 'other sweep', 'quiet']) as name;
-  perform pg_temp.make_drop(name, 1) from unnest(array['one', 'one each']) as name;
-  perform pg_temp.hold('tickets', 'ann', 'bob', 'cat');
-  perform pg_temp.let_run_out('tickets', 'bob');
-end
-$$;
+select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve');
+select pg_temp.make_drop(name, 5) from unnest(array['shoes', 'tickets', 'sweep', 'other sweep', 'quiet']) as name;
+select pg_temp.make_drop(name, 1) from unnest(array['one', 'one each']) as name;
+select pg_temp.hold('tickets', 'ann', 'bob', 'cat');
+select pg_temp.let_run_out('tickets', 'bob');
 
 -- Each statement is a transaction of its own.
 select is(pg_temp.announced(v.statement), v.events, v.description)
@@ -58,18 +54,13 @@ from (values
 ) as v (n, statement, events, description)
 order by v.n;
 
-do $$
-begin
-  perform pg_temp.hold(name, 'ann', 'bob', 'cat') from unnest(array['sweep', 'other sweep', 'quiet']) as name;
-  perform pg_temp.let_run_out('sweep', name) from unnest(array['ann', 'cat']) as name;
-  perform pg_temp.let_run_out('other sweep', 'bob');
-end
-$$;
+select pg_temp.hold(name, 'ann', 'bob', 'cat') from unnest(array['sweep', 'other sweep', 'quiet']) as name;
+select pg_temp.let_run_out('sweep', name) from unnest(array['ann', 'cat']) as name;
+select pg_temp.let_run_out('other sweep', 'bob');
 create temp table swept on commit drop as select pg_temp.announced('select api.expire_reservations(1000000)') as events;
 select is((select pg_temp.in_order(events, v.drop_name) from swept), v.events, v.description)
 from (values
-  ('sweep',
-    array[pg_temp.reservation_expired('sweep', 'ann'), pg_temp.reservation_expired('sweep', 'cat'),
+  ('sweep', array[pg_temp.reservation_expired('sweep', 'ann'), pg_temp.reservation_expired('sweep', 'cat'),
       pg_temp.stock_updated('sweep', 4)],
     'A sweep announces each hold that ran out and, once, the stock.'),
   ('other sweep', array[pg_temp.reservation_expired('other sweep', 'bob'), pg_temp.stock_updated('other sweep', 3)],
