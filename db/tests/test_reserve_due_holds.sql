@@ -9,6 +9,8 @@ begin
   perform pg_temp.hold(name, 'ann', 'bob', 'cat') from unnest(array['due', 'moment', 'oldest', 'over', 'last']) as name;
   perform pg_temp.hold('plenty', 'ann');
   perform api.reserve(pg_temp.drop_id('own'), pg_temp.user_id('ann'), 'key');
+  perform pg_temp.hold('own', 'bob');
+  perform pg_temp.let_run_out('own', 'bob', now() - interval '1 hour');
   perform pg_temp.let_run_out('due', 'bob');
   perform pg_temp.let_run_out('moment', 'bob', now() + interval '1 microsecond');
   perform pg_temp.let_run_out('oldest', 'ann', now() - interval '1 second');
@@ -55,7 +57,7 @@ select is(
   'A hold that is taken back says that it changed.'
 );
 
--- A user's own hold that ran out.
+-- A user's own hold that ran out. Bob's is older, so ann's goes only because it is in the way.
 
 select results_eq(
   $$
@@ -65,7 +67,7 @@ select results_eq(
   $$values ('EXPIRED', true), ('ACTIVE', false)$$,
   'The key of a hold that has run out shows it EXPIRED, and another key gets a new hold, even when stock is plenty.'
 );
-select is(pg_temp.statuses_on('own'), array['ann ACTIVE', 'ann EXPIRED'], 'The old hold is EXPIRED, the new one ACTIVE.');
+select is(pg_temp.statuses_on('own'), array['ann ACTIVE', 'ann EXPIRED', 'bob EXPIRED'], 'The old hold is EXPIRED, the new one ACTIVE.');
 select pg_temp.let_run_out('own', 'ann', now() + interval '1 microsecond');
 select is(
   pg_temp.reserve_all('own', 'ann'), array['ALREADY_RESERVED'], 'The user''s own hold with a microsecond left is an obstacle.'
