@@ -2,7 +2,7 @@
 begin;
 select plan(26);
 
--- The event of a drop; 2020, 2021, 2022 and 2999 stand for the first moments of these years.
+-- The event of a drop. A time is in UTC; a year stands for its first moment.
 create function pg_temp.drop_event(
   p_type text, p_name text, p_price text, p_total_stock integer, p_available_stock integer, p_starts_at text, p_ends_at text,
   p_status text
@@ -10,8 +10,10 @@ create function pg_temp.drop_event(
   select format(
     '%s {"drop":{"id":"%s","name":"%2$s","price":%s,"total_stock":%s,"available_stock":%s,"starts_at":%s,"ends_at":%s,'
       '"status":"%s","created_by":"seller","createdAt":"now","updatedAt":"now"}}',
-    p_type, p_name, p_price, p_total_stock, p_available_stock, coalesce('"' || p_starts_at || '-01-01T00:00:00+00:00"', 'null'),
-    coalesce('"' || p_ends_at || '-01-01T00:00:00+00:00"', 'null'), p_status)
+    p_type, p_name, p_price, p_total_stock, p_available_stock,
+    coalesce(to_json(regexp_replace(p_starts_at, '^(....)$', '\1-01-01T00:00:00') || '+00:00')::text, 'null'),
+    coalesce(to_json(regexp_replace(p_ends_at, '^(....)$', '\1-01-01T00:00:00') || '+00:00')::text, 'null'),
+    p_status)
 $$;
 
 -- Drops of the seller's, and changes of them.
@@ -29,8 +31,8 @@ select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 select is(pg_temp.announced(v.statement), v.events, v.description)
 from (values
   -- Created.
-  (1, $$select pg_temp.create_drop('shoes', 19.9, 5, '2020-01-01 00:00+00', '2999-01-01 02:00+02')$$,
-    array[pg_temp.drop_event('DROP_CREATED', 'shoes', '19.90', 5, 5, '2020', '2999', 'live')],
+  (1, $$select pg_temp.create_drop('shoes', 19.9, 5, '2020-01-01 00:00+00', '2999-01-01 12:30+02')$$,
+    array[pg_temp.drop_event('DROP_CREATED', 'shoes', '19.90', 5, 5, '2020', '2999-01-01T10:30:00', 'live')],
     'A new drop is announced with the fields that get_drop shows, its times in UTC; that it has stock goes without saying.'),
   (2, $$select pg_temp.create_drop('draft', 0, 1, null, null)$$,
     array[pg_temp.drop_event('DROP_CREATED', 'draft', '0.00', 1, 1, null, null, 'draft')], 'So is a draft, with its times null.'),
@@ -45,13 +47,15 @@ from (values
     'A drop that is refused is not announced.'),
   -- Changed.
   (5, $$select pg_temp.update_drop('shoes', '{"price": 20}')$$,
-    array[pg_temp.drop_event('DROP_UPDATED', 'shoes', '20.00', 5, 5, '2020', '2999', 'live')], 'A new price is announced.'),
+    array[pg_temp.drop_event('DROP_UPDATED', 'shoes', '20.00', 5, 5, '2020', '2999-01-01T10:30:00', 'live')],
+    'A new price is announced.'),
   (6, $$select pg_temp.update_drop('shoes', '{"ends_at": null}')$$,
     array[pg_temp.drop_event('DROP_UPDATED', 'shoes', '20.00', 5, 5, '2020', null, 'live')], 'An end that is gone is announced.'),
-  (7, $$select pg_temp.update_drop('shoes', '{"starts_at": "2021-01-01T01:00:00+01:00"}')$$,
-    array[pg_temp.drop_event('DROP_UPDATED', 'shoes', '20.00', 5, 5, '2021', null, 'live')], 'A new start is announced.'),
+  (7, $$select pg_temp.update_drop('shoes', '{"starts_at": "2021-01-01T01:00:00.5+01:00"}')$$,
+    array[pg_temp.drop_event('DROP_UPDATED', 'shoes', '20.00', 5, 5, '2021-01-01T00:00:00.5', null, 'live')],
+    'A new start is announced.'),
   (8, $$select pg_temp.update_drop('shoes', '{"price": 10, "ends_at": "2999-01-01T00:00:00Z"}')$$,
-    array[pg_temp.drop_event('DROP_UPDATED', 'shoes', '10.00', 5, 5, '2021', '2999', 'live')],
+    array[pg_temp.drop_event('DROP_UPDATED', 'shoes', '10.00', 5, 5, '2021-01-01T00:00:00.5', '2999', 'live')],
     'Two changes at once are announced at once.'),
   (9, $$select pg_temp.update_drop('draft', '{"name": "renamed"}')$$,
     array[pg_temp.drop_event('DROP_UPDATED', 'renamed', '0.00', 1, 1, null, null, 'draft')], 'A new name is announced.'),
@@ -120,7 +124,8 @@ from (values
     'Fewer units than are held: the hold that ran out is announced, after the drop and before the stock.'),
   (2, $$select pg_temp.update_drop('shoes', '{"status": "cancelled"}')$$,
     array[
-      pg_temp.drop_event('DROP_UPDATED', 'shoes', '10.00', 5, 4, '2021', '2999', 'cancelled'), pg_temp.stock_updated('shoes', 4)
+      pg_temp.drop_event('DROP_UPDATED', 'shoes', '10.00', 5, 4, '2021-01-01T00:00:00.5', '2999', 'cancelled'),
+      pg_temp.stock_updated('shoes', 4)
     ],
     'A drop that is cancelled gives its holds back; they are cancelled, too, and did not expire.')
 ) as v (n, statement, events, description)

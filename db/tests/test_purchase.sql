@@ -1,6 +1,6 @@
 -- api.purchase turns the unit a user holds into a sale: the row comes back or an error is raised, and no hold is sold twice.
 begin;
-select plan(30);
+select plan(31);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve');
 select pg_temp.make_drop(name, 5) from unnest(array['shoes', 'tickets']) as name;
@@ -29,10 +29,13 @@ select results_eq(
   'The reservation is CONSUMED now.'
 );
 select is(pg_temp.stock_of('shoes'), 4, 'The stock was taken by the reserve and is not taken again.');
-select pg_temp.buy('shoes', 'bob');
+select pg_temp.hold('shoes', 'bob');
 select results_eq(
-  $$select idempotency_key from inventory.purchases where id = pg_temp.purchase_id('shoes', 'bob')$$, 'values (null::text)',
-  'A purchase needs no key; then none is stored.'
+  $$select user_id, replayed from api.purchase(pg_temp.drop_id('shoes'), pg_temp.user_id('bob'))$$,
+  $$values (pg_temp.user_id('bob'), false)$$, 'A purchase needs no key.'
+);
+select is(
+  (select idempotency_key from inventory.purchases where id = pg_temp.purchase_id('shoes', 'bob')), null, 'Then none is stored.'
 );
 
 -- Repeats.
