@@ -1,7 +1,7 @@
 -- migrate:up
 
--- The core of Lastpair: who may do what, the four tables a drop is sold with, and the row types that leave the database.
--- Rules live in constraints; each check carries, as its comment, the sentence a caller is told when it refuses a value.
+-- The core of Lastpair: the schemas and the role lastpair_api, the four tables that sell a drop, and the row types of the API.
+-- Rules for values are constraints. The comment of a check is the sentence that a caller is told when the check refuses a value.
 
 set local lock_timeout = '5s';
 set local statement_timeout = '60s';
@@ -11,18 +11,18 @@ create schema api;
 comment on schema inventory is 'Tables, private functions and triggers. Nobody but the owner touches it.';
 comment on schema api is 'The public functions and the row types they return. \df+ api.* explains each one.';
 
--- Roles belong to the whole server, so another database of it may have made this one already; rolling back leaves it.
+-- A role belongs to the whole server. Another database of the server may have made it already, so the down migration keeps it.
 do $$
 begin
   if not exists (select from pg_catalog.pg_roles where rolname = 'lastpair_api') then
     create role lastpair_api nologin;
   end if;
 exception when duplicate_object or unique_violation then
-  null; -- made by another migration at this very moment
+  null; -- another migration has made the role at the same moment
 end
 $$;
 
--- The app logs in as the owner and works as lastpair_api: whoever migrates must be able to become it.
+-- The app logs in as the owner and works as lastpair_api, so the role that migrates must be able to become lastpair_api.
 do $$
 begin
   execute pg_catalog.format('grant lastpair_api to %I', current_user);
@@ -35,7 +35,7 @@ $$;
 
 grant usage on schema api to lastpair_api;
 
--- UUIDv7 sorts by time of birth, so new rows land side by side in every index. PostgreSQL 18 has it built in.
+-- A UUIDv7 sorts by the time when it was made, so new rows are neighbours in every index. PostgreSQL 18 has it built in.
 do $do$
 begin
   if pg_catalog.current_setting('server_version_num')::integer >= 180000 then
@@ -45,7 +45,7 @@ begin
         select pg_catalog.uuidv7();
       end;
   else
-    -- A random UUIDv4 keeps its variant bits; the first 48 bits become milliseconds, the version nibble becomes 7.
+    -- Made from a random UUIDv4: its variant bits stay, its first 48 bits become milliseconds, its version digit becomes 7.
     create function inventory.uuid_v7() returns uuid
       language sql volatile parallel safe
       as $$
@@ -60,7 +60,7 @@ end
 $do$;
 comment on function inventory.uuid_v7() is 'A new UUIDv7: PostgreSQL''s own from 18 on, emulated below.';
 
--- Which function files are in force; the deployment compares checksums and leaves alone what did not change.
+-- The function files that the deployment has applied. It compares checksums and applies only the files that changed.
 create table inventory.function_files (
   path text primary key,
   checksum text not null,
@@ -80,8 +80,8 @@ comment on table inventory.users is 'Buyers and sellers.';
 comment on constraint users_username_check on inventory.users is 'username: must be 1 to 200 characters, not all blank, without control characters';
 comment on constraint users_username_key on inventory.users is 'username: is taken';
 
--- One hot row a drop, updated once a batch. Low fillfactor leaves room on its page, and no index holds available_stock,
--- so that every stock update stays HOT (heap-only: no index is written).
+-- A drop has one hot row, which each batch updates once. A low fillfactor leaves room on its page, and no index contains
+-- available_stock, so every update of the stock is HOT (heap-only: it writes no index).
 create table inventory.drops (
   id uuid primary key default inventory.uuid_v7(),
   name text not null,
@@ -133,9 +133,10 @@ create table inventory.reservations (
 comment on table inventory.reservations is 'A unit held for a user until expires_at.';
 comment on constraint reservations_idempotency_key_check on inventory.reservations is 'Idempotency-Key: must be 1 to 255 visible ASCII characters';
 
--- A drop starts with empty tables, where every index costs the planner the same, and a session keeps the plan it made then. So
--- each hot query is left one index to choose. "expires_at is not null" adds nothing for a row and keeps the two indexes from
--- queries that do not compare expires_at; and on a tie the planner takes the index made last, which is the most selective.
+-- A drop starts with empty tables, where all indexes cost the planner the same, and a session keeps the plan that it made then.
+-- So each hot query must find only one index that fits. The predicate "expires_at is not null" is true for every row; it is there
+-- because it hides the two indexes from queries that do not compare expires_at. If two indexes still cost the same, the planner
+-- takes the one that was made last, which here is the most selective.
 create index reservations_due_idx on inventory.reservations (expires_at, drop_id) where status = 'ACTIVE' and expires_at is not null;
 create index reservations_user_idx on inventory.reservations (user_id) where status = 'ACTIVE' and expires_at is not null;
 create unique index reservations_idempotency_key on inventory.reservations (drop_id, user_id, idempotency_key)
@@ -145,7 +146,7 @@ comment on index inventory.reservations_active_key is 'One ACTIVE reservation a 
 comment on index inventory.reservations_idempotency_key is 'A key belongs to one user on one drop.';
 comment on index inventory.reservations_due_idx is 'What is due, over all drops (the sweep) or in one (a reserve that runs short).';
 
--- No foreign key to drops: the reservation has one, and a second would lock the drop's row on every sale.
+-- There is no foreign key to drops: the reservation has one, and a second one would lock the drop's row on every sale.
 create table inventory.purchases (
   id uuid not null default inventory.uuid_v7(),
   drop_id uuid not null,
@@ -172,7 +173,7 @@ create unique index purchases_idempotency_key on inventory.purchases (drop_id, u
   where idempotency_key is not null;
 comment on index inventory.purchases_latest_idx is 'The latest purchasers of a drop.';
 
--- The row types of the API. Their column names are the wire's field names.
+-- The row types of the API. Their column names are the field names on the wire.
 
 create type api."user" as (
   id uuid,

@@ -1,7 +1,7 @@
 -- migrate:up
 
--- The event log: what commits is announced, in the order in which it commits. Statement triggers note in inventory.changes what a
--- transaction does to a drop; when it commits, a deferred trigger turns each note into events: rows of the log and notifications.
+-- The event log announces committed changes in the order of the commits. Triggers note in inventory.changes how a transaction
+-- changes a drop. At the commit a deferred trigger turns each note into events: rows of the log and notifications.
 
 set local lock_timeout = '5s';
 set local statement_timeout = '60s';
@@ -13,7 +13,8 @@ create type api.event as (
 );
 comment on type api.event is 'An event as it travels: NOTIFY payload, WebSocket frame, row of api.events_after.';
 
--- No foreign key to drops: it would lock the drop's row. Ids are drawn under the lock that orders commits, see inventory.publish.
+-- There is no foreign key to drops, because it would lock the drop's row. A transaction draws ids while it holds the lock that
+-- orders commits, see inventory.publish.
 create table inventory.events (
   id bigint generated always as identity,
   drop_id uuid not null,
@@ -28,7 +29,8 @@ comment on column inventory.events.created_at is 'The moment of publishing, not 
 create index events_drop_idx on inventory.events (drop_id, id);
 comment on index inventory.events_drop_idx is 'What happened to one drop, for clients that ask for no other.';
 
--- Unlogged, for a row lives no longer than its transaction: the trigger that publishes it deletes it before the commit.
+-- The table is unlogged, because a row never outlives its transaction: the trigger that publishes it deletes it before the
+-- commit.
 create unlogged table inventory.changes (
   transaction_id xid8 not null default pg_current_xact_id(),
   drop_id uuid not null,
@@ -42,7 +44,7 @@ create unlogged table inventory.changes (
 );
 comment on table inventory.changes is 'What the transactions under way have done to a drop and will announce when they commit; empty to everybody else.';
 
--- The bodies are in db/functions/inventory, which the same deployment applies next; triggers need something to name until then.
+-- The same deployment applies the real bodies next, from db/functions/inventory. Until then the triggers need functions to name.
 create function inventory.note_drop() returns trigger language plpgsql as 'begin return null; end';
 create function inventory.note_reservations() returns trigger language plpgsql as 'begin return null; end';
 create function inventory.note_purchases() returns trigger language plpgsql as 'begin return null; end';
@@ -70,7 +72,8 @@ create constraint trigger changes_publish after insert on inventory.changes
   deferrable initially deferred
   for each row execute function inventory.publish_change();
 
--- Purchases of one batch share created_at; which of them is the latest is said by id. Made before anybody has many.
+-- Purchases of one batch have the same created_at, so the id decides which is the latest. The index is not made concurrently,
+-- because no database has many purchases yet.
 -- squawk-ignore require-concurrent-index-deletion
 drop index inventory.purchases_latest_idx;
 -- squawk-ignore require-concurrent-index-creation
@@ -98,7 +101,7 @@ drop function inventory.note_drop(), inventory.note_reservations(), inventory.no
 -- squawk-ignore ban-drop-table
 drop table inventory.events;
 -- squawk-ignore ban-drop-type
-drop type api.event cascade; -- with the functions that return it
--- What was dropped here is applied anew, should the migration be.
+drop type api.event cascade; -- this drops the functions that return it, too
+-- Forget the files of the dropped functions, so that the deployment applies them again if it applies this migration again.
 delete from inventory.function_files
 where path in ('api/events_after.sql', 'api/prune_events.sql', 'api/snapshot.sql', 'inventory/publish.sql');

@@ -1,11 +1,12 @@
--- The sweep inside the database: what the service's poller does, done by pg_cron, also while no process of the service runs.
--- Run it as the role that owns the schemas (the one of DATABASE_URL); run again, it replaces the jobs. db/recipes/pg_cron_off.sql
--- takes them back. docs/operations.md, "The sweep inside the database", says what to set up before.
+-- The sweep inside the database: pg_cron does the work of the service's poller, even while no process of the service runs.
+-- Run this as the role that owns the schemas (the one of DATABASE_URL). A second run replaces the jobs, and
+-- db/recipes/pg_cron_off.sql removes them. docs/operations.md, "The sweep inside the database", says how to set up pg_cron first.
 --
 --   psql -X -v ON_ERROR_STOP=1 -f db/recipes/pg_cron.sql "$DATABASE_URL"
 --
--- A minute is the least that pg_cron does before 1.5. From 1.5 on add, for the service's own pace:  -v every='2 seconds'
--- The event log reaches back an hour, as by default; for another EVENT_RETENTION_SECONDS add:       -v retention_seconds=7200
+-- Before version 1.5, pg_cron cannot run a job more often than once a minute. From 1.5 on, add -v every='2 seconds' to run as
+-- often as the service does. The event log reaches back an hour, the default; for another EVENT_RETENTION_SECONDS add its value,
+-- for example -v retention_seconds=7200.
 
 \if :{?every}
 \else
@@ -16,7 +17,8 @@
   \set retention_seconds 3600
 \endif
 
--- A thousand holds a transaction, until nothing is due: a sweep of many neither holds locks for long nor starts all over when it fails.
+-- Expire a thousand holds a transaction until no more are due. So a long sweep does not keep locks for long, and after a failure
+-- it does not start from the beginning.
 select cron.schedule('lastpair expire', :'every', $job$
 do $$
 declare
@@ -33,7 +35,7 @@ $job$);
 
 select cron.schedule('lastpair advance', :'every', 'select from api.advance_drops()');
 
--- psql replaces no variable inside dollar quotes, so the command is put together.
+-- format() builds this command, because psql replaces no variable inside dollar quotes.
 select cron.schedule('lastpair prune', '* * * * *', format($job$
 do $$
 declare
@@ -48,6 +50,6 @@ end
 $$
 $job$, :retention_seconds::integer));
 
--- pg_cron notes every run and forgets none.
+-- pg_cron keeps a row of every run forever; this job deletes the old ones.
 select cron.schedule('lastpair forget runs', '17 3 * * *',
   $job$delete from cron.job_run_details where username = current_user and end_time < now() - interval '1 day'$job$);

@@ -1,3 +1,3 @@
--- Takes back what db/recipes/pg_cron.sql scheduled; run it as the same role. The service's poller goes on as ever.
+-- Remove the jobs that db/recipes/pg_cron.sql scheduled. Run this as the same role. The service's poller keeps running.
 
 select cron.unschedule(jobid) from cron.job where username = current_user and jobname like 'lastpair %';

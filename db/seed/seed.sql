@@ -1,6 +1,6 @@
--- Believable data for development, made through the public functions: people, drops in every status, holds, sales, refunds.
--- People have ids made from their names, so seeding again finds them and adds new drops. One statement that commits as it goes:
--- each sale has its own time.
+-- Believable data for development, made with the public functions: people, drops in every status, holds, sales, a refund.
+-- A person's id is made from the name, so a second run finds the same people and adds new drops. It is one statement that commits
+-- after every step, because each sale should have its own time.
 
 do $$
 declare
@@ -61,7 +61,7 @@ begin
     end if;
   end loop;
 
-  -- The last buyer of the ended drop changed their mind.
+  -- The last buyer of the ended drop gets a refund.
   perform from api.refund_purchase(v_purchase_id);
 end
 $$;

@@ -1,4 +1,4 @@
--- What is in the tables: one row each.
+-- Count the rows of each table.
 
 select 'users' as table_name, count(*) as row_count from inventory.users
 union all

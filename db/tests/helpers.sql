@@ -1,4 +1,171 @@
--- What the pgTAP files share, made once in their session: run this first to try one of them in psql.
+-- What the pgTAP files share. conftest.py runs this once in the session of the tests; to try one file in psql, run this first.
+-- Every file makes the users and drops that it needs and rolls them back. "The seller" is the user of this name; a test looks
+-- only at the seller's drops, because the database may hold other tests' drops.
+
+-- Ids and figures.
+
+-- A user's id, made from the name.
+create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
+
+-- The ids of these users, in this order.
+create function pg_temp.user_ids(variadic p_names text[]) returns uuid[] language sql immutable as $$
+  select array_agg(pg_temp.user_id(name) order by n) from unnest(p_names) with ordinality as u (name, n)
+$$;
+
+-- The id of the seller's drop of this name.
+create function pg_temp.drop_id(p_name text) returns uuid language sql stable as $$
+  select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller') and d.name = p_name
+$$;
+
+-- The id of a user's reservation on a drop: the ACTIVE one, or else the newest.
+create function pg_temp.hold_id(p_drop text, p_user text) returns uuid language sql stable as $$
+  select r.id
+  from inventory.reservations r
+  where r.drop_id = pg_temp.drop_id(p_drop) and r.user_id = pg_temp.user_id(p_user)
+  order by r.status = 'ACTIVE' desc, r.id desc
+  limit 1
+$$;
+
+-- The id of a user's one purchase on a drop.
+create function pg_temp.purchase_id(p_drop text, p_user text) returns uuid language sql stable as $$
+  select p.id from inventory.purchases p where p.drop_id = pg_temp.drop_id(p_drop) and p.user_id = pg_temp.user_id(p_user)
+$$;
+
+-- How many units of a drop are available.
+create function pg_temp.stock_of(p_name text) returns integer language sql stable as $$
+  select d.available_stock from inventory.drops d where d.id = pg_temp.drop_id(p_name)
+$$;
+
+-- All reservations on a drop as "ann ACTIVE", by user and status.
+create function pg_temp.statuses_on(p_drop text) returns text[] language sql stable as $$
+  select array_agg(substr(u.username, 7) || ' ' || r.status order by u.username, r.status)
+  from inventory.reservations r
+  join inventory.users u on u.id = r.user_id
+  where r.drop_id = pg_temp.drop_id(p_drop)
+$$;
+
+-- What api.audit finds wrong with the seller's drops.
+create function pg_temp.findings()
+returns table (drop_name text, invariant text, expected bigint, found bigint) language sql stable as $$
+  select d.name, a.invariant, a.expected, a.found
+  from api.audit() a
+  join inventory.drops d on d.id = a.drop_id
+  where d.created_by = pg_temp.user_id('seller')
+$$;
+
+-- The stored rows of the seller's drops, under the names of the wire and in their order.
+
+create function pg_temp.stored_drops() returns setof api.drop language sql stable as $$
+  select
+    d.id, d.name, d.price, d.total_stock, d.available_stock, d.starts_at, d.ends_at, d.status, d.created_by, d.created_at,
+    d.updated_at
+  from inventory.drops d
+  where d.created_by = pg_temp.user_id('seller')
+$$;
+
+create function pg_temp.stored_reservations() returns setof api.reservation language sql stable as $$
+  select r.id, r.drop_id, r.user_id, r.status, r.expires_at, r.created_at, r.updated_at
+  from inventory.reservations r
+  join inventory.drops d on d.id = r.drop_id and d.created_by = pg_temp.user_id('seller')
+$$;
+
+create function pg_temp.stored_purchases() returns setof api.purchase language sql stable as $$
+  select p.id, p.drop_id, p.reservation_id, p.user_id, p.qty, p.status, p.created_at, p.updated_at
+  from inventory.purchases p
+  join inventory.drops d on d.id = p.drop_id and d.created_by = pg_temp.user_id('seller')
+$$;
+
+-- Factories. They use the single public functions, which raise when something is wrong with the test. A test may call them at the
+-- top, because they are PL/pgSQL: their void is an empty line among the results, which TAP ignores.
+
+-- Make the users of these names. Each is called "pgtap ann" and so on, because no two users can share a username.
+create function pg_temp.make_users(variadic p_names text[]) returns void language plpgsql as $$
+begin
+  perform api.ensure_user(pg_temp.user_id(name), 'pgtap ' || name) from unnest(p_names) as name;
+end
+$$;
+
+-- Make a drop of the seller's that starts and ends so long from now, in any status; by default it has been on sale for an hour.
+create function pg_temp.make_drop(
+  p_name text, p_stock integer default 10, p_starts_in interval default '-1 hour', p_ends_in interval default null,
+  p_status text default null
+) returns void language plpgsql as $$
+begin
+  perform api.create_drop(
+    p_name, 10, p_stock, pg_temp.user_id('seller'), now() + p_starts_in, now() + p_ends_in,
+    case when p_status in ('ended', 'cancelled') then 'live' else p_status end);
+  if p_status in ('ended', 'cancelled') then
+    perform api.update_drop(pg_temp.drop_id(p_name), jsonb_build_object('status', p_status));
+  end if;
+end
+$$;
+
+-- Make several such drops of ten units.
+create function pg_temp.make_drops(variadic p_names text[]) returns void language plpgsql as $$
+begin
+  perform pg_temp.make_drop(name) from unnest(p_names) as name;
+end
+$$;
+
+-- Hold a unit of a drop for each of these users.
+create function pg_temp.hold(p_drop text, variadic p_users text[]) returns void language plpgsql as $$
+begin
+  perform api.reserve(pg_temp.drop_id(p_drop), pg_temp.user_id(name)) from unnest(p_users) as name;
+end
+$$;
+
+-- Sell a unit of a drop to each of these users.
+create function pg_temp.buy(p_drop text, variadic p_users text[]) returns void language plpgsql as $$
+begin
+  perform pg_temp.hold(p_drop, variadic p_users);
+  perform api.purchase(pg_temp.drop_id(p_drop), pg_temp.user_id(name)) from unnest(p_users) as name;
+end
+$$;
+
+-- Let a user's hold end at this moment, or at another. It was last changed a day ago, so that a change shows.
+create function pg_temp.let_run_out(p_drop text, p_user text, p_expires_at timestamptz default now())
+returns void language plpgsql as $$
+begin
+  update inventory.reservations r
+  set expires_at = p_expires_at, updated_at = now() - interval '1 day'
+  where r.drop_id = pg_temp.drop_id(p_drop) and r.user_id = pg_temp.user_id(p_user) and r.status = 'ACTIVE';
+end
+$$;
+
+-- Let the seller's drops have been changed a day ago, so that a change shows.
+create function pg_temp.age_drops() returns void language plpgsql as $$
+begin
+  update inventory.drops set updated_at = now() - interval '1 day' where created_by = pg_temp.user_id('seller');
+end
+$$;
+
+-- Batches of one drop, without keys: the code that each user is answered, null for a success.
+
+create function pg_temp.reserve_all(p_drop text, variadic p_users text[]) returns text[] language sql as $$
+  select array_agg(o.code order by o.n)
+  from api.reserve_batch(array(
+    select row(pg_temp.drop_id(p_drop), pg_temp.user_id(u.name), null)::api.reserve_request
+    from unnest(p_users) with ordinality as u (name, n)
+    order by u.n)) o
+$$;
+
+create function pg_temp.purchase_all(p_drop text, variadic p_users text[]) returns text[] language sql as $$
+  select array_agg(o.code order by o.n)
+  from api.purchase_batch(array(
+    select row(pg_temp.drop_id(p_drop), pg_temp.user_id(u.name), null)::api.purchase_request
+    from unnest(p_users) with ordinality as u (name, n)
+    order by u.n)) o
+$$;
+
+create function pg_temp.cancel_all(p_drop text, variadic p_users text[]) returns text[] language sql as $$
+  select array_agg(o.code order by o.n)
+  from api.cancel_batch(array(
+    select row(pg_temp.hold_id(p_drop, u.name), pg_temp.user_id(u.name))::api.cancel_request
+    from unnest(p_users) with ordinality as u (name, n)
+    order by u.n)) o
+$$;
+
+-- Errors.
 
 -- What a statement raises: SQLSTATE, MESSAGE and DETAIL.
 create function pg_temp.refusal(p_sql text) returns text language plpgsql as $$
@@ -13,32 +180,24 @@ exception when others then
 end
 $$;
 
--- A user's id, made from the name; each file makes the users it needs, and rolls them back.
-create function pg_temp.user_id(p_name text) returns uuid language sql immutable as $$ select md5('pgtap ' || p_name)::uuid $$;
-
--- The ids of these users, in this order.
-create function pg_temp.user_ids(variadic p_names text[]) returns uuid[] language sql immutable as $$
-  select array_agg(pg_temp.user_id(name) order by n) from unnest(p_names) with ordinality as u (name, n)
+-- The refusal with this code, with its general sentence or another one. test_errors.sql proves codes, statuses and sentences.
+create function pg_temp.error(p_code text, p_sentence text default null) returns text language sql stable as $$
+  select format('PT%s %s: %s', e.status, e.code, coalesce(p_sentence, e.message)) from api.errors() e where e.code = p_code
 $$;
 
--- The id of the seller's drop of this name.
-create function pg_temp.drop_id(p_name text) returns uuid language sql stable as $$
-  select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller') and d.name = p_name
+-- Events.
+
+create function pg_temp.stock_updated(p_drop text, p_units integer) returns text language sql immutable as $$
+  select format('STOCK_UPDATED {"dropId":"%s","availableStock":%s}', p_drop, p_units)
 $$;
 
--- How many units of the seller's drop of this name are available.
-create function pg_temp.stock_of(p_name text) returns integer language sql stable as $$
-  select d.available_stock from inventory.drops d where d.id = pg_temp.drop_id(p_name)
+create function pg_temp.reservation_expired(p_drop text, p_user text) returns text language sql immutable as $$
+  select format('RESERVATION_EXPIRED {"dropId":"%s","reservationId":"hold of %s"}', p_drop, p_user)
 $$;
 
--- Make the users of these names; each is called "pgtap ann" and so on, for a username must not be another's.
-create function pg_temp.make_users(variadic p_names text[]) returns void language sql as $$
-  select api.ensure_user(pg_temp.user_id(name), 'pgtap ' || name) from unnest(p_names) as name
-$$;
-
--- What a statement announces about the seller's drops, as if it were a transaction: "TYPE data" for each event, in order. In data
--- stand, for what cannot be known beforehand: a drop's name for its id, a user's name for his, "hold of ann" for a reservation's,
--- and "now" for this moment.
+-- What a statement announces about the seller's drops, as if it were a transaction: "TYPE data" for each event, in order. What a
+-- test cannot know beforehand is replaced in data: a drop's and a user's id by the name, a reservation's by "hold of ann", this
+-- moment by "now".
 create function pg_temp.announced(p_sql text) returns text[] language plpgsql as $$
 declare
   v_last_id bigint;

@@ -1,10 +1,6 @@
 -- Every change of stock is a HOT update: no index is written for it, so the one row all buyers want stays cheap to change.
 begin;
-select plan(8);
-
-create function pg_temp.drop_id() returns uuid language sql stable as $$
-  select d.id from inventory.drops d where d.created_by = pg_temp.user_id('seller')
-$$;
+select plan(7);
 
 -- This transaction's updates of drops so far, all and HOT. The counters may hold something of earlier transactions of the session
 -- that is not reported yet, so only differences count.
@@ -24,90 +20,38 @@ begin
 end
 $$;
 
-create temp table buyer on commit drop as select n, pg_temp.user_id('buyer ' || n) as id from generate_series(1, 300) as n;
-do $$
-begin
-  perform api.ensure_user(id) from buyer;
-  perform api.ensure_user(pg_temp.user_id('seller'));
-  perform api.create_drop('shoes', 10, 300, pg_temp.user_id('seller'), now() - interval '1 hour');
-end
-$$;
+create temp table buyer on commit drop as select n, 'buyer ' || n as name from generate_series(1, 300) as n;
+select pg_temp.make_users('seller');
+select pg_temp.make_users(variadic array(select name from buyer));
+select pg_temp.make_drop('shoes', 300);
 
 -- Versions made within one transaction cannot be cleared away before its end, so a page holds only some dozens of them. In
--- earnest every reserve is a transaction of its own and the page never fills up.
+-- production every reserve is a transaction of its own and the page never fills up.
 select is(
   pg_temp.updates_by($$
-    do $do$
-    begin
-      for i in 0 .. 19 loop
-        perform api.reserve_batch(pg_temp.drop_id(), array(select id from buyer where n % 20 = i), null);
-      end loop;
-    end
-    $do$
+    select pg_temp.reserve_all('shoes', variadic array_agg(name)) from buyer group by n % 20
   $$),
   array[20, 20]::bigint[],
   'Three hundred reserves in twenty batches are twenty updates of the drop, all HOT.'
 );
-select is((select available_stock from inventory.drops where id = pg_temp.drop_id()), 0, 'They took three hundred units.');
-select is(
-  pg_temp.updates_by($$
-    do $do$
-    begin
-      perform api.purchase_batch(pg_temp.drop_id(), array(select id from buyer where n <= 200), null);
-    end
-    $do$
-  $$),
-  array[0, 0]::bigint[],
-  'Two hundred purchases do not update the drop.'
-);
-select is(
-  pg_temp.updates_by($$
-    do $do$
-    begin
-      perform api.cancel_batch(array_agg(r.id), array_agg(r.user_id))
-      from inventory.reservations r
-      join buyer b on b.id = r.user_id
-      where r.drop_id = pg_temp.drop_id() and b.n between 201 and 250;
-    end
-    $do$
-  $$),
-  array[1, 1]::bigint[],
-  'Fifty cancels in a batch are one update of the drop, HOT.'
-);
+select is(pg_temp.stock_of('shoes'), 0, 'They took three hundred units.');
 do $$
 begin
-  update inventory.reservations set expires_at = '2000-01-01' where drop_id = pg_temp.drop_id() and status = 'ACTIVE';
+  perform pg_temp.purchase_all('shoes', 'buyer 1', 'buyer 2');
+  update inventory.reservations set expires_at = '2000-01-01'
+  where drop_id = pg_temp.drop_id('shoes') and status = 'ACTIVE' and user_id <> all (pg_temp.user_ids('buyer 3', 'buyer 4'));
 end
 $$;
-select is(
-  pg_temp.updates_by('do $do$ begin perform api.expire_reservations(25); end $do$'), array[1, 1]::bigint[],
-  'A sweep of many holds of a drop is one update of it, HOT.'
-);
-select is(
-  pg_temp.updates_by($$
-    do $do$
-    begin
-      perform api.refund_purchase(p.id) from inventory.purchases p where p.drop_id = pg_temp.drop_id() limit 1;
-    end
-    $do$
-  $$),
-  array[1, 1]::bigint[],
-  'A refund is one update of the drop, HOT.'
-);
-select is(
-  pg_temp.updates_by($$
-    do $do$ begin perform api.update_drop(pg_temp.drop_id(), '{"total_stock": 310}'); end $do$
-  $$),
-  array[1, 1]::bigint[],
-  'A restock is one update of the drop, HOT.'
-);
-select is(
-  pg_temp.updates_by($$
-    do $do$ begin perform api.update_drop(pg_temp.drop_id(), '{"status": "ended"}'); end $do$
-  $$),
-  array[1, 0]::bigint[],
-  'A change of status is not HOT, for it is in an index: the counters do tell.'
-);
+select is(pg_temp.updates_by(v.statement), v.expected, v.description)
+from (values
+  ($$select pg_temp.cancel_all('shoes', 'buyer 3', 'buyer 4')$$, array[1, 1]::bigint[],
+    'Cancels in a batch are one update of the drop, HOT.'),
+  ('select api.expire_reservations(25)', array[1, 1], 'A sweep of many holds of a drop is one update of it, HOT.'),
+  ($$select api.refund_purchase(pg_temp.purchase_id('shoes', 'buyer 1'))$$, array[1, 1], 'So is a refund.'),
+  ($$select api.update_drop(pg_temp.drop_id('shoes'), '{"total_stock": 310}')$$, array[1, 1], 'So is a restock.'),
+  ($$select api.update_drop(pg_temp.drop_id('shoes'), '{"status": "ended"}')$$, array[1, 0],
+    'A change of status is not HOT, because status is in an index: the counters do tell.')
+) as v (statement, expected, description);
 
 select * from finish();
 rollback;

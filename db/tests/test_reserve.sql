@@ -1,35 +1,17 @@
 -- api.reserve holds one unit for one user: the row comes back or an error is raised, and a repeat of a key is the same hold.
+-- test_reserve_due_holds.sql proves that holds that have run out are no obstacle.
 begin;
-select plan(52);
+select plan(39);
 
-create function pg_temp.new_drop(
-  p_name text, p_stock integer, p_starts_in interval default '-1 hour', p_ends_in interval default null,
-  p_status text default null
-)
-returns void language sql as $$
-  select api.create_drop(p_name, 10, p_stock, pg_temp.user_id('seller'), now() + p_starts_in, now() + p_ends_in, p_status)
-$$;
-
-do $$
-begin
-  perform api.ensure_user(pg_temp.user_id(name)) from unnest(array['seller', 'ann', 'bob', 'cat', 'dan']) as name;
-  perform pg_temp.new_drop('shoes', 5);
-  perform pg_temp.new_drop('tickets', 5);
-  -- As of yesterday, so that a change shows.
-  update inventory.drops set updated_at = now() - interval '1 day' where id = pg_temp.drop_id('shoes');
-end
-$$;
+select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan');
+select pg_temp.make_drop(name, 5) from unnest(array['shoes', 'tickets']) as name;
+select pg_temp.age_drops();
 
 -- A hold.
 
 create temp table held on commit drop as
 select * from api.reserve(pg_temp.drop_id('shoes'), pg_temp.user_id('ann'), 'key-1', 90);
 
-select is(
-  (select array_agg(key) from held, json_object_keys(to_json(held)) as key),
-  array['id', 'drop_id', 'user_id', 'status', 'expires_at', 'createdAt', 'updatedAt', 'replayed'],
-  'The row has the names of the wire, and says whether it is a replay.'
-);
 select results_eq(
   $$select drop_id, user_id, status, expires_at, "createdAt", "updatedAt", replayed from held$$,
   $$
@@ -39,48 +21,37 @@ select results_eq(
   'One ACTIVE reservation comes back, which expires when asked.'
 );
 select results_eq(
-  $$
-    select r.id, r.drop_id, r.user_id, r.status, r.expires_at, r.created_at, r.updated_at, r.idempotency_key
-    from inventory.reservations r
-    where r.drop_id = pg_temp.drop_id('shoes')
-  $$,
+  'select s.*, r.idempotency_key from pg_temp.stored_reservations() s join inventory.reservations r on r.id = s.id',
   $$select id, drop_id, user_id, status, expires_at, "createdAt", "updatedAt", 'key-1' from held$$,
   'What comes back is what is stored, beside the key.'
 );
-select is(pg_temp.stock_of('shoes'), 4, 'One unit leaves the stock.');
-select is(
-  (select updated_at from inventory.drops where id = pg_temp.drop_id('shoes')), now(), 'The drop says that it changed.'
+select results_eq(
+  $$select available_stock, "updatedAt" from pg_temp.stored_drops() where name = 'shoes'$$, 'values (4, now())',
+  'One unit leaves the stock, and the drop says that it changed.'
 );
-select is(
-  (select expires_at from api.reserve(pg_temp.drop_id('shoes'), pg_temp.user_id('bob'))), now() + interval '60 seconds',
-  'A hold lasts a minute unless told.'
-);
-select is(
-  (select idempotency_key from inventory.reservations
-    where drop_id = pg_temp.drop_id('shoes') and user_id = pg_temp.user_id('bob')),
-  null, 'A reserve needs no key.'
+select pg_temp.hold('shoes', 'bob');
+select results_eq(
+  $$select expires_at, idempotency_key from inventory.reservations where id = pg_temp.hold_id('shoes', 'bob')$$,
+  $$values (now() + interval '60 seconds', null::text)$$,
+  'A hold lasts a minute unless told, and a reserve needs no key.'
 );
 
 -- Repeats.
 
-create temp table replay on commit drop as
-select * from api.reserve(pg_temp.drop_id('shoes'), pg_temp.user_id('ann'), 'key-1', 3600);
-
 select results_eq(
-  $$select id, expires_at, replayed from replay$$, $$select id, expires_at, true from held$$,
+  $$select id, expires_at, replayed from api.reserve(pg_temp.drop_id('shoes'), pg_temp.user_id('ann'), 'key-1', 3600)$$,
+  $$select id, expires_at, true from held$$,
   'The same key gives the same hold, with its first end, and says that it is a replay.'
 );
 select is(pg_temp.stock_of('shoes'), 3, 'A replay takes no unit.');
 select results_eq(
-  $$select drop_id, replayed from api.reserve(pg_temp.drop_id('tickets'), pg_temp.user_id('ann'), 'key-1')$$,
-  $$values (pg_temp.drop_id('tickets'), false)$$,
-  'The same key on another drop is another hold.'
-);
-select results_eq(
-  $$select user_id, replayed from api.reserve(pg_temp.drop_id('tickets'), pg_temp.user_id('bob'), 'key-1')$$,
-  $$values (pg_temp.user_id('bob'), false)$$,
-  'The same key of another user is another hold.'
-);
+  format('select drop_id, user_id, replayed from api.reserve(pg_temp.drop_id(''tickets''), %L, ''key-1'')', v.id),
+  format('values (pg_temp.drop_id(''tickets''), %L::uuid, false)', v.id), v.description
+)
+from (values
+  (pg_temp.user_id('ann'), 'The same key on another drop is another hold.'),
+  (pg_temp.user_id('bob'), 'The same key of another user is another hold.')
+) as v (id, description);
 
 do $$ begin perform api.cancel_reservation((select id from held), pg_temp.user_id('ann')); end $$;
 select results_eq(
@@ -88,178 +59,88 @@ select results_eq(
   $$select id, 'CANCELLED', true from held$$,
   'A replay shows the reservation as it is now, and holds nothing anew.'
 );
-select isnt(
-  (select id from api.reserve(pg_temp.drop_id('shoes'), pg_temp.user_id('ann'), 'key-2')), (select id from held),
-  'A new key after a cancel is a new hold.'
+select results_eq(
+  $$select id <> (select id from held), replayed from api.reserve(pg_temp.drop_id('shoes'), pg_temp.user_id('ann'), 'key-2')$$,
+  'values (true, false)', 'A new key after a cancel is a new hold.'
 );
-
 do $$ begin perform api.update_drop(pg_temp.drop_id('tickets'), '{"status": "ended"}'); end $$;
 select is(
   (select replayed from api.reserve(pg_temp.drop_id('tickets'), pg_temp.user_id('ann'), 'key-1')), true,
   'A replay is answered even when the drop is over.'
 );
 
--- When a drop is on sale.
+-- When a drop is on sale, and other errors.
 
 do $$
 begin
-  perform pg_temp.new_drop(v.name, 5, v.starts_in, v.ends_in, v.status)
+  perform pg_temp.make_drop(v.name, 5, v.starts_in, v.ends_in, v.status)
   from (values
     ('draft', interval '-1 hour', null::interval, 'draft'),
     ('scheduled', '1 microsecond', null, 'scheduled'),
     ('scheduled, started', '0', null, 'scheduled'),
     ('live, to end', '-1 hour', '1 microsecond', 'live'),
     ('live, ended', '-1 hour', '0', 'live'),
-    ('ended', '-1 hour', null, 'live'),
-    ('cancelled', '-1 hour', null, 'live')
+    ('ended', '-1 hour', null, 'ended'),
+    ('cancelled', '-1 hour', null, 'cancelled')
   ) as v (name, starts_in, ends_in, status);
-  perform api.update_drop(pg_temp.drop_id('ended'), '{"status": "ended", "ends_at": null}');
-  perform api.update_drop(pg_temp.drop_id('cancelled'), '{"status": "cancelled"}');
+  perform api.update_drop(pg_temp.drop_id('ended'), '{"ends_at": null}');
+  perform pg_temp.make_drop('last pair', 1);
+  perform pg_temp.hold('last pair', 'bob');
 end
 $$;
 
-select lives_ok(
-  format('select api.reserve(pg_temp.drop_id(%L), pg_temp.user_id(''ann''))', v.name), v.description
+select is(
+  pg_temp.refusal(format(
+    'select api.reserve(%L, %L, %s)', pg_temp.drop_id(v.drop_name), pg_temp.user_id(v.user_name), coalesce(v.options, 'null'))),
+  coalesce(pg_temp.error(v.code, v.sentence), 'nothing was raised'), v.description
 )
 from (values
-  ('scheduled, started', 'A scheduled drop sells from the moment it starts.'),
-  ('live, to end', 'A live drop sells up to its end.')
-) as v (name, description);
-select throws_ok(
-  format('select api.reserve(pg_temp.drop_id(%L), pg_temp.user_id(''ann''))', v.name), 'PT409', 'DROP_NOT_ACTIVE', v.description
+  ('scheduled, started', 'ann', null, null, null, 'A scheduled drop sells from the moment it starts.'),
+  ('live, to end', 'ann', null, null, null, 'A live drop sells up to its end.'),
+  ('draft', 'ann', null, 'DROP_NOT_ACTIVE', null, 'A draft does not sell, even when its start has passed.'),
+  ('scheduled', 'ann', null, 'DROP_NOT_ACTIVE', null, 'A scheduled drop does not sell before its start.'),
+  ('live, ended', 'ann', null, 'DROP_NOT_ACTIVE', null, 'A live drop does not sell from the moment it ends.'),
+  ('ended', 'ann', null, 'DROP_NOT_ACTIVE', null, 'An ended drop does not sell.'),
+  ('cancelled', 'ann', null, 'DROP_NOT_ACTIVE', null, 'A cancelled drop does not sell.'),
+  ('shoes', 'nobody', null, 'AUTH_REQUIRED', null, 'An unknown user is refused.'),
+  ('shoes', null, null, 'AUTH_REQUIRED', null, 'A null user is refused.'),
+  ('none', 'ann', null, 'DROP_NOT_FOUND', null, 'A null drop is refused.'),
+  ('none', 'nobody', null, 'AUTH_REQUIRED', null, 'An unknown user learns nothing about drops.'),
+  ('last pair', 'cat', null, 'OUT_OF_STOCK', null, 'A drop whose every unit is held is out of stock.'),
+  ('shoes', 'ann', null, 'ALREADY_RESERVED', null, 'A user who holds a unit is refused a second one.'),
+  ('shoes', 'ann', '''key-3''', 'ALREADY_RESERVED', null, 'A new key does not give a second one.'),
+  ('last pair', 'bob', null, 'ALREADY_RESERVED', null, 'The user who holds the last unit is told so.'),
+  ('shoes', 'cat', 'null, 0', 'VALIDATION_ERROR', 'p_ttl_seconds: must be between 1 and 86400', 'A hold of no time is refused.'),
+  ('shoes', 'cat', 'null, -1', 'VALIDATION_ERROR', 'p_ttl_seconds: must be between 1 and 86400',
+    'A hold that ends in the past is refused.'),
+  ('shoes', 'cat', 'null, 86401', 'VALIDATION_ERROR', 'p_ttl_seconds: must be between 1 and 86400',
+    'A hold of more than a day is refused.'),
+  ('shoes', 'cat', 'null, null', 'VALIDATION_ERROR', 'p_ttl_seconds: must be between 1 and 86400',
+    'A hold without end is refused.')
+) as v (drop_name, user_name, options, code, sentence, description);
+select is(
+  pg_temp.refusal(format('select api.reserve(%L, pg_temp.user_id(''cat''), %L)', pg_temp.drop_id('shoes'), v.key)),
+  pg_temp.error('VALIDATION_ERROR', 'Idempotency-Key: must be 1 to 255 visible ASCII characters'), v.description
 )
 from (values
-  ('draft', 'A draft does not sell, even when its start has passed.'),
-  ('scheduled', 'A scheduled drop does not sell before its start.'),
-  ('live, ended', 'A live drop does not sell from the moment it ends.'),
-  ('ended', 'An ended drop does not sell.'),
-  ('cancelled', 'A cancelled drop does not sell.')
-) as v (name, description);
-
--- Errors.
-
-do $$
-begin
-  perform pg_temp.new_drop('last pair', 1);
-  perform api.reserve(pg_temp.drop_id('last pair'), pg_temp.user_id('bob'), 'mine');
-end
-$$;
-
-select throws_ok(
-  $$select api.reserve(pg_temp.drop_id('shoes'), pg_temp.user_id('nobody'))$$, 'PT401', 'AUTH_REQUIRED',
-  'An unknown user is refused.'
-);
-select throws_ok($$select api.reserve(pg_temp.drop_id('shoes'), null)$$, 'PT401', 'AUTH_REQUIRED', 'No user is refused.');
-select throws_ok(
-  $$select api.reserve(gen_random_uuid(), pg_temp.user_id('ann'))$$, 'PT404', 'DROP_NOT_FOUND', 'An unknown drop is refused.'
-);
-select throws_ok($$select api.reserve(null, pg_temp.user_id('ann'))$$, 'PT404', 'DROP_NOT_FOUND', 'No drop is refused.');
-select throws_ok(
-  $$select api.reserve(gen_random_uuid(), pg_temp.user_id('nobody'))$$, 'PT401', 'AUTH_REQUIRED',
-  'An unknown user learns nothing about drops.'
-);
-select throws_ok(
-  $$select api.reserve(pg_temp.drop_id('last pair'), pg_temp.user_id('cat'))$$, 'PT409', 'OUT_OF_STOCK',
-  'A drop whose every unit is held is out of stock.'
-);
-select throws_ok(
-  $$select api.reserve(pg_temp.drop_id('shoes'), pg_temp.user_id('ann'))$$, 'PT409', 'ALREADY_RESERVED',
-  'A user who holds a unit is refused a second one.'
-);
-select throws_ok(
-  $$select api.reserve(pg_temp.drop_id('shoes'), pg_temp.user_id('ann'), 'key-3')$$, 'PT409', 'ALREADY_RESERVED',
-  'A new key does not give him a second one.'
-);
-select throws_ok(
-  $$select api.reserve(pg_temp.drop_id('last pair'), pg_temp.user_id('bob'))$$, 'PT409', 'ALREADY_RESERVED',
-  'Who holds the last unit is told that he holds it.'
-);
-select throws_ok(
-  format('select api.reserve(pg_temp.drop_id(''shoes''), pg_temp.user_id(''cat''), null, %s)', v.ttl_seconds),
-  'PT400', 'VALIDATION_ERROR', v.description
-)
-from (values
-  ('0', 'A hold of no time is refused.'),
-  ('-1', 'A hold that ends in the past is refused.'),
-  ('86401', 'A hold of more than a day is refused.'),
-  ('null', 'A hold without end is refused.')
-) as v (ttl_seconds, description);
-select throws_ok(
-  format('select api.reserve(pg_temp.drop_id(''shoes''), pg_temp.user_id(''cat''), %L)', v.key),
-  'PT400', 'VALIDATION_ERROR', v.description
-)
-from (values
-  ('', 'An empty key is refused.'),
-  ('a b', 'A key with a space is refused.'),
-  (E'a\n', 'A key with a line feed is refused.'),
-  ('ключ', 'A key beyond ASCII is refused.'),
+  ('', 'An empty key is refused.'), ('a b', 'A key with a space is refused.'),
+  (E'a\n', 'A key with a line feed is refused.'), ('ключ', 'A key beyond ASCII is refused.'),
   (repeat('k', 256), 'A key of 256 characters is refused.')
 ) as v (key, description);
 select is(
-  pg_temp.refusal(format(
-    'select api.reserve(pg_temp.drop_id(%L), pg_temp.user_id(%L), %L, %s)', v.drop_name, v.user_name, v.key, v.ttl)),
-  v.expected, v.description
+  pg_temp.refusal(format('select api.reserve(gen_random_uuid(), %L)', pg_temp.user_id('ann'))), pg_temp.error('DROP_NOT_FOUND'),
+  'An unknown drop is refused.'
+);
+
+select results_eq(
+  format('select expires_at from api.reserve(pg_temp.drop_id(''shoes''), pg_temp.user_id(%L), %L, %s)', v.name, v.key, v.seconds),
+  format('values (now() + interval ''%s seconds'')', v.seconds), v.description
 )
 from (values
-  ('last pair', 'cat', null, '60',
-    'PT409 OUT_OF_STOCK: Every unit of this drop is held or sold. A unit comes back when a hold expires or is cancelled.',
-    'OUT_OF_STOCK explains when to try again.'),
-  ('shoes', 'ann', null, '60',
-    'PT409 ALREADY_RESERVED: You hold a unit of this drop already. Purchase or cancel that reservation first.',
-    'ALREADY_RESERVED explains what to do.'),
-  ('shoes', 'cat', 'a b', '60', 'PT400 VALIDATION_ERROR: Idempotency-Key: must be 1 to 255 visible ASCII characters',
-    'A refused key names itself.'),
-  ('shoes', 'cat', null, '0', 'PT400 VALIDATION_ERROR: p_ttl_seconds: must be between 1 and 86400',
-    'A refused time names itself.')
-) as v (drop_name, user_name, key, ttl, expected, description);
-
-select is(
-  (select expires_at from api.reserve(pg_temp.drop_id('shoes'), pg_temp.user_id('cat'), repeat('~', 255), 1)),
-  now() + interval '1 second', 'A hold may last a second, and a key may have 255 characters.'
-);
-select is(
-  (select expires_at from api.reserve(pg_temp.drop_id('shoes'), pg_temp.user_id('dan'), null, 86400)), now() + interval '1 day',
-  'A hold may last a day.'
-);
-
--- Holds that have run out are no obstacle.
-
-update inventory.reservations set expires_at = now() where drop_id = pg_temp.drop_id('last pair');
-create temp table next on commit drop as
-select * from api.reserve(pg_temp.drop_id('last pair'), pg_temp.user_id('cat'));
-
-select is((select status from next), 'ACTIVE', 'A hold that runs out at this moment gives its unit to who asks now.');
-select results_eq(
-  $$
-    select user_id, status from inventory.reservations where drop_id = pg_temp.drop_id('last pair') order by status
-  $$,
-  $$values (pg_temp.user_id('cat'), 'ACTIVE'), (pg_temp.user_id('bob'), 'EXPIRED')$$,
-  'The old hold is EXPIRED.'
-);
-select is(pg_temp.stock_of('last pair'), 0, 'The unit is not counted twice.');
-
-update inventory.reservations
-set expires_at = now() + interval '1 microsecond'
-where drop_id = pg_temp.drop_id('last pair') and status = 'ACTIVE';
-select throws_ok(
-  $$select api.reserve(pg_temp.drop_id('last pair'), pg_temp.user_id('dan'))$$, 'PT409', 'OUT_OF_STOCK',
-  'A hold is good up to its last microsecond.'
-);
-
-update inventory.reservations set expires_at = now() where id = (select id from next);
-select results_eq(
-  $$select id <> (select id from next), status, replayed from api.reserve(pg_temp.drop_id('last pair'), pg_temp.user_id('cat'))$$,
-  $$values (true, 'ACTIVE', false)$$,
-  'A user whose own hold has run out gets a new one.'
-);
-select is((select status from inventory.reservations where id = (select id from next)), 'EXPIRED', 'His old hold is EXPIRED.');
-
-select is_empty(
-  $$
-    select a.* from api.audit() a join inventory.drops d on d.id = a.drop_id where d.created_by = pg_temp.user_id('seller')
-  $$,
-  'No unit was lost or made up on the way.'
-);
+  ('cat', repeat('~', 255), 1, 'A hold may last a second, and a key may have 255 characters.'),
+  ('dan', null, 86400, 'A hold may last a day.')
+) as v (name, key, seconds, description);
+select is_empty('select * from pg_temp.findings()', 'No unit was lost or made up on the way.');
 
 select * from finish();
 rollback;

@@ -1,6 +1,6 @@
 -- inventory.uuid_v7 makes UUIDs of version 7, which sort by time of birth: native from PostgreSQL 18 on, emulated below.
 begin;
-select plan(8);
+select plan(5);
 
 create function pg_temp.unix_milliseconds(p_id uuid) returns bigint language sql immutable as $$
   select ('x' || left(replace(p_id::text, '-', ''), 12))::bit(48)::bigint
@@ -28,13 +28,12 @@ select pg_temp.now_milliseconds() as before_milliseconds, inventory.uuid_v7() as
 pg_temp.now_milliseconds() as after_milliseconds
 from generate_series(1, 1000);
 
-select is_empty($$select id from made where substr(id::text, 15, 1) <> '7'$$, 'The version is 7.');
 select is_empty(
-  $$select id from made where substr(id::text, 20, 1) not in ('8', '9', 'a', 'b')$$, 'The variant is that of RFC 9562.'
+  $$select id from made where id::text !~ '^.{14}7.{4}[89ab]'$$, 'The version is 7, and the variant is that of RFC 9562.'
 );
-select is((select count(distinct id) from made), 1000::bigint, 'No two ids are the same.');
-select cmp_ok(
-  (select count(distinct right(id::text, 12)) from made), '=', 1000::bigint, 'The last 48 bits are random.'
+select results_eq(
+  'select count(distinct id), count(distinct right(id::text, 12)) from made', 'values (1000::bigint, 1000::bigint)',
+  'No two ids are the same, and the last 48 bits are random.'
 );
 select is_empty(
   $$select * from made where pg_temp.unix_milliseconds(id) not between before_milliseconds - 1 and after_milliseconds + 1$$,
@@ -48,9 +47,6 @@ from pg_temp.uuids_over_time(50) as ids;
 select is(
   (select count(distinct pg_temp.unix_milliseconds(id)) from unnest(pg_temp.uuids_over_time(20)) as id), 20::bigint,
   'The time is the clock''s, not the transaction''s.'
-);
-select is(
-  (select substr(id::text, 15, 1) from api.create_user('uuid_v7 ' || gen_random_uuid())), '7', 'New rows get such ids.'
 );
 
 select * from finish();

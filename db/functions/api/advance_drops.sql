@@ -1,7 +1,9 @@
--- api.advance_drops: let the clock move drops on: scheduled to live at starts_at, live to ended at ends_at.
+-- api.advance_drops: start and end drops by the clock: scheduled becomes live at starts_at, live becomes ended at ends_at.
 --
--- Locks: the drops concerned that are free; where none is, one of the busy ones, waited for half a second at most and with
--- nothing else held: a drop that is stormed from its first second on still turns live. Errors: none.
+-- Locks: the rows of the drops whose time has come, except rows that another transaction has locked. If all of them are locked,
+-- it waits for one of them, half a second at most and while it holds no other lock: so a drop that is crowded from its first
+-- second on still turns live.
+-- Errors: none. If the wait was too long it returns no row, and the next call tries again.
 
 create or replace function api.advance_drops()
 returns setof api.drop
@@ -23,7 +25,7 @@ begin
       select d.id
       from inventory.drops d
       where (d.status = 'scheduled' and d.starts_at <= now()) or (d.status in ('scheduled', 'live') and d.ends_at <= now())
-      order by random() -- not the same one, perhaps stuck, each time
+      order by random() -- another drop each time, because one of them may be stuck
       limit 1
       for no key update
     );
@@ -40,9 +42,9 @@ begin
   )
   select (inventory.drop_row(advanced)).* from advanced;
 exception when lock_not_available then
-  return; -- the next call tries again
+  return; -- the next call will try again
 end
 $$;
 
 comment on function api.advance_drops() is
-'Move on the drops whose time has come, scheduled to live and live to ended, and return them.';
+'Start and end the drops whose time has come (scheduled to live, live to ended) and return them.';

@@ -1,6 +1,6 @@
--- api.audit: every invariant that is violated, one row each; no rows means healthy.
+-- api.audit: list the violated invariants, one row each; no rows means healthy.
 --
--- Locks: none. Errors: none. One statement, so it judges one snapshot, however busy the database is.
+-- Locks: none. Errors: none. It is one statement, so it judges one snapshot, even while other transactions commit.
 
 create or replace function api.audit()
 returns table (drop_id uuid, invariant text, expected bigint, found bigint)
@@ -67,4 +67,4 @@ end
 $$;
 
 comment on function api.audit() is
-'One row for each violated invariant, with what was expected and what was found; no rows means healthy.';
+'List the violated invariants, one row each, with the expected and the found number; no rows means healthy.';

@@ -1,8 +1,8 @@
 -- api.create_drop: put a drop up for sale, with all its stock available.
 --
--- Locks: none. Errors: AUTH_REQUIRED (created by nobody), VALIDATION_ERROR.
+-- Without a status the times decide: a drop without starts_at is a draft, a future starts_at makes it scheduled, a past one live.
 --
--- Without a status the times decide: no starts_at is a draft, a future one is scheduled, a past one is live.
+-- Locks: none. Errors: AUTH_REQUIRED (the seller does not exist), VALIDATION_ERROR.
 
 create or replace function api.create_drop(
   p_name text,
@@ -56,5 +56,5 @@ end
 $$;
 
 comment on function api.create_drop(text, numeric, integer, uuid, timestamptz, timestamptz, text) is
-'Put a drop of p_total_stock units up for sale and return it. Without p_status: no p_starts_at makes it a draft, a future one
-scheduled, a past one live.';
+'Put a drop of p_total_stock units up for sale and return it. Without p_status the times decide: a drop without p_starts_at is a
+draft, a future p_starts_at makes it scheduled, a past one live.';

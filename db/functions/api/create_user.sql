@@ -1,6 +1,7 @@
--- api.create_user: make a user.
+-- api.create_user: make a user with a username of its own.
 --
--- Locks: waits for another transaction that is making the same username. Errors: VALIDATION_ERROR, USERNAME_TAKEN.
+-- Locks: none. It waits for a transaction that is making a user with the same username.
+-- Errors: VALIDATION_ERROR, USERNAME_TAKEN.
 
 create or replace function api.create_user(p_username text)
 returns setof api."user"

@@ -1,9 +1,10 @@
--- api.ensure_user: the user with this id, made now if it is missing.
+-- api.ensure_user: return the user with this id; make the user first if there is none.
 --
--- Purpose: an identity established elsewhere (a header in development, a token) becomes a user on first use. The id decides;
--- a username that another user has gets a suffix rather than a refusal, for the request behind it must be served.
+-- Purpose: an identity that was established elsewhere (a header in development, a token) becomes a user on first use. The id
+-- decides. A username that another user has gets a suffix and is not refused, because the request of this user must be served.
 --
--- Locks: waits for another transaction that is making the same user, or one of the same name. Errors: VALIDATION_ERROR.
+-- Locks: none. It waits for a transaction that is making a user with the same id or the same username.
+-- Errors: VALIDATION_ERROR.
 
 create or replace function api.ensure_user(p_user_id uuid, p_username text default null)
 returns setof api."user"
@@ -37,5 +38,5 @@ end
 $$;
 
 comment on function api.ensure_user(uuid, text) is
-'The user with this id, made now if it is missing, named p_username (default user-<first 8 hex of the id>; a name that is taken
-gets a suffix).';
+'Return the user with this id; make the user first if there is none. The new user is called p_username, by default
+user-<the first 8 hex digits of the id>; a name that is taken gets a suffix.';

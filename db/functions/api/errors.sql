@@ -1,9 +1,9 @@
--- api.errors: every refusal the database can give, defined once: code, HTTP status and the sentence for people.
+-- api.errors: the one definition of every error of the database: code, HTTP status and a sentence for people.
+--
+-- Functions raise these errors through inventory.refuse; batches return them in api.outcome. The app adds only the codes of
+-- errors that it finds before it calls the database (README.md lists them).
 --
 -- Locks: none. Errors: none.
---
--- Functions raise them through inventory.refuse, batches answer them through api.outcome; the app adds only the codes that
--- arise before a call reaches the database (docs in README).
 
 create or replace function api.errors()
 returns table (code text, status integer, message text)
@@ -31,5 +31,5 @@ as $$
 $$;
 
 comment on function api.errors() is
-'Every refusal the database can give: code, HTTP status, sentence for people. A function raises it as SQLSTATE PT<status>
-with the code as MESSAGE and the sentence as DETAIL.';
+'List every error of the database: code, HTTP status, sentence for people. A function raises it as SQLSTATE PT<status> with the
+code as MESSAGE and the sentence as DETAIL.';

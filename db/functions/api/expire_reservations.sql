@@ -1,11 +1,12 @@
--- api.expire_reservations: the sweep: expire what is due, at most p_limit reservations, and give their units back.
+-- api.expire_reservations: the sweep: expire the due reservations, at most p_limit, and give their units back.
 --
--- Locks, drop by drop: the drop's row, then its due reservations, all with skip locked; stock is restored in the same
--- transaction. It waits for nobody while it holds several drops, so that one that is stuck does not stop the others; what
--- it passes over is taken back by the next sweep or by the reserves that keep the drop busy. Errors: VALIDATION_ERROR
--- (p_limit).
+-- Locks, drop by drop: the drop's row, then its due reservations. Rows that another transaction has locked are skipped. The call
+-- keeps the locks of several drops, so it never waits, and a drop that is stuck does not stop the other drops. The next sweep
+-- takes back what this one skipped, or a reserve does: a drop that is always locked is one that buyers keep busy. The stock is
+-- restored in the same transaction.
+-- Errors: VALIDATION_ERROR (p_limit).
 --
--- The order by within the limit makes reservations_due_idx the plan, whatever the tables held when it was made.
+-- Plans: see db/README.md, 'Plans'. Here the order by inside the limit makes reservations_due_idx the only plan.
 
 create or replace function api.expire_reservations(p_limit integer default 1000)
 returns setof api.reservation
@@ -49,11 +50,11 @@ begin
         v_passed_over := v_passed_over || v_group.drop_id;
       end if;
     end loop;
-    exit when v_left = 0 or v_expired is null; -- the limit is reached, or nothing was due any more
+    exit when v_left = 0 or v_expired is null; -- the limit is reached, or nothing more is due
   end loop;
 end
 $$;
 
 comment on function api.expire_reservations(integer) is
-'Expire at most p_limit due reservations, give their units back and return them. Fewer than p_limit: nothing more is due, or
-another transaction has it in hand.';
+'Expire at most p_limit due reservations, give their units back and return the reservations. If it returns fewer than p_limit,
+nothing more is due, or another transaction has locked the rest.';

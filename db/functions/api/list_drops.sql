@@ -1,4 +1,4 @@
--- api.list_drops: the drops on sale now, newest start first, each with its latest purchasers and units held.
+-- api.list_drops: list the drops on sale now, the newest start first, each with its latest purchasers and the units held.
 --
 -- Locks: none. Errors: none.
 
@@ -32,5 +32,5 @@ end
 $$;
 
 comment on function api.list_drops() is
-'The drops on sale now: started, not ended, scheduled or live; newest start first, each with its three latest purchasers
-and the number of units held.';
+'List the drops on sale now (started, not ended, scheduled or live), the newest start first, each with its three latest
+purchasers and the number of units held.';

@@ -1,4 +1,4 @@
--- api.my_purchases: what a user has bought, newest first.
+-- api.my_purchases: list all purchases of a user, in any status, the newest first.
 --
 -- Locks: none. Errors: AUTH_REQUIRED.
 
@@ -17,4 +17,4 @@ begin
 end
 $$;
 
-comment on function api.my_purchases(uuid) is 'A user''s purchases, newest first.';
+comment on function api.my_purchases(uuid) is 'List a user''s purchases, the newest first.';

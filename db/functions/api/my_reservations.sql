@@ -1,4 +1,4 @@
--- api.my_reservations: what a user holds now, newest first.
+-- api.my_reservations: list the reservations that a user can still purchase, the newest first.
 --
 -- Locks: none. Errors: AUTH_REQUIRED.
 
@@ -17,4 +17,4 @@ begin
 end
 $$;
 
-comment on function api.my_reservations(uuid) is 'A user''s ACTIVE, unexpired reservations, newest first.';
+comment on function api.my_reservations(uuid) is 'List a user''s ACTIVE reservations that have not run out, the newest first.';

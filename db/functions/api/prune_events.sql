@@ -1,10 +1,13 @@
--- api.prune_events: forget the oldest events, those older than p_retention_seconds and at most p_limit; returns how many.
+-- api.prune_events: delete the oldest events, those older than p_retention_seconds and at most p_limit; return their number.
 --
--- Locks: the events it deletes. Two calls wait for each other, so that only a beginning of the log is ever missing, and whether a
--- reader's place is still in it can be told from its oldest event. Errors: VALIDATION_ERROR (p_retention_seconds, p_limit).
+-- The newest of the old events stays, so a reader who has seen it has missed nothing. The deleted events are always the beginning
+-- of the log, so the oldest event that is left tells whether a reader's position is still in the log.
 --
--- The newest of the old events stays: who has seen it has missed nothing of what was pruned. Rows are deleted by their place in the
--- table, as events never move: a condition on their ids may walk either index, and which one would change with the statistics.
+-- Locks: the events that it deletes. Two calls wait for each other, because both begin with the oldest events.
+-- Errors: VALIDATION_ERROR (p_retention_seconds, p_limit).
+--
+-- Plans: see db/README.md, 'Plans'. Here rows are deleted by their place in the table (ctid), which is safe because an event is
+-- never updated. A condition on their ids could use either index, and the statistics would decide which one.
 
 create or replace function api.prune_events(p_retention_seconds integer, p_limit integer default 10000)
 returns bigint
@@ -38,4 +41,4 @@ end
 $$;
 
 comment on function api.prune_events(integer, integer) is
-'Forget events older than p_retention_seconds, the oldest first and at most p_limit; returns how many.';
+'Delete events older than p_retention_seconds, the oldest first and at most p_limit, and return their number.';

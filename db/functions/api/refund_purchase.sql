@@ -1,4 +1,4 @@
--- api.refund_purchase: take a paid purchase back; its units return to stock.
+-- api.refund_purchase: refund a paid purchase and give its units back to stock.
 --
 -- Locks, in this order: the drop's row, the purchase. Errors: PURCHASE_NOT_FOUND, INVALID_STATUS_CHANGE (not paid).
 

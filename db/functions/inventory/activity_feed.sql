@@ -1,9 +1,11 @@
--- inventory.activity_feed: what a drop's row does not say: who bought last, and how many units are held and not yet sold.
+-- inventory.activity_feed: what a drop's own row does not hold: its latest purchasers and the number of units held.
+--
+-- The held units are counted, because a purchase turns a hold into a sale without touching the drop. The count is small: there
+-- are never more holds than were reserved within the time that a hold lasts, and it reads only the index of the ACTIVE
+-- reservations.
 --
 -- Locks: none. Errors: none.
---
--- Units held are counted, for a purchase turns a hold into a sale without touching the drop. There are never more of them than are
--- reserved within a hold's time, and the index that holds them alone is walked.
+-- Plans: see db/README.md, 'Plans'.
 
 create or replace function inventory.activity_feed(p_drop_id uuid)
 returns json
@@ -22,4 +24,5 @@ begin
 end
 $$;
 
-comment on function inventory.activity_feed(uuid) is 'The three latest purchasers of a drop and the number of units held, as JSON.';
+comment on function inventory.activity_feed(uuid) is
+'Return the three latest purchasers of a drop and the number of units held, as JSON.';

@@ -1,12 +1,13 @@
--- inventory.await_purchases: wait until no purchase is under way with these reservations, and hold nothing afterwards.
+-- inventory.await_purchases: wait until no purchase of these reservations is in progress, then hold no lock.
 --
--- Purpose: whoever locks a drop and then waits for a reservation holds up everybody at the drop. So the waiting is done before,
--- with nothing else locked; what comes between the two is a moment, not a buyer's forgotten transaction.
+-- Purpose: a transaction that locks a drop and then waits for a reservation blocks all buyers of the drop. So callers wait here
+-- first, before they lock anything else. A purchase can still come in between, but that takes a moment; what this avoids is
+-- waiting for a transaction that a buyer forgot to end.
 --
--- Locks: the reservations in the order of their ids, let go again before it returns: undoing a block releases the row locks
--- taken in it. Errors: none.
---
--- Plans: as in inventory.expire_on_drop.
+-- Locks: the reservations in the order of their ids. They are released before it returns, because undoing a block releases the
+-- row locks that were taken in it.
+-- Errors: none.
+-- Plans: see db/README.md, 'Plans'. Here the primary key must be walked in order, because that is the order of the locks.
 
 create or replace function inventory.await_purchases(p_drop_id uuid, p_reservation_ids uuid[])
 returns void
@@ -28,4 +29,4 @@ end
 $$;
 
 comment on function inventory.await_purchases(uuid, uuid[]) is
-'Wait until no purchase is under way with these reservations. Holds no lock afterwards.';
+'Wait until no purchase of these reservations is in progress; hold no lock afterwards.';

@@ -1,6 +1,8 @@
--- inventory.check_keys: refuse Idempotency-Keys that could not be stored, before anything is done for any request.
+-- inventory.check_keys: refuse Idempotency-Keys that the tables would refuse, before the first request of a batch is served.
 --
--- Locks: none. Errors: VALIDATION_ERROR. The rule is that of the tables' constraints, which would strike only on an insert.
+-- The rule is the one of the tables' constraints; those would find a bad key only on an insert, in the middle of the batch.
+--
+-- Locks: none. Errors: VALIDATION_ERROR.
 
 create or replace function inventory.check_keys(p_idempotency_keys text[])
 returns void

@@ -1,8 +1,8 @@
 -- inventory.check_price: refuse a price that the column would round or cannot hold.
 --
--- Locks: none. Errors: VALIDATION_ERROR.
+-- This one rule cannot be a constraint, because numeric(12, 2) rounds a value before any constraint sees it.
 --
--- numeric(12, 2) rounds what it is given before any constraint sees it, so this one rule cannot be a constraint.
+-- Locks: none. Errors: VALIDATION_ERROR.
 
 create or replace function inventory.check_price(p_price numeric)
 returns numeric
@@ -17,4 +17,4 @@ end
 $$;
 
 comment on function inventory.check_price(numeric) is
-'The price, or VALIDATION_ERROR if it has more than two decimals or ten digits.';
+'Return the price; raise VALIDATION_ERROR if it has more than two decimals or more than ten digits before them.';

@@ -1,4 +1,4 @@
--- inventory.drop_row: a drop as the API shows it.
+-- inventory.drop_row: turn a row of drops into the row that the API shows.
 --
 -- Locks: none. Errors: none.
 
@@ -12,4 +12,4 @@ as $$
   )::api.drop
 $$;
 
-comment on function inventory.drop_row(inventory.drops) is 'A drop as the API shows it.';
+comment on function inventory.drop_row(inventory.drops) is 'Return a drop as the API shows it.';

@@ -1,10 +1,9 @@
--- inventory.due_reservations: lock a drop's due holds, oldest first, at most p_limit, and return their ids.
+-- inventory.due_reservations: lock the due reservations of a drop, the oldest first and at most p_limit, and return their ids.
 --
--- Locks: the caller holds the drop's row. The reservations are locked with skip locked: one that a purchase holds at this
--- moment is left to it and the next one is taken, so a buyer's forgotten open transaction hides nobody else's unit. Errors:
--- none.
---
--- Plans: as in inventory.has_due.
+-- Locks: the caller holds the drop's row. The reservations are locked with skip locked: one that a purchase has locked is left to
+-- that purchase and the next one is taken. So a transaction that one buyer forgot to end hides no other buyer's unit.
+-- Errors: none.
+-- Plans: see db/README.md, 'Plans'. Here sorting is disabled too, as in inventory.has_due.
 
 create or replace function inventory.due_reservations(p_drop_id uuid, p_limit integer)
 returns uuid[]

@@ -1,9 +1,11 @@
--- inventory.has_due: does a hold on this drop have run out and still have its unit?
+-- inventory.has_due: is an ACTIVE reservation of this drop due, so that its unit can be taken back?
 --
--- Purpose: to know without locking anything whether it is worth the drop's lock. Locks: none. Errors: none.
+-- Purpose: a caller learns without any lock whether it is worth locking the drop.
 --
--- Sorting and sequential scans are disabled so that reservations_due_idx is the only plan: a drop starts with empty tables, and
--- a plan chosen then would be kept for the session's life.
+-- Locks: none. Errors: none.
+--
+-- Plans: see db/README.md, 'Plans'. Here sorting is disabled too, so that reservations_due_idx is the only plan: it has the rows
+-- in the order of expires_at.
 
 create or replace function inventory.has_due(p_drop_id uuid)
 returns boolean

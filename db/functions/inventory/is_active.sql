@@ -1,9 +1,9 @@
--- inventory.is_active: is a drop on sale at this transaction's time?
+-- inventory.is_active: is a drop on sale at the time of this transaction?
+--
+-- The times decide, not only the status: a scheduled drop sells from starts_at on, and a live one does not sell after ends_at,
+-- even if api.advance_drops has not changed the status yet.
 --
 -- Locks: none. Errors: none.
---
--- The times decide, not only the status: a scheduled drop sells from starts_at on, a live one no longer after ends_at,
--- whether or not api.advance_drops has been by.
 
 create or replace function inventory.is_active(p_drop inventory.drops)
 returns boolean
@@ -16,4 +16,4 @@ as $$
     false)
 $$;
 
-comment on function inventory.is_active(inventory.drops) is 'Is this drop on sale now? A drop that does not exist is not.';
+comment on function inventory.is_active(inventory.drops) is 'Is this drop on sale now? A null drop (none was found) is not.';

@@ -1,6 +1,8 @@
--- inventory.latest_purchasers: the three latest paid purchases of a drop, newest first, as a JSON array.
+-- inventory.latest_purchasers: the three latest paid purchases of a drop, the newest first, as a JSON array.
 --
 -- Locks: none. Errors: none.
+-- Plans: see db/README.md, 'Plans'. Here a lateral subquery with a limit looks up each user, so the planner cannot make it a
+-- join.
 
 create or replace function inventory.latest_purchasers(p_drop_id uuid)
 returns json
@@ -27,4 +29,5 @@ begin
 end
 $$;
 
-comment on function inventory.latest_purchasers(uuid) is 'The three latest paid purchases of a drop, newest first, as JSON.';
+comment on function inventory.latest_purchasers(uuid) is
+'Return the three latest paid purchases of a drop, the newest first, as JSON.';

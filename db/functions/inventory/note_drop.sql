@@ -1,6 +1,7 @@
--- inventory.note_drop: trigger on drops: note that a drop was created, changed or has other stock, to be announced at the commit.
+-- inventory.note_drop: trigger on drops: note that a drop was created, that it changed or that its stock changed. The commit
+-- announces the note.
 --
--- Locks: none but of its own row of inventory.changes, which no other transaction touches. Errors: none.
+-- Locks: only this transaction's own row of inventory.changes, which no other transaction touches. Errors: none.
 
 create or replace function inventory.note_drop()
 returns trigger
@@ -25,4 +26,4 @@ begin
 end
 $$;
 
-comment on function inventory.note_drop() is 'Trigger: note what happened to a drop, to be announced at the commit.';
+comment on function inventory.note_drop() is 'Trigger: note how a drop changed; the commit announces it.';

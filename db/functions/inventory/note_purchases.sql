@@ -1,9 +1,9 @@
--- inventory.note_purchases: trigger on purchases: note which ones were paid, and whose drops' latest purchasers may have
--- changed, to be announced at the commit.
+-- inventory.note_purchases: trigger on purchases: note which purchases were paid, and the drops whose latest purchasers may have
+-- changed. The commit announces the notes.
 --
--- Locks: none but of its own rows of inventory.changes, which no other transaction touches. Errors: none.
+-- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches. Errors: none.
 --
--- Plans: as in inventory.note_reservations.
+-- Plans: it uses except and no join, for the reason in inventory.note_reservations.
 
 create or replace function inventory.note_purchases()
 returns trigger
@@ -43,4 +43,5 @@ begin
 end
 $$;
 
-comment on function inventory.note_purchases() is 'Trigger: note which purchases were paid or taken back, to be announced at the commit.';
+comment on function inventory.note_purchases() is
+'Trigger: note which purchases were paid or taken back; the commit announces them.';

@@ -1,4 +1,4 @@
--- inventory.purchase_row: a purchase as the API shows it.
+-- inventory.purchase_row: turn a row of purchases into the row that the API shows.
 --
 -- Locks: none. Errors: none.
 
@@ -12,4 +12,4 @@ as $$
   )::api.purchase
 $$;
 
-comment on function inventory.purchase_row(inventory.purchases) is 'A purchase as the API shows it.';
+comment on function inventory.purchase_row(inventory.purchases) is 'Return a purchase as the API shows it.';

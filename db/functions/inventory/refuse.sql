@@ -1,6 +1,7 @@
--- inventory.refuse: raise a refusal of api.errors, with its own sentence or a more precise one.
+-- inventory.refuse: raise an error of api.errors, with its own sentence or with a more precise one.
 --
--- Locks: none. Errors: the one asked for, as SQLSTATE PT<status>, MESSAGE the code, DETAIL the sentence.
+-- Locks: none. Errors: the one with this code, as SQLSTATE PT<status>, the code as MESSAGE and the sentence as DETAIL. A code
+-- that is not defined is an internal error.
 
 create or replace function inventory.refuse(p_code text, p_message text default null)
 returns void

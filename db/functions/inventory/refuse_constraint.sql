@@ -1,8 +1,9 @@
--- inventory.refuse_constraint: turn a violated constraint into VALIDATION_ERROR, in the words of the constraint's comment.
+-- inventory.refuse_constraint: raise VALIDATION_ERROR for a violated constraint, with the constraint's comment as the sentence.
 --
--- Locks: none. Errors: VALIDATION_ERROR; an internal error when the constraint has no comment, which a test rules out.
+-- So a rule for a value is written once, as the constraint, and the comment of the constraint is what the caller is told.
 --
--- A value rule is thereby written once, as the constraint; its comment is what the caller is told.
+-- Locks: none. Errors: VALIDATION_ERROR. A constraint without a comment is an internal error; a test makes sure that every
+-- constraint that a caller can violate has one.
 
 create or replace function inventory.refuse_constraint(p_constraint_name text)
 returns void
@@ -22,4 +23,4 @@ end
 $$;
 
 comment on function inventory.refuse_constraint(text) is
-'Raise VALIDATION_ERROR in the words of a violated constraint''s comment.';
+'Raise VALIDATION_ERROR for a violated constraint, with the constraint''s comment as the sentence.';

@@ -1,4 +1,4 @@
--- inventory.require_user: refuse to act for a user who does not exist.
+-- inventory.require_user: raise AUTH_REQUIRED if this user does not exist.
 --
 -- Locks: none. Errors: AUTH_REQUIRED.
 

@@ -1,4 +1,4 @@
--- inventory.reservation_row: a reservation as the API shows it.
+-- inventory.reservation_row: turn a row of reservations into the row that the API shows.
 --
 -- Locks: none. Errors: none.
 
@@ -12,4 +12,4 @@ as $$
   )::api.reservation
 $$;
 
-comment on function inventory.reservation_row(inventory.reservations) is 'A reservation as the API shows it.';
+comment on function inventory.reservation_row(inventory.reservations) is 'Return a reservation as the API shows it.';
