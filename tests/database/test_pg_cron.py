@@ -128,12 +128,14 @@ async def test_the_jobs_do_what_the_poller_does(server: Cluster, owner: asyncpg.
 
 @pytest.mark.slow
 async def test_upgrade_to_18(server: Cluster, owner: asyncpg.Connection, tmp_path: Path) -> None:
-    """As the document has it: a dump by the newer pg_dump, restored there; what was held is held, and the sale goes on."""
+    """A dump by the old pg_dump is restored without pg_cron by the new pg_restore; the hold is there, and the sale goes on."""
     drop_id, user_id, _ = await make_hold(owner)
     server.psql(RECIPES / "pg_cron.sql", server.url)
     with cluster(BIN_DIR) as newer:
-        sh(commands("backup without pg_cron"), tmp_path, BIN_DIR, DATABASE_URL=server.url)
-        assert sh(commands("restore"), tmp_path, BIN_DIR, NEW_DATABASE_URL=newer.url).rstrip().endswith("(0 rows)")
+        sh(commands("backup without pg_cron"), tmp_path, BIN_15, DATABASE_URL=server.url)
+        assert (
+            sh(commands("restore without pg_cron"), tmp_path, BIN_DIR, NEW_DATABASE_URL=newer.url).rstrip().endswith("(0 rows)")
+        )
         await migrate(newer.url_with_password)
         upgraded = await asyncpg.connect(newer.url_with_password)
         assert upgraded.get_server_version().major == 18
