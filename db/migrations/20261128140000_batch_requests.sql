@@ -11,7 +11,8 @@ create type api.reserve_request as (
   user_id uuid,
   idempotency_key text
 );
-comment on type api.reserve_request is 'One request of api.reserve_batch: hold a unit of drop_id for user_id. Without a key it is null.';
+comment on type api.reserve_request is
+'One request of api.reserve_batch: hold a unit of drop_id for user_id. Without a key it is null.';
 
 create type api.purchase_request as (
   drop_id uuid,
@@ -48,7 +49,7 @@ drop function if exists
   api.purchase_batch(uuid, uuid[], text[]), api.purchase_batches(uuid[], uuid[], text[]),
   api.cancel_batch(uuid[], uuid[]), api.ensure_user_batch(uuid[], text[]);
 -- squawk-ignore ban-drop-type
-drop type api.reserve_request, api.purchase_request, api.cancel_request, api.user_request cascade; -- with the functions that take them
+drop type api.reserve_request, api.purchase_request, api.cancel_request, api.user_request cascade; -- and what takes them
 -- What was dropped here is applied again if this migration is.
 delete from inventory.function_files
 where path in (

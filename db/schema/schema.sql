@@ -44,6 +44,23 @@ COMMENT ON SCHEMA inventory IS 'Tables, private functions and triggers. Nobody b
 
 
 --
+-- Name: cancel_request; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.cancel_request AS (
+	reservation_id uuid,
+	user_id uuid
+);
+
+
+--
+-- Name: TYPE cancel_request; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.cancel_request IS 'One request of api.cancel_batch: give back the unit that user_id holds as reservation_id.';
+
+
+--
 -- Name: drop; Type: TYPE; Schema: api; Owner: -
 --
 
@@ -77,7 +94,7 @@ CREATE TYPE api.event AS (
 -- Name: TYPE event; Type: COMMENT; Schema: api; Owner: -
 --
 
-COMMENT ON TYPE api.event IS 'An event as it travels: NOTIFY payload, WebSocket frame, row of api.events_after.';
+COMMENT ON TYPE api.event IS 'Unused since 0.2, where functions return the drop of an event, too. The next release drops it.';
 
 
 --
@@ -118,6 +135,24 @@ CREATE TYPE api.purchase AS (
 
 
 --
+-- Name: purchase_request; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.purchase_request AS (
+	drop_id uuid,
+	user_id uuid,
+	idempotency_key text
+);
+
+
+--
+-- Name: TYPE purchase_request; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.purchase_request IS 'One request of api.purchase_batch: sell user_id the unit held on drop_id. Without a key it is null.';
+
+
+--
 -- Name: purchaser; Type: TYPE; Schema: api; Owner: -
 --
 
@@ -145,6 +180,24 @@ CREATE TYPE api.reservation AS (
 
 
 --
+-- Name: reserve_request; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.reserve_request AS (
+	drop_id uuid,
+	user_id uuid,
+	idempotency_key text
+);
+
+
+--
+-- Name: TYPE reserve_request; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.reserve_request IS 'One request of api.reserve_batch: hold a unit of drop_id for user_id. Without a key it is null.';
+
+
+--
 -- Name: user; Type: TYPE; Schema: api; Owner: -
 --
 
@@ -154,6 +207,23 @@ CREATE TYPE api."user" AS (
 	"createdAt" timestamp with time zone,
 	"updatedAt" timestamp with time zone
 );
+
+
+--
+-- Name: user_request; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.user_request AS (
+	user_id uuid,
+	username text
+);
+
+
+--
+-- Name: TYPE user_request; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.user_request IS 'One request of api.ensure_user_batch: make user_id if it is missing, named username (null: the default name).';
 
 
 --
@@ -777,4 +847,5 @@ ALTER TABLE ONLY inventory.reservations
 
 INSERT INTO public.schema_migrations (version) VALUES
     ('20261122090000'),
-    ('20261122130000');
+    ('20261122130000'),
+    ('20261128140000');

@@ -1,5 +1,5 @@
--- inventory.purchase_refusal is the rule of who may not buy: the whole truth table. A column that is null stands for both values, or
--- for every status of a hold.
+-- inventory.purchase_refusal is the rule of who may not buy: the whole truth table. A column that is null stands for both values,
+-- or for every status of a hold.
 begin;
 select plan(4);
 
@@ -24,7 +24,8 @@ insert into rule values
 -- Every combination; a hold's status is known only if there was a hold.
 create temp table situation on commit drop as
 select consumed, leads, repeats, earlier, has_hold, status, user_exists, drop_exists,
-  inventory.purchase_refusal(consumed, leads, repeats, earlier, has_hold, nullif(status, 'none'), user_exists, drop_exists) as code
+  inventory.purchase_refusal(
+    consumed, leads, repeats, earlier, has_hold, nullif(status, 'none'), user_exists, drop_exists) as code
 from unnest(array[true, false]) consumed
 cross join unnest(array[true, false]) leads
 cross join unnest(array[true, false]) repeats

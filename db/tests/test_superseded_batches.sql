@@ -1,11 +1,13 @@
--- The batches of 0.1 answer as those of 0.2 do, because processes of 0.1 call them during a rolling deployment. Goes with them in 0.3.
+-- The batches of 0.1 answer as those of 0.2 do, because processes of 0.1 call them during a rolling deployment. This file goes
+-- with them in 0.3.
 begin;
 select plan(14);
 
 do $$
 begin
   perform pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve');
-  perform api.create_drop(name, 10, 2, pg_temp.user_id('seller'), now() - interval '1 hour') from unnest(array['shoes', 'hats']) as name;
+  perform api.create_drop(name, 10, 2, pg_temp.user_id('seller'), now() - interval '1 hour')
+  from unnest(array['shoes', 'hats']) as name;
 end
 $$;
 
@@ -57,7 +59,8 @@ select results_eq(
   $$
     select n, status, code
     from api.purchase_batches(
-      array[pg_temp.drop_id('hats'), pg_temp.drop_id('shoes'), pg_temp.drop_id('hats')], pg_temp.user_ids('ann', 'cat', 'bob'), null)
+      array[pg_temp.drop_id('hats'), pg_temp.drop_id('shoes'), pg_temp.drop_id('hats')],
+      pg_temp.user_ids('ann', 'cat', 'bob'), null)
   $$,
   $$values (1, 201, null), (2, 409, 'NO_ACTIVE_RESERVATION'), (3, 409, 'NO_ACTIVE_RESERVATION')$$,
   'purchase_batches: the same for several drops.'
@@ -83,7 +86,9 @@ select is(
   (select u.username from inventory.users u where u.id = md5('pgtap old 1')::uuid), 'pgtap old 1', 'It makes the users.'
 );
 select is(
-  pg_temp.refusal($$select api.ensure_user_batch(array[md5('pgtap old 2'), md5('pgtap old 3')]::uuid[], array['pgtap old 2', ''])$$),
+  pg_temp.refusal($$
+    select api.ensure_user_batch(array[md5('pgtap old 2'), md5('pgtap old 3')]::uuid[], array['pgtap old 2', ''])
+  $$),
   'PT400 VALIDATION_ERROR: username: must be 1 to 200 characters, not all blank, without control characters',
   'What is refused for one user is raised for the call.'
 );

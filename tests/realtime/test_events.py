@@ -84,7 +84,7 @@ async def test_what_commits_is_notified_as_it_is_logged_and_nothing_else_is(owne
     assert [loads(event)["type"] for event in logged] == ["PURCHASE_COMPLETED", "ACTIVITY_UPDATED", "STOCK_UPDATED"]
     await eventually(lambda: _is_true(len(heard) >= len(logged)))
     assert heard == logged
-    assert list(loads(heard[0])) == ["type", "id", "data"]
+    assert list(loads(heard[0])) == ["type", "id", "drop_id", "data"]
     assert await owner.fetchval("select count(*) from inventory.changes") == 0
 
 
@@ -287,7 +287,8 @@ async def test_an_event_too_large_to_notify_is_notified_as_its_id(
         event_id = str(await connection.fetchval("select last_value + 1 from inventory.events_id_seq"))
 
         def payload(filler: str) -> str:
-            return f'{{"type":"LARGE","id":"{event_id}","data":{dumps({"filler": filler}, ensure_ascii=False)}}}'
+            data = dumps({"filler": filler}, ensure_ascii=False)
+            return f'{{"type":"LARGE","id":"{event_id}","drop_id":"{drop_id}","data":{data}}}'
 
         missing = size - len(payload("").encode())
         filler = "é" * (missing // 2) + "x" * (missing % 2)

@@ -4,8 +4,8 @@
 -- drops are looked up here. Requests on several drops share one commit.
 --
 -- Locks: drop by drop in the order of their ids, as inventory.cancel_on_drop takes them. Errors: with several drops
--- lock_not_available (55P03) after 100 ms at a lock. Then nothing is done for any request, and the caller cancels one by one. Codes
--- of refusals: see inventory.cancel_on_drop.
+-- lock_not_available (55P03) after 100 ms at a lock. Then nothing is done for any request, and the caller cancels one by one.
+-- Codes of refusals: see inventory.cancel_on_drop.
 
 create or replace function api.cancel_batch(p_requests api.cancel_request[])
 returns setof api.outcome

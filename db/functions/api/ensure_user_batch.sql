@@ -3,11 +3,11 @@
 --
 -- Purpose: when a crowd comes for the first time, one commit for many new users keeps up with it.
 --
--- Locks: those of api.ensure_user for each user, in the order of the names and so mostly in the same order in every call; they are
--- held until the end. With several users no lock is waited for longer than 100 ms, which is before PostgreSQL looks for a deadlock:
--- two calls whose names and ids cross would be one.
--- Errors: with several users lock_not_available (55P03) after 100 ms at a lock. Then nobody is made, and the caller makes them one
--- by one. Code of a refusal: VALIDATION_ERROR, for the request whose name or id is not acceptable.
+-- Locks: those of api.ensure_user for each user, in the order of the names and so mostly in the same order in every call; they
+-- are held until the end. With several users no lock is waited for longer than 100 ms, which is before PostgreSQL looks for a
+-- deadlock: two calls whose names and ids cross would be one. Errors: with several users lock_not_available (55P03) after 100
+-- ms at a lock. Then nobody is made, and the caller makes them one by one. Code of a refusal: VALIDATION_ERROR, for the request
+-- whose name or id is not acceptable.
 --
 -- A user who is made takes two subtransactions: one here, for a refusal, and one in api.ensure_user. PostgreSQL keeps 64 of a
 -- session in shared memory; a call with more than 32 new users works, but makes other sessions' snapshots slower.

@@ -1,7 +1,7 @@
 -- api.events_after: the events after this one, of all drops or of some, oldest first, at most p_limit.
 --
--- Locks: none. Errors: VALIDATION_ERROR (p_limit). If the log does not reach back to the event, or never had it, the answer is one
--- RESYNC_REQUIRED of no drop: the reader must start from a snapshot.
+-- Locks: none. Errors: VALIDATION_ERROR (p_limit). If the log does not reach back to the event, or never had it, the answer is
+-- one RESYNC_REQUIRED of no drop: the reader must start from a snapshot.
 --
 -- Readers of 0.1 take everything after the key `data` as it is, so `data` stays the last column.
 

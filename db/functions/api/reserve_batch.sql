@@ -43,7 +43,7 @@ comment on function api.reserve_batch(api.reserve_request[], integer) is
 'Hold one unit for each request, in the order given. The answer has one row a request: n is its place in p_requests, status the
 HTTP status, code and message say why it is refused. A hold lasts p_ttl_seconds. With several drops no lock is waited for longer
 than 100 ms (55P03).
-select * from api.reserve_batch(array[row(''<drop>'', ''<user>'', ''<key>''), row(''<drop>'', ''<user>'', null)]::api.reserve_request[]);';
+select * from api.reserve_batch(array[row(''<drop>'', ''<user>'', ''<key or null>'')]::api.reserve_request[]);';
 
 -- Superseded in 0.2; a process of 0.1 calls it during a rolling deployment. Remove it in 0.3.
 create or replace function api.reserve_batch(

@@ -5,9 +5,9 @@
 -- Locks, in this order: none while a purchase of one of the reservations is under way, which is waited for; the drop's row; the
 -- live reservations in the order of their ids, which only a purchase can hold now; the due ones, with skip locked.
 --
--- Errors: none raised; each request has its code: AUTH_REQUIRED, RESERVATION_NOT_FOUND (also if it is another user's, so that it
--- stays private whose it is), RESERVATION_NOT_ACTIVE, RESERVATION_EXPIRED. A null drop is one that does not exist: nothing is found
--- on it.
+-- Errors: none raised; each request has its code: AUTH_REQUIRED, RESERVATION_NOT_FOUND (also if it is another user's, so that
+-- it stays private whose it is), RESERVATION_NOT_ACTIVE, RESERVATION_EXPIRED. A null drop is one that does not exist: nothing
+-- is found on it.
 --
 -- Plans: as in inventory.purchase_on_drop.
 

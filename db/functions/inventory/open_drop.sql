@@ -4,8 +4,8 @@
 -- sale and has stock, or has holds that are due and can be taken back. Otherwise nothing is locked or written, so a crowd that
 -- asks for a drop that is sold out does not queue. A drop that does not exist is a row of nulls.
 --
--- Due holds are taken back here even if there is plenty of stock, because the sweep does not wait for the lock of a busy drop. The
--- users' own due holds go first, because an ACTIVE hold, due or not, is in the way of its user's next one.
+-- Due holds are taken back here even if there is plenty of stock, because the sweep does not wait for the lock of a busy drop.
+-- The users' own due holds go first, because an ACTIVE hold, due or not, is in the way of its user's next one.
 --
 -- Locks, in this order: the drop's row; due reservations, with skip locked. Errors: none.
 

@@ -40,4 +40,5 @@ begin
 end
 $$;
 
-comment on function inventory.publish(uuid, text, json[]) is 'Append events of one type and drop to the log and notify the listeners.';
+comment on function inventory.publish(uuid, text, json[]) is
+'Append events of one type and drop to the log and notify the listeners.';

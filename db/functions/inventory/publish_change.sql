@@ -38,7 +38,8 @@ begin
   end if;
   if v_change.expired_ids <> '{}' then
     perform inventory.publish(v_drop.id, 'RESERVATION_EXPIRED', variadic array(
-      select to_json(e) from (select v_drop.id as "dropId", id as "reservationId" from unnest(v_change.expired_ids) as x (id)) e));
+      select to_json(e)
+      from (select v_drop.id as "dropId", x.id as "reservationId" from unnest(v_change.expired_ids) as x (id)) e));
   end if;
   if v_change.purchased_ids <> '{}' then
     perform inventory.publish(v_drop.id, 'PURCHASE_COMPLETED', variadic array(

@@ -2,8 +2,9 @@
 --
 -- Purpose: a step of inventory.purchase_on_drop, after the holds were consumed. It reads and decides, and writes nothing.
 -- p_hold_ids[n] is the hold that request n meant to consume, p_hold_is_due[n] whether it had run out. p_live_count is how many
--- different holds were to be consumed, p_consumed_ids are those that were. A hold that is missing from these was taken meanwhile by
--- another call: a cancel, the sweep, or a copy of the request. This statement's snapshot is later than that and sees which.
+-- different holds were to be consumed, p_consumed_ids are those that were. A hold that is missing from these was taken
+-- meanwhile by another call: a cancel, the sweep, or a copy of the request. This statement's snapshot is later than that and
+-- sees which.
 --
 -- A row of the answer, one for each request:
 --   n                 the number of the request
@@ -93,7 +94,8 @@ as $$
     q.hold_id,
     q.is_consumed and (q.leads or q.repeats_leader),
     inventory.purchase_refusal(
-      q.is_consumed, q.leads, q.repeats_leader, q.repeats_earlier, q.hold_id is not null, q.hold_status, q.user_exists, p_drop_exists),
+      q.is_consumed, q.leads, q.repeats_leader, q.repeats_earlier,
+      q.hold_id is not null, q.hold_status, q.user_exists, p_drop_exists),
     q.repeats_earlier or (q.is_consumed and q.repeats_leader),
     q.earlier
   from led q

@@ -3,8 +3,9 @@
 -- Purpose: the one implementation of purchasing; api.purchase and api.purchase_batch are its faces. Requests of one user in one
 -- call behave as if they came one after the other. All requests are for p_drop_id; their own drop_id is not looked at.
 --
--- Steps: inventory.holds_to_purchase finds the holds; inventory.return_due_holds gives back those that have run out, if there are
--- any; the live ones are consumed here; inventory.purchase_decisions says what becomes of each request; the sales are written here.
+-- Steps: inventory.holds_to_purchase finds the holds; inventory.return_due_holds gives back those that have run out, if there
+-- are any; the live ones are consumed here; inventory.purchase_decisions says what becomes of each request; the sales are
+-- written here.
 --
 -- Locks, in this order: the drop's row, only if one of the holds has run out and its unit must go back; reservations in the order
 -- of their ids. Otherwise the drop is left alone, because the reserve has taken the stock already.

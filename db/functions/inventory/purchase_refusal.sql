@@ -27,10 +27,11 @@ language sql immutable parallel safe
 as $$
   select case
     when p_is_consumed and (p_leads or p_repeats_leader) then null
-    when p_is_consumed then 'NO_ACTIVE_RESERVATION' -- the leader has bought the unit
+    when p_is_consumed then 'NO_ACTIVE_RESERVATION' -- the leader bought the unit
     when p_repeats_earlier then null
     when p_leads and p_hold_status = 'EXPIRED' then 'RESERVATION_EXPIRED'
-    when p_has_hold then 'NO_ACTIVE_RESERVATION' -- another call has consumed or cancelled it, or the leader was told that it expired
+    -- Another call has consumed or cancelled it, or the leader was told that it has run out.
+    when p_has_hold then 'NO_ACTIVE_RESERVATION'
     when not p_user_exists then 'AUTH_REQUIRED'
     when not p_drop_exists then 'DROP_NOT_FOUND'
     else 'NO_ACTIVE_RESERVATION'

@@ -1,8 +1,8 @@
 -- inventory.reserve_on_drop: hold one unit of a drop for each of many requests, in the order given.
 --
--- Purpose: the one implementation of reserving; api.reserve and api.reserve_batch are its faces. Requests of one user in one call
--- behave as if they came one after the other, and the order of the requests decides which of them get the last units. All requests
--- are for p_drop_id; their own drop_id is not looked at.
+-- Purpose: the one implementation of reserving; api.reserve and api.reserve_batch are its faces. Requests of one user in one
+-- call behave as if they came one after the other, and the order of the requests decides which of them get the last units. All
+-- requests are for p_drop_id; their own drop_id is not looked at.
 --
 -- Steps: inventory.open_drop locks the drop if a unit can be taken and takes back what is due; inventory.reserve_decisions says
 -- what becomes of each request; this function writes it.
@@ -35,7 +35,10 @@ begin
   perform inventory.check_keys(array(select q.idempotency_key from unnest(p_requests) q));
 
   v_drop := inventory.open_drop(p_drop_id, p_requests);
-  v_drop_refusal := case when v_drop.id is null then 'DROP_NOT_FOUND' when not inventory.is_active(v_drop) then 'DROP_NOT_ACTIVE' end;
+  v_drop_refusal := case
+    when v_drop.id is null then 'DROP_NOT_FOUND'
+    when not inventory.is_active(v_drop) then 'DROP_NOT_ACTIVE'
+  end;
   v_expires_at := now() + make_interval(secs => p_ttl_seconds);
   v_new_ids := array(select inventory.uuid_v7() from unnest(p_requests));
 

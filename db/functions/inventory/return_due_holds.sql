@@ -1,8 +1,8 @@
 -- inventory.return_due_holds: lock the holds that purchases mean to consume, expire those that have run out, give the units back.
 --
--- Purpose: a step of inventory.purchase_on_drop that is needed only if one of the holds has run out; otherwise a purchase does not
--- touch the drop. A copy of one of the requests that is still under way in another transaction is waited for, so that its outcome
--- can be told.
+-- Purpose: a step of inventory.purchase_on_drop that is needed only if one of the holds has run out; otherwise a purchase does
+-- not touch the drop. A copy of one of the requests that is still under way in another transaction is waited for, so that its
+-- outcome can be told.
 --
 -- Locks, in this order: none while another purchase of one of these holds is under way, which is waited for; the drop's row; the
 -- reservations, live and due, in the order of their ids. Errors: none.
