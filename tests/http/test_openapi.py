@@ -1,4 +1,4 @@
-"""The contract: valid, complete, as strict as the service, and the same as docs/reference.md and the database about errors."""
+"""The contract: valid, complete, as strict as the service, and of one mind with the README and the database about errors."""
 
 import ast
 import asyncio
@@ -245,9 +245,9 @@ def errors_in(text: str) -> dict[str, int]:
 
 
 async def test_errors_are_the_same_everywhere(owner: asyncpg.Pool, contract: Schema) -> None:
-    """In the contract, in docs/reference.md, in the document; and the database's are among them."""
+    """In the contract, in the README, in the document; and the database's are among them."""
     known = {code: int(status) for code, (status, _) in ERRORS.items()}
-    assert errors_in((ROOT / "docs" / "reference.md").read_text()) == known
+    assert errors_in((ROOT / "README.md").read_text()) == known
     assert errors_in(contract["info"]["description"]) == known
     assert {row["code"]: row["status"] for row in await owner.fetch("select * from api.errors()")}.items() <= known.items()
 
