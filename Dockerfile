@@ -2,28 +2,31 @@
 
 FROM python:3.11-slim-bookworm AS build
 
-# The dependencies come before the code, so that Docker rebuilds this layer only when the dependencies change.
+# The locked packages come before the code, so that Docker rebuilds this layer only when the locks change. The build's own Python
+# gets what builds the wheel, which the image does not need.
 WORKDIR /srv/lastpair
-COPY pyproject.toml constraints.txt ./
-RUN python -m venv --without-pip /opt/venv \
- && python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['otel'], sep='\n')" > /opt/requirements.txt \
- && python -m pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check --only-binary :all: \
-    --constraint constraints.txt --requirement /opt/requirements.txt
+COPY requirements/build.txt requirements/production.txt requirements/
+RUN python -m pip install --quiet --no-cache-dir --root-user-action ignore --no-deps --require-hashes \
+    --requirement requirements/build.txt \
+ && python -m venv --without-pip /opt/venv \
+ && python -m pip --python /opt/venv/bin/python install --quiet --no-cache-dir --only-binary :all: --no-deps --require-hashes \
+    --requirement requirements/production.txt
 
-# The modes are set here, so that the user below can read every file and write none, however the checkout was made. The code is
-# compiled here, because that user cannot write the compiled files.
+# app/lastpair/db is a link to db, so the wheel carries a copy of it.
+COPY pyproject.toml README.md LICENSE ./
 COPY db db
 COPY app app
-RUN python -m compileall -q app && chmod -R u=rwX,go=rX .
+RUN python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . \
+ && python -m pip --python /opt/venv/bin/python install --quiet --no-cache-dir --no-deps --no-index dist/*.whl
 
 
 FROM python:3.11-slim-bookworm
 
 LABEL org.opencontainers.image.title="lastpair" \
-      org.opencontainers.image.description="Sells limited drops without ever overselling, on PostgreSQL"
+      org.opencontainers.image.description="Sells limited drops without ever overselling, on PostgreSQL" \
+      org.opencontainers.image.licenses="MIT"
 
 COPY --from=build /opt/venv /opt/venv
-COPY --from=build /srv/lastpair /srv/lastpair
 WORKDIR /srv/lastpair
 
 ENV PATH="/opt/venv/bin:$PATH" \
@@ -43,4 +46,4 @@ HEALTHCHECK --interval=10s --timeout=8s --start-period=60s --retries=3 \
   CMD ["python", "-c", "import os, sys; from http.client import HTTPConnection; c = HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=7); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 
 # The list form starts no shell, so SIGTERM reaches the process; it ends its streams and exits.
-CMD ["python", "-m", "app", "run"]
+CMD ["lastpair", "run"]

@@ -3,9 +3,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := app tests bench conftest.py
+QUIET := --quiet --disable-pip-version-check
+INSTALL = $(BIN)/pip install $(QUIET) --no-deps
+
+# The locks are for every platform and every Python from 3.11 on. They name no registry, so pip asks the one it is set to.
+UV = UV_CUSTOM_COMPILE_COMMAND='make lock' .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate $(UPGRADE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow bench screenshots swagger-ui lint format migrate rollback schema seed seed-reset psql clean
+.PHONY: help run test test-slow bench screenshots swagger-ui lint format migrate rollback schema seed seed-reset psql reference lock wheel clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,10 +34,11 @@ screenshots: .venv/dev ## Retake the pictures of the dashboard in docs/images
 swagger-ui: .venv/dev ## Replace the copy of Swagger UI with the newest release (needs npm)
 	@$(BIN)/python -m tests.support.swagger_ui
 
-lint: .venv/dev ## Check style, types and migrations
+lint: .venv/dev ## Check style, types, imports and migrations
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache > .venv/imports || { cat .venv/imports; exit 1; }
 	@$(BIN)/squawk db/migrations/*.sql
 
 format: .venv/dev ## Format the Python code
@@ -56,20 +63,43 @@ seed-reset: .venv/run ## Empty the tables, then fill them with sample data (deve
 psql: .venv/run ## Open psql, connected to the database
 	@$(BIN)/lastpair psql
 
-clean: ## Delete everything that the other targets created, including the embedded database
-	rm -rf .venv .data .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+reference: .venv/dev ## Write docs/reference.md and .env.example anew from the code
+	@$(BIN)/python -m tests.support.reference
 
-# These two files mark what is installed in .venv: the service (run), and also the tools of the tests and checks (dev).
-.venv/run: pyproject.toml constraints.txt | .venv/bin/python
+lock: .venv/lock/bin/uv ## Write the locks in requirements/ anew; UPGRADE=--upgrade takes new releases
+	@$(UV) pyproject.toml --all-extras --output-file requirements/dev.txt
+	@$(UV) pyproject.toml --extra otel --constraint requirements/dev.txt --output-file requirements/production.txt
+	@$(UV) pyproject.toml --extra embedded --constraint requirements/dev.txt --output-file requirements/run.txt
+	@$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
+	  $(UV) - --output-file requirements/build.txt
+
+wheel: .venv/run ## Build dist/lastpair-….whl
+	@rm -rf build dist
+	@$(BIN)/pip wheel $(QUIET) --no-deps --no-build-isolation --wheel-dir dist .
+	@rm -rf build
+	@ls dist/*.whl
+
+clean: ## Delete everything that the other targets created, including the embedded database
+	rm -rf .venv .data .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist app/*.egg-info
+
+# These two files mark what is installed in .venv: the service (run), and also the tools of the tests and checks (dev). Every
+# package is one that the locks name, with its hash; the packages are complete there, so pip need not look for what they need.
+.venv/run: pyproject.toml requirements/build.txt requirements/run.txt | .venv/bin/python
 	@echo 'Installing the service into .venv; this happens once.'
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@$(INSTALL) --require-hashes --requirement requirements/build.txt --requirement requirements/run.txt
+	@$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
-.venv/dev: pyproject.toml constraints.txt | .venv/bin/python
+.venv/dev: pyproject.toml requirements/build.txt requirements/dev.txt | .venv/bin/python
 	@echo 'Installing the service, tests and checks into .venv; this happens once.'
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(INSTALL) --require-hashes --requirement requirements/build.txt --requirement requirements/dev.txt
+	@$(INSTALL) --no-build-isolation --editable .
 	@touch .venv/run $@
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lastpair needs Python 3.11 or later; set PYTHON to one")'
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo 'Python has no working venv; on Debian and Ubuntu: apt install python3-venv'; exit 1; }
+
+.venv/lock/bin/uv: | .venv/bin/python
+	@$(PYTHON) -m venv .venv/lock
+	@.venv/lock/bin/pip install $(QUIET) uv

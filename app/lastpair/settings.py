@@ -1,4 +1,4 @@
-"""The settings, read once from the environment (and `.env`), typed and checked."""
+"""The settings, read once from the environment and from `.env`, typed and checked."""
 
 import re
 from ipaddress import ip_network
@@ -11,43 +11,98 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 HTTP_URL = TypeAdapter(AnyHttpUrl)
 Hidden = Annotated[str | None, Field(repr=False)]
-"""May hold a password."""
+"""A text that may contain a password."""
 
 SAFE_URL = re.compile(r"https://|http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])[:/]")
-"""What comes from there is what was sent: nobody is on the way, or can be."""
+"""URLs whose answers no third party can change: TLS, or this machine."""
 
 
 class Settings(BaseSettings):
-    """One field for each environment variable of the same name in upper case; README.md explains them."""
+    """One field for each environment variable of the same name in upper case.
+
+    docs/reference.md and .env.example are made of these fields, in this order; `make reference` writes both.
+    """
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", env_ignore_empty=True)
 
-    app_env: Literal["development", "production"] = "development"
-    port: Annotated[int, Field(ge=0, le=65535)] = 4000
-    database_url: Hidden = None
-    database_direct_url: Hidden = None
-    database_pool_size: Annotated[int, Field(ge=1, le=1000)] = 10
-    data_dir: Path = Path(".data")
-    cors_origins: Annotated[list[str], NoDecode] = []
-    reservation_ttl_seconds: Annotated[int, Field(ge=1, le=86_400)] = 60
-    expiry_poll_ms: Annotated[int, Field(ge=50, le=3_600_000)] = 2000
-    batch_max_size: Annotated[int, Field(ge=1, le=1000)] = 128
-    max_pending: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    event_retention_seconds: Annotated[int, Field(ge=1, le=2_592_000)] = 3600
-    log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
-    web_concurrency: Annotated[int, Field(ge=1, le=256)] = 1
-    auth_mode: Literal["header", "jwt"] = "header"
-    jwt_secret: SecretStr | None = None
-    jwt_public_key: str | None = None
-    jwt_jwks_url: Hidden = None
-    jwt_audience: str | None = None
-    jwt_issuer: str | None = None
-    rate_limit_user_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    rate_limit_address_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    max_streams: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    max_streams_per_address: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    forwarded_allow_ips: str = "127.0.0.1"
-    otel_exporter_otlp_endpoint: str | None = None
+    app_env: Literal["development", "production"] = Field(
+        "development",
+        description="`production` refuses what is convenient but unsafe: the embedded database, `AUTH_MODE=header`, seed data,"
+        " the endpoints under `/internal`. It listens on all interfaces; `development` listens to this machine only.",
+    )
+    port: int = Field(4000, ge=0, le=65535, description="The port of the API. 0 takes a free one.")
+    database_url: Hidden = Field(
+        None,
+        description="`postgresql://user:password@host:port/database`. Without it an embedded server runs in `DATA_DIR`."
+        " Several hosts with `?target_session_attrs=read-write` follow a failover.",
+        examples=["postgresql://lastpair:secret@localhost:5432/lastpair"],
+    )
+    database_direct_url: Hidden = Field(
+        None,
+        description="The URL that goes past the pooler, for migrations, psql and LISTEN, if `DATABASE_URL` leads through a"
+        " transaction pooler.",
+    )
+    database_pool_size: int = Field(10, ge=1, le=1000, description="The most database sessions of a process. One more listens.")
+    data_dir: Path = Field(Path(".data"), description="The folder in which the embedded server keeps its data.")
+    auth_mode: Literal["header", "jwt"] = Field(
+        "header",
+        description="How a request names its user. `header` trusts `X-User-Id`, so production refuses it;"
+        " `jwt` takes a bearer token.",
+    )
+    jwt_secret: SecretStr | None = Field(
+        None, description="The secret of 32 bytes or more that signs tokens (HS256). `jwt` takes exactly one of these three keys."
+    )
+    jwt_public_key: str | None = Field(
+        None,
+        description="The public key that verifies tokens, in PEM, with `\\n` for its line breaks if need be:"
+        " RSA of 2048 bits or more (RS256), or P-256 (ES256).",
+    )
+    jwt_jwks_url: Hidden = Field(None, description="The URL of a JWKS of such public keys, for keys that are rotated.")
+    jwt_audience: str | None = Field(None, description="The `aud` that a token must have. `jwt` takes this and the next one.")
+    jwt_issuer: str | None = Field(None, description="The `iss` that a token must have.")
+    cors_origins: Annotated[list[str], NoDecode] = Field(
+        [],
+        description="The origins, separated by commas, whose pages may call the API. Production refuses `*`.",
+        examples=["http://localhost:3000,http://localhost:5173"],
+    )
+    reservation_ttl_seconds: int = Field(60, ge=1, le=86_400, description="How long a hold lasts.")
+    expiry_poll_ms: int = Field(
+        2000, ge=50, le=3_600_000, description="How often each process sweeps due holds and moves drops on, in milliseconds."
+    )
+    batch_max_size: int = Field(
+        128, ge=1, le=1000, description="The most requests that share a call to the database. 1 turns batching off."
+    )
+    max_pending: int = Field(
+        10_000,
+        ge=1,
+        le=1_000_000,
+        description="The most requests of one kind (reserve, purchase, …) that wait in a process. More are refused at once.",
+    )
+    rate_limit_user_per_minute: int = Field(
+        0, ge=0, le=1_000_000, description="The most writes of one user a minute, in each process. 0 is no limit."
+    )
+    rate_limit_address_per_minute: int = Field(
+        0, ge=0, le=1_000_000, description="The most writes of one address a minute, in each process. 0 is no limit."
+    )
+    max_streams: int = Field(10_000, ge=1, le=1_000_000, description="The most SSE and WebSocket clients of a process.")
+    max_streams_per_address: int = Field(
+        0, ge=0, le=1_000_000, description="The most SSE and WebSocket clients of one address, in each process. 0 is no limit."
+    )
+    forwarded_allow_ips: str = Field(
+        "127.0.0.1",
+        description="The proxies whose `X-Forwarded-For` is believed: addresses or networks, separated by commas, or `*`.",
+    )
+    event_retention_seconds: int = Field(
+        3600, ge=1, le=2_592_000, description="How far the event log reaches back for clients that reconnect."
+    )
+    web_concurrency: int = Field(1, ge=1, le=256, description="The number of processes.")
+    log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
+        "info", description="Requests are logged at `info`, and at `warning` if they failed because of a fault of the service."
+    )
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None,
+        description="Where traces are sent (OTLP over HTTP). It takes the extra `lastpair[otel]`, which the image has.",
+    )
 
     @field_validator("cors_origins", mode="before")
     @classmethod
@@ -69,7 +124,7 @@ class Settings(BaseSettings):
         if value is not None and not re.match(r"postgres(ql)?://", value):
             raise ValueError("must begin with postgresql://")
         if value is not None:
-            # Several servers may be named, in the authority or, where their sockets are, in the query.
+            # A URL may name several servers: in the authority or, with their sockets, in the query.
             parts = urlsplit(value)
             hosts = parts.netloc.rpartition("@")[2]
             ports = re.findall(r":([^:\]]*)(?=,|$)", hosts)
@@ -91,7 +146,7 @@ class Settings(BaseSettings):
     @field_validator("jwt_public_key")
     @classmethod
     def _unescape_key(cls, value: str | None) -> str | None:
-        pem = value and value.replace("\\n", "\n")  # as it is written where a variable has one line only
+        pem = value and value.replace("\\n", "\n")  # some places allow only one line for a variable
         if pem is not None:
             from lastpair.keys import public_key
 
@@ -103,7 +158,7 @@ class Settings(BaseSettings):
     def _check_http_url(cls, value: str | None) -> str | None:
         if value is not None:
             try:
-                HTTP_URL.validate_python(value)  # returns it in another form
+                HTTP_URL.validate_python(value)  # the result is not used, because it has another form
             except ValidationError:
                 value = ""
             if not re.fullmatch(r"https?://[^/\s]\S*", value):
@@ -129,31 +184,31 @@ class Settings(BaseSettings):
                 raise ValueError("AUTH_MODE: jwt takes one of JWT_SECRET, JWT_PUBLIC_KEY and JWT_JWKS_URL; set exactly one")
             for name in ("jwt_audience", "jwt_issuer"):
                 if getattr(self, name) is None:
-                    raise ValueError(f"{name.upper()}: AUTH_MODE=jwt believes no token without it; set it")
+                    raise ValueError(f"{name.upper()}: AUTH_MODE=jwt accepts no token without it; set it")
         if self.app_env == "production":
             if self.database_url is None:
                 raise ValueError("DATABASE_URL: production does not run on the embedded server; set it")
             if self.auth_mode == "header":
-                raise ValueError("AUTH_MODE: header trusts whoever names a user, so production refuses it; set jwt")
+                raise ValueError("AUTH_MODE: header trusts any user name that a client sends, so production refuses it; set jwt")
             if self.jwt_jwks_url is not None and not SAFE_URL.match(self.jwt_jwks_url):
-                raise ValueError("JWT_JWKS_URL: whoever is on the way could send keys of their own; production takes https://")
+                raise ValueError("JWT_JWKS_URL: over http:// a third party could replace the keys; production takes https://")
             if "*" in self.cors_origins:
                 raise ValueError("CORS_ORIGINS: * lets any page send a user's token, so production refuses it; list the origins")
         return self
 
     @property
     def development(self) -> bool:
-        """Are the development conveniences on: /internal endpoints, users made on first use, seeding?"""
+        """Whether the conveniences of development are on: the endpoints under /internal, users made on first use, seed data."""
         return self.app_env == "development"
 
     @property
     def session_url(self) -> str | None:
-        """The URL for what needs a session of its own (migrations, psql): past the pooler, when there is one."""
+        """The URL for what needs a session of its own (migrations, psql): it goes past the pooler, if there is one."""
         return self.database_direct_url or self.database_url
 
 
 class InvalidSettings(Exception):
-    """A setting is not acceptable; the message is one line naming the variable."""
+    """A setting is not acceptable. The message is one line that names the variable."""
 
 
 def load_settings() -> Settings:

@@ -1,4 +1,4 @@
-"""docs/operations.md tells the truth: settings, metrics, alerts and links are compared, what it says to type is typed."""
+"""docs/operations.md tells the truth: metrics, alerts and links are compared, what it says to type is typed."""
 
 import os
 import re
@@ -20,7 +20,6 @@ from prometheus_client.metrics import MetricWrapperBase
 from lastpair.database.embedded import BIN_DIR
 from lastpair.database.migrate import migrate
 from lastpair.observability import metrics
-from lastpair.settings import Settings
 from tests.support.api import assert_error, assert_success
 from tests.support.clusters import OPERATIONS, PASSWORD, Cluster, cluster, commands, sh
 from tests.support.database import Database, running_api
@@ -53,13 +52,6 @@ def documented_metrics() -> dict[str, MetricWrapperBase]:
     """What app/metrics.py defines, by the name that /metrics gives it."""
     found = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
     return {metric._name + SUFFIXES[type(metric)]: metric for metric in found}
-
-
-def test_every_setting_is_explained() -> None:
-    """No other, and with its default."""
-    written = {row[0]: row[1] for row in table("Every setting")}
-    defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
-    assert written == {name: "none" if default in (None, []) else str(default) for name, default in defaults.items()}
 
 
 def test_every_metric_is_explained() -> None:

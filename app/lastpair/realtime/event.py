@@ -9,6 +9,27 @@ RESYNC_REQUIRED = "RESYNC_REQUIRED"
 REPLACEABLE = frozenset({"STOCK_UPDATED", "ACTIVITY_UPDATED"})
 """The types whose newer event of a drop makes the older ones unnecessary."""
 
+EVENTS = {
+    SNAPSHOT: (
+        "{ drops }",
+        "The first message: the drops that are draft, scheduled or live, or the drops asked for. Every later event follows.",
+    ),
+    "DROP_CREATED": ("{ drop }", "A drop was made."),
+    "DROP_UPDATED": ("{ drop }", "The name, price, times, status or `total_stock` of a drop changed."),
+    "STOCK_UPDATED": (
+        "{ dropId, availableStock }",
+        "Units were reserved, given back, expired, refunded or added; once for a drop and a transaction.",
+    ),
+    "RESERVATION_EXPIRED": ("{ dropId, reservationId }", "The time of a hold ran out, and its unit went back."),
+    "PURCHASE_COMPLETED": ("{ dropId, username, purchasedAt }", "A purchase was paid."),
+    "ACTIVITY_UPDATED": (
+        "{ dropId, latestPurchasers: [{ userId, username, qty, createdAt }] }",
+        "The three latest purchasers of a drop changed; once for a drop and a transaction.",
+    ),
+    RESYNC_REQUIRED: ("{ reason }", "Events were missed that are not in the log any more. A SNAPSHOT follows."),
+}
+"""Every type that a client may get: the fields of its data, and when it comes."""
+
 DATA_KEY = ',"data":'
 
 

@@ -6,10 +6,10 @@ Import this only where tokens are used: what it imports takes a third of the tim
 import asyncio
 import json
 import logging
+from http import HTTPStatus
 from time import monotonic
 from typing import Any, Protocol
 
-import httpx
 import jwt
 from jwt.exceptions import InvalidSubjectError
 from starlette.types import Scope
@@ -67,6 +67,8 @@ class KeySet:
     """
 
     def __init__(self, url: str) -> None:
+        import httpx  # only here, because a process without JWT_JWKS_URL needs none of it
+
         self._url = url
         self._client = httpx.AsyncClient(
             headers={"accept": "application/json", "accept-encoding": "identity"},
@@ -116,7 +118,7 @@ class KeySet:
     async def _read(self) -> bytes:
         content = bytearray()
         async with self._client.stream("GET", self._url) as response:
-            if response.status_code != httpx.codes.OK:  # a redirection is not followed
+            if response.status_code != HTTPStatus.OK:  # a redirection is not followed
                 raise ValueError(f"the answer is {response.status_code}")
             async for chunk in response.aiter_raw():
                 content += chunk
