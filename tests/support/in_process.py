@@ -8,10 +8,12 @@ from typing import Any
 
 import httpx
 import uvicorn
+from starlette.applications import Starlette
 
 from lastpair.settings import Settings
 from lastpair.web.application import create_app
 from lastpair.web.components import Components, Lastpair
+from lastpair.web.routes import routes
 from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
 from tests.support.waiting import eventually
 
@@ -32,6 +34,18 @@ async def running_app(settings: Settings) -> AsyncIterator[Lastpair]:
 def client_of_app(app: Lastpair) -> httpx.AsyncClient:
     """A client that calls the application directly."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://lastpair.test/api")
+
+
+def contract_of(settings: Settings, base: str = "/api") -> dict[str, Any]:
+    """The contract that a service with these settings answers under this base path. Not for use in an event loop."""
+
+    async def get() -> dict[str, Any]:
+        transport = httpx.ASGITransport(Starlette(routes=routes(settings)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://lastpair.test") as client:
+            found: dict[str, Any] = (await client.get(f"{base}/openapi.json")).json()
+        return found
+
+    return asyncio.run(get())
 
 
 def server_for(app: Any, **options: Any) -> uvicorn.Server:
