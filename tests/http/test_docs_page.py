@@ -1,4 +1,4 @@
-"""The page of the contract: it shows every operation and tries one out, from files of this server alone."""
+"""The page /docs: it shows every operation and tries one out, and loads files of this server only."""
 
 import re
 from collections.abc import AsyncIterator
@@ -28,13 +28,13 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def visitor(browser: Browser, api_url: str) -> AsyncIterator[Visitor]:
-    """Somebody who reads about the API, and has nothing to complain of: not the console, nor the policy, nor other hosts."""
+    """A visitor, who must see no complaint of the console or the policy, and no request to another host."""
     async with visiting(browser, api_url) as visitor:
         yield visitor
 
 
 async def test_it_shows_every_operation(http: httpx.AsyncClient, visitor: Visitor) -> None:
-    """By its tag, with its method, path and summary."""
+    """The page shows every operation under its tag with its method, path and summary."""
     document = (await http.get("/openapi.json")).json()
     page = await (await visitor.context()).new_page()
     await page.goto("/docs")
@@ -61,7 +61,7 @@ async def test_it_shows_every_operation(http: httpx.AsyncClient, visitor: Visito
 
 
 async def test_it_tries_out(http: httpx.AsyncClient, visitor: Visitor, owner: asyncpg.Pool) -> None:
-    """GET /drops, which shows the drops that there are; and POST /drops/{dropId}/reserve, as whoever Authorize names."""
+    """The page sends GET /drops and shows the answer, and sends a reserve as the user that was given to Authorize."""
     user = await make_user(owner)
     drop = await make_drop(http, user, name="To be seen in the page")
     page = await (await visitor.context()).new_page()
@@ -87,7 +87,7 @@ async def test_it_tries_out(http: httpx.AsyncClient, visitor: Visitor, owner: as
 
 @pytest.mark.parametrize("path", ["/docs", *(f"/docs/{name}" for name in FILES)])
 async def test_headers(api_url: str, path: str) -> None:
-    """Nothing from elsewhere and nothing inline, but for the icons that Swagger UI has in its styles. Asked about each time."""
+    """Nothing inline and nothing from elsewhere is allowed, except Swagger UI's icons; a browser asks for changes each time."""
     async with httpx.AsyncClient(base_url=api_url) as client:
         response = await client.get(path)
         assert response.status_code == 200
@@ -104,22 +104,10 @@ async def test_nothing_else_is_served(api_url: str) -> None:
     """The licences and the record of Swagger UI are not served, and nothing outside the folder is."""
     async with httpx.AsyncClient(base_url=api_url) as client:
         page = (await client.get("/docs")).text
-        assert re.findall(r'(?:src|href)="(/docs/[^"]*)"', page) == [
-            "/docs/swagger-ui.css",
-            "/docs/style.css",
-            "/docs/swagger-ui-bundle.js",
-            "/docs/main.js",
-        ]
-        for name in (
-            "",
-            "vendor/",
-            "vendor/swagger-ui.css",
-            "VERSION.json",
-            "LICENSE",
-            "oauth2-redirect.html",
-            "..%2fservice.py",
-            "x",
-        ):
+        loaded = re.findall(r'(?:src|href)="/docs/([^"]*)"', page)
+        assert loaded == ["swagger-ui.css", "style.css", "swagger-ui-bundle.js", "main.js"]
+        files = ["", "vendor/", "vendor/swagger-ui.css", "VERSION.json", "LICENSE", "oauth2-redirect.html", "..%2fpages.py", "x"]
+        for name in files:
             path = f"/docs/{name}"
             response = await client.get(path)
             assert (response.status_code, response.json()["error"]["code"]) == (404, "NOT_FOUND"), path

@@ -1,4 +1,4 @@
-"""Random requests: whatever is sent to whichever endpoint, the answer is an envelope and never a 5xx."""
+"""Random requests: the answer is always an envelope, and never a 5xx."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.api import assert_envelope
-from tests.support.database import Database
+from tests.support.database import Database, running_api
 from tests.support.factories import assert_healthy, make_drop, make_user, reserve
-from tests.support.servers import started
 
 pytestmark = pytest.mark.slow
+
+FUZZED = settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 DROP, RESERVATION, USER = "{drop}", "{reservation}", "{user}"  # stand for ids that exist
 GOOD_DROP = {"name": "Air", "price": 1, "total_stock": 3}
@@ -29,32 +30,20 @@ WRITES = [("POST", "/api/drops", GOOD_DROP), ("PATCH", "/api/drops/{drop}", {}),
 
 text = st.text(max_size=20) | st.text("\x00\x9f\ud800\U0001f45fab ", max_size=4)
 scalars = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(10**12), 10**12),
-    st.integers(-(10**40), 10**40),
-    st.floats(),
+    *[st.none(), st.booleans(), st.integers(-(10**12), 10**12), st.integers(-(10**40), 10**40), st.floats()],
     st.decimals(allow_nan=False, allow_infinity=False, places=3),
     text,
     st.datetimes().map(lambda moment: moment.isoformat() + "Z"),
     st.sampled_from(["draft", "scheduled", "live", "ended", "cancelled", "2026-01-01T00:00:00+24:00", "9" * 400]),
 )
 anything = st.recursive(scalars, lambda some: st.lists(some, max_size=3) | st.dictionaries(text, some, max_size=3), max_leaves=8)
-# Right but for a field or two, so that the rules behind the first one are met as well.
+# These are right except for a field or two, so that the rules behind the first one are met as well.
 likely = st.dictionaries(st.sampled_from([*GOOD_DROP, "starts_at", "ends_at", "status", "colour"]), scalars, max_size=2)
 
 
-class Encoder(json.JSONEncoder):
-    """JSON with decimals as numbers."""
-
-    def default(self, value: object) -> float:
-        """Decimals are all that is not JSON already."""
-        return float(str(value))
-
-
 def to_json(value: object) -> bytes:
-    """JSON, sometimes with NaN in it, surrogates escaped."""
-    return json.dumps(value, cls=Encoder).encode()
+    """The value as JSON, with surrogates escaped, sometimes with NaN in it, and with decimals as numbers."""
+    return json.dumps(value, default=lambda decimal: float(str(decimal))).encode()
 
 
 good_json = (likely.map(lambda fields: GOOD_DROP | fields) | anything).map(to_json)
@@ -97,7 +86,7 @@ headers = st.fixed_dictionaries(
 
 @pytest.fixture(scope="module")
 async def ids_that_exist(http: httpx.AsyncClient, owner: asyncpg.Pool) -> AsyncIterator[dict[str, str]]:
-    """Something to hit. Ends with a clean audit."""
+    """Ids for the placeholders. All must end with a clean audit."""
     user = await make_user(owner)
     drop = await make_drop(http, user, total_stock=1000)
     reservation = await reserve(http, drop["id"], user)
@@ -107,16 +96,13 @@ async def ids_that_exist(http: httpx.AsyncClient, owner: asyncpg.Pool) -> AsyncI
 
 @pytest.fixture(scope="module")
 def client(database: Database) -> Iterator[httpx.Client]:
-    """A client of a server of its own, which may fail often while hypothesis looks for the simplest way to make it."""
-    with started(DATABASE_URL=database.url, EXPIRY_POLL_MS="3600000") as service:
-        service.wait_until_ready()
-        with httpx.Client(base_url=service.url, timeout=10) as client:
-            yield client
-        service.stop()
+    """A client of a server of its own, which may fail often while hypothesis looks for the simplest failing request."""
+    with running_api(database.url, EXPIRY_POLL_MS="3600000") as url, httpx.Client(base_url=url, timeout=10) as client:
+        yield client
 
 
 def assert_answered(response: httpx.Response) -> None:
-    """An envelope, a success or a 4xx."""
+    """The answer is an envelope, of a success or of a 4xx."""
     body = assert_envelope(response)
     if response.status_code in (200, 201):
         assert (body["success"], list(body)) == (True, ["success", "data", "meta"])
@@ -125,36 +111,36 @@ def assert_answered(response: httpx.Response) -> None:
         assert (body["success"], list(body), list(body["error"])) == (False, ["success", "error", "meta"], ["code", "message"])
 
 
-@settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@FUZZED
 @given(write=st.sampled_from(WRITES), fields=likely, username=scalars)
-def test_no_field_is_too_strange(
+def test_strange_fields(
     client: httpx.Client,
     ids_that_exist: dict[str, str],
     write: tuple[str, str, dict[str, object]],
     fields: dict[str, object],
     username: object,
 ) -> None:
-    """What is wrong in one place only gets an answer, too."""
+    """A body that is wrong in one place only is answered, too."""
     method, path, good = write
     content = to_json({"username": username} if path.endswith("users") else good | fields)
     sent = {"X-User-Id": ids_that_exist[USER], "Content-Type": "application/json"}
     assert_answered(client.request(method, path.replace(DROP, ids_that_exist[DROP]), content=content, headers=sent))
 
 
-@settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@FUZZED
 @given(target=targets, content=bodies, given_headers=headers)
-def test_no_request_is_too_strange(
+def test_strange_requests(
     client: httpx.Client,
     ids_that_exist: dict[str, str],
     target: tuple[str, str],
     content: bytes,
     given_headers: dict[str, bytes],
 ) -> None:
-    """Wherever it goes."""
+    """A request with a strange path, body and headers is answered."""
     method, path = target
-    user_id = given_headers["X-User-Id"].replace(USER.encode(), ids_that_exist[USER].encode())
     for name, real in ids_that_exist.items():
         path = path.replace(name, real)
+    user_id = given_headers["X-User-Id"].replace(USER.encode(), ids_that_exist[USER].encode())
     sent = [(name.encode(), value) for name, value in (given_headers | {"X-User-Id": user_id}).items()]
     url = client.base_url.copy_with(raw_path=path.encode())
     assert_answered(client.request(method, url, content=content or None, headers=sent))

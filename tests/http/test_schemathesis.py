@@ -1,14 +1,12 @@
-"""Whatever the contract allows is served as it says, and whatever it forbids is refused as it says: Schemathesis tries both."""
+"""Schemathesis tries requests that the contract allows and requests that it forbids; the answers must be as it says."""
 
 import re
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import count
 from uuid import UUID, uuid4
 
 import httpx
-import jwt
 import psycopg
 import pytest
 import schemathesis
@@ -26,86 +24,76 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from lastpair.settings import Settings
-from tests.http.test_openapi import contract_of
 from tests.support.api import JSON, LONG_AGO
 from tests.support.database import Database, running_api
+from tests.support.in_process import contract_of
 from tests.support.servers import free_port, started
+from tests.support.tokens import AUDIENCE, ISSUER, SECRET, bearer, token
 from tests.support.waiting import wait_for
 
 UNSAYABLE = re.compile(
     r"(starts_at|ends_at): (must be later than starts_at|a scheduled or live drop needs one|a live drop has started)"
     r"|total_stock: must be a whole number"
 )
-"""Why a good request may be refused nevertheless: of rules between fields a schema cannot tell, and to it 5.0 is an integer."""
+"""Why a request that fits the schema may be refused: a schema has no rules between fields, and takes 5.0 as an integer."""
 
 load_all_checks()
 CONFIG = schemathesis.Config.from_dict({"seed": 1, "generation": {"deterministic": True}})
-whole_contract = schemathesis.openapi.from_dict(contract_of(Settings.model_construct()), config=CONFIG)
-contract = whole_contract.exclude(tag="realtime")  # which never ends
-in_production = Settings.model_construct(app_env="production", auth_mode="jwt")
-whole_contract_of_production = schemathesis.openapi.from_dict(contract_of(in_production), config=CONFIG)
+whole_contract, whole_contract_of_production = (
+    schemathesis.openapi.from_dict(contract_of(settings), config=CONFIG)
+    for settings in (Settings.model_construct(), Settings.model_construct(app_env="production", auth_mode="jwt"))
+)
+contract = whole_contract.exclude(tag="realtime")  # a stream never ends
 contract_of_production = whole_contract_of_production.exclude(tag="realtime")
-CONFORMANCE = [
-    status_code_conformance,
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-]
-SECRET = "s" * 32
-served_in_production: dict[str, set[int]] = defaultdict(set)
+CONFORMANCE = [status_code_conformance, content_type_conformance, response_headers_conformance, response_schema_conformance]
+DROP = {"name": "Air One", "price": 199.9, "total_stock": 1_000_000, "starts_at": LONG_AGO}
 UVICORN = ("uvicorn", "--factory", "lastpair.web.application:create_app", "--port", "PORT")  # which does not migrate first
 
 
 def operation_id(case: Case) -> str:
-    """What it tries."""
+    """The id of the operation that the case tries."""
     found: str = case.operation.definition.raw["operationId"]
     return found
 
 
-class Market:
-    """What there is to ask for, so that a good request can be served, and what was answered."""
+class Requests:
+    """Makes what a good request needs, so that it is served, and notes the statuses of the answers."""
 
     def __init__(self, client: httpx.Client) -> None:
+        self.answered: dict[str, set[int]] = defaultdict(set)
         self._client = client
         self._numbers = count(1)
-        self.answered: dict[str, set[int]] = defaultdict(set)
-        self.drop_id = self._make_drop()
-
-    def user(self) -> dict[str, str]:
-        """The headers of somebody new."""
-        return {"X-User-Id": str(UUID(int=0x5C4E << 64 | next(self._numbers)))}
+        self._drop_id = self._make_drop()
 
     def prepare(self, case: Case) -> dict[str, str]:
-        """Let a good request be about something that is there, mostly; returns who sends it."""
-        user, name = self.user(), operation_id(case)
+        """Let most good requests be about a drop or a hold that exists; returns the headers of a new user, who sends it."""
+        user, name = self._new_user(), operation_id(case)
         if case.meta.generation.mode == GenerationMode.POSITIVE and next(self._numbers) % 8:
             if name == "purchase" or name.startswith("cancel"):
-                reservation = self._reserve(user)
-                case.path_parameters = {"dropId": self.drop_id} if name == "purchase" else {"id": reservation}
-            elif name == "updateDrop":
-                case.path_parameters = {"dropId": self._make_drop()}
+                reservation_id = self._make("reservation", f"/drops/{self._drop_id}/reserve", user)
+                case.path_parameters = {"dropId": self._drop_id} if name == "purchase" else {"id": reservation_id}
             elif "dropId" in case.path_parameters:
-                case.path_parameters = {"dropId": self.drop_id}
+                case.path_parameters = {"dropId": self._make_drop() if name == "updateDrop" else self._drop_id}
         return user
 
-    def _make_drop(self) -> str:
-        body = {"name": "Air One", "price": 199.9, "total_stock": 1_000_000, "starts_at": LONG_AGO}
-        drop_id: str = self._client.post("/drops", json=body, headers=self.user()).json()["data"]["drop"]["id"]
-        return drop_id
+    def _new_user(self) -> dict[str, str]:
+        return {"X-User-Id": str(UUID(int=0x5C4E << 64 | next(self._numbers)))}
 
-    def _reserve(self, user: dict[str, str]) -> str:
-        response = self._client.post(f"/drops/{self.drop_id}/reserve", headers=user)
-        reservation_id: str = response.json()["data"]["reservation"]["id"]
-        return reservation_id
+    def _make_drop(self) -> str:
+        return self._make("drop", "/drops", self._new_user(), DROP)
+
+    def _make(self, name: str, path: str, user: dict[str, str], body: object = None) -> str:
+        made: str = self._client.post(path, json=body, headers=user).json()["data"][name]["id"]
+        return made
 
 
 @pytest.fixture(scope="module")
-def market(api_url: str, database: Database) -> Iterator[Market]:
-    """Ends with a clean audit, and with every good answer seen of the operations that were tried."""
+def requests(api_url: str, database: Database) -> Iterator[Requests]:
+    """The requests. All must end with a clean audit, and with every good status of each operation that was tried."""
     with httpx.Client(base_url=f"{api_url}/api") as client:
-        market = Market(client)
-        yield market
-    for operation, answered in market.answered.items():
+        requests = Requests(client)
+        yield requests
+    for operation, answered in requests.answered.items():
         assert {status for status in documented(operation) if status < 300} <= answered, operation
     with psycopg.connect(database.url) as connection:
         assert connection.execute("select * from api.audit()").fetchall() == []
@@ -113,32 +101,26 @@ def market(api_url: str, database: Database) -> Iterator[Market]:
 
 @pytest.fixture(scope="module")
 def production_url(database: Database) -> Iterator[str]:
-    """An API that wants tokens."""
-    variables = {
-        "APP_ENV": "production",
-        "AUTH_MODE": "jwt",
-        "JWT_SECRET": SECRET,
-        "JWT_AUDIENCE": "shop",
-        "JWT_ISSUER": "issuer",
-    }
-    with running_api(database.url, EXPIRY_POLL_MS="3600000", **variables) as url:
+    """The URL of an API that wants tokens."""
+    tokens = {"AUTH_MODE": "jwt", "JWT_SECRET": SECRET, "JWT_AUDIENCE": AUDIENCE, "JWT_ISSUER": ISSUER}
+    with running_api(database.url, EXPIRY_POLL_MS="3600000", APP_ENV="production", **tokens) as url:
         yield url
 
 
 def documented(operation_id: str) -> set[int]:
-    """The statuses of an operation."""
+    """The statuses that an operation may answer with."""
     return {int(status) for status in contract.find_operation_by_id(operation_id).definition.raw["responses"]}
 
 
 def examples(most: int) -> settings:
-    """So many for each operation, the same ones each time."""
+    """This many cases for each operation, the same ones each time."""
     return settings(max_examples=most, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 def try_case(case: Case, url: str, user: dict[str, str]) -> int:
-    """Send it as this user, and hold the answer against the contract; returns its status."""
+    """Send the case as this user, and compare the answer with the contract; returns its status."""
     response = case.call(url, headers=user)
-    excluded = [unsupported_method] if case.path == "/api/reservations/me" else []  # DELETE is that of {id}, which "me" is not
+    excluded = [unsupported_method] if case.path == "/api/reservations/me" else []  # DELETE is that of {id}
     if response.status_code == 400 and UNSAYABLE.search(response.text):
         excluded.append(positive_data_acceptance)
     case.validate_response(response, headers=user, excluded_checks=excluded, transport_kwargs={"base_url": url})
@@ -148,26 +130,26 @@ def try_case(case: Case, url: str, user: dict[str, str]) -> int:
 @pytest.mark.slow
 @contract.parametrize()
 @examples(20)
-def test_contract(case: Case, api_url: str, market: Market) -> None:
-    """No 500, no status, content type, header or field that is not there; nothing good is refused, nothing bad accepted."""
-    user = market.prepare(case)
+def test_contract(case: Case, api_url: str, requests: Requests) -> None:
+    """There is no 500, and nothing that the contract does not have; nothing good is refused and nothing bad accepted."""
+    user = requests.prepare(case)
     for _ in range(2 if "Idempotency-Key" in case.headers else 1):
-        market.answered[operation_id(case)].add(try_case(case, api_url, user))
+        requests.answered[operation_id(case)].add(try_case(case, api_url, user))
 
 
 @pytest.mark.slow
 @contract_of_production.parametrize()
 @examples(6)
 def test_contract_of_production(case: Case, production_url: str) -> None:
-    """The same of whoever shows a token; and of whoever shows none, where one is needed."""
-    served_in_production[operation_id(case)].add(try_case(case, production_url, bearer(role="admin")))
+    """The same holds in production, with a token."""
+    try_case(case, production_url, bearer(token(SECRET, role="admin")))
 
 
-# What takes other settings, or an outage, to be answered
+# Answers that other settings, or an outage, lead to
 
 
 def assert_conforms(response: httpx.Response, path: str, status: int, contract: BaseSchema = contract) -> None:
-    """It has this status, and is as the contract says."""
+    """The answer has this status, and is as the contract says."""
     assert response.status_code == status, response.text
     names = re.findall("{(.*?)}", path)
     case = contract[path][response.request.method].Case(path_parameters=dict.fromkeys(names, str(uuid4())))
@@ -175,7 +157,7 @@ def assert_conforms(response: httpx.Response, path: str, status: int, contract: 
 
 
 def test_refusals(api_url: str) -> None:
-    """Of a body that is too large or no JSON, where one is taken and where none is; of a stream's query."""
+    """Refusals of bodies, whether the operation takes one or not, and of a stream's query are as the contract says."""
     with httpx.Client(base_url=api_url, headers={"X-User-Id": str(uuid4())}) as client:
         for path in ("/api/drops", "/api/internal/users", "/api/drops/{dropId}/reserve"):
             url = path.replace("{dropId}", str(uuid4()))
@@ -185,7 +167,7 @@ def test_refusals(api_url: str) -> None:
 
 
 def test_an_outage_and_a_rush() -> None:
-    """503 from whatever needs the database, 429 after too many writes; the others go on."""
+    """Without a database the operations that need it are 503, too many writes are 429, and the others are served."""
     with (
         started(
             *UVICORN, DATABASE_URL=f"postgresql://nobody@127.0.0.1:{free_port()}/nothing", RATE_LIMIT_ADDRESS_PER_MINUTE="1"
@@ -202,22 +184,14 @@ def test_an_outage_and_a_rush() -> None:
 
 
 def test_production(production_url: str) -> None:
-    """Who has no token, or no role, is told so; what is for development is not there."""
+    """Requests without a token, or without the role, are refused as the contract says; development's paths do not exist."""
     contract = whole_contract_of_production
-    drop = {"name": "Air One", "price": 199.9, "total_stock": 1, "starts_at": LONG_AGO}
+    plain, admin = (bearer(token(SECRET, role=role)) for role in (None, "admin"))
     with httpx.Client(base_url=production_url) as client:
         assert client.get("/api/openapi.json").json() == contract.raw_schema
-        for token in ({}, {"Authorization": "Bearer x"}):
-            assert_conforms(client.post("/api/drops", json=drop, headers=token), "/api/drops", 401, contract)
-        assert_conforms(client.post("/api/drops", json=drop, headers=bearer()), "/api/drops", 403, contract)
-        response = client.post("/api/drops", json=drop, headers=bearer(role="admin"))
-        assert_conforms(response, "/api/drops", 201, contract)
-        reserved = client.post(f"/api/drops/{response.json()['data']['drop']['id']}/reserve", headers=bearer())
+        for status, headers in ((401, {}), (401, bearer("x")), (403, plain), (201, admin)):
+            made = client.post("/api/drops", json=DROP, headers=headers)
+            assert_conforms(made, "/api/drops", status, contract)
+        reserved = client.post(f"/api/drops/{made.json()['data']['drop']['id']}/reserve", headers=plain)
         assert_conforms(reserved, "/api/drops/{dropId}/reserve", 201, contract)
         assert client.post("/api/internal/expire-now").status_code == 404
-
-
-def bearer(**claims: str) -> dict[str, str]:
-    """The headers of somebody new."""
-    claims = {"sub": str(uuid4()), "aud": "shop", "iss": "issuer"} | claims
-    return {"Authorization": f"Bearer {jwt.encode(claims | {'exp': int(time.time()) + 60}, SECRET, 'HS256')}"}

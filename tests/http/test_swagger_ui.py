@@ -7,7 +7,7 @@ from tests.support.swagger_ui import FILES, RECORD, record_of
 
 
 def test_the_files_are_those_of_the_record() -> None:
-    """Nobody has edited or added a file, and the versions recorded are those inside the bundle."""
+    """No file was edited or added, and the versions in the record are those inside the bundle."""
     record = json.loads((SWAGGER_UI_FOLDER / RECORD).read_text())
     assert record == record_of(SWAGGER_UI_FOLDER, record["integrity"])
     assert sorted(path.name for path in SWAGGER_UI_FOLDER.iterdir()) == sorted([*FILES, RECORD])
