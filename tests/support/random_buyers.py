@@ -9,16 +9,16 @@ from uuid import UUID, uuid4
 
 from tests.support.api import as_user
 from tests.support.factories import make_drop, make_user
-from tests.support.streams import Deployment, Follower
+from tests.support.streams import Api, Follower
 
 
 class RandomBuyers:
     """Buyers who work on the drops of this load while its block runs."""
 
-    def __init__(self, deployment: Deployment, buyers: int = 8, *, is_down_at_times: bool = False) -> None:
+    def __init__(self, api: Api, buyers: int = 8, *, is_down_at_times: bool = False) -> None:
         self.answers = 0
         self.drops: list[str] = []
-        self._deployment = deployment
+        self._api = api
         self._buyers = buyers
         self._chance = random.Random(buyers)  # noqa: S311 - a load to repeat, not a secret
         self._accepted = {200, 201, 409, 503} if is_down_at_times else {200, 201, 409}
@@ -28,9 +28,9 @@ class RandomBuyers:
     @asynccontextmanager
     async def running(self, drops: int = 6) -> AsyncIterator["RandomBuyers"]:
         """Make the drops and let the buyers work until the block ends."""
-        self._users = [await make_user(self._deployment.owner) for _ in range(20)]
+        self._users = [await make_user(self._api.owner) for _ in range(20)]
         for _ in range(drops):
-            self.drops.append((await make_drop(self._deployment.http, self._users[0], total_stock=30))["id"])
+            self.drops.append((await make_drop(self._api.http, self._users[0], total_stock=30))["id"])
         async with asyncio.TaskGroup() as group:
             for _ in range(self._buyers):
                 group.create_task(self._buy())
@@ -46,7 +46,7 @@ class RandomBuyers:
             await asyncio.sleep(0.005)
 
     async def _buy(self) -> None:
-        http, held = self._deployment.http, []
+        http, held = self._api.http, []
         while self._is_running:
             drop_id, user = self._chance.choice(self.drops), self._chance.choice(self._users)
             path = f"/drops/{drop_id}"
@@ -71,7 +71,7 @@ class RandomBuyers:
     async def finish(self) -> None:
         """Rename each drop. This is the last event of each."""
         for drop_id in self.drops:
-            await self._deployment.owner.fetch("select from api.update_drop($1, $2)", UUID(drop_id), dumps({"name": THE_END}))
+            await self._api.owner.fetch("select from api.update_drop($1, $2)", UUID(drop_id), dumps({"name": THE_END}))
 
 
 THE_END = "The end"

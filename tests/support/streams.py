@@ -355,8 +355,8 @@ async def publish(owner: asyncpg.Pool, drop_id: object, event_type: str, texts: 
 
 
 @dataclass(frozen=True)
-class Deployment:
-    """A database and a service that runs on it."""
+class Api:
+    """A service and the database that it runs on."""
 
     database_url: str
     owner: asyncpg.Pool
@@ -369,10 +369,10 @@ class Deployment:
         return self.service.url
 
 
-async def caught_up(deployment: Deployment, drop_id: object) -> None:
+async def caught_up(api: Api, drop_id: object) -> None:
     """Rename the drop and wait until a stream has the new name: the service (of one process) has then heard of every commit."""
-    stream, name = await open_stream("sse", deployment.url, snapshot=False), uuid4().hex
-    await deployment.owner.fetch("select from api.update_drop($1, $2)", UUID(str(drop_id)), dumps({"name": name}))
+    stream, name = await open_stream("sse", api.url, snapshot=False), uuid4().hex
+    await api.owner.fetch("select from api.update_drop($1, $2)", UUID(str(drop_id)), dumps({"name": name}))
     while name not in (await stream.receive()).text:
         pass
     await stream.close()
@@ -395,7 +395,7 @@ async def fresh_database(database: Database) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def serving(database_url: str, **environment: str) -> AsyncIterator[Deployment]:
+async def serving(database_url: str, **environment: str) -> AsyncIterator[Api]:
     """A service on that database, whose sweeper sleeps for an hour. It must stop cleanly at the end of the block."""
     async with AsyncExitStack() as stack:
         owner = await stack.enter_async_context(asyncpg.create_pool(database_url, min_size=1, max_size=30))
@@ -405,10 +405,10 @@ async def serving(database_url: str, **environment: str) -> AsyncIterator[Deploy
         limits = httpx.Limits(max_connections=100)
         client = httpx.AsyncClient(base_url=f"{service.url}/api", timeout=30, limits=limits, verify=NO_TLS)
         stack.push_async_callback(close_streams)
-        yield Deployment(database_url, owner, service, await stack.enter_async_context(client))
+        yield Api(database_url, owner, service, await stack.enter_async_context(client))
         if service.process.poll() is None:
             await asyncio.to_thread(service.stop)
 
 
 # The names that other folders still import.
-Stage, Dashboard = Deployment, Follower
+Stage, Dashboard = Api, Follower
