@@ -1,4 +1,4 @@
-"""The feeds without a database: snapshots, replays, rooms and slow clients, and that nothing is left of who has gone."""
+"""Feeds without a database: snapshots, replays, rooms, slow clients, and that nothing is kept of a client that has left."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,37 +15,31 @@ from lastpair.realtime.hub import GLOBAL_ROOM, Hub
 from lastpair.web.lifespan import beat
 from lastpair.web.limits import StreamSlots
 from lastpair.web.sse import EventStream, sse
-from tests.support.hubs import DROPS, QUEUE, TYPES, event_of, small_bounds, started_hub
+from tests.support.hub import DROPS, QUEUE, TYPES, event_of, started_hub
 
-__all__ = ["small_bounds"]
 pytestmark = pytest.mark.usefixtures("small_bounds")
 
 
 class FakeLog(EventLog):
-    """A log that knows what the hub has published and whatever else the test says."""
+    """A log that contains the events that a test puts into it."""
 
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
+    def __init__(self) -> None:
         self.events: list[Event] = []
-        self.snapshots: list[tuple[int, Sequence[str] | None]] = []
         self.is_away = False
-        self.meanwhile: Callable[[], None] = lambda: None
+        self.during_snapshot: Callable[[], object] = lambda: None
 
-    async def after(self, position: int, limit: int, drop_ids: Sequence[str] | None) -> list[Event]:
-        """As the database answers."""
+    async def after(self, event_id: int, limit: int, drop_ids: Sequence[str] | None) -> list[Event]:
+        """Answer as the database does."""
         await self._travel()
-        wanted = None if drop_ids is None else {str(drop_id) for drop_id in drop_ids}
-        events = [event for event in self.events if event.id > position and (wanted is None or event.drop_id in wanted)]
-        return events[:limit]
+        return [each for each in self.events if each.id > event_id and (drop_ids is None or each.drop_id in drop_ids)][:limit]
 
     async def snapshot(self, drop_ids: Sequence[str] | None) -> Event:
-        """As the database answers; `meanwhile` happens while the answer is on its way."""
+        """Answer as the database does; `during_snapshot` is called after the snapshot was taken and before it arrives."""
         await self._travel()
-        position = self.events[-1].id if self.events else 0
-        self.snapshots.append((position, drop_ids))
-        self.meanwhile()
+        snapshot = make_event("SNAPSHOT", self.events[-1].id if self.events else 0, {"drops": []})
+        self.during_snapshot()
         await asyncio.sleep(0)
-        return make_event("SNAPSHOT", position, {"drops": []})
+        return snapshot
 
     async def _travel(self) -> None:
         await asyncio.sleep(0)
@@ -53,129 +47,116 @@ class FakeLog(EventLog):
             raise Unavailable("away")
 
 
-class Stand:
-    """A hub, its log, and a client of it."""
+class Client:
+    """A client's feed, with a hub and a log of its own."""
 
     def __init__(self, *drop_ids: str, wants_snapshot: bool = True) -> None:
-        self.hub = started_hub()
-        self.log = FakeLog(self.hub)
+        self.hub, self.log = started_hub(), FakeLog()
         self.feed = Feed(self.hub, self.log, drop_ids, wants_snapshot=wants_snapshot)
         self.batches: AsyncIterator[list[Event]] = aiter(self.feed.batches())
 
     def happen(self, event_type: str, drop_id: str = DROPS[0]) -> Event:
-        """Commit and publish."""
+        """An event commits and is published."""
         event = event_of(event_type, len(self.log.events) + 1, drop_id)
         self.log.events.append(event)
         self.hub.publish(event)
         return event
 
-    async def next(self) -> list[Event]:
-        """What is handed out next: at once, or there is nothing."""
-        async with asyncio.timeout(1):
-            return await anext(self.batches)
-
     async def open(self, last_event_id: str | None = None) -> list[Event]:
-        """Begin; returns the first batch."""
+        """Open the feed; returns the first batch."""
         await self.feed.open(last_event_id)
         return await self.next()
 
+    async def next(self) -> list[Event]:
+        """The next batch, which comes at once."""
+        async with asyncio.timeout(1):
+            return await anext(self.batches)
+
+    async def waiting(self) -> asyncio.Task[list[Event]]:
+        """A task that waits for the next batch."""
+        task = asyncio.create_task(self.next())
+        await asyncio.sleep(0)
+        return task
+
+    async def assert_ends(self, waiting: asyncio.Task[list[Event]]) -> None:
+        """The stream ends at once, perhaps after an empty batch, and the hub keeps nothing of the client."""
+        with pytest.raises(StopAsyncIteration):  # noqa: PT012
+            assert await waiting == []
+            await self.next()
+        assert self.hub._subscribers == set()
+        assert self.hub._rooms == {GLOBAL_ROOM: set()}
+
 
 def types(batch: list[Event]) -> list[str]:
-    """The types of events."""
+    """The types of the events."""
     return [event.type for event in batch]
 
 
 async def test_a_heartbeat() -> None:
-    """The service wakes all feeds again and again, and each then hands out an empty batch."""
-    stand = Stand(wants_snapshot=False)
-    assert await stand.open() == []
-    beating = asyncio.create_task(beat(stand.hub, 0.001))
-    assert await stand.next() == []
-    assert await stand.next() == []
+    """A heartbeat is an empty batch, again and again, and does not hide an event."""
+    client = Client(wants_snapshot=False)
+    assert await client.open() == []
+    beating = asyncio.create_task(beat(client.hub, 0.001))
+    assert await client.next() == []
+    assert await client.next() == []
     beating.cancel()
-    event = stand.happen("STOCK_UPDATED")
-    while not (batch := await stand.next()):
+    event = client.happen("STOCK_UPDATED")
+    while not (batch := await client.next()):
         pass
     assert batch == [event]
 
 
 async def test_a_heartbeat_over_sse() -> None:
-    """Is a comment; nothing else comes of it."""
-    stand, sent = Stand(wants_snapshot=False), list[Message]()
-    gone = asyncio.Event()
+    """An SSE stream sends a heartbeat as a comment."""
+    client, sent, gone = Client(wants_snapshot=False), asyncio.Queue[Message](), asyncio.Event()
 
     async def receive() -> Message:
         await gone.wait()
         return {"type": "http.disconnect"}
 
-    async def send(message: Message) -> None:
-        sent.append(message)
+    async def next_body() -> bytes | None:
+        return (await asyncio.wait_for(sent.get(), 1)).get("body")
 
-    async def sent_are(count: int) -> None:
-        async with asyncio.timeout(1):
-            while len(sent) < count:
-                await asyncio.sleep(0)
-
-    stream = asyncio.create_task(
-        EventStream(stand.feed, None, StreamSlots(1, 0))({"type": "http", "method": "GET"}, receive, send)
-    )
-    await sent_are(2)
-    stand.hub.wake_all()
-    await sent_are(3)
-    event = stand.happen("STOCK_UPDATED")
-    await sent_are(4)
+    response = EventStream(client.feed, None, StreamSlots(1, 0))
+    stream = asyncio.create_task(response({"type": "http", "method": "GET"}, receive, sent.put))
+    assert [await next_body(), await next_body()] == [None, b"retry: 1000\n\n"]
+    client.hub.wake_all()
+    assert await next_body() == b": heartbeat\n\n"
+    event = client.happen("STOCK_UPDATED")
+    assert await next_body() == event.encoded(sse)
     gone.set()
     await stream
-    bodies = [message.get("body") for message in sent]
-    assert bodies == [None, b"retry: 1000\n\n", b": heartbeat\n\n", event.encoded(sse), b""]
-    assert_nobody_is_left(stand.hub)
+    assert await next_body() == b""
+    assert client.hub._subscribers == set()
 
 
-def assert_nobody_is_left(hub: Hub) -> None:
-    """Whoever has gone is forgotten."""
-    assert hub._subscribers == set()
-    assert hub._rooms == {GLOBAL_ROOM: set()}
-
-
-async def assert_ends(stand: Stand, waiting: asyncio.Task[list[Event]]) -> None:
-    """At once, perhaps after an empty batch."""
-    with pytest.raises(StopAsyncIteration):  # noqa: PT012
-        assert await waiting == []
-        await stand.next()
-
-
+@pytest.mark.parametrize("is_waiting", [False, True])
 @pytest.mark.parametrize("drop_ids", [(), (DROPS[0],), tuple(DROPS)])
-async def test_a_client_that_leaves_is_forgotten(drop_ids: tuple[str, ...]) -> None:
-    """However many rooms it was in, and whether it waits or is being sent something."""
-    for is_waiting in (False, True):
-        stand = Stand(*drop_ids)
-        assert types(await stand.open()) == ["SNAPSHOT"]
-        stand.happen("STOCK_UPDATED")
-        assert types(await stand.next()) == ["STOCK_UPDATED"]
-        waiting = asyncio.create_task(stand.next())
-        if is_waiting:
-            await asyncio.sleep(0)
-        stand.feed.close()
-        await assert_ends(stand, waiting)
-        assert_nobody_is_left(stand.hub)
+async def test_a_client_that_leaves_is_forgotten(drop_ids: tuple[str, ...], is_waiting: bool) -> None:
+    """The hub keeps nothing of a client that leaves, in any number of rooms, while it waits or is sent something."""
+    client = Client(*drop_ids)
+    assert types(await client.open()) == ["SNAPSHOT"]
+    client.happen("STOCK_UPDATED")
+    assert types(await client.next()) == ["STOCK_UPDATED"]
+    waiting = await client.waiting() if is_waiting else asyncio.create_task(client.next())
+    client.feed.close()
+    await client.assert_ends(waiting)
 
 
 async def test_the_end() -> None:
-    """close() ends every stream, and one that opens afterwards at once."""
-    stand = Stand()
-    await stand.open()
-    waiting = asyncio.create_task(stand.next())
-    await asyncio.sleep(0)
-    stand.hub.close()
-    await assert_ends(stand, waiting)
-    assert_nobody_is_left(stand.hub)
+    """When the hub closes, every stream ends."""
+    client = Client()
+    await client.open()
+    waiting = await client.waiting()
+    client.hub.close()
+    await client.assert_ends(waiting)
 
 
 async def test_before_the_relay_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client waits for it, but not for long."""
+    """A client waits a limited time for the relay, and is refused with 503 after it."""
     monkeypatch.setattr("lastpair.realtime.feed.START_TIMEOUT_SECONDS", 0.05)
     hub = Hub()
-    feed = Feed(hub, FakeLog(hub), [], wants_snapshot=True)
+    feed = Feed(hub, FakeLog(), [], wants_snapshot=True)
     with pytest.raises(Refusal) as refused:
         await feed.open(None)
     assert (refused.value.status, refused.value.code) == (503, "DATABASE_UNAVAILABLE")
@@ -187,108 +168,106 @@ async def test_before_the_relay_has_started(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_a_moderately_slow_client() -> None:
-    """Of what came while it was busy it gets the last STOCK_UPDATED and ACTIVITY_UPDATED of each drop, and all the rest."""
-    stand = Stand()
-    await stand.open()
-    stand.happen("STOCK_UPDATED")
-    assert types(await stand.next()) == ["STOCK_UPDATED"]
-    events = [stand.happen(event_type, drop_id) for event_type in TYPES for drop_id in DROPS[:2] for _ in range(2)]
+    """Of the events while it was busy it gets the last STOCK_UPDATED and ACTIVITY_UPDATED of each drop, and all others."""
+    client = Client()
+    await client.open()
+    client.happen("STOCK_UPDATED")
+    assert types(await client.next()) == ["STOCK_UPDATED"]
+    events = [client.happen(event_type, drop_id) for event_type in TYPES for drop_id in DROPS[:2] for _ in range(2)]
     assert len(events) == QUEUE
-    received = await stand.next() + await stand.next()
-    wanted = [event for n, event in enumerate(events) if event.type not in REPLACEABLE or n % 2]
-    assert received == wanted
-    events = [stand.happen("STOCK_UPDATED") for _ in range(2)]  # it is busy again, with the second of those batches
-    assert await stand.next() == events[1:]
+    received = await client.next() + await client.next()
+    assert received == [event for n, event in enumerate(events) if event.type not in REPLACEABLE or n % 2]
+    events = [client.happen("STOCK_UPDATED") for _ in range(2)]  # it is busy again, with the second of those batches
+    assert await client.next() == events[1:]
 
 
 async def test_a_client_that_is_too_slow_while_the_database_is_away() -> None:
-    """Goes on as long as there is a way: here what it missed is still in memory."""
-    stand = Stand()
-    await stand.open()
-    first = stand.happen("STOCK_UPDATED")
-    assert await stand.next() == [first]
-    events = [stand.happen("DROP_UPDATED") for _ in range(QUEUE + 1)]
-    stand.log.is_away = True
+    """It goes on without the database as long as the hub's memory has the events that it missed."""
+    client = Client()
+    await client.open()
+    first = client.happen("STOCK_UPDATED")
+    assert await client.next() == [first]
+    events = [client.happen("DROP_UPDATED") for _ in range(QUEUE + 1)]
+    client.log.is_away = True
     received = []
     while len(received) < len(events):
-        received += await stand.next()
+        received += await client.next()
     assert received == events
 
 
-async def test_a_client_that_is_too_slow_begins_anew() -> None:
-    """With RESYNC_REQUIRED and a SNAPSHOT, and goes on from there; one that wants no SNAPSHOT from now on."""
-    for wants_snapshot in (True, False):
-        stand = Stand(wants_snapshot=wants_snapshot)
-        await stand.open()
-        stand.happen("STOCK_UPDATED")
-        assert types(await stand.next()) == ["STOCK_UPDATED"]
-        for _ in range(QUEUE + 1):
-            stand.happen("DROP_UPDATED")
-        assert types(await stand.next()) == ["RESYNC_REQUIRED", "SNAPSHOT"][: 1 + wants_snapshot]
-        events = [stand.happen("DROP_UPDATED") for _ in range(3)]
-        assert await stand.next() == events
+@pytest.mark.parametrize("wants_snapshot", [True, False])
+async def test_a_client_that_is_too_slow_starts_again(wants_snapshot: bool) -> None:
+    """It gets RESYNC_REQUIRED, then a SNAPSHOT if it wants one, and goes on from there."""
+    client = Client(wants_snapshot=wants_snapshot)
+    await client.open()
+    client.happen("STOCK_UPDATED")
+    assert types(await client.next()) == ["STOCK_UPDATED"]
+    for _ in range(QUEUE + 1):
+        client.happen("DROP_UPDATED")
+    assert types(await client.next()) == ["RESYNC_REQUIRED", "SNAPSHOT"][: 1 + wants_snapshot]
+    events = [client.happen("DROP_UPDATED") for _ in range(3)]
+    assert await client.next() == events
 
 
 @pytest.mark.parametrize("is_pending", [False, True])
 @pytest.mark.parametrize("named", [True, False])
-async def test_what_happens_while_the_snapshot_of_a_drop_joined_is_on_its_way(named: bool, is_pending: bool) -> None:
-    """Comes after it and under a higher id, and what is in it does not come again."""
-    stand = Stand(*([DROPS[0]] if named else []))
-    await stand.open()
+async def test_events_during_the_snapshot_of_a_joined_drop(named: bool, is_pending: bool) -> None:
+    """They come after the snapshot and under a higher id; the events that the snapshot contains do not come again."""
+    client = Client(*([DROPS[0]] if named else []))
+    await client.open()
     if not named:
-        stand.feed.join(DROPS[0])
-    first = stand.happen("DROP_UPDATED")
-    assert await stand.next() == [first]
+        client.feed.join(DROPS[0])
+    first = client.happen("DROP_UPDATED")
+    assert await client.next() == [first]
     if named:
-        stand.feed.join(DROPS[1])
+        client.feed.join(DROPS[1])
     else:
-        stand.feed.leave(DROPS[0])
-    before = [stand.happen("DROP_UPDATED", drop_id) for drop_id in DROPS[: 2 * is_pending]]
+        client.feed.leave(DROPS[0])
+    before = [client.happen("DROP_UPDATED", drop_id) for drop_id in DROPS[: 2 * is_pending]]
     missed: list[Event] = []
-    stand.log.meanwhile = lambda: missed.append(stand.happen("DROP_UPDATED", DROPS[1]))
-    batch = await stand.next()
+    client.log.during_snapshot = lambda: missed.append(client.happen("DROP_UPDATED", DROPS[1]))
+    batch = await client.next()
     assert types(batch) == ["SNAPSHOT"]
-    last = stand.happen("DROP_UPDATED", DROPS[1])
+    last = client.happen("DROP_UPDATED", DROPS[1])
     received: list[Event] = []
     while last not in received:
-        received += await stand.next()
+        received += await client.next()
     assert received == [*(before[:1] if named else []), *missed, last]
     assert batch[0].id < received[0].id
 
 
 async def test_a_client_that_is_ahead_of_the_process() -> None:
-    """What it had from another one is not told again."""
-    stand = Stand()
+    """A client that has events of another process, which this one has not heard of yet, does not get them again."""
+    client = Client()
     for _ in range(3):
-        stand.happen("DROP_UPDATED")
-    ahead = [event_of("DROP_UPDATED", event_id, DROPS[0]) for event_id in (4, 5, 6)]
-    stand.log.events += ahead[:2]
-    assert await stand.open("5") == []
-    waiting = asyncio.create_task(stand.next())
+        client.happen("DROP_UPDATED")
+    ahead = [event_of("DROP_UPDATED", event_id) for event_id in (4, 5, 6)]
+    client.log.events += ahead[:2]
+    assert await client.open("5") == []
+    waiting = asyncio.create_task(client.next())
     for event in ahead:
         await asyncio.sleep(0)
-        stand.hub.publish(event)
+        client.hub.publish(event)
     batch = await waiting
-    assert (batch or await stand.next()) == [ahead[2]]
+    assert (batch or await client.next()) == [ahead[2]]
 
 
-async def test_a_restart_of_the_hub() -> None:
-    """When events were missed for good everybody begins anew."""
-    stands = [Stand(), Stand(DROPS[0])]
-    for stand in stands:
-        await stand.open()
-        waiting = asyncio.create_task(stand.next())
-        await asyncio.sleep(0)
-        stand.log.events.append(event_of("DROP_UPDATED", 50, DROPS[0]))
-        stand.hub.restart(50)
-        assert types(await waiting) == ["RESYNC_REQUIRED", "SNAPSHOT"]
-        event = event_of("DROP_UPDATED", 51, DROPS[0])
-        stand.hub.publish(event)
-        assert await stand.next() == [event]
+@pytest.mark.parametrize("drop_ids", [(), (DROPS[0],)])
+async def test_a_restart_of_the_hub(drop_ids: tuple[str, ...]) -> None:
+    """When the hub missed events for good, every client starts again."""
+    client = Client(*drop_ids)
+    await client.open()
+    waiting = await client.waiting()
+    client.log.events.append(event_of("DROP_UPDATED", 50))
+    client.hub.restart(50)
+    assert types(await waiting) == ["RESYNC_REQUIRED", "SNAPSHOT"]
+    event = event_of("DROP_UPDATED", 51)
+    client.hub.publish(event)
+    assert await client.next() == [event]
 
 
 class FakeDatabase:
-    """Takes its time to answer, and counts."""
+    """A database that needs a moment to answer, and counts the calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -301,11 +280,11 @@ class FakeDatabase:
         await asyncio.sleep(0)
         if self.is_away:
             raise Unavailable("away")
-        return [(f'{{"type":"SNAPSHOT","id":"{call}","data":{{"drops":[]}}}}',)]
+        return [(f'{{"type":"SNAPSHOT","id":"{call}","drop_id":null,"data":{{"drops":[]}}}}',)]
 
 
 async def test_a_snapshot_of_all_is_shared() -> None:
-    """By those who ask while it is under way, whether or not the first of them waits for it, and in its failure, too."""
+    """Clients that ask at one time share the answer or the failure, even if the first of them leaves before it comes."""
     database = FakeDatabase()
     log = EventLog(database)  # type: ignore[arg-type]
     first, *others = [asyncio.create_task(log.snapshot(None)) for _ in range(10)]

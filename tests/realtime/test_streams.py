@@ -1,4 +1,4 @@
-"""The streams as a client meets them: what comes, in which form, in which rooms, and what is refused."""
+"""The streams over HTTP: which messages come, in which form, in which rooms, and which requests are refused."""
 
 import asyncio
 import re
@@ -21,8 +21,8 @@ from tests.support.factories import assert_healthy, make_drop, make_due, make_us
 from tests.support.shapes import DROP, LISTED_DROP, PURCHASER, Row, assert_row, is_time
 from tests.support.streams import (
     TRANSPORTS,
+    Api,
     Message,
-    Stage,
     StreamEnded,
     caught_up,
     fresh_database,
@@ -45,40 +45,45 @@ BAD_UUIDS = [
 
 
 @pytest.fixture(scope="module")
-async def stage(database: Database) -> AsyncIterator[Stage]:
-    """Where all of this happens."""
-    async with fresh_database(database) as url, serving(url) as stage:
-        yield stage
-        await assert_healthy(stage.owner)
+async def api(database: Database) -> AsyncIterator[Api]:
+    """A service on a database of its own."""
+    async with fresh_database(database) as url, serving(url) as api:
+        yield api
+        await assert_healthy(api.owner)
 
 
 @pytest.fixture(scope="module")
-async def seller(stage: Stage) -> str:
-    """Whose drops they are."""
-    return await make_user(stage.owner)
+async def seller(api: Api) -> str:
+    """The user who makes the drops."""
+    return await make_user(api.owner)
+
+
+@pytest.fixture
+async def drops(api: Api, seller: str) -> list[str]:
+    """The ids of three new live drops."""
+    return [(await make_drop(api.http, seller))["id"] for _ in range(3)]
 
 
 @asynccontextmanager
-async def streaming(transport: str, stage: Stage, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
-    """A stream of the service; without a SNAPSHOT, one that begins now, whatever the service has yet to hear of."""
+async def streaming(transport: str, api: Api, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
+    """A stream of the service. Without a SNAPSHOT it begins now, even if the service has not yet heard of the latest commits."""
     if options.get("snapshot") is False:
-        options["last_event_id"] = await newest_id(stage.owner)
-    stream = await open_stream(transport, stage.url, *arguments, **options)
+        options["last_event_id"] = await newest_id(api.owner)
+    stream = await open_stream(transport, api.url, *arguments, **options)
     try:
         yield stream
     finally:
         await stream.close()
 
 
-async def rename(stage: Stage, drop_id: str, name: str | None = None) -> Row:
-    """A change that is announced with one event, DROP_UPDATED; returns the drop."""
-    drop: Row = await patch(stage, drop_id, name=name or uuid4().hex)
-    return drop
+async def rename(api: Api, drop_id: str, name: str | None = None) -> Row:
+    """Rename the drop, which one DROP_UPDATED announces; returns the drop."""
+    return await patch(api, drop_id, name=name or uuid4().hex)
 
 
-async def patch(stage: Stage, drop_id: str, **changes: object) -> Row:
+async def patch(api: Api, drop_id: str, **changes: object) -> Row:
     """PATCH /drops/{dropId}."""
-    response = await stage.http.patch(f"/drops/{drop_id}", content=dumps(changes), headers=as_user(uuid4()) | JSON)
+    response = await api.http.patch(f"/drops/{drop_id}", content=dumps(changes), headers=as_user(uuid4()) | JSON)
     drop: Row = assert_success(response, "drop")
     return drop
 
@@ -96,25 +101,25 @@ def assert_snapshot(message: Message, drop_ids: list[str]) -> list[Row]:
     return drops
 
 
-async def assert_silent_until(stream: Any, stage: Stage, drop_id: str) -> None:
-    """The next thing the stream brings is this drop's new name."""
-    name = (await rename(stage, drop_id))["name"]
+async def assert_silent_until(stream: Any, api: Api, drop_id: str) -> None:
+    """The next message of the stream is the drop's new name."""
+    name = (await rename(api, drop_id))["name"]
     message = await stream.receive()
     assert (message.type, message.data["drop"]["name"]) == ("DROP_UPDATED", name)
 
 
 @pytest.mark.parametrize("base", BASES)
-async def test_headers_and_the_beginning_of_an_sse_stream(stage: Stage, seller: str, base: str) -> None:
-    """`retry:` first, then a SNAPSHOT of the drops that are not over, in the form of GET /drops, under the newest event's id."""
-    drop = await make_drop(stage.http, seller)
+async def test_headers_and_the_beginning_of_an_sse_stream(api: Api, seller: str, base: str) -> None:
+    """An SSE stream begins with `retry`, then a SNAPSHOT of the drops that are not over, with the id of the newest event."""
+    drop = await make_drop(api.http, seller)
     for status in ("draft", "scheduled"):
-        await make_drop(stage.http, seller, starts_at="2999-01-01T00:00:00Z", status=status)
-    await patch(stage, (await make_drop(stage.http, seller))["id"], status="ended")
-    buyer = await make_user(stage.owner)
-    await reserve(stage.http, drop["id"], buyer)
-    await purchase(stage.http, drop["id"], buyer)
+        await make_drop(api.http, seller, starts_at="2999-01-01T00:00:00Z", status=status)
+    await patch(api, (await make_drop(api.http, seller))["id"], status="ended")
+    buyer = await make_user(api.owner)
+    await reserve(api.http, drop["id"], buyer)
+    await purchase(api.http, drop["id"], buyer)
 
-    async with streaming("sse", stage, base=base, headers={"X-Request-Id": "stream.1"}) as stream:
+    async with streaming("sse", api, base=base, headers={"X-Request-Id": "stream.1"}) as stream:
         headers = stream.response.headers
         assert headers["content-type"] == "text/event-stream; charset=utf-8"
         assert "no-store" in headers["cache-control"]
@@ -123,60 +128,58 @@ async def test_headers_and_the_beginning_of_an_sse_stream(stage: Stage, seller: 
         assert "content-length" not in headers
         snapshot = await stream.receive()
         assert stream.parser.retry_ms == [1000]
-        assert int(snapshot.id) == await newest_id(stage.owner)
-        shown = await truth(stage.owner)
+        assert int(snapshot.id) == await newest_id(api.owner)
+        shown = await truth(api.owner)
         drops = assert_snapshot(snapshot, list(shown))
         assert {drop["status"] for drop in drops} == {"draft", "scheduled", "live"}
-        listed = assert_success(await stage.http.get("/drops"), "drops")
+        listed = assert_success(await api.http.get("/drops"), "drops")
         assert [drop for drop in drops if drop["status"] == "live"] == listed
         assert listed[0]["activity_feed"]["latest_purchasers"][0]["userId"] == buyer
-        await assert_silent_until(stream, stage, drop["id"])
+        await assert_silent_until(stream, api, drop["id"])
         assert stream.parser.retry_ms == [1000]
 
 
 @pytest.mark.parametrize("base", BASES)
-async def test_the_beginning_of_a_websocket(stage: Stage, seller: str, base: str) -> None:
-    """The same SNAPSHOT."""
-    drop = await make_drop(stage.http, seller)
-    async with streaming("ws", stage, base=base, headers={"X-Request-Id": "stream.2"}) as stream, streaming("sse", stage) as sse:
+async def test_the_beginning_of_a_websocket(api: Api, drops: list[str], base: str) -> None:
+    """A WebSocket begins with the same SNAPSHOT as an SSE stream."""
+    headers = {"X-Request-Id": "stream.2"}
+    async with streaming("ws", api, base=base, headers=headers) as stream, streaming("sse", api) as sse:
         assert stream.connection.response.headers["x-request-id"] == "stream.2"
         snapshot = await stream.receive()
         assert snapshot == await sse.receive()
-        assert_snapshot(snapshot, list(await truth(stage.owner)))
-        await assert_silent_until(stream, stage, drop["id"])
+        assert_snapshot(snapshot, list(await truth(api.owner)))
+        await assert_silent_until(stream, api, drops[0])
 
 
 @pytest.mark.parametrize("base", BASES)
-async def test_head_is_answered_with_the_headers(stage: Stage, base: str) -> None:
-    """And ends. Other methods are refused."""
-    answer = await stage.http.head(f"{stage.url}{base}/events?dropId={uuid4()}")
-    assert answer.status_code == 200
+async def test_head_is_answered_with_the_headers(api: Api, base: str) -> None:
+    """HEAD gets the headers of a stream and no body. Other methods than GET and HEAD are refused."""
+    answer = await api.http.head(f"{api.url}{base}/events?dropId={uuid4()}")
+    assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert answer.content == b""
-    assert (await stage.http.head(f"{stage.url}{base}/events?dropId=x")).status_code == 400
-    answer = await stage.http.post(f"{stage.url}{base}/events")
+    assert (await api.http.head(f"{api.url}{base}/events?dropId=x")).status_code == 400
+    answer = await api.http.post(f"{api.url}{base}/events")
     assert (answer.status_code, sorted(answer.headers["allow"].split(", "))) == (405, ["GET", "HEAD"])
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_without_a_snapshot_it_begins_now(stage: Stage, seller: str, transport: str) -> None:
-    """`snapshot=true` is the same as nothing; another value is refused, see below."""
-    drop = await make_drop(stage.http, seller)
-    async with streaming(transport, stage, snapshot=True) as other:
+async def test_without_a_snapshot_it_begins_now(api: Api, drops: list[str], transport: str) -> None:
+    """With `snapshot=false` the first message is the next event; `snapshot=true` is the default."""
+    async with streaming(transport, api, snapshot=True) as other:
         assert (await other.receive()).type == "SNAPSHOT"
-    await caught_up(stage, drop["id"])
-    stream = await open_stream(transport, stage.url, snapshot=False)
-    await assert_silent_until(stream, stage, drop["id"])
+    await caught_up(api, drops[0])
+    stream = await open_stream(transport, api.url, snapshot=False)
+    await assert_silent_until(stream, api, drops[0])
     await stream.close()
 
 
-async def test_every_event_on_both_transports(stage: Stage) -> None:
-    """The same on both, to the letter as the log has it: all there is to announce, in order, whoever did it."""
-    http, owner = stage.http, stage.owner
+async def test_every_event_on_both_transports(api: Api) -> None:
+    """Both transports bring every event, in order and to the letter as the log has it, of HTTP requests and of psql."""
+    http, owner = api.http, api.owner
     seller, ann, bob = [await make_user(owner) for _ in range(3)]
     start = await newest_id(owner)
     async with AsyncExitStack() as stack:
-        streams = [await stack.enter_async_context(streaming(transport, stage, snapshot=False)) for transport in TRANSPORTS]
+        streams = [await stack.enter_async_context(streaming(transport, api, snapshot=False)) for transport in TRANSPORTS]
         expected: list[tuple[str, Row]] = []
 
         def expect(event_type: str, **data: object) -> None:
@@ -188,8 +191,8 @@ async def test_every_event_on_both_transports(stage: Stage) -> None:
         drop = await make_drop(http, seller, price=5000, total_stock=3)
         drop_id = drop["id"]
         expect("DROP_CREATED", drop=drop)
-        expect("DROP_UPDATED", drop=await patch(stage, drop_id, price=120.5, name='Naïve \u2028 "quoted" \\ 靴\U0001f45f'))
-        expect("DROP_UPDATED", drop=await patch(stage, drop_id, total_stock=5))
+        expect("DROP_UPDATED", drop=await patch(api, drop_id, price=120.5, name='Naïve \u2028 "quoted" \\ 靴\U0001f45f'))
+        expect("DROP_UPDATED", drop=await patch(api, drop_id, total_stock=5))
         expect_stock(5)
         await reserve(http, drop_id, ann)
         expect_stock(4)
@@ -208,12 +211,12 @@ async def test_every_event_on_both_transports(stage: Stage) -> None:
         assert assert_success(await http.post("/internal/expire-now"), "expired") == 1
         expect("RESERVATION_EXPIRED", dropId=drop_id, reservationId=hold["id"])
         expect_stock(4)
-        await psql(stage, f"set timezone = 'Asia/Tokyo'; select api.refund_purchase('{bought['id']}')")
+        await psql(api, f"set timezone = 'Asia/Tokyo'; select api.refund_purchase('{bought['id']}')")
         expect_stock(5)
         expect("ACTIVITY_UPDATED", dropId=drop_id, latestPurchasers=[])
-        await psql(stage, f"select api.reserve('{drop_id}', '{ann}'), api.reserve('{drop_id}', '{bob}')")
+        await psql(api, f"select api.reserve('{drop_id}', '{ann}'), api.reserve('{drop_id}', '{bob}')")
         expect_stock(3)
-        expect("DROP_UPDATED", drop=await patch(stage, drop_id, status="cancelled"))
+        expect("DROP_UPDATED", drop=await patch(api, drop_id, status="cancelled"))
         expect_stock(5)
 
         log = await logged(owner, start)
@@ -231,42 +234,48 @@ async def test_every_event_on_both_transports(stage: Stage) -> None:
     assert log[0].data["drop"]["price"] == Decimal("5000.00")
 
 
-async def psql(stage: Stage, statements: str) -> None:
-    """A person at psql."""
-    command = [BIN_DIR / "psql", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", stage.database_url, "--command", statements]
+async def psql(api: Api, statements: str) -> None:
+    """Run the statements in psql."""
+    command = [
+        BIN_DIR / "psql",
+        "--quiet",
+        "--no-psqlrc",
+        "--set=ON_ERROR_STOP=1",
+        api.database_url,
+        "--command",
+        statements,
+    ]
     await asyncio.to_thread(subprocess.run, command, check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_an_event_larger_than_a_notification(stage: Stage, seller: str, transport: str) -> None:
-    """Comes whole and in its place."""
-    drop_id = (await make_drop(stage.http, seller))["id"]
+async def test_an_event_larger_than_a_notification(api: Api, drops: list[str], transport: str) -> None:
+    """An event that does not fit in a notification comes whole and in its place."""
     fillers = ["", "ö" * 50_000, "x" * 8000, ""]
-    texts = [dumps({"dropId": drop_id, "n": n, "filler": filler}, ensure_ascii=False) for n, filler in enumerate(fillers)]
-    async with streaming(transport, stage, snapshot=False) as stream, streaming(transport, stage, [drop_id]) as narrow:
-        assert_snapshot(await narrow.receive(), [drop_id])
-        last_id = await newest_id(stage.owner)
-        await publish(stage.owner, drop_id, "LARGE", texts)
+    texts = [dumps({"dropId": drops[0], "n": n, "filler": filler}, ensure_ascii=False) for n, filler in enumerate(fillers)]
+    async with streaming(transport, api, snapshot=False) as stream, streaming(transport, api, drops[:1]) as narrow:
+        assert_snapshot(await narrow.receive(), drops[:1])
+        last_id = await newest_id(api.owner)
+        await publish(api.owner, drops[0], "LARGE", texts)
         for receiver in (stream, narrow):
-            received = [await receiver.receive(3) for _ in texts]  # and not only when the relay looks by itself
-            assert received == await logged(stage.owner, last_id)
+            received = [await receiver.receive(3) for _ in texts]  # sooner than the relay checks the log by itself
+            assert received == await logged(api.owner, last_id)
             assert [message.text for message in received] == texts
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_named_drops(stage: Stage, seller: str, transport: str) -> None:
-    """Only theirs come, however they are written; the SNAPSHOT has them in any status, and drops nobody knows are not in it."""
-    drops = [await make_drop(stage.http, seller) for _ in range(3)]
-    live, ended, other = (drop["id"] for drop in drops)
-    await patch(stage, ended, status="ended")
-    async with streaming(transport, stage, [live.upper(), live, ended, uuid4()]) as stream:
-        assert_snapshot(await stream.receive(), list(await truth(stage.owner, [live, ended])))
+async def test_named_drops(api: Api, drops: list[str], transport: str) -> None:
+    """Only events of the named drops come. The SNAPSHOT has them in any status, and ids of no drop are ignored."""
+    live, ended, other = drops
+    await patch(api, ended, status="ended")
+    async with streaming(transport, api, [live.upper(), live, ended, uuid4()]) as stream:
+        assert_snapshot(await stream.receive(), list(await truth(api.owner, [live, ended])))
         for drop_id in (other, live, other, other, ended, live):
             if drop_id == other:
-                await rename(stage, drop_id)
+                await rename(api, drop_id)
             else:
-                await assert_silent_until(stream, stage, drop_id)
-    async with streaming(transport, stage, [uuid4()]) as stream:
+                await assert_silent_until(stream, api, drop_id)
+    async with streaming(transport, api, [uuid4()]) as stream:
         assert_snapshot(await stream.receive(), [])
 
 
@@ -281,11 +290,11 @@ BAD_QUERIES = [
 
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("query", BAD_QUERIES, ids=range(len(BAD_QUERIES)))
-async def test_bad_queries_are_refused(stage: Stage, base: str, query: list[tuple[str, str]]) -> None:
-    """400 with the envelope; a WebSocket gets it in place of the handshake."""
-    answers = [await stage.http.get(f"{stage.url}{base}/events", params=query)]
+async def test_bad_queries_are_refused(api: Api, base: str, query: list[tuple[str, str]]) -> None:
+    """A bad query is a 400 with the envelope; a WebSocket gets it in place of the handshake."""
+    answers = [await api.http.get(f"{api.url}{base}/events", params=query)]
     with pytest.raises(InvalidStatus) as refused:
-        await open_stream("ws", stage.url, base=base, query=query)
+        await open_stream("ws", api.url, base=base, query=query)
     response = refused.value.response
     headers = list(response.headers.raw_items())
     answers.append(httpx.Response(response.status_code, headers=headers, content=bytes(response.body or b"")))
@@ -294,16 +303,15 @@ async def test_bad_queries_are_refused(stage: Stage, base: str, query: list[tupl
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_hundred_drops(stage: Stage, seller: str, transport: str) -> None:
-    """Are not too many, named twice or not; one more cannot be joined."""
-    drop = await make_drop(stage.http, seller)
-    ids = [drop["id"], *(str(UUID(int=n)) for n in range(99))]
-    async with streaming(transport, stage, [*ids, drop["id"]], snapshot=False) as stream:
+async def test_a_hundred_drops(api: Api, drops: list[str], transport: str) -> None:
+    """A client may name 100 drops, of which repeated ones count once, and join no more."""
+    ids = [drops[0], *(str(UUID(int=n)) for n in range(99))]
+    async with streaming(transport, api, [*ids, drops[0]], snapshot=False) as stream:
         if transport == "ws":
             await stream.join(uuid4())
             assert_refusal(await stream.receive(), "dropId")
             await stream.join(ids[50])
-        await assert_silent_until(stream, stage, drop["id"])
+        await assert_silent_until(stream, api, drops[0])
 
 
 def assert_refusal(message: Message, field: str) -> None:
@@ -314,67 +322,68 @@ def assert_refusal(message: Message, field: str) -> None:
     assert re.match(rf"{re.escape(field)}: \w+", message.data["message"]), message.data
 
 
-async def test_join_and_leave_of_one_that_named_drops(stage: Stage, seller: str) -> None:
-    """Each drop joined comes with a SNAPSHOT of its own; what is left is silent; without any drop nothing comes at all."""
-    first, second, third = [(await make_drop(stage.http, seller))["id"] for _ in range(3)]
-    async with streaming("ws", stage, [first]) as stream:
+async def test_join_and_leave_of_a_client_that_named_drops(api: Api, drops: list[str]) -> None:
+    """A joined drop comes with a SNAPSHOT of its own; no events come of a drop that was left, and none at all without a drop."""
+    first, second, third = drops
+    async with streaming("ws", api, [first]) as stream:
         assert_snapshot(await stream.receive(), [first])
         await stream.join(second.upper())
         assert_snapshot(await stream.receive(), [second])
-        await rename(stage, third)
+        await rename(api, third)
         for drop_id in (first, second, first):
-            await assert_silent_until(stream, stage, drop_id)
-        await stream.join(second)  # is joined already
-        await stream.leave(third)  # is not
+            await assert_silent_until(stream, api, drop_id)
+        await stream.join(second)  # it is in this room already
+        await stream.leave(third)  # it is not in this one
         await stream.leave(first)
         await stream.leave(first)
         assert await stream.settle() == []
-        await rename(stage, first)
-        await assert_silent_until(stream, stage, second)
+        await rename(api, first)
+        await assert_silent_until(stream, api, second)
         await stream.leave(second)
         assert await stream.settle() == []
-        for drop_id in (first, second, third):
-            await rename(stage, drop_id)
+        for drop_id in drops:
+            await rename(api, drop_id)
         await stream.join(first)
         assert_snapshot(await stream.receive(), [first])
-        await rename(stage, second)
-        await assert_silent_until(stream, stage, first)
+        await rename(api, second)
+        await assert_silent_until(stream, api, first)
 
 
-async def test_join_and_leave_of_one_that_named_none(stage: Stage, seller: str) -> None:
-    """The first join narrows it to one drop, which it knows; leaving the last one brings all back, with a SNAPSHOT."""
-    first, second, third = [(await make_drop(stage.http, seller))["id"] for _ in range(3)]
-    async with streaming("ws", stage) as stream:
-        everything = list(await truth(stage.owner))
+async def test_join_and_leave_of_a_client_that_named_no_drop(api: Api, drops: list[str]) -> None:
+    """The first join narrows it to one drop, which it has already; leaving the last one brings all back, with a SNAPSHOT."""
+    first, second, third = drops
+    async with streaming("ws", api) as stream:
+        everything = list(await truth(api.owner))
         assert_snapshot(await stream.receive(), everything)
-        await assert_silent_until(stream, stage, second)
+        await assert_silent_until(stream, api, second)
         await stream.join(first)
         assert await stream.settle() == []
-        await rename(stage, second)
-        await assert_silent_until(stream, stage, first)
+        await rename(api, second)
+        await assert_silent_until(stream, api, first)
         await stream.join(second)
-        snapshot = await stream.receive()
-        assert_snapshot(snapshot, [second])
-        await rename(stage, third)
-        await assert_silent_until(stream, stage, second)
+        assert_snapshot(await stream.receive(), [second])
+        await rename(api, third)
+        await assert_silent_until(stream, api, second)
         await stream.leave(first)
         assert await stream.settle() == []
-        await rename(stage, first)
-        await assert_silent_until(stream, stage, second)
+        await rename(api, first)
+        await assert_silent_until(stream, api, second)
         await stream.leave(second)
         assert_snapshot(await stream.receive(), everything)
-        for drop_id in (first, second, third):
-            await assert_silent_until(stream, stage, drop_id)
+        for drop_id in drops:
+            await assert_silent_until(stream, api, drop_id)
 
 
-async def test_join_without_snapshots(stage: Stage, seller: str) -> None:
-    """One that wants none gets none when it joins, either."""
-    first, second = [(await make_drop(stage.http, seller))["id"] for _ in range(2)]
-    async with streaming("ws", stage, [first], snapshot=False) as stream:
-        await stream.join(second)
+@pytest.mark.parametrize("is_binary", [False, True])
+async def test_join_without_snapshots(api: Api, drops: list[str], is_binary: bool) -> None:
+    """A client that wants no SNAPSHOT gets none when it joins a drop. A message may be a text or a binary frame."""
+    first, second, _ = drops
+    async with streaming("ws", api, [first], snapshot=False) as stream:
+        text = dumps({"type": "drops:join", "dropId": second})
+        await stream.connection.send(text.encode() if is_binary else text)
         assert await stream.settle() == []
         for drop_id in (first, second):
-            await assert_silent_until(stream, stage, drop_id)
+            await assert_silent_until(stream, api, drop_id)
 
 
 BAD_MESSAGES: list[tuple[str | bytes, str]] = [
@@ -403,33 +412,24 @@ BAD_MESSAGES: list[tuple[str | bytes, str]] = [
 
 
 @pytest.mark.parametrize(("said", "field"), BAD_MESSAGES, ids=range(len(BAD_MESSAGES)))
-async def test_a_message_that_is_not_understood(stage: Stage, seller: str, said: str | bytes, field: str) -> None:
-    """Is answered with an ERROR and has no effect; the connection goes on, and hears when the client leaves."""
-    first, second = [(await make_drop(stage.http, seller))["id"] for _ in range(2)]
-    async with streaming("ws", stage, [first]) as stream:
+async def test_a_message_that_is_not_valid(api: Api, drops: list[str], said: str | bytes, field: str) -> None:
+    """It is answered with an ERROR and has no effect; the connection goes on, and later messages are carried out."""
+    first, second, _ = drops
+    async with streaming("ws", api, [first]) as stream:
         last_id = (await stream.receive()).id
         await stream.connection.send(said)
         error = await stream.receive(5)
         assert_refusal(error, field)
         assert error.id == last_id
-        await rename(stage, second)
-        await assert_silent_until(stream, stage, first)
+        await rename(api, second)
+        await assert_silent_until(stream, api, first)
         await stream.join(second)
         assert_snapshot(await stream.receive(), [second])
 
 
-async def test_a_message_may_come_as_binary(stage: Stage, seller: str) -> None:
-    """What is in it counts."""
-    first, second = [(await make_drop(stage.http, seller))["id"] for _ in range(2)]
-    async with streaming("ws", stage, [first], snapshot=False) as stream:
-        await stream.connection.send(dumps({"type": "drops:join", "dropId": second}).encode())
-        assert await stream.settle() == []
-        await assert_silent_until(stream, stage, second)
-
-
-async def test_a_message_that_is_too_long(stage: Stage) -> None:
-    """4096 bytes are read; one more ends the connection."""
-    async with streaming("ws", stage, snapshot=False) as stream:
+async def test_a_message_that_is_too_long(api: Api) -> None:
+    """A message of 4096 bytes is read; one more byte ends the connection."""
+    async with streaming("ws", api, snapshot=False) as stream:
         await stream.connection.send("x" * 4096)
         assert_refusal(await stream.receive(), "body")
         await stream.connection.send("x" * 4097)
@@ -438,21 +438,21 @@ async def test_a_message_that_is_too_long(stage: Stage) -> None:
         assert ended.value.code == 1009
 
 
-async def test_talking_much(stage: Stage, seller: str) -> None:
-    """A thousand joins and leaves in one go end in the room of the last one."""
-    first, second = [(await make_drop(stage.http, seller))["id"] for _ in range(2)]
-    async with streaming("ws", stage, [first], snapshot=False) as stream:
+async def test_many_messages(api: Api, drops: list[str]) -> None:
+    """A thousand joins and leaves at once end in the room of the last one."""
+    first, second, _ = drops
+    async with streaming("ws", api, [first], snapshot=False) as stream:
         for _ in range(500):
             await stream.join(second)
             await stream.leave(second)
         await stream.join(second)
         await stream.leave(first)
         assert await stream.settle() == []
-        await rename(stage, first)
-        await assert_silent_until(stream, stage, second)
+        await rename(api, first)
+        await assert_silent_until(stream, api, second)
 
 
-async def test_a_browsers_page_of_another_origin(stage: Stage) -> None:
-    """Without CORS_ORIGINS the stream names none, so a browser keeps it from such a page."""
-    async with streaming("sse", stage, headers={"Origin": "https://shop.example"}) as stream:
+async def test_a_page_of_another_origin(api: Api) -> None:
+    """Without CORS_ORIGINS a stream allows no origin, so a browser hides it from pages of other origins."""
+    async with streaming("sse", api, headers={"Origin": "https://shop.example"}) as stream:
         assert "access-control-allow-origin" not in stream.response.headers

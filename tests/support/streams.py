@@ -1,4 +1,4 @@
-"""Clients of the streams, SSE and WebSocket, that are used alike; and a dashboard, which is what they are for."""
+"""Clients of the event streams, SSE and WebSocket, with the same methods; a client that follows drops; and a service to test."""
 
 import asyncio
 import re
@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from json import dumps, loads
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
@@ -44,7 +44,7 @@ class StreamEnded(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """An event as it came; `text` is its data to the letter."""
+    """An event as a client received it; `text` is its data to the letter."""
 
     type: str
     id: str
@@ -52,22 +52,12 @@ class Message:
 
     @property
     def data(self) -> Any:
-        """The data, numbers with all their digits."""
+        """The data, with all the digits of its numbers."""
         return loads(self.text, parse_float=Decimal)
 
 
-class Stream(Protocol):
-    """One connection to /events or /ws."""
-
-    async def receive(self, timeout_seconds: float = SLOW_CALL_SECONDS) -> Message:
-        """The next event; raises StreamEnded, TimeoutError."""
-
-    async def close(self) -> None:
-        """Leave, in whatever state it is."""
-
-
 class SseParser:
-    """The bytes of a stream, however they were cut: events, and of the rest comments and `retry:`."""
+    """Parses the bytes of an SSE stream, wherever they were cut: events, comments and the field `retry`."""
 
     def __init__(self) -> None:
         self.comments: list[bytes] = []
@@ -75,7 +65,7 @@ class SseParser:
         self._rest = b""
 
     def feed(self, received: bytes) -> list[Message]:
-        """The events that are complete by now."""
+        """Add bytes; returns the events that are complete with them."""
         *blocks, self._rest = (self._rest + received).split(b"\n\n")
         messages = []
         for block in blocks:
@@ -92,12 +82,12 @@ class SseParser:
         return messages
 
     def assert_complete(self) -> None:
-        """Nothing was cut off in the middle."""
+        """Fail if the stream ended in the middle of an event."""
         assert self._rest == b""
 
 
 class SseStream:
-    """GET /events."""
+    """A connection to GET /events."""
 
     def __init__(self, client: httpx.AsyncClient, response: httpx.Response) -> None:
         self.response = response
@@ -118,13 +108,13 @@ class SseStream:
         return self._messages.pop()
 
     async def close(self) -> None:
-        """Leave."""
+        """Disconnect."""
         await self.response.aclose()
         await self._client.aclose()
 
 
 class WebSocketStream:
-    """WebSocket /ws."""
+    """A connection to the WebSocket /ws."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
@@ -143,17 +133,17 @@ class WebSocketStream:
         return Message(*match.groups())
 
     async def join(self, drop_id: object) -> None:
-        """Say drops:join."""
+        """Send drops:join."""
         await self.connection.send(f'{{"type": "drops:join", "dropId": "{drop_id}"}}')
 
     async def leave(self, drop_id: object) -> None:
-        """Say drops:leave."""
+        """Send drops:leave."""
         await self.connection.send(f'{{"type": "drops:leave", "dropId": "{drop_id}"}}')
 
     async def settle(self) -> list[Message]:
-        """Return when the server has read all that was said and acted on it; with what came meanwhile.
+        """Wait until the server has carried out every message so far; returns the events that came meanwhile.
 
-        It answers what it does not understand.
+        The server answers a message that is not valid, so two such messages mark the end.
         """
         received = []
         for _ in range(2):
@@ -163,19 +153,12 @@ class WebSocketStream:
         return received
 
     async def close(self) -> None:
-        """Leave without waiting for the server's part of the handshake."""
+        """Disconnect without waiting for the server's part of the closing handshake."""
         self.connection.transport.abort()
         await self.connection.wait_closed()
 
 
-def query_of(drop_ids: Iterable[object], snapshot: bool | None, last_event_id: object) -> list[tuple[str, str]]:
-    """The query of a stream."""
-    query = [("dropId", str(drop_id)) for drop_id in drop_ids]
-    if snapshot is not None:
-        query.append(("snapshot", str(snapshot).lower()))
-    if last_event_id is not None:
-        query.append(("lastEventId", str(last_event_id)))
-    return query
+Stream = SseStream | WebSocketStream
 
 
 async def open_stream(
@@ -190,11 +173,13 @@ async def open_stream(
     query: Iterable[tuple[str, str]] = (),
     receive_buffer_bytes: int | None = None,
 ) -> Any:
-    """Connect to a service; refused, that is httpx.HTTPStatusError or websockets' InvalidStatus.
+    """Connect to a service. Raises httpx.HTTPStatusError (SSE) or InvalidStatus (WebSocket) if it refuses.
 
-    With a receive_buffer_bytes the client takes nothing in beyond that but when it is asked to receive.
+    With receive_buffer_bytes the client buffers no more than that until receive() is called.
     """
-    parameters = httpx.QueryParams([*query_of(drop_ids, snapshot, last_event_id), *query])
+    named: dict[str, object] = {"snapshot": snapshot if snapshot is None else str(snapshot).lower(), "lastEventId": last_event_id}
+    given = [(name, str(value)) for name, value in named.items() if value is not None]
+    parameters = httpx.QueryParams([*(("dropId", str(drop_id)) for drop_id in drop_ids), *given, *query])
     options = [(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)] if receive_buffer_bytes else []
     if transport == "ws":
         _opened.append(await _open_websocket(f"{url}{base}/ws?{parameters}", headers, options))
@@ -218,7 +203,7 @@ _opened: list[Stream] = []
 
 
 async def close_streams() -> None:
-    """Close whatever was opened, in case a test has failed before it did."""
+    """Close every stream that a failed test left open."""
     while _opened:
         await _opened.pop().close()
 
@@ -248,15 +233,15 @@ async def _open_websocket(url: str, headers: dict[str, str] | None, options: lis
     return WebSocketStream(connection)
 
 
-class Dashboard:
-    """A client that shows drops: it begins with a SNAPSHOT, applies what comes and reconnects with the last id it has."""
+class Follower:
+    """A client that keeps a copy of drops: it begins with a SNAPSHOT, applies events and reconnects with the last id it has."""
 
     def __init__(self, transport: str, url: str, drop_ids: Iterable[object] = ()) -> None:
-        self.drop_ids = {str(drop_id) for drop_id in drop_ids}  # none: all
+        self.drop_ids = {str(drop_id) for drop_id in drop_ids}  # empty: all drops
         self.drops: dict[str, Row] = {}
         self.ids: list[int] = []  # of the events
-        self.types: list[str] = []  # of all that came
-        self.start_id: int | None = None  # the first snapshot's
+        self.types: list[str] = []  # of everything received, snapshots too
+        self.start_id: int | None = None  # of the first snapshot
         self.last_id: int | None = None
         self.stream: Any = None
         self._transport = transport
@@ -264,11 +249,11 @@ class Dashboard:
         self._reading: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        """Connect, after the last event it has if there is one."""
+        """Connect; the stream continues after the last event that the follower has."""
         self.stream = await open_stream(self._transport, self._url, self.drop_ids, last_event_id=self.last_id)
 
-    async def run(self, is_done: Callable[["Dashboard"], bool]) -> None:
-        """Show what happens until that is so, connecting anew whenever drop() was called."""
+    async def run(self, is_done: Callable[["Follower"], bool]) -> None:
+        """Apply events until `is_done`, and connect again after each disconnect()."""
         while not is_done(self):
             self._reading = asyncio.create_task(self._read(is_done))
             try:
@@ -278,12 +263,12 @@ class Dashboard:
             if not self._reading.cancelled():
                 self._reading.result()
 
-    def drop(self) -> None:
+    def disconnect(self) -> None:
         """Lose the connection."""
         if self._reading is not None:
             self._reading.cancel()
 
-    async def _read(self, is_done: Callable[["Dashboard"], bool]) -> None:
+    async def _read(self, is_done: Callable[["Follower"], bool]) -> None:
         try:
             await self.connect()
         except (httpx.HTTPStatusError, InvalidStatus) as refused:
@@ -298,7 +283,7 @@ class Dashboard:
             await self.stream.close()
 
     def apply(self, message: Message) -> None:
-        """Show it. Ids must rise."""
+        """Apply a message. Fails if its id does not rise."""
         self.types.append(message.type)
         data, event_id = message.data, int(message.id)
         if message.type == "SNAPSHOT":
@@ -328,41 +313,41 @@ class Dashboard:
                 drop["activity_feed"] = {"latest_purchasers": data["latestPurchasers"]}
 
     def shows(self) -> dict[str, Row]:
-        """What is on it: the drops named, or all that are not over."""
+        """Its drops by id: those it named, or all that are not over."""
         is_shown = self.drop_ids.__contains__ if self.drop_ids else lambda drop_id: self.drops[drop_id]["status"] in OPEN
-        return {drop_id: told(drop) for drop_id, drop in self.drops.items() if is_shown(drop_id)}
+        return {drop_id: as_announced(drop) for drop_id, drop in self.drops.items() if is_shown(drop_id)}
 
 
 OPEN = ("draft", "scheduled", "live")
 
 
-def told(drop: Row) -> Row:
-    """A drop as far as events tell of it: not when its stock changed, and not how many units of it are held."""
+def as_announced(drop: Row) -> Row:
+    """A drop without what events do not contain: when its stock changed, and how many units are held."""
     return drop | {"updatedAt": None, "activity_feed": {"latest_purchasers": drop["activity_feed"]["latest_purchasers"]}}
 
 
 async def truth(owner: asyncpg.Pool, drop_ids: Iterable[object] = ()) -> dict[str, Row]:
-    """What a dashboard should show."""
+    """The drops that a follower should show, as the database has them."""
     ids = [UUID(str(drop_id)) for drop_id in drop_ids] or None
     async with owner.acquire() as connection, connection.transaction():
         await connection.execute("set local timezone = 'UTC'")
         data = await connection.fetchval("select data from api.snapshot($1)", ids)
-    return {drop["id"]: told(drop) for drop in loads(data, parse_float=Decimal)["drops"]}
+    return {drop["id"]: as_announced(drop) for drop in loads(data, parse_float=Decimal)["drops"]}
 
 
 async def newest_id(owner: Owner) -> int:
-    """The id of the log's newest event."""
+    """The id of the newest event in the log."""
     found: int = await owner.fetchval("select coalesce(max(id), 0) from inventory.events")
     return found
 
 
 async def logged(owner: Owner, after: int) -> list[Message]:
-    """What the log has after this event."""
+    """The events of the log after this id."""
     return [Message(row["type"], str(row["id"]), row["data"]) for row in await owner.fetch(LOG, after)]
 
 
 async def publish(owner: asyncpg.Pool, drop_id: object, event_type: str, texts: list[str]) -> None:
-    """Announce something by hand, in a transaction of its own: an event for each of the texts, which are JSON."""
+    """Publish an event for each of the JSON texts, all in one transaction."""
     async with owner.acquire() as connection, connection.transaction():
         await connection.execute(LOCK)
         statement = "select inventory.publish($1, $2, variadic $3::json[])"
@@ -370,8 +355,8 @@ async def publish(owner: asyncpg.Pool, drop_id: object, event_type: str, texts: 
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A database of its own and a service on it."""
+class Api:
+    """A service and the database that it runs on."""
 
     database_url: str
     owner: asyncpg.Pool
@@ -380,14 +365,14 @@ class Stage:
 
     @property
     def url(self) -> str:
-        """The service's."""
+        """The URL of the service."""
         return self.service.url
 
 
-async def caught_up(stage: Stage, drop_id: object) -> None:
-    """Return when the service has heard of all that was committed: it tells of a new name of the drop. For one process."""
-    stream, name = await open_stream("sse", stage.url, snapshot=False), uuid4().hex
-    await stage.owner.fetch("select from api.update_drop($1, $2)", UUID(str(drop_id)), dumps({"name": name}))
+async def caught_up(api: Api, drop_id: object) -> None:
+    """Rename the drop and wait until a stream has the new name: the service (of one process) has then heard of every commit."""
+    stream, name = await open_stream("sse", api.url, snapshot=False), uuid4().hex
+    await api.owner.fetch("select from api.update_drop($1, $2)", UUID(str(drop_id)), dumps({"name": name}))
     while name not in (await stream.receive()).text:
         pass
     await stream.close()
@@ -395,7 +380,7 @@ async def caught_up(stage: Stage, drop_id: object) -> None:
 
 @asynccontextmanager
 async def fresh_database(database: Database) -> AsyncIterator[str]:
-    """One more migrated database on the tests' server; yields the owner's URL."""
+    """A new migrated database on the tests' server; yields the owner's URL."""
     name = f"lastpair_streams_{uuid4().hex[:12]}"
     parts = urlsplit(database.url)
     url = urlunsplit(parts._replace(path=f"/{name}"))
@@ -410,8 +395,8 @@ async def fresh_database(database: Database) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def serving(database_url: str, **environment: str) -> AsyncIterator[Stage]:
-    """A service on that database, whose poller sleeps; it must stop cleanly in the end."""
+async def serving(database_url: str, **environment: str) -> AsyncIterator[Api]:
+    """A service on that database, whose sweeper sleeps for an hour. It must stop cleanly at the end of the block."""
     async with AsyncExitStack() as stack:
         owner = await stack.enter_async_context(asyncpg.create_pool(database_url, min_size=1, max_size=30))
         variables = {"EXPIRY_POLL_MS": "3600000", "DATABASE_POOL_SIZE": "20"} | environment
@@ -420,6 +405,10 @@ async def serving(database_url: str, **environment: str) -> AsyncIterator[Stage]
         limits = httpx.Limits(max_connections=100)
         client = httpx.AsyncClient(base_url=f"{service.url}/api", timeout=30, limits=limits, verify=NO_TLS)
         stack.push_async_callback(close_streams)
-        yield Stage(database_url, owner, service, await stack.enter_async_context(client))
+        yield Api(database_url, owner, service, await stack.enter_async_context(client))
         if service.process.poll() is None:
             await asyncio.to_thread(service.stop)
+
+
+# The names that other folders still import.
+Stage, Dashboard = Api, Follower

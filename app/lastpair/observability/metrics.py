@@ -77,8 +77,8 @@ EXPIRY_LAG_SECONDS = Gauge(
 )
 SWEPT_AT = Gauge(
     "lastpair_poller_last_success_timestamp_seconds",
-    "When each job of the sweeper last succeeded.",
-    ["job"],
+    "When each job of the sweeper last succeeded; 0 until then.",
+    ["sweeper_job"],
     multiprocess_mode="livemostrecent",
 )
 NOTIFY_QUEUE_USAGE = Gauge(

@@ -33,10 +33,10 @@ logger = logging.getLogger("lastpair")
 
 @dataclass(frozen=True)
 class Job:
-    """Something to do now and then every `interval_seconds`."""
+    """Something to do every `interval_seconds`."""
 
     name: str
-    """The label `job` of the metric, and what the log calls it."""
+    """The label `sweeper_job` of the metric (Prometheus has a label `job` of its own), and what the log calls it."""
 
     interval_seconds: float
     run: Callable[[], Awaitable[object]]
@@ -65,10 +65,11 @@ async def sweep(database: Database, settings: Settings) -> None:
 async def repeat(job: Job) -> None:
     """Run one job again and again until cancelled. It survives a lost database, which it logs once an outage."""
     failing = False
+    succeeded_at = SWEPT_AT.labels(job.name)  # 0 from now on, so that an alert sees a job that never succeeds
     while True:
         try:
             await job.run()
-            SWEPT_AT.labels(job.name).set_to_current_time()
+            succeeded_at.set_to_current_time()
             failing = False
         except Refusal as refusal:
             if not failing:

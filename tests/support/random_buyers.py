@@ -1,4 +1,4 @@
-"""The load that streams are watched under: drops, and buyers who reserve, purchase, cancel and change them at random."""
+"""A load for tests of streams: buyers who reserve, purchase, cancel and change drops at random over HTTP."""
 
 import asyncio
 import random
@@ -9,45 +9,45 @@ from uuid import UUID, uuid4
 
 from tests.support.api import as_user
 from tests.support.factories import make_drop, make_user
-from tests.support.streams import Dashboard, Stage
+from tests.support.streams import Api, Follower
 
 
-class Market:
-    """Drops, and buyers who reserve, purchase, cancel and change them at random over HTTP."""
+class RandomBuyers:
+    """Buyers who work on the drops of this load while its block runs."""
 
-    def __init__(self, stage: Stage, buyers: int = 8, *, is_down_at_times: bool = False) -> None:
+    def __init__(self, api: Api, buyers: int = 8, *, is_down_at_times: bool = False) -> None:
         self.answers = 0
         self.drops: list[str] = []
-        self._stage = stage
+        self._api = api
         self._buyers = buyers
         self._chance = random.Random(buyers)  # noqa: S311 - a load to repeat, not a secret
         self._accepted = {200, 201, 409, 503} if is_down_at_times else {200, 201, 409}
         self._users: list[str] = []
-        self._is_open = True
+        self._is_running = True
 
     @asynccontextmanager
-    async def open(self, drops: int = 6) -> AsyncIterator["Market"]:
-        """The buyers are at it; in the end they stop."""
-        self._users = [await make_user(self._stage.owner) for _ in range(20)]
+    async def running(self, drops: int = 6) -> AsyncIterator["RandomBuyers"]:
+        """Make the drops and let the buyers work until the block ends."""
+        self._users = [await make_user(self._api.owner) for _ in range(20)]
         for _ in range(drops):
-            self.drops.append((await make_drop(self._stage.http, self._users[0], total_stock=30))["id"])
+            self.drops.append((await make_drop(self._api.http, self._users[0], total_stock=30))["id"])
         async with asyncio.TaskGroup() as group:
             for _ in range(self._buyers):
                 group.create_task(self._buy())
             try:
                 yield self
             finally:
-                self._is_open = False
+                self._is_running = False
 
     async def answered(self, count: int) -> None:
-        """Wait until so many more requests have been answered."""
+        """Wait until `count` more requests have been answered."""
         goal = self.answers + count
         while self.answers < goal:
             await asyncio.sleep(0.005)
 
     async def _buy(self) -> None:
-        http, held = self._stage.http, []
-        while self._is_open:
+        http, held = self._api.http, []
+        while self._is_running:
             drop_id, user = self._chance.choice(self.drops), self._chance.choice(self._users)
             path = f"/drops/{drop_id}"
             match self._chance.choices(["reserve", "purchase", "cancel", "patch"], [8, 4, 4, 2])[0]:
@@ -69,15 +69,15 @@ class Market:
                 await asyncio.sleep(0.02)
 
     async def finish(self) -> None:
-        """Rename each drop, after which nothing happens to it any more."""
+        """Rename each drop. This is the last event of each."""
         for drop_id in self.drops:
-            await self._stage.owner.fetch("select from api.update_drop($1, $2)", UUID(drop_id), dumps({"name": THE_END}))
+            await self._api.owner.fetch("select from api.update_drop($1, $2)", UUID(drop_id), dumps({"name": THE_END}))
 
 
 THE_END = "The end"
 
 
-def has_seen_the_end(dashboard: Dashboard) -> bool:
-    """Have all of its drops been renamed by Market.finish()?"""
-    shown = dashboard.shows().values()
+def has_seen_the_end(follower: Follower) -> bool:
+    """Has it got the new name of each of its drops from RandomBuyers.finish()?"""
+    shown = follower.shows().values()
     return bool(shown) and all(drop["name"] == THE_END for drop in shown)
