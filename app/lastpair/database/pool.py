@@ -1,4 +1,4 @@
-"""Calls to the database's functions: a pool of sessions, and what the database's errors mean."""
+"""Calls to the database's functions: a pool of sessions, and the errors that callers get."""
 
 import asyncio
 import json
@@ -17,10 +17,10 @@ from lastpair.observability.metrics import DATABASE_ERRORS, POOL_BUSY_SESSIONS, 
 
 ACQUIRE_TIMEOUT_SECONDS = 5
 COMMAND_TIMEOUT_SECONDS = 15
-"""When to give up on a server that does not answer. It would have ended the statement itself long before."""
+"""How long to wait for a server that does not answer. A working server ends a statement earlier (statement_timeout)."""
 CACHED_STATEMENTS = 100
 
-# The session works as lastpair_api, so that a bug here cannot touch a table. Times leave in UTC. Every wait has an end.
+# The role is lastpair_api, so that a bug here cannot touch a table. Times are in UTC. Every wait has a limit.
 SESSION_SETTINGS = {
     "role": "lastpair_api",
     "timezone": "UTC",
@@ -34,15 +34,15 @@ READ_ONLY = "25006"
 LOCK_NOT_AVAILABLE = "55P03"
 
 TRANSIENT_CLASSES = frozenset({"08", "40", "53", "55", "57", "58"})
-"""SQLSTATE classes that may pass: connection, rollback by the server, resources, object state, operator, system."""
+"""SQLSTATE classes of errors that may pass: connection, rollback by the server, resources, object state, operator, system."""
 
 TRANSIENT_STATES = frozenset({"25P03", READ_ONLY, "3F000", "42704", "42883"})
-"""The same for single states: the transaction idled too long, the server is a standby, or the schema, a type or a function is
-missing because a deployment is under way."""
+"""Single states of the same kind: the transaction idled too long, the server is a standby, or the schema, a type or a function is
+missing because a deployment is in progress."""
 
 
 def begin_with(settings: Mapping[str, str]) -> str:
-    """The statements that begin a transaction with these settings, which end with it."""
+    """The statements that begin a transaction with these settings. The settings end with the transaction."""
     return ";".join(["begin", *(f"set local {name} = '{value}'" for name, value in settings.items())])
 
 
@@ -114,10 +114,10 @@ class Database:
         return await self._fetch(perf_counter(), statement, *arguments)
 
     async def fetch_single(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        """The same as fetch, for a request that shares no call with others.
+        """Run one statement of a request that shares no call with others, and return its rows.
 
-        These calls together use at most half of the sessions, so that batches always find one. Raises as fetch does, and
-        OVERLOADED at once when too many of them are waiting.
+        All such calls together use at most half of the sessions, so that batches always find a free one. Raises what fetch
+        raises, and OVERLOADED at once if too many such calls are waiting.
         """
         if self._single_calls >= self._max_single_calls:
             raise overloaded()
@@ -138,7 +138,7 @@ class Database:
             self._single_calls -= 1
 
     async def value(self, statement: str, *arguments: Any) -> Any:
-        """The first column of the first row of fetch_single; None without rows."""
+        """The first column of the first row that fetch_single returns, or None if there are no rows."""
         rows = await self.fetch_single(statement, *arguments)
         return rows[0][0] if rows else None
 
@@ -158,7 +158,7 @@ class Database:
                 return await session.fetch(statement, *arguments)
             async with asyncio.timeout(COMMAND_TIMEOUT_SECONDS):
                 rows = await session.fetch(statement, *arguments)
-                await session.execute("commit")  # this may fail as well, because deferred triggers run here
+                await session.execute("commit")  # this may fail as well, because deferred triggers run now
             return rows
         except CONNECTION_FAULTS as error:
             await self._keep_or_drop(session, error)
@@ -215,7 +215,7 @@ async def _prepare_session(session: asyncpg.Connection) -> None:
 
 
 def _error_for(error: Exception) -> Exception:
-    # What the caller is to see of an error of asyncpg.
+    # The exception that the caller gets for an error of asyncpg.
     if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith("PT"):
         return Refusal(int(error.sqlstate[2:]), str(error.args[0]), error.detail or "")
     sqlstate = (error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""

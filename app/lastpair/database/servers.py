@@ -10,7 +10,7 @@ CONNECTION_FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Inte
 
 
 class Servers:
-    """One server; or several (`host=a,b&target_session_attrs=read-write`), of which one takes writes."""
+    """One server, or several of which one takes writes (`host=a,b&target_session_attrs=read-write`)."""
 
     def __init__(self, url: str) -> None:
         self.urls = _urls_of_servers(url)

@@ -1,8 +1,8 @@
-"""The log: a line for each request and for each event that an operator should know of; JSON in production.
+"""The log: a line for each request, and for each event that an operator should know of. In production the lines are JSON.
 
-A line never has a token, a header, a body, a query or a password, nor a character that breaks a line or controls a terminal. The
-text of an exception may quote any of these, so production logs its type and where it came from. Uvicorn's own lines take the same
-form.
+A line never contains a token, a header, a body, a query or a password, nor a character that breaks a line or controls a terminal.
+The text of an exception may quote any of these, so production logs only its type and where it was raised. Uvicorn's own lines
+have the same form.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ RESET, DIM, RED, GREEN, YELLOW = "\x1b[0m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "
 def log_request(level: int, created: float, request: dict[str, Any]) -> None:
     """Log the line of a request. `created` is when it ended, in seconds since 1970.
 
-    Logger.log is not used, because it first looks up the caller, the thread and the process, which takes longer than all the
-    rest.
+    Logger.log is not used, because it first looks up the caller, the thread and the process. That takes longer than everything
+    else together.
     """
     record = logging.LogRecord.__new__(logging.LogRecord)
     record.__dict__ = blank_record.__dict__ | {
@@ -63,17 +63,17 @@ class BatchedLines(logging.Handler):
             loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write what waits. A line that cannot be written is lost, because logging must not make its caller fail."""
+        """Write the waiting lines. A line that cannot be written is lost, because logging must not make its caller fail."""
         with self.lock or nullcontext():
             records, self._records, self._loop = self._records, [], None
-            with suppress(OSError, ValueError):  # a full disk, a reader that has gone, a closed file
+            with suppress(OSError, ValueError):  # the disk is full, the reader has gone, or the file is closed
                 sys.stderr.write("".join([self._line(record) for record in records]))
                 sys.stderr.flush()
 
     def _line(self, record: logging.LogRecord) -> str:
         try:
             return self.format(record) + "\n"
-        except Exception as error:  # this line must not lose the others
+        except Exception as error:  # one bad line must not prevent the others from being written
             return f"a line of {record.name} cannot be written: {type(error).__name__}\n"
 
 
@@ -105,7 +105,7 @@ def exceptions(error: BaseException | None) -> Iterator[dict[str, Any]]:
 
 
 class ReadableLines(logging.Formatter):
-    """For people; in colour if standard error is a terminal."""
+    """Lines for people, in colour if standard error is a terminal."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class ReadableLines(logging.Formatter):
             line += printable(f"{request['method']:<6} {request['path']}")
             if request["outcome"] != "OK":
                 line += "  " + self._paint(colour, request["outcome"])
-            names = {"user": "userId", "request": "requestId", "trace": "traceId"}  # the drop is in the path
+            names = {"user": "userId", "request": "requestId", "trace": "traceId"}  # the path already shows the drop
             found = [f"{name} {request[field]}" for name, field in names.items() if request[field] is not None]
             line += "  " + self._paint(DIM, printable("  ".join(found)))
         if record.exc_info:

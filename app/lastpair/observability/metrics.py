@@ -29,7 +29,7 @@ from lastpair import __version__
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
-disable_created_metrics()  # type: ignore[no-untyped-call] # that would be one more series for each metric: when it was made
+disable_created_metrics()  # type: ignore[no-untyped-call] # each metric would get one more series: the time when it was made
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -89,8 +89,10 @@ NOTIFY_QUEUE_USAGE = Gauge(
 
 
 class Processes(Collector):
-    """CPU, memory and open files of each process, labelled with its pid. A process that runs alone has them in the default
-    registry."""
+    """CPU, memory and open files of each process, with its pid as a label.
+
+    A process that runs alone has them in the default registry instead.
+    """
 
     def __init__(self, pids: Iterable[int]) -> None:
         self._pids = pids
@@ -107,7 +109,7 @@ class Processes(Collector):
 
 
 class Files(Collector):
-    """The figures that the processes wrote to files. A file is empty while its process is making it; such files are skipped."""
+    """The figures that the processes wrote to files. Empty files are skipped, because their processes have just begun."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -122,7 +124,7 @@ class Files(Collector):
 def _size_bytes(file: Path) -> int:
     try:
         return file.stat().st_size
-    except FileNotFoundError:  # another process found that its owner is dead, and removed it
+    except FileNotFoundError:  # another process removed it, because its owner is dead
         return 0
 
 

@@ -1,4 +1,4 @@
-"""Traces for an OpenTelemetry collector, where OTEL_EXPORTER_OTLP_ENDPOINT says where to send them.
+"""Traces, sent to the OpenTelemetry collector that OTEL_EXPORTER_OTLP_ENDPOINT names.
 
 The packages are the extra `otel` and are imported only if that is set. OpenTelemetry's own variables hold as well:
 OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS, OTEL_BSP_SCHEDULE_DELAY and the rest.
@@ -20,12 +20,12 @@ SERVICE_NAME = "lastpair"
 
 
 def check_packages(settings: Settings) -> None:
-    """Raises InvalidSettings when traces are wanted and the extra is not installed."""
+    """Raises InvalidSettings if the settings ask for traces and the extra is not installed."""
     try:
         for package in PACKAGES if settings.otel_exporter_otlp_endpoint else ():
             import_module(package)
     except ImportError as error:
-        reason = f"{error.name} is not installed; install the extra otel (README.md), or unset the variable"
+        reason = f"{error.name} is not installed; run: pip install 'lastpair[otel]', or unset the variable"
         raise InvalidSettings(f"OTEL_EXPORTER_OTLP_ENDPOINT: {reason}") from None
 
 
@@ -50,10 +50,10 @@ async def send_spans(provider: Any) -> None:
 
     def shut_down() -> None:
         provider.shutdown()
-        with suppress(RuntimeError):  # the loop has ended without waiting
+        with suppress(RuntimeError):  # the loop ended before this
             loop.call_soon_threadsafe(sent.set)
 
-    # The thread is a daemon, because with a collector that does not answer this takes longer than an operator would wait.
+    # The thread is a daemon, because a collector that does not answer would delay the end of the process for too long.
     Thread(target=shut_down, daemon=True).start()
     with suppress(TimeoutError):
         async with asyncio.timeout(SEND_TIMEOUT_SECONDS):

@@ -1,0 +1,262 @@
+"""The command `lastpair`: help, exit codes, errors in one line, and what a person sees in the terminal."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import jwt
+import pytest
+
+from lastpair import __version__
+from lastpair.cli import COMMANDS, MAX_TOKEN_TTL_SECONDS
+from lastpair.settings import Settings
+from tests.support.database import Database, running_api
+from tests.support.servers import ROOT, started
+from tests.support.waiting import wait_for
+
+JWT = {
+    "AUTH_MODE": "jwt",
+    "JWT_SECRET": "a secret that only the tests know of",
+    "JWT_AUDIENCE": "lastpair",
+    "JWT_ISSUER": "https://id.example",
+}
+NO_SERVER = "postgresql://lastpair:hunter2@127.0.0.1:1/lastpair"
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The commands run in an empty folder, and the environment has no settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def lastpair(*arguments: str, typed: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, with these variables and this standard input."""
+    command = [sys.executable, "-m", "lastpair", *arguments]
+    variables = os.environ | {"PYTHONPATH": str(ROOT / "app")} | environment
+    return subprocess.run(command, input=typed, env=variables, capture_output=True, text=True, timeout=60, check=False)
+
+
+def assert_one_line(result: subprocess.CompletedProcess[str], begin: str) -> str:
+    """The command failed with one line on standard error, which begins like this; returns the line."""
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert result.stderr.startswith(begin), result.stderr
+    assert "hunter2" not in result.stderr
+    return result.stderr
+
+
+# Help, versions, arguments
+
+
+def test_help_lists_every_command() -> None:
+    """With what each does."""
+    result = lastpair("--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    text = " ".join(result.stdout.split())
+    for name, function in COMMANDS.items():
+        assert f"{name} {' '.join((function.__doc__ or '').split())}" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help(command: str) -> None:
+    """`--help` explains the command and does nothing."""
+    result = lastpair(command, "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"usage: lastpair {command}")
+    assert " ".join((COMMANDS[command].__doc__ or "").split()) in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize("arguments", [[], ["walk"], ["run", "fast"], ["seed", "--rest"], ["migrate", "--port", "1"]])
+def test_wrong_arguments(arguments: list[str]) -> None:
+    """Wrong arguments get the usage and a reason, and exit code 2."""
+    result = lastpair(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("usage: lastpair")
+    assert re.search(r"^lastpair.*: error: ", result.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize("argument", ["version", "--version"])
+def test_version(argument: str) -> None:
+    """The version is printed whatever the settings are."""
+    result = lastpair(argument, PORT="nonsense")
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"lastpair {__version__}\n", "")
+
+
+# Settings and databases that cannot be used
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "version"])
+def test_a_bad_setting(command: str) -> None:
+    """Every command names the variable in one line."""
+    assert_one_line(lastpair(command, LOG_LEVEL="loud"), "LOG_LEVEL: ")
+
+
+@pytest.mark.parametrize("command", ["run", "migrate", "rollback", "seed", "audit"])
+def test_no_database(command: str) -> None:
+    """Every command that uses a database says in one line that there is none."""
+    assert_one_line(lastpair(command, DATABASE_URL=NO_SERVER, PORT="0"), "DATABASE_URL: cannot use the database: ")
+
+
+async def test_a_port_that_is_taken_is_reported_before_anything_is_migrated(empty_url: str) -> None:
+    """The line names PORT, and the database is as empty as before."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert_one_line(lastpair("run", DATABASE_URL=empty_url, PORT=port), f"PORT: {port} cannot be used")
+    connection = await asyncpg.connect(empty_url)
+    assert await connection.fetchval("select to_regnamespace('inventory')::text") is None
+    await connection.close()
+
+
+# run
+
+
+def test_the_terminal_of_run(empty_url: str, tmp_path: Path) -> None:
+    """The first start prints the migrations, then the URL; the second start prints only the URL."""
+    for is_first in (True, False):
+        with started(folder=tmp_path, DATABASE_URL=empty_url, LOG_LEVEL="info") as service:
+            wait_for(lambda service=service: "serves" in service.log(), timeout_seconds=20)
+            lines = service.log().splitlines()
+            service.stop()
+        assert re.fullmatch(
+            rf"\d\d:\d\d:\d\d info    Lastpair {__version__} serves {service.url.replace('127.0.0.1', 'localhost')}", lines[-1]
+        )
+        if is_first:
+            assert all(re.match(r"(Applying|Applied): \d+_\w+\.sql", line) for line in lines[:-2])
+            assert re.fullmatch(r"Functions: \d+ applied", lines[-2])
+        else:
+            assert len(lines) == 1
+
+
+# migrate, rollback, seed, psql, audit
+
+
+def test_migrate_rollback_seed_and_audit(empty_url: str) -> None:
+    """The commands in the order in which a developer would use them."""
+    never_migrated = lastpair("audit", DATABASE_URL=empty_url)
+    assert "lastpair migrate" in assert_one_line(never_migrated, "audit: this database was never migrated")
+    printed = [lastpair("migrate", DATABASE_URL=empty_url) for _ in range(2)]
+    assert [result.returncode for result in printed] == [0, 0]
+    assert re.search(r"^Functions: \d+ applied\n\Z", printed[0].stdout, re.MULTILINE)
+    assert printed[1].stdout == "Functions: up to date\n"
+    rolled_back = lastpair("rollback", DATABASE_URL=empty_url)
+    assert (rolled_back.returncode, rolled_back.stderr) == (0, "")
+    assert "Rolled back: " in rolled_back.stdout
+    for arguments in (["seed"], ["seed"], ["seed", "--reset"]):
+        result = lastpair(*arguments, DATABASE_URL=empty_url)
+        assert (result.returncode, result.stderr) == (0, "")
+        counts = dict(re.findall(r"^ +(\w+)  (\d+)$", result.stdout, re.MULTILINE))
+        assert set(counts) == {"users", "drops", "reservations", "purchases"}
+        assert "0" not in counts.values()
+    healthy = lastpair("audit", DATABASE_URL=empty_url)
+    assert (healthy.returncode, healthy.stderr) == (0, "")
+    assert healthy.stdout.startswith("0 violations")
+
+
+async def test_audit_fails_on_a_violated_invariant(empty_url: str) -> None:
+    """It prints the drop, the invariant and both numbers, and has exit code 1."""
+    assert lastpair("seed", DATABASE_URL=empty_url).returncode == 0
+    connection = await asyncpg.connect(empty_url)
+    drop_id = await connection.fetchval(
+        "update inventory.drops set available_stock = available_stock - 1"
+        " where id = (select id from inventory.drops where available_stock > 0 limit 1) returning id"
+    )
+    await connection.close()
+    result = lastpair("audit", DATABASE_URL=empty_url)
+    assert result.returncode == 1
+    assert re.fullmatch(rf"drop {drop_id}: total_stock = [\w +]+: expected (\d+), found (?!\1\n)\d+\n", result.stdout)
+
+
+def test_production_takes_no_sample_data(database: Database) -> None:
+    """With or without --reset."""
+    for arguments in (["seed"], ["seed", "--reset"]):
+        assert_one_line(lastpair(*arguments, DATABASE_URL=database.url, APP_ENV="production", **JWT), "APP_ENV: ")
+
+
+def test_psql(database: Database) -> None:
+    """It runs as the owner, and its exit code is psql's."""
+    result = lastpair("psql", typed="select current_user;\n", DATABASE_URL=database.url)
+    assert result.returncode == 0
+    assert result.stdout.split()[2] == "lastpair"
+    assert lastpair("psql", typed="\\set ON_ERROR_STOP on\nselect nothing;\n", DATABASE_URL=database.url).returncode == 3
+    assert lastpair("psql", DATABASE_URL=NO_SERVER).returncode == 2
+
+
+# token
+
+
+def token(*arguments: str, **changes: str) -> str:
+    """The token that the command prints."""
+    result = lastpair("token", *arguments, **JWT | changes)
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout.removesuffix("\n")
+
+
+def test_claims_of_a_token() -> None:
+    """A token has what the service asks for, and only what was given besides."""
+    subject = uuid4()
+    arguments = ["--subject", str(subject).upper(), "--role", "admin", "--name", "Zoë", "--ttl-seconds", "60"]
+    for given, more in ([arguments, {"sub": str(subject), "role": "admin", "preferred_username": "Zoë"}], [[], {}]):
+        claims = jwt.decode(token(*given), JWT["JWT_SECRET"], ["HS256"], audience="lastpair", issuer=JWT["JWT_ISSUER"])
+        assert claims["exp"] - claims["iat"] == (60 if given else 3600)
+        assert UUID(claims["sub"])
+        assert claims.items() >= more.items()
+        assert set(claims) == {"sub", "iss", "aud", "iat", "exp", *more}
+
+
+def test_the_service_takes_the_tokens(database: Database) -> None:
+    """An admin creates a drop, a buyer reserves a unit of it, and a token of another secret is refused."""
+    with running_api(database.url, **JWT) as url, httpx.Client(base_url=f"{url}/api") as client:
+        name = f"buyer {uuid4()}"
+
+        def post(path: str, bearer: str, json: object = None) -> httpx.Response:
+            return client.post(path, headers={"Authorization": f"Bearer {bearer}"}, json=json)
+
+        drop = {"name": "Air", "price": 1, "total_stock": 1, "starts_at": "2026-01-01T00:00:00Z"}
+        buyer = token("--name", name)
+        assert post("/drops", buyer, drop).json()["error"]["code"] == "FORBIDDEN"
+        made = post("/drops", token("--role", "admin"), drop)
+        assert made.status_code == 201
+        path = f"/drops/{made.json()['data']['drop']['id']}"
+        assert post(f"{path}/reserve", buyer).status_code == 201
+        assert post(f"{path}/purchase", buyer).status_code == 201
+        [listed] = [drop for drop in client.get("/drops").json()["data"]["drops"] if path.endswith(drop["id"])]
+        assert [purchaser["username"] for purchaser in listed["activity_feed"]["latest_purchasers"]] == [name]
+        assert post(f"{path}/reserve", token(JWT_SECRET="another secret of 32 bytes or more")).status_code == 401  # noqa: S106
+        assert post(f"{path}/reserve", token(JWT_AUDIENCE="another")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--subject", "alice"], "argument --subject: invalid UUID value"),
+        (["--role", "king"], "argument --role: invalid choice"),
+        (["--name", ""], "argument --name: must be 1 to 200 characters"),
+        (["--name", "a\tb"], "argument --name: must be 1 to 200 characters"),
+        *[
+            (["--ttl-seconds", text], "argument --ttl-seconds: must be a whole number from 1")
+            for text in ("0", "-1", "1.5", "an hour", str(MAX_TOKEN_TTL_SECONDS + 1), "9" * 5000)
+        ],
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_arguments_of_token(arguments: list[str], reason: str) -> None:
+    """Each bad argument is named with a reason."""
+    result = lastpair("token", *arguments, **JWT)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert reason in result.stderr
+
+
+def test_settings_of_token() -> None:
+    """It takes AUTH_MODE=jwt and JWT_SECRET, and says so."""
+    assert_one_line(lastpair("token"), "AUTH_MODE: ")
+    assert_one_line(lastpair("token", **JWT | {"JWT_SECRET": ""}), "AUTH_MODE: ")
+    jwks = JWT | {"JWT_SECRET": "", "JWT_JWKS_URL": "https://id.example/keys"}
+    assert_one_line(lastpair("token", **jwks), "JWT_SECRET: not set")
