@@ -1,8 +1,7 @@
-"""Who is asking: X-User-Id, the users that development makes on first use, and what production leaves out."""
+"""AUTH_MODE=header: X-User-Id, the users that development makes on first use, and what production leaves out."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -10,12 +9,15 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from lastpair.settings import Settings
-from lastpair.web.application import create_app
+from lastpair.shop.batches import MAX_USERS, UserRequest
+from lastpair.web.components import Lastpair
 from tests.support.api import as_user, assert_error, assert_success
 from tests.support.database import Database
-from tests.support.factories import assert_healthy, make_drop, make_user
+from tests.support.factories import make_drop, make_user, name_of
+from tests.support.in_process import client_of_app, running_app, settings_for
 from tests.support.shapes import Row
+
+pytestmark = pytest.mark.usefixtures("healthy")
 
 NOBODY = str(UUID(int=0))
 NEED_A_USER = [
@@ -31,28 +33,18 @@ NEED_A_USER = [
 BODIES: dict[str, Row] = {"/drops": {"name": "A", "price": 1, "total_stock": 1}, f"/drops/{NOBODY}": {"name": "B"}}
 
 
-@pytest.fixture(autouse=True)
-async def healthy(owner: asyncpg.Pool) -> AsyncIterator[None]:
-    """Every test ends with a clean audit."""
-    yield
-    await assert_healthy(owner)
+@pytest.fixture(scope="module")
+async def app(database: Database) -> AsyncIterator[Lastpair]:
+    """The application as production builds it; AUTH_MODE=header, which production refuses, stands in for a verified user."""
+    async with running_app(settings_for(database.url, app_env="production")) as app:
+        yield app
 
 
 @pytest.fixture
-async def production(database: Database) -> AsyncIterator[httpx.AsyncClient]:
-    """The application as production builds it; AUTH_MODE=header, which production refuses, stands in for a verified user."""
-    app = create_app(Settings.model_construct(app_env="production", database_url=database.url, expiry_poll_ms=3_600_000))
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://lastpair.test/api") as client,
-    ):
+async def production(app: Lastpair) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of that application."""
+    async with client_of_app(app) as client:
         yield client
-
-
-async def name_of(owner: asyncpg.Pool, user_id: UUID) -> str | None:
-    """The user's name; None when there is no such user."""
-    name: str | None = await owner.fetchval("select username from inventory.users where id = $1", user_id)
-    return name
 
 
 @pytest.mark.parametrize(("method", "path"), NEED_A_USER)
@@ -62,7 +54,7 @@ async def name_of(owner: asyncpg.Pool, user_id: UUID) -> str | None:
     ids=["none", "empty", "word", "number", "bare", "braces", "long"],
 )
 async def test_without_a_user(http: httpx.AsyncClient, method: str, path: str, given: str | None) -> None:
-    """401 AUTH_REQUIRED that says which header is missing or wrong."""
+    """A request without a user is 401 AUTH_REQUIRED, which says which header is missing or wrong."""
     headers = {} if given is None else {"X-User-Id": given}
     message = assert_error(await http.request(method, path, json=BODIES.get(path), headers=headers), 401, "AUTH_REQUIRED")
     assert "X-User-Id" in message
@@ -70,32 +62,23 @@ async def test_without_a_user(http: httpx.AsyncClient, method: str, path: str, g
 
 @pytest.mark.parametrize("path", ["/drops", "/healthz"])
 async def test_what_needs_no_user(http: httpx.AsyncClient, api_url: str, path: str) -> None:
-    """A header that is wrong does no harm where nobody asks for it."""
+    """A wrong X-User-Id does no harm to a request that needs no user."""
     url = f"{api_url}{path}" if path == "/healthz" else path
     assert (await http.get(url, headers={"X-User-Id": "me"})).status_code == 200
 
 
-async def test_a_user_is_made_on_first_use(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
-    """And named by the first eight digits of the id."""
-    drop = await make_drop(http, await make_user(owner))
-    user_id = uuid4()
-    response = await http.post(f"/drops/{drop['id']}/reserve", headers=as_user(user_id))
-    assert assert_success(response, "reservation", 201)["user_id"] == str(user_id)
-    assert await name_of(owner, user_id) == f"user-{str(user_id)[:8]}"
-
-
 @pytest.mark.parametrize(("method", "path"), [line for line in NEED_A_USER if line[0] != "PATCH"])
 async def test_every_endpoint_makes_the_user(http: httpx.AsyncClient, owner: asyncpg.Pool, method: str, path: str) -> None:
-    """No request of a new user is refused for being the first."""
+    """A new user's first request is served; the user is named by the first eight digits of the id."""
     user_id = uuid4()
     response = await http.request(method, path, json=BODIES.get(path), headers=as_user(user_id))
     assert response.status_code in (200, 201, 404), response.text
-    assert await name_of(owner, user_id) is not None
+    assert await name_of(owner, user_id) == f"user-{str(user_id)[:8]}"
 
 
 @pytest.mark.parametrize("name", ["Zoë 🎟 Ⅳ", "x" * 200, "'; drop table users; --", "a  b"])
 async def test_a_new_user_takes_the_name_given(http: httpx.AsyncClient, owner: asyncpg.Pool, name: str) -> None:
-    """X-User-Name in UTF-8, verbatim; the name of a user who is known stays."""
+    """A new user gets the name in X-User-Name, in UTF-8 and verbatim; a known user keeps the name."""
     await owner.execute("update inventory.users set username = id::text where username = $1", name)
     user_id = uuid4()
     for given in (name, "another", "\x85"):
@@ -106,7 +89,7 @@ async def test_a_new_user_takes_the_name_given(http: httpx.AsyncClient, owner: a
 
 @pytest.mark.parametrize("length", [32, 199, 200])
 async def test_a_name_that_is_taken_gets_a_suffix(http: httpx.AsyncClient, owner: asyncpg.Pool, length: int) -> None:
-    """The request is served."""
+    """A new user whose name is taken gets it with a suffix, and is served."""
     name = uuid4().hex.ljust(length, "x")
     users = [uuid4(), uuid4(), uuid4()]
     for user_id in users:
@@ -122,8 +105,8 @@ async def test_a_name_that_is_taken_gets_a_suffix(http: httpx.AsyncClient, owner
     [b"", b"x" * 201, b"\xff", b"a\xc2\x85b", b"a\xc2\x9fb", b"\xc2\xa0"],
     ids=["empty", "long", "latin-1", "next-line", "control", "blank"],
 )
-async def test_names_that_are_none(http: httpx.AsyncClient, owner: asyncpg.Pool, name: bytes) -> None:
-    """400 VALIDATION_ERROR naming the header, and no user is made."""
+async def test_bad_names(http: httpx.AsyncClient, owner: asyncpg.Pool, name: bytes) -> None:
+    """An unacceptable X-User-Name is 400 VALIDATION_ERROR naming the header, and no user is made."""
     user_id = uuid4()
     headers = [(b"X-User-Id", str(user_id).encode()), (b"X-User-Name", name)]
     message = assert_error(await http.get("/reservations/me", headers=headers), 400, "VALIDATION_ERROR")
@@ -131,31 +114,29 @@ async def test_names_that_are_none(http: httpx.AsyncClient, owner: asyncpg.Pool,
     assert await name_of(owner, user_id) is None
 
 
-async def test_a_crowd_of_strangers(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
-    """Who come for a drop and were never here are served, and those who bring one name get one each."""
+async def test_a_crowd_of_new_users(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
+    """Hundreds of new users who come for a drop at once are served; of those who bring the same name, one gets it."""
     drop = await make_drop(http, await make_user(owner), total_stock=300)
-    name, strangers = uuid4().hex, [uuid4() for _ in range(300)]
-    posts = (http.post(f"/drops/{drop['id']}/reserve", headers=as_user(user_id, X_User_Name=name)) for user_id in strangers)
+    name, crowd = uuid4().hex, [uuid4() for _ in range(300)]
+    posts = (http.post(f"/drops/{drop['id']}/reserve", headers=as_user(user_id, X_User_Name=name)) for user_id in crowd)
     assert {response.status_code for response in await asyncio.gather(*posts)} == {201}
-    assert await owner.fetchval("select count(*) from inventory.users where id = any ($1)", strangers) == 300
+    assert await owner.fetchval("select count(*) from inventory.users where id = any ($1)", crowd) == 300
     assert await owner.fetchval("select count(*) from inventory.users where username = $1", name) == 1
 
 
-async def test_users_are_made_together(production: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
-    """Not one by one, which would hold up a crowd: each time costs the disk a write."""
-    transport = production._transport
-    assert isinstance(transport, httpx.ASGITransport)
-    app: Any = transport.app
-    strangers = [str(uuid4()) for _ in range(300)]
+async def test_new_users_are_made_together(app: Lastpair, owner: asyncpg.Pool) -> None:
+    """Users who are made at once share calls, because a call for each would cost the disk as many writes."""
+    crowd = [str(uuid4()) for _ in range(300)]
     counted = "lastpair_batch_size_count", {"call": "provision"}
     before = REGISTRY.get_sample_value(*counted) or 0
-    await asyncio.gather(*(app.components.batchers.provision.submit(user_id, (user_id, None, 0.0)) for user_id in strangers))
-    assert await owner.fetchval("select count(*) from inventory.users where id = any ($1)", strangers) == 300
-    assert 300 / 64 <= (REGISTRY.get_sample_value(*counted) or 0) - before <= 6
+    batcher = app.components.shop._batches.ensure_user
+    await asyncio.gather(*(batcher.submit(user_id, UserRequest(user_id, None)) for user_id in crowd))
+    assert await owner.fetchval("select count(*) from inventory.users where id = any ($1)", crowd) == 300
+    assert 300 / MAX_USERS <= (REGISTRY.get_sample_value(*counted) or 0) - before <= 300 / MAX_USERS + 2
 
 
-async def test_a_name_that_somebody_is_about_to_take(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
-    """Who brings it waits until that is decided; the others who come at the same time do not."""
+async def test_a_name_that_is_about_to_be_taken(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
+    """A user who brings a name that another transaction is taking waits for it; other users do not wait."""
     name, waiting, others = uuid4().hex, uuid4(), [uuid4() for _ in range(30)]
     async with owner.acquire() as holder:
         transaction = holder.transaction()
@@ -172,7 +153,7 @@ async def test_a_name_that_somebody_is_about_to_take(http: httpx.AsyncClient, ow
 
 
 async def test_the_first_requests_of_a_user_may_come_at_once(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
-    """One user is made and every request is served."""
+    """The first requests of a new user may come at once: one user is made, and every request is served."""
     drops = [await make_drop(http, await make_user(owner)) for _ in range(20)]
     headers = as_user(uuid4(), X_User_Name=uuid4().hex)
     responses = await asyncio.gather(*(http.post(f"/drops/{drop['id']}/reserve", headers=headers) for drop in drops))
@@ -184,12 +165,12 @@ async def test_the_first_requests_of_a_user_may_come_at_once(http: httpx.AsyncCl
 @pytest.mark.parametrize("path", ["/internal/users", "/internal/expire-now"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_production_has_no_internal_endpoints(production: httpx.AsyncClient, method: str, base: str, path: str) -> None:
-    """404 NOT_FOUND, whatever the method."""
+    """In production the internal endpoints are 404 NOT_FOUND by every method."""
     assert_error(await production.request(method, base + path), 404, "NOT_FOUND")
 
 
 async def test_production_makes_no_users(production: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
-    """A user who does not exist is 401, one who does is served."""
+    """In production a user who does not exist is 401 and is not made; one who does is served."""
     user_id = uuid4()
     for method, path in NEED_A_USER:
         if method != "PATCH":

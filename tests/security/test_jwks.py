@@ -1,4 +1,4 @@
-"""JWT_JWKS_URL: keys that come and go, and servers of keys that are slow, broken or hostile."""
+"""JWT_JWKS_URL: keys that come and go, and key servers that are slow, broken or hostile."""
 
 import asyncio
 import gzip
@@ -14,58 +14,58 @@ from time import monotonic
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from lastpair.settings import Settings
 from lastpair.web import tokens
-from lastpair.web.application import create_app
 from lastpair.web.components import Lastpair
 from lastpair.web.tokens import KEYS_LIFESPAN_SECONDS, KEYS_PAUSE_SECONDS, MAX_KEYS_BYTES, BearerToken, KeySet
 from tests.support.api import assert_error, assert_success
 from tests.support.database import Database
-from tests.support.factories import assert_healthy
+from tests.support.in_process import client_of_app, running_app, settings_for
 from tests.support.servers import free_port, started
 from tests.support.tokens import AUDIENCE, ISSUER, SECRET, PrivateKey, bearer, claims, ec_key, forged, public_jwk, rsa_key, token
-from tests.support.waiting import wait_for
+from tests.support.waiting import Clock, eventually
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("healthy")]
 
 OLD, NEW, OTHER = rsa_key(), ec_key(), rsa_key()
 UNKNOWN = "not known here (kid)"
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
-@pytest.fixture(autouse=True)
-async def healthy(owner: asyncpg.Pool) -> AsyncIterator[None]:
-    """Every test ends with a clean audit."""
-    yield
-    await assert_healthy(owner)
-
-
 @dataclass
 class KeyServer:
-    """A server of keys: of `entries`, or with any other answer; it can be made to wait, and to be gone."""
+    """A server of a JWKS with these entries, or of another answer. It can be made to wait, and it runs only in `running`."""
 
-    port: int
-    entries: list[Any] = field(default_factory=list)
+    port: int = field(default_factory=free_port)
+    entries: list[Any] = field(default_factory=lambda: [entry("old", OLD)])
     answer: Answer | None = None
     paths: list[str] = field(default_factory=list)
+    """The paths that were asked for."""
+
     open: Event = field(default_factory=Event)
+    """Answers wait until this is set."""
+
+    def __post_init__(self) -> None:
+        self.open.set()
 
     @property
     def url(self) -> str:
-        """Where its keys are."""
+        """JWT_JWKS_URL."""
         return f"http://127.0.0.1:{self.port}/jwks.json"
 
     @property
     def count(self) -> int:
-        """How often it was asked."""
+        """The number of requests so far."""
         return len(self.paths)
+
+    async def is_asked(self, count: int) -> None:
+        """Wait until there were this many requests."""
+        await eventually(lambda: self.count == count)
 
     def respond(self, handler: BaseHTTPRequestHandler) -> None:
         """Answer a request."""
@@ -75,12 +75,12 @@ class KeyServer:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Listen meanwhile."""
+        """Listen while the block runs."""
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                with suppress(OSError):  # nobody listens any more
+                with suppress(OSError):  # the client has left
                     server.respond(self)
 
             def log_message(self, *_: object) -> None:
@@ -98,54 +98,33 @@ class KeyServer:
                 thread.join()
 
 
-class Clock:
-    """The time that web.tokens sees, which passes only when told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        """time.monotonic()."""
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """That of the application."""
-    clock = Clock()
-    monkeypatch.setattr(tokens, "monotonic", clock)
-    return clock
-
-
 @pytest.fixture
 def keys() -> Iterator[KeyServer]:
-    """A server of one key, kid old."""
-    server = KeyServer(free_port(), [entry("old", OLD)])
-    server.open.set()
+    """A key server that runs and has one key, whose kid is old."""
+    server = KeyServer()
     with server.running():
         yield server
 
 
 @pytest.fixture(scope="module")
 async def app(database: Database) -> AsyncIterator[Lastpair]:
-    """The application, whose keys each test chooses."""
-    app = create_app(Settings.model_construct(database_url=database.url, expiry_poll_ms=3_600_000))
-    async with app.router.lifespan_context(app):
+    """The application; each test chooses its keys."""
+    async with running_app(settings_for(database.url)) as app:
         yield app
 
 
 @pytest.fixture
 async def http(app: Lastpair, keys: KeyServer) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of it, with the keys from there, none of which it has asked for yet."""
-    async with client_of(app, keys) as client:
+    """A client of the application with the keys from that server, which it has not asked for yet."""
+    async with client_with(app, keys) as client:
         yield client
 
 
 @asynccontextmanager
-async def client_of(app: Lastpair, keys: KeyServer) -> AsyncIterator[httpx.AsyncClient]:
-    """The same, for whichever server."""
+async def client_with(app: Lastpair, keys: KeyServer) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application with the keys from this server."""
     app.components.identity = BearerToken(KeySet(keys.url), audience=AUDIENCE, issuer=ISSUER)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://lastpair.test/api") as client:
+    async with client_of_app(app) as client:
         yield client
 
 
@@ -155,12 +134,12 @@ def entry(kid: str, key: PrivateKey, **fields: Any) -> dict[str, Any]:
 
 
 def by(key: PrivateKey, kid: str | None) -> dict[str, str]:
-    """The header of a request with a token of this key, which says that it is of that kid."""
+    """The header of a request with a token that this key signed and that names this kid."""
     return bearer(token(key, header=None if kid is None else {"kid": kid}))
 
 
 async def accepted(http: httpx.AsyncClient, headers: dict[str, str]) -> bool:
-    """Is the token believed? If not, it is because its key is not known."""
+    """Is the token accepted? If not, it is because its key is not known."""
     response = await http.get("/purchases/me", headers=headers)
     if response.status_code == 401:
         assert UNKNOWN in assert_error(response, 401, "AUTH_REQUIRED")
@@ -173,7 +152,7 @@ async def accepted(http: httpx.AsyncClient, headers: dict[str, str]) -> bool:
 
 
 async def test_a_key_that_is_there(http: httpx.AsyncClient, keys: KeyServer) -> None:
-    """One question is enough for all tokens."""
+    """The keys are fetched once for all tokens; a token is accepted if the key of its kid signed it."""
     keys.entries.append(entry("new", NEW))
     assert keys.count == 0
     for _ in range(3):
@@ -185,13 +164,13 @@ async def test_a_key_that_is_there(http: httpx.AsyncClient, keys: KeyServer) -> 
 
 
 @pytest.mark.parametrize("kid", [None, "", "OLD", "old ", "../old", "old' or ''='", "x" * 9000, "__class__", "\ud800"], ids=repr)
-async def test_a_kid_that_is_none(http: httpx.AsyncClient, kid: str | None) -> None:
-    """401, whoever signed."""
+async def test_bad_kids(http: httpx.AsyncClient, kid: str | None) -> None:
+    """A token whose kid is none of the keys' is 401, even if one of the keys signed it."""
     assert not await accepted(http, by(OLD, kid))
 
 
 async def test_the_key_rotates(http: httpx.AsyncClient, keys: KeyServer, clock: Clock) -> None:
-    """The new one works with the first token that names it, the old one as long as it is published."""
+    """A new key is accepted with the first token that names it, and the old one as long as it is published."""
     assert await accepted(http, by(OLD, "old"))
     keys.entries.append(entry("new", NEW))
     clock.now += KEYS_PAUSE_SECONDS
@@ -201,7 +180,7 @@ async def test_the_key_rotates(http: httpx.AsyncClient, keys: KeyServer, clock: 
 
 
 async def test_a_key_that_comes_within_the_pause(http: httpx.AsyncClient, keys: KeyServer, clock: Clock) -> None:
-    """Is not known before the pause is over; nothing is asked meanwhile."""
+    """A new key is not known before the pause is over, because the server is not asked before."""
     assert await accepted(http, by(OLD, "old"))
     keys.entries.append(entry("new", NEW))
     clock.now += KEYS_PAUSE_SECONDS - 0.1
@@ -211,41 +190,28 @@ async def test_a_key_that_comes_within_the_pause(http: httpx.AsyncClient, keys: 
     assert await accepted(http, by(NEW, "new"))
 
 
-async def test_a_key_that_was_taken_out(http: httpx.AsyncClient, keys: KeyServer, clock: Clock) -> None:
-    """Stops working after its lifespan, however long nobody came."""
+@pytest.mark.parametrize("later", [[("new", NEW)], [], [("old", NEW)]], ids=["another", "none", "another of the same kid"])
+async def test_a_key_that_was_taken_out(
+    http: httpx.AsyncClient, keys: KeyServer, clock: Clock, later: list[tuple[str, PrivateKey]]
+) -> None:
+    """A key that is no longer published stops working after its lifespan, even if no request came meanwhile."""
     assert await accepted(http, by(OLD, "old"))
-    keys.entries = [entry("new", NEW)]
+    keys.entries = [entry(*key) for key in later]
     clock.now += KEYS_LIFESPAN_SECONDS
-    assert not await accepted(http, by(OLD, "old"))
-    assert keys.count == 2
-    assert await accepted(http, by(NEW, "new"))
-
-
-async def test_all_keys_taken_out(http: httpx.AsyncClient, keys: KeyServer, clock: Clock) -> None:
-    """An empty set is a set."""
-    assert await accepted(http, by(OLD, "old"))
-    keys.entries = []
-    clock.now += KEYS_LIFESPAN_SECONDS
-    assert not await accepted(http, by(OLD, "old"))
-
-
-async def test_a_new_key_under_the_same_name(http: httpx.AsyncClient, keys: KeyServer, clock: Clock) -> None:
-    """Takes the place of the old one after its lifespan."""
-    assert await accepted(http, by(OLD, "old"))
-    keys.entries = [entry("old", NEW)]
-    clock.now += KEYS_LIFESPAN_SECONDS
-    assert await accepted(http, by(NEW, "old"))
     assert_error(await http.get("/purchases/me", headers=by(OLD, "old")), 401, "AUTH_REQUIRED")
+    assert keys.count == 2
+    for kid, key in later:
+        assert await accepted(http, by(key, kid))
 
 
-async def test_under_load_nobody_waits_for_keys_in_use(http: httpx.AsyncClient, keys: KeyServer, clock: Clock) -> None:
-    """They are asked for again when half of their lifespan is over, while they go on."""
+async def test_keys_in_use_are_fetched_ahead(http: httpx.AsyncClient, keys: KeyServer, clock: Clock) -> None:
+    """When half of the keys' lifespan is over they are fetched again, and are used until the new ones are there."""
     assert await accepted(http, by(OLD, "old"))
     keys.entries = []
     keys.open.clear()
     clock.now += KEYS_LIFESPAN_SECONDS / 2
     assert await accepted(http, by(OLD, "old"))
-    await asyncio.to_thread(wait_for, lambda: keys.count == 2)
+    await keys.is_asked(2)
     assert await accepted(http, by(OLD, "old"))
     keys.open.set()
     while await accepted(http, by(OLD, "old")):
@@ -253,11 +219,11 @@ async def test_under_load_nobody_waits_for_keys_in_use(http: httpx.AsyncClient, 
     assert keys.count == 2
 
 
-# Nobody can make it ask too often
+# Tokens cannot make it ask too often
 
 
 async def test_unknown_kids_make_few_requests(http: httpx.AsyncClient, keys: KeyServer, clock: Clock) -> None:
-    """One in each pause, whatever the tokens name and however many come at once."""
+    """Tokens that name unknown keys lead to one fetch in each pause, however many come at once."""
     assert await accepted(http, by(OLD, "old"))
     pauses = 4
     for _ in range(pauses):
@@ -270,10 +236,10 @@ async def test_unknown_kids_make_few_requests(http: httpx.AsyncClient, keys: Key
 
 
 async def test_many_share_one_fetch(http: httpx.AsyncClient, keys: KeyServer) -> None:
-    """The first requests of all, while the server of keys takes its time; what needs no key is served meanwhile."""
+    """Requests that come while the keys are first fetched share that fetch; requests that need no key are served meanwhile."""
     keys.open.clear()
     waiting = [asyncio.create_task(accepted(http, by(OLD, "old"))) for _ in range(50)]
-    await asyncio.to_thread(wait_for, lambda: keys.count == 1)
+    await keys.is_asked(1)
     assert_success(await http.get("/drops"), "drops")
     assert not any(task.done() for task in waiting)
     keys.open.set()
@@ -282,23 +248,23 @@ async def test_many_share_one_fetch(http: httpx.AsyncClient, keys: KeyServer) ->
 
 
 async def test_known_keys_do_not_wait_for_unknown_ones(http: httpx.AsyncClient, keys: KeyServer, clock: Clock) -> None:
-    """Somebody with a token of the attacker's waits for the slow server, nobody else."""
+    """A token with an unknown key waits for the slow server; tokens with known keys do not."""
     assert await accepted(http, by(OLD, "old"))
     clock.now += KEYS_PAUSE_SECONDS
     keys.open.clear()
     attack = asyncio.create_task(accepted(http, by(OTHER, "other")))
-    await asyncio.to_thread(wait_for, lambda: keys.count == 2)
+    await keys.is_asked(2)
     assert await accepted(http, by(OLD, "old"))
     assert not attack.done()
     keys.open.set()
     assert not await attack
 
 
-async def test_who_stops_waiting_does_not_stop_the_others(http: httpx.AsyncClient, keys: KeyServer) -> None:
-    """The client that asked first leaves."""
+async def test_a_client_that_leaves_does_not_stop_the_fetch(http: httpx.AsyncClient, keys: KeyServer) -> None:
+    """The client whose request began the fetch leaves, and the others get their answer."""
     keys.open.clear()
     first, second = [asyncio.create_task(accepted(http, by(OLD, "old"))) for _ in range(2)]
-    await asyncio.to_thread(wait_for, lambda: keys.count == 1)
+    await keys.is_asked(1)
     first.cancel()
     await asyncio.wait([first])
     keys.open.set()
@@ -310,7 +276,7 @@ async def test_who_stops_waiting_does_not_stop_the_others(http: httpx.AsyncClien
 
 
 def content(body: bytes, status: int = 200, **headers: str) -> Answer:
-    """This answer."""
+    """An answer with this body, status and headers."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)
@@ -324,7 +290,7 @@ def content(body: bytes, status: int = 200, **headers: str) -> Answer:
 
 
 def raw(first: bytes, rest: bytes = b"", wait_seconds: float = 0) -> Answer:
-    """These bytes, and then the rest again and again until nobody listens."""
+    """An answer of these bytes, and then of the rest again and again until the client leaves."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(first)
@@ -374,7 +340,7 @@ async def test_a_broken_server(
     caplog: pytest.LogCaptureFixture,
     what: str,
 ) -> None:
-    """503 as long as nothing is known; what is known goes on, and the log says why in one line."""
+    """Before any keys are known the answer is 503; known keys go on being used. The log says why in one line."""
     answer, reason = BROKEN[what]
     if reason == "TimeoutError":
         monkeypatch.setattr(tokens, "KEYS_TIMEOUT_SECONDS", 0.5)
@@ -400,10 +366,9 @@ async def test_a_broken_server(
 
 
 async def test_a_server_that_is_not_there_yet(app: Lastpair, clock: Clock) -> None:
-    """The application starts without it, refuses until it is there, and asks in every pause."""
-    keys = KeyServer(free_port(), [entry("old", OLD)])
-    keys.open.set()
-    async with client_of(app, keys) as http:
+    """The application starts without the key server, refuses tokens until it is there, and asks once in a pause."""
+    keys = KeyServer()
+    async with client_with(app, keys) as http:
         for _ in range(3):
             assert_error(await http.get("/purchases/me", headers=by(OLD, "old")), 503, "IDENTITY_UNAVAILABLE")
             assert_success(await http.get("/drops"), "drops")
@@ -415,10 +380,9 @@ async def test_a_server_that_is_not_there_yet(app: Lastpair, clock: Clock) -> No
 
 
 async def test_a_server_that_goes(app: Lastpair, clock: Clock) -> None:
-    """The keys that are known go on for as long as it is away, others do not; when it is back it counts again."""
-    keys = KeyServer(free_port(), [entry("old", OLD)])
-    keys.open.set()
-    async with client_of(app, keys) as http:
+    """While the key server is away the known keys are used, and no others; when it is back, its keys count again."""
+    keys = KeyServer()
+    async with client_with(app, keys) as http:
         with keys.running():
             assert await accepted(http, by(OLD, "old"))
         for _ in range(5):
@@ -432,10 +396,10 @@ async def test_a_server_that_goes(app: Lastpair, clock: Clock) -> None:
             assert not await accepted(http, by(OLD, "old"))
 
 
-async def test_while_it_is_away_few_wait(
+async def test_few_wait_for_a_server_that_hangs(
     monkeypatch: pytest.MonkeyPatch, http: httpx.AsyncClient, keys: KeyServer, clock: Clock
 ) -> None:
-    """Keys in use are asked for in every pause, and their users wait once in a lifespan at most."""
+    """Tokens with known keys wait for a server that hangs once in a lifespan, although it is asked in every pause."""
     assert await accepted(http, by(OLD, "old"))
     monkeypatch.setattr(tokens, "KEYS_TIMEOUT_SECONDS", 0.1)
     keys.open.clear()
@@ -448,16 +412,16 @@ async def test_while_it_is_away_few_wait(
     keys.open.set()
 
 
-# Keys that are of no use
+# Keys that cannot be used
 
 
 def oct_entry() -> dict[str, Any]:
-    """A secret, published."""
+    """A secret, as if it were a key to publish."""
     return HMACAlgorithm.to_jwk(SECRET, as_dict=True) | {"kid": "odd", "alg": "HS256"}
 
 
 def without(name: str) -> dict[str, Any]:
-    """The entry of a good key that lacks something."""
+    """The entry of a good key without this field."""
     return {key: value for key, value in entry("odd", OTHER).items() if key != name}
 
 
@@ -494,8 +458,8 @@ ODD: dict[str, Any] = {
 }
 
 
-async def test_keys_of_no_use(http: httpx.AsyncClient, keys: KeyServer, clock: Clock) -> None:
-    """Are left out, and spoil none of their neighbours."""
+async def test_unusable_keys(http: httpx.AsyncClient, keys: KeyServer, clock: Clock) -> None:
+    """Unusable keys are left out; the usable ones beside them work."""
     odd = {what: key | {"kid": what} if isinstance(key, dict) and key.get("kid") == "odd" else key for what, key in ODD.items()}
     keys.entries = [entry("old", OLD), *odd.values(), entry("new", NEW)]
     assert await accepted(http, by(OLD, "old"))
@@ -508,14 +472,14 @@ async def test_keys_of_no_use(http: httpx.AsyncClient, keys: KeyServer, clock: C
 
 
 @pytest.mark.parametrize("what", ["kty a list", "alg an object", "secret without value", "brackets in it"])
-async def test_one_key_of_no_use(http: httpx.AsyncClient, keys: KeyServer, what: str) -> None:
-    """The same of what PyJWT does not expect, one by one."""
+async def test_one_unusable_key(http: httpx.AsyncClient, keys: KeyServer, what: str) -> None:
+    """Each entry that PyJWT does not expect is left out on its own."""
     keys.entries = [ODD[what], entry("old", OLD)]
     assert await accepted(http, by(OLD, "old"))
 
 
 async def test_one_kid_of_two_keys(http: httpx.AsyncClient, keys: KeyServer) -> None:
-    """The first that can be used counts, whatever comes after it."""
+    """Of several keys with one kid, the first usable one counts."""
     keys.entries = [
         oct_entry() | {"kid": "old"},
         entry("old", OLD, use="enc"),
@@ -529,7 +493,7 @@ async def test_one_kid_of_two_keys(http: httpx.AsyncClient, keys: KeyServer) -> 
 
 
 async def test_optional_fields(http: httpx.AsyncClient, keys: KeyServer) -> None:
-    """An issuer need not say what a key is for; x5c and the like are not read."""
+    """A key need not say what it is for, and x5c and the like are not read."""
     keys.entries = [
         {name: value for name, value in entry("old", OLD).items() if name not in {"use", "key_ops"}},
         entry("new", NEW, alg="ES256", x5c=["MIIB"], x5u="https://attacker.example/", x5t="AAAA"),
@@ -538,11 +502,11 @@ async def test_optional_fields(http: httpx.AsyncClient, keys: KeyServer) -> None
     assert await accepted(http, by(NEW, "new"))
 
 
-# The real command
+# The command
 
 
 async def test_production_with_a_server_that_hangs(database: Database, keys: KeyServer) -> None:
-    """It starts, serves what needs no key, answers 503 in time, and stops at once while a fetch is under way."""
+    """`lastpair run` starts and serves what needs no key while a fetch hangs, and stops without waiting for it."""
     keys.open.clear()
     environment = {"JWT_JWKS_URL": keys.url, "JWT_AUDIENCE": AUDIENCE, "JWT_ISSUER": ISSUER, "DATABASE_URL": database.url}
     with started(**environment, APP_ENV="production", AUTH_MODE="jwt", LOG_LEVEL="debug") as service:
@@ -550,7 +514,7 @@ async def test_production_with_a_server_that_hangs(database: Database, keys: Key
         async with httpx.AsyncClient(base_url=f"{service.url}/api", timeout=30) as http:
             begin = monotonic()
             waiting = asyncio.create_task(http.get("/purchases/me", headers=by(OLD, "old")))
-            await asyncio.to_thread(wait_for, lambda: keys.count == 1)
+            await keys.is_asked(1)
             assert_success(await http.get("/drops"), "drops")
             assert not waiting.done()
             await asyncio.to_thread(service.stop)

@@ -1,115 +1,49 @@
-"""Rate limits of writes, and places for streams: what is refused, what is not, and when it is possible again."""
+"""Rate limits of writes, and slots for streams: what is refused, what is not, and when it is possible again."""
 
-import asyncio
-import socket
-import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import httpx
 import pytest
-import uvicorn
 from websockets.exceptions import InvalidStatus
 
 from lastpair.errors import Refusal, Unavailable
 from lastpair.settings import Settings
-from lastpair.web.application import create_app
-from lastpair.web.components import Lastpair
-from lastpair.web.limits import RateLimit, StreamSlots, address_of
-from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
+from lastpair.web.limits import RateLimit, address_of
 from tests.support.api import JSON, as_user, assert_error
 from tests.support.database import Database
-from tests.support.factories import assert_healthy, make_drop, make_user
+from tests.support.factories import make_drop, make_user
+from tests.support.in_process import InProcess, served, settings_for
+from tests.support.raw_http import UPGRADE, connected, reset
 from tests.support.streams import TRANSPORTS, open_stream
-from tests.support.waiting import eventually
+from tests.support.waiting import Clock
 
-PROXY = "127.0.0.1"
 GET = b"GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n"
-UPGRADE = (
-    b"GET /api/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
-
-
-class Clock:
-    """Time as the test wants it."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.125
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The rate limits' clock."""
-    clock = Clock()
-    monkeypatch.setattr("lastpair.web.limits.monotonic", clock)
-    return clock
-
-
-@dataclass(frozen=True)
-class Local:
-    """The service in this process."""
-
-    app: Lastpair
-    url: str
-    http: httpx.AsyncClient
-
-    @property
-    def places(self) -> StreamSlots:
-        """Its places for streams."""
-        places: StreamSlots = self.app.components.stream_slots
-        return places
-
-    async def has_streams(self, count: int) -> None:
-        """Wait until so many are open."""
-        await eventually(lambda: asyncio.sleep(0, self.places._count == count))
 
 
 @asynccontextmanager
-async def serving(database: Database, proxies: str = PROXY, **settings: int) -> AsyncIterator[Local]:
+async def serving(database: Database, proxies: str = "127.0.0.1", **settings: int) -> AsyncIterator[InProcess]:
     """The service in this event loop, with these settings."""
-    app = create_app(Settings(database_url=database.url, expiry_poll_ms=3_600_000, **settings))  # type: ignore[arg-type]
-    config = uvicorn.Config(
-        app,
-        port=0,
-        http=StreamProtocol,
-        ws=FrameProtocol,
-        log_config=None,
-        access_log=False,
-        forwarded_allow_ips=proxies,
-        ws_per_message_deflate=False,
-    )
-    server = uvicorn.Server(config)
-    running = asyncio.create_task(server.serve())
-    try:
-        await eventually(lambda: asyncio.sleep(0, server.started))
-        await app.components.hub.started.wait()
-        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        async with httpx.AsyncClient(base_url=f"{url}/api", timeout=30) as http:
-            yield Local(app, url, http)
-    finally:
-        app.components.hub.close()
-        server.should_exit = True
-        await running
+    async with served(settings_for(database.url, **settings), proxies) as service:
+        yield service
+
+
+# The limits by themselves
 
 
 def refused_after(limit: RateLimit, name: str) -> int:
-    """The seconds after which a refused request is to be tried again."""
+    """Make a request that must be refused; returns the seconds after which it is to be tried again."""
     with pytest.raises(Refusal) as refused:
         limit.count(name)
     assert refused.value.retry_after_seconds is not None
     return refused.value.retry_after_seconds
 
 
-def test_as_many_in_any_minute(clock: Clock) -> None:
-    """Each of them counts for exactly a minute, and a refused one not at all: whoever waits as long as told is let through."""
+def test_the_limit_holds_for_any_minute(clock: Clock) -> None:
+    """A request counts for exactly a minute, and a refused one not at all. After the time that is told, one is let through."""
     limit = RateLimit(3)
     for _ in range(3):
         limit.count("a")
@@ -128,7 +62,7 @@ def test_as_many_in_any_minute(clock: Clock) -> None:
 
 @pytest.mark.parametrize("per_minute", [1, 2, 7, 60])
 def test_trying_as_soon_as_told(clock: Clock, per_minute: int) -> None:
-    """Is never in vain, and a second before is, however the requests fall; no minute has more than allowed."""
+    """A request at the time that was told passes, and one a second earlier does not; no minute has more than the limit."""
     limit, passed = RateLimit(per_minute), []
     for n in range(500):
         try:
@@ -148,15 +82,15 @@ def test_trying_as_soon_as_told(clock: Clock, per_minute: int) -> None:
 
 
 def test_no_limit() -> None:
-    """0 is none, and nothing is remembered."""
+    """A limit of 0 is none, and no name is remembered."""
     limit = RateLimit(0)
     for n in range(1000):
         limit.count(str(n % 2))
     assert not limit._times
 
 
-def test_only_those_alive_are_remembered(clock: Clock) -> None:
-    """Whoever has not asked for a minute is forgotten while others ask, however many there were, and nobody else is."""
+def test_idle_names_are_forgotten(clock: Clock) -> None:
+    """A name without requests for a minute is forgotten while others ask, however many there were; no other name is."""
     limit = RateLimit(2)
     for n in range(5000):
         limit.count(f"first {n}")
@@ -179,7 +113,7 @@ def test_only_those_alive_are_remembered(clock: Clock) -> None:
 
 
 def test_refused_requests_are_not_remembered(clock: Clock) -> None:
-    """A flood of them takes no memory, and does not make the wait longer."""
+    """A flood of refused requests takes no memory, and does not make the wait longer."""
     limit = RateLimit(5)
     for _ in range(10_000):
         try:
@@ -204,13 +138,16 @@ def test_refused_requests_are_not_remembered(clock: Clock) -> None:
     ],
 )
 def test_what_an_address_is(host: str, address: str) -> None:
-    """Of IPv6 it is the network that one client has."""
+    """A client's address is its IPv4 address, or the IPv6 network that one client has."""
     assert address_of({"client": (host, 1)}) == address
 
 
 def test_no_address() -> None:
-    """A server that does not know it."""
+    """A server may not know the address, as on a Unix socket."""
     assert address_of({"client": None}) == ""
+
+
+# The limits of the service
 
 
 def from_address(address: str) -> dict[str, str]:
@@ -219,99 +156,99 @@ def from_address(address: str) -> dict[str, str]:
 
 
 def assert_limited(response: httpx.Response) -> int:
-    """It was one too many; returns when to try again."""
+    """The request was one too many; returns the seconds after which it is to be tried again."""
     seconds = int(response.headers["retry-after"])
     assert f"{seconds} s" in assert_error(response, 429, "RATE_LIMITED")
     return seconds
 
 
+@pytest.mark.usefixtures("healthy")
 async def test_writes_of_a_user(database: Database, owner: asyncpg.Pool, clock: Clock) -> None:
-    """Are limited together, whatever they do; others', and reads, are not. After the time told the next one goes through."""
-    async with serving(database, rate_limit_user_per_minute=4) as local:
+    """All writes of a user share one limit; other users' writes, and reads, do not count. After the time told one passes."""
+    async with serving(database, rate_limit_user_per_minute=4) as service:
         user, other, seller = [await make_user(owner) for _ in range(3)]
-        drop = await make_drop(local.http, seller)
-        path = f"/drops/{drop['id']}"
-        writes = [
-            local.http.build_request("POST", f"{path}/reserve", headers=as_user(user)),
-            local.http.build_request("POST", f"{path}/purchase", headers=as_user(user)),
-            local.http.build_request("PATCH", path, content='{"name": "B"}', headers=as_user(user) | JSON),
-            local.http.build_request("DELETE", f"/reservations/{uuid4()}", headers=as_user(user)),
-        ]
-        statuses = []
-        for request in writes:
-            statuses.append((await local.http.send(request)).status_code)
-            clock.now += 1
-        assert 429 not in statuses
+        path = f"/drops/{(await make_drop(service.http, seller))['id']}"
         new_drop = '{"name": "A", "price": 1, "total_stock": 1}'
-        writes.append(local.http.build_request("POST", "/drops", content=new_drop, headers=as_user(user) | JSON))
+        writes = [
+            service.http.build_request(method, to, content=content, headers=as_user(user) | (JSON if content else {}))
+            for method, to, content in [
+                ("POST", f"{path}/reserve", None),
+                ("POST", f"{path}/purchase", None),
+                ("PATCH", path, '{"name": "B"}'),
+                ("DELETE", f"/reservations/{uuid4()}", None),
+                ("POST", "/drops", new_drop),
+            ]
+        ]
+        for request in writes[:4]:
+            assert (await service.http.send(request)).status_code != 429
+            clock.now += 1
         for request in writes:
-            assert assert_limited(await local.http.send(request)) == 56
+            assert assert_limited(await service.http.send(request)) == 56
         for read in ("/drops", path, "/reservations/me", "/purchases/me"):
-            assert (await local.http.get(read, headers=as_user(user))).status_code == 200
-        assert (await local.http.post(f"{path}/reserve", headers=as_user(other))).status_code == 201
+            assert (await service.http.get(read, headers=as_user(user))).status_code == 200
+        assert (await service.http.post(f"{path}/reserve", headers=as_user(other))).status_code == 201
         clock.now += 55
-        assert assert_limited(await local.http.post(f"{path}/reserve", headers=as_user(user))) == 1
+        assert assert_limited(await service.http.post(f"{path}/reserve", headers=as_user(user))) == 1
         clock.now += 1
-        assert (await local.http.post(f"{path}/reserve", headers=as_user(user))).status_code == 201
-        await assert_healthy(owner)
+        assert (await service.http.post(f"{path}/reserve", headers=as_user(user))).status_code == 201
 
 
+@pytest.mark.usefixtures("healthy")
 async def test_writes_of_an_address(database: Database, owner: asyncpg.Pool, clock: Clock) -> None:
-    """Whoever asks, and before anything of the request is looked at; the address is the one the proxy tells."""
-    async with serving(database, rate_limit_address_per_minute=3) as local:
+    """All writes from an address share one limit, before anything else of the request is read. The proxy tells the address."""
+    async with serving(database, rate_limit_address_per_minute=3) as service:
         path = f"/drops/{uuid4()}/reserve"
         for address in ("203.0.113.1", "203.0.113.2"):
             for _ in range(3):
-                response = await local.http.post(path, headers=as_user(await make_user(owner)) | from_address(address))
+                response = await service.http.post(path, headers=as_user(await make_user(owner)) | from_address(address))
                 assert_error(response, 404, "DROP_NOT_FOUND")
             for headers in ({}, as_user(await make_user(owner))):
-                assert assert_limited(await local.http.post(path, headers=headers | from_address(address))) == 60
+                assert assert_limited(await service.http.post(path, headers=headers | from_address(address))) == 60
             # What a client says to a proxy is put before what the proxy adds.
-            assert_limited(await local.http.post(path, headers=from_address(f"198.51.100.9, {address}")))
+            assert_limited(await service.http.post(path, headers=from_address(f"198.51.100.9, {address}")))
         for _ in range(10):
-            assert (await local.http.get("/drops", headers=from_address("203.0.113.1"))).status_code == 200
-            assert (await local.http.head("/drops", headers=from_address("203.0.113.1"))).status_code == 200
+            assert (await service.http.get("/drops", headers=from_address("203.0.113.1"))).status_code == 200
+            assert (await service.http.head("/drops", headers=from_address("203.0.113.1"))).status_code == 200
         for transport in TRANSPORTS * 3:
-            stream = await open_stream(transport, local.url, headers=from_address("203.0.113.1"))
+            stream = await open_stream(transport, service.url, headers=from_address("203.0.113.1"))
             await stream.close()
         clock.now += 60
-        assert_error(await local.http.post(path, headers=as_user(uuid4()) | from_address("203.0.113.1")), 404, "DROP_NOT_FOUND")
-        await assert_healthy(owner)
+        assert_error(await service.http.post(path, headers=as_user(uuid4()) | from_address("203.0.113.1")), 404, "DROP_NOT_FOUND")
 
 
 @pytest.mark.parametrize("proxies", ["192.0.2.1", "192.0.2.0/24"])
-async def test_who_is_no_proxy_is_not_believed(database: Database, proxies: str) -> None:
-    """X-Forwarded-For of anybody else is nothing, for writes and for streams."""
-    async with serving(database, proxies, rate_limit_address_per_minute=2, max_streams_per_address=1) as local:
-        answers = [await local.http.post("/drops", headers=from_address(f"203.0.113.{n}")) for n in range(4)]
+async def test_only_proxies_are_believed(database: Database, proxies: str) -> None:
+    """X-Forwarded-For from an address that is no proxy's is ignored, for writes and for streams."""
+    async with serving(database, proxies, rate_limit_address_per_minute=2, max_streams_per_address=1) as service:
+        answers = [await service.http.post("/drops", headers=from_address(f"203.0.113.{n}")) for n in range(4)]
         assert [answer.status_code == 429 for answer in answers] == [False, False, True, True]
-        stream = await open_stream("sse", local.url, headers=from_address("203.0.113.1"))
+        stream = await open_stream("sse", service.url, headers=from_address("203.0.113.1"))
         for transport in TRANSPORTS:
-            assert await refusal_of(local, transport, from_address("203.0.113.2")) == (429, "RATE_LIMITED")
+            assert await refusal_of(service, transport, from_address("203.0.113.2")) == (429, "RATE_LIMITED")
         await stream.close()
 
 
 async def test_off_by_default(database: Database, owner: asyncpg.Pool) -> None:
-    """Nothing is limited, nothing remembered."""
+    """By default nothing is limited, and no name is remembered."""
     settings = Settings(database_url=database.url)
     assert settings.rate_limit_user_per_minute == settings.rate_limit_address_per_minute == settings.max_streams_per_address == 0
-    async with serving(database) as local:
+    async with serving(database) as service:
         user = await make_user(owner)
-        answers = [await local.http.post(f"/drops/{uuid4()}/reserve", headers=as_user(user)) for _ in range(100)]
+        answers = [await service.http.post(f"/drops/{uuid4()}/reserve", headers=as_user(user)) for _ in range(100)]
         assert {answer.status_code for answer in answers} == {404}
-        assert not local.app.components.user_limit._times
-        assert not local.app.components.address_limit._times
+        assert not service.components.user_limit._times
+        assert not service.components.address_limit._times
 
 
-async def refusal_of(local: Local, transport: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
-    """The status and code with which one more stream is refused; with a Retry-After."""
+async def refusal_of(service: InProcess, transport: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+    """Open one more stream, which must be refused with a Retry-After; returns the status and the code."""
     response: Any
     if transport == "sse":
-        response = await local.http.get("/events", headers=headers)
+        response = await service.http.get("/events", headers=headers)
         assert_error(response, response.status_code, response.json()["error"]["code"])
     else:
         with pytest.raises(InvalidStatus) as refused:
-            await open_stream("ws", local.url, headers=headers)
+            await open_stream("ws", service.url, headers=headers)
         response = refused.value.response
         response = httpx.Response(response.status_code, headers=list(response.headers.raw_items()), content=bytes(response.body))
         assert_error(response, response.status_code, response.json()["error"]["code"])
@@ -319,72 +256,69 @@ async def refusal_of(local: Local, transport: str, headers: dict[str, str] | Non
     return response.status_code, response.json()["error"]["code"]
 
 
-async def test_as_many_streams_as_there_are_places(database: Database) -> None:
-    """The next is refused on either transport and harms nobody; a place comes back when a client leaves."""
-    async with serving(database, max_streams=2) as local:
-        streams = [await open_stream(transport, local.url) for transport in TRANSPORTS]
+async def test_as_many_streams_as_there_are_slots(database: Database) -> None:
+    """When all slots are used, one more stream is refused and nothing else is; a slot is free when its client leaves."""
+    async with serving(database, max_streams=2) as service:
+        streams = [await open_stream(transport, service.url) for transport in TRANSPORTS]
         for leaving in (0, 1):
             for transport in TRANSPORTS * 2:
-                assert await refusal_of(local, transport) == (503, "OVERLOADED")
-            assert (await local.http.head("/events")).status_code == 200, "its headers take no place"
-            assert (await local.http.get("/drops")).status_code == 200
+                assert await refusal_of(service, transport) == (503, "OVERLOADED")
+            assert (await service.http.head("/events")).status_code == 200, "its headers take no slot"
+            assert (await service.http.get("/drops")).status_code == 200
             await streams[leaving].close()
-            await local.has_streams(1)
-            streams[leaving] = await open_stream(TRANSPORTS[1 - leaving], local.url)
+            await service.has_streams(1)
+            streams[leaving] = await open_stream(TRANSPORTS[1 - leaving], service.url)
         for stream in streams:
             assert (await stream.receive()).type == "SNAPSHOT"
             await stream.close()
-        await local.has_streams(0)
-        assert not local.places._taken
+        await service.has_streams(0)
 
 
 async def test_streams_of_an_address(database: Database) -> None:
-    """SSE and WebSocket together; the neighbours have their own."""
-    async with serving(database, max_streams_per_address=2) as local:
+    """Streams of both transports from one address share a limit; another address has its own."""
+    async with serving(database, max_streams_per_address=2) as service:
         mine, yours = from_address("203.0.113.1"), from_address("203.0.113.2")
-        streams = [await open_stream(transport, local.url, headers=mine) for transport in TRANSPORTS]
+        streams = [await open_stream(transport, service.url, headers=mine) for transport in TRANSPORTS]
         for transport in TRANSPORTS:
-            assert await refusal_of(local, transport, mine) == (429, "RATE_LIMITED")
-        streams += [await open_stream(transport, local.url, headers=yours) for transport in TRANSPORTS]
+            assert await refusal_of(service, transport, mine) == (429, "RATE_LIMITED")
+        streams += [await open_stream(transport, service.url, headers=yours) for transport in TRANSPORTS]
         await streams[0].close()
-        await local.has_streams(3)
-        streams[0] = await open_stream("ws", local.url, headers=mine)
+        await service.has_streams(3)
+        streams[0] = await open_stream("ws", service.url, headers=mine)
         for stream in streams:
             await stream.close()
-        await local.has_streams(0)
-        assert not local.places._taken
+        await service.has_streams(0)
 
 
-@pytest.mark.parametrize("request_bytes", [GET, UPGRADE], ids=TRANSPORTS)
+@pytest.mark.parametrize("request_bytes", [GET, UPGRADE % b""], ids=TRANSPORTS)
 async def test_leaving_while_it_opens(database: Database, request_bytes: bytes) -> None:
-    """The place comes back, whether or not the stream could have been opened."""
-    async with serving(database, max_streams=3) as local:
-        local.app.components.hub.started.clear()
-        port = int(local.url.rpartition(":")[2])
-        connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
-        for connection in connections:
-            connection.sendall(request_bytes)
-        await local.has_streams(3)
-        assert await refusal_of(local, "sse") == (503, "OVERLOADED")
-        for connection in connections:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            connection.close()
-        local.app.components.hub.started.set()
-        await local.has_streams(0)
-        stream = await open_stream("sse", local.url)
+    """The slot of a client that leaves before its stream is open is free again."""
+    async with serving(database, max_streams=3) as service:
+        hub = service.components.hub
+        hub.started.clear()
+        with ExitStack() as stack:
+            connections = [stack.enter_context(connected(service.url)) for _ in range(3)]
+            for connection in connections:
+                connection.sendall(request_bytes)
+            await service.has_streams(3)
+            assert await refusal_of(service, "sse") == (503, "OVERLOADED")
+            for connection in connections:
+                reset(connection)
+        hub.started.set()
+        await service.has_streams(0)
+        stream = await open_stream("sse", service.url)
         await stream.close()
 
 
-async def test_a_stream_that_is_refused_takes_no_place(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it is refused for."""
-    async with serving(database, max_streams=1) as local:
+async def test_a_stream_that_is_refused_takes_no_slot(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that is refused, whether for its query or for the database, leaves its slot free."""
+    async with serving(database, max_streams=1) as service:
 
-        async def is_away(*_: object) -> None:
+        async def fail(*_: object) -> None:
             raise Unavailable("The database is away.")
 
-        monkeypatch.setattr(local.app.components.event_log, "snapshot", is_away)
+        monkeypatch.setattr(service.components.event_log, "snapshot", fail)
         for transport in TRANSPORTS * 2:
-            assert (await local.http.get("/events?dropId=bad")).status_code == 400
-            assert await refusal_of(local, transport) == (503, "DATABASE_UNAVAILABLE")
-        assert local.places._count == 0
-        assert not local.places._taken
+            assert (await service.http.get("/events?dropId=bad")).status_code == 400
+            assert await refusal_of(service, transport) == (503, "DATABASE_UNAVAILABLE")
+        await service.has_streams(0)

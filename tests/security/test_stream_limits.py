@@ -1,4 +1,4 @@
-"""Bounds: clients that do not read, clients that leave, and a process that stops under all of them."""
+"""Many streams: clients that read slowly or not at all, clients that leave, and a process that stops under all of them."""
 
 import asyncio
 import statistics
@@ -12,22 +12,16 @@ from uuid import UUID, uuid4
 import asyncpg
 import psutil
 import pytest
-import uvicorn
 from websockets.exceptions import ConnectionClosed
 
-from lastpair.settings import Settings
-from lastpair.web.application import create_app
-from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
-from tests.support.database import Database
 from tests.support.factories import assert_healthy, make_drop, make_user
-from tests.support.servers import free_port
+from tests.support.in_process import served, settings_for
 from tests.support.streams import (
     TRANSPORTS,
     Dashboard,
     Message,
     Stage,
     StreamEnded,
-    fresh_database,
     newest_id,
     open_stream,
     publish,
@@ -43,14 +37,14 @@ BIG = "x" * 1_000_000
 
 
 @pytest.fixture(scope="module")
-async def database_url(database: Database) -> AsyncIterator[str]:
-    """A database of these tests' own."""
-    async with fresh_database(database) as url:
-        yield url
+async def stage(own_database_url: str) -> AsyncIterator[Stage]:
+    """A service that the tests share which do not stop it."""
+    async with serving(own_database_url) as stage:
+        yield stage
 
 
 async def new_drop(stage: Stage, **fields: object) -> str:
-    """A drop's id."""
+    """A new drop; returns its id."""
     drop_id: str = (await make_drop(stage.http, await make_user(stage.owner), **fields))["id"]
     return drop_id
 
@@ -63,14 +57,14 @@ async def rename(stage: Stage, drop_id: str) -> str:
 
 
 async def publish_filler(stage: Stage, drop_id: str, count: int, at_once: int) -> None:
-    """So many events of about two kilobytes, a few in each transaction, which have their time in them."""
+    """Publish this many events of about two kilobytes, `at_once` in each transaction; each has its time in it."""
     for _ in range(0, count, at_once):
         text = dumps({"dropId": drop_id, "at": time.monotonic(), "filler": FILLER})
         await publish(stage.owner, drop_id, "FILLER", [text] * at_once)
 
 
 async def note_latencies(stream: Any, until: str) -> list[float]:
-    """Seconds from just before the publishing transaction to the client, of each event before the renaming."""
+    """For each event before the renaming, the seconds from just before its transaction to the client."""
     latencies = []
     while True:
         message: Message = await stream.receive()
@@ -81,108 +75,105 @@ async def note_latencies(stream: Any, until: str) -> list[float]:
 
 
 @pytest.mark.slow
-async def test_clients_that_do_not_read(database_url: str) -> None:
-    """Cost no memory, slow nobody down, and when they read at last they are told to begin anew, and are right."""
-    async with serving(database_url) as stage:
-        drop_id = await new_drop(stage)
-        process = psutil.Process(stage.service.process.pid)
-        good = [await open_stream(transport, stage.url, last_event_id=await newest_id(stage.owner)) for transport in TRANSPORTS]
+async def test_clients_that_do_not_read(stage: Stage) -> None:
+    """Clients that do not read take no memory and slow no other client; when they read at last they begin anew, and are right."""
+    drop_id = await new_drop(stage)
+    process = psutil.Process(stage.service.process.pid)
+    good = [await open_stream(transport, stage.url, last_event_id=await newest_id(stage.owner)) for transport in TRANSPORTS]
 
-        async def measured(count: int, at_once: int = 5) -> float:
-            end = uuid4().hex
-            noting = [asyncio.create_task(note_latencies(stream, end)) for stream in good]
-            await publish_filler(stage, drop_id, count, at_once=at_once)
-            await stage.owner.fetch("select from api.update_drop($1, $2)", UUID(drop_id), dumps({"name": end}))
-            latencies = [latency for task in noting for latency in await task]
-            assert len(latencies) == 2 * count
-            return statistics.median(latencies)
+    async def measured(count: int, at_once: int = 5) -> float:
+        end = uuid4().hex
+        noting = [asyncio.create_task(note_latencies(stream, end)) for stream in good]
+        await publish_filler(stage, drop_id, count, at_once=at_once)
+        await stage.owner.fetch("select from api.update_drop($1, $2)", UUID(drop_id), dumps({"name": end}))
+        latencies = [latency for task in noting for latency in await task]
+        assert len(latencies) == 2 * count
+        return statistics.median(latencies)
 
-        await measured(MEMORY_EVENTS + 208, at_once=200)  # the memory is full, and all in it was sent to somebody
-        usual = await measured(500)
-        slow = [Dashboard(transport, stage.url) for transport in TRANSPORTS * 8]
-        for dashboard in slow:
-            dashboard.stream = await open_stream(
-                TRANSPORTS[slow.index(dashboard) % 2], stage.url, receive_buffer_bytes=SMALL_BUFFER_BYTES
-            )
-        before = process.memory_info().rss
-        beside_slow_ones = await measured(3000)
-        grown = process.memory_info().rss - before
-        assert grown < 8 * 1024 * 1024, f"{grown} bytes for {len(slow)} clients"
-        assert beside_slow_ones < 3 * usual + 0.02, f"{beside_slow_ones} s instead of {usual} s"
+    await measured(MEMORY_EVENTS + 208, at_once=200)  # the memory is full, and all in it was sent to somebody
+    usual = await measured(500)
+    slow = [Dashboard(transport, stage.url) for transport in TRANSPORTS * 8]
+    for dashboard in slow:
+        dashboard.stream = await open_stream(
+            TRANSPORTS[slow.index(dashboard) % 2], stage.url, receive_buffer_bytes=SMALL_BUFFER_BYTES
+        )
+    before = process.memory_info().rss
+    beside_slow_ones = await measured(3000)
+    grown = process.memory_info().rss - before
+    assert grown < 8 * 1024 * 1024, f"{grown} bytes for {len(slow)} clients"
+    assert beside_slow_ones < 3 * usual + 0.02, f"{beside_slow_ones} s instead of {usual} s"
 
-        end = await newest_id(stage.owner)
-        for dashboard in slow:
-            while dashboard.last_id is None or dashboard.last_id < end:
-                dashboard.apply(await dashboard.stream.receive())
-            resync = dashboard.types.index("RESYNC_REQUIRED")
-            assert dashboard.types[resync + 1] == "SNAPSHOT"
-            assert dashboard.shows() == await truth(stage.owner)
-        await rename(stage, drop_id)
-        for dashboard in slow:
+    end = await newest_id(stage.owner)
+    for dashboard in slow:
+        while dashboard.last_id is None or dashboard.last_id < end:
             dashboard.apply(await dashboard.stream.receive())
-            assert dashboard.shows() == await truth(stage.owner)
-        for stream in [*good, *(dashboard.stream for dashboard in slow)]:
-            await stream.close()
+        resync = dashboard.types.index("RESYNC_REQUIRED")
+        assert dashboard.types[resync + 1] == "SNAPSHOT"
+        assert dashboard.shows() == await truth(stage.owner)
+    await rename(stage, drop_id)
+    for dashboard in slow:
+        dashboard.apply(await dashboard.stream.receive())
+        assert dashboard.shows() == await truth(stage.owner)
+    for stream in [*good, *(dashboard.stream for dashboard in slow)]:
+        await stream.close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_client_that_reads_slowly(database_url: str, transport: str) -> None:
-    """Is spared STOCK_UPDATED that newer ones replace, never the last one, and nothing else."""
-    async with serving(database_url) as stage:
-        users = [UUID(await make_user(stage.owner)) for _ in range(100)]
-        drops = [await new_drop(stage, total_stock=200) for _ in range(2)]
-        stream = await open_stream(
-            transport, stage.url, drops, last_event_id=await newest_id(stage.owner), receive_buffer_bytes=SMALL_BUFFER_BYTES
-        )
-        await publish(stage.owner, drops[0], "BIG", [dumps({"dropId": drops[0], "filler": BIG})] * 12)
-        names = []
-        for n, user in enumerate(users):
-            for drop_id in drops:
-                await stage.owner.fetch("select from api.reserve($1, $2)", UUID(drop_id), user)
-            if n % 10 == 0:
-                names.append(await rename(stage, drops[0]))
-        names.append(await rename(stage, drops[1]))
-
-        received: list[Message] = []
-        while not (received and received[-1].type == "DROP_UPDATED" and received[-1].data["drop"]["name"] == names[-1]):
-            received.append(await stream.receive())
-        ids = [int(message.id) for message in received]
-        assert ids == sorted(set(ids))
-        assert {message.type for message in received} == {"BIG", "DROP_UPDATED", "STOCK_UPDATED"}
-        assert [message.data["filler"] == BIG for message in received if message.type == "BIG"] == [True] * 12
-        assert [message.data["drop"]["name"] for message in received if message.type == "DROP_UPDATED"] == names
+async def test_a_client_that_reads_slowly(stage: Stage, transport: str) -> None:
+    """A client that reads slowly misses only STOCK_UPDATED that newer ones replaced, and never the last one."""
+    users = [UUID(await make_user(stage.owner)) for _ in range(100)]
+    drops = [await new_drop(stage, total_stock=200) for _ in range(2)]
+    stream = await open_stream(
+        transport, stage.url, drops, last_event_id=await newest_id(stage.owner), receive_buffer_bytes=SMALL_BUFFER_BYTES
+    )
+    await publish(stage.owner, drops[0], "BIG", [dumps({"dropId": drops[0], "filler": BIG})] * 12)
+    names = []
+    for n, user in enumerate(users):
         for drop_id in drops:
-            stocks = [
-                message.data["availableStock"]
-                for message in received
-                if message.data.get("dropId") == drop_id and message.type != "BIG"
-            ]
-            assert stocks == sorted(stocks, reverse=True)
-            assert 1 <= len(stocks) < len(users)
-            assert stocks[-1] == 100
-        await stream.close()
-        await assert_healthy(stage.owner)
+            await stage.owner.fetch("select from api.reserve($1, $2)", UUID(drop_id), user)
+        if n % 10 == 0:
+            names.append(await rename(stage, drops[0]))
+    names.append(await rename(stage, drops[1]))
+
+    received: list[Message] = []
+    while not (received and received[-1].type == "DROP_UPDATED" and received[-1].data["drop"]["name"] == names[-1]):
+        received.append(await stream.receive())
+    ids = [int(message.id) for message in received]
+    assert ids == sorted(set(ids))
+    assert {message.type for message in received} == {"BIG", "DROP_UPDATED", "STOCK_UPDATED"}
+    assert [message.data["filler"] == BIG for message in received if message.type == "BIG"] == [True] * 12
+    assert [message.data["drop"]["name"] for message in received if message.type == "DROP_UPDATED"] == names
+    for drop_id in drops:
+        stocks = [
+            message.data["availableStock"]
+            for message in received
+            if message.data.get("dropId") == drop_id and message.type != "BIG"
+        ]
+        assert stocks == sorted(stocks, reverse=True)
+        assert 1 <= len(stocks) < len(users)
+        assert stocks[-1] == 100
+    await stream.close()
+    await assert_healthy(stage.owner)
 
 
-async def test_an_answer_between_events_under_way(database_url: str) -> None:
-    """A client may talk while it is being sent much: no id it sees, the ERROR's either, is of an event that comes later."""
-    async with serving(database_url) as stage:
-        drop_id = await new_drop(stage)
-        stream = await open_stream(
-            "ws", stage.url, [drop_id], last_event_id=await newest_id(stage.owner), receive_buffer_bytes=SMALL_BUFFER_BYTES
-        )
-        await publish(stage.owner, drop_id, "BIG", [dumps({"dropId": drop_id, "filler": BIG})] * 12)
-        received = [await stream.receive()]
-        await stream.connection.send("?")
-        await rename(stage, drop_id)
-        while received[-1].type != "DROP_UPDATED":
-            received.append(await stream.receive())
-        types = [message.type for message in received]
-        assert types.index("ERROR") < 12, "it was not under way"
-        ids = [int(message.id) for message in received]
-        assert ids == sorted(ids)
-        await stream.close()
+async def test_an_answer_among_events_in_flight(stage: Stage) -> None:
+    """A client may send a message while events are in flight to it: ids rise, the one of the ERROR included."""
+    drop_id = await new_drop(stage)
+    stream = await open_stream(
+        "ws", stage.url, [drop_id], last_event_id=await newest_id(stage.owner), receive_buffer_bytes=SMALL_BUFFER_BYTES
+    )
+    await publish(stage.owner, drop_id, "BIG", [dumps({"dropId": drop_id, "filler": BIG})] * 12)
+    received = [await stream.receive()]
+    await stream.connection.send("?")
+    await rename(stage, drop_id)
+    while received[-1].type != "DROP_UPDATED":
+        received.append(await stream.receive())
+    types = [message.type for message in received]
+    assert types.index("ERROR") < 12, "no event was in flight"
+    ids = [int(message.id) for message in received]
+    assert ids == sorted(ids)
+    await stream.close()
 
 
 async def read_to_the_end(stream: Any) -> int | None:
@@ -195,7 +186,7 @@ async def read_to_the_end(stream: Any) -> int | None:
 
 
 async def talk(stream: Any) -> None:
-    """Say what is not understood, again and again, until the stream ends."""
+    """Send messages that are not understood until the stream ends."""
     with suppress(ConnectionClosed):
         while True:
             await stream.connection.send("?")
@@ -204,9 +195,9 @@ async def talk(stream: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("workers", "is_blocked"), [("1", False), ("1", True), ("2", False)])
-async def test_shutdown(database_url: str, workers: str, is_blocked: bool) -> None:
-    """With two hundred streams open it takes less than five seconds, and each of them is ended cleanly, but those never read."""
-    async with serving(database_url, WEB_CONCURRENCY=workers) as stage:
+async def test_shutdown(own_database_url: str, workers: str, is_blocked: bool) -> None:
+    """With two hundred streams open, a stop takes less than five seconds and ends each stream cleanly if its client reads."""
+    async with serving(own_database_url, WEB_CONCURRENCY=workers) as stage:
         drop_id = await new_drop(stage)
         streams = [await open_stream("sse", stage.url, last_event_id=await newest_id(stage.owner))]
         others = []
@@ -231,26 +222,14 @@ async def test_shutdown(database_url: str, workers: str, is_blocked: bool) -> No
             await stream.close()
 
 
-async def test_clients_that_leave_are_forgotten(database_url: str) -> None:
-    """Hundreds that connect and go at any moment, politely or not, leave nothing behind."""
-    app = create_app(Settings(database_url=database_url, expiry_poll_ms=3_600_000))
-    port = free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=port, http=StreamProtocol, ws=FrameProtocol, log_level="warning", ws_per_message_deflate=False)
-    )
-    serving_task = asyncio.create_task(server.serve())
-    hub, url = app.components.hub, f"http://127.0.0.1:{port}"
-
-    async def is_listening() -> bool:
-        return server.started and hub.started.is_set()
-
-    await eventually(is_listening)
-    async with asyncpg.create_pool(database_url, min_size=1) as owner:
+async def test_clients_that_leave_are_forgotten(own_database_url: str) -> None:
+    """Hundreds of clients that connect and leave at any moment, politely or not, leave nothing behind."""
+    async with served(settings_for(own_database_url)) as service, asyncpg.create_pool(own_database_url, min_size=1) as owner:
         create = "select id from api.create_drop('A', 1, 5, $1, now())"
         drop_id = await owner.fetchval(create, UUID(await make_user(owner)))
 
         async def come_and_go(n: int) -> None:
-            stream = await open_stream(TRANSPORTS[n % 2], url, [drop_id] if n % 4 > 1 else [])
+            stream = await open_stream(TRANSPORTS[n % 2], service.url, [drop_id] if n % 4 > 1 else [])
             for _ in range(n % 3):
                 await stream.receive()
             if n % 2 and n % 5 == 0:
@@ -262,18 +241,15 @@ async def test_clients_that_leave_are_forgotten(database_url: str) -> None:
             while not all(task.done() for task in going):
                 await publish(owner, drop_id, "FILLER", [dumps({"dropId": str(drop_id)})])
             await asyncio.gather(*going)
-        stuck = [await open_stream(name, url, receive_buffer_bytes=SMALL_BUFFER_BYTES) for name in TRANSPORTS * 2]
+        stuck = [await open_stream(name, service.url, receive_buffer_bytes=SMALL_BUFFER_BYTES) for name in TRANSPORTS * 2]
         await publish(owner, drop_id, "BIG", [dumps({"dropId": str(drop_id), "filler": BIG})] * 8)
         for stream in stuck:
             await stream.close()
-        staying = await open_stream("sse", url, [drop_id])
-
-        async def is_empty() -> bool:
-            return len(hub._subscribers) == 1 and set(hub._rooms) == {None, str(drop_id)} and not hub._rooms[None]
-
-        await eventually(is_empty)
+        staying = await open_stream("sse", service.url, [drop_id])
+        await service.has_subscribers(1)
+        hub = service.components.hub
+        await eventually(lambda: set(hub._rooms) == {None, str(drop_id)} and not hub._rooms[None])
         await staying.close()
-        await eventually(lambda: asyncio.sleep(0, not hub._subscribers and hub._rooms == {None: set()}))
-        await eventually(lambda: asyncio.sleep(0, not server.server_state.connections and not server.server_state.tasks))
-    server.should_exit = True
-    await serving_task
+        await service.has_subscribers(0)
+        state = service.server.server_state
+        await eventually(lambda: not state.connections and not state.tasks)

@@ -87,3 +87,9 @@ async def statuses(owner: Owner, drop_id: UUID) -> Counter[str]:
     """How many reservations of the drop have each status."""
     rows = await owner.fetch("select status, count(*) as n from inventory.reservations where drop_id = $1 group by 1", drop_id)
     return Counter({row["status"]: row["n"] for row in rows})
+
+
+async def name_of(owner: Owner, user_id: UUID) -> str | None:
+    """The user's name; None if there is no such user."""
+    name: str | None = await owner.fetchval("select username from inventory.users where id = $1", user_id)
+    return name

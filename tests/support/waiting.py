@@ -1,4 +1,4 @@
-"""Waiting for a condition."""
+"""Waiting for a condition, and time that passes only when a test says so."""
 
 import asyncio
 import time
@@ -20,3 +20,13 @@ def wait_for(condition: Callable[[], object], timeout_seconds: float = 10) -> No
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+class Clock:
+    """A monotonic clock that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.125
+
+    def __call__(self) -> float:
+        return self.now
