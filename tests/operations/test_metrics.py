@@ -1,4 +1,4 @@
-"""/metrics: each figure moves when that happens of which it tells, by as much, and by nothing that a client makes up."""
+"""/metrics: each figure changes by the right amount at the right moment, and no label contains what a client made up."""
 
 import asyncio
 import os
@@ -6,8 +6,8 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import closing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing, suppress
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.parser import text_string_to_metric_families
 
+from lastpair import __version__
 from lastpair.observability.metrics import FOLDER_VARIABLE, exposition
 from lastpair.realtime.event import Event
 from lastpair.realtime.hub import Hub
@@ -31,8 +32,8 @@ from tests.support.factories import assert_healthy, make_drop, make_due, make_us
 from tests.support.streams import (
     NO_TLS,
     TRANSPORTS,
+    Api,
     SseStream,
-    Stage,
     caught_up,
     fresh_database,
     newest_id,
@@ -49,7 +50,7 @@ Labels = frozenset[tuple[str, str]]
 
 
 class Figures:
-    """What /metrics said at one moment."""
+    """The metrics at one moment."""
 
     def __init__(self, text: str) -> None:
         self.families = {family.name: family for family in text_string_to_metric_families(text)}
@@ -60,35 +61,35 @@ class Figures:
         }
 
     def get(self, name: str, **labels: str) -> float:
-        """One value; 0 where it is not there yet."""
+        """One value; 0 if it does not exist yet."""
         return self.values.get((f"lastpair_{name}", frozenset(labels.items())), 0)
 
     def labels(self, name: str) -> list[dict[str, str]]:
-        """Of every series of this name."""
+        """The labels of every series with this name."""
         return [dict(labels) for found, labels in self.values if found == name]
 
 
-async def figures(stage: Stage) -> Figures:
-    """What it says now; on a connection of its own, so that any of several processes may answer."""
+async def figures(api: Api) -> Figures:
+    """The metrics now, on a connection of its own, so that any of several processes may answer."""
     async with httpx.AsyncClient(verify=NO_TLS) as client:
-        response = await client.get(f"{stage.url}/metrics")
+        response = await client.get(f"{api.url}/metrics")
         assert response.status_code == 200, response.text
         return Figures(response.text)
 
 
 class Change:
-    """How much the figures have changed since."""
+    """How much the figures have changed since a moment."""
 
-    def __init__(self, stage: Stage, before: Figures) -> None:
-        self._stage = stage
+    def __init__(self, api: Api, before: Figures) -> None:
+        self._api = api
         self._before = before
 
     async def of(self, name: str, **labels: str) -> float:
-        """One value's."""
-        return (await figures(self._stage)).get(name, **labels) - self._before.get(name, **labels)
+        """By how much one value has changed."""
+        return (await figures(self._api)).get(name, **labels) - self._before.get(name, **labels)
 
     async def comes_to(self, expected: float, name: str, **labels: str) -> None:
-        """It is that before long, and no more then."""
+        """Wait until one value has changed by this much; it must not be more then."""
 
         async def is_there() -> bool:
             return await self.of(name, **labels) >= expected
@@ -97,9 +98,9 @@ class Change:
         assert await self.of(name, **labels) == expected
 
 
-async def from_now(stage: Stage) -> Change:
-    """Of what happens from now on."""
-    return Change(stage, await figures(stage))
+async def from_now(api: Api) -> Change:
+    """The change from now on."""
+    return Change(api, await figures(api))
 
 
 @pytest.fixture(scope="module")
@@ -110,59 +111,77 @@ async def database_url(database: Database) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="module")
-async def stage(database_url: str) -> AsyncIterator[Stage]:
-    """A service that nobody else asks."""
-    async with serving(database_url, DATABASE_POOL_SIZE=str(POOL_SIZE)) as stage:
-        yield stage
-        await assert_healthy(stage.owner)
+async def api(database_url: str) -> AsyncIterator[Api]:
+    """A service that only these tests use."""
+    async with serving(database_url, DATABASE_POOL_SIZE=str(POOL_SIZE)) as api:
+        yield api
+        await assert_healthy(api.owner)
 
 
 @pytest.fixture
-async def seller(stage: Stage) -> str:
-    """A user."""
-    return await make_user(stage.owner)
+async def seller(api: Api) -> str:
+    """A new user."""
+    return await make_user(api.owner)
 
 
-async def test_form(stage: Stage) -> None:
-    """Prometheus' text format, for GET and HEAD; every metric of ours has a help text, and none is given twice."""
-    response = await stage.http.get(f"{stage.url}/metrics")
+@pytest.fixture
+async def drop_id(api: Api, seller: str) -> str:
+    """A new live drop of 100 units, of which the service has heard."""
+    drop_id: str = (await make_drop(api.http, seller, total_stock=100))["id"]
+    await caught_up(api, drop_id)
+    return drop_id
+
+
+@asynccontextmanager
+async def locked(api: Api, drop_id: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Another session holds the drop's row; yields what waits until a call of the service waits for it."""
+    async with api.owner.acquire() as connection, connection.transaction():
+        await connection.execute("select from inventory.drops where id = $1 for update", UUID(drop_id))
+        yield lambda: eventually(lambda: api.owner.fetchval(BLOCKED, connection.get_server_pid()))
+
+
+async def test_form(api: Api) -> None:
+    """The text format of Prometheus, for GET and HEAD; each metric of ours has a help text, and none comes twice."""
+    response = await api.http.get(f"{api.url}/metrics")
     assert response.status_code == 200
     assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     found = Figures(response.text)
     ours = [family for name, family in found.families.items() if name.startswith("lastpair_")]
     assert len(ours) > 15
     assert all(family.documentation.endswith((".", "?")) for family in ours)
+    assert found.get("build_info", version=__version__) == 1
     samples = [line.rpartition(" ")[0] for line in response.text.splitlines() if not line.startswith("#")]
     assert len(samples) == len(set(samples))
     assert {"process_resident_memory_bytes", "process_cpu_seconds", "process_open_fds"} <= found.families.keys()
 
-    head = await stage.http.head(f"{stage.url}/metrics")
+    head = await api.http.head(f"{api.url}/metrics")
     assert (head.status_code, head.headers["content-type"], head.content) == (200, response.headers["content-type"], b"")
-    assert_error(await stage.http.post(f"{stage.url}/metrics"), 405, "METHOD_NOT_ALLOWED")
+    assert_error(await api.http.post(f"{api.url}/metrics"), 405, "METHOD_NOT_ALLOWED")
 
 
-async def test_requests(stage: Stage, seller: str) -> None:
-    """By method, template of the path and status; and how long they took."""
-    drop_id = (await make_drop(stage.http, seller))["id"]
-    change = await from_now(stage)
+async def test_requests(api: Api, seller: str, drop_id: str) -> None:
+    """Requests are counted by method, template of the path and status, and their durations by template."""
+    change = await from_now(api)
     begin = time.monotonic()
-    await reserve(stage.http, drop_id, seller)
+    await reserve(api.http, drop_id, seller)
     for _ in range(3):
-        assert_error(await stage.http.post(f"/drops/{drop_id}/reserve", headers=as_user(seller)), 409, "ALREADY_RESERVED")
-    await stage.http.post(f"/v1/drops/{drop_id}/reserve", headers=as_user(seller))
-    await stage.http.head("/drops")
-    await stage.http.get("/drops/x")
-    await stage.http.put("/drops")
-    await stage.http.get("/nothing")
+        assert_error(await api.http.post(f"/drops/{drop_id}/reserve", headers=as_user(seller)), 409, "ALREADY_RESERVED")
+    await api.http.post(f"/v1/drops/{drop_id}/reserve", headers=as_user(seller))
+    await api.http.head("/drops")
+    await api.http.get("/drops/x")
+    await api.http.put("/drops")
+    await api.http.get("/nothing")
     spent = time.monotonic() - begin
-    count = "http_requests_total"
-    assert await change.of(count, method="POST", route=RESERVE, status="201") == 1
-    assert await change.of(count, method="POST", route=RESERVE, status="409") == 3
-    assert await change.of(count, method="POST", route="/api/v1/drops/{dropId}/reserve", status="409") == 1
-    assert await change.of(count, method="HEAD", route="/api/drops", status="200") == 1
-    assert await change.of(count, method="GET", route="/api/drops/{dropId}", status="400") == 1
-    assert await change.of(count, method="PUT", route="/api/drops", status="405") == 1
-    assert await change.of(count, method="GET", route="none", status="404") == 1
+    for count, method, route, status in [
+        (1, "POST", RESERVE, "201"),
+        (3, "POST", RESERVE, "409"),
+        (1, "POST", "/api/v1/drops/{dropId}/reserve", "409"),
+        (1, "HEAD", "/api/drops", "200"),
+        (1, "GET", "/api/drops/{dropId}", "400"),
+        (1, "PUT", "/api/drops", "405"),
+        (1, "GET", "none", "404"),
+    ]:
+        assert await change.of("http_requests_total", method=method, route=route, status=status) == count
     seconds = "http_request_duration_seconds"
     assert await change.of(f"{seconds}_count", route=RESERVE) == 4
     assert await change.of(f"{seconds}_bucket", route=RESERVE, le="+Inf") == 4
@@ -170,44 +189,42 @@ async def test_requests(stage: Stage, seller: str) -> None:
     assert await change.of(f"{seconds}_count", route="none") == 1
 
 
-async def test_how_long_a_request_takes(stage: Stage, seller: str) -> None:
-    """From its head to the end of its answer; one that waits for a lock is in the buckets for as long as that."""
-    drop_id = (await make_drop(stage.http, seller))["id"]
-    change = await from_now(stage)
-    async with stage.owner.acquire() as connection, connection.transaction():
-        await connection.execute("select from inventory.drops where id = $1 for update", UUID(drop_id))
+async def test_how_long_a_request_takes(api: Api, seller: str, drop_id: str) -> None:
+    """A duration runs from the head of a request to the end of its answer, with the time that it waited for a lock."""
+    change = await from_now(api)
+    async with locked(api, drop_id) as a_call_waits:
         begin = time.monotonic()
-        waiting = asyncio.create_task(stage.http.post(f"/drops/{drop_id}/reserve", headers=as_user(seller)))
-        await eventually(lambda: stage.owner.fetchval(BLOCKED, connection.get_server_pid()))
+        waiting = asyncio.create_task(api.http.post(f"/drops/{drop_id}/reserve", headers=as_user(seller)))
+        await a_call_waits()
         blocked = time.monotonic()
         await asyncio.sleep(0.2)
         held = time.monotonic() - blocked
     assert (await waiting).status_code == 201
     seconds = await change.of("http_request_duration_seconds_sum", route=RESERVE)
-    spent = time.monotonic() - begin  # measured now, for the server may note the end after its client has heard of it
+    spent = time.monotonic() - begin  # measured now, because the service may note the end after its client has the answer
     assert held < seconds < spent
     assert await change.of("http_request_duration_seconds_bucket", route=RESERVE, le="0.1") == 0
     assert held < await change.of("batch_call_duration_seconds_sum", call="reserve") < spent
 
 
-async def test_what_a_client_makes_up_is_no_label(stage: Stage) -> None:
-    """Paths, queries, methods, headers: there are as many series after the second round as after the first."""
+async def test_what_a_client_makes_up_is_no_label(api: Api) -> None:
+    """Made-up paths, queries, methods and headers add no series: there are as many after the second round as after the first."""
     known = {"GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS", "WS", "other"}
 
-    async def pester() -> Figures:
+    async def send_nonsense() -> Figures:
         for method in ["GET", "POST", "PROPFIND", "M-SEARCH", "TRACE", "MKCALENDAR", "LINK"]:
             for path in ["", "/", f"/{uuid4()}", "/api/drops/{dropId}", f"/api/drops/{uuid4()}", f"/api/drops/{uuid4()}/reserve"]:
-                await stage.http.request(method, f"{stage.url}{path}?{uuid4()}", headers={"X-Request-Id": str(uuid4())})
-            await stage.http.request(method, f"{stage.url}/dashboard/{uuid4()}")
+                await api.http.request(method, f"{api.url}{path}?{uuid4()}", headers={"X-Request-Id": str(uuid4())})
+            await api.http.request(method, f"{api.url}/dashboard/{uuid4()}")
         for _ in range(2):
             for path in (uuid4(), "dashboard", "docs"):
                 with pytest.raises(Exception, match="HTTP 404"):
-                    await open_stream("ws", f"{stage.url}/{path}")
+                    await open_stream("ws", f"{api.url}/{path}")
             with pytest.raises(Exception, match="HTTP 4"):
-                await open_stream("ws", stage.url, [uuid4().hex])
-        return await figures(stage)
+                await open_stream("ws", api.url, [uuid4().hex])
+        return await figures(api)
 
-    first, second = await pester(), await pester()
+    first, second = await send_nonsense(), await send_nonsense()
     assert second.values.keys() == first.values.keys()
     requests = second.labels("lastpair_http_requests_total")
     assert {labels["method"] for labels in requests} <= known
@@ -217,24 +234,22 @@ async def test_what_a_client_makes_up_is_no_label(stage: Stage) -> None:
     assert len(routes) < 30
 
 
-async def test_batches(stage: Stage, seller: str) -> None:
-    """How many share a call, how long they waited for it, how long it took; of reserve, purchase and cancel."""
-    users = [await make_user(stage.owner) for _ in range(21)]
-    drop_id = (await make_drop(stage.http, seller, total_stock=100))["id"]
-    change = await from_now(stage)
+async def test_batches(api: Api, drop_id: str) -> None:
+    """For reserve, purchase and cancel: how many requests share a call, how long they waited for it, how long it took."""
+    users = [await make_user(api.owner) for _ in range(21)]
+    change = await from_now(api)
 
     async def post(user: str) -> Any:
-        return (await reserve(stage.http, drop_id, user))["id"]
+        return (await reserve(api.http, drop_id, user))["id"]
 
-    async with stage.owner.acquire() as connection, connection.transaction():
-        await connection.execute("select from inventory.drops where id = $1 for update", UUID(drop_id))
+    async with locked(api, drop_id) as a_call_waits:
         begin = time.monotonic()
         tasks = [asyncio.create_task(post(users[0]))]
-        await eventually(lambda: stage.owner.fetchval(BLOCKED, connection.get_server_pid()))
+        await a_call_waits()
         blocked = time.monotonic()
         tasks += [asyncio.create_task(post(user)) for user in users[1:]]
         for _ in range(20):
-            await stage.http.get(f"{stage.url}/healthz")
+            await api.http.get(f"{api.url}/healthz")
         held = time.monotonic() - blocked
     held_ids = await asyncio.gather(*tasks)
     spent = time.monotonic() - begin
@@ -247,32 +262,29 @@ async def test_batches(stage: Stage, seller: str) -> None:
     assert await change.of("batch_call_duration_seconds_count", call="reserve") == calls
     assert held < await change.of("batch_call_duration_seconds_sum", call="reserve") < spent
 
-    await purchase(stage.http, drop_id, users[0])
+    await purchase(api.http, drop_id, users[0])
     for reservation_id, user in zip(held_ids[1:3], users[1:3], strict=True):
-        response = await stage.http.delete(f"/reservations/{reservation_id}", headers=as_user(user))
-        assert response.status_code == 200
+        assert (await api.http.delete(f"/reservations/{reservation_id}", headers=as_user(user))).status_code == 200
     for call, count in [("purchase", 1), ("cancel", 2)]:
-        assert await change.of("batch_size_count", call=call) == count
-        assert await change.of("batch_size_sum", call=call) == count
-        assert await change.of("batch_call_duration_seconds_count", call=call) == count
+        for name in ("batch_size_count", "batch_size_sum", "batch_call_duration_seconds_count"):
+            assert await change.of(name, call=call) == count
 
 
-async def test_the_pool(stage: Stage, seller: str) -> None:
-    """How many sessions there may be, are in use, and how long a call waited for one."""
-    drop_id = (await make_drop(stage.http, seller))["id"]
-    change = await from_now(stage)
-    assert (await figures(stage)).get("pool_max_sessions") == POOL_SIZE
+async def test_the_pool(api: Api, drop_id: str) -> None:
+    """How many sessions there may be, how many are in use, and how long a call waited for one."""
+    change = await from_now(api)
+    assert (await figures(api)).get("pool_max_sessions") == POOL_SIZE
     await change.comes_to(0, "pool_busy_sessions")
-    async with stage.owner.acquire() as connection, connection.transaction():
+    async with api.owner.acquire() as connection, connection.transaction():
         await connection.execute("lock table inventory.drops in access exclusive mode")
-        reading = [asyncio.create_task(stage.http.get(f"/drops/{drop_id}")) for _ in range(2)]
+        reading = [asyncio.create_task(api.http.get(f"/drops/{drop_id}")) for _ in range(2)]
         await change.comes_to(2, "pool_busy_sessions")
-        reading += [asyncio.create_task(stage.http.get(f"/drops/{drop_id}")) for _ in range(POOL_SIZE)]
-        listing = asyncio.create_task(stage.http.get("/drops"))  # whose call is shared, and so not one of those that have to wait
+        reading += [asyncio.create_task(api.http.get(f"/drops/{drop_id}")) for _ in range(POOL_SIZE)]
+        listing = asyncio.create_task(api.http.get("/drops"))  # whose call is shared, and so not one of those that have to wait
         await change.comes_to(3, "pool_busy_sessions")
         begin = time.monotonic()
         for _ in range(20):
-            await stage.http.get(f"{stage.url}/healthz")
+            await api.http.get(f"{api.url}/healthz")
         held = time.monotonic() - begin
     assert {response.status_code for response in await asyncio.gather(*reading, listing)} == {200}
     await change.comes_to(0, "pool_busy_sessions")
@@ -280,40 +292,38 @@ async def test_the_pool(stage: Stage, seller: str) -> None:
     assert await change.of("pool_wait_seconds_sum") > held
 
 
-async def test_database_errors(stage: Stage, seller: str) -> None:
-    """By SQLSTATE; a refusal is none."""
-    change = await from_now(stage)
-    assert_error(await stage.http.get(f"/drops/{uuid4()}"), 404, "DROP_NOT_FOUND")
-    await stage.owner.execute("alter function api.get_drop(uuid) rename to get_drop_elsewhere")
+async def test_database_errors(api: Api) -> None:
+    """Failed calls are counted by SQLSTATE; a refusal is not counted."""
+    change = await from_now(api)
+    assert_error(await api.http.get(f"/drops/{uuid4()}"), 404, "DROP_NOT_FOUND")
+    await api.owner.execute("alter function api.get_drop(uuid) rename to get_drop_elsewhere")
     try:
         for _ in range(2):
-            assert_error(await stage.http.get(f"/drops/{uuid4()}"), 503, "DATABASE_UNAVAILABLE")
+            assert_error(await api.http.get(f"/drops/{uuid4()}"), 503, "DATABASE_UNAVAILABLE")
     finally:
-        await stage.owner.execute("alter function api.get_drop_elsewhere(uuid) rename to get_drop")
+        await api.owner.execute("alter function api.get_drop_elsewhere(uuid) rename to get_drop")
     assert await change.of("database_errors_total", sqlstate="42883") == 2
-    labels = (await figures(stage)).labels("lastpair_database_errors_total")
+    labels = (await figures(api)).labels("lastpair_database_errors_total")
     assert "PT404" not in {found["sqlstate"] for found in labels}
 
 
-async def test_events_and_their_lag(stage: Stage, seller: str) -> None:
-    """Each event once, by type, with the time from the commit; also in the quiet, when nobody listens."""
-    drop_id = (await make_drop(stage.http, seller))["id"]
-    await caught_up(stage, drop_id)
-    change = await from_now(stage)
+async def test_events_and_their_lag(api: Api, drop_id: str) -> None:
+    """Each event is counted once, by type, with the time since its commit, even if no client is connected."""
+    change = await from_now(api)
     begin = time.monotonic()
-    for user in [await make_user(stage.owner) for _ in range(3)]:
-        await reserve(stage.http, drop_id, user)
-        await purchase(stage.http, drop_id, user)
+    for user in [await make_user(api.owner) for _ in range(3)]:
+        await reserve(api.http, drop_id, user)
+        await purchase(api.http, drop_id, user)
     for event_type in ("PURCHASE_COMPLETED", "ACTIVITY_UPDATED"):
         await change.comes_to(3, "events_relayed_total", type=event_type)
     await change.comes_to(3, "events_relayed_total", type="STOCK_UPDATED")  # a purchase moves no stock
     assert await change.of("relay_lag_seconds_count") == 9
     assert 0 < await change.of("relay_lag_seconds_sum") < 9 * (time.monotonic() - begin)
-    assert (await figures(stage)).get("listener_connected") == 1
+    assert (await figures(api)).get("listener_connected") == 1
 
 
 def test_a_clock_that_is_ahead() -> None:
-    """The database's by a minute: the event is not less than no time old."""
+    """If the database's clock is a minute ahead, the lag is 0 and not less."""
     hub = Hub()
     hub.restart(0)
     relay = Relay("postgresql://nowhere", hub)
@@ -332,24 +342,21 @@ def test_a_clock_that_is_ahead() -> None:
     assert lag()[0] == count + 2
 
 
-@pytest.mark.parametrize("lost", ["soon", "null", "[]", "{}"])
-async def test_a_moment_that_is_none(stage: Stage, seller: str, lost: str) -> None:
-    """Somebody's invention, by NOTIFY: it is looked up in the log, and the listener goes on."""
-    drop_id = (await make_drop(stage.http, seller))["id"]
-    await caught_up(stage, drop_id)
-    quoted = f'"{lost}"' if lost.isalpha() and lost != "null" else lost
-    forged = f'{{"committedAt":{quoted},"type":"X","id":"{await newest_id(stage.owner) + 1}","data":{{}}}}'
-    change = await from_now(stage)
-    await stage.owner.execute("select pg_notify('lastpair_events', $1)", forged)
-    await reserve(stage.http, drop_id, seller)
+@pytest.mark.parametrize("forged_time", ['"soon"', "null", "[]", "{}"])
+async def test_a_forged_time(api: Api, seller: str, drop_id: str, forged_time: str) -> None:
+    """A forged notification with a bad time is looked up in the log, and the listener goes on."""
+    forged = f'{{"committedAt":{forged_time},"type":"X","id":"{await newest_id(api.owner) + 1}","data":{{}}}}'
+    change = await from_now(api)
+    await api.owner.execute("select pg_notify('lastpair_events', $1)", forged)
+    await reserve(api.http, drop_id, seller)
     await change.comes_to(1, "events_relayed_total", type="STOCK_UPDATED")
     assert await change.of("events_relayed_total", type="X") == 0
 
 
-async def test_streams(stage: Stage) -> None:
-    """Those that are open, by transport, and counted as requests when they are over, without a duration."""
-    change = await from_now(stage)
-    opened = [await open_stream(transport, stage.url) for transport in ("sse", "sse", "ws")]
+async def test_streams(api: Api) -> None:
+    """Open streams are counted by transport, and as requests when they are over, without a duration."""
+    change = await from_now(api)
+    opened = [await open_stream(transport, api.url) for transport in ("sse", "sse", "ws")]
     await change.comes_to(2, "streams", transport="sse")
     await change.comes_to(1, "streams", transport="websocket")
     for stream in opened:
@@ -357,13 +364,13 @@ async def test_streams(stage: Stage) -> None:
     await change.comes_to(1, "http_requests_total", method="WS", route="/api/ws", status="101")
     await change.comes_to(2, "http_requests_total", method="GET", route="/api/events", status="200")
     assert await change.of("streams", transport="sse") == await change.of("streams", transport="websocket") == 0
-    assert not [found for found in (await figures(stage)).values if dict(found[1]).get("route") in {"/api/ws", "/api/events"}
+    assert not [found for found in (await figures(api)).values if dict(found[1]).get("route") in {"/api/ws", "/api/events"}
                 and "duration" in found[0]]  # fmt: skip
 
 
-async def test_clients_that_misbehave(stage: Stage) -> None:
-    """Whose connections are closed, each counted once, by what they did."""
-    change = await from_now(stage)
+async def test_clients_that_misbehave(api: Api) -> None:
+    """Each connection that is closed because of its client is counted once, by the reason."""
+    change = await from_now(api)
     pad = b"x" * 8200
     handshake = b"GET /api/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 9\r\n\r\n"
     misbehaviour = {
@@ -374,32 +381,31 @@ async def test_clients_that_misbehave(stage: Stage) -> None:
         b"GET /api/events HTTP/1.1\r\nHost: a\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 100: "out_of_turn",
     }
     for said in misbehaviour:
-        await asyncio.to_thread(say, stage, said)
+        await asyncio.to_thread(say, api, said)
     for reason, count in Counter(misbehaviour.values()).items():
         await change.comes_to(count, "connections_cut_off_total", reason=reason)
 
 
-def say(stage: Stage, said: bytes) -> None:
-    """And read until the connection closes."""
-    with socket.create_connection(("127.0.0.1", int(stage.url.rpartition(":")[2])), timeout=10) as client:
+def say(api: Api, said: bytes) -> None:
+    """Send this on a connection of its own and read until it closes."""
+    with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])), timeout=10) as client:
         client.sendall(said)
         with suppress(ConnectionResetError):
             while client.recv(65536):
                 pass
 
 
-async def test_resyncs(stage: Stage, seller: str) -> None:
-    """Of a client with an id that is none, of one for which the log begins too late, and when the log was emptied."""
-    [*_, drop_id] = [(await make_drop(stage.http, seller))["id"] for _ in range(3)]
-    await caught_up(stage, drop_id)
-    change = await from_now(stage)
+async def test_resyncs(api: Api, drop_id: str) -> None:
+    """Clients that must start again are counted by reason: a bad id, a log that begins too late, a relay that lost track."""
+    await caught_up(api, drop_id)
+    change = await from_now(api)
     for transport in TRANSPORTS:
-        stream = await open_stream(transport, stage.url, last_event_id="yesterday")
+        stream = await open_stream(transport, api.url, last_event_id="yesterday")
         assert (await stream.receive()).type == "RESYNC_REQUIRED"
     await change.comes_to(2, "resyncs_total", reason="unknown_id")
 
-    await stage.owner.execute("delete from inventory.events where id < $1", await newest_id(stage.owner))
-    async with serving(stage.database_url) as other:  # which has none of them in memory
+    await api.owner.execute("delete from inventory.events where id < $1", await newest_id(api.owner))
+    async with serving(api.database_url) as other:  # which has none of them in memory
         changed = await from_now(other)
         stream = await open_stream("sse", other.url, last_event_id=1)
         assert (await stream.receive()).type == "RESYNC_REQUIRED"
@@ -416,16 +422,14 @@ async def test_resyncs(stage: Stage, seller: str) -> None:
         assert await changed.of("resyncs_total", reason="slow") == 0
 
 
-async def test_slow_clients(stage: Stage, seller: str) -> None:
-    """One that does not read for too long is counted when it reads on."""
-    drop_id = (await make_drop(stage.http, seller))["id"]
-    await caught_up(stage, drop_id)
-    change = await from_now(stage)
-    slow = await open_stream("ws", stage.url, last_event_id=await newest_id(stage.owner), receive_buffer_bytes=4096)
+async def test_slow_clients(api: Api, drop_id: str) -> None:
+    """A client that did not read for too long is counted when it reads on."""
+    change = await from_now(api)
+    slow = await open_stream("ws", api.url, last_event_id=await newest_id(api.owner), receive_buffer_bytes=4096)
     big = dumps({"dropId": drop_id, "filler": "x" * 1_000_000})
-    await publish(stage.owner, drop_id, "BIG", [big] * 12)
+    await publish(api.owner, drop_id, "BIG", [big] * 12)
     for _ in range(15):
-        await publish(stage.owner, drop_id, "SMALL", [dumps({"dropId": drop_id})] * 100)
+        await publish(api.owner, drop_id, "SMALL", [dumps({"dropId": drop_id})] * 100)
     await change.comes_to(1500, "events_relayed_total", type="SMALL")
     while (await slow.receive()).type != "RESYNC_REQUIRED":
         pass
@@ -433,81 +437,104 @@ async def test_slow_clients(stage: Stage, seller: str) -> None:
     await slow.close()
 
 
-async def test_expiry(stage: Stage, seller: str) -> None:
-    """How many holds a sweep took back, and how late it was."""
-    drop_id = (await make_drop(stage.http, seller))["id"]
-    holds = [await reserve(stage.http, drop_id, await make_user(stage.owner)) for _ in range(3)]
-    change = await from_now(stage)
+async def test_expiry(api: Api, drop_id: str) -> None:
+    """How many holds a sweep took back, and how late it took them back."""
+    holds = [await reserve(api.http, drop_id, await make_user(api.owner)) for _ in range(3)]
+    change = await from_now(api)
     for hold in holds[:2]:
-        await make_due(stage.owner, hold["id"])
-    await stage.http.post("/internal/expire-now")
+        await make_due(api.owner, hold["id"])
+    await api.http.post("/internal/expire-now")
     assert await change.of("reservations_expired_total") == 2
-    assert 1 <= (await figures(stage)).get("expiry_lag_seconds") < 10
-    await stage.http.post("/internal/expire-now")
+    assert 1 <= (await figures(api)).get("expiry_lag_seconds") < 10
+    await api.http.post("/internal/expire-now")
     assert await change.of("reservations_expired_total") == 2
-    assert (await figures(stage)).get("expiry_lag_seconds") == 0
+    assert (await figures(api)).get("expiry_lag_seconds") == 0
 
 
-async def test_the_queue_of_notifications_and_the_poller(stage: Stage) -> None:
-    """How full the queue is, which fills while a listener does not leave its transaction; and that the poller works."""
-    listener = await asyncpg.connect(stage.database_url)
+async def test_the_queue_of_notifications(api: Api) -> None:
+    """The share of the queue that is used, which grows while a listener stays in a transaction."""
+    listener = await asyncpg.connect(api.database_url)
     await listener.execute("listen lastpair_events")
     try:
-        async with listener.transaction(), serving(stage.database_url, EXPIRY_POLL_MS="100") as polling:
+        async with listener.transaction():
             await listener.execute("select 1")
             for _ in range(5):
-                await stage.owner.execute(
-                    "select count(pg_notify('elsewhere', n || repeat('x', 7000))) from generate_series(1, 40) n"
-                )
-            filled: float = await stage.owner.fetchval("select pg_notification_queue_usage()")
+                fill = "select count(pg_notify('elsewhere', n || repeat('x', 7000))) from generate_series(1, 40) n"
+                await api.owner.execute(fill)
+            filled: float = await api.owner.fetchval("select pg_notification_queue_usage()")
             assert filled > 0.0001
+            async with serving(api.database_url) as measuring:
 
-            async def is_seen() -> bool:
-                return (await figures(polling)).get("notify_queue_usage_ratio") >= filled
+                async def is_seen() -> bool:
+                    return (await figures(measuring)).get("notify_queue_usage_ratio") >= filled
 
-            await eventually(is_seen)
-            seen = (await figures(polling)).get("poller_last_success_timestamp_seconds")
-            assert abs(seen - time.time()) < 10
-            await eventually(lambda: _later(polling, seen))
+                await eventually(is_seen)
     finally:
         await listener.close()
 
 
-async def _later(stage: Stage, seen: float) -> bool:
-    return (await figures(stage)).get("poller_last_success_timestamp_seconds") > seen
+async def test_the_jobs_of_the_sweeper(api: Api) -> None:
+    """Each job has the time of its last success, and 0 before the first: a job that fails does not stop the others."""
+    await api.owner.execute("alter function api.advance_drops() rename to advance_drops_elsewhere")
+    try:
+        async with serving(api.database_url, EXPIRY_POLL_MS="100") as sweeping:
+
+            async def succeeded_at(job: str) -> float:
+                return (await figures(sweeping)).get("poller_last_success_timestamp_seconds", sweeper_job=job)
+
+            first = await succeeded_at("expire_holds")
+
+            async def has_succeeded_again() -> bool:
+                return await succeeded_at("expire_holds") > first > time.time() - 30
+
+            await eventually(has_succeeded_again)
+            for job in ("prune_events", "measure_notify_queue"):
+                assert abs(await succeeded_at(job) - time.time()) < 30
+            jobs = (await figures(sweeping)).labels("lastpair_poller_last_success_timestamp_seconds")
+            assert {"sweeper_job": "advance_drops"} in jobs
+            assert await succeeded_at("advance_drops") == 0
+            await api.owner.execute("alter function api.advance_drops_elsewhere() rename to advance_drops")
+
+            async def has_recovered() -> bool:
+                return await succeeded_at("advance_drops") > first
+
+            await eventually(has_recovered)
+    finally:
+        if await api.owner.fetchval("select to_regproc('api.advance_drops_elsewhere')"):
+            await api.owner.execute("alter function api.advance_drops_elsewhere() rename to advance_drops")
 
 
 @pytest.mark.slow
 async def test_two_processes(database_url: str) -> None:
-    """Whichever is asked tells of both; when one is killed its gauges go, its counts stay, and the next one's join in."""
-    async with serving(database_url, WEB_CONCURRENCY="2", DATABASE_POOL_SIZE="3") as stage:
+    """Each process answers for both. The gauges of a killed process vanish, its counts stay, its successor's are added."""
+    async with serving(database_url, WEB_CONCURRENCY="2", DATABASE_POOL_SIZE="3") as api:
 
         async def both_serve() -> bool:
-            return (await figures(stage)).get("pool_max_sessions") == 6 and (await figures(stage)).get("listener_connected") == 1
+            return (await figures(api)).get("pool_max_sessions") == 6 and (await figures(api)).get("listener_connected") == 1
 
         await eventually(both_serve)
-        workers = {int(labels["pid"]) for labels in (await figures(stage)).labels("process_resident_memory_bytes")}
-        assert workers < {child.pid for child in psutil.Process(stage.service.process.pid).children()}
+        workers = {int(labels["pid"]) for labels in (await figures(api)).labels("process_resident_memory_bytes")}
+        assert workers < {child.pid for child in psutil.Process(api.service.process.pid).children()}
         assert len(workers) == 2
 
         streams: list[SseStream] = []
         while not all(served(pid, streams) for pid in workers):
             assert len(streams) < 100
-            stream = await open_stream("sse", stage.url)
+            stream = await open_stream("sse", api.url)
             assert isinstance(stream, SseStream)
             await stream.receive()
             streams.append(stream)
         count = "http_requests_total"
         for _ in range(20):
             async with httpx.AsyncClient(verify=NO_TLS) as client:
-                await client.get(f"{stage.url}/api/drops/x")
+                await client.get(f"{api.url}/api/drops/x")
 
         async def all_are_counted() -> bool:
-            return (await figures(stage)).get(count, method="GET", route="/api/drops/{dropId}", status="400") == 20
+            return (await figures(api)).get(count, method="GET", route="/api/drops/{dropId}", status="400") == 20
 
         await eventually(all_are_counted)  # a worker counts a request when it has been answered
         for _ in range(10):
-            found = await figures(stage)
+            found = await figures(api)
             assert found.get(count, method="GET", route="/api/drops/{dropId}", status="400") == 20
             assert found.get("streams", transport="sse") == len(streams)
 
@@ -516,17 +543,17 @@ async def test_two_processes(database_url: str) -> None:
         os.kill(victim, signal.SIGKILL)
 
         async def is_replaced() -> bool:
-            pids = {int(labels["pid"]) for labels in (await figures(stage)).labels("process_resident_memory_bytes")}
+            pids = {int(labels["pid"]) for labels in (await figures(api)).labels("process_resident_memory_bytes")}
             return len(pids) == 2 and victim not in pids and await both_serve()
 
         await eventually(is_replaced, 20)
-        found = await figures(stage)
+        found = await figures(api)
         assert found.get("streams", transport="sse") == len(streams) - lost
         assert found.get(count, method="GET", route="/api/drops/{dropId}", status="400") == 20
 
 
 def test_a_process_that_begins_and_one_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that are empty yet, or those of the dead which another process removes at this moment, are in nobody's way."""
+    """A file that is still empty, or that another process removes at this moment, does not disturb /metrics."""
     dead = tmp_path / "gauge_livesum_999999999.db"
     for file, name in ((tmp_path / "counter_1.db", "things_total"), (dead, "places")):
         with closing(MmapedDict(str(file))) as written:
@@ -544,6 +571,6 @@ def test_a_process_that_begins_and_one_that_ends(tmp_path: Path, monkeypatch: py
 
 
 def served(pid: int, streams: list[SseStream]) -> int:
-    """How many of the streams the process serves."""
+    """How many of these streams the process serves."""
     ours = {stream.response.extensions["network_stream"].get_extra_info("client_addr")[1] for stream in streams}
     return sum(bool(each.raddr) and each.raddr.port in ours for each in psutil.Process(pid).net_connections("tcp"))

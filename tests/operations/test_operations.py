@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import asyncpg
-import httpx
 import prometheus_client
 import pytest
 import yaml
@@ -20,10 +20,12 @@ from prometheus_client.metrics import MetricWrapperBase
 from lastpair.database.embedded import BIN_DIR
 from lastpair.database.migrate import migrate
 from lastpair.observability import metrics
-from tests.support.api import assert_error, assert_success
+from lastpair.settings import Settings
+from lastpair.shop.sweeper import jobs
+from tests.support.api import as_user, assert_success, assert_unavailable
 from tests.support.clusters import OPERATIONS, PASSWORD, Cluster, cluster, commands, sh
-from tests.support.database import Database, running_api
-from tests.support.factories import assert_healthy, make_drop, make_user, reserve
+from tests.support.database import Database, client_of, running_api
+from tests.support.factories import assert_healthy, make_drop, make_user, purchase, reserve
 from tests.support.servers import ROOT
 
 DOCUMENT = OPERATIONS.read_text()
@@ -32,53 +34,47 @@ SUFFIXES = {prometheus_client.Counter: "_total", prometheus_client.Gauge: "", pr
 
 
 def section(title: str) -> str:
-    """What is under `## title`."""
+    """The text under `## title`."""
     return DOCUMENT.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 def table(title: str) -> list[list[str]]:
-    """The cells of a section's table, without the two lines of its head."""
+    """The cells of a section's table, without its head."""
     lines = [line for line in section(title).splitlines() if line.startswith("|")]
     return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 def anchors(text: str) -> set[str]:
-    """What a link may name in a page, as GitHub makes it of the titles."""
+    """The anchors that GitHub makes of the titles of a page."""
     titles = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def documented_metrics() -> dict[str, MetricWrapperBase]:
-    """What app/metrics.py defines, by the name that /metrics gives it."""
+    """The metrics that the code defines, by the name that /metrics gives them."""
     found = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
     return {metric._name + SUFFIXES[type(metric)]: metric for metric in found}
 
 
 def test_every_metric_is_explained() -> None:
-    """No other, and with its labels."""
+    """The table has every metric with its labels, and no other."""
     written = {row[0]: [label for label in row[1].split(", ") if label] for row in table("Every metric")}
     assert written == {name: list(metric._labelnames) for name, metric in documented_metrics().items()}
 
 
 def test_every_metric_named_anywhere_exists() -> None:
-    """In the text, the alerts and the README."""
-    series = set()
+    """The pages and the alerts name only metrics that exist, besides the role and the channel."""
+    known = {"lastpair_api", "lastpair_events"}
     for name, metric in documented_metrics().items():
-        series |= {
-            name,
-            *(name + end for end in ("_bucket", "_sum", "_count") if isinstance(metric, prometheus_client.Histogram)),
-        }
+        endings = ("", "_bucket", "_sum", "_count") if isinstance(metric, prometheus_client.Histogram) else ("",)
+        known |= {name + ending for ending in endings}
     for file in [*(ROOT / "docs").glob("*.md"), ROOT / "docs" / "alerts.yml", ROOT / "README.md"]:
-        named = set(re.findall(r"\blastpair_\w+", file.read_text())) - {
-            "lastpair_api",
-            "lastpair_events",
-        }  # the role, the channel
-        assert named <= series, file
+        assert set(re.findall(r"\blastpair_\w+", file.read_text())) <= known, file
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: str(rule["alert"]))
 def test_alert(rule: dict[str, Any]) -> None:
-    """Asks for metrics and labels there are, and has a section that says what to do."""
+    """A rule uses metrics, labels and routes that exist, and the document has a section that says what to do."""
     known = documented_metrics()
     labels = {"instance", "job", "le"}
     for name in re.findall(r"\b(?:lastpair_\w+|up)\b", rule["expr"]):
@@ -97,8 +93,16 @@ def test_alert(rule: dict[str, Any]) -> None:
     assert len(steps) > 200
 
 
-def test_no_section_is_about_an_alert_there_is_not() -> None:
-    """In the order of the rules."""
+def test_every_job_of_the_sweeper_has_an_alert() -> None:
+    """Two rules ask for the jobs by name: together for all of them, and for each only once."""
+    named = [re.findall(r'sweeper_job=~"([^"]*)"', rule["expr"]) for rule in ALERTS]
+    settings = Settings.model_construct(expiry_poll_ms=1, event_retention_seconds=1)
+    expected = sorted(job.name for job in jobs(Mock(), settings))
+    assert sorted(job for patterns in named for pattern in patterns for job in pattern.split("|")) == expected
+
+
+def test_every_section_about_an_alert_has_one() -> None:
+    """The sections are about the alerts, in the order of the rules."""
     titles = re.findall(r"^### (Lastpair\w+)$", DOCUMENT, re.MULTILINE)
     assert titles == [rule["alert"] for rule in ALERTS]
 
@@ -107,7 +111,7 @@ def test_no_section_is_about_an_alert_there_is_not() -> None:
     "file", [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bench").glob("*.md")], ids=lambda file: file.name
 )
 def test_links_lead_somewhere(file: Path) -> None:
-    """Files are there, and so are the titles in them."""
+    """Every file and every title that a link names exists."""
     text = re.sub(r"^```.*?^```", "", file.read_text(), flags=re.MULTILINE | re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"", text):
         link = "".join(target)
@@ -120,47 +124,50 @@ def test_links_lead_somewhere(file: Path) -> None:
 
 @pytest.fixture(scope="module")
 def new_server(database: Database) -> Iterator[Cluster]:
-    """Another server, on which only the role recipe has been run."""
+    """Another server, on which only role.sql has been run."""
     with cluster(BIN_DIR) as server:
         yield server
 
 
 @pytest.mark.slow
 async def test_a_restored_dump_is_sound_and_sells(empty_url: str, new_server: Cluster, tmp_path: Path) -> None:
-    """With the commands of the document; the service goes on with what was held and sold."""
+    """Back up and restore with the commands of the document: the service goes on with every hold and sale."""
+    user = str(uuid4())
     with running_api(empty_url) as url:
-        async with httpx.AsyncClient(base_url=f"{url}/api") as client:
-            user = str(uuid4())
+        async with client_of(url) as client:
             drop = await make_drop(client, user, total_stock=3)
             held = await reserve(client, drop["id"], user)
     sh(commands("backup"), tmp_path, BIN_DIR, DATABASE_URL=empty_url)
     printed = sh(commands("restore"), tmp_path, BIN_DIR, NEW_DATABASE_URL=new_server.url)
     assert printed.rstrip().endswith("(0 rows)")
     with running_api(new_server.url, PGPASSWORD=PASSWORD) as url:
-        async with httpx.AsyncClient(base_url=f"{url}/api") as client:
-            [reservation] = assert_success(await client.get("/reservations/me", headers={"X-User-Id": user}), "reservations")
+        async with client_of(url) as client:
+            [reservation] = assert_success(await client.get("/reservations/me", headers=as_user(user)), "reservations")
             assert reservation["id"] == held["id"]
-            await client.post(f"/drops/{drop['id']}/purchase", headers={"X-User-Id": user})
+            await purchase(client, drop["id"], user)
             again = assert_success(await client.get(f"/drops/{drop['id']}"), "drop")
             assert (again["total_stock"], again["available_stock"]) == (3, 2)
-    assert new_server.psql("select * from api.audit()", new_server.url) == ""
-    assert new_server.psql("select count(*) from inventory.purchases where status = 'paid'", new_server.url) != "0"
-    assert new_server.psql("select has_table_privilege('lastpair_api', 'inventory.drops', 'select')", new_server.url) == "f"
+    for statement, expected in [
+        ("select * from api.audit()", ""),
+        ("select count(*) from inventory.purchases where status = 'paid'", "1"),
+        ("select has_table_privilege('lastpair_api', 'inventory.drops', 'select')", "f"),
+    ]:
+        assert new_server.psql(statement, new_server.url) == expected
 
 
 async def test_an_old_process_that_starts_late_puts_its_functions_back(empty_url: str, tmp_path: Path) -> None:
-    """Why a rollout ends with another migrate; and how going back works."""
+    """This is why a deployment ends with another migrate, and how going back works."""
     await migrate(empty_url)
-    for folder in ("app", "db"):
-        shutil.copytree(ROOT / folder, tmp_path / folder)
-    file = tmp_path / "db" / "functions" / "api" / "errors.sql"
+    shutil.copytree(ROOT / "app", tmp_path / "app")
+    old_functions = tmp_path / "app" / "lastpair" / "db" / "functions" / "api"
+    file = old_functions / "errors.sql"
     file.write_text(file.read_text().replace("Every unit of this drop is held or sold.", "Sold out."))
-    (tmp_path / "db" / "functions" / "api" / "snapshot.sql").unlink()
+    (old_functions / "snapshot.sql").unlink()
     connection = await asyncpg.connect(empty_url)
     shape = "select pg_get_functiondef('api.errors()'::regprocedure), to_regproc('api.snapshot')::text"
     new = await connection.fetchrow(shape)
 
-    variables = os.environ | {"DATABASE_URL": empty_url, "PYTHONPATH": str(tmp_path)}
+    variables = os.environ | {"DATABASE_URL": empty_url, "PYTHONPATH": str(tmp_path / "app")}
     subprocess.run([sys.executable, "-m", "lastpair", "migrate"], cwd=tmp_path, env=variables, check=True)
     old = await connection.fetchrow(shape)
     assert "Sold out." in old[0]
@@ -172,14 +179,12 @@ async def test_an_old_process_that_starts_late_puts_its_functions_back(empty_url
 
 
 async def test_a_process_whose_function_is_gone_says_try_again(empty_url: str) -> None:
-    """Calls of a newer version's missing function are refused with 503; the rest of an old process works on."""
+    """An old process answers 503 for a function that a newer version dropped, and goes on with all others."""
     await migrate(empty_url)
     connection = await asyncpg.connect(empty_url)
     with running_api(empty_url) as url:
-        async with httpx.AsyncClient(base_url=f"{url}/api") as client:
+        async with client_of(url) as client:
             await connection.execute("drop function api.list_drops()")
-            response = await client.get("/drops")
-            assert_error(response, 503, "DATABASE_UNAVAILABLE")
-            assert int(response.headers["retry-after"]) >= 1
+            assert_unavailable(await client.get("/drops"))
             await make_drop(client, await make_user(connection))
     await connection.close()

@@ -50,7 +50,7 @@ class Relay:
         """Relay until cancelled. Survives a lost database."""
         tries = 0
         while True:
-            had_failed, was_connected = tries > 0, False
+            was_connected = False
             try:
                 try:
                     await self._listen()
@@ -58,12 +58,12 @@ class Relay:
                     was_connected = self.is_connected
                     self._set_connected(False)
             except CONNECTION_FAULTS as error:
-                if not had_failed:  # log once an outage, not once a try
+                if was_connected or tries == 0:  # log once an outage, not once a try
                     logger.warning("the listener lost the database and tries again: %s", " ".join(str(error).split()))
             except Exception:
                 logger.exception("the listener failed and starts anew")
-            tries = 0 if was_connected else tries + 1
-            await asyncio.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
+            tries = 1 if was_connected else tries + 1
+            await asyncio.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS)) - 1])
 
     def _set_connected(self, is_connected: bool) -> None:
         self.is_connected = is_connected
