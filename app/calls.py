@@ -97,8 +97,8 @@ def batchers(database: Database, settings: Settings) -> Batchers:
         reserve=Batcher(reserve, max_size=size, max_pending=pending),
         purchase=Batcher(purchase, max_size=size, max_pending=pending),
         cancel=Batcher(cancel, max_size=size, max_pending=pending),
-        # Each is two subtransactions, of which PostgreSQL keeps 64 of a session at hand.
-        provision=Batcher(provision, max_size=min(size, 32), max_pending=pending),
+        # Each is a subtransaction, of which PostgreSQL keeps 64 of a session at hand.
+        provision=Batcher(provision, max_size=min(size, 64), max_pending=pending),
         list_drops=Batcher(list_drops, max_size=pending, max_pending=pending),
     )
 

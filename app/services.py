@@ -66,7 +66,5 @@ async def provision(request: Request, user_id: str) -> bool:
     if not services.identity.makes_users:
         return False
     name = services.identity.user_name(request.scope)
-    _, status, code, message, *_ = await services.batchers.provision.submit(user_id, (user_id, name, perf_counter()))
-    if code is not None:
-        raise Refusal(status, code, message)
+    await services.batchers.provision.submit(user_id, (user_id, name, perf_counter()))
     return True
