@@ -42,12 +42,18 @@ comment on type api.event is 'Unused since 0.2, where functions return the drop 
 -- migrate:down
 
 comment on type api.event is 'An event as it travels: NOTIFY payload, WebSocket frame, row of api.events_after.';
--- The functions for processes of 0.1 build requests of these types, so they go with them.
--- squawk-ignore ban-drop-function
-drop function if exists
-  api.reserve_batch(uuid, uuid[], text[], integer), api.reserve_batches(uuid[], uuid[], text[], integer),
-  api.purchase_batch(uuid, uuid[], text[]), api.purchase_batches(uuid[], uuid[], text[]),
-  api.cancel_batch(uuid[], uuid[]), api.ensure_user_batch(uuid[], text[]);
+-- The functions for processes of 0.1 build requests of these types, so they go with them; unless 0.1 has put its own functions of
+-- the same names back already, which do without.
+do $$
+begin
+  if exists (select from inventory.function_files where path = 'inventory/reserve_on_drop.sql') then
+    drop function if exists
+      api.reserve_batch(uuid, uuid[], text[], integer), api.reserve_batches(uuid[], uuid[], text[], integer),
+      api.purchase_batch(uuid, uuid[], text[]), api.purchase_batches(uuid[], uuid[], text[]),
+      api.cancel_batch(uuid[], uuid[]), api.ensure_user_batch(uuid[], text[]);
+  end if;
+end
+$$;
 -- squawk-ignore ban-drop-type
 drop type api.reserve_request, api.purchase_request, api.cancel_request, api.user_request cascade; -- and what takes them
 -- What was dropped here is applied again if this migration is.

@@ -16,14 +16,21 @@ declare
   v_drop_ids uuid[] := array(select q.drop_id from unnest(p_requests) q);
   v_lock_timeout text := current_setting('lock_timeout');
 begin
-  perform inventory.limit_lock_waits(v_drop_ids);
+  if v_drop_ids[1] = all (v_drop_ids) then -- the common case, which needs no grouping
+    return query
+    select
+      o.n, coalesce(e.status, case when o.replayed then 200 else 201 end), o.code, e.message, o.replayed, to_json(o.purchase)
+    from inventory.purchase_on_drop(v_drop_ids[1], p_requests) o
+    left join api.errors() e on e.code = o.code
+    order by o.n;
+    return;
+  end if;
+
+  -- The locks of the first drops are held while the next one is waited for, so that must not take long.
+  perform set_config('lock_timeout', '100ms', true);
   return query
   select
-    of_drop.ns[o.n],
-    coalesce(e.status, case when o.replayed then 200 else 201 end),
-    o.code,
-    e.message,
-    o.replayed,
+    of_drop.ns[o.n], coalesce(e.status, case when o.replayed then 200 else 201 end), o.code, e.message, o.replayed,
     to_json(o.purchase)
   from (
     select v_drop_ids[q.n] as drop_id, array_agg(q.n order by q.n) as ns, array_agg(q.request order by q.n) as requests
