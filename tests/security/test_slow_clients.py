@@ -1,43 +1,37 @@
-"""Heads, bodies and answers without end: what is too large is refused, what is too slow is closed, and nobody else notices."""
+"""Requests that are too large or too slow, and answers that are not read: they end, and no other client notices."""
 
 import asyncio
 import json
 import logging
 import socket
 import statistics
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from json import dumps
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
 import pytest
-import uvicorn
 import uvloop
 from prometheus_client import REGISTRY
 
-from lastpair.settings import Settings
 from lastpair.web import uvicorn_protocols as protocol
-from lastpair.web.application import create_app
-from lastpair.web.limits import StreamSlots
-from lastpair.web.uvicorn_protocols import MAX_HEAD_BYTES, MAX_PIPELINED, MAX_URL_BYTES, FrameProtocol, StreamProtocol
-from tests.support.database import Database
+from lastpair.web.uvicorn_protocols import MAX_HEAD_BYTES, MAX_PIPELINED, MAX_URL_BYTES
 from tests.support.factories import assert_healthy, make_user
-from tests.support.streams import TRANSPORTS, fresh_database, open_stream, publish
-from tests.support.waiting import eventually, wait_for
+from tests.support.in_process import served, server_for, settings_for, url_of
+from tests.support.raw_http import GET_HEALTHZ, connected, read_answer, reset
+from tests.support.raw_http import UPGRADE as HANDSHAKE
+from tests.support.streams import TRANSPORTS, open_stream, publish
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
-GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
-UPGRADE = (
-    b"GET /api/ws?snapshot=false HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
+GET = GET_HEALTHZ.removesuffix(b"\r\n")
+UPGRADE = (HANDSHAKE % b"snapshot=false").removesuffix(b"\r\n")
+LATE = GET_HEALTHZ.replace(b"/healthz", b"/late")
 POST = b"POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
 SHORT, LONG = 0.3, 3600.0
 SMALL_BUFFER_BYTES = 8192
@@ -46,23 +40,13 @@ BIG = "x" * 1_000_000
 
 
 class Server:
-    """A small application behind our protocols, as the service has them, on a thread of its own."""
+    """A small application behind the product's protocols, on a thread of its own."""
 
     def __init__(self) -> None:
-        self.left: list[str] = []  # the paths of the requests that are over
-        config = uvicorn.Config(
-            self.app,
-            interface="asgi3",
-            port=0,
-            loop="uvloop",
-            http=StreamProtocol,
-            ws=FrameProtocol,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            ws_per_message_deflate=False,
-        )
-        self.uvicorn = uvicorn.Server(config)
+        self.left: list[str] = []
+        """The paths of the requests that have ended."""
+
+        self.uvicorn = server_for(self.app, interface="asgi3", loop="uvloop", lifespan="off")
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
@@ -80,16 +64,16 @@ class Server:
         assert not self._thread.is_alive()
 
     @property
-    def port(self) -> int:
-        """Where it answers."""
-        return int(self.uvicorn.servers[0].sockets[0].getsockname()[1])
+    def url(self) -> str:
+        """Its URL."""
+        return url_of(self.uvicorn)
 
     def is_alone(self) -> bool:
-        """Is nobody connected, and nothing being answered?"""
+        """Is no client connected, and no request being answered?"""
         return not self.uvicorn.server_state.connections and not self.uvicorn.server_state.tasks
 
     def transport(self) -> Any:
-        """That of the only connection."""
+        """The transport of the only connection."""
         (connection,) = self.uvicorn.server_state.connections
         return connection.transport
 
@@ -101,14 +85,14 @@ class Server:
             self.left.append(scope["path"])
 
     async def websocket(self, receive: Any, send: Any) -> None:
-        """Accept, and wait for the end."""
+        """Accept the connection, and wait for its end."""
         await receive()
         await send({"type": "websocket.accept"})
         while (await receive())["type"] != "websocket.disconnect":
             pass
 
     async def http(self, scope: Any, receive: Any, send: Any) -> None:
-        """GET /healthz: ok. POST /length: the body's. GET /large: 64 MB. GET /rest: until some of it cannot be sent."""
+        """Answer by path: /healthz "ok", /length the body's length, /late the same later, /large 64 MB, /rest what fits."""
         path = scope["path"]
         if path == "/late":
             await asyncio.sleep(2.5 * SHORT)
@@ -137,14 +121,14 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """The server; what a test leaves of it must be nothing."""
+    """Such a server."""
     with Server() as server:
         yield server
 
 
 @pytest.fixture
 def times(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sets the time limits; those not named are too long to matter."""
+    """A function that sets the time limits; those that it is not given are too long to matter."""
 
     def set_times(*, head: float = LONG, body: float = LONG, stall: float = LONG, linger: float = LONG) -> None:
         monkeypatch.setattr(protocol, "HEAD_TIMEOUT_SECONDS", head)
@@ -156,33 +140,8 @@ def times(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return set_times
 
 
-@contextmanager
-def connected(port: int, *, receive_buffer_bytes: int | None = None) -> Iterator[socket.socket]:
-    """A bare connection."""
-    with socket.socket() as connection:
-        connection.settimeout(10)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if receive_buffer_bytes:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        connection.connect(("127.0.0.1", port))
-        yield connection
-
-
-def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """The status, headers and body of one answer with a Content-Length, or of one without a body."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        received += connection.recv(1) or pytest.fail(f"closed after {received!r}")
-    status_line, *lines = received.decode().split("\r\n")[:-2]
-    headers = dict(line.lower().split(": ", 1) for line in lines)
-    body, length = b"", int(headers.get("content-length", "0"))
-    while len(body) < length:
-        body += connection.recv(length - len(body)) or pytest.fail("closed within the body")
-    return int(status_line.split()[1]), headers, body
-
-
 def seconds_until_closed(connection: socket.socket) -> float:
-    """How long until the server closes the connection, on which nothing more comes."""
+    """Wait until the server closes the connection, without another byte; returns the seconds that it took."""
     begin = time.monotonic()
     with suppress(ConnectionResetError):
         assert connection.recv(65_536) == b""
@@ -190,7 +149,7 @@ def seconds_until_closed(connection: socket.socket) -> float:
 
 
 def assert_refused(connection: socket.socket, message: str, request_id: str | None = None) -> None:
-    """The envelope with this message comes, and then the end."""
+    """The server must send the envelope of a 400 with this message, and then close the connection."""
     status, headers, body = read_answer(connection)
     assert (status, headers["connection"], headers["content-type"]) == (400, "close", "application/json")
     answer = json.loads(body)
@@ -205,7 +164,7 @@ def assert_refused(connection: socket.socket, message: str, request_id: str | No
 
 
 def send(connection: socket.socket, content: bytes, piece_bytes: int | None) -> None:
-    """Send it at once, or in pieces; it may be refused before its end."""
+    """Send this at once, or in pieces with pauses."""
     for start in range(0, len(content), piece_bytes or len(content)):
         connection.sendall(content[start : start + (piece_bytes or len(content))])
         if piece_bytes:
@@ -213,7 +172,7 @@ def send(connection: socket.socket, content: bytes, piece_bytes: int | None) -> 
 
 
 def head_of(size_bytes: int, begin: bytes = GET) -> bytes:
-    """A request's head of this size, in headers of up to 5,000 bytes."""
+    """The head of a request, filled up to this size with headers of up to 5,000 bytes."""
     head = begin
     while (rest := size_bytes - 2 - len(head)) > 0:
         line = min(rest, 5000) if rest - 5000 not in range(1, 10) else 4000
@@ -222,23 +181,18 @@ def head_of(size_bytes: int, begin: bytes = GET) -> bytes:
     return head + b"\r\n"
 
 
-@pytest.fixture(scope="module")
-def api_port(api_url: str) -> int:
-    """The real service's."""
-    port = urlsplit(api_url).port
-    assert port is not None
-    return port
+# Too large
 
 
 @pytest.mark.parametrize("is_second", [False, True], ids=["first", "second"])
 @pytest.mark.parametrize("piece_bytes", [None, 900])
 @pytest.mark.parametrize("begin", [GET, UPGRADE], ids=["http", "websocket"])
-def test_the_largest_head(api_port: int, begin: bytes, piece_bytes: int | None, is_second: bool) -> None:
-    """32 KiB, not one byte more, however it comes, whatever it is for, and whatever was on the connection before."""
+def test_the_largest_head(api_url: str, begin: bytes, piece_bytes: int | None, is_second: bool) -> None:
+    """A head may have 32 KiB and not one byte more, in one piece or many, for HTTP or WebSocket, first or second."""
     for size_bytes in (MAX_HEAD_BYTES, MAX_HEAD_BYTES + 1):
-        with connected(api_port) as connection:
+        with connected(api_url) as connection:
             if is_second:
-                connection.sendall(GET + b"\r\n")
+                connection.sendall(GET_HEALTHZ)
                 assert read_answer(connection)[0] == 200
             send(connection, head_of(size_bytes, begin), piece_bytes)
             if size_bytes > MAX_HEAD_BYTES:
@@ -249,10 +203,10 @@ def test_the_largest_head(api_port: int, begin: bytes, piece_bytes: int | None, 
 
 @pytest.mark.parametrize("size_bytes", [MAX_HEAD_BYTES, MAX_HEAD_BYTES + 1])
 def test_the_largest_head_behind_a_body(server: Server, size_bytes: int) -> None:
-    """Sent together with the request before it, of which nothing counts."""
-    with connected(server.port) as connection:
+    """The limit of a head does not count bytes of the request before it, even if both are sent together."""
+    with connected(server.url) as connection:
         body = b"POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(100_000)
-        connection.sendall(body + GET + b"\r\n")
+        connection.sendall(body + GET_HEALTHZ)
         assert [read_answer(connection)[2] for _ in range(2)] == [b"100000", b"ok"]
         head = head_of(size_bytes)
         connection.sendall(body + head[:3000])
@@ -265,8 +219,8 @@ def test_the_largest_head_behind_a_body(server: Server, size_bytes: int) -> None
 
 
 def test_heads_do_not_add_up(server: Server) -> None:
-    """Of any number of requests on a connection each has a head of its own."""
-    with connected(server.port) as connection:
+    """The heads of several requests on a connection are not added up."""
+    with connected(server.url) as connection:
         for _ in range(5):
             send(connection, head_of(20_000), 5000)
             assert read_answer(connection)[0] == 200
@@ -274,23 +228,22 @@ def test_heads_do_not_add_up(server: Server) -> None:
 
 @pytest.mark.parametrize("head", [head_of(100_000), GET.replace(b"z", b"z" * 20_000) + b"\r\n"], ids=["head", "url"])
 def test_what_is_too_large_behind_another_request(server: Server, head: bytes) -> None:
-    """Is not served, however much of both comes at once."""
-    with connected(server.port) as connection:
-        connection.sendall(GET + b"\r\n" + head)
-        received = b""
-        with suppress(ConnectionResetError):
-            while chunk := connection.recv(65_536):
-                received += chunk
-        assert received.count(b"HTTP/1.1 ") <= 1
+    """A request that is too large is not served behind another one, although both are sent at once."""
+    received = b""
+    with connected(server.url) as connection, suppress(ConnectionResetError):
+        connection.sendall(GET_HEALTHZ + head)
+        while chunk := connection.recv(65_536):
+            received += chunk
+    assert received.count(b"HTTP/1.1 ") <= 1
     wait_for(server.is_alone)
 
 
 @pytest.mark.parametrize("piece_bytes", [None, 900])
-def test_the_largest_url(api_port: int, piece_bytes: int | None) -> None:
-    """8 KiB, the query included."""
+def test_the_largest_url(api_url: str, piece_bytes: int | None) -> None:
+    """A URL may have 8 KiB and not one byte more, the query included."""
     for size_bytes in (MAX_URL_BYTES, MAX_URL_BYTES + 1):
         for begin in (b"/healthz?", b"/healthz"):
-            with connected(api_port) as connection:
+            with connected(api_url) as connection:
                 send(connection, b"GET " + begin.ljust(size_bytes, b"q") + b" HTTP/1.1\r\nHost: x\r\n\r\n", piece_bytes)
                 if size_bytes > MAX_URL_BYTES:
                     assert_refused(connection, f"URL: must not be larger than {MAX_URL_BYTES} bytes")
@@ -300,9 +253,9 @@ def test_the_largest_url(api_port: int, piece_bytes: int | None) -> None:
 
 @pytest.mark.parametrize("begin", [b"GET /", GET + b"X: ", GET + b"X", b"\r\n", GET + b"X: y\r\n", b"G"])
 def test_a_head_without_end(server: Server, begin: bytes) -> None:
-    """Is refused when enough has come; the client gets to read that, even if it goes on sending for a while."""
+    """A head without end is refused at the limit; the client can read that, even if it goes on sending for a while."""
     filler = b"X: y\r\n" * 10_000 if begin.endswith(b"y\r\n") else b"\r\n" * 30_000 if begin == b"\r\n" else b"x" * 60_000
-    with connected(server.port) as connection:
+    with connected(server.url) as connection:
         connection.sendall(begin)
         for _ in range(100):
             connection.sendall(filler)
@@ -311,10 +264,10 @@ def test_a_head_without_end(server: Server, begin: bytes) -> None:
     wait_for(server.is_alone)
 
 
-def test_whoever_goes_on_sending_is_cut_off(server: Server, times: Callable[..., None]) -> None:
-    """A while after the refusal."""
+def test_a_client_that_goes_on_sending_is_cut_off(server: Server, times: Callable[..., None]) -> None:
+    """A client that goes on sending after the refusal is cut off after a while."""
     times(linger=SHORT)
-    with connected(server.port) as connection:
+    with connected(server.url) as connection:
         begin = time.monotonic()
         with pytest.raises(ConnectionError):  # noqa: PT012
             while time.monotonic() < begin + 10:
@@ -327,10 +280,10 @@ CHUNKED = b"POST %s HTTP/1.1\r\nHost: x\r\nX-User-Name: a\r\nContent-Type: appli
 
 
 @pytest.mark.parametrize("begin", [b"0\r\nX: ", b"0\r\n", b"2\r\n{}\r\n0\r\nX: y\r\nY: ", b"2;a=", b'2;a="'])
-def test_trailers_are_no_way_round(api_port: int, begin: bytes) -> None:
-    """They and the chunks' extensions are bounded as heads are."""
+def test_trailers_are_no_way_round(api_url: str, begin: bytes) -> None:
+    """Trailers and the extensions of chunks have the limit that heads have."""
     filler = b"X: y\r\n" * 10_000 if begin == b"0\r\n" else b"x" * 60_000
-    with connected(api_port) as connection:
+    with connected(api_url) as connection:
         connection.sendall(CHUNKED % b"/api/internal/expire-now" + begin)
         for _ in range(20):
             connection.sendall(filler)
@@ -338,39 +291,31 @@ def test_trailers_are_no_way_round(api_port: int, begin: bytes) -> None:
 
 
 def test_small_chunks_are_no_trailers(server: Server) -> None:
-    """A body of any size may come a byte at a time."""
-    with connected(server.port) as connection:
+    """A body may come in chunks of a byte, however many, and with trailers within the limit."""
+    with connected(server.url) as connection:
         connection.sendall(CHUNKED % b"/length" + b"1;a=b\r\nx\r\n" * 50_000 + b"0\r\nX: " + b"x" * 20_000 + b"\r\n\r\n")
         assert read_answer(connection)[2] == b"50000"
-        connection.sendall(GET + b"\r\n")
+        connection.sendall(GET_HEALTHZ)
         assert read_answer(connection)[2] == b"ok"
 
 
-def test_trailers_are_no_headers(api_port: int) -> None:
-    """A proxy that checks headers does not look there."""
+def test_trailers_are_no_headers(api_url: str) -> None:
+    """A trailer does not count as a header, because a proxy that checks headers does not look there."""
     user = b"0190b6c5-7d3e-7abc-9def-0123456789ab"
     body = b'{"name": "A", "price": 1, "total_stock": 1}'
     for is_trailer in (True, False):
         header = b"X-User-Id: %b\r\n" % user
         head = CHUNKED % b"/api/drops"
-        with connected(api_port) as connection:
+        with connected(api_url) as connection:
             chunks = b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, header if is_trailer else b"")
             connection.sendall((head if is_trailer else head.replace(b"\r\n", b"\r\n" + header, 1)) + chunks)
             assert read_answer(connection)[0] == (401 if is_trailer else 201)
 
 
-@pytest.mark.parametrize(
-    "begin",
-    [
-        b"nonsense\r\n",
-        b"GET / HTTP/1.1\r\nHost x\r\n",
-        GET + b"X-Request-Id: mine-1\r\nX: y\r\nZ y\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    ],
-)
-def test_what_is_not_http(server: Server, begin: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """Gets the envelope, with its own request id where that is known; and no line in the log."""
-    with caplog.at_level(logging.INFO), connected(server.port) as connection:
+@pytest.mark.parametrize("begin", [b"nonsense\r\n", GET + b"X-Request-Id: mine-1\r\nX: y\r\nZ y\r\n"], ids=["all", "header"])
+def test_bytes_that_are_not_http(server: Server, begin: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Bytes that are not HTTP get the envelope, with the request id if it can be read, and leave no line in the log."""
+    with caplog.at_level(logging.INFO), connected(server.url) as connection:
         connection.sendall(begin)
         assert_refused(connection, "request: is not", "mine-1" if b"mine" in begin else None)
     wait_for(server.is_alone)
@@ -379,51 +324,54 @@ def test_what_is_not_http(server: Server, begin: bytes, caplog: pytest.LogCaptur
 
 @pytest.mark.parametrize("behind", [b"nonsense\r\n\r\n", head_of(MAX_HEAD_BYTES + 1)], ids=["nonsense", "large"])
 def test_a_refusal_is_no_answer_to_an_earlier_request(server: Server, behind: bytes) -> None:
-    """While one is being worked on, what comes behind ends the connection without a word that could be taken for its answer."""
-    with connected(server.port) as connection:
-        connection.sendall(b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n" + behind)
+    """A bad request behind one that is not answered yet ends the connection; a refusal could be taken for that answer."""
+    with connected(server.url) as connection:
+        connection.sendall(LATE + behind)
         seconds_until_closed(connection)
     wait_for(server.is_alone)
 
 
 @pytest.mark.parametrize("line", [b"X: " + b"x" * 9000, b"Content-Length: 1", b"\r\n".join([b"X: y"] * 200)])
-def test_a_handshake_that_is_none(server: Server, line: bytes) -> None:
-    """Is refused, and not left without an answer."""
-    with connected(server.port) as connection:
+def test_a_bad_handshake(server: Server, line: bytes) -> None:
+    """A handshake with too large or too many headers, or with a body, is refused with an answer."""
+    with connected(server.url) as connection:
         connection.sendall(UPGRADE + line + b"\r\n\r\nx")
         assert_refused(connection, "WebSocket handshake: ")
     wait_for(server.is_alone)
 
 
 def test_too_many_requests_at_once(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    """Some may come before the first is answered, and are in their turn; more than that may not."""
-    late = b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n"
-    with connected(server.port) as connection:
-        connection.sendall(late + (GET + b"\r\n") * (MAX_PIPELINED - 1))
+    """Up to a limit, requests may come before the first is answered; they are answered in order. More end the connection."""
+    late = LATE
+    with connected(server.url) as connection:
+        connection.sendall(late + (GET_HEALTHZ) * (MAX_PIPELINED - 1))
         assert [read_answer(connection)[2] for _ in range(MAX_PIPELINED)] == [b"ok"] * MAX_PIPELINED
-        connection.sendall(late + (GET + b"\r\n") * 3000)
+        connection.sendall(late + (GET_HEALTHZ) * 3000)
         seconds_until_closed(connection)
     wait_for(server.is_alone)
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+# Too slow
+
+
 def test_a_client_that_says_nothing(server: Server, times: Callable[..., None]) -> None:
-    """Is let go."""
+    """A client that sends nothing is cut off, and counted."""
     times(head=SHORT)
     before = cut_off("slow")
-    with connected(server.port) as connection:
+    with connected(server.url) as connection:
         assert SHORT - 0.1 < seconds_until_closed(connection) < 5
     wait_for(server.is_alone)
     assert cut_off("slow") == before + 1
 
 
 def cut_off(reason: str) -> float:
-    """How many connections were, for this."""
+    """The number of connections that were cut off for this reason."""
     return REGISTRY.get_sample_value("lastpair_connections_cut_off_total", {"reason": reason}) or 0
 
 
 def dribble(connection: socket.socket, content: Iterator[bytes]) -> float:
-    """Send a little every now and then; returns how long until the server has enough."""
+    """Send a piece every now and then until the server closes the connection; returns the seconds that it took."""
     begin = time.monotonic()
     connection.settimeout(0.02)
     while time.monotonic() < begin + 10:
@@ -439,7 +387,7 @@ def dribble(connection: socket.socket, content: Iterator[bytes]) -> float:
 
 
 def each_byte(begin: bytes) -> Iterator[bytes]:
-    """These, and then any number of more."""
+    """These bytes one by one, and then x without end."""
     for byte in begin:
         yield bytes([byte])
     while True:
@@ -449,25 +397,25 @@ def each_byte(begin: bytes) -> Iterator[bytes]:
 @pytest.mark.parametrize("is_second", [False, True], ids=["first", "second"])
 @pytest.mark.parametrize("begin", [b"GET /", GET + b"X: ", UPGRADE + b"X: "], ids=["line", "header", "websocket"])
 def test_a_head_that_dribbles(server: Server, times: Callable[..., None], begin: bytes, is_second: bool) -> None:
-    """Is not waited for, though the client is never silent for long."""
+    """A head that comes a byte at a time is cut off in time, although the client is never silent for long."""
     times(head=SHORT)
-    with connected(server.port) as connection:
+    with connected(server.url) as connection:
         if is_second:
             for _ in range(3):
-                connection.sendall(GET + b"\r\n")
+                connection.sendall(GET_HEALTHZ)
                 assert read_answer(connection)[0] == 200
                 time.sleep(SHORT / 2)
-            time.sleep(SHORT * 1.5)  # an idle connection is uvicorn's affair, which allows more
+            time.sleep(SHORT * 1.5)  # an idle connection is uvicorn's affair, and it waits longer
         connection.sendall(begin[:20])
         assert SHORT - 0.1 < dribble(connection, each_byte(begin[20:])) < SHORT + 2
     wait_for(server.is_alone)
 
 
 def test_empty_lines_are_no_request(server: Server, times: Callable[..., None]) -> None:
-    """Neither before the first nor between two do they keep a connection open."""
+    """Empty lines before a request do not keep a connection open, neither the first nor a later one."""
     times(head=SHORT)
-    for begin in (b"", GET + b"\r\n"):
-        with connected(server.port) as connection:
+    for begin in (b"", GET_HEALTHZ):
+        with connected(server.url) as connection:
             connection.sendall(begin)
             if begin:
                 assert read_answer(connection)[0] == 200
@@ -477,9 +425,9 @@ def test_empty_lines_are_no_request(server: Server, times: Callable[..., None]) 
 
 @pytest.mark.parametrize("begin", [POST[:-2] + b"X: y\r\n\r\n", CHUNKED % b"/length" + b"f\r\n"], ids=["length", "chunked"])
 def test_a_body_that_dribbles(server: Server, times: Callable[..., None], begin: bytes) -> None:
-    """Is cut off, and its application knows."""
+    """A body that comes a byte at a time is cut off in time, and the application is told."""
     times(head=SHORT / 4, body=SHORT)
-    with connected(server.port) as connection:
+    with connected(server.url) as connection:
         connection.sendall(begin)
         assert SHORT - 0.1 < dribble(connection, iter([b"x"] * 3 + [b""] * 1000)) < SHORT + 2
     wait_for(server.is_alone)
@@ -487,9 +435,9 @@ def test_a_body_that_dribbles(server: Server, times: Callable[..., None], begin:
 
 
 def test_slow_but_not_too_slow(server: Server, times: Callable[..., None]) -> None:
-    """Each request has the time anew, however many there are on a connection."""
+    """Each request has all of the time for itself, however many there are on a connection."""
     times(head=6 * SHORT, body=6 * SHORT)
-    with connected(server.port) as connection:
+    with connected(server.url) as connection:
         for _ in range(2):
             connection.sendall(POST[:10])
             time.sleep(4 * SHORT)
@@ -500,10 +448,10 @@ def test_slow_but_not_too_slow(server: Server, times: Callable[..., None]) -> No
 
 
 def test_the_application_may_be_slow(server: Server, times: Callable[..., None]) -> None:
-    """With its answer, or with reading what has come: that is no client's fault."""
+    """A client is not cut off because the application is slow to answer or to read."""
     times(head=SHORT, body=SHORT)
     for size_bytes in (0, 10, 2_000_000):
-        with connected(server.port) as connection:
+        with connected(server.url) as connection:
             head = b"POST /late HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size_bytes
             sending = threading.Thread(target=connection.sendall, args=(head + bytes(size_bytes),))
             sending.start()
@@ -512,22 +460,22 @@ def test_the_application_may_be_slow(server: Server, times: Callable[..., None])
 
 
 def test_hundreds_of_slow_clients(server: Server, times: Callable[..., None]) -> None:
-    """Somebody else is served as if they were not there; and then they are not."""
+    """Hundreds of slow clients do not slow another one down, and are cut off."""
     times(head=3, body=3)
 
     def usual_seconds() -> float:
         seconds = []
-        with connected(server.port) as connection:
+        with connected(server.url) as connection:
             for _ in range(200):
                 begin = time.perf_counter()
-                connection.sendall(GET + b"\r\n")
+                connection.sendall(GET_HEALTHZ)
                 assert read_answer(connection)[0] == 200
                 seconds.append(time.perf_counter() - begin)
         return statistics.median(seconds)
 
     before = usual_seconds()
     with ExitStack() as stack:
-        slow = [stack.enter_context(connected(server.port)) for _ in range(400)]
+        slow = [stack.enter_context(connected(server.url)) for _ in range(400)]
         for n, connection in enumerate(slow):
             connection.sendall([b"", b"G", GET, POST][n % 4])
         wait_for(lambda: len(server.uvicorn.server_state.connections) == len(slow))
@@ -539,12 +487,15 @@ def test_hundreds_of_slow_clients(server: Server, times: Callable[..., None]) ->
             seconds_until_closed(connection)
 
 
+# Not read
+
+
 @pytest.mark.parametrize("path", [b"/large", b"/rest"])
 def test_an_answer_that_is_not_read(server: Server, times: Callable[..., None], path: bytes) -> None:
-    """Is thrown away after a while: much of it, and also the little that nobody waits for any more."""
+    """An answer that is not read ends after a while, be it much of it or a last piece that the application has sent."""
     times(stall=SHORT)
     before = cut_off("unread")
-    with connected(server.port, receive_buffer_bytes=SMALL_BUFFER_BYTES) as connection:
+    with connected(server.url, receive_buffer_bytes=SMALL_BUFFER_BYTES) as connection:
         begin = time.monotonic()
         connection.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
         wait_for(lambda: server.left and server.is_alone())
@@ -553,9 +504,9 @@ def test_an_answer_that_is_not_read(server: Server, times: Callable[..., None], 
 
 
 def test_an_answer_that_is_read_in_the_end(server: Server, times: Callable[..., None]) -> None:
-    """Whoever pauses for less than that gets all of it, and is not held to the pauses before."""
+    """A client that pauses for less than the limit gets all of the answer; its pauses are not added up."""
     times(stall=2)
-    with connected(server.port, receive_buffer_bytes=SMALL_BUFFER_BYTES) as connection:
+    with connected(server.url, receive_buffer_bytes=SMALL_BUFFER_BYTES) as connection:
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
         received = 0
         for _ in range(5):
@@ -568,60 +519,46 @@ def test_an_answer_that_is_read_in_the_end(server: Server, times: Callable[..., 
 
 
 def test_pongs_that_are_not_read(server: Server) -> None:
-    """Are not kept for whoever pings without end."""
-    with connected(server.port, receive_buffer_bytes=SMALL_BUFFER_BYTES) as connection:
+    """Pongs are not kept in memory for a client that sends pings and does not read."""
+    with connected(server.url, receive_buffer_bytes=SMALL_BUFFER_BYTES) as connection:
         connection.sendall(UPGRADE + b"\r\n")
         assert read_answer(connection)[0] == 101
         for _ in range(10):
             connection.sendall(PING * 8000)
         assert server.transport().get_write_buffer_size() < 1_000_000
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset(connection)
     wait_for(server.is_alone)
 
 
 def test_a_websocket_behind_an_answer_that_is_not_read(server: Server) -> None:
-    """Is not opened: it would be told of the other's slowness, and the other never of its end."""
+    """A WebSocket behind an unread answer is not opened: it would get that answer's notices about the connection."""
     for earlier in (b"/late", b"/large"):
-        with connected(server.port, receive_buffer_bytes=SMALL_BUFFER_BYTES) as connection:
+        with connected(server.url, receive_buffer_bytes=SMALL_BUFFER_BYTES) as connection:
             connection.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % earlier + UPGRADE + b"\r\n")
             wait_for(lambda earlier=earlier: earlier.decode() in server.left)  # type: ignore[misc]
             wait_for(server.is_alone)
     assert server.left == ["/late", "/large"]
 
 
-async def test_streams_that_are_not_read(database: Database, times: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their places come back, on both transports; a stream that is read stays."""
+async def test_streams_that_are_not_read(own_database_url: str, times: Callable[..., None]) -> None:
+    """Streams that are not read end on both transports, and their slots are free; a stream that is read stays."""
     times(stall=1)
-    async with fresh_database(database) as database_url:
-        app = create_app(Settings(database_url=database_url, expiry_poll_ms=3_600_000))
-        config = uvicorn.Config(
-            app, port=0, http=StreamProtocol, ws=FrameProtocol, log_config=None, access_log=False, ws_per_message_deflate=False
-        )
-        server = uvicorn.Server(config)
-        running = asyncio.create_task(server.serve())
-        await eventually(lambda: asyncio.sleep(0, server.started))
-        await app.components.hub.started.wait()
-        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        places: StreamSlots = app.components.stream_slots
-        async with asyncpg.create_pool(database_url, min_size=1) as owner:
-            drop_id = await owner.fetchval("select id from api.create_drop('A', 1, 5, $1, now())", UUID(await make_user(owner)))
-            reading = [await open_stream(name, url) for name in TRANSPORTS]
-            stuck = [await open_stream(name, url, receive_buffer_bytes=SMALL_BUFFER_BYTES) for name in TRANSPORTS * 3]
-            assert places._count == 8
-            await publish(owner, drop_id, "BIG", [dumps({"dropId": str(drop_id), "filler": BIG})] * 20)
-            for stream in reading:
-                while (await stream.receive()).type != "BIG":
-                    pass
-                for _ in range(19):
-                    await stream.receive()
-            await eventually(lambda: asyncio.sleep(0, places._count == 2))
-            await publish(owner, drop_id, "LAST", [dumps({"dropId": str(drop_id)})])
-            for stream in reading:
-                assert (await stream.receive()).type == "LAST"
-            assert len(app.components.hub._subscribers) == 2
-            for stream in [*reading, *stuck]:
-                await stream.close()
-            await assert_healthy(owner)
-        app.components.hub.close()
-        server.should_exit = True
-        await running
+    async with served(settings_for(own_database_url)) as service, asyncpg.create_pool(own_database_url, min_size=1) as owner:
+        drop_id = await owner.fetchval("select id from api.create_drop('A', 1, 5, $1, now())", UUID(await make_user(owner)))
+        reading = [await open_stream(name, service.url) for name in TRANSPORTS]
+        stuck = [await open_stream(name, service.url, receive_buffer_bytes=SMALL_BUFFER_BYTES) for name in TRANSPORTS * 3]
+        await service.has_streams(8)
+        await publish(owner, drop_id, "BIG", [dumps({"dropId": str(drop_id), "filler": BIG})] * 20)
+        for stream in reading:
+            while (await stream.receive()).type != "BIG":
+                pass
+            for _ in range(19):
+                await stream.receive()
+        await service.has_streams(2)
+        await publish(owner, drop_id, "LAST", [dumps({"dropId": str(drop_id)})])
+        for stream in reading:
+            assert (await stream.receive()).type == "LAST"
+        await service.has_subscribers(2)
+        for stream in [*reading, *stuck]:
+            await stream.close()
+        await assert_healthy(owner)
