@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,9 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name.upper())
 
 
-def run(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`lastpair command` with these variables, which must come to its end by itself."""
-    arguments = [sys.executable, "-m", "lastpair", command]
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `lastpair` with these arguments and variables until it ends by itself."""
+    arguments = [sys.executable, "-m", "lastpair", *command]
     env = os.environ | {"PYTHONPATH": str(ROOT / "app")} | environment
     return subprocess.run(arguments, env=env, capture_output=True, text=True, timeout=30, check=False)
 
@@ -213,14 +214,15 @@ def test_migrations_and_psql_go_past_the_pooler(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
-    """`run` with neither a database nor a server: what it migrates, then where it listens and what the workers read."""
+    """`run` without a database and a server; notes what it migrates, then where it listens and which URL the workers read."""
     seen: list[tuple[str, str | None]] = []
 
     async def migrate(url: str) -> None:
         seen.append(("migrate", url))
 
     monkeypatch.setattr(commands, "migrate", migrate)
-    monkeypatch.setattr("app.__main__.uvicorn.run", lambda *_, host, **__: seen.append((host, load_settings().database_url)))
+    monkeypatch.setattr(commands, "serve", lambda _, socket: seen.append((socket.getsockname()[0], load_settings().database_url)))
+    monkeypatch.setenv("PORT", "0")
     return seen
 
 
@@ -235,7 +237,7 @@ def test_the_app_itself_goes_through_the_pooler(
     else:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-    commands.run(load_settings())
+    commands.run(load_settings(), Namespace())
     assert used == [("migrate", URL + "_direct"), ("127.0.0.1", URL)]
 
 
@@ -347,19 +349,19 @@ def test_production_is_not_seeded() -> None:
     seeding = Settings.model_construct(app_env="production", database_url=URL)
     for reset in (False, True):
         with pytest.raises(InvalidSettings, match=r"^APP_ENV: "):
-            commands.seed(seeding, reset=reset)
+            commands.seed(seeding, Namespace(reset=reset))
 
 
 def test_development_listens_to_this_machine_only(used: list[tuple[str, str | None]]) -> None:
     """Whoever reaches a development server may be anyone."""
     for app_env in ("development", "production"):
-        commands.run(Settings.model_construct(app_env=app_env, database_url=URL))
+        commands.run(Settings.model_construct(app_env=app_env, database_url=URL, port=0), Namespace())
     assert [host for host, _ in used[1::2]] == ["127.0.0.1", "0.0.0.0"]  # noqa: S104
 
 
 @pytest.mark.parametrize("arguments", [[], ["walk"], ["run", "fast"]])
 def test_usage(arguments: list[str]) -> None:
-    """A command that does not exist is told which do."""
-    result = subprocess.run([sys.executable, "-m", "lastpair", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 1
-    assert result.stderr.startswith("usage: lastpair run|migrate")
+    """A command that does not exist, or has an argument too many, is answered with the usage and exit code 2."""
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("usage: lastpair [-h] [--version] command ...")
