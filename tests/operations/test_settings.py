@@ -1,6 +1,7 @@
 """The settings: defaults, what each accepts, and the one line that names the variable when it is wrong."""
 
 import os
+import socket
 import subprocess
 import sys
 from argparse import Namespace
@@ -121,9 +122,9 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name.upper())
 
 
-def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `lastpair` with these arguments and variables until it ends by itself."""
-    arguments = [sys.executable, "-m", "lastpair", *command]
+def run(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`lastpair command` with these variables, which must come to its end by itself."""
+    arguments = [sys.executable, "-m", "lastpair", command]
     env = os.environ | {"PYTHONPATH": str(ROOT / "app")} | environment
     return subprocess.run(arguments, env=env, capture_output=True, text=True, timeout=30, check=False)
 
@@ -214,14 +215,18 @@ def test_migrations_and_psql_go_past_the_pooler(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
-    """`run` without a database and a server; notes what it migrates, then where it listens and which URL the workers read."""
+    """`run` with neither a database nor a server: what it migrates, then where it listens and what the workers read."""
     seen: list[tuple[str, str | None]] = []
 
     async def migrate(url: str) -> None:
         seen.append(("migrate", url))
 
     monkeypatch.setattr(commands, "migrate", migrate)
-    monkeypatch.setattr(commands, "serve", lambda _, socket: seen.append((socket.getsockname()[0], load_settings().database_url)))
+
+    def serve(_: Settings, listener: socket.socket) -> None:
+        seen.append((listener.getsockname()[0], load_settings().database_url))
+
+    monkeypatch.setattr(commands, "serve", serve)
     monkeypatch.setenv("PORT", "0")
     return seen
 
@@ -357,11 +362,3 @@ def test_development_listens_to_this_machine_only(used: list[tuple[str, str | No
     for app_env in ("development", "production"):
         commands.run(Settings.model_construct(app_env=app_env, database_url=URL, port=0), Namespace())
     assert [host for host, _ in used[1::2]] == ["127.0.0.1", "0.0.0.0"]  # noqa: S104
-
-
-@pytest.mark.parametrize("arguments", [[], ["walk"], ["run", "fast"]])
-def test_usage(arguments: list[str]) -> None:
-    """A command that does not exist, or has an argument too many, is answered with the usage and exit code 2."""
-    result = run(*arguments)
-    assert result.returncode == 2
-    assert result.stderr.startswith("usage: lastpair [-h] [--version] command ...")
