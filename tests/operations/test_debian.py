@@ -1,4 +1,4 @@
-"""Of the tests themselves: what cannot be had is no reason to pass under CI."""
+"""The tests' own helper `needed`: a missing program skips a test, and fails it under CI."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from tests.support.debian import needed
 
 @pytest.mark.parametrize("ci", ["", "true"])
 def test_not_to_be_had(monkeypatch: pytest.MonkeyPatch, ci: str) -> None:
-    """The test is skipped and says how to mend it; under CI it fails."""
+    """Without the program the test is skipped with the command that installs it; under CI it fails."""
     monkeypatch.setenv("CI", ci)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(pytest.fail.Exception if ci else pytest.skip.Exception, match=r"A thing is not .* apt install thing more"):
@@ -20,7 +20,7 @@ def test_not_to_be_had(monkeypatch: pytest.MonkeyPatch, ci: str) -> None:
 
 
 def test_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root has it installed on Debian, once it is found to be missing."""
+    """As root on Debian, a missing program is installed."""
     commands = []
 
     def run(command: list[str], **options: Any) -> None:

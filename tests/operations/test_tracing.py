@@ -1,4 +1,4 @@
-"""Traces: what reaches a collector, that nothing secret does, and that without one there is nothing of it."""
+"""Traces: which spans reach a collector, without secrets; and without a collector nothing of it is loaded."""
 
 import os
 import subprocess
@@ -20,6 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.support.api import JSON, as_user
 from tests.support.database import Database
+from tests.support.production import PRODUCTION
 from tests.support.servers import ROOT, Service, free_port, started
 from tests.support.streams import open_stream
 from tests.support.waiting import wait_for
@@ -31,7 +32,7 @@ RESERVE = "POST /api/drops/{dropId}/reserve"
 
 
 class Collector:
-    """Takes spans over OTLP/HTTP and keeps them."""
+    """A collector that takes spans over OTLP/HTTP and keeps them."""
 
     def __init__(self) -> None:
         self.requests: list[ExportTraceServiceRequest] = []
@@ -56,12 +57,12 @@ class Collector:
 
     @property
     def spans(self) -> list[Span]:
-        """Those that have come."""
+        """The spans that have come."""
         resources = [each for request in self.requests for each in request.resource_spans]
         return [span for resource in resources for scope in resource.scope_spans for span in scope.spans]
 
     def of(self, request_id: str) -> Span:
-        """The one span of a request, which comes some time after its answer."""
+        """The one span of a request, which comes a moment after its answer."""
 
         def found() -> list[Span]:
             return [span for span in self.spans if attributes(span).get("lastpair.request_id") == request_id]
@@ -73,7 +74,7 @@ class Collector:
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """A collector that runs meanwhile."""
+    """A collector that runs while the block does."""
     collector = Collector()
     thread = Thread(target=collector.server.serve_forever)
     thread.start()
@@ -86,20 +87,20 @@ def collecting() -> Iterator[Collector]:
 
 
 def attributes(traced: Any) -> dict[str, Any]:
-    """Of a span, or of a resource, by name."""
+    """The attributes of a span or a resource, by name."""
     return {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in traced.attributes}
 
 
 @pytest.fixture(scope="module")
 def collector() -> Iterator[Collector]:
-    """A collector."""
+    """A collector for the service."""
     with collecting() as collector:
         yield collector
 
 
 @pytest.fixture(scope="module")
 def service(database: Database, collector: Collector) -> Iterator[Service]:
-    """A service that sends its spans there, soon."""
+    """A service that sends its spans to the collector every 50 ms."""
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"{collector.url}/", "OTEL_BSP_SCHEDULE_DELAY": "50"}
     with started(DATABASE_URL=database.url, EXPIRY_POLL_MS="3600000", LOG_LEVEL="info", **variables) as service:
         service.wait_until_ready()
@@ -109,13 +110,13 @@ def service(database: Database, collector: Collector) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of it."""
+    """A client of the service."""
     async with httpx.AsyncClient(base_url=service.url) as client:
         yield client
 
 
 async def test_a_span(service: Service, collector: Collector, http: httpx.AsyncClient) -> None:
-    """Is named by the template and says who asked for what, and how it went; the log line names its trace."""
+    """It is named by the path's template and has the user, the request and the outcome; the line in the log has its trace."""
     user, content = str(uuid4()), '{"name": "Air", "price": 1, "total_stock": 3, "starts_at": "2020-01-01T00:00:00+00:00"}'
     made = await http.post("/api/drops", content=content, headers=as_user(user) | JSON)
     drop_id = made.json()["data"]["drop"]["id"]
@@ -149,7 +150,7 @@ async def test_a_span(service: Service, collector: Collector, http: httpx.AsyncC
 
 
 async def test_a_trace_goes_on(collector: Collector, http: httpx.AsyncClient) -> None:
-    """With the caller's, if it says what that is; without, or with what cannot be understood, it is a new one."""
+    """A span continues the caller's trace. Without a valid traceparent it begins a new one."""
     response = await http.get("/api/drops", headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
     span = collector.of(response.headers["x-request-id"])
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
@@ -160,8 +161,8 @@ async def test_a_trace_goes_on(collector: Collector, http: httpx.AsyncClient) ->
         assert len(span.trace_id) == 16
 
 
-async def test_what_is_not_sampled(service: Service, collector: Collector, http: httpx.AsyncClient) -> None:
-    """By the caller's wish is not sent, and works."""
+async def test_a_request_that_is_not_sampled(service: Service, collector: Collector, http: httpx.AsyncClient) -> None:
+    """A request that the caller does not sample is answered, logged with its trace, and has no span."""
     response = await http.get("/api/drops", headers={"traceparent": f"00-{TRACE[::-1]}-{PARENT}-00"})
     assert response.status_code == 200
     collector.of((await http.get("/api/drops")).headers["x-request-id"])
@@ -170,7 +171,7 @@ async def test_what_is_not_sampled(service: Service, collector: Collector, http:
 
 
 async def test_names_stay_few(collector: Collector, http: httpx.AsyncClient) -> None:
-    """Nothing of a path that leads nowhere; and one span a request, none for what it reads and sends."""
+    """A span's name contains nothing of an unknown path, and a request has one span, none for its messages."""
     before = len(collector.spans)
     for n in range(3):
         await http.get(f"/nothing/{n}")
@@ -184,7 +185,7 @@ async def test_names_stay_few(collector: Collector, http: httpx.AsyncClient) -> 
 
 
 async def test_streams_and_probes_have_none(service: Service, collector: Collector, http: httpx.AsyncClient) -> None:
-    """They would be as long as their client likes, or a heap of nothing."""
+    """A stream's span would be as long as its client stays, and those of probes would be many and empty."""
     before = len(collector.spans)
     for path in ("/healthz", "/readyz", "/metrics"):
         assert (await http.get(path)).status_code == 200
@@ -196,8 +197,8 @@ async def test_streams_and_probes_have_none(service: Service, collector: Collect
     assert collector.spans[before:] == [last]
 
 
-def test_a_fault_is_one(database: Database, collector: Collector) -> None:
-    """A 5xx answer makes the span's status an error."""
+def test_the_span_of_a_fault(database: Database, collector: Collector) -> None:
+    """The span of a 5xx answer has the status error; OTEL_SERVICE_NAME names the service."""
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_SERVICE_NAME": "shop"}
     url = database.url + ("&" if "?" in database.url else "?") + "user=nobody"
     command = ("uvicorn", "--factory", "lastpair.web.application:create_app", "--port", "PORT", "--log-level", "critical")
@@ -211,7 +212,7 @@ def test_a_fault_is_one(database: Database, collector: Collector) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_spans_are_sent_before_the_end(database: Database, workers: str) -> None:
-    """Those that waited for their time, of every process."""
+    """At the end every process sends the spans that waited for the next interval."""
     with collecting() as collector:
         variables = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
@@ -227,7 +228,7 @@ def test_spans_are_sent_before_the_end(database: Database, workers: str) -> None
 
 
 def test_a_collector_that_is_away(database: Database) -> None:
-    """Troubles nobody: neither requests, nor the end."""
+    """Requests are answered and the process ends in time, although the collector does not answer."""
     endpoint = f"http://127.0.0.1:{free_port()}"
     with started(DATABASE_URL=database.url, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_BSP_SCHEDULE_DELAY="50") as service:
         service.wait_until_ready()
@@ -238,14 +239,13 @@ def test_a_collector_that_is_away(database: Database) -> None:
 
 
 def test_without_a_collector_nothing_is_loaded(database: Database) -> None:
-    """Of the packages, nor is there a middleware."""
+    """Without the variable the packages are not loaded and there is no middleware."""
     code = (
         "import sys, lastpair.cli; from lastpair.web.application import create_app; app = create_app();"
         "print([name for name in sys.modules if name.startswith('opentelemetry')], [m.cls.__name__ for m in app.user_middleware])"
     )
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")} | {
-        "DATABASE_URL": database.url
-    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    environment = inherited | {"DATABASE_URL": database.url, "PYTHONPATH": str(ROOT / "app")}
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.startswith("[] [")
     assert "RequestContext" in result.stdout
@@ -257,7 +257,7 @@ def test_without_the_packages(tmp_path: Path, database: Database, workers: str) 
     """The start stops with a line that names the variable and says what to install."""
     (tmp_path / "opentelemetry").mkdir()
     (tmp_path / "opentelemetry" / "__init__.py").touch()
-    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    path = f"{tmp_path}{os.pathsep}{ROOT / 'app'}"
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", "WEB_CONCURRENCY": workers, "PYTHONPATH": path}
     with started(DATABASE_URL=database.url, **variables) as service:
         assert service.process.wait(timeout=20) == 1
@@ -267,9 +267,7 @@ def test_without_the_packages(tmp_path: Path, database: Database, workers: str) 
 
 
 def test_the_log_names_the_trace_in_production(database: Database) -> None:
-    """As a field of the line."""
-    from tests.operations.test_logs import PRODUCTION
-
+    """In production the trace is a field of the line."""
     with collecting() as collector:
         variables = PRODUCTION | {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "LOG_LEVEL": "info"}
         with started(DATABASE_URL=database.url, **variables) as service:
