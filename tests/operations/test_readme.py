@@ -1,5 +1,6 @@
-"""The README's walk-through does what the README says: each command is run, and each answer shown is compared."""
+"""The README's walk-through: each command is run, twice in a row, and each answer is compared with the one shown."""
 
+import asyncio
 import json
 import os
 import re
@@ -10,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 from websockets.sync.client import connect
 
+from lastpair import __version__
 from lastpair.database.embedded import BIN_DIR
+from lastpair.database.migrate import migrate
+from lastpair.realtime.event import EVENTS
 from tests.support.database import Database, running_api
 from tests.support.servers import ROOT
 from tests.support.waiting import wait_for
@@ -23,7 +26,7 @@ VOLATILE = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d
 
 
 def still(value: Any) -> Any:
-    """A value with ids and times blanked, so that two answers can be compared."""
+    """The value without ids and times, so that two answers can be compared."""
     if isinstance(value, dict):
         return {key: still(item) for key, item in value.items() if key != "meta"}
     if isinstance(value, list):
@@ -33,7 +36,7 @@ def still(value: Any) -> Any:
 
 @contextmanager
 def watching(url: str, folder: Path) -> Iterator[Callable[[], list[tuple[str, str, Any]]]]:
-    """The README's `curl -N`, running; yields what tells (type, id, data) of all that it has printed."""
+    """Run the README's `curl -N`; yields a function that returns (type, id, data) of each event printed so far."""
     [command] = re.findall(r"^curl -N (\S+)$", README, re.MULTILINE)
     output = folder / "events"
     with output.open("wb") as file:
@@ -51,54 +54,71 @@ def watching(url: str, folder: Path) -> Iterator[Callable[[], list[tuple[str, st
         curl.wait()
 
 
-async def test_walk_through(empty_url: str, tmp_path: Path) -> None:
-    """All the commands in one shell, on an empty database. Who watches sees every kind of event, on either transport."""
+def run_walk_through(steps: list[tuple[str, str]], url: str, folder: Path) -> list[str]:
+    """Run all the commands in one shell; returns what each one printed, with what `tee` showed."""
+    shown = folder / "shown"
+    end = "END-OF-STEP"
+    script = "\n".join(f"{command}\ncat {shown} 2>/dev/null; rm -f {shown}; echo {end}" for command, _ in steps)
+    script = script.replace("localhost:4000", url.removeprefix("http://")).replace("/dev/stderr", str(shown))
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=os.environ)
+    assert result.stderr == ""
+    return result.stdout.split(f"{end}\n")[:-1]
+
+
+async def test_walk_through_works_the_first_time_and_the_second(empty_url: str, tmp_path: Path) -> None:
+    """Each answer is the one that the README shows, on an empty database and again. A watcher sees every kind of event, over
+    either transport."""
     section = README.partition("## Walk-through")[2].partition("\n## ")[0]
-    steps = re.findall(r"```bash\n(.*?)```\n(?:```json\n(.*?)```)?", section, re.DOTALL)
+    steps = re.findall(r"```bash\n(.*?)```\n(?:```(?:json|text)\n(.*?)```)?", section, re.DOTALL)
     assert len(steps) >= 10
     with running_api(empty_url, RESERVATION_TTL_SECONDS="5", EXPIRY_POLL_MS="100") as url, watching(url, tmp_path) as seen:
-        # After each step a line that no answer contains; tee's copies go to the same place.
-        script = "\n".join(f"{command}\necho; echo END-OF-STEP" for command, _ in steps).replace(
-            "localhost:4000", url.removeprefix("http://")
-        )
-        script = script.replace("/dev/stderr", str(tmp_path / "answer")).replace(
-            "END-OF-STEP", f"$(cat {tmp_path}/answer 2>/dev/null; rm -f {tmp_path}/answer) END-OF-STEP"
-        )
-        output = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=os.environ).stdout
+        runs = [run_walk_through(steps, url, tmp_path) for _ in range(2)]
         with connect(f"ws{url.removeprefix('http')}/api/ws?lastEventId=0") as websocket:
             frames = [json.loads(websocket.recv(timeout=10))]
-            while Counter(frame["type"] for frame in frames)["RESERVATION_EXPIRED"] < 2 or frames[-1]["type"] != "STOCK_UPDATED":
+            while Counter(frame["type"] for frame in frames)["RESERVATION_EXPIRED"] < 4 or frames[-1]["type"] != "STOCK_UPDATED":
                 frames.append(json.loads(websocket.recv(timeout=10)))
         wait_for(lambda: seen()[-1:] == [(frames[-1]["type"], frames[-1]["id"], frames[-1]["data"])])
         assert seen()[1:] == [(frame["type"], frame["id"], frame["data"]) for frame in frames]
-        table = README.partition("## Realtime")[2].partition("\n## ")[0]
-        listed = set(re.findall(r"`([A-Z_]+)`", "".join(re.findall(r"^\| (`[A-Z_`, ]+) \|", table, re.MULTILINE))))
-        assert {event_type for event_type, _, _ in seen()} == listed - {"RESYNC_REQUIRED"}
-    answers = output.split("END-OF-STEP")
-    for (command, shown), answer in zip(steps, answers, strict=False):
-        if shown:
-            assert still(json.loads(answer)) == still(json.loads(shown)), command
-    assert answers[len(steps) - 1].split() == ["2", "201", "18", "409"]
+        assert {event_type for event_type, _, _ in seen()} == set(EVENTS) - {"RESYNC_REQUIRED"}
+    for answers in runs:
+        assert len(answers) == len(steps)
+        for (command, shown), answer in zip(steps, answers, strict=True):
+            if shown.startswith("{"):
+                assert answer.endswith("}\n"), command  # the next prompt begins on a line of its own
+                assert still(json.loads(answer)) == still(json.loads(shown)), command
+            else:
+                assert answer.split() == shown.split(), command
 
 
-async def test_error_table_lists_every_refusal_of_the_database(owner: asyncpg.Pool) -> None:
-    """With the same HTTP status."""
-    listed = {
-        (int(status), code)
-        for status, codes in re.findall(r"^\| (\d{3}) \| ([A-Z_, ]+) \|", README, re.MULTILINE)
-        for code in codes.split(", ")
-    }
-    assert {(row["status"], row["code"]) for row in await owner.fetch("select * from api.errors()")} <= listed
-
-
-def test_psql_section(database: Database) -> None:
-    """Runs in psql as it stands."""
+def test_psql_section_works_the_first_time_and_the_second(empty_url: str) -> None:
+    """It runs in psql as it stands, and prints the same both times."""
     section = README.partition("## The same from psql")[2].partition("\n## ")[0]
     [script] = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
-    result = subprocess.run(
-        [BIN_DIR / "psql", "-X", "-v", "ON_ERROR_STOP=1", database.url], input=script, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert "ACTIVE" in result.stdout
-    assert "paid" in result.stdout
-    assert result.stdout.rstrip().endswith("(0 rows)")
+    asyncio.run(migrate(empty_url))
+    command = [BIN_DIR / "psql", "--no-psqlrc", "--no-align", "--set=ON_ERROR_STOP=1", empty_url]
+    printed = []
+    for _ in range(2):
+        result = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        assert "ACTIVE" in result.stdout
+        assert "paid" in result.stdout
+        assert "Air Jordan 2|3|2" in result.stdout
+        assert result.stdout.rstrip().endswith("(0 rows)")
+        printed.append(re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\d \d\d:\d\d:[\d.+]*", "…", result.stdout))
+    assert printed[0] == printed[1]
+
+
+def test_the_refusal_that_psql_shows(database: Database) -> None:
+    """The README shows the code and the sentence that the database has."""
+    [(code, sentence)] = re.findall(r"^    ERROR:  (\w+)\n    DETAIL:  (.*)$", README, re.MULTILINE)
+    command = [BIN_DIR / "psql", "--no-psqlrc", "--no-align", "--tuples-only", f"--set=code={code}", database.url]
+    query = "select message from api.errors() where code = :'code'"
+    printed = subprocess.run(command, input=query, capture_output=True, text=True, check=True).stdout
+    assert printed == f"{sentence}\n"
+
+
+def test_the_readme_is_readable() -> None:
+    """Lines have at most 130 columns, tables at most five rows, and the wheel has the name of this version."""
+    assert max(map(len, README.splitlines())) <= 130
+    assert len(re.findall(r"^\|", README, re.MULTILINE)) <= 7
+    assert set(re.findall(r"lastpair-[\w.-]+\.whl", README)) == {f"lastpair-{__version__}-py3-none-any.whl"}
