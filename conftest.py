@@ -12,7 +12,8 @@ import psycopg
 import pytest
 
 from lastpair.database.migrate import migrate
-from tests.support.database import Database, fresh_embedded_database, running_api, scratch_database
+from tests.support.database import Database, client_of, connected, fresh_embedded_database, running_api, scratch_database
+from tests.support.factories import assert_healthy
 from tests.support.pgtap import install_pgtap
 from tests.support.servers import ROOT
 
@@ -45,20 +46,36 @@ async def owner(database: Database) -> AsyncIterator[asyncpg.Pool]:
 
 
 @pytest.fixture
+async def healthy(owner: asyncpg.Pool) -> AsyncIterator[None]:
+    """The test must end with a clean audit and without a deadlock."""
+    deadlocks = "select deadlocks from pg_stat_database where datname = current_database()"
+    before = await owner.fetchval(deadlocks)
+    yield
+    await assert_healthy(owner)
+    await owner.execute("select pg_stat_clear_snapshot()")
+    assert await owner.fetchval(deadlocks) == before
+
+
+@pytest.fixture
 async def empty_url(database: Database) -> AsyncIterator[str]:
     """The owner's URL of an empty database on the same server."""
-    name = f"lastpair_empty_{uuid4().hex[:12]}"
-    url = urlunsplit(urlsplit(database.url)._replace(path=f"/{name}"))
-    connection = await asyncpg.connect(database.superuser_url)
-    await connection.execute(f"create database {name} owner {urlsplit(database.url).username}")
-    yield url
-    await connection.execute(f"drop database {name} with (force)")
-    await connection.close()
+    name, parts = f"lastpair_empty_{uuid4().hex[:12]}", urlsplit(database.url)
+    async with connected(database.superuser_url) as superuser:
+        await superuser.execute(f"create database {name} owner {parts.username}")
+        yield urlunsplit(parts._replace(path=f"/{name}"))
+        await superuser.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+async def migrated_url(empty_url: str) -> str:
+    """The owner's URL of a database that was migrated a moment ago."""
+    await migrate(empty_url)
+    return empty_url
 
 
 @pytest.fixture(scope="session")
 def api_url(database: Database) -> Iterator[str]:
-    """The API, whose poller sleeps: tests expire holds when they mean to."""
+    """The API, whose sweeper sleeps: tests expire holds when they mean to."""
     with running_api(database.url, EXPIRY_POLL_MS="3600000", DATABASE_POOL_SIZE="20") as url:
         yield url
 
@@ -66,6 +83,5 @@ def api_url(database: Database) -> Iterator[str]:
 @pytest.fixture(scope="session")
 async def http(api_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API; its base is /api."""
-    limits = httpx.Limits(max_connections=100)
-    async with httpx.AsyncClient(base_url=f"{api_url}/api", timeout=30, limits=limits) as client:
+    async with client_of(api_url) as client:
         yield client

@@ -1,10 +1,9 @@
-"""The batcher in worlds where every delay is drawn by lot: what must always hold does."""
+"""The batcher in random runs, where every delay and failure is drawn by lot: what must always hold does."""
 
 import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
-from itertools import chain
 from typing import Any
 
 import pytest
@@ -12,10 +11,10 @@ import pytest
 from lastpair.errors import Busy, Unavailable
 from lastpair.shop import batcher as batcher_module
 from lastpair.shop.batcher import Batcher
-from tests.support.batcher import FOREVER_SECONDS, TIMEOUT_SECONDS, Poisoned, assert_empty, results, ticks
+from tests.support.batcher import NEVER_SECONDS, TIMEOUT_SECONDS, Poisoned, assert_empty, items_of, results, ticks
 
 
-class World:
+class RandomRun:
     """Clients, lanes and calls whose every delay is drawn by lot; what must always hold is checked as it happens."""
 
     LANES = 6
@@ -30,20 +29,20 @@ class World:
         self.poison, self.loss = (self.chance.choice([0, 0, 0.05, 0.3]) for _ in range(2))
         self.locks = self.chance.choice([0, 0, 0.1, 0.5])
         self.leaving = self.chance.choice([0, 0.2, 0.8])
-        self.slots = self.chance.choice([1, 2, 2, 3])
-        self.patience = self.chance.choice([0.0, FOREVER_SECONDS, FOREVER_SECONDS])
-        monkeypatch.setattr(batcher_module, "MAX_CALLS", self.slots)
-        monkeypatch.setattr(batcher_module, "SLOW_CALL_SECONDS", self.patience)
+        self.max_calls = self.chance.choice([1, 2, 2, 3])
+        self.slow_seconds = self.chance.choice([0.0, NEVER_SECONDS, NEVER_SECONDS])
+        monkeypatch.setattr(batcher_module, "MAX_CALLS", self.max_calls)
+        monkeypatch.setattr(batcher_module, "SLOW_CALL_SECONDS", self.slow_seconds)
         self.batcher = Batcher[str, int, str](self.call, max_size=self.max_size, max_pending=self.max_pending)
         self.inside = 0
         self.arrived: dict[str, list[int]] = {lane: [] for lane in self.lanes}
-        self.called: dict[str, list[int]] = {lane: [] for lane in self.lanes}  # for the first time
-        self.alone: dict[str, list[int]] = {}  # what the next call of a lane must be for, and without other lanes
-        self.one_by_one: dict[str, list[int]] = {}  # whom the next calls of a lane must be for, unless they have gone
-        self.beside: set[str] = set()  # lanes whose call is none of the MAX_CALLS
-        self.wrong: list[object] = []
+        self.called: dict[str, list[int]] = {lane: [] for lane in self.lanes}  # the items of first calls, in order
+        self.alone: dict[str, list[int]] = {}  # the items of the next call of a lane, which must be without other lanes
+        self.one_by_one: dict[str, list[int]] = {}  # the items that are next called one by one, unless they left
+        self.beside: set[str] = set()  # lanes whose call does not count against MAX_CALLS
+        self.faults: list[object] = []
         self.busy: set[str] = set()
-        self.under_way = 0
+        self.in_flight = 0
         self.poisoned: set[int] = set()
         self.effects: Counter[int] = Counter()
         self.answers: dict[int, object] = {}
@@ -53,16 +52,16 @@ class World:
         self.count = 0
 
     async def pause(self) -> None:
-        """Nothing at all, or some ticks."""
+        """Let the event loop run for no or some iterations."""
         await ticks(self.chance.randint(0, self.slowness))
 
     def check(self, lanes: Mapping[str, list[int]]) -> None:
-        """Is this a call that may be made now? An exception would be taken for the call's, so what is wrong is noted."""
-        items = list(chain.from_iterable(lanes.values()))
+        """Note it if this call may not be made now. An exception would count as a failure of the call."""
+        items = items_of(lanes)
         wrong = {
             "two calls at a time in a lane": not self.busy.isdisjoint(lanes),
             "a call of this size": not all(lanes.values()) or not 1 <= len(items) <= self.max_size,
-            "called for one that had gone while it waited": not self.gone.isdisjoint(items),
+            "called for a request that had left while it waited": not self.gone.isdisjoint(items),
         }
         if any(lane in self.alone for lane in lanes):
             [(lane, of_lane), *others] = lanes.items()
@@ -81,31 +80,31 @@ class World:
                 untried = self.one_by_one.pop(lane, [])
                 wrong[f"{untried} not tried"] = not self.left.issuperset(untried)
         is_beside = not self.beside.isdisjoint(lanes)
-        wrong["too many calls"] = self.patience > 0 and not is_beside and self.under_way >= self.slots
-        self.wrong += [(what, lanes) for what, is_so in wrong.items() if is_so]
+        wrong["too many calls"] = self.slow_seconds > 0 and not is_beside and self.in_flight >= self.max_calls
+        self.faults += [(what, lanes) for what, is_so in wrong.items() if is_so]
 
     async def call(self, lanes: Mapping[str, list[int]]) -> list[str]:
-        """Check who is called for, take a while, and succeed or fail."""
+        """Check the items, take a while, and succeed or fail."""
         self.check(lanes)
-        items = list(chain.from_iterable(lanes.values()))
-        holds_slot = self.beside.isdisjoint(lanes)
+        items = items_of(lanes)
+        counts = self.beside.isdisjoint(lanes)
         self.met["shared"] += len(items) > 1
         self.met["shared by lanes"] += len(lanes) > 1
-        self.met["beside"] += not holds_slot
+        self.met["beside"] += not counts
         self.busy.update(lanes)
-        self.under_way += holds_slot
+        self.in_flight += counts
         await self.pause()
-        self.under_way -= holds_slot
+        self.in_flight -= counts
         self.busy.difference_update(lanes)
-        if self.chance.random() < 0.3:  # somebody comes in the very moment
+        if self.chance.random() < 0.3:  # a request comes in the very moment in which the call ends
             self.come(self.chance.choice(list(lanes)))
         return self.outcomes(lanes, items)
 
     def outcomes(self, lanes: Mapping[str, list[int]], items: list[int]) -> list[str]:
-        """Of a call: it may find a lock, be lost with or without effect, or fail for a poisoned item."""
+        """How a call ends: it may meet a lock, be lost with or without effect, or fail because of a poisoned item."""
         failure: Exception | None = None
         if self.chance.random() < self.locks:
-            failure = Busy("somebody holds a lock")
+            failure = Busy("another transaction holds a lock")
         elif self.chance.random() < self.loss:
             failure = Unavailable("lost")
             if self.chance.random() < 0.5:
@@ -120,7 +119,7 @@ class World:
         is_final = isinstance(failure, Unavailable) and not (isinstance(failure, Busy) and len(lanes) > 1)
         if is_final:
             self.answers.update(dict.fromkeys(items, failure))
-            if self.left.isdisjoint(items):  # nobody is told whose failure nobody waits for
+            if self.left.isdisjoint(items):  # the failure of a request that left stops no others
                 self.answers.update(dict.fromkeys((item for lane in lanes for item in self.one_by_one.pop(lane, [])), failure))
         elif len(lanes) > 1:
             self.alone.update({lane: list(of_lane) for lane, of_lane in lanes.items()})
@@ -134,7 +133,7 @@ class World:
         raise failure
 
     def come(self, lane: str) -> None:
-        """Another client, unless there were enough; perhaps one that leaves at some moment."""
+        """Start another client, unless there were enough; perhaps one that leaves at some moment."""
         if self.count < 60:
             self.count += 1
             task = asyncio.create_task(self.request(lane, self.count))
@@ -143,7 +142,7 @@ class World:
                 self.clients.append(asyncio.create_task(self.leave(lane, self.count, task)))
 
     async def request(self, lane: str, item: int) -> None:
-        """Ask, and check the outcome; then, perhaps at once, ask for something else."""
+        """Submit a request and check its outcome; then perhaps start another client."""
         if self.chance.random() < self.poison:
             self.poisoned.add(item)
         if self.inside < self.max_pending:
@@ -171,7 +170,7 @@ class World:
             self.come(self.chance.choice(self.lanes))
 
     async def leave(self, lane: str, item: int, request: "asyncio.Task[None]") -> None:
-        """Some time later the client goes, unless it has its answer."""
+        """Cancel the request some time later, unless it has its outcome."""
         await self.pause()
         await self.pause()
         was_called = item in self.called[lane]
@@ -187,7 +186,7 @@ class World:
                 self.met["left beside"] += was_alone
 
     async def run(self) -> None:
-        """Clients come in bursts; in the end each has had its outcome and nothing is left."""
+        """Start clients in bursts; in the end each has had its outcome and nothing is left."""
         for _ in range(self.chance.randint(1, 6)):
             lane = self.chance.choice(self.lanes)
             for _ in range(self.chance.randint(1, 8)):
@@ -202,12 +201,12 @@ class World:
                 if outcome is not None and not isinstance(outcome, asyncio.CancelledError):
                     assert isinstance(outcome, BaseException)
                     raise outcome
-        while self.batcher._tasks:  # a call all of whose clients have gone ends by itself
+        while self.batcher._tasks:  # a call whose clients have all left ends by itself
             await asyncio.wait(self.batcher._tasks, timeout=TIMEOUT_SECONDS)
             await asyncio.sleep(0)
         assert_empty(self.batcher)
-        assert self.wrong == []
-        assert (self.busy, self.under_way, self.alone) == (set(), 0, {})
+        assert self.faults == []
+        assert (self.busy, self.in_flight, self.alone) == (set(), 0, {})
         for lane in self.lanes:
             assert self.called[lane] == [item for item in self.arrived[lane] if item not in self.gone], "not in order"
         assert max(self.effects.values(), default=0) <= 1, "it took effect twice"
@@ -217,7 +216,7 @@ class World:
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_random_interleavings(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hundreds of worlds each: every request gets its own outcome exactly once, in order, within bounds, and nothing is left."""
+    """In each of 1,600 runs every request gets its own outcome exactly once, in order, within bounds, and nothing is left."""
     met: Counter[str] = Counter()
     errors: list[object] = []
     loop = asyncio.get_running_loop()
@@ -227,9 +226,9 @@ async def test_random_interleavings(seed: int, monkeypatch: pytest.MonkeyPatch) 
         for n in range(200):
             number = seed * 200 + n
             try:
-                await World(number, met, monkeypatch).run()
+                await RandomRun(number, met, monkeypatch).run()
             except BaseException as error:
-                error.add_note(f"in world {number}")
+                error.add_note(f"in run {number}")
                 raise
     finally:
         loop.set_exception_handler(handler)

@@ -1,7 +1,8 @@
 """Random legal and illegal calls against a model of the rules; after each the database must agree with the model.
 
 The model knows nothing of locks, batches or plans: a batch is its requests one after the other. Time passes only when the test
-says so, by moving a hold's expires_at back. A hold that is due counts as free in the model, for whoever needs its unit takes it.
+says so, by moving a hold's expires_at back. A hold that is due counts as free in the model, because a request that needs its unit
+takes it.
 """
 
 from collections.abc import Iterator
@@ -13,24 +14,27 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from psycopg import RawCursor
 from psycopg.rows import dict_row
 
 from tests.support.database import Database
+from tests.support.statements import CANCEL, PURCHASE, RESERVE
 
 Row = dict[str, object]
-Request = tuple[int, str | None]  # which user, with which Idempotency-Key
+Request = tuple[int, str | None]
+"""The number of a user, and an Idempotency-Key."""
 
 USERS = 5
-UNKNOWN_USER = USERS  # one more, who does not exist
-who = st.sampled_from([*range(USERS)] * 4 + [UNKNOWN_USER])
+UNKNOWN_USER = USERS  # the number of one more, who does not exist
+user_numbers = st.sampled_from([*range(USERS)] * 4 + [UNKNOWN_USER])
 keys = st.sampled_from([None, None, "a", "b"])
-requests = st.lists(st.tuples(who, keys), min_size=1, max_size=10)
-which_drop = st.integers(0, 1)
+batches = st.lists(st.tuples(user_numbers, keys), min_size=1, max_size=10)
+drop_numbers = st.integers(0, 1)
 
 
 @dataclass
 class Reservation:
-    """What the model knows of a reservation."""
+    """A reservation in the model."""
 
     id: UUID
     user: int
@@ -39,13 +43,13 @@ class Reservation:
 
     @property
     def live(self) -> bool:
-        """Does it hold a unit that nobody else may take?"""
+        """Does it hold a unit that no other user may take?"""
         return self.status == "ACTIVE" and not self.due
 
 
 @dataclass
 class Drop:
-    """What the model knows of a drop."""
+    """A drop in the model."""
 
     id: UUID
     total: int
@@ -66,17 +70,17 @@ class Drop:
         return next((r for r in self.reservations.values() if r.user == user and r.status == "ACTIVE"), None)
 
 
-class Shop(RuleBasedStateMachine):
-    """Two drops, five users, and everything that can be called."""
+class CallsAgainstModel(RuleBasedStateMachine):
+    """Two drops, five users, and every function that can be called."""
 
     connection: psycopg.Connection[Row]
 
     @initialize(totals=st.lists(st.integers(1, 4), min_size=2, max_size=2))
     def open_shop(self, totals: list[int]) -> None:
-        self.users = [self.row("select id from api.create_user(%s)", uuid4().hex)["id"] for _ in range(USERS)] + [uuid4()]
+        self.users = [self.row("select id from api.create_user($1)", uuid4().hex)["id"] for _ in range(USERS)] + [uuid4()]
         self.drops = []
         for total in totals:
-            row = self.row("select id from api.create_drop('property', 1, %s, %s, now())", total, self.users[0])
+            row = self.row("select id from api.create_drop('property', 1, $1, $2, now())", total, self.users[0])
             self.drops.append(Drop(row["id"], total))  # type: ignore[arg-type]
 
     def rows(self, statement: str, *arguments: object) -> list[Row]:
@@ -100,23 +104,18 @@ class Shop(RuleBasedStateMachine):
 
     def reload(self, drop: Drop) -> None:
         """See which due holds have been taken back meanwhile; nothing else may have changed by itself."""
-        for row in self.rows("select id, status from inventory.reservations where drop_id = %s", drop.id):
+        for row in self.rows("select id, status from inventory.reservations where drop_id = $1", drop.id):
             reservation = drop.reservations[row["id"]]  # type: ignore[index]
             if reservation.status == "ACTIVE" and reservation.due:
                 assert row["status"] in ("ACTIVE", "EXPIRED")
                 reservation.status = str(row["status"])
             assert row["status"] == reservation.status
 
-    @rule(which=which_drop, batch=requests)
+    @rule(which=drop_numbers, batch=batches)
     def reserve(self, which: int, batch: list[Request]) -> None:
         drop = self.drops[which]
-        outcomes = self.rows(
-            "select * from api.reserve_batch(array(select row(%s::uuid, q.user_id, q.key)::api.reserve_request"
-            " from unnest(%s::uuid[], %s::text[]) with ordinality as q (user_id, key, n) order by q.n), 600)",
-            drop.id,
-            [self.users[user] for user, _ in batch],
-            [key for _, key in batch],
-        )
+        users, keys = [self.users[user] for user, _ in batch], [key for _, key in batch]
+        outcomes = self.rows(RESERVE, drop.id, users, keys, 600)
         for (user, key), outcome in zip(batch, outcomes, strict=True):
             held = drop.held_by(user)
             if key is not None and (user, key) in drop.reserve_keys:
@@ -142,16 +141,11 @@ class Shop(RuleBasedStateMachine):
                     drop.reserve_keys[user, key] = reservation.id
         self.reload(drop)
 
-    @rule(which=which_drop, batch=requests)
+    @rule(which=drop_numbers, batch=batches)
     def purchase(self, which: int, batch: list[Request]) -> None:
         drop = self.drops[which]
-        outcomes = self.rows(
-            "select * from api.purchase_batch(array(select row(%s::uuid, q.user_id, q.key)::api.purchase_request"
-            " from unnest(%s::uuid[], %s::text[]) with ordinality as q (user_id, key, n) order by q.n))",
-            drop.id,
-            [self.users[user] for user, _ in batch],
-            [key for _, key in batch],
-        )
+        users, keys = [self.users[user] for user, _ in batch], [key for _, key in batch]
+        outcomes = self.rows(PURCHASE, drop.id, users, keys)
         for (user, key), outcome in zip(batch, outcomes, strict=True):
             held = drop.held_by(user)
             replayed = key is not None and (user, key) in drop.purchase_keys
@@ -179,8 +173,7 @@ class Shop(RuleBasedStateMachine):
         everything = [(drop, reservation) for drop in self.drops for reservation in drop.reservations.values()]
         batch = data.draw(st.lists(st.tuples(st.sampled_from(everything), st.booleans()), min_size=1, max_size=6))
         outcomes = self.rows(
-            "select * from api.cancel_batch(array(select row(q.id, q.user_id)::api.cancel_request"
-            " from unnest(%s::uuid[], %s::uuid[]) with ordinality as q (id, user_id, n) order by q.n))",
+            CANCEL,
             [reservation.id for (_, reservation), _ in batch],
             [self.users[reservation.user if own else (reservation.user + 1) % USERS] for (_, reservation), own in batch],
         )
@@ -203,22 +196,22 @@ class Shop(RuleBasedStateMachine):
     def let_time_pass(self, data: st.DataObject) -> None:
         live = [r for drop in self.drops for r in drop.reservations.values() if r.live]
         for reservation in data.draw(st.lists(st.sampled_from(live), min_size=1, max_size=3)):
-            self.connection.execute("update inventory.reservations set expires_at = now() where id = %s", [reservation.id])
+            self.connection.execute("update inventory.reservations set expires_at = now() where id = $1", [reservation.id])
             reservation.due = True
 
     @precondition(lambda self: any(r.due for drop in self.drops for r in drop.reservations.values()))
     @rule(limit=st.sampled_from([1, 1, 1, 1000]))
     def sweep(self, limit: int) -> None:
-        self.rows("select * from api.expire_reservations(%s)", limit)
+        self.rows("select * from api.expire_reservations($1)", limit)
         for drop in self.drops:
             self.reload(drop)
             if limit == 1000:
                 assert not any(r.due for r in drop.reservations.values() if r.status == "ACTIVE")
 
-    @rule(which=which_drop, total=st.integers(0, 6))
+    @rule(which=drop_numbers, total=st.integers(0, 6))
     def restock(self, which: int, total: int) -> None:
         drop = self.drops[which]
-        code = self.refusal("select * from api.update_drop(%s, jsonb_build_object('total_stock', %s::integer))", drop.id, total)
+        code = self.refusal("select * from api.update_drop($1, jsonb_build_object('total_stock', $2::integer))", drop.id, total)
         if total < 1:
             assert code == "VALIDATION_ERROR"
         elif total < drop.committed:
@@ -232,14 +225,14 @@ class Shop(RuleBasedStateMachine):
     @rule(data=st.data())
     def refund(self, data: st.DataObject) -> None:
         drop, purchase_id = data.draw(st.sampled_from([(drop, purchase) for drop in self.drops for purchase in drop.purchases]))
-        code = self.refusal("select * from api.refund_purchase(%s)", purchase_id)
+        code = self.refusal("select * from api.refund_purchase($1)", purchase_id)
         assert code == (None if drop.purchases[purchase_id] == "paid" else "INVALID_STATUS_CHANGE")
         drop.purchases[purchase_id] = "refunded"
 
-    @rule(which=which_drop, status=st.sampled_from(["live"] * 40 + ["draft", "scheduled", "ended", "cancelled"]))
-    def change_status(self, which: int, status: str) -> None:  # mostly to live again: a drop that is over is dull
+    @rule(which=drop_numbers, status=st.sampled_from(["live"] * 40 + ["draft", "scheduled", "ended", "cancelled"]))
+    def change_status(self, which: int, status: str) -> None:  # mostly to live again, because a drop that is over refuses all
         drop = self.drops[which]
-        code = self.refusal("select * from api.update_drop(%s, jsonb_build_object('status', %s::text))", drop.id, status)
+        code = self.refusal("select * from api.update_drop($1, jsonb_build_object('status', $2::text))", drop.id, status)
         legal = status == drop.status or (drop.status == "live" and status in ("ended", "cancelled"))
         assert code == (None if legal else "INVALID_STATUS_CHANGE")
         if legal:
@@ -254,26 +247,27 @@ class Shop(RuleBasedStateMachine):
     def agrees(self) -> None:
         if not hasattr(self, "drops"):
             return
-        assert self.rows("select * from api.audit() where drop_id = any (%s)", [drop.id for drop in self.drops]) == []
+        assert self.rows("select * from api.audit() where drop_id = any ($1)", [drop.id for drop in self.drops]) == []
         for drop in self.drops:
-            row = self.row("select total_stock, available_stock from api.get_drop(%s)", drop.id)
+            row = self.row("select total_stock, available_stock from api.get_drop($1)", drop.id)
             due = sum(r.status == "ACTIVE" and r.due for r in drop.reservations.values())
             assert row == {"total_stock": drop.total, "available_stock": drop.total - drop.committed - due}
 
 
 @pytest.fixture(scope="module")
 def connection(database: Database) -> Iterator[psycopg.Connection[Row]]:
-    """The owner's connection, for the calls and for letting time pass."""
-    with psycopg.connect(database.url, autocommit=True, row_factory=dict_row) as connection:
+    """The owner's connection, for the calls and for letting time pass. It does not wait for the disk."""
+    with psycopg.connect(database.url, autocommit=True, row_factory=dict_row, cursor_factory=RawCursor) as connection:
+        connection.execute("set synchronous_commit = off")
         yield connection
 
 
 @pytest.mark.parametrize("examples", [12, pytest.param(100, marks=pytest.mark.slow)])
 def test_the_database_agrees_with_the_model(connection: psycopg.Connection[Row], examples: int) -> None:
-    """Random calls, legal and illegal, alone and in batches."""
-    Shop.connection = connection
+    """Random calls, legal and illegal, alone and in batches, have the outcomes and leave the rows that the model has."""
+    CallsAgainstModel.connection = connection
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Shop,
+        CallsAgainstModel,
         settings=settings(
             max_examples=examples,
             stateful_step_count=50,

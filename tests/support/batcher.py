@@ -1,44 +1,34 @@
-"""A stage for the batcher: calls that go on for as long as a test wants, and what can be said of it afterwards."""
+"""Batchers under test: one whose calls return when the test says so, and one whose calls fail for certain items."""
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
 
 import pytest
 
-from lastpair.errors import Refusal, Unavailable
-from lastpair.shop import batcher as batcher_module
+from lastpair.errors import Unavailable
 from lastpair.shop.batcher import Batcher
 
 Answer = Sequence[Any] | BaseException
+Lanes = dict[str, list[Any]]
 Outcome = TypeVar("Outcome")
+Task = asyncio.Task[Any]
 MAX_PENDING = 1000
 TIMEOUT_SECONDS = 10
-FOREVER_SECONDS = 3600.0
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """No call takes long, however slow the machine, unless the test sets the patience itself."""
-
-    def set_patience(seconds: float) -> None:
-        monkeypatch.setattr(batcher_module, "SLOW_CALL_SECONDS", seconds)
-
-    set_patience(FOREVER_SECONDS)
-    return set_patience
+NEVER_SECONDS = 3600.0
 
 
 async def ticks(count: int = 10) -> None:
-    """Let everybody who can go on do so, that many times."""
+    """Let the event loop run so many iterations."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait until the condition holds; fails when it does not soon."""
+    """Wait until the condition holds, looking at it in each iteration of the event loop; fails when it does not in time."""
     async with asyncio.timeout(TIMEOUT_SECONDS):
         while not condition():
             await asyncio.sleep(0)
@@ -49,174 +39,178 @@ def outcome_of(item: object) -> str:
     return f"outcome of {item}"
 
 
+def items_of(lanes: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """The items of all lanes in order."""
+    return list(chain.from_iterable(lanes.values()))
+
+
 @dataclass(frozen=True)
 class Call:
-    """A call that is under way: whom for, and who makes it."""
+    """A call in flight, and the task that makes it."""
 
-    lanes: dict[str, list[Any]]
+    lanes: Lanes
     answer: asyncio.Future[Answer]
-    task: "asyncio.Task[Any] | None"
+    task: "Task | None"
 
 
-class Stage:
-    """A batcher, and what it calls: every call is noted and goes on for as long as the test wants."""
+class HeldBatcher:
+    """A batcher whose calls are noted and held until the test answers them."""
 
     def __init__(self, max_size: int = 100, max_pending: int = MAX_PENDING) -> None:
         self.batcher = Batcher[str, Any, Any](self._call, max_size=max_size, max_pending=max_pending)
-        self.max_size = max_size
-        self.calls: list[dict[str, list[Any]]] = []
-        self.under_way: list[Call] = []
-        self.wrong: list[object] = []
+        self.calls: list[Lanes] = []
+        self.in_flight: list[Call] = []
+        self._max_size = max_size
+        self._faults: list[object] = []
+        self._requests: dict[Task, object] = {}
+        self._left: set[Task] = set()
 
     async def _call(self, batch: Mapping[str, list[Any]]) -> Sequence[Any]:
         lanes = dict(batch)
-        if any(lane in other.lanes for other in self.under_way for lane in lanes):
-            self.wrong.append(("two calls at a time in a lane", lanes))
-        if not lanes or not all(lanes.values()) or sum(map(len, lanes.values())) > self.max_size:
-            self.wrong.append(("a call of this size", lanes))
+        if any(lane in other.lanes for other in self.in_flight for lane in lanes):
+            self._faults.append(("two calls at a time in a lane", lanes))
+        if not lanes or not all(lanes.values()) or len(items_of(lanes)) > self._max_size:
+            self._faults.append(("a call of this size", lanes))
         call = Call(lanes, asyncio.get_running_loop().create_future(), asyncio.current_task())
         self.calls.append(lanes)
-        self.under_way.append(call)
+        self.in_flight.append(call)
         try:
             answer = await call.answer
         finally:
-            self.under_way.remove(call)
+            self.in_flight.remove(call)
         if isinstance(answer, BaseException):
             raise answer
         return answer
 
-    def submit(self, item: object, lane: str = "lane") -> asyncio.Task[Any]:
-        """A request, whose outcome is awaited."""
-        return asyncio.create_task(self.batcher.submit(lane, item))
+    def submit(self, item: object, lane: str = "lane") -> Task:
+        """Submit a request now; its outcome comes later."""
+        task = asyncio.create_task(self.batcher.submit(lane, item))
+        self._requests[task] = item
+        return task
 
-    async def submit_all(self, *items: object, lane: str = "lane") -> list[asyncio.Task[Any]]:
-        """Requests in this order; comes back when nothing more happens by itself."""
+    async def submit_all(self, *items: object, lane: str = "lane") -> list[Task]:
+        """Submit requests in this order; returns when nothing more happens by itself."""
         return await self.submit_lanes({lane: items})
 
-    async def submit_lanes(self, lanes: Mapping[str, Sequence[object]]) -> list[asyncio.Task[Any]]:
-        """Requests in several lanes at the same moment; comes back when nothing more happens by itself."""
+    async def submit_lanes(self, lanes: Mapping[str, Sequence[object]]) -> list[Task]:
+        """Submit requests in several lanes at the same moment; returns when nothing more happens by itself."""
         tasks = [self.submit(item, lane) for lane, items in lanes.items() for item in items]
         await ticks()
         return tasks
 
-    async def occupy(self, *lanes: str) -> list[asyncio.Task[Any]]:
-        """A call for each of the lanes, of one item that is called like it."""
+    async def occupy(self, *lanes: str) -> list[Task]:
+        """Begin a call for each of the lanes, of one item that is named like it."""
         return [task for lane in lanes for task in await self.submit_all(lane, lane=lane)]
 
-    def call(self, lane: str = "lane") -> Call:
-        """The call that is under way in the lane."""
-        [call] = [call for call in self.under_way if lane in call.lanes]
+    def refuses(self, item: object = "refused", lane: str = "lane") -> bool:
+        """Is a request refused with OVERLOADED at once?"""
+        with pytest.raises(Unavailable) as refusal:
+            self.batcher.submit(lane, item).send(None)
+        assert_unavailable([refusal.value], code="OVERLOADED")
+        return True
+
+    async def leave(self, *tasks: Task) -> None:
+        """Cancel these requests, as when their clients leave."""
+        self._left.update(tasks)
+        for task in tasks:
+            task.cancel()
+        await ticks()
+
+    def call_of(self, lane: str = "lane") -> Call:
+        """The call in flight for the lane."""
+        [call] = [call for call in self.in_flight if lane in call.lanes]
         return call
 
     async def answer(self, answer: Answer | None = None, lane: str = "lane") -> None:
-        """The call that is under way in the lane returns, with the outcome of each of its items unless another is given."""
-        call = self.call(lane)
-        items = chain.from_iterable(call.lanes.values())
-        call.answer.set_result([outcome_of(item) for item in items] if answer is None else answer)
+        """Let the call for the lane return this answer, or by default the outcome of each of its items."""
+        call = self.call_of(lane)
+        call.answer.set_result(list(map(outcome_of, items_of(call.lanes))) if answer is None else answer)
         await ticks()
 
-    async def answer_all(self) -> None:
-        """Every call returns, and those that come of it."""
-        while self.under_way:
-            for call in self.under_way:
-                call.answer.set_result([outcome_of(item) for items in call.lanes.values() for item in items])
-            await ticks()
+    async def cancel_call(self, lane: str = "lane") -> None:
+        """Cancel the task that makes the lane's call, as when the process stops."""
+        task = self.call_of(lane).task
+        assert task is not None
+        task.cancel()
+        await ticks()
 
     @property
     def items(self) -> list[list[Any]]:
-        """Of each call so far."""
-        return [list(chain.from_iterable(lanes.values())) for lanes in self.calls]
+        """The items of each call so far."""
+        return [items_of(lanes) for lanes in self.calls]
 
-    async def assert_idle(self) -> None:
-        """Nobody waits, nothing is left of those that did, and no call was one that must not be."""
+    async def assert_served(self, *, but: Collection[Task] = ()) -> None:
+        """Answer what is in flight. Every request that did not leave, but these, has its own outcome; nothing is left."""
+        while self.in_flight:
+            for call in list(self.in_flight):
+                call.answer.set_result(list(map(outcome_of, items_of(call.lanes))))
+            await ticks()
+        outcomes = dict(zip(self._requests, await results(list(self._requests)), strict=True))
+        assert {task for task in outcomes if task.cancelled()} == self._left
+        found = {task: outcome for task, outcome in outcomes.items() if task not in self._left and task not in but}
+        assert found == {task: outcome_of(self._requests[task]) for task in found}
         await ticks()
-        assert self.wrong == []
-        assert self.under_way == []
+        assert self._faults == []
         assert_empty(self.batcher)
 
 
 def assert_empty(batcher: Batcher[Any, Any, Any]) -> None:
-    """Its state is that of a new one."""
+    """The batcher's state is that of a new one."""
     left = (batcher._lanes, batcher._ready, batcher._calling, batcher._tasks, batcher._pending)
     assert left == ({}, {}, set(), set(), 0)
 
 
 async def results(tasks: Sequence["asyncio.Task[Outcome]"]) -> list[Outcome | BaseException]:
-    """How each request ended, all of them soon."""
-    done, pending = await asyncio.wait(tasks, timeout=TIMEOUT_SECONDS)
-    assert not pending, f"{len(pending)} of {len(tasks)} requests hang"
-    assert len(done) == len(tasks)
+    """How each request ended; fails when one does not end in time."""
+    if tasks:
+        _, pending = await asyncio.wait(tasks, timeout=TIMEOUT_SECONDS)
+        assert not pending, f"{len(pending)} of {len(tasks)} requests hang"
     return list(await asyncio.gather(*tasks, return_exceptions=True))
 
 
-def outcomes_of(*items: object) -> list[str]:
-    """What a call answers for the items."""
-    return [outcome_of(item) for item in items]
-
-
-def assert_refused(outcomes: Sequence[object], code: str = "DATABASE_UNAVAILABLE") -> None:
-    """All are told 503 with that code and when to come again."""
+def assert_unavailable(outcomes: Sequence[object], code: str = "DATABASE_UNAVAILABLE", message: str = "") -> None:
+    """Each outcome is Unavailable with this code and this in its message, and says when to come again."""
     for outcome in outcomes:
         assert isinstance(outcome, Unavailable)
-        assert isinstance(outcome, Refusal)
         assert (outcome.status, outcome.code) == (503, code)
         assert (outcome.retry_after_seconds or 0) > 0
-
-
-def assert_stopping(outcomes: Sequence[object]) -> None:
-    """All are told 503 and that the process stops."""
-    assert_refused(outcomes)
-    assert all("stopping" in getattr(outcome, "message", "") for outcome in outcomes)
+        assert message in outcome.message
 
 
 class Poisoned(Exception):
-    """Raised by a call for an item it cannot bear."""
+    """Raised by a call because of certain items."""
 
 
-class Fragile:
-    """A call that fails as a whole, without an effect, when it holds an item that it cannot bear."""
+class FragileBatcher:
+    """A batcher whose calls fail as a whole, without an effect, when one of the items is poisoned."""
 
-    def __init__(self, max_size: int = 100) -> None:
-        self.batcher = Batcher[str, str, str](self._call, max_size=max_size, max_pending=MAX_PENDING)
+    def __init__(self) -> None:
+        self.batcher = Batcher[str, str, str](self._call, max_size=100, max_pending=MAX_PENDING)
         self.calls: list[dict[str, list[str]]] = []
         self.effects: Counter[str] = Counter()
 
     async def _call(self, lanes: Mapping[str, list[str]]) -> list[str]:
         self.calls.append(dict(lanes))
-        items = list(chain.from_iterable(lanes.values()))
+        items = items_of(lanes)
         await asyncio.sleep(0)
         for item in items:
             if item.startswith("poison"):
                 raise Poisoned(item)
         self.effects.update(items)
-        return outcomes_of(*items)
+        return list(map(outcome_of, items))
 
-    def submit(self, lane: str, *items: str) -> list[asyncio.Task[str]]:
-        """Requests in this order."""
-        return [asyncio.create_task(self.batcher.submit(lane, item)) for item in items]
+    def submit(self, lane: str, *items: str) -> dict[str, "asyncio.Task[str]"]:
+        """Submit requests in this order, each for another item."""
+        return {item: asyncio.create_task(self.batcher.submit(lane, item)) for item in items}
 
-    async def assert_settled(self, items: Sequence[str], tasks: Sequence["asyncio.Task[str]"]) -> None:
-        """Each poisoned one has failed with its own error, each other one succeeded, once; nothing is left."""
-        for item, outcome in zip(items, await results(tasks), strict=True):
+    async def assert_settled(self, tasks: Mapping[str, "asyncio.Task[str]"]) -> None:
+        """Each poisoned item failed with its own error, each other one succeeded, once; nothing is left."""
+        for item, outcome in zip(tasks, await results(list(tasks.values())), strict=True):
             if item.startswith("poison"):
                 assert isinstance(outcome, Poisoned)
                 assert outcome.args == (item,)
             else:
                 assert outcome == outcome_of(item)
-        assert self.effects == {item: 1 for item in items if not item.startswith("poison")}
+        assert self.effects == {item: 1 for item in tasks if not item.startswith("poison")}
         await ticks()
         assert_empty(self.batcher)
-
-
-def refused_at_once(stage: Stage, item: object = "refused", lane: str = "lane") -> None:
-    """A request is answered OVERLOADED without waiting for anything whatever, and is not called for."""
-    with pytest.raises(Unavailable) as refusal:
-        stage.batcher.submit(lane, item).send(None)
-    assert_refused([refusal.value], "OVERLOADED")
-
-
-def cancel(stage: Stage, lane: str = "lane") -> None:
-    """Whoever makes the lane's call is cancelled, as when the process stops."""
-    task = stage.call(lane).task
-    assert task is not None
-    task.cancel()

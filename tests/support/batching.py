@@ -1,32 +1,55 @@
-"""What the batching tests share: an HTTP client that sends in order, and drops that somebody holds up."""
+"""What tests of batches over HTTP share: a client that decides the order of requests, and locks that hold calls up."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from json import loads
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
-from uuid import UUID
 
 import asyncpg
-import pytest
 
+from tests.support.factories import Owner
 from tests.support.shapes import Row
 from tests.support.waiting import eventually
 
-SLOW_CALL_SECONDS = 10
-WAITING = (
-    "select array_agg(pid) from pg_stat_activity"
-    " where datname = current_database() and application_name = 'lastpair' and wait_event_type = 'Lock'"
-)
-HOLD_UP = "select from inventory.drops where id = any ($1) for update"
-HOLD_UP_PURCHASES = "select from inventory.reservations where drop_id = any ($1) and status = 'ACTIVE' for update"
+TIMEOUT_SECONDS = 10
+LOCK_WAITERS = "select array_agg(pid) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+DROP_ROWS = "select from inventory.drops where id = any ($1) for update"
+HOLD_ROWS = "select from inventory.reservations where drop_id = any ($1) and status = 'ACTIVE' for update"
+
+
+class Request(NamedTuple):
+    """A request without a body; the path is below /api."""
+
+    method: str
+    path: str
+    user: str | None = None
+    key: str | None = None
+
+
+def reserve(drop_id: str, user: str, key: str | None = None) -> Request:
+    """The request that reserves a unit."""
+    return Request("POST", f"/drops/{drop_id}/reserve", user, key)
+
+
+def purchase(drop_id: str, user: str, key: str | None = None) -> Request:
+    """The request that purchases the unit held."""
+    return Request("POST", f"/drops/{drop_id}/purchase", user, key)
+
+
+def cancel(reservation_id: str, user: str) -> Request:
+    """The request that gives a unit back."""
+    return Request("DELETE", f"/reservations/{reservation_id}", user)
+
+
+LIST_DROPS = Request("GET", "/drops")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """The answer to a request."""
 
     status: int
     headers: dict[str, str]
@@ -34,7 +57,7 @@ class Answer:
 
     @property
     def code(self) -> str | None:
-        """Of the refusal, if it is one."""
+        """The code of a refusal."""
         return self.body["error"]["code"] if "error" in self.body else None
 
     @property
@@ -48,18 +71,27 @@ Pending = asyncio.Task[Answer]
 
 
 class Connection:
-    """One connection, kept alive, that has served a request already."""
+    """A connection that is kept alive and has served a request already, so that the service knows it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
-        self.writer = writer
+        self._writer = writer
 
-    def send(self, method: str, path: str, user: object = None, key: str | None = None) -> Pending:
+    def send(self, request: Request, base: str = "/api") -> Pending:
         """Send a request now; its answer comes later."""
+        method, path, user, key = request
         headers = {"Host": "lastpair", "Content-Length": "0", "X-User-Id": user, "Idempotency-Key": key}
-        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items() if value is not None)]
-        self.writer.write("\r\n".join([*lines, "", ""]).encode())
+        lines = [f"{method} {base}{path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items() if value is not None)]
+        self._writer.write("\r\n".join([*lines, "", ""]).encode())
         return asyncio.create_task(self._receive())
+
+    async def ping(self) -> None:
+        """Ask whether the process answers."""
+        assert (await self.send(Request("GET", "/healthz"), base="")).status == 200
+
+    def abort(self) -> None:
+        """Break the connection."""
+        self._writer.transport.abort()
 
     async def _receive(self) -> Answer:
         head, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
@@ -69,7 +101,7 @@ class Connection:
 
 
 class Client:
-    """Sends each request on a connection of its own, so that the service has them in the order in which they were sent."""
+    """Sends each request on a connection of its own, so that the service gets them in the order in which they were sent."""
 
     def __init__(self, url: str, stack: AsyncExitStack) -> None:
         self._address = urlsplit(url).hostname, urlsplit(url).port
@@ -78,92 +110,85 @@ class Client:
         self._probe: Connection | None = None
 
     async def connect(self) -> Connection:
-        """A connection that the service knows of."""
+        """A new connection."""
         reader, writer = await asyncio.open_connection(*self._address)
         self._stack.callback(writer.close)
         connection = Connection(reader, writer)
-        assert (await connection.send("GET", "/healthz")).status == 200
+        await connection.ping()
         return connection
 
-    async def connections(self, count: int) -> list[Connection]:
-        """As many."""
-        return [await self.connect() for _ in range(count)]
-
     async def begun(self) -> None:
-        """Wait until the service has begun with everything that was sent: it reads and begins what is later later."""
+        """Wait until the service has begun all requests sent so far: it reads and begins what comes later after them."""
         self._probe = self._probe or await self.connect()
         for _ in range(2):
-            await self._probe.send("GET", "/healthz")
+            await self._probe.ping()
 
-    async def send(self, method: str, path: str, user: object = None, key: str | None = None) -> Pending:
-        """Send a request after all that were sent before; comes back when the service has begun with it."""
-        connection = self._idle.pop() if self._idle else await self.connect()
-        pending = connection.send(method, f"/api{path}", user, key)
-        pending.add_done_callback(lambda task: None if task.cancelled() or task.exception() else self._idle.append(connection))
-        await self.begun()
+    async def send(self, *requests: Request) -> list[Pending]:
+        """Send the requests one after the other; returns when the service has begun the last one."""
+        pending = []
+        for request in requests:
+            pending += await self.send_at_once([request])
+            await self.begun()
         return pending
 
-    async def get(self, path: str, user: object = None) -> Answer:
-        """The answer of a GET."""
-        return await soon(await self.send("GET", path, user))
+    async def send_at_once(self, requests: Iterable[Request]) -> list[Pending]:
+        """Send the requests at the same moment."""
+        requests = list(requests)
+        while len(self._idle) < len(requests):
+            self._idle.append(await self.connect())
+        return [self._send(self._idle.pop(), request) for request in requests]
 
-    async def reserve(self, drop_id: UUID, user: object, key: str | None = None) -> Pending:
-        """Send a reserve."""
-        return await self.send("POST", f"/drops/{drop_id}/reserve", user, key)
+    def _send(self, connection: Connection, request: Request) -> Pending:
+        pending = connection.send(request)
+        pending.add_done_callback(lambda task: None if task.cancelled() or task.exception() else self._idle.append(connection))
+        return pending
 
-    async def purchase(self, drop_id: UUID, user: object, key: str | None = None) -> Pending:
-        """Send a purchase."""
-        return await self.send("POST", f"/drops/{drop_id}/purchase", user, key)
+    async def ask(self, *requests: Request) -> list[Answer]:
+        """Send the requests one after the other, each after the answer of the one before; returns the answers."""
+        return [await soon(pending) for request in requests for pending in await self.send_at_once([request])]
 
-    async def cancel(self, reservation_id: UUID, user: object) -> Pending:
-        """Send a cancel."""
-        return await self.send("DELETE", f"/reservations/{reservation_id}", user)
+    async def ask_at_once(self, requests: Iterable[Request]) -> list[Answer]:
+        """Send the requests at the same moment; returns the answers."""
+        return await all_soon(await self.send_at_once(requests))
 
 
 @asynccontextmanager
 async def client_of(url: str) -> AsyncIterator[Client]:
-    """A client of the service; its connections are closed at the end."""
+    """A client of the service; its connections are closed at the end of the block."""
     async with AsyncExitStack() as stack:
         yield Client(url, stack)
 
 
-@pytest.fixture
-async def client(api_url: str) -> AsyncIterator[Client]:
-    """A client of the API with the default settings."""
-    async with client_of(api_url) as client:
-        yield client
-
-
 async def soon(pending: Pending) -> Answer:
-    """The answer, which must come."""
-    return await asyncio.wait_for(pending, SLOW_CALL_SECONDS)
+    """The answer; fails if it does not come in time."""
+    return await asyncio.wait_for(pending, TIMEOUT_SECONDS)
 
 
 async def all_soon(pending: Iterable[Pending]) -> list[Answer]:
-    """The answers, which must come."""
-    return await asyncio.wait_for(asyncio.gather(*pending), SLOW_CALL_SECONDS)
+    """The answers; fails if one does not come in time."""
+    return await asyncio.wait_for(asyncio.gather(*pending), TIMEOUT_SECONDS)
 
 
 def codes(answers: Iterable[Answer]) -> list[str | int]:
-    """The code of each refusal, the status of each success."""
+    """The code of each refusal, and the status of each success."""
     return [answer.code or answer.status for answer in answers]
 
 
 @asynccontextmanager
-async def locked(owner: asyncpg.Pool, *drop_ids: UUID) -> AsyncIterator[None]:
-    """While somebody holds the rows of these drops."""
+async def locked(owner: asyncpg.Pool, *drop_ids: str, kind: str = "reserve") -> AsyncIterator[None]:
+    """During the block another transaction has locked what requests of this kind for these drops need."""
     async with owner.acquire() as session, session.transaction():
-        await session.execute(HOLD_UP, drop_ids)
+        await session.execute(HOLD_ROWS if kind == "purchase" else DROP_ROWS, drop_ids)
         yield
 
 
-async def waiting(owner: asyncpg.Pool, count: int) -> list[int]:
-    """Wait until this many of the service's sessions wait for a lock; returns their process ids."""
+async def lock_waits(owner: Owner, count: int) -> list[int]:
+    """Wait until this many sessions of the database wait for a lock; returns their process ids."""
     pids: list[int] = []
 
     async def found() -> bool:
-        pids[:] = await owner.fetchval(WAITING) or []
+        pids[:] = await owner.fetchval(LOCK_WAITERS) or []
         return len(pids) == count
 
-    await eventually(found)
+    await eventually(found, TIMEOUT_SECONDS)
     return pids

@@ -12,6 +12,7 @@ import asyncpg
 import httpx
 import psycopg
 
+from lastpair.database import pool
 from lastpair.database.embedded import embedded_database
 from tests.support.servers import started
 
@@ -50,7 +51,7 @@ def scratch_database(url: str) -> Iterator[Database]:
 def running_api(database_url: str, **environment: str) -> Iterator[str]:
     """The API as `make run` starts it, with these settings, in a process of its own; yields its base URL.
 
-    On the way out it must stop cleanly on SIGTERM, without ever having logged a stack trace.
+    At the end of the block it must stop cleanly on SIGTERM, without ever having logged a stack trace.
     """
     with started(DATABASE_URL=database_url, **environment) as service:
         service.wait_until_ready()
@@ -66,8 +67,19 @@ async def client_of(url: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @asynccontextmanager
+async def calling(url: str, sessions: int = 1, *, pooled: bool = False, max_pending: int = 100) -> AsyncIterator[pool.Database]:
+    """The service's way to call functions, without the service."""
+    database = pool.Database(url, sessions, pooled=pooled, max_pending=max_pending)
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
 async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A session of the owner."""
+    """A session with the database of this URL."""
     connection = await asyncpg.connect(url)
     try:
         yield connection

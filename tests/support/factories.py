@@ -1,8 +1,8 @@
-"""Users, drops, holds and sales for tests to work with, and what the database says of them."""
+"""Users, drops, holds and sales for tests to work with, and what the database says of them. Ids are text, as on the wire."""
 
 from collections import Counter
 from json import dumps
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -19,12 +19,25 @@ async def make_user(owner: Owner) -> str:
     return str(await owner.fetchval("select id from api.create_user($1)", uuid4().hex))
 
 
+async def make_users(owner: Owner, count: int) -> list[str]:
+    """New users; returns their ids."""
+    users = "insert into inventory.users (username) select $1 || n from generate_series(1, $2::integer) n returning id::text"
+    return [row["id"] for row in await owner.fetch(users, uuid4().hex, count)]
+
+
 async def make_drop(http: httpx.AsyncClient, seller: str, **fields: object) -> Row:
     """A new drop, live with five units unless the fields say otherwise."""
     body = {"name": "Air One", "price": 199.9, "total_stock": 5, "starts_at": LONG_AGO} | fields
     response = await http.post("/drops", content=dumps(body), headers=as_user(seller) | JSON)
     drop: Row = assert_success(response, "drop", 201)
     return drop
+
+
+async def make_drop_by_sql(owner: Owner, total_stock: int) -> str:
+    """A new live drop with a seller of its own; returns the id."""
+    seller = await make_user(owner)
+    drop_id: str = await owner.fetchval("select id::text from api.create_drop('race', 1, $1, $2, now())", total_stock, seller)
+    return drop_id
 
 
 async def reserve(http: httpx.AsyncClient, drop_id: str, user: str, **more: str) -> Row:
@@ -40,53 +53,53 @@ async def purchase(http: httpx.AsyncClient, drop_id: str, user: str, **more: str
     return bought
 
 
-async def make_due(owner: Owner, reservation_id: str) -> None:
-    """Let a hold run out; nothing has noticed yet."""
-    changed = await owner.execute(
-        "update inventory.reservations set expires_at = now() - interval '1 second' where id = $1", UUID(reservation_id)
+async def hold(owner: Owner, drop_id: str, users: list[str], ttl_seconds: int = 600) -> dict[str, str]:
+    """A hold for each of the users: user id to reservation id."""
+    await owner.fetch(RESERVE, drop_id, users, [None] * len(users), ttl_seconds)
+    rows = await owner.fetch(
+        "select id::text, user_id::text from inventory.reservations"
+        " where drop_id = $1 and user_id = any ($2) and status = 'ACTIVE'",
+        drop_id,
+        users,
     )
-    assert changed == "UPDATE 1"
+    assert len(rows) == len(users)
+    return {row["user_id"]: row["id"] for row in rows}
+
+
+async def make_due(owner: Owner, *reservation_ids: str) -> None:
+    """Let these holds run out; nothing has noticed yet."""
+    changed = await owner.execute(
+        "update inventory.reservations set expires_at = now() - interval '1 second' where id = any ($1)", reservation_ids
+    )
+    assert changed == f"UPDATE {len(reservation_ids)}"
+
+
+async def make_some_due(owner: Owner, drop_ids: list[str], limit: int) -> None:
+    """Let some holds on these drops run out, but none that another transaction has locked."""
+    await owner.execute(
+        "update inventory.reservations set expires_at = now() where id = any (array("
+        "select id from inventory.reservations where status = 'ACTIVE' and drop_id = any ($1)"
+        " limit $2 for no key update skip locked))",
+        drop_ids,
+        limit,
+    )
 
 
 async def available_stock(owner: Owner, drop_id: str) -> int:
-    """The drop's units to be had, as the database knows them."""
-    stock: int = await owner.fetchval("select available_stock from api.get_drop($1)", UUID(drop_id))
+    """How many units of the drop are left, as the database knows it."""
+    stock: int = await owner.fetchval("select available_stock from api.get_drop($1)", drop_id)
     return stock
+
+
+async def statuses(owner: Owner, drop_id: str) -> Counter[str]:
+    """How many reservations of the drop have each status."""
+    rows = await owner.fetch("select status, count(*) as n from inventory.reservations where drop_id = $1 group by 1", drop_id)
+    return Counter({row["status"]: row["n"] for row in rows})
 
 
 async def assert_healthy(owner: Owner) -> None:
     """No invariant is violated anywhere."""
     assert await owner.fetch("select * from api.audit()") == []
-
-
-async def make_users(owner: Owner, count: int) -> list[UUID]:
-    """That many users."""
-    prefix = uuid4().hex
-    rows = await owner.fetch(
-        "insert into inventory.users (username) select $1 || n from generate_series(1, $2::integer) n returning id", prefix, count
-    )
-    return [row["id"] for row in rows]
-
-
-async def make_drop_by_sql(owner: Owner, total_stock: int) -> UUID:
-    """A live drop of that many units."""
-    [seller] = await make_users(owner, 1)
-    drop_id: UUID = await owner.fetchval("select id from api.create_drop('race', 1, $1, $2, now())", total_stock, seller)
-    return drop_id
-
-
-async def hold(owner: Owner, drop_id: UUID, users: list[UUID], ttl_seconds: int = 600) -> dict[UUID, UUID]:
-    """A hold for each of the users: user id to reservation id."""
-    await owner.fetch(RESERVE, drop_id, users, [None] * len(users), ttl_seconds)
-    rows = await owner.fetch("select id, user_id from inventory.reservations where drop_id = $1 and status = 'ACTIVE'", drop_id)
-    assert len(rows) == len(users)
-    return {row["user_id"]: row["id"] for row in rows}
-
-
-async def statuses(owner: Owner, drop_id: UUID) -> Counter[str]:
-    """How many reservations of the drop have each status."""
-    rows = await owner.fetch("select status, count(*) as n from inventory.reservations where drop_id = $1 group by 1", drop_id)
-    return Counter({row["status"]: row["n"] for row in rows})
 
 
 async def name_of(owner: Owner, user_id: UUID) -> str | None:

@@ -26,3 +26,6 @@ PROVISION = (
     " from unnest($1::uuid[], $2::text[]) with ordinality as q (user_id, name, n) order by q.n))"
 )
 SWEEP = "select count(*) from api.expire_reservations($1)"
+
+LISTENERS = "select count(*) from pg_stat_activity where application_name = 'lastpair listener' and datname = current_database()"
+"""The processes of the service that are connected: each has one listener."""
