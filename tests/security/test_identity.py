@@ -161,14 +161,6 @@ async def test_the_first_requests_of_a_user_may_come_at_once(http: httpx.AsyncCl
     assert len(assert_success(await http.get("/reservations/me", headers=headers), "reservations")) == 20
 
 
-@pytest.mark.parametrize("base", ["", "/v1"])
-@pytest.mark.parametrize("path", ["/internal/users", "/internal/expire-now"])
-@pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_production_has_no_internal_endpoints(production: httpx.AsyncClient, method: str, base: str, path: str) -> None:
-    """In production the internal endpoints are 404 NOT_FOUND by every method."""
-    assert_error(await production.request(method, base + path), 404, "NOT_FOUND")
-
-
 async def test_production_makes_no_users(production: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
     """In production a user who does not exist is 401 and is not made; one who does is served."""
     user_id = uuid4()

@@ -481,10 +481,13 @@ async def test_a_reservation_of_another(http: httpx.AsyncClient, owner: asyncpg.
 
 
 async def test_production_has_no_development_helpers(http: httpx.AsyncClient, production: Service) -> None:
-    """Production has no internal endpoints, and its page has no tools."""
+    """Production has no internal endpoints, not even for an admin, and its page has no tools."""
     admin = bearer(token(RSA, role="admin")) | JSON
-    for path in ("/internal/users", "/internal/expire-now", "/v1/internal/users"):
-        assert_error(await http.post(path, content='{"username": "eve"}', headers=admin), 404, "NOT_FOUND")
+    for base in ("", "/v1"):
+        for name in ("users", "expire-now"):
+            for method, content in (("GET", None), ("POST", None), ("POST", '{"username": "eve"}')):
+                response = await http.request(method, f"{base}/internal/{name}", content=content, headers=admin)
+                assert_error(response, 404, "NOT_FOUND")
     settings = (await http.get(f"{production.url}/dashboard/settings.json")).json()
     assert settings["development"] is False
     assert (await http.get(f"{production.url}/")).status_code == 200
