@@ -1,41 +1,54 @@
-"""What the dashboard's tests share: one browser, one service, and whoever looks at it."""
+"""Fixtures of the dashboard's tests: one browser, one service, a visitor, a drop."""
 
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Page
 
 from tests.support.browser import Visitor, chromium, visiting
 from tests.support.dashboard import end_all_drops
 from tests.support.database import Database
-from tests.support.factories import assert_healthy
-from tests.support.streams import Stage, fresh_database, serving
+from tests.support.factories import assert_healthy, make_drop, make_user
+from tests.support.streams import Api, fresh_database, serving
 
 
 @pytest.fixture(scope="package")
 async def browser() -> AsyncIterator[Browser]:
-    """One for all tests; each opens windows of its own."""
+    """One browser for all tests. Each opens windows of its own."""
     async with chromium() as browser:
         yield browser
 
 
 @pytest.fixture(scope="package")
-async def service(browser: Browser, database: Database) -> AsyncIterator[Stage]:
-    """A service for all tests, on a database of its own."""
-    async with fresh_database(database) as url, serving(url) as stage:
-        yield stage
+async def service(browser: Browser, database: Database) -> AsyncIterator[Api]:
+    """One service for all tests, on a database of its own."""
+    async with fresh_database(database) as url, serving(url) as service:
+        yield service
 
 
 @pytest.fixture
-async def stage(service: Stage) -> AsyncIterator[Stage]:
-    """The service, without an open drop. In the end no invariant is violated."""
+async def api(service: Api) -> AsyncIterator[Api]:
+    """The service, without an open drop. The test ends with a clean audit."""
     await end_all_drops(service.owner)
     yield service
     await assert_healthy(service.owner)
 
 
 @pytest.fixture
-async def visitor(browser: Browser, stage: Stage) -> AsyncIterator[Visitor]:
-    """Whoever looks at it, and may find nothing to complain of."""
-    async with visiting(browser, stage.url) as visitor:
+async def visitor(browser: Browser, api: Api) -> AsyncIterator[Visitor]:
+    """A visitor of the dashboard. The test fails if a page reports a problem."""
+    async with visiting(browser, api.url) as visitor:
         yield visitor
+
+
+@pytest.fixture
+async def drop_id(api: Api) -> str:
+    """A new live drop of five units."""
+    drop_id: str = (await make_drop(api.http, await make_user(api.owner)))["id"]
+    return drop_id
+
+
+@pytest.fixture
+async def page(visitor: Visitor) -> Page:
+    """The dashboard, connected. It shows what fixtures before it have made."""
+    return await visitor.open()

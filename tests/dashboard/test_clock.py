@@ -1,4 +1,4 @@
-"""What time does to the dashboard, without any event: drops begin, end, change places and leave, holds run out, charts go on."""
+"""What the dashboard changes by the clock, without an event: drops begin, end, move and leave, holds expire, charts go on."""
 
 import asyncio
 import re
@@ -11,23 +11,23 @@ from playwright.async_api import Browser, Page, expect
 from tests.support.browser import Visitor, visiting
 from tests.support.dashboard import card_of, expect_answer, expect_stock, news_of, press, set_clock, update_drop
 from tests.support.factories import make_drop, make_user, reserve
-from tests.support.streams import Stage, serving
+from tests.support.streams import Api, serving
 
 
 @pytest.mark.slow
-async def test_order(stage: Stage, visitor: Visitor) -> None:
-    """What is on sale or about to be comes first, and stays where it is as it begins; the keyboard stays with its card."""
-    seller = await make_user(stage.owner)
+async def test_order(api: Api, visitor: Visitor) -> None:
+    """Drops on sale or soon on sale come first and do not move when they begin; the focus stays with its card."""
+    seller = await make_user(api.owner)
     minutes = {"Old": -60, "New": -1, "Soon": 0.9, "Next": 30, "Later": 60, "Draft": None, "Over": -2}
     ids = {}
     for name, starts_in in minutes.items():
         starts_at = None if starts_in is None else (datetime.now(UTC) + timedelta(minutes=starts_in)).isoformat()
-        ids[name] = (await make_drop(stage.http, seller, name=name, starts_at=starts_at))["id"]
+        ids[name] = (await make_drop(api.http, seller, name=name, starts_at=starts_at))["id"]
     context = await visitor.context()
     await set_clock(context)
     page = await visitor.open(context)
     await expect(page.locator(".card")).to_have_count(7)
-    await update_drop(stage, ids["Over"], status="ended")
+    await update_drop(api, ids["Over"], status="ended")
     order = ["Soon", "New", "Old", "Next", "Later", "Draft", "Over"]
     await expect(page.locator(".card .name")).to_have_text(order)
     button = card_of(page, ids["New"]).get_by_role("button", name="Reserve")
@@ -35,29 +35,28 @@ async def test_order(stage: Stage, visitor: Visitor) -> None:
     await context.clock.fast_forward(55_000)
     await expect(card_of(page, ids["Soon"]).locator(".status")).to_have_text("live")
     assert await page.locator(".card .name").all_inner_texts() == order
-    await update_drop(stage, ids["Later"], starts_at=(datetime.now(UTC) + timedelta(minutes=20)).isoformat())
+    await update_drop(api, ids["Later"], starts_at=(datetime.now(UTC) + timedelta(minutes=20)).isoformat())
     await expect(page.locator(".card .name")).to_have_text(["Soon", "New", "Old", "Later", "Next", "Draft", "Over"])
-    await update_drop(stage, ids["New"], status="ended")
+    await update_drop(api, ids["New"], status="ended")
     await expect(page.locator(".card .name")).to_have_text(["Soon", "Old", "Later", "Next", "Draft", "New", "Over"])
     await expect(button).to_be_disabled()
     await expect(button).to_be_focused()
 
 
-async def test_over(stage: Stage, visitor: Visitor) -> None:
-    """A drop that has ended can be seen for five minutes more, and then leaves; until there is none, which is said."""
-    seller = await make_user(stage.owner)
+async def test_over(api: Api, visitor: Visitor) -> None:
+    """A drop that has ended is shown for five more minutes. Without a drop the page says so."""
+    seller = await make_user(api.owner)
     ends_at = (datetime.now(UTC) + timedelta(minutes=4)).isoformat()
     drops = [
-        (await make_drop(stage.http, seller, name=name, ends_at=ends))["id"]
-        for name, ends in (("First", None), ("Last", ends_at))
+        (await make_drop(api.http, seller, name=name, ends_at=ends))["id"] for name, ends in (("First", None), ("Last", ends_at))
     ]
     context = await visitor.context()
     await set_clock(context)
     page = await visitor.open(context)
     await expect(page.locator(".card .name")).to_have_text(["Last", "First"])
-    await update_drop(stage, drops[0], status="cancelled")
+    await update_drop(api, drops[0], status="cancelled")
     await expect(card_of(page, drops[0]).locator(".status")).to_have_text("cancelled")
-    await context.clock.run_for(1000)  # which is when the page takes note of it
+    await context.clock.run_for(1000)  # the page notices it once a second
     await context.clock.fast_forward(4 * 60_000)
     await expect(card_of(page, drops[1]).locator(".status")).to_have_text("ended")
     await expect(page.locator(".card")).to_have_count(2)
@@ -69,19 +68,19 @@ async def test_over(stage: Stage, visitor: Visitor) -> None:
     await expect(page.get_by_text("There are no drops yet.")).to_be_visible()
 
 
-async def test_chart(stage: Stage, visitor: Visitor) -> None:
-    """Units left, from the first that is known to the last; a scale says how long that is, five minutes at most."""
-    seller = await make_user(stage.owner)
+async def test_chart(api: Api, visitor: Visitor) -> None:
+    """The chart has the units left since the page knows the drop; its scale says how long that is, at most five minutes."""
+    seller = await make_user(api.owner)
     context = await visitor.context()
     await set_clock(context)
     page = await visitor.open(context)
-    drop_id = (await make_drop(stage.http, seller, total_stock=4))["id"]
-    await reserve(stage.http, drop_id, seller)
+    drop_id = (await make_drop(api.http, seller, total_stock=4))["id"]
+    await reserve(api.http, drop_id, seller)
     await expect_stock(page, drop_id, 3, 1, 0)
     chart, scale = card_of(page, drop_id).locator(".chart"), card_of(page, drop_id).locator(".ago")
     await expect(scale).to_have_text("10 s ago")
     await expect(chart).to_have_attribute("aria-label", "Units left over the last 10 s: 4 at first, 3 now")
-    # Of 48 in height 2 are left free above and below: 4 of 4 are at 2, 3 of 4 at 13.
+    # The height is 48 with a margin of 2 above and below, so 4 of 4 are at 2 and 3 of 4 at 13.
     await expect(chart.locator(".line")).to_have_attribute("d", re.compile(r"^M\d+ 2\.0H\d+V13\.0H300$"))
     await context.clock.fast_forward(60_000)
     await expect(scale).to_have_text(re.compile(r"^1 min \d s ago$"))
@@ -91,15 +90,15 @@ async def test_chart(stage: Stage, visitor: Visitor) -> None:
 
 
 @pytest.mark.slow
-async def test_clock(stage: Stage, visitor: Visitor) -> None:
-    """Nobody says so, and yet a drop turns live at starts_at and is over at ends_at, though the browser's clock be wrong."""
-    seller = await make_user(stage.owner)
+async def test_clock(api: Api, visitor: Visitor) -> None:
+    """A drop turns live at starts_at and ended at ends_at without an event, even if the browser's clock is wrong."""
+    seller = await make_user(api.owner)
     fast = await visitor.context()
     await fast.clock.install(time=datetime.now(UTC) + timedelta(hours=1))
     pages = [await visitor.open(), await visitor.open(fast)]
     moment = datetime.now(UTC) + timedelta(seconds=6)
-    coming = (await make_drop(stage.http, seller, name="Coming", starts_at=moment.isoformat()))["id"]
-    going = (await make_drop(stage.http, seller, name="Going", ends_at=moment.isoformat()))["id"]
+    coming = (await make_drop(api.http, seller, name="Coming", starts_at=moment.isoformat()))["id"]
+    going = (await make_drop(api.http, seller, name="Going", ends_at=moment.isoformat()))["id"]
     for page in pages:
         await expect(card_of(page, coming).locator(".status")).to_have_text("scheduled")
         await expect(card_of(page, coming).locator(".countdown")).to_have_text(re.compile("^starts in [1-6] s$"))
@@ -118,17 +117,17 @@ async def test_clock(stage: Stage, visitor: Visitor) -> None:
         await expect(card_of(page, going).get_by_role("button", name="Reserve")).to_be_disabled()
 
     await asyncio.gather(*map(watch, pages))
-    statuses = await stage.owner.fetch("select status from inventory.drops where id = any ($1)", [UUID(coming), UUID(going)])
+    statuses = await api.owner.fetch("select status from inventory.drops where id = any ($1)", [UUID(coming), UUID(going)])
     assert [row["status"] for row in statuses] == ["scheduled", "live"]
     await press(pages[0], coming, "Reserve")
     for page in pages:
         await expect_stock(page, coming, 4, 1, 0)
-    await stage.owner.fetch("select id from api.advance_drops()")
+    await api.owner.fetch("select id from api.advance_drops()")
     await expect(news_of(pages[0]).filter(has_text="Coming is live")).to_be_visible()
     await expect(news_of(pages[0]).filter(has_text="Going has ended")).to_be_visible()
 
 
-# Notes what a card says of the stock and of the hold, whenever it says something else.
+# Notes the stock and the hold that a card shows, at each change.
 NOTE_CARD = """(card) => {
   window.said = [];
   const note = () => window.said.push(`${card.querySelector(".bar").ariaLabel}, ${card.querySelector(".hold").textContent}`);
@@ -137,11 +136,10 @@ NOTE_CARD = """(card) => {
 
 
 @pytest.mark.slow
-async def test_hold_runs_out(stage: Stage, browser: Browser) -> None:
-    """By the clock: the seconds go by, the unit comes back, the card says so and can be reserved again."""
-    drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
+async def test_hold_runs_out(api: Api, browser: Browser, drop_id: str) -> None:
+    """The seconds of a hold count down, the unit comes back, and the card says so and can be reserved again."""
     impatience = {"RESERVATION_TTL_SECONDS": "4", "EXPIRY_POLL_MS": "50"}
-    async with serving(stage.database_url, **impatience) as brief, visiting(browser, brief.url) as visitor:
+    async with serving(api.database_url, **impatience) as brief, visiting(browser, brief.url) as visitor:
         page = await visitor.open()
         card = card_of(page, drop_id)
         await card.evaluate(NOTE_CARD)

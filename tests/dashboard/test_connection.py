@@ -1,4 +1,4 @@
-"""Lost connections: the badge says so, and then the page is right again by itself."""
+"""Lost connections: the badge shows it, and afterwards the page is right again without a reload."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from tests.support.browser import OUTAGE, Visitor, visiting
 from tests.support.dashboard import buy, card_of, expect_stock, press, started_at
 from tests.support.factories import make_drop, make_due, make_user
 from tests.support.servers import Service, free_port
-from tests.support.streams import Stage
+from tests.support.streams import Api
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -24,9 +24,9 @@ pytestmark = pytest.mark.slow
 
 @dataclass
 class Outage:
-    """Somebody who looks at a drop of five units, on a service that can go away and come back."""
+    """A visitor of a drop of five units, on a service that can be stopped and started again."""
 
-    stage: Stage
+    api: Api
     visitor: Visitor
     context: BrowserContext
     port: int
@@ -35,49 +35,49 @@ class Outage:
 
     @asynccontextmanager
     async def server(self) -> AsyncIterator[Service]:
-        """The service, until it is stopped; killed at the end of the block if it was not."""
-        with started_at(self.port, self.stage.database_url) as service:
+        """The service, which is killed at the end of the block if it was not stopped before."""
+        with started_at(self.port, self.api.database_url) as service:
             await asyncio.to_thread(service.wait_until_ready)
             yield service
 
     @asynccontextmanager
     async def last_server(self) -> AsyncIterator[Service]:
-        """The service to the end, in which it stops cleanly."""
+        """The last service of a test, which must stop cleanly."""
         async with self.server() as service:
             yield service
             await self.visitor.close()
             await asyncio.to_thread(service.stop)
 
     async def make_changes(self) -> None:
-        """What nobody tells the page: one unit is sold and two are held then."""
+        """Change the drop while the page is not connected: afterwards one unit is sold and two are held."""
         for user in self.users:
-            await self.stage.owner.fetchval("select id from api.reserve($1, $2)", UUID(self.drop_id), UUID(user))
-        await self.stage.owner.fetchval("select id from api.purchase($1, $2)", UUID(self.drop_id), UUID(self.users[0]))
+            await self.api.owner.fetchval("select id from api.reserve($1, $2)", UUID(self.drop_id), UUID(user))
+        await self.api.owner.fetchval("select id from api.purchase($1, $2)", UUID(self.drop_id), UUID(self.users[0]))
 
 
 @pytest.fixture
-async def outage(stage: Stage, browser: Browser) -> AsyncIterator[Outage]:
-    """With a clock that the test can put forward; the page may be loaded once, and complain of nothing but the outage."""
-    users = [await make_user(stage.owner) for _ in range(3)]
-    drop_id = (await make_drop(stage.http, users[0]))["id"]
+async def outage(api: Api, browser: Browser) -> AsyncIterator[Outage]:
+    """With a clock that the test can move. The page is loaded once and reports only the outage."""
+    users = [await make_user(api.owner) for _ in range(3)]
+    drop_id = (await make_drop(api.http, users[0]))["id"]
     port = free_port()
     async with visiting(browser, f"http://127.0.0.1:{port}") as visitor:
         visitor.expected = OUTAGE
         context = await visitor.context()
         await context.clock.install()
-        yield Outage(stage, visitor, context, port, drop_id, users)
+        yield Outage(api, visitor, context, port, drop_id, users)
         assert visitor.requests.count(f"{visitor.url}/") == 1
 
 
 async def badges_of(page: Page) -> list[str]:
-    """What the badge has said."""
+    """The texts that the badge has had."""
     said: list[str] = await page.evaluate("window.badges")
     return said
 
 
 @pytest.mark.parametrize("pruned", [False, True])
-async def test_server_restarts(stage: Stage, outage: Outage, pruned: bool) -> None:
-    """The badge says so, and then all is right without a reload: by what was missed, or by a SNAPSHOT where that is forgotten."""
+async def test_server_restarts(api: Api, outage: Outage, pruned: bool) -> None:
+    """After a restart of the server the page is right, by the events that it missed, or by a SNAPSHOT if they were pruned."""
     drop_id = outage.drop_id
     async with outage.server() as first:
         page = await outage.visitor.open(outage.context)
@@ -85,13 +85,13 @@ async def test_server_restarts(stage: Stage, outage: Outage, pruned: bool) -> No
         await expect_stock(page, drop_id, 4, 1, 0)
         await asyncio.to_thread(first.stop)
         await expect(page.locator("#badge")).to_have_text("Reconnecting")
-    [mine] = await stage.owner.fetch("select id from inventory.reservations where drop_id = $1", UUID(drop_id))
-    await make_due(stage.owner, str(mine["id"]))
-    await stage.owner.fetch("select from api.expire_reservations()")
+    [mine] = await api.owner.fetch("select id from inventory.reservations where drop_id = $1", UUID(drop_id))
+    await make_due(api.owner, str(mine["id"]))
+    await api.owner.fetch("select from api.expire_reservations()")
     await outage.make_changes()
     if pruned:
-        await stage.owner.fetchval("select api.prune_events(0)")
-        assert await stage.owner.fetchval("select count(*) from inventory.events") == 1
+        await api.owner.fetchval("select api.prune_events(0)")
+        assert await api.owner.fetchval("select count(*) from inventory.events") == 1
     async with outage.last_server():
         await expect(page.locator("#badge")).to_have_text("Resynced" if pruned else "Live")
         await expect_stock(page, drop_id, 2, 2, 1)
@@ -99,20 +99,20 @@ async def test_server_restarts(stage: Stage, outage: Outage, pruned: bool) -> No
             await outage.context.clock.fast_forward(5000)
             await expect(page.locator("#badge")).to_have_text("Live")
         assert await badges_of(page) == ["Live", "Reconnecting", "Live", *(["Resynced", "Live"] if pruned else [])]
-        await stage.owner.fetchval("select id from api.reserve($1, $2)", UUID(drop_id), UUID(outage.users[0]))
+        await api.owner.fetchval("select id from api.reserve($1, $2)", UUID(drop_id), UUID(outage.users[0]))
         await expect_stock(page, drop_id, 1, 3, 1)
-        # The hold that ran out meanwhile is gone, too, and the keyboard is where it was.
+        # The hold that expired meanwhile is gone, too, and the focus is where it was.
         await expect(card_of(page, drop_id).get_by_role("button")).to_have_text(["Reserve"])
         await expect(card_of(page, drop_id).get_by_role("button")).to_be_focused()
 
 
-async def test_sale_that_was_missed(stage: Stage, outage: Outage) -> None:
-    """Is told late, and when it was."""
+async def test_sale_that_was_missed(api: Api, outage: Outage) -> None:
+    """A sale that was missed is in the news with the time of the sale."""
     async with outage.server():
         page = await outage.visitor.open(outage.context)
         await expect_stock(page, outage.drop_id, 5, 0, 0)
     await outage.make_changes()
-    sold_at: datetime = await stage.owner.fetchval(
+    sold_at: datetime = await api.owner.fetchval(
         "select created_at from inventory.purchases where drop_id = $1", UUID(outage.drop_id)
     )
     await outage.context.clock.fast_forward(30_000)
@@ -123,7 +123,7 @@ async def test_sale_that_was_missed(stage: Stage, outage: Outage) -> None:
 
 
 async def test_server_that_answers_503(outage: Outage) -> None:
-    """Killed, and then somebody else says when to come again: the page does so, no sooner, and then all is right."""
+    """A proxy answers 503 with Retry-After: the page reconnects after that time, no sooner, and is right."""
     refused = asyncio.Event()
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -155,7 +155,7 @@ async def test_server_that_answers_503(outage: Outage) -> None:
 
 
 async def test_silence(outage: Outage) -> None:
-    """No heartbeat comes any more, and nobody ends the connection: the page does, and learns what it could not before."""
+    """Without heartbeats the page ends the connection by itself; afterwards it also reads the settings that it could not read."""
     await outage.context.route("**/dashboard/settings.json", lambda route: route.abort())
     async with outage.last_server() as service:
         page = await outage.visitor.open(outage.context)
@@ -176,28 +176,28 @@ async def test_silence(outage: Outage) -> None:
         await expect(page.locator("#tools")).to_be_visible()
 
 
-# Listens as the page does, and stumbles over the first event that tells of a sale.
-STUMBLE = """async () => {
+# Listens as the page does, with a handler that throws at the first event of a sale.
+THROWING_HANDLER = """async () => {
   const { listen } = await import("/dashboard/stream.js");
   window.heard = [];
   listen((type) => {
     window.heard.push(type);
-    if (type === "STOCK_UPDATED") throw new Error("stumbled");
+    if (type === "STOCK_UPDATED") throw new Error("thrown");
   }, (connection) => window.heard.push(connection));
 }"""
 
 
-async def test_mistake_of_the_page(stage: Stage, browser: Browser) -> None:
-    """An event it cannot digest is an error in the console, and no reason to connect anew: the next ones are heard."""
-    seller = await make_user(stage.owner)
-    drop_id = (await make_drop(stage.http, seller))["id"]
-    async with visiting(browser, stage.url) as visitor:
+async def test_a_handler_that_throws(api: Api, browser: Browser) -> None:
+    """An exception in a handler is an error in the console; the page does not reconnect and gets the next events."""
+    seller = await make_user(api.owner)
+    drop_id = (await make_drop(api.http, seller))["id"]
+    async with visiting(browser, api.url) as visitor:
         page = await visitor.open()
-        await page.evaluate(f"({STUMBLE})(), null")
+        await page.evaluate(f"({THROWING_HANDLER})(), null")
         await eventually(lambda: page.evaluate("window.heard?.includes('SNAPSHOT')"))
-        await buy(stage, drop_id, seller)
+        await buy(api, drop_id, seller)
         await eventually(lambda: page.evaluate("window.heard.includes('ACTIVITY_UPDATED')"))
         heard = await page.evaluate("window.heard")
         assert heard == ["live", "SNAPSHOT", "STOCK_UPDATED", "PURCHASE_COMPLETED", "ACTIVITY_UPDATED"]
         assert len(visitor.problems) == 1
-        assert "stumbled" in visitor.problems.pop()
+        assert "thrown" in visitor.problems.pop()

@@ -1,4 +1,4 @@
-"""What the dashboard consists of and how it is sent; and what it is without development."""
+"""The files of the dashboard, how they are sent, and the page in production."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,15 +14,15 @@ from lastpair.web.pages import DASHBOARD_FOLDER, page_routes
 from tests.support.browser import Visitor
 from tests.support.dashboard import expect_stock
 from tests.support.factories import make_drop, make_user, reserve
-from tests.support.streams import Stage
+from tests.support.streams import Api
 
 OTHER_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-cache"}
 FILES = sorted(path.name for path in DASHBOARD_FOLDER.iterdir())
 
 
 @pytest.mark.parametrize("path", ["/", *(f"/dashboard/{name}" for name in [*FILES, "settings.json"])])
-async def test_headers(service: Stage, path: str) -> None:
-    """The page and all it loads forbid everything from elsewhere and everything inline, and are asked about each time."""
+async def test_headers(service: Api, path: str) -> None:
+    """The policy of every file forbids other origins and inline code, and browsers revalidate a file each time."""
     async with httpx.AsyncClient(base_url=service.url) as client:
         response = await client.get(path)
         assert response.status_code == 200
@@ -41,8 +41,8 @@ async def test_headers(service: Stage, path: str) -> None:
             assert again.headers["content-security-policy"] == response.headers["content-security-policy"]
 
 
-async def test_all_that_is_requested(stage: Stage, visitor: Visitor) -> None:
-    """The page loads its own files, and nothing else, each of them once."""
+async def test_what_the_page_requests(api: Api, visitor: Visitor) -> None:
+    """The page loads each of its own files once, and nothing else."""
     await visitor.open()
     paths = sorted(urlsplit(url).path for url in visitor.requests)
     files = [f"/dashboard/{name}" for name in FILES if name.endswith((".js", ".css"))]
@@ -51,8 +51,8 @@ async def test_all_that_is_requested(stage: Stage, visitor: Visitor) -> None:
     )
 
 
-async def test_production(stage: Stage, visitor: Visitor) -> None:
-    """There are no tools and no buttons, and what happens is shown all the same."""
+async def test_production(api: Api, visitor: Visitor) -> None:
+    """In production there are no tools and no buttons, and events are shown all the same."""
     now = datetime.now(UTC).isoformat()
     context = await visitor.context()
     await context.route("**/dashboard/settings.json", lambda route: route.fulfill(json={"development": False, "now": now}))
@@ -60,9 +60,9 @@ async def test_production(stage: Stage, visitor: Visitor) -> None:
     await expect(page.locator("#empty")).to_have_text(
         "There are no drops yet. As soon as one is created through the API it appears here."
     )
-    seller = await make_user(stage.owner)
-    drop_id = (await make_drop(stage.http, seller))["id"]
-    await reserve(stage.http, drop_id, seller)
+    seller = await make_user(api.owner)
+    drop_id = (await make_drop(api.http, seller))["id"]
+    await reserve(api.http, drop_id, seller)
     await expect_stock(page, drop_id, 4, 1, 0)
     await expect(page.locator("#tools")).to_be_hidden()
     await expect(page.get_by_role("button")).to_have_count(0)
@@ -71,7 +71,7 @@ async def test_production(stage: Stage, visitor: Visitor) -> None:
 
 @pytest.mark.parametrize("environment", ["development", "production"])
 async def test_settings_of_the_page(environment: Any) -> None:
-    """May it use the development helpers? And what time is it?"""
+    """The page learns whether it may show the development tools, and the server's time."""
     app = Starlette(routes=page_routes(Settings.model_construct(app_env=environment)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         settings = (await client.get("/dashboard/settings.json")).json()

@@ -1,8 +1,9 @@
-"""The dashboard under load: 50 drops and 100 events a second for half a minute, and the page stays quick, small and right."""
+"""The dashboard under load: with 50 drops and 100 events a second for half a minute the page stays quick, small and right."""
 
 import asyncio
 import random
 from collections import deque
+from json import loads
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -13,24 +14,19 @@ from playwright.async_api import Browser, CDPSession, expect
 from tests.support.browser import visiting
 from tests.support.dashboard import REFUND, expect_truth
 from tests.support.factories import make_drop, make_user
-from tests.support.streams import Stage, newest_id
+from tests.support.streams import Api, newest_id
 
 DROPS, EVENTS_A_SECOND, SECONDS, WARM_UP_SECONDS = 50, 100, 30, 5
 TICKS_A_SECOND = 5
 RESERVES, PURCHASES = 9, 6
-"""A tick's: a reserve is one event, a purchase two, if it is the drop's only one. Once a second comes a refund, with two."""
+"""The calls of a tick: a reserve is one event, a purchase two if it is the drop's only one. Once a second a refund makes two."""
 
 LONGEST_TASK_MS = 200
+"""Of processor time, which a busy machine hardly changes. In elapsed time, a task of 74 ms took 331 there."""
+
 HEAP_GROWTH_BYTES = 3_000_000
 MORE_NODES = 1000
-"""So many may come while the lists fill up: the news shows 100 lines, a card three purchasers."""
-
-NOTE_LONG_TASKS = """
-window.longTasks = [];
-new PerformanceObserver((list) => {
-  for (const { startTime, duration } of list.getEntries()) window.longTasks.push([startTime, duration]);
-}).observe({ type: "longtask", buffered: true });
-"""
+"""The nodes that may be added while the lists fill: the news shows 100 lines, a card three purchasers."""
 
 RESERVE = (
     "select code from api.reserve_batch(array(select row(drop_id, user_id, null)::api.reserve_request"
@@ -43,7 +39,7 @@ PURCHASE = (
 
 
 async def size_of(session: CDPSession) -> tuple[int, int]:
-    """The bytes of the page's heap and the number of its DOM nodes, without what nobody needs any more."""
+    """The bytes of the page's heap and the number of its DOM nodes, after a garbage collection."""
     await session.send("HeapProfiler.collectGarbage")
     heap: dict[str, Any] = await session.send("Runtime.getHeapUsage")
     metrics: dict[str, Any] = await session.send("Performance.getMetrics")
@@ -52,10 +48,10 @@ async def size_of(session: CDPSession) -> tuple[int, int]:
 
 
 class Crowd:
-    """Users who reserve and purchase on all drops, so many a second."""
+    """Users who reserve and purchase on all drops, at a constant rate."""
 
-    def __init__(self, stage: Stage, drops: list[UUID], users: list[UUID]) -> None:
-        self._stage = stage
+    def __init__(self, api: Api, drops: list[UUID], users: list[UUID]) -> None:
+        self._api = api
         self._drops = drops
         self._users = users
         self._held: deque[tuple[UUID, UUID]] = deque()
@@ -63,7 +59,7 @@ class Crowd:
         self._chance = random.Random(7)  # noqa: S311 - a load to repeat, not a secret
 
     async def run(self, seconds: float) -> None:
-        """Do what makes EVENTS_A_SECOND. Falls behind when the database does, and makes up for it."""
+        """Make EVENTS_A_SECOND. If the database is slow, it falls behind and catches up."""
         begin = monotonic()
         for tick in range(int(seconds * TICKS_A_SECOND)):
             await asyncio.sleep(begin + tick / TICKS_A_SECOND - monotonic())
@@ -71,23 +67,23 @@ class Crowd:
             if len(self._held) > 10 * PURCHASES:
                 await self._purchase()
             if tick % TICKS_A_SECOND == 0 and self._bought:
-                await self._stage.owner.fetchval(REFUND, self._bought.popleft())
+                await self._api.owner.fetchval(REFUND, self._bought.popleft())
 
     async def _reserve(self) -> None:
         drops, taken = self._chance.sample(self._drops, RESERVES), set(self._held)
         users = [next(user for user in self._chance.sample(self._users, 100) if (drop, user) not in taken) for drop in drops]
-        rows = await self._stage.owner.fetch(RESERVE, drops, users)
+        rows = await self._api.owner.fetch(RESERVE, drops, users)
         assert [row["code"] for row in rows] == [None] * RESERVES
         self._held.extend(zip(drops, users, strict=True))
 
     async def _purchase(self) -> None:
         drops, users = zip(*[self._held.popleft() for _ in range(PURCHASES)], strict=True)
-        rows = await self._stage.owner.fetch(PURCHASE, drops, users)
+        rows = await self._api.owner.fetch(PURCHASE, drops, users)
         assert [row["code"] for row in rows] == [None] * PURCHASES
         self._bought.append(UUID(rows[0]["id"]))
 
 
-# A day of one drop that sells a unit a second, and of another each minute that ends at once; what is remembered in the end.
+# A day with one drop that sells a unit each second, and one more drop each minute that ends at once; returns what is kept.
 A_DAY = """async () => {
   const { State } = await import("/dashboard/state.js");
   let now = 0;
@@ -109,37 +105,47 @@ A_DAY = """async () => {
 
 
 @pytest.mark.slow
-async def test_a_day(stage: Stage, browser: Browser) -> None:
-    """What a page remembers does not grow with how long it is open: five minutes of each drop, and a hundred lines."""
-    async with visiting(browser, stage.url) as visitor:
+async def test_a_day(api: Api, browser: Browser) -> None:
+    """A page keeps five minutes of each drop and a hundred news, however long it is open."""
+    async with visiting(browser, api.url) as visitor:
         page = await visitor.open()
         assert await page.evaluate(A_DAY) == {"drops": 1 + 6, "news": 100, "history": 5 * 60 + 2, "sold": 24 * 60 * 60}
 
 
 @pytest.mark.slow
-async def test_half_a_minute(stage: Stage, browser: Browser) -> None:
-    """No task takes long, the heap and the number of nodes stay as they are, and in the end the page is right."""
-    users = [UUID(await make_user(stage.owner)) for _ in range(100)]
-    drops = [UUID((await make_drop(stage.http, str(users[0]), name=f"Air {n}", total_stock=5000))["id"]) for n in range(DROPS)]
-    crowd = Crowd(stage, drops, users)
-    async with visiting(browser, stage.url) as visitor:
+async def test_half_a_minute(api: Api, browser: Browser) -> None:
+    """No task takes long, heap and nodes do not grow, and in the end the page shows what the database holds."""
+    users = [UUID(await make_user(api.owner)) for _ in range(100)]
+    drops = [UUID((await make_drop(api.http, str(users[0]), name=f"Air {n}", total_stock=5000))["id"]) for n in range(DROPS)]
+    crowd = Crowd(api, drops, users)
+    async with visiting(browser, api.url) as visitor:
         context = await visitor.context()
-        await context.add_init_script(NOTE_LONG_TASKS)
+        await browser.start_tracing(categories=["disabled-by-default-devtools.timeline"])
         page = await visitor.open(context)
         await expect(page.locator(".card")).to_have_count(DROPS)
         session = await context.new_cdp_session(page)
         await session.send("Performance.enable")
         await crowd.run(WARM_UP_SECONDS)
         heap_before, nodes_before = await size_of(session)
-        newest_before = await newest_id(stage.owner)
+        newest_before = await newest_id(api.owner)
         await crowd.run(SECONDS - WARM_UP_SECONDS)
-        events = await stage.owner.fetchval("select count(*) from inventory.events where id > $1", newest_before)
+        events = await api.owner.fetchval("select count(*) from inventory.events where id > $1", newest_before)
         heap, nodes = await size_of(session)
-        long_tasks = await page.evaluate("window.longTasks")
-        print(f"{heap_before=} {heap=} {nodes_before=} {nodes=} {events=} {long_tasks=}")
+        tasks = task_durations_ms(loads(await browser.stop_tracing()))
+        print(f"{heap_before=} {heap=} {nodes_before=} {nodes=} {events=} {len(tasks)=} longest={sorted(tasks)[-5:]}")
         assert events >= EVENTS_A_SECOND * (SECONDS - WARM_UP_SECONDS) * 0.95
-        assert [task for task in long_tasks if task[1] > LONGEST_TASK_MS] == []
+        assert len(tasks) > events
+        assert max(tasks) < LONGEST_TASK_MS
         assert heap - heap_before < HEAP_GROWTH_BYTES
         assert nodes - nodes_before < MORE_NODES
-        await expect_truth(page, stage.owner, drops)
+        await expect_truth(page, api.owner, drops)
         assert await page.locator("#news li").count() <= 100
+
+
+def task_durations_ms(trace: dict[str, Any]) -> list[float]:
+    """The processor time of each task on the main threads of pages."""
+    events: list[dict[str, Any]] = trace["traceEvents"]
+    named = [event for event in events if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"]
+    main_threads = {(event["pid"], event["tid"]) for event in named}
+    tasks = [event for event in events if event["name"] == "RunTask" and (event["pid"], event["tid"]) in main_threads]
+    return [task["tdur"] / 1000 for task in tasks if "tdur" in task]

@@ -1,15 +1,15 @@
-"""Of the tests themselves: a visitor hears every complaint of a page."""
+"""The tests' own Visitor: it notes every problem of a page."""
 
 from playwright.async_api import Browser
 
 from tests.support.browser import Visitor
-from tests.support.streams import Stage
+from tests.support.streams import Api
 from tests.support.waiting import eventually
 
 
-async def test_complaints_are_heard(stage: Stage, browser: Browser) -> None:
-    """A visitor notes whatever the console says, exceptions, violations of the policy, dialogs and other hosts."""
-    visitor = Visitor(browser, stage.url)
+async def test_problems_are_noted(api: Api, browser: Browser) -> None:
+    """It notes console messages, exceptions, violations of the policy, dialogs and requests to other hosts."""
+    visitor = Visitor(browser, api.url)
     try:
         page = await visitor.open()
         assert visitor.problems == []
@@ -28,7 +28,7 @@ async def test_complaints_are_heard(stage: Stage, browser: Browser) -> None:
 
         await eventually(are_all_there)
         wanted = ["host: http://localhost"]
-        await page.goto(stage.url.replace("127.0.0.1", "localhost"))
+        await page.goto(api.url.replace("127.0.0.1", "localhost"))
         await eventually(are_all_there)
     finally:
         await visitor.close()

@@ -1,4 +1,4 @@
-"""What the dashboard's tests do again and again."""
+"""Steps of the dashboard's tests: changes behind the page, buttons, and what a card must show."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,41 +11,41 @@ from playwright.async_api import BrowserContext, Locator, Page, TimeoutError, ex
 from tests.support.factories import Owner, purchase, reserve
 from tests.support.servers import Service, started
 from tests.support.shapes import Row
-from tests.support.streams import Stage
+from tests.support.streams import Api
 
 REFUND = "select id from api.refund_purchase($1)"
 UPDATE = "select id from api.update_drop($1, $2)"
 
 
-async def make_named_user(stage: Stage, name: str) -> str:
-    """A new user of this name; returns the id."""
-    return str(await stage.owner.fetchval("select id from api.create_user($1)", name))
+async def make_named_user(api: Api, name: str) -> str:
+    """A new user with this name; returns the id."""
+    return str(await api.owner.fetchval("select id from api.create_user($1)", name))
 
 
-async def buy(stage: Stage, drop_id: str, user: str) -> Row:
+async def buy(api: Api, drop_id: str, user: str) -> Row:
     """Reserve and purchase."""
-    await reserve(stage.http, drop_id, user)
-    return await purchase(stage.http, drop_id, user)
+    await reserve(api.http, drop_id, user)
+    return await purchase(api.http, drop_id, user)
 
 
-async def update_drop(stage: Stage, drop_id: str, **changes: object) -> None:
+async def update_drop(api: Api, drop_id: str, **changes: object) -> None:
     """Change a drop by SQL."""
-    assert await stage.owner.fetchval(UPDATE, UUID(drop_id), dumps(changes))
+    assert await api.owner.fetchval(UPDATE, UUID(drop_id), dumps(changes))
 
 
 async def set_clock(context: BrowserContext) -> None:
-    """Let the context's pages go by a clock that the test can put forward, and not by the server's."""
+    """The pages of the context use a clock that the test can move, and not the server's time."""
     await context.clock.install()
     await context.route("**/dashboard/settings.json", lambda route: route.fulfill(json={"development": True}))
 
 
 def news_of(page: Page) -> Locator:
-    """The lines of news, newest first."""
+    """The news, newest first."""
     return page.locator("#news li")
 
 
 async def become(page: Page) -> str:
-    """Make a user with the form; returns the name."""
+    """Make a user with the form; returns its name."""
     name = f"user-{uuid4().hex[:8]}"
     await page.get_by_label("New user").fill(name)
     await page.get_by_role("button", name="Make").click()
@@ -54,9 +54,9 @@ async def become(page: Page) -> str:
     return name
 
 
-async def newest_drop(stage: Stage) -> Row:
+async def newest_drop(api: Api) -> Row:
     """The drop created last."""
-    return dict(await stage.owner.fetchrow("select * from inventory.drops order by id desc limit 1") or {})
+    return dict(await api.owner.fetchrow("select * from inventory.drops order by id desc limit 1") or {})
 
 
 def card_of(page: Page, drop_id: object) -> Locator:
@@ -65,22 +65,22 @@ def card_of(page: Page, drop_id: object) -> Locator:
 
 
 async def expect_stock(page: Page, drop_id: object, left: int, held: int, sold: int) -> None:
-    """The card shows these numbers, in writing and to those who listen."""
+    """The card shows these numbers, as text and to screen readers."""
     card, total = card_of(page, drop_id), left + held + sold
     label = f"{left} left, {held} held, {sold} sold of {total}"
-    with suppress(TimeoutError):  # this looks more often than expect, which tells more
+    with suppress(TimeoutError):  # this looks more often than expect does, whose message is better
         await card.locator(f'.bar[aria-label="{label}"]').wait_for(timeout=1000)
     await expect(card.locator(".bar")).to_have_attribute("aria-label", label)
     await expect(card.locator(".legend")).to_have_text(f"{left:,} left {held:,} held {sold:,} sold of {total:,}")
 
 
 async def press(page: Page, drop_id: object, button: str) -> None:
-    """Press a card's button, named as people see it."""
+    """Press the button of a card that has this text."""
     await card_of(page, drop_id).get_by_role("button", name=button, exact=True).click()
 
 
 async def expect_answer(page: Page, drop_id: object, text: str) -> None:
-    """The card says what became of a button."""
+    """The card shows this answer to a button."""
     await expect(card_of(page, drop_id).locator(".answer")).to_have_text(text)
 
 
@@ -104,12 +104,12 @@ async def expect_truth(page: Page, owner: Owner, drop_ids: Iterable[object]) -> 
 
 
 async def end_all_drops(owner: Owner) -> None:
-    """Leave none for a new page to show."""
+    """End every drop, so that a new page shows none."""
     await owner.execute("update inventory.drops set status = 'ended' where status in ('draft', 'scheduled', 'live')")
 
 
 @contextmanager
 def started_at(port: int, database_url: str) -> Iterator[Service]:
-    """The service at a port of our choice, where it can be started again; its poller sleeps."""
+    """The service at this port, where it can be started again; its sweeper sleeps."""
     with started(DATABASE_URL=database_url, PORT=str(port), EXPIRY_POLL_MS="3600000") as service:
         yield replace(service, url=f"http://127.0.0.1:{port}")

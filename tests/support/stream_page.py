@@ -1,4 +1,4 @@
-"""A page that has the dashboard's stream.js and nothing else, and a server that says exactly what a test wants, when it wants."""
+"""A page that has only the dashboard's stream.js, and a server that sends exactly the bytes of a test, when the test says so."""
 
 import asyncio
 from contextlib import suppress
@@ -12,14 +12,14 @@ SLOW_CALL_SECONDS = 10
 
 
 class Connection:
-    """A request for events. It gets the answer that the test gives, each thing sent as a chunk of its own."""
+    """A request for events, which the test answers. Each send() is a chunk of its own."""
 
     def __init__(self, head: str, writer: asyncio.StreamWriter) -> None:
         request, *headers = head.rstrip().split("\r\n")
         self.path, _, self.query = request.split()[1].partition("?")
         self.headers = {name.lower(): value for name, value in (header.split(": ", 1) for header in headers)}
         self.closed = asyncio.Event()
-        """The page has hung up."""
+        """Set when the page has closed the connection."""
 
         self._writer = writer
 
@@ -30,33 +30,33 @@ class Connection:
         await self._write("\r\n".join(lines).encode() + b"\r\n\r\n")
 
     async def send(self, chunk: bytes) -> None:
-        """Send some of the body."""
+        """Send a part of the body."""
         await self._write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
 
     async def end(self) -> None:
-        """Say that this was all, and hang up."""
+        """End the body and close the connection."""
         await self.send(b"")
         await self.cut()
 
     async def cut(self) -> None:
-        """Hang up without a word."""
+        """Close the connection without an end of the body."""
         self._writer.close()
 
     async def _write(self, sent: bytes) -> None:
-        with suppress(ConnectionError):  # the page may have had enough
+        with suppress(ConnectionError):  # the page may have closed it
             self._writer.write(sent)
             await self._writer.drain()
 
 
-class Server:
-    """Serves a blank page and the module; whoever asks for events is the test's to answer."""
+class ScriptedServer:
+    """Serves a blank page and the module, and hands requests for events to the test."""
 
     def __init__(self) -> None:
         self._handlers: set[asyncio.Task[None] | None] = set()
         self.forget()
 
     def forget(self) -> None:
-        """Nobody has asked for events yet."""
+        """Forget the requests for events so far."""
         self.asked = 0
         self._connections: asyncio.Queue[Connection] = asyncio.Queue()
 
@@ -66,14 +66,14 @@ class Server:
         self.url = "http://127.0.0.1:{1}".format(*self._server.sockets[0].getsockname())
 
     async def stop(self) -> None:
-        """Once the browser has gone, go, too."""
+        """Stop, when the browser has closed its connections."""
         self._server.close()
         await self._server.wait_closed()
         async with asyncio.timeout(SLOW_CALL_SECONDS):
             await asyncio.gather(*filter(None, self._handlers))
 
     async def connection(self) -> Connection:
-        """The next one that asks for events."""
+        """The next request for events."""
         return await asyncio.wait_for(self._connections.get(), SLOW_CALL_SECONDS)
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -93,9 +93,9 @@ class Server:
         writer.close()
 
 
-# Notes whatever happens, with its time: "asks" for a request, the states, the events. Counts the bytes of the streams, which go
-# on unchanged, chunk by chunk; who awaits until() goes on after all that the page did at the same moment.
-EAR = """async () => {
+# Records requests ("asks"), states and events, with their times. Counts the bytes of the streams and passes them on unchanged,
+# chunk by chunk. until() returns after everything that the page does at the same moment.
+RECORDER = """async () => {
   const { listen, snapshotOf } = await import("/dashboard/stream.js");
   window.heard = [];
   window.received = 0;
@@ -126,32 +126,32 @@ EAR = """async () => {
 }"""
 
 
-class Ear:
-    """A page that has the module, and whose clock stands still unless it is moved."""
+class PageListener:
+    """A page that has the module. Its clock stands still until passes() moves it."""
 
-    def __init__(self, page: Page, server: Server) -> None:
+    def __init__(self, page: Page, server: ScriptedServer) -> None:
         self._page = page
         self._server = server
         self._heard = 0
         self._received = 0
 
     async def listen(self) -> Connection:
-        """Begin to listen."""
+        """Begin to listen; returns its request."""
         await self._page.evaluate("begin()")
         return await self.asks()
 
     async def look(self, *drop_ids: str) -> Connection:
-        """Ask for a snapshot."""
+        """Ask for a snapshot of drops; returns the request."""
         await self._page.evaluate("look", drop_ids)
         return await self.asks()
 
     async def asks(self) -> Connection:
-        """The next thing that happens is a request."""
+        """Wait for the next thing, which must be a request; returns it."""
         await self.hears("asks")
         return await self._server.connection()
 
     async def hears(self, *expected: Any) -> None:
-        """Wait until something happens: this, in this order."""
+        """Wait until as many things happen: these, in this order."""
         with suppress(TimeoutError):
             await self._until(f"heard.length >= {self._heard + len(expected)}")
         heard = [note["what"] for note in (await self.notes())[self._heard :]]
@@ -159,33 +159,33 @@ class Ear:
         self._heard += len(expected)
 
     async def hears_no_more(self) -> None:
-        """Nothing has happened since."""
+        """Nothing more has happened."""
         assert len(await self.notes()) == self._heard
         assert self._server.asked == [note["what"] for note in await self.notes()].count("asks")
 
     async def receives(self, connection: Connection, chunk: bytes) -> None:
-        """Send this, which comes as it was sent; wait until the page has made of it what it does."""
+        """Send a chunk and wait until the page has processed it."""
         await connection.send(chunk)
         self._received += len(chunk)
         await self._until(f"received >= {self._received}")
 
     async def passes(self, milliseconds: float) -> None:
-        """Let time pass, for everything that waits, in its order."""
+        """Move the page's clock; timers run in their order."""
         await self._page.clock.run_for(milliseconds)
 
     async def pauses(self, milliseconds: int) -> Connection:
-        """Nothing happens for this long, and then a request."""
+        """Nothing happens for this long, and then a request does; returns it."""
         await self.passes(milliseconds - 1)
         await self.hears_no_more()
         await self.passes(1)
         return await self.asks()
 
     async def chance(self, chance: float) -> None:
-        """Let Math.random() say this."""
+        """Let Math.random() return this."""
         await self._page.evaluate("(chance) => { Math.random = () => chance }", chance)
 
     async def notes(self) -> list[dict[str, Any]]:
-        """What has happened so far."""
+        """Everything that has happened so far, with its time."""
         notes: list[dict[str, Any]] = await self._page.evaluate("heard")
         return notes
 

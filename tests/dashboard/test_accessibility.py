@@ -1,4 +1,4 @@
-"""The dashboard for everybody: any name, the keyboard, a screen reader, a phone, dark and light, without motion."""
+"""Accessibility: hostile names, the keyboard, screen readers, phones, dark and light, forced colours, reduced motion."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from tests.support.browser import Visitor
 from tests.support.dashboard import buy, card_of, expect_answer, expect_stock, make_named_user, news_of, press, update_drop
 from tests.support.factories import make_drop, make_user, reserve
 from tests.support.shapes import Row
-from tests.support.streams import Stage
+from tests.support.streams import Api
 from tests.support.waiting import eventually
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -19,11 +19,11 @@ DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, h
 NARROWEST = 320
 
 
-async def test_names_are_text(stage: Stage, visitor: Visitor) -> None:
-    """Whatever drops and users are called, it is shown to the letter wherever it is shown, and nothing else comes of it."""
-    user = await make_named_user(stage, EVIL)
-    drop_id = (await make_drop(stage.http, user, name=EVIL))["id"]
-    await buy(stage, drop_id, user)
+async def test_names_are_text(api: Api, visitor: Visitor) -> None:
+    """Names of drops and users are shown to the letter everywhere and are never taken as HTML."""
+    user = await make_named_user(api, EVIL)
+    drop_id = (await make_drop(api.http, user, name=EVIL))["id"]
+    await buy(api, drop_id, user)
     context = await visitor.context()
     await context.clock.install()
     page = await visitor.open(context)
@@ -43,18 +43,16 @@ async def test_names_are_text(stage: Stage, visitor: Visitor) -> None:
 
 
 async def focus_on(page: Page, button: Locator) -> None:
-    """Go there with the Tab key."""
+    """Move the focus to the element with the Tab key."""
     for _ in range(60):
         await page.keyboard.press("Tab")
         if await button.evaluate("(element) => element === document.activeElement"):
             return
-    pytest.fail("the Tab key does not get there")
+    pytest.fail("the Tab key does not reach the element")
 
 
-async def test_keyboard(stage: Stage, visitor: Visitor) -> None:
-    """Tab to Reserve, Enter, Enter: bought. Where the keyboard is can be seen, and it is not lost when a button goes away."""
-    drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
-    page = await visitor.open()
+async def test_keyboard(drop_id: str, page: Page) -> None:
+    """Tab to Reserve, Enter, Enter buys. The focus is visible and is not lost when its button goes away."""
     reserve_button, purchase_button, cancel_button = [
         card_of(page, drop_id).get_by_role("button", name=name) for name in ("Reserve", "Purchase", "Cancel")
     ]
@@ -73,14 +71,12 @@ async def test_keyboard(stage: Stage, visitor: Visitor) -> None:
     await page.keyboard.press("Space")
     await expect_answer(page, drop_id, "The unit went back.")
     await expect(reserve_button).to_be_focused()
-    await focus_on(page, page.locator("#news"))  # which scrolls
+    await focus_on(page, page.locator("#news"))  # it scrolls, so the keyboard must reach it
 
 
 @pytest.mark.slow
-async def test_keyboard_stays(stage: Stage, visitor: Visitor) -> None:
-    """At the button that was pressed, though it can do nothing for a while, or for ever."""
-    drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
-    page = await visitor.open()
+async def test_focus_stays(api: Api, visitor: Visitor, drop_id: str, page: Page) -> None:
+    """The focus stays at a button that is disabled for a while or for ever."""
     await page.get_by_role("spinbutton", name="Buyers").fill("5")
     start = page.get_by_role("button", name="Start")
     await focus_on(page, start)
@@ -89,7 +85,7 @@ async def test_keyboard_stays(stage: Stage, visitor: Visitor) -> None:
     await expect(start).to_be_focused()
     reserve_button = card_of(page, drop_id).get_by_role("button", name="Reserve")
     await focus_on(page, reserve_button)
-    await update_drop(stage, drop_id, status="ended")
+    await update_drop(api, drop_id, status="ended")
     await expect(reserve_button).to_be_disabled()
     await expect(reserve_button).to_be_focused()
     requests = len(visitor.requests)
@@ -98,10 +94,10 @@ async def test_keyboard_stays(stage: Stage, visitor: Visitor) -> None:
     assert len(visitor.requests) == requests
 
 
-async def test_live_region(stage: Stage, visitor: Visitor) -> None:
-    """Whoever listens is told the stock of what changed, every few seconds and in few words."""
-    seller = await make_user(stage.owner)
-    drops = [(await make_drop(stage.http, seller, name=f"Air {n}"))["id"] for n in range(6)]
+async def test_live_region(api: Api, visitor: Visitor) -> None:
+    """A screen reader is told every few seconds, in few words, the stock of the drops that changed."""
+    seller = await make_user(api.owner)
+    drops = [(await make_drop(api.http, seller, name=f"Air {n}"))["id"] for n in range(6)]
     context = await visitor.context()
     await context.clock.install()
     page = await visitor.open(context)
@@ -110,32 +106,32 @@ async def test_live_region(stage: Stage, visitor: Visitor) -> None:
     await expect_stock(page, drops[0], 5, 0, 0)
     await context.clock.fast_forward(5000)
     await expect(announcer).to_have_text("")
-    await reserve(stage.http, drops[0], seller)
+    await reserve(api.http, drops[0], seller)
     await expect_stock(page, drops[0], 4, 1, 0)
     await context.clock.fast_forward(5000)
     await expect(announcer).to_have_text("Air 0: 4 of 5 left.")
     for drop_id in drops[1:]:
-        await reserve(stage.http, drop_id, seller)
+        await reserve(api.http, drop_id, seller)
     for drop_id in drops[1:]:
         await expect_stock(page, drop_id, 4, 1, 0)
     await context.clock.fast_forward(5000)
     await expect(announcer).to_have_text("Air 3: 4 of 5 left. Air 4: 4 of 5 left. Air 5: 4 of 5 left, and 2 others changed.")
-    await update_drop(stage, drops[0], status="cancelled")
+    await update_drop(api, drops[0], status="cancelled")
     await expect(card_of(page, drops[0]).locator(".status")).to_have_text("cancelled")
     await context.clock.fast_forward(5000)
     await expect(announcer).to_have_text("Air 0: cancelled.")
 
 
-async def show_everything(stage: Stage, page: Page, name: str = "Air One", **fields: object) -> None:
-    """A sale in full swing on the page: drops in every status, a hold, answers and refusals."""
-    seller = await make_user(stage.owner)
+async def show_everything(api: Api, page: Page, name: str = "Air One", **fields: object) -> None:
+    """Fill the page: drops in every status, a hold, answers and refusals."""
+    seller = await make_user(api.owner)
     later = {"starts_at": (datetime.now(UTC) + timedelta(days=3)).isoformat()}
     kinds: list[Row] = [{"starts_at": None}, later, {}, {"total_stock": 1}, {}, {}, {}]
-    drops = [(await make_drop(stage.http, seller, **{"name": name} | fields | kind))["id"] for kind in kinds]
+    drops = [(await make_drop(api.http, seller, **{"name": name} | fields | kind))["id"] for kind in kinds]
     live, sold_out, ended, cancelled, refused = drops[2:]
-    buyer = await make_user(stage.owner)
+    buyer = await make_user(api.owner)
     for drop_id in (live, sold_out):
-        await buy(stage, drop_id, buyer)
+        await buy(api, drop_id, buyer)
     await expect(page.locator(".card")).to_have_count(len(drops))
     await press(page, live, "Reserve")
     await press(page, sold_out, "Reserve")
@@ -144,19 +140,19 @@ async def show_everything(stage: Stage, page: Page, name: str = "Air One", **fie
     )
     await press(page, refused, "Reserve")
     await expect(card_of(page, refused).get_by_role("button", name="Purchase")).to_be_visible()
-    await update_drop(stage, ended, status="ended")
-    await update_drop(stage, cancelled, status="cancelled")
+    await update_drop(api, ended, status="ended")
+    await update_drop(api, cancelled, status="cancelled")
     await expect(card_of(page, cancelled).locator(".status")).to_have_text("cancelled")
 
 
 async def open_tools(page: Page) -> None:
-    """Unfold the development tools, should they be folded up."""
+    """Unfold the development tools if they are folded."""
     if await page.locator("#tools").get_attribute("open") is None:
         await page.locator("#tools summary").click()
 
 
 async def assert_accessible(page: Page) -> None:
-    """axe-core finds nothing serious or critical, whatever the window's width and colours."""
+    """axe-core finds nothing serious or critical, in a wide and a narrow window, light and dark."""
     for size in (DESKTOP, PHONE):
         for scheme in ("light", "dark"):
             await page.set_viewport_size(size)
@@ -171,32 +167,31 @@ async def assert_accessible(page: Page) -> None:
 
 
 @pytest.mark.slow
-async def test_accessible(stage: Stage, visitor: Visitor) -> None:
-    """With nothing there and in full swing, wide and narrow, in both colour schemes."""
-    page = await visitor.open()
+async def test_accessible(api: Api, page: Page) -> None:
+    """axe-core finds nothing on the empty page and on the full one."""
     await expect(page.get_by_text("There are no drops yet.")).to_be_visible()
     await assert_accessible(page)
-    await show_everything(stage, page)
+    await show_everything(api, page)
     await assert_accessible(page)
 
 
-# What sticks out of its box, and could not be seen. Purchasers are cut off on purpose: a line each.
-STICKS_OUT = """[...document.querySelectorAll(":is(.card, .tool, .news) *")]
+# The elements that are wider than their box. Names of purchasers are cut off on purpose, to one line each.
+TOO_WIDE = """[...document.querySelectorAll(":is(.card, .tool, .news) *")]
   .filter((part) => !part.closest(".purchasers"))
   .filter((part) => part.getBoundingClientRect().right > part.closest(".card, .tool, .news").getBoundingClientRect().right)
   .map((part) => part.outerHTML.slice(0, 50))"""
 
 
 async def assert_fits(page: Page) -> None:
-    """Nothing is wider than the window, nor than the box it is in."""
+    """Nothing is wider than the window or its box."""
     width: Any = await page.evaluate("document.documentElement.scrollWidth")
     assert page.viewport_size
     assert width <= page.viewport_size["width"]
-    assert await page.evaluate(STICKS_OUT) == []
+    assert await page.evaluate(TOO_WIDE) == []
 
 
-async def test_narrow(stage: Stage, visitor: Visitor) -> None:
-    """Nothing has to be scrolled sideways on a phone, whatever things are called and however many there are."""
+async def test_narrow(api: Api, visitor: Visitor) -> None:
+    """Nothing needs to be scrolled sideways on a phone, with any names and figures."""
     page = await visitor.open(viewport={"width": NARROWEST, "height": 600}, is_mobile=True)
     await expect(page.get_by_text("There are no drops yet.")).to_be_visible()
     widths = (NARROWEST, PHONE["width"])
@@ -209,33 +204,32 @@ async def test_narrow(stage: Stage, visitor: Visitor) -> None:
     await page.get_by_label("New user").fill("W" * 200)
     await page.get_by_role("button", name="Make").click()
     await expect(page.locator("#user-form .answer")).to_contain_text("WWW")
-    await show_everything(stage, page, name="W" * 200, price=9_999_999_999.99, total_stock=2_147_483_647)
+    await show_everything(api, page, name="W" * 200, price=9_999_999_999.99, total_stock=2_147_483_647)
     for width in widths:
         await page.set_viewport_size({"width": width, "height": 600})
         await assert_fits(page)
 
 
 @pytest.mark.slow
-async def test_forced_colors(stage: Stage, visitor: Visitor) -> None:
-    """Whoever has set colours of their own sees how much of the bar is left, held and sold all the same."""
-    drop_id = (await make_drop(stage.http, await make_user(stage.owner)))["id"]
+async def test_forced_colors(visitor: Visitor, drop_id: str) -> None:
+    """With forced colours, left, held and sold still have three colours."""
     page = await visitor.open(forced_colors="active")
     parts = [card_of(page, drop_id).locator(f".bar .{part}") for part in ("left", "held", "sold")]
     colors = {await part.evaluate("(element) => getComputedStyle(element).backgroundColor") for part in parts}
     assert len(colors) == 3
 
 
-async def test_reduced_motion(stage: Stage, visitor: Visitor) -> None:
-    """Whoever wants none sees none; the others see the bar glide."""
-    seller = await make_user(stage.owner)
-    drop_id = (await make_drop(stage.http, seller))["id"]
+async def test_reduced_motion(api: Api, visitor: Visitor) -> None:
+    """With reduced motion nothing moves; otherwise the bar glides."""
+    seller = await make_user(api.owner)
+    drop_id = (await make_drop(api.http, seller))["id"]
     pages = {}
     for motion in ("reduce", "no-preference"):
         context = await visitor.context(reduced_motion=motion)
         await context.add_init_script("window.transitions = 0; addEventListener('transitionrun', () => window.transitions++);")
         pages[motion] = await visitor.open(context)
         await expect_stock(pages[motion], drop_id, 5, 0, 0)
-    await reserve(stage.http, drop_id, seller)
+    await reserve(api.http, drop_id, seller)
     for page in pages.values():
         await expect_stock(page, drop_id, 4, 1, 0)
     await eventually(lambda: pages["no-preference"].evaluate("window.transitions"))
