@@ -102,7 +102,7 @@ async def assert_healthy(owner: Owner) -> None:
     assert await owner.fetch("select * from api.audit()") == []
 
 
-async def name_of(owner: Owner, user_id: UUID) -> str | None:
+async def name_of(owner: Owner, user_id: object) -> str | None:
     """The user's name; None if there is no such user."""
     name: str | None = await owner.fetchval("select username from inventory.users where id = $1", user_id)
     return name
