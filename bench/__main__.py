@@ -33,7 +33,7 @@ import httpx
 from bench.chart import draw
 from lastpair.database.embedded import BIN_DIR, embedded_database
 from lastpair.database.migrate import migrate
-from tests.database.test_plans import Explained
+from tests.support.explained import Explained
 from tests.support.servers import Service, free_port, started
 from tests.support.waiting import wait_for
 

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from argparse import Namespace
 from pathlib import Path
 
 import asyncpg
@@ -25,18 +25,10 @@ union all
 select 'file ' || path || ' ' || checksum || ' ' || applied_at from inventory.function_files
 order by 1
 """
+EVENT_LOG = "20261122130000"
 FUNCTION = """
 create or replace function inventory.try_out({arguments}) returns {result} language sql as $$ select {value} $$;
 """
-
-
-@pytest.fixture
-async def connection(empty_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """The owner's connection to a freshly migrated database."""
-    await migrate(empty_url)
-    connection = await asyncpg.connect(empty_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture
@@ -45,62 +37,66 @@ def functions(tmp_path: Path) -> Path:
     return Path(shutil.copytree(FUNCTIONS_DIR, tmp_path / "functions"))
 
 
-async def _names(connection: asyncpg.Connection) -> list[str]:
-    """What there is, without the numbers that differ each time it is made."""
-    return sorted(
-        re.sub(r"\d+", "", row["thing"]) for row in await connection.fetch(SHAPE) if not row["thing"].startswith("file")
-    )
+async def things(session: asyncpg.Connection) -> list[str]:
+    """The relations and functions that there are, without the numbers that differ each time they are made."""
+    rows = await session.fetch(SHAPE)
+    return sorted(re.sub(r"\d+", "", row["thing"]) for row in rows if not row["thing"].startswith("file"))
 
 
-async def _signatures(connection: asyncpg.Connection) -> list[str]:
-    rows = await connection.fetch(
+async def signatures(session: asyncpg.Connection) -> list[str]:
+    """The versions of the function inventory.try_out."""
+    rows = await session.fetch(
         "select oid::regprocedure || ' ' || prorettype::regtype from pg_proc where proname = 'try_out' order by 1"
     )
     return [row[0] for row in rows]
 
 
-async def test_migrating_twice_changes_nothing_and_locks_no_table(empty_url: str, connection: asyncpg.Connection) -> None:
-    """The second run gets through while every table is locked by somebody else."""
-    before = await connection.fetch(SHAPE)
-    async with connection.transaction():
-        await connection.execute(
+async def test_migrating_twice_changes_nothing_and_locks_no_table(migrated_url: str, session: asyncpg.Connection) -> None:
+    """The second run succeeds while another transaction has locked every table."""
+    before = await session.fetch(SHAPE)
+    async with session.transaction():
+        await session.execute(
             "lock inventory.users, inventory.drops, inventory.reservations, inventory.purchases, inventory.events,"
             " inventory.changes in access exclusive mode"
         )
-        await asyncio.wait_for(migrate(empty_url), timeout=20)
-    assert await connection.fetch(SHAPE) == before
+        await asyncio.wait_for(migrate(migrated_url), timeout=20)
+    assert await session.fetch(SHAPE) == before
     assert len(before) > 50
 
 
-async def test_migrations_go_down_and_up_again(empty_url: str, connection: asyncpg.Connection) -> None:
+async def roll_back(url: str, session: asyncpg.Connection, version: str) -> None:
+    """Roll back the migration of this version and all after it."""
+    for _ in range(await session.fetchval("select count(*) from public.schema_migrations where version >= $1", version)):
+        await dbmate(url, "rollback")
+
+
+async def test_migrations_go_down_and_up_again(migrated_url: str, session: asyncpg.Connection) -> None:
     """Rolling back leaves no trace in the database; migrating again gives the same product."""
-    before = await _names(connection)
-    applied = await connection.fetchval("select count(*) from public.schema_migrations")
-    for _ in range(applied):
-        await dbmate(empty_url, "rollback")
-    assert await connection.fetchval("select count(*) from pg_namespace where nspname in ('api', 'inventory')") == 0
-    await migrate(empty_url)
-    assert await _names(connection) == before
+    before = await things(session)
+    await roll_back(migrated_url, session, "")
+    assert await session.fetchval("select count(*) from pg_namespace where nspname in ('api', 'inventory')") == 0
+    await migrate(migrated_url)
+    assert await things(session) == before
 
 
-async def test_the_event_log_goes_down_and_comes_up_working(empty_url: str, connection: asyncpg.Connection) -> None:
-    """Without the migration of events what is sold is not announced; with it again, it is."""
-    user_id = await connection.fetchval("select id from api.create_user('seller')")
-    for _ in range(2):  # the batches' requests came later
-        await dbmate(empty_url, "rollback")
-    drop_id = await connection.fetchval("select id from api.create_drop('Quiet', 1, 2, $1, now())", user_id)
-    await migrate(empty_url)
-    assert await connection.fetch("select * from api.events_after(0)") == []
-    await connection.execute("select api.reserve($1, $2)", drop_id, user_id)
-    assert [event["type"] for event in await connection.fetch("select * from api.events_after(0)")] == ["STOCK_UPDATED"]
+async def test_the_event_log_goes_down_and_comes_up_working(migrated_url: str, session: asyncpg.Connection) -> None:
+    """Sales go on without the migration of the event log but are not announced; with it again, they are."""
+    user_id = await session.fetchval("select id from api.create_user('seller')")
+    await roll_back(migrated_url, session, EVENT_LOG)
+    drop_id = await session.fetchval("select id from api.create_drop('Quiet', 1, 2, $1, now())", user_id)
+    await migrate(migrated_url)
+    assert await session.fetch("select * from api.events_after(0)") == []
+    await session.execute("select api.reserve($1, $2)", drop_id, user_id)
+    assert [event["type"] for event in await session.fetch("select * from api.events_after(0)")] == ["STOCK_UPDATED"]
 
 
 async def test_deployments_wait_for_each_other(empty_url: str) -> None:
     """Three processes that start on an empty database at once all come up."""
-    await asyncio.gather(*(_migrate_process(empty_url) for _ in range(3)))
+    await asyncio.gather(*(migrate_process(empty_url) for _ in range(3)))
 
 
-async def _migrate_process(url: str) -> None:
+async def migrate_process(url: str) -> None:
+    """Run `lastpair migrate`."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "lastpair", "migrate"),
         env=os.environ | {"DATABASE_URL": url},
@@ -111,46 +107,41 @@ async def _migrate_process(url: str) -> None:
     assert process.returncode == 0, output.decode()
 
 
-async def test_a_changed_signature_replaces_the_old_function(connection: asyncpg.Connection, functions: Path) -> None:
-    """Other arguments, another return type, and no more file: each time what was is gone."""
+async def test_a_changed_signature_replaces_the_old_function(session: asyncpg.Connection, functions: Path) -> None:
+    """New arguments, another return type, renamed arguments, no file any more: each time the old version is gone."""
     file = functions / "inventory" / "try_out.sql"
-    file.write_text(FUNCTION.format(arguments="p_a integer", result="integer", value="p_a"))
-    assert await apply_functions(connection, functions) == ["inventory/try_out.sql"]
-    assert await apply_functions(connection, functions) == []
-    assert await _signatures(connection) == ["inventory.try_out(integer) integer"]
-
-    file.write_text(FUNCTION.format(arguments="p_a integer, p_b integer", result="integer", value="p_a + p_b"))
-    await apply_functions(connection, functions)
-    assert await _signatures(connection) == ["inventory.try_out(integer,integer) integer"]
-
-    file.write_text(FUNCTION.format(arguments="p_a integer, p_b integer", result="text", value="'x'"))
-    await apply_functions(connection, functions)
-    assert await _signatures(connection) == ["inventory.try_out(integer,integer) text"]
-
-    file.write_text(FUNCTION.format(arguments="p_c integer, p_b integer", result="text", value="'renamed'"))
-    await apply_functions(connection, functions)
-    assert await connection.fetchval("select inventory.try_out(p_c => 1, p_b => 2)") == "renamed"
+    versions = [
+        ("p_a integer", "integer", "p_a", "inventory.try_out(integer) integer"),
+        ("p_a integer, p_b integer", "integer", "p_a + p_b", "inventory.try_out(integer,integer) integer"),
+        ("p_a integer, p_b integer", "text", "'x'", "inventory.try_out(integer,integer) text"),
+        ("p_c integer, p_b integer", "text", "'renamed'", "inventory.try_out(integer,integer) text"),
+    ]
+    for arguments, result, value, signature in versions:
+        file.write_text(FUNCTION.format(arguments=arguments, result=result, value=value))
+        assert await apply_functions(session, functions) == ["inventory/try_out.sql"]
+        assert await apply_functions(session, functions) == []
+        assert await signatures(session) == [signature]
+    assert await session.fetchval("select inventory.try_out(p_c => 1, p_b => 2)") == "renamed"
     public = "select has_function_privilege('public', 'inventory.try_out(integer, integer)', 'execute')"
-    assert await connection.fetchval(public) is False
-
+    assert await session.fetchval(public) is False
     file.unlink()
-    assert await apply_functions(connection, functions) == ["inventory/try_out.sql"]
-    assert await _signatures(connection) == []
+    assert await apply_functions(session, functions) == ["inventory/try_out.sql"]
+    assert await signatures(session) == []
 
 
-async def test_a_broken_file_changes_nothing(connection: asyncpg.Connection, functions: Path) -> None:
-    """All in one transaction; the message names the file."""
-    before = await connection.fetch(SHAPE)
+async def test_a_broken_file_changes_nothing(session: asyncpg.Connection, functions: Path) -> None:
+    """All files are applied in one transaction; the message names the file."""
+    before = await session.fetch(SHAPE)
     (functions / "api" / "get_drop.sql").write_text((functions / "api" / "get_drop.sql").read_text() + "-- changed\n")
     (functions / "inventory" / "try_out.sql").write_text("create or replace function inventory.try_out() returns nonsense;")
     with pytest.raises(MigrationFailed, match=r"inventory/try_out\.sql"):
-        await apply_functions(connection, functions)
+        await apply_functions(session, functions)
     (functions / "inventory" / "try_out.sql").write_text(
         FUNCTION.replace("try_out", "other").format(arguments="", result="integer", value="1")
     )
     with pytest.raises(MigrationFailed, match="does not define the function it is named after"):
-        await apply_functions(connection, functions)
-    assert await connection.fetch(SHAPE) == before
+        await apply_functions(session, functions)
+    assert await session.fetch(SHAPE) == before
 
 
 def test_schema_file_is_what_dbmate_dumps(tmp_path: Path) -> None:
@@ -159,27 +150,23 @@ def test_schema_file_is_what_dbmate_dumps(tmp_path: Path) -> None:
     assert (tmp_path / "schema.sql").read_text() == SCHEMA_FILE.read_text(), "run make schema"
 
 
-def test_seed_fills_every_table_and_reset_starts_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """On a server of its own, through the public functions; seeding twice adds, resetting empties first."""
-    settings = Settings.model_validate({"data_dir": tmp_path, "database_url": None, "database_direct_url": None})
+def test_seed_fills_every_table_and_reset_starts_over(empty_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seeding migrates first and uses the public functions; a second time adds, and --reset empties first."""
+    settings = Settings.model_construct(database_url=empty_url)
 
-    def counts() -> dict[str, int]:
+    def counts(*, reset: bool = False) -> dict[str, int]:
+        seed(settings, Namespace(reset=reset))
         lines = [line.split() for line in capsys.readouterr().out.splitlines()]
         return {line[0]: int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()}
 
-    seed(settings)
-    first = counts()
-    seed(settings)
-    second = counts()
-    seed(settings, reset=True)
-    assert counts() == first
+    first, second = counts(), counts()
+    assert counts(reset=True) == first
     assert set(first) == {"users", "drops", "reservations", "purchases"}
     assert min(first.values()) > 0
-    assert second["drops"] == 2 * first["drops"]
-    assert second["users"] == first["users"]
+    assert (second["drops"], second["users"]) == (2 * first["drops"], first["users"])
 
 
 def test_seeding_is_refused_in_production() -> None:
-    """It is a development convenience."""
+    """It is a convenience for development, and would fill a shop with invented drops."""
     with pytest.raises(InvalidSettings, match="APP_ENV"):
-        seed(Settings.model_construct(app_env="production"))
+        seed(Settings.model_construct(app_env="production"), Namespace(reset=False))

@@ -1,4 +1,4 @@
-"""A URL that names several servers: whichever takes writes is found, again when another one does, and a silent one is left."""
+"""A URL that names several servers: the one that takes writes is found, also after a failover; a silent one is passed over."""
 
 import asyncio
 import os
@@ -12,17 +12,14 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 
-from lastpair.database import pool as calls_module
+from lastpair.database import pool
 from lastpair.database.embedded import embedded_database
 from lastpair.database.migrate import migrate
-from lastpair.database.pool import Database as Calls
 from lastpair.database.servers import Servers
 from lastpair.errors import Unavailable
 from lastpair.settings import InvalidSettings, load_settings
-from tests.database.test_recovery import BACK_WITHIN_SECONDS, BUYERS, Rush, assert_all_sold
-from tests.support.api import assert_success, assert_unavailable
-from tests.support.database import client_of, connected
-from tests.support.factories import make_drop, make_users
+from tests.support.buyers import Buyers, sell_through
+from tests.support.database import calling, client_of, connected
 from tests.support.servers import Crashable, Standby, started
 from tests.support.streams import logged, newest_id, open_stream
 
@@ -47,7 +44,7 @@ QUERY = "target_session_attrs=read-write"
     ],
 )
 def test_the_servers_of_a_url(url: str, urls: list[str]) -> None:
-    """One URL for each, the rest as it was."""
+    """Each server gets a URL of its own, the rest of which is as it was."""
     assert Servers(url).urls == urls
 
 
@@ -62,7 +59,7 @@ def test_the_servers_of_a_url(url: str, urls: list[str]) -> None:
     ],
 )
 def test_urls_of_several_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str) -> None:
-    """Are accepted as they are."""
+    """The setting accepts them as they are."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", url)
     assert load_settings().database_url == url
@@ -70,7 +67,7 @@ def test_urls_of_several_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 @pytest.mark.parametrize("ports", ["h1:5432,h2:0", "h1:65536,h2", "h:x", "/?host=/a,/b&port=5432,0", "/?host=/a,/b&port=99999"])
 def test_bad_ports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ports: str) -> None:
-    """Are refused wherever they stand."""
+    """They are refused, in the authority as in the query."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_DIRECT_URL", f"postgresql://u:5@{ports}")
     with pytest.raises(InvalidSettings, match=r"^DATABASE_DIRECT_URL: .*ports"):
@@ -79,20 +76,20 @@ def test_bad_ports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ports: str) 
 
 @pytest.fixture
 async def silent_port() -> AsyncIterator[int]:
-    """Where somebody takes connections and says nothing, as a machine does that is gone but for its network."""
+    """A port that accepts connections and never answers, as a machine does whose network alone still works."""
     server = await asyncio.start_server(lambda _, writer: asyncio.sleep(3600), "127.0.0.1", 0)
     yield server.sockets[0].getsockname()[1]
     server.close()
 
 
 def socket_folder(url: str) -> str:
-    """Where the server's socket is."""
+    """The folder of the server's socket."""
     return url.partition("host=")[2]
 
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[tuple[Crashable, Standby]]:
-    """A migrated primary, and its standby."""
+    """A migrated primary and its standby."""
     with TemporaryDirectory(prefix="lastpair-test-") as name, embedded_database(Path(name) / "one") as url:
         asyncio.run(migrate(url))
         primary = Crashable(Path(name) / "one", url)
@@ -101,7 +98,7 @@ def pair() -> Iterator[tuple[Crashable, Standby]]:
 
 
 async def test_a_standby_and_a_silent_server_are_passed_over(pair: tuple[Crashable, Standby], silent_port: int) -> None:
-    """Neither has the other waited for without end; the next time, the right one is asked first."""
+    """Neither takes more than its share of the time; the next time, the primary is asked first."""
     primary, standby = pair
     hosts = f"127.0.0.1,{socket_folder(standby.url)},{socket_folder(primary.url)}"
     servers = Servers(f"postgresql://lastpair@/lastpair?host={hosts}&port={silent_port},5432,5432&{QUERY}")
@@ -114,85 +111,63 @@ async def test_a_standby_and_a_silent_server_are_passed_over(pair: tuple[Crashab
     assert quote(socket_folder(primary.url), safe="") in servers.urls[0]
 
 
-async def test_nobody_takes_writes(pair: tuple[Crashable, Standby]) -> None:
-    """Then there is no session."""
+async def test_no_server_takes_writes(pair: tuple[Crashable, Standby]) -> None:
+    """A URL that asks for one that does gets no session."""
     with pytest.raises(asyncpg.TargetServerAttributeNotMatched):
         await Servers(f"{pair[1].url}&{QUERY}").connect(timeout=2)
 
 
 async def test_a_session_on_a_server_that_takes_no_writes_is_given_up(pair: tuple[Crashable, Standby]) -> None:
-    """As when the primary comes back as a standby behind the same address: 503, and the next session is a new one."""
-    calls = Calls(pair[1].url, 1, pooled=False, max_pending=100)
-    await calls.open()
-    try:
-        pids = []
+    """As when the primary comes back as a standby behind the same address: the call fails, and the next session is a new one."""
+    async with calling(pair[1].url) as calls:
+        pids = set()
         for _ in range(2):
-            pids.append(await calls.value("select pg_backend_pid()"))
+            pids.add(await calls.value("select pg_backend_pid()"))
             with pytest.raises(Unavailable):
                 await calls.fetch("select * from api.advance_drops()")
-        assert len(set(pids)) == 2
-    finally:
-        await calls.close()
+        assert len(pids) == 2
 
 
 async def test_after_a_silence_no_session_is_used_again(pair: tuple[Crashable, Standby], monkeypatch: pytest.MonkeyPatch) -> None:
-    """One call finds out; those that follow need not wait for the same."""
-    monkeypatch.setattr(calls_module, "COMMAND_TIMEOUT_SECONDS", 2)
-    calls = Calls(pair[0].url, 4, pooled=False, max_pending=100)
-    await calls.open()
-    pids: list[int] = []
-    try:
+    """One call finds out that its session is dead; the calls that follow need not wait for the same."""
+    monkeypatch.setattr(pool, "COMMAND_TIMEOUT_SECONDS", 2)
+    async with calling(pair[0].url, sessions=4) as calls:
         answers = await asyncio.gather(*(calls.fetch("select pg_backend_pid() from pg_sleep(0.1)") for _ in range(4)))
         pids = [pid for [(pid,)] in answers]
         assert len(set(pids)) == 4
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        with pytest.raises(Unavailable):
-            await calls.value("select 1")
-        assert await asyncio.gather(*(calls.value("select 1") for _ in range(4))) == [1] * 4
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-        await calls.close()
+        try:
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            with pytest.raises(Unavailable):
+                await calls.value("select 1")
+            assert await asyncio.gather(*(calls.value("select 1") for _ in range(4))) == [1] * 4
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
 
 async def test_failover(pair: tuple[Crashable, Standby]) -> None:
-    """The primary is killed under load, the standby promoted: all goes on there by itself, and nothing confirmed is lost."""
+    """The primary is killed under load, the standby promoted: all goes on there without help, and nothing confirmed is lost."""
     primary, standby = pair
     with started(DATABASE_URL=standby.either_url, EXPIRY_POLL_MS="50") as service:
         service.wait_until_ready()
         async with client_of(service.url) as http:
             async with connected(primary.url) as owner:
-                users = await make_users(owner, BUYERS)
-            rush = Rush(await make_drop(http, users[0], total_stock=100), [http])
-            stream = await open_stream("sse", service.url, snapshot=False)
-            load = asyncio.create_task(rush.run(users))
-            await rush.confirmed_some(20)
-            async with connected(primary.url) as owner:
+                buyers = await Buyers.make(owner, http)
                 before = await newest_id(owner)
-            await asyncio.to_thread(primary.kill)
-            assert_unavailable(await http.get(f"{service.url}/readyz"))
-            assert_success(await http.get(f"{service.url}/healthz"), "status")
-
-            await asyncio.to_thread(standby.promote)
-            promoted = monotonic()
-            await asyncio.to_thread(service.wait_until_ready)
-            assert monotonic() - promoted < BACK_WITHIN_SECONDS
-            await load
-            assert rush.latest_seconds - promoted < BACK_WITHIN_SECONDS
-            assert rush.lost == 0
+            stream = await open_stream("sse", service.url, snapshot=False)
+            await sell_through(service, http, buyers, break_down=primary.kill, repair=standby.promote)
             async with connected(standby.url) as owner:
-                await assert_all_sold(owner, rush, users)
-                log = await logged(owner, 0)
-                assert int(log[-1].id) > before
-                log = [message for message in log if message.type != "DROP_CREATED"]
+                await buyers.assert_all_served_once(owner)
+                log = await logged(owner, before)
+                assert log
                 received = [await stream.receive() for _ in log]
                 if received[0].type == "DROP_CREATED":  # the stream may have been open before that was relayed
                     received = [*received[1:], await stream.receive()]
                 assert received == log
             await stream.close()
         service.stop()
-    # A new process finds the one that is left, behind the dead one; so do migrations.
+    # A new process finds the server that is left, behind the dead one; so do migrations.
     hosts = f"{socket_folder(primary.url)},{socket_folder(standby.url)}"
     await migrate(f"postgresql://lastpair@/lastpair?host={hosts}&{QUERY}")
-    await asyncio.to_thread(primary.start)  # to be stopped
+    await asyncio.to_thread(primary.start)  # the fixture stops it

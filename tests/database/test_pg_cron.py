@@ -14,8 +14,9 @@ from lastpair.database.migrate import migrate
 from tests.support.clusters import OPERATIONS, Cluster, cluster, commands, sh
 from tests.support.database import Database
 from tests.support.debian import needed
-from tests.support.factories import assert_healthy, make_due
+from tests.support.factories import assert_healthy, available_stock, make_due, make_users
 from tests.support.servers import ROOT
+from tests.support.statements import RESERVE
 from tests.support.waiting import eventually
 
 BIN_15 = Path("/usr/lib/postgresql/15/bin")
@@ -38,7 +39,7 @@ def server(database: Database) -> Iterator[Cluster]:
 
 @pytest.fixture
 async def owner(server: Cluster) -> AsyncIterator[asyncpg.Connection]:
-    """The owner's connection there; afterwards all is healthy and nothing is scheduled."""
+    """The owner's connection to that server; afterwards all is healthy and nothing is scheduled."""
     connection = await asyncpg.connect(server.url_with_password)
     yield connection
     await assert_healthy(connection)
@@ -52,17 +53,12 @@ async def make_hold(owner: asyncpg.Connection) -> tuple[UUID, UUID, str]:
     user_id = await owner.fetchval("select id from api.ensure_user(gen_random_uuid(), gen_random_uuid()::text)")
     drop_id = await owner.fetchval("select id from api.create_drop('Fifteen', 1, 2, $1, now())", user_id)
     reservation_id = await owner.fetchval("select id from api.reserve($1, $2)", drop_id, user_id)
-    assert await stock(owner, drop_id) == 1
+    assert await available_stock(owner, drop_id) == 1
     return drop_id, user_id, str(reservation_id)
 
 
-async def stock(owner: asyncpg.Connection, drop_id: UUID) -> int:
-    """The units to be had."""
-    return int(await owner.fetchval("select available_stock from api.get_drop($1)", drop_id))
-
-
 async def taken_back(server: Cluster, owner: asyncpg.Connection) -> dict[str, str]:
-    """What was scheduled, by name, and no longer is: the minute may turn while a test does it by hand."""
+    """Unschedule all jobs and return their commands by name, so that no minute turns while a test runs them by hand."""
     jobs = {row["jobname"]: row["command"] for row in await owner.fetch("select jobname, command from cron.job")}
     server.psql(RECIPES / "pg_cron_off.sql", server.url)
     return jobs
@@ -84,15 +80,15 @@ async def test_a_sale_on_postgresql_15(owner: asyncpg.Connection) -> None:
         await owner.execute("select api.reserve($1, $2)", drop_id, other_id)
     assert refusal.value.sqlstate == "PT409"
     await owner.execute("select api.refund_purchase($1)", purchase["id"])
-    assert await stock(owner, drop_id) == 1
+    assert await available_stock(owner, drop_id) == 1
     types = {event["type"] for event in await owner.fetch("select * from api.events_after(0)")}
     assert {"DROP_CREATED", "STOCK_UPDATED", "PURCHASE_COMPLETED", "ACTIVITY_UPDATED"} <= types
 
 
-async def test_the_jobs_do_what_the_poller_does(server: Cluster, owner: asyncpg.Connection) -> None:
-    """Their commands, run at once: more holds than a transaction takes, a drop whose time has come, old events."""
+async def test_the_jobs_do_what_the_sweeper_does(server: Cluster, owner: asyncpg.Connection) -> None:
+    """Their commands expire more holds than one transaction takes, move on a drop whose time has come, and prune old events."""
     recipe = (RECIPES / "pg_cron.sql").read_text()
-    for settings in ("\\set retention_seconds 0\n", ""):  # run again, it replaces
+    for settings in ("\\set retention_seconds 0\n", ""):  # the second time it replaces
         server.psql(settings + recipe, server.url)
     assert await owner.fetchval("select bool_and(username = 'lastpair' and database = 'lastpair') from cron.job")
     jobs = await taken_back(server, owner)
@@ -100,17 +96,12 @@ async def test_the_jobs_do_what_the_poller_does(server: Cluster, owner: asyncpg.
 
     user_id = await owner.fetchval("select id from api.ensure_user(gen_random_uuid(), gen_random_uuid()::text)")
     drop_id = await owner.fetchval("select id from api.create_drop('Many', 1, 3000, $1, now())", user_id)
-    await owner.execute("insert into inventory.users (username) select 'holder ' || n from generate_series(1, 2500) n")
-    await owner.execute(
-        "select api.reserve_batch(array_agg(row($1::uuid, id, null)::api.reserve_request), 1)"
-        " from inventory.users where username like 'holder %'",
-        drop_id,
-    )
+    await owner.fetch(RESERVE, drop_id, await make_users(owner, 2500), [None] * 2500, 1)
     await owner.execute("update inventory.reservations set expires_at = now() where drop_id = $1", drop_id)
-    assert await stock(owner, drop_id) == 500
+    assert await available_stock(owner, drop_id) == 500
     before = await owner.fetchval("select count(*) from inventory.events")
     await owner.execute(jobs["lastpair expire"])
-    assert await stock(owner, drop_id) == 3000
+    assert await available_stock(owner, drop_id) == 3000
     stock_events = "select count(*) from inventory.events where drop_id = $1 and type = 'STOCK_UPDATED'"
     assert await owner.fetchval(stock_events, drop_id) == 1 + 3, "three transactions"
 
@@ -141,20 +132,20 @@ async def test_upgrade_to_18(server: Cluster, owner: asyncpg.Connection, tmp_pat
         assert upgraded.get_server_version().major == 18
         await upgraded.execute("select api.purchase($1, $2)", drop_id, user_id)
         await upgraded.execute("select api.reserve($1, $2)", drop_id, user_id)
-        assert await stock(upgraded, drop_id) == 0
+        assert await available_stock(upgraded, drop_id) == 0
         await assert_healthy(upgraded)
         await upgraded.close()
 
 
 @pytest.mark.slow
 async def test_cron_takes_a_hold_back_with_no_process_of_the_service(server: Cluster, owner: asyncpg.Connection) -> None:
-    """Within the minute, and it says that it went well."""
+    """Each job runs within about a minute, and reports success."""
     drop_id, _, reservation_id = await make_hold(owner)
     await make_due(owner, reservation_id)
     server.psql(RECIPES / "pg_cron.sql", server.url)
 
     async def is_back() -> bool:
-        return await stock(owner, drop_id) == 2
+        return await available_stock(owner, drop_id) == 2
 
     async def ended() -> list[tuple[str, str]]:
         runs = "select distinct jobname, d.status from cron.job_run_details d join cron.job using (jobid) order by 1"

@@ -1,30 +1,30 @@
-"""Behind a transaction pooler: each call is a transaction of lastpair_api's, whichever server session it is given."""
+"""Behind a transaction pooler: each call is a transaction of lastpair_api's, in whichever server session the pooler gives it."""
 
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import httpx
 import pytest
 
-from lastpair.database.pool import Database as Calls
+from lastpair.database import pool
 from lastpair.errors import Refusal, Unavailable
-from tests.database.test_faults import assert_all_served_once, assert_nothing_lost, buy_all, confirmed
-from tests.support.api import as_user, assert_success, assert_unavailable
-from tests.support.database import Database, client_of, connected
+from tests.support.api import as_user, assert_success
+from tests.support.buyers import Buyers, sell_through
+from tests.support.database import Database, calling, client_of, connected
 from tests.support.factories import assert_healthy, available_stock, make_drop, make_users
-from tests.support.servers import Pooler, pooler, started
+from tests.support.servers import Pooler, Service, pooler, started
 from tests.support.shapes import Row
-from tests.support.streams import Stage, close_streams, fresh_database, logged, newest_id, open_stream
+from tests.support.streams import close_streams, fresh_database, logged, newest_id, open_stream
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
 SERVER_SESSIONS = 3
-OF_THE_APP = "select count(*) from pg_stat_activity where application_name = 'lastpair' and datname = current_database()"
-WHO_AND_HOW = """
+SERVICE_SESSIONS = "select count(*) from pg_stat_activity where application_name = 'lastpair' and datname = current_database()"
+SESSION = """
 select current_user::text, current_setting('timezone'), current_setting('statement_timeout'), current_setting('lock_timeout'),
   current_setting('idle_in_transaction_session_timeout')
 """
@@ -39,40 +39,49 @@ async def database_url(database: Database) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="module")
 def bouncer(database_url: str) -> Iterator[Pooler]:
-    """A pooler with fewer sessions than whoever uses it."""
+    """A pooler with fewer sessions than its clients have."""
     with pooler(database_url, SERVER_SESSIONS) as bouncer:
         yield bouncer
 
 
 @pytest.fixture(scope="module")
-async def stage(bouncer: Pooler, database_url: str) -> AsyncIterator[Stage]:
-    """A service behind the pooler; the owner goes past it."""
+async def service(bouncer: Pooler, database_url: str) -> AsyncIterator[Service]:
+    """A service behind the pooler."""
     variables = {"DATABASE_URL": bouncer.url, "DATABASE_DIRECT_URL": database_url, "DATABASE_POOL_SIZE": "12"}
     with started(EXPIRY_POLL_MS="3600000", **variables) as service:
         await asyncio.to_thread(service.wait_until_ready)
-        async with asyncpg.create_pool(database_url, min_size=1) as owner, client_of(service.url) as http:
-            yield Stage(database_url, owner, service, http)
+        yield service
         await close_streams()
         await asyncio.to_thread(service.stop)
 
 
+@pytest.fixture(scope="module")
+async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of that service."""
+    async with client_of(service.url) as http:
+        yield http
+
+
 @pytest.fixture
-async def calls(bouncer: Pooler) -> AsyncIterator[Calls]:
+async def direct(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A session of the owner, past the pooler."""
+    async with connected(database_url) as session:
+        yield session
+
+
+@pytest.fixture
+async def calls(bouncer: Pooler) -> AsyncIterator[pool.Database]:
     """The service's way to call functions, without the service."""
-    calls = Calls(bouncer.url, 8, pooled=True, max_pending=100)
-    await calls.open()
-    yield calls
-    await calls.close()
+    async with calling(bouncer.url, sessions=8, pooled=True) as calls:
+        yield calls
 
 
-async def test_a_rush(stage: Stage) -> None:
-    """Many buyers of several drops at once: exact stock, right answers, every event told in order, and few sessions."""
-    http, owner = stage.http, stage.owner
-    async with owner.acquire() as session:
-        users = await make_users(session, 30)
+async def test_many_buyers_at_once(service: Service, http: httpx.AsyncClient, direct: asyncpg.Connection) -> None:
+    """Several drops sell exactly, each answer is the buyer's own, streams get every event in order, and sessions are few."""
+    users = await make_users(direct, 30)
     drops = [await make_drop(http, users[0], total_stock=10) for _ in range(4)]
-    before = await newest_id(owner)
-    stream = await open_stream("sse", stage.url, snapshot=False)
+    before = await newest_id(direct)
+    stream = await open_stream("sse", service.url, snapshot=False)
     outcomes: Counter[tuple[str, int]] = Counter()
 
     async def want(drop: Row, n: int, user: str) -> None:
@@ -93,49 +102,49 @@ async def test_a_rush(stage: Stage) -> None:
 
     await asyncio.gather(*(want(drop, n, user) for n, user in enumerate(users) for drop in drops))
     assert {status for action, status in outcomes if action == "reserve"} == {201, 409}
-    stock = [await available_stock(owner, drop["id"]) for drop in drops]
+    stock = [await available_stock(direct, drop["id"]) for drop in drops]
     assert sum(stock) == 40 - outcomes["purchase", 201]
     assert all(left >= 0 for left in stock)
-    log = await logged(owner, before)
+    log = await logged(direct, before)
     assert [await stream.receive() for _ in log] == log
-    assert 0 < await owner.fetchval(OF_THE_APP) <= SERVER_SESSIONS
-    await assert_healthy(owner)
+    assert 0 < await direct.fetchval(SERVICE_SESSIONS) <= SERVER_SESSIONS
+    await assert_healthy(direct)
 
 
-async def test_no_table_can_be_touched(calls: Calls, bouncer: Pooler) -> None:
-    """Whoever the pooler's sessions belong to: each call is lastpair_api's, under its limits, and nothing of that stays."""
+async def test_no_table_can_be_touched(calls: pool.Database, bouncer: Pooler) -> None:
+    """The pooler's sessions may belong to another role: each call is lastpair_api's, with its limits, and leaves no setting."""
     session = await asyncpg.connect(bouncer.url, statement_cache_size=0)
     try:
-        usual = tuple(await session.fetchrow(WHO_AND_HOW))
+        usual = tuple(await session.fetchrow(SESSION))
         assert usual[0] != "lastpair_api"
         for _ in range(2):
-            found = await asyncio.gather(*(calls.fetch(WHO_AND_HOW) for _ in range(20)))
+            found = await asyncio.gather(*(calls.fetch(SESSION) for _ in range(20)))
             assert {tuple(row) for [row] in found} == {("lastpair_api", "UTC", "10s", "5s", "10s")}
             for statement in ("select from inventory.drops", "delete from inventory.reservations"):
                 with pytest.raises(asyncpg.InsufficientPrivilegeError):
                     await calls.fetch(statement)
-            assert {tuple(await session.fetchrow(WHO_AND_HOW)) for _ in range(5)} == {usual}
+            assert {tuple(await session.fetchrow(SESSION)) for _ in range(5)} == {usual}
         assert await session.fetchval("select count(*) >= 0 from inventory.drops")
     finally:
         await session.close()
 
 
-async def test_statements_are_not_mixed_up(calls: Calls) -> None:
-    """Many different ones at once on few sessions, of different types: each gets its own rows."""
+async def test_statements_are_not_mixed_up(calls: pool.Database) -> None:
+    """Many different statements run at once on few sessions, with different types: each gets its own rows."""
 
     async def ask(n: int) -> None:
-        kind = ["text", "integer", "uuid", "numeric"][n % 4]
-        value = [str(n), n, UUID(int=n), n][n % 4]
+        kind = ["text", "integer", "bigint[]", "numeric"][n % 4]
+        value = [str(n), n, [n], n][n % 4]
         assert await calls.fetch(f"select $1::{kind} as a, {n} as n", value) == [(value, n)]
 
     await asyncio.gather(*(ask(n) for n in range(200)))
 
 
 @pytest.fixture
-async def proof(database_url: str, owner_session: asyncpg.Connection) -> AsyncIterator[str]:
-    """A function that inserts a row and then, at its commit, does what it is told; returns its schema's name."""
+async def proof(direct: asyncpg.Connection) -> AsyncIterator[str]:
+    """The schema of a function `call` that counts its calls, inserts a row and, at the commit, runs the given statement."""
     schema = f"proof_{uuid4().hex[:8]}"
-    await owner_session.execute(f"""
+    await direct.execute(f"""
         create schema {schema};
         grant usage on schema {schema} to lastpair_api;
         create sequence {schema}.calls;
@@ -152,14 +161,7 @@ async def proof(database_url: str, owner_session: asyncpg.Connection) -> AsyncIt
           end $$;
     """)  # noqa: S608
     yield schema
-    await owner_session.execute(f"drop schema {schema} cascade")
-
-
-@pytest.fixture
-async def owner_session(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A session of the owner, past the pooler."""
-    async with connected(database_url) as session:
-        yield session
+    await direct.execute(f"drop schema {schema} cascade")
 
 
 @pytest.mark.parametrize(
@@ -172,51 +174,38 @@ async def owner_session(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     ],
 )
 async def test_a_commit_that_fails(
-    calls: Calls, proof: str, owner_session: asyncpg.Connection, at_commit: str, expected: type[Exception], status: int | None
+    calls: pool.Database, proof: str, direct: asyncpg.Connection, at_commit: str, expected: type[Exception], status: int | None
 ) -> None:
-    """It is an error like any other: nothing took effect, nothing is tried again, and the session is of use or given up."""
+    """It is an error like any other: no effect, no second try, and the session is used again or given up."""
     for n in range(1, 10):
         with pytest.raises(expected) as raised:
             await calls.value(f"select {proof}.call($1)", at_commit)
         assert getattr(raised.value, "status", None) == status
-        assert await owner_session.fetchval(f"select last_value from {proof}.calls") == n  # noqa: S608
+        assert await direct.fetchval(f"select last_value from {proof}.calls") == n  # noqa: S608
     assert await calls.value(f"select {proof}.call('select 1')") == 10
-    assert await owner_session.fetchval(f"select count(*) from {proof}.rows") == 1  # noqa: S608
+    assert await direct.fetchval(f"select count(*) from {proof}.rows") == 1  # noqa: S608
 
 
-async def test_who_does_not_wait_leaves_nothing_behind(
-    bouncer: Pooler, caplog: pytest.LogCaptureFixture, proof: str, owner_session: asyncpg.Connection
+async def test_a_call_that_is_given_up_leaves_nothing_behind(
+    bouncer: Pooler, caplog: pytest.LogCaptureFixture, proof: str, direct: asyncpg.Connection
 ) -> None:
-    """A call that is given up is rolled back, and its session is not used again."""
-    calls = Calls(bouncer.url, 1, pooled=True, max_pending=100)
-    await calls.open()
-    given_up = asyncio.create_task(calls.value(f"select {proof}.call('select 1', 2)"))
-    sleeping = "select count(*) = $1 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
-    await eventually(lambda: owner_session.fetchval(sleeping, 1))
-    given_up.cancel()
-    await asyncio.gather(given_up, return_exceptions=True)
-    assert await calls.value(f"select {proof}.call('select 1')") > 0
-    await eventually(lambda: owner_session.fetchval(sleeping, 0))
-    assert await owner_session.fetchval(f"select count(*) from {proof}.rows") == 1  # noqa: S608
-    assert caplog.messages == []  # such as: a session was given back within a transaction
-    await calls.close()
+    """It is rolled back, and its session is not used again."""
+    async with calling(bouncer.url, pooled=True) as calls:
+        given_up = asyncio.create_task(calls.value(f"select {proof}.call('select 1', 2)"))
+        sleeping = "select count(*) = $1 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
+        await eventually(lambda: direct.fetchval(sleeping, 1))
+        given_up.cancel()
+        await asyncio.gather(given_up, return_exceptions=True)
+        assert await calls.value(f"select {proof}.call('select 1')") > 0
+        await eventually(lambda: direct.fetchval(sleeping, 0))
+        assert await direct.fetchval(f"select count(*) from {proof}.rows") == 1  # noqa: S608
+        assert caplog.messages == []  # such as: a session was given back within a transaction
 
 
-async def test_the_pooler_is_killed_under_load(stage: Stage, bouncer: Pooler) -> None:
-    """Every request gets an answer; what was confirmed is there; and all are served as soon as it is back."""
-    async with stage.owner.acquire() as owner:
-        users = await make_users(owner, 80)
-        drop = await make_drop(stage.http, users[0], total_stock=1000)
-        answered: list[httpx.Response] = []
-        load = asyncio.create_task(buy_all(stage.http, drop["id"], users, answered))
-        while len(answered) < 40:
-            await asyncio.sleep(0.001)
-        await asyncio.to_thread(bouncer.kill)
-        await load
-        ids = confirmed(answered)
-        assert 40 <= len(ids) < 160
-        assert_unavailable(await stage.http.get(f"{stage.url}/readyz"))
-        await asyncio.to_thread(bouncer.start)
-        await eventually(lambda: asyncio.to_thread(stage.service.answers, "/readyz", 200), timeout_seconds=5)
-        await assert_nothing_lost(owner, drop, ids)
-        await assert_all_served_once(stage.http, owner, drop, users)
+async def test_the_pooler_is_killed_under_load(
+    service: Service, http: httpx.AsyncClient, bouncer: Pooler, direct: asyncpg.Connection
+) -> None:
+    """Every request gets an answer, what was confirmed is there, and all are served as soon as the pooler is back."""
+    buyers = await Buyers.make(direct, http)
+    await sell_through(service, http, buyers, break_down=bouncer.kill, repair=bouncer.start)
+    await buyers.assert_all_served_once(direct)

@@ -1,59 +1,57 @@
-"""Nothing is waited for without end: statements, locks and transactions have their limits, past which the answer is 503."""
+"""Every wait has an end: statements, locks and transactions have limits, beyond which the answer is 503."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from time import monotonic
-from uuid import UUID
 
 import asyncpg
 import pytest
 
-from lastpair.database import pool as calls_module
-from lastpair.database.pool import Database as Calls
+from lastpair.database import pool
 from lastpair.database.pool import Session
 from lastpair.errors import Busy, Unavailable
+from lastpair.shop.sweeper import expire_due_holds
 from tests.support.api import as_user, assert_unavailable
-from tests.support.database import Database, connected
-from tests.support.factories import assert_healthy, make_drop, make_due, make_user, make_users, reserve
-from tests.support.streams import fresh_database, serving
+from tests.support.batching import locked
+from tests.support.database import Database, calling, client_of, connected
+from tests.support.factories import (
+    assert_healthy,
+    available_stock,
+    hold,
+    make_drop_by_sql,
+    make_due,
+    make_user,
+    make_users,
+    reserve,
+)
 from tests.support.waiting import eventually
 
-LIMITS = "select current_setting(name) from unnest(array['statement_timeout', 'lock_timeout', {}]) name"
-LIMITS = LIMITS.format("'idle_in_transaction_session_timeout'")
-LOCK = "select from inventory.drops where id = $1 for update"
+LIMITS = """
+select current_setting(name)
+from unnest(array['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']) name
+"""
+DROP_LOCK = "select from inventory.drops where id = $1 for update"
+COMMIT_LOCK = "select pg_advisory_xact_lock('inventory.events'::regclass::oid::bigint) where $1::uuid is not null"
 MODES = pytest.mark.parametrize("pooled", [False, True])
-
-
-@asynccontextmanager
-async def calling(url: str, *, pooled: bool) -> AsyncIterator[Calls]:
-    """The service's way to call functions, with one session."""
-    calls = Calls(url, 1, pooled=pooled, max_pending=100)
-    await calls.open()
-    try:
-        yield calls
-    finally:
-        await calls.close()
 
 
 @MODES
 async def test_every_call_has_limits(database: Database, pooled: bool) -> None:
-    """Those that the constants say, of which the statement's is shorter than the client's patience."""
+    """The limits are those of the constants; a statement's ends before the client gives up."""
     async with calling(database.url, pooled=pooled) as calls:
         assert [row[0] for row in await calls.fetch(LIMITS)] == ["10s", "5s", "10s"]
-    assert calls_module.COMMAND_TIMEOUT_SECONDS > 10
+    assert pool.COMMAND_TIMEOUT_SECONDS > 10
 
 
 def shorten(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
-    """Let one of them be reached soon."""
-    settings = calls_module.SESSION_SETTINGS | {limit: "500ms"}
-    monkeypatch.setattr(calls_module, "SESSION_SETTINGS", settings)
-    monkeypatch.setattr(calls_module, "BEGIN", calls_module.begin_with(settings))
+    """Let one of the limits be reached soon."""
+    settings = pool.SESSION_SETTINGS | {limit: "500ms"}
+    monkeypatch.setattr(pool, "SESSION_SETTINGS", settings)
+    monkeypatch.setattr(pool, "BEGIN", pool.begin_with(settings))
 
 
 @MODES
 async def test_a_statement_that_takes_too_long(database: Database, monkeypatch: pytest.MonkeyPatch, pooled: bool) -> None:
-    """503, by the database's doing; the session is of use."""
+    """The database ends it, the caller gets Unavailable, and the session is used again."""
     shorten(monkeypatch, "statement_timeout")
     async with calling(database.url, pooled=pooled) as calls:
         pid = await calls.value("select pg_backend_pid()")
@@ -66,27 +64,26 @@ async def test_a_statement_that_takes_too_long(database: Database, monkeypatch: 
 
 
 @MODES
-async def test_a_lock_that_is_not_to_be_had(
-    database: Database, owner: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch, pooled: bool
+@pytest.mark.parametrize("lock", [DROP_LOCK, COMMIT_LOCK], ids=["drop", "commit"])
+async def test_a_lock_that_another_transaction_holds(
+    database: Database, owner: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch, pooled: bool, lock: str
 ) -> None:
-    """503, which says that nothing was done; that holds for the lock at the commit, too."""
+    """Busy says that the call had no effect, also if the lock is one that the commit waits for."""
     shorten(monkeypatch, "lock_timeout")
-    seller = UUID(await make_user(owner))
-    drop_id = await owner.fetchval("select id from api.create_drop('A', 1, 5, $1, now())", seller)
+    drop_id, user = await make_drop_by_sql(owner, 5), await make_user(owner)
     reserve = "select code from api.reserve_batch(array[row($1::uuid, $2::uuid, null)]::api.reserve_request[])"
-    async with calling(database.url, pooled=pooled) as calls, connected(database.url) as other:
-        for lock in (LOCK, "select pg_advisory_xact_lock('inventory.events'::regclass::oid::bigint) where $1::uuid is not null"):
-            async with other.transaction():
-                await other.execute(lock, drop_id)
-                with pytest.raises(Busy):
-                    await calls.fetch(reserve, drop_id, seller)
-        assert await owner.fetchval("select available_stock from api.get_drop($1)", drop_id) == 5
-        assert await calls.value(reserve, drop_id, seller) is None
+    async with calling(database.url, pooled=pooled) as calls:
+        async with owner.acquire() as other, other.transaction():
+            await other.execute(lock, drop_id)
+            with pytest.raises(Busy):
+                await calls.fetch(reserve, drop_id, user)
+        assert await available_stock(owner, drop_id) == 5
+        assert await calls.value(reserve, drop_id, user) is None
     await assert_healthy(owner)
 
 
 async def test_a_transaction_that_stands_still(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when this process is held up between two messages: the database ends it, the call is 503, the next one is served."""
+    """As when this process is held up between two messages: the database ends it, the call fails, the next one is served."""
     shorten(monkeypatch, "idle_in_transaction_session_timeout")
     fetch = Session.fetch
 
@@ -106,8 +103,8 @@ async def test_a_transaction_that_stands_still(database: Database, monkeypatch: 
     "error",
     [asyncpg.IdleInTransactionSessionTimeoutError, asyncpg.ReadOnlySQLTransactionError, asyncpg.ConnectionDoesNotExistError],
 )
-async def test_what_may_work_in_a_moment(database: Database, monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
-    """However it is told of."""
+async def test_errors_that_may_pass(database: Database, monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    """The caller gets Unavailable, although asyncpg has another class for each."""
 
     async def fail(*_: object) -> None:
         raise error("it did not")
@@ -118,38 +115,28 @@ async def test_what_may_work_in_a_moment(database: Database, monkeypatch: pytest
             await calls.value("select 1")
 
 
-async def test_a_sweep_of_thousands_is_in_time(database: Database) -> None:
-    """The limits are no hindrance to the poller, who calls for a thousand at a time."""
-    async with fresh_database(database) as url, serving(url) as stage:
-        async with stage.owner.acquire() as owner:
-            users = await make_users(owner, 3000)
-        drop = await make_drop(stage.http, users[0], total_stock=3000)
-        hold = (
-            "select count(*) from api.reserve_batch("
-            "array(select row($1::uuid, user_id, null)::api.reserve_request from unnest($2::uuid[]) user_id))"
-        )
-        assert await stage.owner.fetchval(hold, UUID(drop["id"]), users) == 3000
-        await stage.owner.execute("update inventory.reservations set expires_at = now()")
+async def test_a_sweep_of_thousands_is_in_time(migrated_url: str) -> None:
+    """The limits leave the sweeper enough time for a thousand holds in one transaction."""
+    async with connected(migrated_url) as owner, calling(migrated_url) as calls:
+        drop_id, users = await make_drop_by_sql(owner, 3000), await make_users(owner, 3000)
+        await make_due(owner, *(await hold(owner, drop_id, users)).values())
         begin = monotonic()
-        answer = await stage.http.post("/internal/expire-now")
-        assert answer.json()["data"] == {"expired": 3000}
+        assert await expire_due_holds(calls) == 3000
         assert monotonic() - begin < 10
-        await assert_healthy(stage.owner)
+        await assert_healthy(owner)
 
 
 @pytest.mark.slow
-async def test_a_lock_held_over_http(database: Database) -> None:
-    """Whoever wants the unit is told 503 in time, while others are served; then the sale goes on."""
-    async with fresh_database(database) as url, serving(url) as stage:
-        seller = await make_user(stage.owner)
-        stuck, free = [await make_drop(stage.http, seller) for _ in range(2)]
-        async with stage.owner.acquire() as owner, owner.transaction():
-            await owner.execute(LOCK, UUID(stuck["id"]))
+async def test_a_lock_held_over_http(api_url: str, owner: asyncpg.Pool) -> None:
+    """Requests for the locked drop are answered 503 in time, while others are served; then the sale goes on."""
+    stuck, free, user = await make_drop_by_sql(owner, 5), await make_drop_by_sql(owner, 5), await make_user(owner)
+    async with client_of(api_url) as http:
+        async with locked(owner, stuck):
             begin = monotonic()
-            waiting = asyncio.create_task(stage.http.post(f"/drops/{stuck['id']}/reserve", headers=as_user(seller)))
-            await make_due(stage.owner, (await reserve(stage.http, free["id"], seller))["id"])
-            await reserve(stage.http, free["id"], seller)
+            waiting = asyncio.create_task(http.post(f"/drops/{stuck}/reserve", headers=as_user(user)))
+            await make_due(owner, (await reserve(http, free, user))["id"])
+            await reserve(http, free, user)
             assert_unavailable(await waiting)
             assert 4 < monotonic() - begin < 10
-        await reserve(stage.http, stuck["id"], seller)
-        await assert_healthy(stage.owner)
+        await reserve(http, stuck, user)
+    await assert_healthy(owner)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a version and with settings of one's own, in a temporary folder, set up as docs/operations.md says."""
+"""A PostgreSQL server of any version and with any settings, in a temporary folder, set up as docs/operations.md says."""
 
 import os
 import pwd
@@ -28,25 +28,25 @@ class Cluster:
 
     @property
     def superuser_url(self) -> str:
-        """Of the database postgres."""
+        """The superuser's URL of the database postgres."""
         return f"postgresql://postgres@/postgres?host={self.folder}&port={self.port}"
 
     @property
     def url(self) -> str:
-        """The owner's, of the database lastpair, without the password."""
+        """The owner's URL of the database lastpair, without the password."""
         return f"postgresql://lastpair@127.0.0.1:{self.port}/lastpair"
 
     @property
     def url_with_password(self) -> str:
-        """The same, for those who do not look into PGPASSWORD."""
+        """The same with the password, for clients that do not read PGPASSWORD."""
         return self.url.replace("@", f":{PASSWORD}@")
 
     def start(self) -> None:
-        """Returns when it accepts connections."""
+        """Start it; returns when it accepts connections."""
         self._run("pg_ctl", "start", "--wait", f"--pgdata={self.folder}/data", f"--log={self.folder}/log")
 
     def crash(self) -> None:
-        """Every session is cut off and nothing is written any more."""
+        """Cut off every session and write nothing any more."""
         self._run("pg_ctl", "stop", "--wait", f"--pgdata={self.folder}/data", "--mode=immediate")
 
     def psql(self, script: str | Path, url: str, **environment: str) -> str:
@@ -65,7 +65,7 @@ class Cluster:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self.bin_dir / program), *arguments]
-        # Not captured: the server would keep the pipe.
+        # The output is not captured, because the server would keep the pipe.
         result = subprocess.run(
             command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False, **_account(self.bin_dir)
         )
@@ -74,7 +74,7 @@ class Cluster:
 
 
 def _account(bin_dir: Path) -> dict[str, Any]:
-    # PostgreSQL does not run as root. The wheel has made its user whenever the embedded server ran, Debian's package always.
+    # PostgreSQL does not run as root. The wheel makes its user when the embedded server runs, Debian's package when installed.
     if os.geteuid() != 0:
         return {}
     entry = pwd.getpwnam("embedded_postgres" if bin_dir == BIN_DIR else "postgres")
@@ -104,13 +104,13 @@ def cluster(bin_dir: Path, *settings: str) -> Iterator[Cluster]:
 
 
 def commands(name: str) -> str:
-    """Those of docs/operations.md after `<!-- run by tests: name -->`."""
+    """The commands of docs/operations.md after `<!-- run by tests: name -->`."""
     [script] = re.findall(rf"<!-- run by tests: {name} -->\n```bash\n(.*?)```", OPERATIONS.read_text(), re.DOTALL)
     return str(script)
 
 
 def sh(script: str, folder: Path, bin_dir: Path, **environment: str) -> str:
-    """Type it; returns what it prints."""
+    """Run the commands in a shell; returns what they print."""
     variables = os.environ | {"PATH": f"{bin_dir}:{os.environ['PATH']}", "PGPASSWORD": PASSWORD, "PGOPTIONS": ""} | environment
     result = subprocess.run(["bash", "-ec", script], cwd=folder, env=variables, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

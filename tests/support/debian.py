@@ -1,4 +1,4 @@
-"""Programs that some tests need and Debian has."""
+"""Programs that some tests need and Debian has as packages."""
 
 import os
 import shutil
@@ -10,9 +10,9 @@ import pytest
 
 
 def needed(find: Callable[[], str | Path | None], what: str, *packages: str) -> str:
-    """The path of what `find` finds, if need be when these packages are installed, which root does on Debian.
+    """The path that `find` returns. If there is none, root on Debian installs these packages and looks again.
 
-    Where it is not to be had the test is skipped and says what to install; when CI is set it fails.
+    If there is still none, the test is skipped and says what to install; with CI set it fails.
     """
     found = find()
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
@@ -22,7 +22,7 @@ def needed(find: Callable[[], str | Path | None], what: str, *packages: str) -> 
         found = find()
     if found is None:
         reason = (
-            f"{what} is not to be had here (Debian: apt install {' '.join(packages)}). As root on Debian the tests install it."
+            f"{what} is not installed here (Debian: apt install {' '.join(packages)}). As root on Debian the tests install it."
         )
         if os.environ.get("CI"):
             pytest.fail(reason, pytrace=False)

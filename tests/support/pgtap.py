@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 HELP = (
-    "pgTAP is not to be had here. Install it (Debian and Ubuntu: apt install postgresql-15-pgtap, or another version's;"
+    "pgTAP is not installed here. Install it (Debian and Ubuntu: apt install postgresql-15-pgtap, or another version's;"
     " macOS: brew install pgtap), or set PGTAP_DIR to the folder that holds extension/pgtap.control."
 )
 

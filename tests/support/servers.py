@@ -1,4 +1,4 @@
-"""Servers that tests may break: the service with its log, a PostgreSQL of its own, a standby of that, and a pooler."""
+"""Servers that tests may break: the service with its log, a PostgreSQL of the test's own, its standby, and a pooler."""
 
 import os
 import shutil
@@ -24,18 +24,20 @@ from tests.support.debian import needed
 from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
+UVICORN = ("uvicorn", "--factory", "lastpair.web.application:create_app", "--port", "PORT", "--log-level", "warning")
+"""The module and options for `started` that serve the application without `lastpair run`."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """A process of the service, and whatever it starts."""
+    """A process of the service, and the processes that it starts."""
 
     process: subprocess.Popen[bytes]
     url: str
     log_file: Path
 
     def log(self) -> str:
-        """What it has printed so far, standard error included."""
+        """The text that it has printed so far, standard error included."""
         return self.log_file.read_text()
 
     def answers(self, path: str, status: int) -> bool:
@@ -64,7 +66,7 @@ class Service:
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on."""
+    """A TCP port on which no process listens."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -74,7 +76,7 @@ def free_port() -> int:
 def started(*command: str, folder: Path = ROOT, **environment: str) -> Iterator[Service]:
     """Start `lastpair run`, or another module, in the folder and with these variables; yields without waiting for it.
 
-    Without a DATABASE_URL among them it is not set. It may log what it likes. What still runs at the end is killed.
+    DATABASE_URL is set only if it is among them. Any log line is allowed. Processes that still run at the end are killed.
     """
     port = free_port()
     inherited = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
@@ -94,7 +96,7 @@ def started(*command: str, folder: Path = ROOT, **environment: str) -> Iterator[
 
 
 def is_running(pid: int) -> bool:
-    """Does the process run? One that only waits to be reaped does not."""
+    """Does the process run? A zombie does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -123,14 +125,14 @@ class Crashable:
         self._server = get_server((data_dir / "postgres").resolve())
 
     def crash(self) -> None:
-        """Every session is cut off and nothing is written any more: what is not on disk is lost."""
+        """Cut off every session and write nothing any more: data that is not on disk is lost."""
         pid = self._server.get_pid()
         assert pid is not None
         os.kill(pid, signal.SIGQUIT)
         wait_for(lambda: not is_running(pid) and not postgres_of(self._folder))
 
     def kill(self) -> None:
-        """The same without a word: none of its processes gets to say anything to its client, or to clean up."""
+        """Kill every process, so that none can tell its client or clean up."""
         postmaster = self._server.get_pid()
         assert postmaster is not None
         os.kill(postmaster, signal.SIGKILL)
@@ -138,7 +140,7 @@ class Crashable:
 
     def start(self) -> None:
         """Recover and serve again."""
-        # As long as nobody has reaped it, a killed server is taken for one that runs.
+        # A killed server that was not reaped yet would be taken for one that runs.
         for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
             (self._server.pgdata / name).unlink(missing_ok=True)
         self._server.ensure_postgres_running()
@@ -177,16 +179,16 @@ class Standby:
         self.url = f"postgresql://lastpair@/lastpair?host={folder}"
         self.superuser_url = self.url.replace("lastpair@", "postgres@")
         self.either_url = f"postgresql://lastpair@/lastpair?host={folder},{there['host']}&target_session_attrs=read-write"
-        """Of whichever of the two takes writes."""
+        """The URL of the one of the two that takes writes."""
 
     def promote(self) -> None:
-        """Take writes, from here on."""
+        """Take writes from now on."""
         with psycopg.connect(self.superuser_url, autocommit=True) as connection:
             assert connection.execute("select pg_promote()").fetchone() == (True,)
 
 
 def kill_all(pids: list[int]) -> list[int]:
-    """Kill those that still run; returns who was told to go."""
+    """Kill those of the processes that still run; returns the pids given."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -212,7 +214,7 @@ class Pooler:
         self._log = folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         server = {"host": "127.0.0.1", "port": 5432} | conninfo_to_dict(database_url)
-        # It will not be root. Whose folder the server's socket is in may connect there.
+        # PgBouncer refuses to run as root. The owner of the folder of the server's socket may connect there.
         user = Path(server["host"]).owner() if server["host"].startswith("/") else "nobody"
         self._settings.write_text(
             "\n".join(
@@ -241,7 +243,7 @@ class Pooler:
             return client.connect_ex((parts.hostname, parts.port)) == 0
 
     def kill(self) -> None:
-        """All its connections, on either side, break."""
+        """Kill it: all its connections, on both sides, break."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
@@ -249,7 +251,7 @@ class Pooler:
 
 @contextmanager
 def pooler(database_url: str, server_sessions: int) -> Iterator[Pooler]:
-    """Run PgBouncer before a database, with no more than so many sessions there."""
+    """Run PgBouncer before a database, with at most so many sessions there."""
     with TemporaryDirectory(prefix="lastpair-test-") as folder:
         runs = Pooler(Path(folder), database_url, server_sessions)
         runs.start()

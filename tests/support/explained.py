@@ -1,0 +1,43 @@
+"""A session that notes the plans of the statements it runs."""
+
+import re
+
+import asyncpg
+
+
+class Explained:
+    """A session that notes the plan of every statement it runs, those inside functions included."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection = connection
+        self.plans: list[str] = []
+
+    async def open(self) -> None:
+        """Load auto_explain, which takes a superuser."""
+        self.connection.add_log_listener(lambda _, message: self.plans.append(message.message))
+        await self.connection.execute(
+            "load 'auto_explain'; set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on;"
+            " set client_min_messages = log"
+        )
+
+    async def indexes(self, statement: str, *arguments: object) -> tuple[list[asyncpg.Record], set[str]]:
+        """Run a statement; its rows, and the indexes used on the tables that grow. Fails on any other way to their rows."""
+        rows = await self._run(statement, *arguments)
+        plan = "\n".join(self.plans)
+        assert "Index" in plan
+        assert not re.search(r"(Seq|Bitmap Heap) Scan on (reservations|purchases|users|changes|events)\b", plan), plan
+        # A step that is not put into its caller's statement would be planned at every call.
+        assert not re.search(r"Function Scan on (\w+_decisions|holds_to_purchase)", plan), plan
+        walked = r"Index (?:Only )?Scan (?:Backward )?using (\w+) on (?:reservations|purchases|changes|events)\b"
+        return rows, set(re.findall(walked, plan))
+
+    async def notes(self, statement: str, *arguments: object) -> list[str]:
+        """Run a statement; the plans by which triggers note in changes what it did to reservations and purchases."""
+        await self._run(statement, *arguments)
+        return [plan for plan in self.plans if re.search(r"insert into inventory\.changes.* new_rows", plan, re.DOTALL)]
+
+    async def _run(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        self.plans.clear()
+        rows = await self.connection.fetch(statement, *arguments)
+        await self.connection.execute("select")  # messages come with an answer; after this one, all are here
+        return rows
