@@ -2,12 +2,18 @@
 
 import asyncio
 import re
+import sys
 from collections.abc import Awaitable, Iterable
 from decimal import Decimal
+from importlib.util import find_spec
 from json import loads
 from typing import Any
 
 import httpx
+
+if find_spec("sniffio") is None:
+    # httpx looks for it in every request. Python remembers here that it is not installed; each search takes as long as the request.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 Row = dict[str, Any]
 
