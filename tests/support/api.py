@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 
 if find_spec("sniffio") is None:
-    # httpx looks for it in every request. Python remembers here that it is not installed; each search takes as long as the request.
+    # httpx looks for this package in every request. None remembers that it is not installed, because a search takes as long as a
+    # request.
     sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 Row = dict[str, Any]
