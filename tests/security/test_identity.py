@@ -9,9 +9,9 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from lastpair.shop.batches import MAX_USERS, UserRequest
+from lastpair.shop.batches import UserRequest
 from lastpair.web.components import Lastpair
-from tests.support.api import as_user, assert_error, assert_success
+from tests.support.api import as_user, assert_error, assert_success, at_once
 from tests.support.database import Database
 from tests.support.factories import make_drop, make_user, name_of
 from tests.support.in_process import client_of_app, running_app, settings_for
@@ -119,7 +119,7 @@ async def test_a_crowd_of_new_users(http: httpx.AsyncClient, owner: asyncpg.Pool
     drop = await make_drop(http, await make_user(owner), total_stock=300)
     name, crowd = uuid4().hex, [uuid4() for _ in range(300)]
     posts = (http.post(f"/drops/{drop['id']}/reserve", headers=as_user(user_id, X_User_Name=name)) for user_id in crowd)
-    assert {response.status_code for response in await asyncio.gather(*posts)} == {201}
+    assert {response.status_code for response in await at_once(posts)} == {201}
     assert await owner.fetchval("select count(*) from inventory.users where id = any ($1)", crowd) == 300
     assert await owner.fetchval("select count(*) from inventory.users where username = $1", name) == 1
 
@@ -132,7 +132,7 @@ async def test_new_users_are_made_together(app: Lastpair, owner: asyncpg.Pool) -
     batcher = app.components.shop._batches.ensure_user
     await asyncio.gather(*(batcher.submit(user_id, UserRequest(user_id, None)) for user_id in crowd))
     assert await owner.fetchval("select count(*) from inventory.users where id = any ($1)", crowd) == 300
-    assert 300 / MAX_USERS <= (REGISTRY.get_sample_value(*counted) or 0) - before <= 300 / MAX_USERS + 2
+    assert 300 / 32 <= (REGISTRY.get_sample_value(*counted) or 0) - before <= 12
 
 
 async def test_a_name_that_is_about_to_be_taken(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:

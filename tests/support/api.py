@@ -1,11 +1,20 @@
 """Requests and answers of the API: headers, and the envelope checked to the letter."""
 
+import asyncio
 import re
+import sys
+from collections.abc import Awaitable, Iterable
 from decimal import Decimal
+from importlib.util import find_spec
 from json import loads
 from typing import Any
 
 import httpx
+
+if find_spec("sniffio") is None:
+    # httpx looks for this package in every request. None remembers that it is not installed, because a search takes as long as a
+    # request.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 Row = dict[str, Any]
 
@@ -56,3 +65,17 @@ def assert_unavailable(response: httpx.Response) -> None:
     """503 that says when to come again."""
     assert_error(response, 503, "DATABASE_UNAVAILABLE")
     assert int(response.headers["retry-after"]) > 0
+
+
+async def at_once(requests: Iterable[Awaitable[httpx.Response]]) -> list[httpx.Response]:
+    """The answers to these requests of the fixture `http`, sent at once by as many as it has connections.
+
+    With asyncio.gather alone the rest would wait in httpx's pool, which takes quadratic time: 10 s instead of 3 for 300 requests.
+    """
+    places = asyncio.Semaphore(100)
+
+    async def send(request: Awaitable[httpx.Response]) -> httpx.Response:
+        async with places:
+            return await request
+
+    return await asyncio.gather(*map(send, requests))
