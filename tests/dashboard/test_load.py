@@ -21,9 +21,11 @@ TICKS_A_SECOND = 5
 RESERVES, PURCHASES = 9, 6
 """The calls of a tick: a reserve is one event, a purchase two if it is the drop's only one. Once a second a refund makes two."""
 
-LONGEST_TASK_MS = 200
-"""Of processor time, which a busy machine hardly changes. In elapsed time, a task of 74 ms took 331 there."""
+LONGEST_TASK_MS = 150
+"""Of processor time, because elapsed time measures the machine: beside other work a task of 74 ms took 331. The longest task
+of the page was measured at 98 ms there."""
 
+TRACED = ["devtools.timeline", "disabled-by-default-devtools.timeline"]
 HEAP_GROWTH_BYTES = 3_000_000
 MORE_NODES = 1000
 """The nodes that may be added while the lists fill: the news shows 100 lines, a card three purchasers."""
@@ -120,18 +122,21 @@ async def test_half_a_minute(api: Api, browser: Browser) -> None:
     crowd = Crowd(api, drops, users)
     async with visiting(browser, api.url) as visitor:
         context = await visitor.context()
-        await browser.start_tracing(categories=["disabled-by-default-devtools.timeline"])
+        await browser.start_tracing(categories=TRACED)
         page = await visitor.open(context)
         await expect(page.locator(".card")).to_have_count(DROPS)
         session = await context.new_cdp_session(page)
         await session.send("Performance.enable")
         await crowd.run(WARM_UP_SECONDS)
+        trace = loads(await browser.stop_tracing())["traceEvents"]  # without the garbage collections of size_of
         heap_before, nodes_before = await size_of(session)
         newest_before = await newest_id(api.owner)
+        await browser.start_tracing(categories=TRACED)
         await crowd.run(SECONDS - WARM_UP_SECONDS)
+        trace += loads(await browser.stop_tracing())["traceEvents"]
         events = await api.owner.fetchval("select count(*) from inventory.events where id > $1", newest_before)
         heap, nodes = await size_of(session)
-        tasks = task_durations_ms(loads(await browser.stop_tracing()))
+        tasks = task_durations_ms(trace, api.url)
         print(f"{heap_before=} {heap=} {nodes_before=} {nodes=} {events=} {len(tasks)=} longest={sorted(tasks)[-5:]}")
         assert events >= EVENTS_A_SECOND * (SECONDS - WARM_UP_SECONDS) * 0.95
         assert len(tasks) > events
@@ -142,10 +147,10 @@ async def test_half_a_minute(api: Api, browser: Browser) -> None:
         assert await page.locator("#news li").count() <= 100
 
 
-def task_durations_ms(trace: dict[str, Any]) -> list[float]:
-    """The processor time of each task on the main threads of pages."""
-    events: list[dict[str, Any]] = trace["traceEvents"]
-    named = [event for event in events if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"]
-    main_threads = {(event["pid"], event["tid"]) for event in named}
-    tasks = [event for event in events if event["name"] == "RunTask" and (event["pid"], event["tid"]) in main_threads]
+def task_durations_ms(trace: list[dict[str, Any]], url: str) -> list[float]:
+    """The processor time of each task in the thread of the page from this URL. Chromium's own pages have other threads."""
+    parsed = [event for event in trace if event["name"] == "ParseHTML" and "beginData" in event["args"]]
+    threads = {(event["pid"], event["tid"]) for event in parsed if event["args"]["beginData"]["url"].startswith(url)}
+    assert len(threads) == 1
+    tasks = [event for event in trace if event["name"] == "RunTask" and (event["pid"], event["tid"]) in threads]
     return [task["tdur"] / 1000 for task in tasks if "tdur" in task]
