@@ -105,6 +105,17 @@ def test_no_database(command: str) -> None:
     assert_one_line(lastpair(command, DATABASE_URL=NO_SERVER, PORT="0"), "DATABASE_URL: cannot use the database: ")
 
 
+def test_an_embedded_server_that_cannot_start(tmp_path: Path) -> None:
+    """The last line names DATA_DIR, after the lines of PostgreSQL's own program, and no stack trace is shown."""
+    (tmp_path / "data" / "postgres").mkdir(parents=True)
+    (tmp_path / "data" / "postgres" / "file").touch()
+    result = lastpair("migrate", DATA_DIR="data")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-1].startswith("DATA_DIR: the embedded PostgreSQL cannot start in ")
+    assert "exists but is not empty" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 async def test_a_port_that_is_taken_is_reported_before_anything_is_migrated(empty_url: str) -> None:
     """The line names PORT, and the database is as empty as before."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,8 +35,8 @@ BIN_DIR: Path | None = POSTGRES_BIN_PATH if IS_INSTALLED else None
 def embedded_server(data_dir: Path) -> Iterator[str]:
     """Run the server of `data_dir` and yield its superuser's URL. Several processes may share it; the last one stops it.
 
-    The folder is made on first use. Raises InvalidSettings if it cannot be made or the extra is not installed, and
-    subprocess.CalledProcessError if the server does not start.
+    The folder is made on first use. Raises InvalidSettings if it cannot be made, if the server does not start, or if the extra is
+    not installed.
     """
     if not IS_INSTALLED:
         raise InvalidSettings(NOT_INSTALLED)
@@ -45,7 +46,10 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
     except OSError as error:
         raise InvalidSettings(f"DATA_DIR: cannot be used: {error}") from error
     _remove_stale_pids(cluster)
-    server = get_server(cluster)
+    try:
+        server = get_server(cluster)
+    except subprocess.SubprocessError:  # the package has logged what the server's program printed
+        raise InvalidSettings(f"DATA_DIR: the embedded PostgreSQL cannot start in {cluster}; see above for its reason") from None
     try:
         yield server.get_uri()
     finally:
