@@ -28,7 +28,7 @@ from lastpair.database.embedded import BIN_DIR, embedded_database
 from lastpair.database.migrate import DB_DIR, SCHEMA_FILE, MigrationFailed, dbmate, is_checkout, migrate, write_schema
 from lastpair.observability.metrics import FOLDER_VARIABLE
 from lastpair.observability.tracing import check_packages
-from lastpair.server import bind, serve
+from lastpair.server import listen_on_port, serve
 from lastpair.settings import InvalidSettings, Settings, load_settings
 from lastpair.web.identity import USERNAME
 
@@ -45,7 +45,7 @@ def run(settings: Settings, _: argparse.Namespace) -> None:
     """Migrate the database, then serve the API until Ctrl-C or SIGTERM."""
     check_packages(settings)
     with ExitStack() as stack:
-        listener = stack.enter_context(bind(settings))
+        listener = stack.enter_context(listen_on_port(settings))
         with database_errors_in_one_line():
             url = stack.enter_context(database(settings))
             report(asyncio.run(migrate(url)))

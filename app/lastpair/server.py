@@ -19,16 +19,18 @@ SHUTDOWN_SECONDS = 2
 """How long requests in flight may take after SIGTERM."""
 
 
-def bind(settings: Settings) -> socket.socket:
-    """A socket on PORT that does not listen yet. Raises InvalidSettings if the port cannot be used.
+def listen_on_port(settings: Settings) -> socket.socket:
+    """A socket that listens on PORT. Raises InvalidSettings if the port cannot be used.
 
-    `lastpair run` calls this before it migrates, so a port that is taken is reported before anything changes. In development the
-    socket accepts connections from this machine only, because the service trusts X-User-Id there.
+    `lastpair run` calls this before it migrates, so a port that is taken is reported before anything changes. A client that
+    connects before the service is ready waits. In development the socket accepts connections from this machine only, because the
+    service trusts X-User-Id there.
     """
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1" if settings.development else "0.0.0.0", settings.port))  # noqa: S104
+        listener.listen(BACKLOG)  # of two processes that start together, both can bind the port, but only one can listen
     except OSError as error:
         listener.close()
         raise InvalidSettings(
@@ -59,7 +61,6 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=HEARTBEAT_SECONDS,
     )
-    listener.listen(BACKLOG)  # from now on a client that connects before the process is ready waits, and is not refused
     os.environ["PORT"] = str(listener.getsockname()[1])
     if settings.web_concurrency > 1:
         Multiprocess(config, sockets=[listener]).run()

@@ -1,4 +1,4 @@
--- The sweep inside the database: pg_cron does the work of the service's poller, even while no process of the service runs.
+-- The sweep inside the database: pg_cron does the work of the service's sweeper, even while no process of the service runs.
 -- Run this as the role that owns the schemas (the one of DATABASE_URL). A second run replaces the jobs, and
 -- db/recipes/pg_cron_off.sql removes them. docs/operations.md, "The sweep inside the database", says how to set up pg_cron first.
 --

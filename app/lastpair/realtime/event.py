@@ -40,12 +40,13 @@ class Event:
     api.events_after or api.snapshot, or a notification, which has the key `committedAt` besides.
     """
 
-    __slots__ = ("_encoded", "committed_at", "data", "drop_id", "id", "type")
+    __slots__ = ("_encoded", "committed_at", "data", "drop_id", "id", "size_bytes", "type")
 
     def __init__(self, text: str) -> None:
         head, _, data = text.partition(DATA_KEY)
         self.data = data.removesuffix("}")
         """JSON text."""
+        self.size_bytes = len(self.data.encode())
         fields = orjson.loads(head + "}")
         self.type: str = fields["type"]
         self.id = int(fields["id"])

@@ -141,7 +141,7 @@ class Feed:
                 up_to = page[-1].id
             if wanted := subscriber.take_logged(page, up_to):
                 return wanted
-            if up_to > head_id:
+            if up_to > (self._hub.head_id or 0):
                 break  # the log is ahead of this process's relay, which will hear of these events
         return []
 

@@ -109,7 +109,7 @@ class Hub:
         return self._newest.get((event.type, event.drop_id), sequence) > sequence
 
     def enter(self, subscriber: "Subscriber") -> None:
-        """Notice this client of the events of its rooms."""
+        """Notify this client of the events of its rooms."""
         self._subscribers.add(subscriber)
         for room in subscriber.rooms:
             self._rooms.setdefault(room, set()).add(subscriber)
@@ -215,7 +215,7 @@ class Subscriber:
         while self._is_pending and len(batch) < BATCH_EVENTS and batch_bytes < BATCH_BYTES:
             if self._is_due(self._next):
                 batch.append(hub.event(self._next))
-                batch_bytes += len(batch[-1].data)
+                batch_bytes += batch[-1].size_bytes
             self._next += 1
             self._is_pending = self._next < hub.count
         if batch:

@@ -145,7 +145,9 @@ def _parse(payload: str) -> Event | None:
     # The event of a notification; None if it is not one, so that the log must be read.
     try:
         event = Event(payload)
-        orjson.loads(event.data)  # clients get the data as it is, so it must be JSON even if a session forged the notification
+        orjson.loads(event.data)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    return event
+    # Any session that may NOTIFY can forge a notification. Clients get its data as it is, so the data must be JSON, and the hub
+    # uses these two as keys.
+    return event if isinstance(event.type, str) and isinstance(event.drop_id, str) else None

@@ -9,7 +9,7 @@ from lastpair.errors import STOPPING, Busy, Unavailable, overloaded
 
 Lane = TypeVar("Lane", bound=Hashable)
 Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
+Answer = TypeVar("Answer")
 
 MAX_CALLS = 2
 """Calls in flight before requests gather: the database computes one call while it writes the other to disk."""
@@ -18,7 +18,7 @@ SLOW_CALL_SECONDS = 0.1
 """A call that takes longer probably waits for a lock of another transaction. It then no longer counts against MAX_CALLS."""
 
 
-class Batcher(Generic[Lane, Item, Outcome]):
+class Batcher(Generic[Lane, Item, Answer]):
     """Carries out requests in calls of many.
 
     A request waits in a lane; requests of one lane keep their order, because a lane has at most one call in flight. A lane is in
@@ -34,7 +34,7 @@ class Batcher(Generic[Lane, Item, Outcome]):
     """
 
     def __init__(
-        self, call: Callable[[Mapping[Lane, list[Item]]], Awaitable[Sequence[Outcome]]], *, max_size: int, max_pending: int
+        self, call: Callable[[Mapping[Lane, list[Item]]], Awaitable[Sequence[Answer]]], *, max_size: int, max_pending: int
     ) -> None:
         """`call` is given items by lane, at most `max_size` in all, and returns one outcome for each item, in that order.
 
@@ -47,17 +47,17 @@ class Batcher(Generic[Lane, Item, Outcome]):
         self._max_pending = max_pending
         self._pending = 0
         # The requests that wait in each lane, in order. A lane in flight is here even if nothing waits in it.
-        self._lanes: dict[Lane, dict[asyncio.Future[Outcome], Item]] = {}
+        self._lanes: dict[Lane, dict[asyncio.Future[Answer], Item]] = {}
         self._ready: dict[Lane, None] = {}  # in the order in which they became ready
         self._calling: set[asyncio.Task[None]] = set()  # at most MAX_CALLS
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def submit(self, lane: Lane, item: Item) -> Outcome:
+    async def submit(self, lane: Lane, item: Item) -> Answer:
         """The outcome of this item. Raises OVERLOADED at once when too many requests wait, and what the call raised for the
         item."""
         if self._pending >= self._max_pending:
             raise overloaded()
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         waiting = self._lanes.get(lane)
         if waiting is None:
             waiting = self._lanes[lane] = {}
@@ -94,8 +94,8 @@ class Batcher(Generic[Lane, Item, Outcome]):
             finally:
                 timer.cancel()
 
-    def _take(self) -> "_Batch[Lane, Outcome, Item]":
-        batch: _Batch[Lane, Outcome, Item] = {}
+    def _take(self) -> "_Batch[Lane, Answer, Item]":
+        batch: _Batch[Lane, Answer, Item] = {}
         room = self._max_size
         while room and self._ready:
             lane = next(iter(self._ready))
@@ -115,7 +115,7 @@ class Batcher(Generic[Lane, Item, Outcome]):
         else:
             del self._lanes[lane]
 
-    async def _settle(self, batch: "_Batch[Lane, Outcome, Item]") -> None:
+    async def _settle(self, batch: "_Batch[Lane, Answer, Item]") -> None:
         try:
             if not await self._attempt(batch):
                 if len(batch) > 1:
@@ -126,14 +126,14 @@ class Batcher(Generic[Lane, Item, Outcome]):
         finally:
             self._close(batch)
 
-    def _settle_alone(self, batch: "_Batch[Lane, Outcome, Item]") -> None:
+    def _settle_alone(self, batch: "_Batch[Lane, Answer, Item]") -> None:
         def close(_: asyncio.Task[None]) -> None:
             self._close(batch)
             self._start()
 
         self._spawn(self._settle(batch)).add_done_callback(close)
 
-    async def _settle_one_by_one(self, batch: "_Batch[Lane, Outcome, Item]") -> None:
+    async def _settle_one_by_one(self, batch: "_Batch[Lane, Answer, Item]") -> None:
         # One item made the call fail, and the call had no effect for any of them.
         [(lane, requests)] = batch.items()
         for outcome, item in requests:
@@ -142,13 +142,13 @@ class Batcher(Generic[Lane, Item, Outcome]):
                 if not outcome.cancelled() and isinstance(error := outcome.exception(), Unavailable):
                     _fail((outcome for outcome, _ in requests), error)  # the database is away, so the others would fail as well
 
-    def _close(self, batch: "_Batch[Lane, Outcome, Item]") -> None:
+    def _close(self, batch: "_Batch[Lane, Answer, Item]") -> None:
         while batch:
             lane, requests = batch.popitem()
             _fail((outcome for outcome, _ in requests), Unavailable(STOPPING))  # there are some only if the task was cancelled
             self._free(lane)
 
-    async def _attempt(self, batch: "_Batch[Lane, Outcome, Item]") -> bool:
+    async def _attempt(self, batch: "_Batch[Lane, Answer, Item]") -> bool:
         """Make one call for this batch. Returns False when it had no effect and smaller calls may succeed."""
         outcomes = [outcome for requests in batch.values() for outcome, _ in requests]
         try:
@@ -181,7 +181,7 @@ class Batcher(Generic[Lane, Item, Outcome]):
                 _fail(waiting, Unavailable(STOPPING))
 
 
-_Batch = dict[Lane, list[tuple[asyncio.Future[Outcome], Item]]]
+_Batch = dict[Lane, list[tuple[asyncio.Future[Answer], Item]]]
 
 
 def _fail(outcomes: Iterable[asyncio.Future[Any]], error: Exception) -> None:

@@ -94,10 +94,15 @@ class Shop:
 
     async def _as_caller(self, caller: Caller, act: Callable[[], Awaitable[Outcome]]) -> Outcome:
         # Every function that acts for a user refuses a missing one with AUTH_REQUIRED, so a known user costs no call of its own.
-        outcome = await act()
-        if outcome.code == AUTH_REQUIRED and caller.name_if_new is not None:
-            made = await self._batches.ensure_user.submit(caller.id, UserRequest(caller.id, caller.name_if_new()))
-            return made if made.code is not None else await act()
+        try:
+            outcome = await act()
+            if outcome.code == AUTH_REQUIRED and caller.name_if_new is not None:
+                await self._batches.ensure_user.submit(caller.id, UserRequest(caller.id, caller.name_if_new()))
+                outcome = await act()
+        except Unavailable:
+            raise
+        except Refusal as refusal:
+            return _refused(refusal)
         return outcome
 
     async def _single(self, status: int, statement: str, *arguments: Any) -> Outcome:
@@ -106,4 +111,8 @@ class Shop:
         except Unavailable:
             raise
         except Refusal as refusal:
-            return Outcome(refusal.status, refusal.code, refusal.message, False, None)
+            return _refused(refusal)
+
+
+def _refused(refusal: Refusal) -> Outcome:
+    return Outcome(refusal.status, refusal.code, refusal.message, False, None)

@@ -75,6 +75,11 @@ async def repeat(job: Job) -> None:
             if not failing:
                 logger.warning("the sweeper's job %s cannot run: %s", job.name, refusal.message)
             failing = True
+        except asyncio.CancelledError:
+            # A cancellation of this task ends it. One that escapes from a driver's own task must not end the job for ever.
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            logger.warning("the sweeper's job %s was interrupted", job.name)
         except Exception:
             logger.exception("the sweeper's job %s failed", job.name)
         await asyncio.sleep(job.interval_seconds)

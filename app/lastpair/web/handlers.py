@@ -22,25 +22,27 @@ NOT_LISTENING = "The database answers, but what it announces is not heard. Try a
 
 
 async def reader(request: Request) -> Caller:
-    """The user who asks for something of theirs. Raises AUTH_REQUIRED."""
-    identity = components_of(request).identity
-    user_id = await identity.user_id(request.scope)
-    return Caller(user_id, (lambda: identity.user_name(request.scope)) if identity.creates_users else None)
+    """The user of a request that reads the user's own rows. Raises AUTH_REQUIRED or IDENTITY_UNAVAILABLE."""
+    return caller_of(request, await components_of(request).identity.user_id(request.scope))
 
 
 async def writer(request: Request) -> Caller:
-    """The user who changes something. Raises AUTH_REQUIRED, RATE_LIMITED."""
+    """The user of a request that changes something. Raises the same, and RATE_LIMITED."""
     caller = await reader(request)
     components_of(request).user_limit.count(caller.id)
     return caller
 
 
 async def admin(request: Request) -> Caller:
-    """The user who creates or changes a drop. Raises AUTH_REQUIRED, FORBIDDEN, RATE_LIMITED."""
-    components = components_of(request)
-    identity = components.identity
-    user_id = await identity.admin_id(request.scope)
-    components.user_limit.count(user_id)
+    """The user of a request that creates or changes a drop. Raises the same, and FORBIDDEN."""
+    caller = caller_of(request, await components_of(request).identity.admin_id(request.scope))
+    components_of(request).user_limit.count(caller.id)
+    return caller
+
+
+def caller_of(request: Request, user_id: str) -> Caller:
+    """This user as the shop takes it, with the name that the request gives if missing users are made here."""
+    identity = components_of(request).identity
     return Caller(user_id, (lambda: identity.user_name(request.scope)) if identity.creates_users else None)
 
 

@@ -24,7 +24,7 @@ MAX_MESSAGE_BYTES = 4096
 """The largest message that a client may send."""
 
 SERVICE_RESTART = 1012
-STOPPING = "This process is stopping. Connect again, and another one answers."
+RESTART_REASON = "This process is stopping. Connect again, and another one answers."
 
 
 def message_text(event: Event) -> str:
@@ -80,7 +80,7 @@ class WebSocketStream:
                     async with self._sending:
                         await self._send(batch)
             if not self._feed.closed:
-                await self._websocket.close(SERVICE_RESTART, STOPPING)
+                await self._websocket.close(SERVICE_RESTART, RESTART_REASON)
         finally:
             receiving.cancel()
 

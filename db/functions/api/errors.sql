@@ -1,7 +1,7 @@
 -- api.errors: the one definition of every error of the database: code, HTTP status and a sentence for people.
 --
 -- Functions raise these errors through inventory.refuse; batches return them in api.outcome. The app adds only the codes of
--- errors that it finds before it calls the database (README.md lists them).
+-- errors that it finds before it calls the database (docs/reference.md lists them).
 --
 -- Locks: none. Errors: none.
 
