@@ -129,7 +129,7 @@ def test_a_port_that_is_taken(folder: Path) -> None:
     """One line names PORT, and nothing was started or migrated before it."""
     with socket.create_server(("127.0.0.1", 0)) as taken, embedded(folder, PORT=str(taken.getsockname()[1])) as service:
         assert service.process.wait(timeout=20) == 1
-        assert re.fullmatch(r"PORT: \d+ cannot be used \(Address already in use\); .*\n", service.log())
+        assert re.fullmatch(r"PORT: \d+ cannot be used \(address already in use\); .*\n", service.log())
     assert postgres_of(folder) == []
 
 
