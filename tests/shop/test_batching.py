@@ -1,6 +1,5 @@
 """Batches over HTTP: no answer tells whether requests shared a call, and what happens to one request does not harm the others."""
 
-import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -12,11 +11,8 @@ import pytest
 
 from tests.support.batching import (
     LIST_DROPS,
-    LOCK_WAITERS,
-    TIMEOUT_SECONDS,
     Answer,
     Client,
-    Connection,
     Pending,
     Request,
     all_soon,
@@ -31,9 +27,6 @@ from tests.support.batching import (
 )
 from tests.support.database import Database, connected, running_api
 from tests.support.factories import assert_healthy, available_stock, make_drop_by_sql, make_users, statuses
-from tests.support.servers import started
-from tests.support.statements import LISTENERS
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("healthy")
 
@@ -144,19 +137,6 @@ async def test_batches_change_no_outcome(owner: asyncpg.Pool, api_url: str, unba
         (409, "RESERVATION_NOT_ACTIVE"),
         (404, "RESERVATION_NOT_FOUND"),
     }
-
-
-async def test_batches_change_no_count(owner: asyncpg.Pool, api_url: str, unbatched_url: str) -> None:
-    """In a stampede in no order it is chance who gets a unit, but with and without batches as many get each answer."""
-    for url in (unbatched_url, api_url):
-        async with client_of(url) as client:
-            drop_id, users = await make_drop_by_sql(owner, 20), await make_users(owner, 60)
-            twice = random.Random(1).sample([*users, *users], 120)  # noqa: S311
-            answers = await client.ask_at_once(reserve(drop_id, user) for user in twice)
-            assert Counter(codes(answers)) == {201: 20, "ALREADY_RESERVED": 20, "OUT_OF_STOCK": 80}
-            answers = await client.ask_at_once(purchase(drop_id, user) for user in twice)
-            assert Counter(codes(answers)) == {201: 20, "NO_ACTIVE_RESERVATION": 100}
-            assert await statuses(owner, drop_id) == {"CONSUMED": 20}
 
 
 async def test_requests_of_one_user_in_one_call(client: Client, owner: asyncpg.Pool) -> None:
@@ -289,27 +269,6 @@ async def test_a_list_of_drops_is_shared_and_never_older_than_its_request(listin
     assert await listing.calls == 2
 
 
-async def test_lists_of_drops_under_change(listing: Listing) -> None:
-    """No list shows more stock than there was when it was asked for, or less than at the end; calls are shared."""
-    client, owner = listing.client, listing.session
-    drop_id, users = await make_drop_by_sql(owner, 1000), await make_users(owner, 60)
-    confirmed = requests = 0
-
-    async def read(connection: Connection) -> None:
-        nonlocal requests
-        while confirmed < len(users):
-            known = confirmed
-            requests += 1
-            assert 940 <= await listing.stock(connection.send(LIST_DROPS), drop_id) <= 1000 - known
-
-    readers = [asyncio.create_task(read(await client.connect())) for _ in range(30)]
-    for user in users:
-        assert codes(await client.ask(reserve(drop_id, user))) == [201]
-        confirmed += 1
-    await asyncio.wait_for(asyncio.gather(*readers), TIMEOUT_SECONDS)
-    assert await listing.calls < requests / 4
-
-
 async def test_a_session_lost_in_the_middle_of_a_batch(client: Client, database: Database, owner: asyncpg.Pool) -> None:
     """The requests in flight are answered 503 and had no effect; those that waited are served; all may come again."""
     drop_id, users = await make_drop_by_sql(owner, 100), await make_users(owner, 12)
@@ -361,28 +320,3 @@ async def test_a_client_that_goes_away_harms_no_other(client: Client, owner: asy
     assert [again[n] for n in (1, 2, 4, 5, 7, 8)] == [200] * 6
     assert await statuses(owner, drop_id) == {"ACTIVE": 9}
     assert await available_stock(owner, drop_id) == 91
-
-
-async def test_two_processes_sell_exactly_the_stock(database: Database, owner: asyncpg.Pool) -> None:
-    """Each process has batches of its own, for the same drop at the same time."""
-    stock, listeners = 40, await owner.fetchval(LISTENERS)
-    with started(DATABASE_URL=database.url, EXPIRY_POLL_MS="3600000", WEB_CONCURRENCY="2") as service:
-        await eventually(lambda: owner.fetchval(f"select ({LISTENERS}) = $1", listeners + 2))
-        service.wait_until_ready()
-        async with client_of(service.url) as client:
-            drop_id, users = await make_drop_by_sql(owner, stock), await make_users(owner, 400)
-            connections: list[Connection] = []
-            pending: list[Pending] = []
-            async with locked(owner, drop_id):
-                while len(pending) < 100 or len(await owner.fetchval(LOCK_WAITERS) or []) < 2:  # until both wait for the drop
-                    connections.append(await client.connect())
-                    pending.append(connections[-1].send(reserve(drop_id, users[len(pending)])))
-            outcomes = codes(await all_soon(pending))
-            assert Counter(outcomes) == {201: stock, "OUT_OF_STOCK": len(pending) - stock}
-            bought = await all_soon(
-                connection.send(purchase(drop_id, user)) for connection, user in zip(connections, users, strict=False)
-            )
-            assert [code == 201 for code in codes(bought)] == [outcome == 201 for outcome in outcomes]
-            assert await statuses(owner, drop_id) == {"CONSUMED": stock}
-            assert await available_stock(owner, drop_id) == 0
-        service.stop()

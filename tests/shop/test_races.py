@@ -9,19 +9,28 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from tests.support.batching import Client, Request, codes, purchase, reserve
+from tests.support.batching import Client, Request, client_of, codes, purchase, reserve
 from tests.support.factories import available_stock, hold, make_drop_by_sql, make_some_due, make_users, statuses
 from tests.support.statements import CANCEL, PROVISION, PURCHASE, PURCHASE_OF_MANY_DROPS, RESERVE, RESERVE_OF_MANY_DROPS, SWEEP
 
 pytestmark = pytest.mark.usefixtures("healthy")
 
 
-async def test_500_buyers_on_50_units_sell_exactly_50(client: Client, owner: asyncpg.Pool) -> None:
-    """All reserve over HTTP at the same moment."""
-    drop_id, users = await make_drop_by_sql(owner, 50), await make_users(owner, 500)
-    answers = await client.ask_at_once(reserve(drop_id, user) for user in users)
-    assert Counter(codes(answers)) == {201: 50, "OUT_OF_STOCK": 450}
-    assert await statuses(owner, drop_id) == {"ACTIVE": 50}
+@pytest.mark.parametrize(("batched", "stock", "buyers", "times"), [(True, 50, 500, 1), (True, 20, 60, 2), (False, 20, 60, 2)])
+async def test_a_stampede_sells_exactly_the_stock(
+    owner: asyncpg.Pool, api_url: str, unbatched_url: str, batched: bool, stock: int, buyers: int, times: int
+) -> None:
+    """Many buyers ask over HTTP at the same moment, some of them twice; the counts are the same with and without batches."""
+    drop_id, users = await make_drop_by_sql(owner, stock), await make_users(owner, buyers)
+    random.Random(1).shuffle(asking := users * times)  # noqa: S311
+    async with client_of(api_url if batched else unbatched_url) as client:
+        answers = await client.ask_at_once(reserve(drop_id, user) for user in asking)
+        refused = {"ALREADY_RESERVED": stock * (times - 1), "OUT_OF_STOCK": (buyers - stock) * times}
+        assert Counter(codes(answers)) == Counter({201: stock} | refused)
+        assert await statuses(owner, drop_id) == {"ACTIVE": stock}
+        answers = await client.ask_at_once(purchase(drop_id, user) for user in asking)
+        assert Counter(codes(answers)) == {201: stock, "NO_ACTIVE_RESERVATION": buyers * times - stock}
+    assert await statuses(owner, drop_id) == {"CONSUMED": stock}
     assert await available_stock(owner, drop_id) == 0
 
 
