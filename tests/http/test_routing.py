@@ -51,7 +51,7 @@ async def test_methods(http: httpx.AsyncClient, api_url: str, path: str) -> None
             assert method in assert_error(response, 405, "METHOD_NOT_ALLOWED")
     for method in METHODS[path]:
         async with http.stream(method, api_url + path) as response:
-            assert response.status_code != 405
+            assert response.status_code in (200, 201, 400, 401, 404)
 
 
 async def test_the_contract_has_the_same_methods(http: httpx.AsyncClient) -> None:

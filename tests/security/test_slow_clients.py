@@ -19,7 +19,7 @@ import uvloop
 from prometheus_client import REGISTRY
 
 from lastpair.web import uvicorn_protocols as protocol
-from lastpair.web.uvicorn_protocols import MAX_HEAD_BYTES, MAX_PIPELINED, MAX_URL_BYTES
+from lastpair.web.uvicorn_protocols import MAX_PIPELINED
 from tests.support.factories import assert_healthy, make_user
 from tests.support.in_process import served, server_for, settings_for, url_of
 from tests.support.raw_http import GET_HEALTHZ, connected, read_answer, reset
@@ -34,6 +34,7 @@ UPGRADE = (HANDSHAKE % b"snapshot=false").removesuffix(b"\r\n")
 LATE = GET_HEALTHZ.replace(b"/healthz", b"/late")
 POST = b"POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
 SHORT, LONG = 0.3, 3600.0
+MAX_HEAD_BYTES, MAX_URL_BYTES = 32 * 1024, 8 * 1024
 SMALL_BUFFER_BYTES = 8192
 PING = b"\x89\xfd\0\0\0\0" + bytes(125)
 BIG = "x" * 1_000_000
