@@ -9,14 +9,13 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from tests.support.browser import OUTAGE, Visitor, visiting
-from tests.support.stream_page import RECORDER, SLOW_CALL_SECONDS, Connection, PageListener, ScriptedServer
+from tests.support.stream_page import RECORDER, SILENCE_MS, SLOW_CALL_SECONDS, Connection, PageListener, ScriptedServer
 
 pytestmark = pytest.mark.slow
 
 Event = list[Any]
 """Type, data and id, as onEvent gets them."""
 
-SILENCE_MS = 40_000
 RETRY, HEARTBEAT = b"retry: 1000\n\n", b": heartbeat\n\n"
 TRICKY = ': heartbeat, id: 3,\u2028data: {}\u2029\u0085\ufeffevent: A:B \\n\\n "\n\n" \' é 漢字 👩\u200d👩\u200d👧 🧦: '
 SNAPSHOT: Event = ["SNAPSHOT", {"drops": [{"id": "a", "name": TRICKY}, {"id": "b", "name": "🧦"}]}, "7"]
@@ -96,12 +95,7 @@ async def test_heartbeats(listener: PageListener) -> None:
     for _ in range(4):
         await listener.passes(30_000)
         await listener.receives(connection, HEARTBEAT)
-    await listener.passes(SILENCE_MS - 1)
-    await listener.hears_no_more()
-    assert not connection.closed.is_set()
-    await listener.passes(1)
-    await listener.hears("reconnecting")
-    await asyncio.wait_for(connection.closed.wait(), SLOW_CALL_SECONDS)
+    await listener.ends_after_silence(connection, "reconnecting")
     connection = await listener.pauses(1000)
     assert connection.headers["last-event-id"] == LATER_SALE[2]
 
@@ -112,11 +106,7 @@ async def test_silence_from_the_beginning(listener: PageListener, answered: bool
     connection = await listener.listen()
     if answered:
         await connection.answer()
-    await listener.passes(SILENCE_MS - 1)
-    await listener.hears_no_more()
-    await listener.passes(1)
-    await listener.hears("reconnecting")
-    await asyncio.wait_for(connection.closed.wait(), SLOW_CALL_SECONDS)
+    await listener.ends_after_silence(connection, "reconnecting")
     connection = await listener.pauses(1000)
     assert "last-event-id" not in connection.headers
 
@@ -130,14 +120,12 @@ async def test_half_an_event(listener: PageListener, hang_up: Callable[[Connecti
     await listener.receives(connection, encoded(SNAPSHOT, SALE))
     await listener.receives(connection, encoded(LATER_SALE)[:-missing])
     await hang_up(connection)
-    await listener.hears("live", SNAPSHOT, SALE, "reconnecting")
-    connection = await listener.pauses(1000)
+    connection = await listener.reconnects(1000, "live", SNAPSHOT, SALE)
     assert connection.headers["last-event-id"] == SALE[2]
     await connection.answer()
     await listener.receives(connection, RETRY)
     await hang_up(connection)
-    await listener.hears("live", "reconnecting")
-    connection = await listener.pauses(1000)
+    connection = await listener.reconnects(1000, "live")
     assert connection.headers["last-event-id"] == SALE[2]
     await connection.answer()
     await listener.receives(connection, encoded(LATER_SALE))
@@ -170,16 +158,13 @@ async def test_pauses_grow(listener: PageListener, fail: Callable[[Connection], 
     connection = await listener.listen()
     for milliseconds in [1000, 2000, 4000, 8000, 10_000, 10_000]:
         await fail(connection)
-        await listener.hears("reconnecting")
-        connection = await listener.pauses(milliseconds)
+        connection = await listener.reconnects(milliseconds)
     await connection.answer()
     await listener.receives(connection, HEARTBEAT)
     await connection.end()
-    await listener.hears("live", "reconnecting")
-    connection = await listener.pauses(1000)
+    connection = await listener.reconnects(1000, "live")
     await fail(connection)
-    await listener.hears("reconnecting")
-    await listener.pauses(2000)
+    await listener.reconnects(2000)
 
 
 @pytest.mark.parametrize("chance", [0, 0.5])
@@ -189,8 +174,7 @@ async def test_pauses_vary(listener: PageListener, chance: float) -> None:
     connection = await listener.listen()
     for milliseconds in [1000, 2000, 4000, 8000, 10_000, 10_000]:
         await refuse(connection)
-        await listener.hears("reconnecting")
-        connection = await listener.pauses(round(milliseconds * (1 + chance) / 2))
+        connection = await listener.reconnects(round(milliseconds * (1 + chance) / 2))
 
 
 @pytest.mark.parametrize(
@@ -213,8 +197,7 @@ async def test_retry_after(listener: PageListener, retry_after: str | None, seco
     connection = await listener.listen()
     await connection.answer("503 Service Unavailable", **({} if retry_after is None else {"Retry-After": retry_after}))
     await connection.end()
-    await listener.hears("reconnecting")
-    connection = await listener.pauses(seconds * 1000)
+    connection = await listener.reconnects(seconds * 1000)
     await connection.answer()
     await listener.receives(connection, encoded(SNAPSHOT))
     await listener.hears("live", SNAPSHOT)
@@ -225,11 +208,9 @@ async def test_retry_after_holds_once(listener: PageListener) -> None:
     connection = await listener.listen()
     await connection.answer("503 Service Unavailable", **{"Retry-After": "120"})
     await connection.end()
-    await listener.hears("reconnecting")
-    connection = await listener.pauses(120_000)
+    connection = await listener.reconnects(120_000)
     await refuse(connection)
-    await listener.hears("reconnecting")
-    await listener.pauses(2000)
+    await listener.reconnects(2000)
 
 
 @pytest.mark.parametrize("reconnected", [False, True])
@@ -242,8 +223,7 @@ async def test_resync(listener: PageListener, reconnected: bool) -> None:
     await listener.hears("live", SNAPSHOT, SALE)
     if reconnected:
         await connection.end()
-        await listener.hears("reconnecting")
-        connection = await listener.pauses(1000)
+        connection = await listener.reconnects(1000)
         await connection.answer()
         await listener.receives(connection, RETRY)
         await listener.hears("live")
@@ -259,8 +239,7 @@ async def test_late_first_snapshot(listener: PageListener) -> None:
     await connection.answer()
     await listener.receives(connection, RETRY)
     await connection.end()
-    await listener.hears("live", "reconnecting")
-    connection = await listener.pauses(1000)
+    connection = await listener.reconnects(1000, "live")
     await connection.answer()
     await listener.receives(connection, RETRY + encoded(SNAPSHOT))
     await listener.hears("live", SNAPSHOT)
@@ -302,8 +281,4 @@ async def test_no_snapshot_for_long(listener: PageListener) -> None:
     connection = await listener.look("a")
     await connection.answer()
     await listener.receives(connection, RETRY)
-    await listener.passes(SILENCE_MS - 1)
-    await listener.hears_no_more()
-    await listener.passes(1)
-    await listener.hears("rejects")
-    await asyncio.wait_for(connection.closed.wait(), SLOW_CALL_SECONDS)
+    await listener.ends_after_silence(connection, "rejects")

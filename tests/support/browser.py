@@ -1,4 +1,4 @@
-"""A browser to open the dashboard with: Chromium, found or installed, and an ear for whatever its pages complain of."""
+"""Chromium, found or installed, and a visitor that notes every problem of its pages."""
 
 import re
 import shutil
@@ -26,14 +26,14 @@ PATIENCE_MS = 10_000
 expect.set_options(timeout=PATIENCE_MS)
 
 REFUSED = r"Failed to load resource: the server responded with a status of 409 \(Conflict\)"
-"""What Chromium logs, whatever the page does, when a request is refused."""
+"""The console message that Chromium itself writes when a request is refused."""
 
 OUTAGE = (
     rf"{REFUSED}|Failed to load resource: (net::ERR_[A-Z_]+|the server responded with a status of 503 \(Service Unavailable\))"
 )
-"""And what it logs while a server is away."""
+"""The same, and what it writes while a server is away."""
 
-# Before anything of the page runs: tell of violations of the policy, and note how the badge changes.
+# Runs before the page's scripts: reports violations of the policy on the console, and notes the texts of the badge.
 INIT = """
 addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) => {
   console.error(`Content-Security-Policy: ${violatedDirective} ${blockedURI}`);
@@ -63,20 +63,20 @@ async def chromium(*arguments: str) -> AsyncIterator[Browser]:
 
 
 class Visitor:
-    """Whoever looks at the dashboard in a test, in as many windows as it likes. What goes wrong there is noted in `problems`."""
+    """A visitor of the dashboard with any number of windows. Problems of its pages are noted in `problems`."""
 
     def __init__(self, browser: Browser, url: str) -> None:
         self.url = url
         self.problems: list[str] = []
         self.requests: list[str] = []
         self.expected = REFUSED
-        """Matches what the console may say."""
+        """A pattern of the console messages that are no problem."""
 
         self._browser = browser
         self._contexts: list[BrowserContext] = []
 
     async def context(self, url: str | None = None, **options: Any) -> BrowserContext:
-        """A browser of its own, which has seen nothing yet: for this URL, else for the visitor's."""
+        """A new browser context, for this URL or else for the visitor's."""
         base = url or self.url
         context = await self._browser.new_context(base_url=base, **options)
         self._contexts.append(context)
@@ -120,7 +120,7 @@ class Visitor:
 
 @asynccontextmanager
 async def visiting(browser: Browser, url: str) -> AsyncIterator[Visitor]:
-    """Somebody who visits the service at this URL, and in the end has nothing to complain of."""
+    """A visitor of the service at this URL. Fails at the end if a page had a problem."""
     visitor = Visitor(browser, url)
     try:
         yield visitor

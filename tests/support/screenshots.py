@@ -1,4 +1,4 @@
-"""The pictures of the dashboard in docs/images: a drop in the middle of its sale, light and dark. `make screenshots`."""
+"""`make screenshots`: takes the pictures in docs/images of the dashboard in the middle of a sale, light and dark."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ SOLD_SHARE, HELD_SHARE = 0.55, 0.15
 
 
 async def sell(url: str) -> None:
-    """Some of each drop is bought, some is held, as it would be in the middle of a sale."""
+    """Buy some units of each drop and hold some."""
     chance = random.Random(4)  # noqa: S311 - the same picture every time
     async with httpx.AsyncClient(base_url=f"{url}/api") as http:
         [seller, *buyers] = [
@@ -44,7 +44,7 @@ async def sell(url: str) -> None:
             (await http.post(f"/drops/{drop_id}/reserve", headers={"X-User-Id": buyer})).raise_for_status()
             if buys:
                 (await http.post(f"/drops/{drop_id}/purchase", headers={"X-User-Id": buyer})).raise_for_status()
-            await asyncio.sleep(0.18)  # so that the charts have something to show
+            await asyncio.sleep(0.18)  # so that the charts have a slope
 
 
 async def take(service: Service) -> None:
@@ -57,7 +57,7 @@ async def take(service: Service) -> None:
         for page in pages:
             await page.goto(service.url)
             await expect(page.locator("#badge")).to_have_text("Live")
-            await page.locator("#tools summary").click()  # the drops are what the picture is of
+            await page.locator("#tools summary").click()  # fold the tools, because the picture is of the drops
         await sell(service.url)
         IMAGES.mkdir(exist_ok=True)
         for scheme, page in zip(SCHEMES, pages, strict=True):
@@ -66,7 +66,7 @@ async def take(service: Service) -> None:
 
 
 def main() -> None:
-    """A server of its own, and the pictures."""
+    """Start a service of its own and take the pictures."""
     with (
         TemporaryDirectory(prefix="lastpair-screenshots-") as folder,
         started(DATA_DIR=folder, RESERVATION_TTL_SECONDS="600") as service,

@@ -9,6 +9,8 @@ from playwright.async_api import Page
 from lastpair.web.pages import DASHBOARD_FOLDER
 
 SLOW_CALL_SECONDS = 10
+SILENCE_MS = 40_000
+"""How long a connection may be silent before the page closes it."""
 
 
 class Connection:
@@ -179,6 +181,20 @@ class PageListener:
         await self.hears_no_more()
         await self.passes(1)
         return await self.asks()
+
+    async def reconnects(self, milliseconds: int, *heard_before: Any) -> Connection:
+        """The connection is lost, after these things; after this pause the page asks again. Returns the request."""
+        await self.hears(*heard_before, "reconnecting")
+        return await self.pauses(milliseconds)
+
+    async def ends_after_silence(self, connection: Connection, heard: str) -> None:
+        """After SILENCE_MS and no sooner, the page closes the connection; the module then says `heard`."""
+        await self.passes(SILENCE_MS - 1)
+        await self.hears_no_more()
+        assert not connection.closed.is_set()
+        await self.passes(1)
+        await self.hears(heard)
+        await asyncio.wait_for(connection.closed.wait(), SLOW_CALL_SECONDS)
 
     async def chance(self, chance: float) -> None:
         """Let Math.random() return this."""
