@@ -61,7 +61,7 @@ delete from inventory.function_files
 where path in (
   'api/reserve_batch.sql', 'api/reserve_batches.sql', 'api/purchase_batch.sql', 'api/purchase_batches.sql',
   'api/cancel_batch.sql', 'api/ensure_user_batch.sql',
-  'inventory/reserve_on_drop.sql', 'inventory/open_drop.sql', 'inventory/reserve_decisions.sql',
-  'inventory/purchase_on_drop.sql', 'inventory/holds_to_purchase.sql', 'inventory/purchase_decisions.sql',
+  'inventory/reserve_on_drop.sql', 'inventory/prepare_drop.sql', 'inventory/reserve_decisions.sql',
+  'inventory/purchase_on_drop.sql', 'inventory/find_holds.sql', 'inventory/purchase_decisions.sql',
   'inventory/cancel_on_drop.sql'
 );

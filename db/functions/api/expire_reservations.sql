@@ -42,7 +42,7 @@ begin
       perform from inventory.drops d where d.id = v_group.drop_id for no key update skip locked;
       if found then
         return query
-        select * from inventory.expire_on_drop(v_group.drop_id, inventory.due_reservations(v_group.drop_id, v_group.units));
+        select * from inventory.expire_due(v_group.drop_id, inventory.lock_due_reservations(v_group.drop_id, v_group.units));
         get diagnostics v_expired = row_count;
         v_left := v_left - v_expired;
       end if;

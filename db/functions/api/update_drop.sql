@@ -1,11 +1,11 @@
 -- api.update_drop: change a drop: its name, price, times, status or stock.
 --
 -- p_changes is a JSON object of the fields to change; null clears starts_at or ends_at. Which status may follow which is told in
--- inventory.may_become, what a move does to the times in inventory.changed_drop.
+-- inventory.may_become, what a move does to the times in inventory.drop_after_changes.
 --
--- Steps: inventory.check_drop_changes looks at the JSON; the drop is locked; inventory.changed_drop decides about fields, status
--- and times; units are freed if that is needed, by inventory.release_holds when the drop is cancelled, by taking back what is due
--- when total_stock would be less than what is held and sold; then the row is written.
+-- Steps: inventory.check_drop_changes looks at the JSON. The drop is locked. inventory.drop_after_changes decides about fields,
+-- status and times. If the drop is cancelled, inventory.cancel_all_holds ends its holds. If total_stock would be less than the
+-- units held and sold, due holds are taken back. Then the row is written.
 --
 -- Locks, in this order: the drop's row; its ACTIVE reservations in the order of their ids when it is cancelled; due ones, with
 -- skip locked, when total_stock is lowered. Errors: DROP_NOT_FOUND, VALIDATION_ERROR, INVALID_STATUS_CHANGE,
@@ -28,17 +28,17 @@ begin
   if not found then
     perform inventory.refuse('DROP_NOT_FOUND');
   end if;
-  v_new := inventory.changed_drop(v_drop, p_changes);
+  v_new := inventory.drop_after_changes(v_drop, p_changes);
 
   v_committed := v_drop.total_stock - v_drop.available_stock;
   if v_new.status = 'cancelled' then
-    v_committed := v_committed - inventory.release_holds(p_drop_id);
+    v_committed := v_committed - inventory.cancel_all_holds(p_drop_id);
   end if;
   if v_new.total_stock < v_committed then
     v_committed := v_committed - (
       select count(*)
-      from inventory.expire_on_drop(
-        p_drop_id, inventory.due_reservations(p_drop_id, v_committed - v_new.total_stock))
+      from inventory.expire_due(
+        p_drop_id, inventory.lock_due_reservations(p_drop_id, v_committed - v_new.total_stock))
     );
   end if;
   if v_new.total_stock < v_committed then

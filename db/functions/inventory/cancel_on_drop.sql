@@ -26,7 +26,7 @@ declare
   v_expired_ids uuid[];
   v_cancelled_ids uuid[];
 begin
-  perform inventory.await_purchases(p_drop_id, array(select q.reservation_id from unnest(p_requests) q));
+  perform inventory.await_reservations(p_drop_id, array(select q.reservation_id from unnest(p_requests) q));
   perform from inventory.drops d where d.id = p_drop_id for no key update;
 
   select
@@ -56,7 +56,7 @@ begin
   select array_agg(cancelled.id) into v_cancelled_ids from cancelled;
 
   -- After the live ones, because this step waits for nothing: a transaction that waits must hold locks in the order of ids only.
-  v_expired_ids := array(select e.id from inventory.expire_on_drop(p_drop_id, v_due_ids) e);
+  v_expired_ids := array(select e.id from inventory.expire_due(p_drop_id, v_due_ids) e);
 
   return query
   select

@@ -3,7 +3,7 @@
 -- Purpose: the one implementation of purchasing; api.purchase and api.purchase_batch are its faces. Requests of one user in one
 -- call behave as if they came one after the other. All requests are for p_drop_id; their own drop_id is not looked at.
 --
--- Steps: inventory.holds_to_purchase finds the holds; inventory.return_due_holds gives back those that have run out, if there
+-- Steps: inventory.find_holds finds the holds; inventory.lock_and_expire_holds gives back those that have run out, if there
 -- are any; the live ones are consumed here; inventory.purchase_decisions says what becomes of each request; the sales are
 -- written here.
 --
@@ -13,7 +13,7 @@
 -- Errors: VALIDATION_ERROR (a key). Nothing else is raised; each request has its code: AUTH_REQUIRED, DROP_NOT_FOUND,
 -- NO_ACTIVE_RESERVATION, RESERVATION_EXPIRED.
 --
--- Plans: as in inventory.reserve_on_drop and inventory.expire_on_drop. = any (array) visits the primary key in its order, so that
+-- Plans: as in inventory.reserve_on_drop and inventory.expire_due. = any (array) visits the primary key in its order, so that
 -- the update locks reservations in the order of their ids.
 --
 -- "rows" keeps the estimated cost of a call for many drops far below what starts PostgreSQL's JIT compiler.
@@ -34,7 +34,7 @@ declare
   v_consumed_ids uuid[];
   v_new_ids uuid[];        -- an id for each request, in case it buys a unit
 begin
-  perform inventory.check_keys(array(select q.idempotency_key from unnest(p_requests) q));
+  perform inventory.check_idempotency_keys(array(select q.idempotency_key from unnest(p_requests) q));
 
   select
     array_agg(h.hold_id order by h.n),
@@ -42,10 +42,10 @@ begin
     array_agg(distinct h.hold_id) filter (where not h.is_due),
     array_agg(distinct h.hold_id) filter (where h.is_due)
   into v_hold_ids, v_hold_is_due, v_live_ids, v_due_ids
-  from inventory.holds_to_purchase(p_drop_id, p_requests) h;
+  from inventory.find_holds(p_drop_id, p_requests) h;
 
   if v_due_ids is not null then
-    perform inventory.return_due_holds(p_drop_id, v_live_ids, v_due_ids);
+    perform inventory.lock_and_expire_holds(p_drop_id, v_live_ids, v_due_ids);
   end if;
 
   with consumed as (

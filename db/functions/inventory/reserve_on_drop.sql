@@ -4,7 +4,7 @@
 -- call behave as if they came one after the other, and the order of the requests decides which of them get the last units. All
 -- requests are for p_drop_id; their own drop_id is not looked at.
 --
--- Steps: inventory.open_drop locks the drop if a unit can be taken and takes back what is due; inventory.reserve_decisions says
+-- Steps: inventory.prepare_drop locks the drop if a unit can be taken and takes back what is due; inventory.reserve_decisions says
 -- what becomes of each request; this function writes it.
 --
 -- Locks, in this order: the drop's row, unless no request can take a unit (then nothing is locked or written); due reservations,
@@ -34,12 +34,12 @@ begin
   if p_ttl_seconds is null or p_ttl_seconds not between 1 and 86400 then
     perform inventory.refuse('VALIDATION_ERROR', 'p_ttl_seconds: must be between 1 and 86400');
   end if;
-  perform inventory.check_keys(array(select q.idempotency_key from unnest(p_requests) q));
+  perform inventory.check_idempotency_keys(array(select q.idempotency_key from unnest(p_requests) q));
 
-  v_drop := inventory.open_drop(p_drop_id, p_requests);
+  v_drop := inventory.prepare_drop(p_drop_id, p_requests);
   v_drop_refusal := case
     when v_drop.id is null then 'DROP_NOT_FOUND'
-    when not inventory.is_active(v_drop) then 'DROP_NOT_ACTIVE'
+    when not inventory.is_on_sale(v_drop) then 'DROP_NOT_ACTIVE'
   end;
   v_expires_at := now() + make_interval(secs => p_ttl_seconds);
   v_new_ids := array(select inventory.uuid_v7() from unnest(p_requests));

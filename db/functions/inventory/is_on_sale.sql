@@ -1,11 +1,11 @@
--- inventory.is_active: is a drop on sale at the time of this transaction?
+-- inventory.is_on_sale: is a drop on sale at the time of this transaction?
 --
 -- The times decide, not only the status: a scheduled drop sells from starts_at on, and a live one does not sell after ends_at,
 -- even if api.advance_drops has not changed the status yet.
 --
 -- Locks: none. Errors: none.
 
-create or replace function inventory.is_active(p_drop inventory.drops)
+create or replace function inventory.is_on_sale(p_drop inventory.drops)
 returns boolean
 language sql stable parallel safe
 as $$
@@ -16,4 +16,4 @@ as $$
     false)
 $$;
 
-comment on function inventory.is_active(inventory.drops) is 'Is this drop on sale now? A null drop (none was found) is not.';
+comment on function inventory.is_on_sale(inventory.drops) is 'Is this drop on sale now? A null drop (none was found) is not.';

@@ -1,11 +1,11 @@
--- inventory.due_reservations: lock the due reservations of a drop, the oldest first and at most p_limit, and return their ids.
+-- inventory.lock_due_reservations: lock the due reservations of a drop, the oldest first and at most p_limit, and return their ids.
 --
 -- Locks: the caller holds the drop's row. The reservations are locked with skip locked: one that a purchase has locked is left to
 -- that purchase and the next one is taken. So a transaction that one buyer forgot to end hides no other buyer's unit.
 -- Errors: none.
 -- Plans: see db/README.md, 'Plans'. Here sorting is disabled too, as in inventory.has_due.
 
-create or replace function inventory.due_reservations(p_drop_id uuid, p_limit integer)
+create or replace function inventory.lock_due_reservations(p_drop_id uuid, p_limit integer)
 returns uuid[]
 language plpgsql
 set enable_sort = off
@@ -25,5 +25,5 @@ begin
 end
 $$;
 
-comment on function inventory.due_reservations(uuid, integer) is
+comment on function inventory.lock_due_reservations(uuid, integer) is
 'Lock a drop''s due ACTIVE reservations, oldest first, and return their ids. The caller holds the drop''s lock.';

@@ -1,4 +1,4 @@
--- inventory.await_purchases: wait until no purchase of these reservations is in progress, then hold no lock.
+-- inventory.await_reservations: wait until no purchase of these reservations is in progress, then hold no lock.
 --
 -- Purpose: a transaction that locks a drop and then waits for a reservation blocks all buyers of the drop. So callers wait here
 -- first, before they lock anything else. A purchase can still come in between, but that takes a moment; what this avoids is
@@ -9,7 +9,7 @@
 -- Errors: none.
 -- Plans: see db/README.md, 'Plans'. Here the primary key must be walked in order, because that is the order of the locks.
 
-create or replace function inventory.await_purchases(p_drop_id uuid, p_reservation_ids uuid[])
+create or replace function inventory.await_reservations(p_drop_id uuid, p_reservation_ids uuid[])
 returns void
 language plpgsql
 set enable_seqscan = off
@@ -28,5 +28,5 @@ exception when sqlstate 'LPUND' then
 end
 $$;
 
-comment on function inventory.await_purchases(uuid, uuid[]) is
+comment on function inventory.await_reservations(uuid, uuid[]) is
 'Wait until no purchase of these reservations is in progress; hold no lock afterwards.';

@@ -1,11 +1,12 @@
--- inventory.changed_drop: a drop as it is after these changes, its stock aside: fields, status, and the times that go with it.
+-- inventory.drop_after_changes: a drop as it is after these changes, without its stock: the fields, the status, and the times that
+-- the status sets.
 --
 -- Purpose: the second step of api.update_drop. It decides and writes nothing. Going live starts the drop now unless it has
 -- started; ending it ends it now unless it has ended. A time that is among the changes is kept as given.
 --
 -- Locks: none; the caller holds the drop's row. Errors: VALIDATION_ERROR (status, starts_at), INVALID_STATUS_CHANGE.
 
-create or replace function inventory.changed_drop(p_drop inventory.drops, p_changes jsonb)
+create or replace function inventory.drop_after_changes(p_drop inventory.drops, p_changes jsonb)
 returns inventory.drops
 language plpgsql stable
 as $$
@@ -34,5 +35,5 @@ begin
 end
 $$;
 
-comment on function inventory.changed_drop(inventory.drops, jsonb) is
+comment on function inventory.drop_after_changes(inventory.drops, jsonb) is
 'A drop as it is after these changes, its available stock aside. Raises if its status may not change so.';

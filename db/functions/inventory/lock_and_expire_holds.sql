@@ -1,4 +1,4 @@
--- inventory.return_due_holds: lock the holds that purchases mean to consume, expire those that have run out, give the units back.
+-- inventory.lock_and_expire_holds: lock the holds that purchases should consume, expire the due ones and take their units back.
 --
 -- Purpose: a step of inventory.purchase_on_drop that is needed only if one of the holds has run out; otherwise a purchase does
 -- not touch the drop. A copy of one of the requests that is still under way in another transaction is waited for, so that its
@@ -7,9 +7,9 @@
 -- Locks, in this order: none while another purchase of one of these holds is under way, which is waited for; the drop's row; the
 -- reservations, live and due, in the order of their ids. Errors: none.
 --
--- Plans: as in inventory.expire_on_drop.
+-- Plans: as in inventory.expire_due.
 
-create or replace function inventory.return_due_holds(p_drop_id uuid, p_live_ids uuid[], p_due_ids uuid[])
+create or replace function inventory.lock_and_expire_holds(p_drop_id uuid, p_live_ids uuid[], p_due_ids uuid[])
 returns void
 language plpgsql
 set enable_seqscan = off
@@ -17,16 +17,16 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  perform inventory.await_purchases(p_drop_id, p_live_ids || p_due_ids);
+  perform inventory.await_reservations(p_drop_id, p_live_ids || p_due_ids);
   perform from inventory.drops d where d.id = p_drop_id for no key update;
   perform
   from inventory.reservations r
   where r.id = any (p_live_ids || p_due_ids) and r.drop_id = p_drop_id
   order by r.id
   for no key update;
-  perform from inventory.expire_on_drop(p_drop_id, p_due_ids);
+  perform from inventory.expire_due(p_drop_id, p_due_ids);
 end
 $$;
 
-comment on function inventory.return_due_holds(uuid, uuid[], uuid[]) is
+comment on function inventory.lock_and_expire_holds(uuid, uuid[], uuid[]) is
 'Lock these holds behind the drop, expire the due ones and give their units back.';

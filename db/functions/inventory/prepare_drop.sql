@@ -1,4 +1,4 @@
--- inventory.open_drop: get a drop ready for these reserve requests, and return its row as they will find it.
+-- inventory.prepare_drop: get a drop ready for these reserve requests, and return its row as they will find it.
 --
 -- Purpose: the first step of inventory.reserve_on_drop. The drop is locked only if a unit can be taken from it: when it is on
 -- sale and has stock, or has holds that are due and can be taken back. Otherwise nothing is locked or written, so a crowd that
@@ -9,7 +9,7 @@
 --
 -- Locks, in this order: the drop's row; due reservations, with skip locked. Errors: none.
 
-create or replace function inventory.open_drop(p_drop_id uuid, p_requests api.reserve_request[])
+create or replace function inventory.prepare_drop(p_drop_id uuid, p_requests api.reserve_request[])
 returns inventory.drops
 language plpgsql
 set enable_seqscan = off
@@ -21,13 +21,13 @@ declare
   v_own_due_ids uuid[];
 begin
   select * into v_drop from inventory.drops d where d.id = p_drop_id;
-  if not inventory.is_active(v_drop) or (v_drop.available_stock = 0 and not inventory.has_due(p_drop_id)) then
+  if not inventory.is_on_sale(v_drop) or (v_drop.available_stock = 0 and not inventory.has_due(p_drop_id)) then
     return v_drop;
   end if;
 
   -- Both questions are asked again under the lock, because the answers may have changed while this call waited for it.
   select * into v_drop from inventory.drops d where d.id = p_drop_id for no key update;
-  if inventory.is_active(v_drop) and inventory.has_due(p_drop_id) then
+  if inventory.is_on_sale(v_drop) and inventory.has_due(p_drop_id) then
     v_own_due_ids := array(
       select own_hold.id
       from unnest(p_requests) q
@@ -39,13 +39,13 @@ begin
       ) own_hold
       where own_hold.expires_at <= now()
     );
-    perform from inventory.expire_on_drop(p_drop_id, v_own_due_ids);
-    perform from inventory.expire_on_drop(p_drop_id, inventory.due_reservations(p_drop_id, cardinality(p_requests)));
+    perform from inventory.expire_due(p_drop_id, v_own_due_ids);
+    perform from inventory.expire_due(p_drop_id, inventory.lock_due_reservations(p_drop_id, cardinality(p_requests)));
     select * into v_drop from inventory.drops d where d.id = p_drop_id;
   end if;
   return v_drop;
 end
 $$;
 
-comment on function inventory.open_drop(uuid, api.reserve_request[]) is
+comment on function inventory.prepare_drop(uuid, api.reserve_request[]) is
 'The drop as these requests will find it: locked, and what is due taken back, but only if a unit can be taken.';

@@ -1,4 +1,4 @@
--- inventory.expire_on_drop: mark the due reservations among these EXPIRED and give their units back to the drop.
+-- inventory.expire_due: mark the due reservations among these EXPIRED and give their units back to the drop.
 --
 -- Locks: the caller holds the drop's row. The reservations are locked with skip locked: one that a purchase has locked at this
 -- moment is left to the purchase, so that one buyer's forgotten open transaction cannot stop the sale. Errors: none.
@@ -6,7 +6,7 @@
 -- Plans: the id is matched with = any (array) and the status with <> all, because no partial index can serve those. The primary
 -- key is the only possible plan, however old the cached plan is and however empty the table was when it was made.
 
-create or replace function inventory.expire_on_drop(p_drop_id uuid, p_reservation_ids uuid[])
+create or replace function inventory.expire_due(p_drop_id uuid, p_reservation_ids uuid[])
 returns setof api.reservation
 language plpgsql
 set enable_seqscan = off
@@ -40,5 +40,5 @@ begin
 end
 $$;
 
-comment on function inventory.expire_on_drop(uuid, uuid[]) is
+comment on function inventory.expire_due(uuid, uuid[]) is
 'Mark the due reservations among these EXPIRED and give their units back. The caller holds the drop''s lock.';

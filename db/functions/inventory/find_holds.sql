@@ -1,4 +1,4 @@
--- inventory.holds_to_purchase: the hold that each purchase request means to consume, and whether it has run out.
+-- inventory.find_holds: the hold that each purchase request means to consume, and whether it has run out.
 --
 -- Purpose: the first step of inventory.purchase_on_drop. A request that repeats the Idempotency-Key of an earlier purchase means
 -- to consume nothing: its hold is null, as is that of a user who holds nothing. Whether a hold is due is known before anything is
@@ -6,7 +6,7 @@
 --
 -- Locks: none. Errors: none. Plans: as in inventory.reserve_decisions.
 
-create or replace function inventory.holds_to_purchase(p_drop_id uuid, p_requests api.purchase_request[])
+create or replace function inventory.find_holds(p_drop_id uuid, p_requests api.purchase_request[])
 returns table (n integer, hold_id uuid, is_due boolean)
 language sql stable
 as $$
@@ -26,5 +26,5 @@ as $$
   ) own_hold on earlier.id is null
 $$;
 
-comment on function inventory.holds_to_purchase(uuid, api.purchase_request[]) is
+comment on function inventory.find_holds(uuid, api.purchase_request[]) is
 'For each purchase request the hold that it means to consume, and whether that hold has run out.';
