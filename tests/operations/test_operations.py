@@ -152,7 +152,7 @@ async def test_an_old_process_that_starts_late_puts_its_functions_back(empty_url
     """Why a rollout ends with another migrate; and how going back works."""
     await migrate(empty_url)
     for folder in ("app", "db"):
-        shutil.copytree(ROOT / folder, tmp_path / folder)
+        shutil.copytree(ROOT / folder, tmp_path / folder, symlinks=True)
     file = tmp_path / "db" / "functions" / "api" / "errors.sql"
     file.write_text(file.read_text().replace("Every unit of this drop is held or sold.", "Sold out."))
     (tmp_path / "db" / "functions" / "api" / "snapshot.sql").unlink()
@@ -160,7 +160,7 @@ async def test_an_old_process_that_starts_late_puts_its_functions_back(empty_url
     shape = "select pg_get_functiondef('api.errors()'::regprocedure), to_regproc('api.snapshot')::text"
     new = await connection.fetchrow(shape)
 
-    variables = os.environ | {"DATABASE_URL": empty_url, "PYTHONPATH": str(tmp_path)}
+    variables = os.environ | {"DATABASE_URL": empty_url, "PYTHONPATH": str(tmp_path / "app")}
     subprocess.run([sys.executable, "-m", "lastpair", "migrate"], cwd=tmp_path, env=variables, check=True)
     old = await connection.fetchrow(shape)
     assert "Sold out." in old[0]
