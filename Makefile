@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := app tests bench conftest.py
+SOURCES := app tests bench tools conftest.py
 QUIET := --quiet --disable-pip-version-check
 INSTALL = $(BIN)/pip install $(QUIET) --no-deps
 
@@ -29,10 +29,10 @@ bench: .venv/dev ## Measure how fast a drop sells and write bench/results.md (ne
 	@$(BIN)/python -m bench
 
 screenshots: .venv/dev ## Retake the pictures of the dashboard in docs/images
-	@$(BIN)/python -m tests.support.screenshots
+	@$(BIN)/python -m tools.screenshots
 
 swagger-ui: .venv/dev ## Replace the copy of Swagger UI with the newest release (needs npm)
-	@$(BIN)/python -m tests.support.swagger_ui
+	@$(BIN)/python -m tools.swagger_ui
 
 lint: .venv/dev ## Check style, types, imports and migrations
 	@$(BIN)/ruff check $(SOURCES)
@@ -64,7 +64,7 @@ psql: .venv/run ## Open psql, connected to the database
 	@$(BIN)/lastpair psql
 
 reference: .venv/dev ## Write docs/reference.md and .env.example anew from the code
-	@$(BIN)/python -m tests.support.reference
+	@$(BIN)/python -m tools.reference
 
 lock: .venv/lock/bin/uv ## Write the locks in requirements/ anew; UPGRADE=--upgrade takes new releases
 	@$(UV) pyproject.toml --all-extras --output-file requirements/dev.txt

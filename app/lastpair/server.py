@@ -10,7 +10,7 @@ from uvicorn.supervisors import Multiprocess
 
 from lastpair.observability.logs import log_config
 from lastpair.settings import InvalidSettings, Settings
-from lastpair.web.subscriptions import HEARTBEAT_SECONDS
+from lastpair.web.stream_requests import HEARTBEAT_SECONDS
 from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
 from lastpair.web.websocket import MAX_MESSAGE_BYTES
 

@@ -138,7 +138,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_secret(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            from lastpair.keys import secret_key
+            from lastpair.token_keys import secret_key
 
             secret_key(value.get_secret_value())
         return value
@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     def _unescape_key(cls, value: str | None) -> str | None:
         pem = value and value.replace("\\n", "\n")  # some places allow only one line for a variable
         if pem is not None:
-            from lastpair.keys import public_key
+            from lastpair.token_keys import public_key
 
             public_key(pem)
         return pem

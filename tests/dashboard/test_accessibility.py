@@ -10,7 +10,7 @@ from playwright.async_api import Locator, Page, ViewportSize, expect
 from tests.support.browser import Visitor
 from tests.support.dashboard import buy, card_of, expect_answer, expect_stock, make_named_user, news_of, press, update_drop
 from tests.support.factories import make_drop, make_user, reserve
-from tests.support.shapes import Row
+from tests.support.row_checks import Row
 from tests.support.streams import Api
 from tests.support.waiting import eventually
 

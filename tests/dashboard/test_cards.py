@@ -6,7 +6,6 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from tests.support.api import as_user, assert_success
 from tests.support.browser import Visitor
 from tests.support.dashboard import (
     REFUND,
@@ -21,9 +20,10 @@ from tests.support.dashboard import (
     set_clock,
     update_drop,
 )
+from tests.support.envelopes import as_user, assert_success
 from tests.support.factories import make_drop, make_due, make_user, purchase, reserve
 from tests.support.random_buyers import RandomBuyers
-from tests.support.shapes import Row
+from tests.support.row_checks import Row
 from tests.support.streams import Api
 from tests.support.waiting import eventually
 

@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from tests.support.api import as_user, assert_success
 from tests.support.browser import OUTAGE, Visitor
 from tests.support.dashboard import become, card_of, expect_answer, expect_stock, newest_drop, press, set_clock
+from tests.support.envelopes import as_user, assert_success
 from tests.support.factories import make_drop, make_due, make_user, reserve
 from tests.support.streams import Api
 

@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from lastpair.database.migrate import FUNCTIONS_DIR
-from tests.support.api import as_user, assert_envelope, assert_error, assert_success, assert_unavailable
-from tests.support.batching import lock_waits, locked
+from tests.support.batch_statements import LISTENERS
 from tests.support.buyers import Buyers, sell_through
 from tests.support.database import Database, client_of, connected, running_api
+from tests.support.envelopes import as_user, assert_envelope, assert_error, assert_success, assert_unavailable
 from tests.support.factories import (
     assert_healthy,
     available_stock,
@@ -32,8 +32,8 @@ from tests.support.factories import (
     purchase,
     reserve,
 )
+from tests.support.ordered_requests import lock_waits, locked
 from tests.support.servers import UVICORN, Crashable, Service, started
-from tests.support.statements import LISTENERS
 from tests.support.waiting import eventually, wait_for
 
 ANY = str(UUID(int=0))

@@ -11,12 +11,12 @@ import pytest
 
 from lastpair.database.embedded import BIN_DIR
 from lastpair.database.migrate import migrate
+from tests.support.batch_statements import RESERVE
 from tests.support.clusters import OPERATIONS, Cluster, cluster, commands, sh
 from tests.support.database import Database
 from tests.support.debian import needed
 from tests.support.factories import assert_healthy, available_stock, make_due, make_users
 from tests.support.servers import ROOT
-from tests.support.statements import RESERVE
 from tests.support.waiting import eventually
 
 BIN_15 = Path("/usr/lib/postgresql/15/bin")

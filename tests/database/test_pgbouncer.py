@@ -11,12 +11,12 @@ import pytest
 
 from lastpair.database import pool
 from lastpair.errors import Refusal, Unavailable
-from tests.support.api import as_user, assert_success
 from tests.support.buyers import Buyers, sell_through
 from tests.support.database import Database, calling, client_of, connected
+from tests.support.envelopes import as_user, assert_success
 from tests.support.factories import assert_healthy, available_stock, make_drop, make_users
+from tests.support.row_checks import Row
 from tests.support.servers import Pooler, Service, pooler, started
-from tests.support.shapes import Row
 from tests.support.streams import close_streams, fresh_database, logged, newest_id, open_stream
 from tests.support.waiting import eventually
 

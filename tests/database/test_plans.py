@@ -12,10 +12,10 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 import pytest
 
+from tests.support.batch_statements import CANCEL, PURCHASE, RESERVE
 from tests.support.database import Database, connected
 from tests.support.explained import Explained
 from tests.support.factories import assert_healthy, make_drop_by_sql, make_users
-from tests.support.statements import CANCEL, PURCHASE, RESERVE
 
 # Which index each call, its commit included, may use on the tables that grow. Foreign keys are checked through primary keys. What
 # changes stock or sells is noted in changes and read there when it commits; a sale is looked up for its event, too.

@@ -10,9 +10,8 @@ from lastpair.database import pool
 from lastpair.database.pool import Session
 from lastpair.errors import Busy, Unavailable
 from lastpair.shop.sweeper import expire_due_holds
-from tests.support.api import as_user, assert_unavailable
-from tests.support.batching import locked
 from tests.support.database import Database, calling, client_of, connected
+from tests.support.envelopes import as_user, assert_unavailable
 from tests.support.factories import (
     assert_healthy,
     available_stock,
@@ -23,6 +22,7 @@ from tests.support.factories import (
     make_users,
     reserve,
 )
+from tests.support.ordered_requests import locked
 from tests.support.waiting import eventually
 
 LIMITS = """

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.support.factories import assert_healthy, make_drop, make_user
-from tests.support.shapes import Row
+from tests.support.row_checks import Row
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.support.api import JSON, LONG_AGO, SOON, as_user, assert_error, assert_invalid, assert_success
+from tests.support.envelopes import JSON, LONG_AGO, SOON, as_user, assert_error, assert_invalid, assert_success
 from tests.support.factories import assert_healthy, make_drop, reserve
 
 FIELDS = {"name": '"Air"', "price": "1", "total_stock": "3"}  # the least that makes a drop, as JSON

@@ -8,10 +8,10 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.support.api import JSON, as_user, assert_error, assert_invalid, assert_success
+from tests.support.envelopes import JSON, as_user, assert_error, assert_invalid, assert_success
 from tests.support.factories import available_stock, reserve
 from tests.support.raw_http import GET_HEALTHZ, connected, talk
-from tests.support.shapes import Row
+from tests.support.row_checks import Row
 
 pytestmark = pytest.mark.usefixtures("healthy")
 

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from lastpair import __version__
-from tests.support.api import JSON, LONG_AGO, SOON, as_user, assert_envelope, assert_error, assert_success
+from tests.support.envelopes import JSON, LONG_AGO, SOON, as_user, assert_envelope, assert_error, assert_success
 from tests.support.factories import available_stock, make_drop, make_due, make_user, purchase, reserve
-from tests.support.shapes import DROP, DROP_STATUSES, LISTED_DROP, PURCHASE, PURCHASER, RESERVATION, USER, Row, assert_row
+from tests.support.row_checks import DROP, DROP_STATUSES, LISTED_DROP, PURCHASE, PURCHASER, RESERVATION, USER, Row, assert_row
 
 pytestmark = pytest.mark.usefixtures("healthy")
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.api import assert_envelope
 from tests.support.database import Database, running_api
+from tests.support.envelopes import assert_envelope
 from tests.support.factories import assert_healthy, make_drop, make_user, reserve
 
 pytestmark = pytest.mark.slow

@@ -19,7 +19,7 @@ from starlette.routing import Route, WebSocketRoute
 from lastpair import __version__
 from lastpair.errors import Refusal, Unavailable
 from lastpair.settings import Settings
-from lastpair.web.errors import ERRORS
+from lastpair.web.error_codes import ERRORS
 from lastpair.web.requests import parse_json
 from lastpair.web.routes import Endpoint, routes
 from lastpair.web.schemas import Drop, ListedDrop, NewDrop, Purchase, Purchaser, Reservation, User

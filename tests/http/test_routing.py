@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from lastpair.settings import Settings
-from tests.support.api import assert_envelope, assert_error, assert_success
 from tests.support.database import Database
+from tests.support.envelopes import assert_envelope, assert_error, assert_success
 from tests.support.in_process import client_of_app, running_app
 
 ANY = str(UUID(int=0))

@@ -7,10 +7,10 @@ import asyncpg
 import httpx
 import pytest
 
-from lastpair.web.errors import ERRORS
-from tests.support.api import LONG_AGO, SOON, as_user, assert_error, assert_invalid, assert_success
+from lastpair.web.error_codes import ERRORS
+from tests.support.envelopes import LONG_AGO, SOON, as_user, assert_error, assert_invalid, assert_success
 from tests.support.factories import available_stock, make_drop, make_due, make_user, purchase, reserve
-from tests.support.shapes import Row
+from tests.support.row_checks import Row
 
 pytestmark = pytest.mark.usefixtures("healthy")
 

@@ -24,8 +24,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from lastpair.settings import Settings
-from tests.support.api import JSON, LONG_AGO
 from tests.support.database import Database, running_api
+from tests.support.envelopes import JSON, LONG_AGO
 from tests.support.in_process import contract_of
 from tests.support.servers import free_port, started
 from tests.support.tokens import AUDIENCE, ISSUER, SECRET, bearer, token

@@ -3,7 +3,7 @@
 import json
 
 from lastpair.web.pages import SWAGGER_UI_FOLDER
-from tests.support.swagger_ui import FILES, RECORD, record_of
+from tools.swagger_ui import FILES, RECORD, record_of
 
 
 def test_the_files_are_those_of_the_record() -> None:

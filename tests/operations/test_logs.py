@@ -21,9 +21,9 @@ from lastpair import __version__
 from lastpair.database.migrate import FUNCTIONS_DIR
 from lastpair.observability.logs import ACCESS, BatchedLines, JsonLines, ReadableLines, WithoutConnections, log_config, printable
 from lastpair.settings import Settings
-from tests.support.api import JSON, as_user
 from tests.support.database import Database
-from tests.support.production import ORIGIN, PRODUCTION
+from tests.support.envelopes import JSON, as_user
+from tests.support.production_settings import ORIGIN, PRODUCTION
 from tests.support.servers import Service, started
 from tests.support.streams import fresh_database, open_stream
 from tests.support.tokens import SECRET, bearer, token

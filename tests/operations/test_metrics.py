@@ -26,8 +26,8 @@ from lastpair.observability.metrics import FOLDER_VARIABLE, exposition
 from lastpair.realtime.event import Event
 from lastpair.realtime.hub import Hub
 from lastpair.realtime.relay import Relay
-from tests.support.api import as_user, assert_error
 from tests.support.database import Database
+from tests.support.envelopes import as_user, assert_error
 from tests.support.factories import assert_healthy, make_drop, make_due, make_user, purchase, reserve
 from tests.support.streams import (
     NO_TLS,

@@ -22,9 +22,9 @@ from lastpair.database.migrate import migrate
 from lastpair.observability import metrics
 from lastpair.settings import Settings
 from lastpair.shop.sweeper import jobs
-from tests.support.api import as_user, assert_success, assert_unavailable
 from tests.support.clusters import OPERATIONS, PASSWORD, Cluster, cluster, commands, sh
 from tests.support.database import Database, client_of, running_api
+from tests.support.envelopes import as_user, assert_success, assert_unavailable
 from tests.support.factories import assert_healthy, make_drop, make_user, purchase, reserve
 from tests.support.servers import ROOT
 

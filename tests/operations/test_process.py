@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.api import as_user, assert_success
+from tests.support.envelopes import as_user, assert_success
 from tests.support.servers import Service, is_running, postgres_of, started
 from tests.support.waiting import wait_for
 

@@ -9,10 +9,10 @@ import pytest
 from lastpair.cli import COMMANDS
 from lastpair.realtime.event import EVENTS
 from lastpair.settings import Settings
-from lastpair.web.errors import ERRORS
+from lastpair.web.error_codes import ERRORS
 from lastpair.web.handlers import stream
-from tests.support.reference import EXAMPLE, REFERENCE, example, operations, reference
 from tests.support.servers import ROOT
+from tools.reference import EXAMPLE, REFERENCE, example, operations, reference
 
 
 @pytest.mark.parametrize(("file", "generate"), [(REFERENCE, reference), (EXAMPLE, example)], ids=["reference", "example"])

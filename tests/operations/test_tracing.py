@@ -18,9 +18,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tests.support.api import JSON, as_user
 from tests.support.database import Database
-from tests.support.production import PRODUCTION
+from tests.support.envelopes import JSON, as_user
+from tests.support.production_settings import PRODUCTION
 from tests.support.servers import ROOT, Service, free_port, started
 from tests.support.streams import open_stream
 from tests.support.waiting import wait_for

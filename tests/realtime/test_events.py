@@ -13,9 +13,9 @@ import asyncpg
 import pytest
 
 from lastpair.realtime.event import Event
+from tests.support.batch_statements import CANCEL, PURCHASE, RESERVE
 from tests.support.database import Database
 from tests.support.factories import Owner, make_drop_by_sql, make_users
-from tests.support.statements import CANCEL, PURCHASE, RESERVE
 from tests.support.streams import LOCK, newest_id, publish
 from tests.support.waiting import eventually
 

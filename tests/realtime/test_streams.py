@@ -15,10 +15,10 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from lastpair.database.embedded import BIN_DIR
-from tests.support.api import JSON, as_user, assert_invalid, assert_success
 from tests.support.database import Database
+from tests.support.envelopes import JSON, as_user, assert_invalid, assert_success
 from tests.support.factories import assert_healthy, make_drop, make_due, make_user, purchase, reserve
-from tests.support.shapes import DROP, LISTED_DROP, PURCHASER, Row, assert_row, is_time
+from tests.support.row_checks import DROP, LISTED_DROP, PURCHASER, Row, assert_row, is_time
 from tests.support.streams import (
     TRANSPORTS,
     Api,

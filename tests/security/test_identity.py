@@ -9,13 +9,13 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from lastpair.shop.batches import UserRequest
+from lastpair.shop.shared_calls import UserRequest
 from lastpair.web.components import Lastpair
-from tests.support.api import as_user, assert_error, assert_success, at_once
 from tests.support.database import Database
+from tests.support.envelopes import as_user, assert_error, assert_success, at_once
 from tests.support.factories import make_drop, make_user, name_of
 from tests.support.in_process import client_of_app, running_app, settings_for
-from tests.support.shapes import Row
+from tests.support.row_checks import Row
 
 pytestmark = pytest.mark.usefixtures("healthy")
 

@@ -23,8 +23,8 @@ from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorith
 from lastpair.web import tokens
 from lastpair.web.components import Lastpair
 from lastpair.web.tokens import KEYS_LIFESPAN_SECONDS, KEYS_PAUSE_SECONDS, MAX_KEYS_BYTES, BearerToken, KeySet
-from tests.support.api import assert_error, assert_success
 from tests.support.database import Database
+from tests.support.envelopes import assert_error, assert_success
 from tests.support.in_process import client_of_app, running_app, settings_for
 from tests.support.servers import free_port, started
 from tests.support.tokens import AUDIENCE, ISSUER, SECRET, PrivateKey, bearer, claims, ec_key, forged, public_jwk, rsa_key, token

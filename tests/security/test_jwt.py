@@ -15,8 +15,8 @@ import websockets
 
 from lastpair.settings import Settings
 from lastpair.web.tokens import MAX_TOKEN_LENGTH
-from tests.support.api import JSON, LONG_AGO, as_user, assert_error, assert_success
 from tests.support.database import Database
+from tests.support.envelopes import JSON, LONG_AGO, as_user, assert_error, assert_success
 from tests.support.factories import name_of
 from tests.support.in_process import client_of_app, running_app
 from tests.support.servers import Service, started

@@ -13,8 +13,8 @@ from websockets.exceptions import InvalidStatus
 from lastpair.errors import Refusal, Unavailable
 from lastpair.settings import Settings
 from lastpair.web.limits import RateLimit, address_of
-from tests.support.api import JSON, as_user, assert_error
 from tests.support.database import Database
+from tests.support.envelopes import JSON, as_user, assert_error
 from tests.support.factories import make_drop, make_user
 from tests.support.in_process import InProcess, served, settings_for
 from tests.support.raw_http import UPGRADE, connected, reset

@@ -6,8 +6,8 @@ import pytest
 
 from lastpair.shop import batcher as batcher_module
 from tests.support.batcher import NEVER_SECONDS
-from tests.support.batching import Client, client_of
 from tests.support.database import Database, running_api
+from tests.support.ordered_requests import Client, client_of
 
 
 @pytest.fixture

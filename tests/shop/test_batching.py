@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 import asyncpg
 import pytest
 
-from tests.support.batching import (
+from tests.support.database import Database, connected, running_api
+from tests.support.factories import assert_healthy, available_stock, make_drop_by_sql, make_users, statuses
+from tests.support.ordered_requests import (
     LIST_DROPS,
     Answer,
     Client,
@@ -25,8 +27,6 @@ from tests.support.batching import (
     reserve,
     soon,
 )
-from tests.support.database import Database, connected, running_api
-from tests.support.factories import assert_healthy, available_stock, make_drop_by_sql, make_users, statuses
 
 pytestmark = pytest.mark.usefixtures("healthy")
 

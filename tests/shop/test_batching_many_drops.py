@@ -11,7 +11,10 @@ import asyncpg
 import psutil
 import pytest
 
-from tests.support.batching import (
+from tests.support.batch_statements import CANCEL, PURCHASE_OF_MANY_DROPS, RESERVE_OF_MANY_DROPS, SWEEP
+from tests.support.database import Database
+from tests.support.factories import available_stock, hold, make_drop_by_sql, make_some_due, make_users, statuses
+from tests.support.ordered_requests import (
     LIST_DROPS,
     TIMEOUT_SECONDS,
     Answer,
@@ -29,10 +32,7 @@ from tests.support.batching import (
     reserve,
     soon,
 )
-from tests.support.database import Database
-from tests.support.factories import available_stock, hold, make_drop_by_sql, make_some_due, make_users, statuses
 from tests.support.servers import Service, started
-from tests.support.statements import CANCEL, PURCHASE_OF_MANY_DROPS, RESERVE_OF_MANY_DROPS, SWEEP
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("healthy")

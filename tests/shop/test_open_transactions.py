@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from tests.support.batching import TIMEOUT_SECONDS, lock_waits, locked
+from tests.support.batch_statements import CANCEL, PURCHASE, RESERVE, SWEEP
 from tests.support.factories import Owner, hold, make_drop_by_sql, make_due, make_users, statuses
-from tests.support.statements import CANCEL, PURCHASE, RESERVE, SWEEP
+from tests.support.ordered_requests import TIMEOUT_SECONDS, lock_waits, locked
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("healthy")

@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from psycopg import RawCursor
 from psycopg.rows import dict_row
 
+from tests.support.batch_statements import CANCEL, PURCHASE, RESERVE
 from tests.support.database import Database
-from tests.support.statements import CANCEL, PURCHASE, RESERVE
 
 Row = dict[str, object]
 Request = tuple[int, str | None]

@@ -9,9 +9,17 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from tests.support.batching import Client, Request, client_of, codes, purchase, reserve
+from tests.support.batch_statements import (
+    CANCEL,
+    PROVISION,
+    PURCHASE,
+    PURCHASE_OF_MANY_DROPS,
+    RESERVE,
+    RESERVE_OF_MANY_DROPS,
+    SWEEP,
+)
 from tests.support.factories import available_stock, hold, make_drop_by_sql, make_some_due, make_users, statuses
-from tests.support.statements import CANCEL, PROVISION, PURCHASE, PURCHASE_OF_MANY_DROPS, RESERVE, RESERVE_OF_MANY_DROPS, SWEEP
+from tests.support.ordered_requests import Client, Request, client_of, codes, purchase, reserve
 
 pytestmark = pytest.mark.usefixtures("healthy")
 

@@ -16,9 +16,9 @@ from lastpair.errors import Refusal, Unavailable
 from lastpair.settings import Settings
 from lastpair.shop.outcome import Caller, Outcome
 from lastpair.shop.shop import Shop
-from tests.support.batching import lock_waits, locked
 from tests.support.database import Database, calling
 from tests.support.factories import available_stock, hold, make_drop_by_sql, make_due, make_user, make_users, statuses
+from tests.support.ordered_requests import lock_waits, locked
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("healthy")

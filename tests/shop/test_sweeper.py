@@ -16,9 +16,9 @@ from lastpair.observability.metrics import EXPIRED, EXPIRY_LAG_SECONDS, NOTIFY_Q
 from lastpair.settings import Settings
 from lastpair.shop import sweeper
 from lastpair.shop.sweeper import Job, expire_due_holds, jobs, prune_events, repeat, sweep
+from tests.support.batch_statements import RESERVE_OF_MANY_DROPS
 from tests.support.database import calling, connected
 from tests.support.factories import assert_healthy, make_user, make_users
-from tests.support.statements import RESERVE_OF_MANY_DROPS
 from tests.support.waiting import eventually
 
 JOBS = ["expire_holds", "advance_drops", "prune_events", "measure_notify_queue"]

@@ -8,10 +8,10 @@ from time import monotonic
 import asyncpg
 import httpx
 
-from tests.support.api import as_user, assert_unavailable
+from tests.support.envelopes import as_user, assert_unavailable
 from tests.support.factories import Owner, assert_healthy, available_stock, make_drop, make_users
+from tests.support.row_checks import Row
 from tests.support.servers import Service
-from tests.support.shapes import Row
 from tests.support.waiting import eventually
 
 BACK_WITHIN_SECONDS = 5

@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 from playwright.async_api import BrowserContext, Locator, Page, TimeoutError, expect
 
 from tests.support.factories import Owner, purchase, reserve
+from tests.support.row_checks import Row
 from tests.support.servers import Service, started
-from tests.support.shapes import Row
 from tests.support.streams import Api
 
 REFUND = "select id from api.refund_purchase($1)"

@@ -7,9 +7,9 @@ from uuid import uuid4
 import asyncpg
 import httpx
 
-from tests.support.api import JSON, LONG_AGO, as_user, assert_success
-from tests.support.shapes import Row
-from tests.support.statements import RESERVE
+from tests.support.batch_statements import RESERVE
+from tests.support.envelopes import JSON, LONG_AGO, as_user, assert_success
+from tests.support.row_checks import Row
 
 Owner = asyncpg.Pool | asyncpg.Connection
 

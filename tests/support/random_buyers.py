@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from json import dumps
 from uuid import UUID, uuid4
 
-from tests.support.api import as_user
+from tests.support.envelopes import as_user
 from tests.support.factories import make_drop, make_user
 from tests.support.streams import Api, Follower
 

@@ -22,8 +22,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from lastpair.database.migrate import migrate
 from tests.support.database import Database
 from tests.support.factories import Owner
+from tests.support.row_checks import Row
 from tests.support.servers import Service, started
-from tests.support.shapes import Row
 
 TRANSPORTS = ["sse", "ws"]
 SLOW_CALL_SECONDS = 15

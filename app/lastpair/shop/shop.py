@@ -11,8 +11,8 @@ from typing import Any
 from lastpair.database.pool import Database
 from lastpair.errors import Refusal, Unavailable
 from lastpair.settings import Settings
-from lastpair.shop.batches import Batches, CancelRequest, PurchaseRequest, ReserveRequest, UserRequest
 from lastpair.shop.outcome import AUTH_REQUIRED, CREATED, DONE, Caller, Outcome
+from lastpair.shop.shared_calls import CancelRequest, PurchaseRequest, ReserveRequest, SharedCalls, UserRequest
 from lastpair.shop.sweeper import expire_due_holds
 
 CREATE_DROP = "select to_json(d) from api.create_drop($1, $2, $3, $4, $5::text::timestamptz, $6::text::timestamptz, $7) d"
@@ -32,7 +32,7 @@ class Shop:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._batches = Batches(database, settings)
+        self._batches = SharedCalls(database, settings)
 
     async def reserve(self, caller: Caller, drop_id: str, idempotency_key: str | None = None) -> Outcome:
         """Hold one unit of a drop. Data: the reservation."""

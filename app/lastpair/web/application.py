@@ -81,7 +81,7 @@ def identity_for(settings: Settings) -> Identity:
     """How this process learns who makes a request."""
     if settings.auth_mode == "header":
         return TrustedHeader(creates_users=settings.development)
-    from lastpair.keys import public_key, secret_key
+    from lastpair.token_keys import public_key, secret_key
     from lastpair.web.tokens import BearerToken, Keys, KeySet, OneKey
 
     keys: Keys

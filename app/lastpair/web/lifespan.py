@@ -13,7 +13,7 @@ from lastpair.realtime.hub import Hub
 from lastpair.settings import Settings
 from lastpair.shop.sweeper import sweep
 from lastpair.web.components import Components
-from lastpair.web.subscriptions import HEARTBEAT_SECONDS
+from lastpair.web.stream_requests import HEARTBEAT_SECONDS
 
 logger = logging.getLogger("lastpair")
 

@@ -14,10 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lastpair.errors import STOPPING, Refusal, Unavailable
 from lastpair.observability.logs import access_logger, log_request, printable
 from lastpair.observability.metrics import REQUEST_SECONDS, REQUESTS
-from lastpair.web.errors import INTERNAL_ERROR
-from lastpair.web.paths import PROBE_PATHS, STREAM_PATHS
+from lastpair.web.error_codes import INTERNAL_ERROR
 from lastpair.web.requests import CANONICAL_UUID, REQUEST_ID, header
 from lastpair.web.responses import failure
+from lastpair.web.url_paths import PROBE_PATHS, STREAM_PATHS
 
 RESPONSE_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 SWITCHING_PROTOCOLS = 101

@@ -13,7 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core.core_schema import WithDefaultSchema
 
 from lastpair import __version__
-from lastpair.web.errors import ERRORS
+from lastpair.web.error_codes import ERRORS
 from lastpair.web.operation import Operation, Raw, Schema, Tag
 from lastpair.web.requests import IDEMPOTENCY_KEY, REQUEST_ID
 

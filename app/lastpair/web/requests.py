@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from lastpair.errors import Refusal, invalid
-from lastpair.web.errors import MAX_BODY_BYTES, RefusalWithHeaders
+from lastpair.web.error_codes import MAX_BODY_BYTES, RefusalWithHeaders
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")

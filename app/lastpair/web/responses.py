@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from lastpair.errors import Refusal
 from lastpair.shop.outcome import Outcome
-from lastpair.web.errors import NOT_FOUND, RefusalWithHeaders
+from lastpair.web.error_codes import NOT_FOUND, RefusalWithHeaders
 
 REPLAYED = {"idempotency-replayed": "true"}
 

@@ -10,13 +10,13 @@ from starlette.types import Receive, Scope, Send
 from lastpair.settings import Settings
 from lastpair.web import handlers
 from lastpair.web.components import components_in
-from lastpair.web.errors import NOT_FOUND
+from lastpair.web.error_codes import NOT_FOUND
 from lastpair.web.limits import address_of
 from lastpair.web.openapi import READS, document
 from lastpair.web.operation import Operation, Raw, operation
 from lastpair.web.pages import page_routes
-from lastpair.web.paths import API_BASES
 from lastpair.web.responses import failure
+from lastpair.web.url_paths import API_BASES
 
 
 class Endpoint:

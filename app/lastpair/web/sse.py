@@ -12,7 +12,7 @@ from lastpair.realtime.event import Event
 from lastpair.realtime.feed import Feed
 from lastpair.web.components import components_of
 from lastpair.web.limits import StreamSlots, address_of
-from lastpair.web.subscriptions import feed_for, last_event_id
+from lastpair.web.stream_requests import feed_for, last_event_id
 
 RECONNECT_MS = 1000
 HEARTBEAT = b": heartbeat\n\n"

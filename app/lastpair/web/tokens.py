@@ -15,8 +15,8 @@ from jwt.exceptions import InvalidSubjectError
 from starlette.types import Scope
 
 from lastpair.errors import Refusal, Unavailable
-from lastpair.keys import Key, algorithm_for
-from lastpair.web.errors import RefusalWithHeaders
+from lastpair.token_keys import Key, algorithm_for
+from lastpair.web.error_codes import RefusalWithHeaders
 from lastpair.web.identity import USERNAME
 from lastpair.web.requests import CANONICAL_UUID
 

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lastpair.observability.tracing import send_spans, tracer_provider
 from lastpair.settings import Settings
 from lastpair.web.middleware import UNROUTED, drop_id_of, route_of
-from lastpair.web.paths import PROBE_PATHS, STREAM_PATHS
+from lastpair.web.url_paths import PROBE_PATHS, STREAM_PATHS
 
 UNTRACED_PATHS = PROBE_PATHS | STREAM_PATHS
 WHOLE_SCOPE = "lastpair.scope"

@@ -19,9 +19,9 @@ from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS, Request
 
 from lastpair.errors import Refusal, invalid
 from lastpair.observability.metrics import CUT_OFF
-from lastpair.web.paths import SSE_PATHS
 from lastpair.web.requests import REQUEST_ID, header
 from lastpair.web.responses import failure
+from lastpair.web.url_paths import SSE_PATHS
 
 FRAMES = "lastpair.frames"
 """The ASGI extension that tells an application that the server uses `FrameProtocol`."""

@@ -17,7 +17,7 @@ from lastpair.web.limits import address_of
 from lastpair.web.requests import parse_json, parse_uuid
 from lastpair.web.responses import failure
 from lastpair.web.schemas import Text
-from lastpair.web.subscriptions import feed_for, last_event_id
+from lastpair.web.stream_requests import feed_for, last_event_id
 from lastpair.web.uvicorn_protocols import FRAMES
 
 MAX_MESSAGE_BYTES = 4096

@@ -12,7 +12,7 @@ from playwright.async_api import expect
 from tests.support.browser import chromium
 from tests.support.servers import Service, started
 
-IMAGES = Path(__file__).parents[2] / "docs" / "images"
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 DROPS = {"Blazer Mid": 60, "Court Vision": 50, "Dunk Low Retro": 80, "Air Jordan 1": 120}
 SOLD_SHARE, HELD_SHARE = 0.55, 0.15

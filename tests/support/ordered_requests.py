@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from tests.support.factories import Owner
-from tests.support.shapes import Row
+from tests.support.row_checks import Row
 from tests.support.waiting import eventually
 
 TIMEOUT_SECONDS = 10

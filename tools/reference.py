@@ -17,7 +17,7 @@ from starlette.routing import Route, WebSocketRoute
 from lastpair.cli import parser
 from lastpair.realtime.event import EVENTS
 from lastpair.settings import Settings
-from lastpair.web.errors import ERRORS
+from lastpair.web.error_codes import ERRORS
 from lastpair.web.openapi import TAGS
 from lastpair.web.operation import STREAM_PARAMETERS, Operation, Raw
 from lastpair.web.routes import operations_of, routes
@@ -27,7 +27,7 @@ from tests.support.servers import ROOT
 REFERENCE = ROOT / "docs" / "reference.md"
 EXAMPLE = ROOT / ".env.example"
 
-HEAD = """<!-- `make reference` writes this page from the code. Change the code, or tests/support/reference.py. -->
+HEAD = """<!-- `make reference` writes this page from the code. Change the code, or tools/reference.py. -->
 
 # Reference
 

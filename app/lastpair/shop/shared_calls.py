@@ -104,7 +104,7 @@ class MeasuredBatcher(Generic[Request, Answer]):
             return await self._call([request for _, request in items])
 
 
-class Batches:
+class SharedCalls:
     """The batchers of a process."""
 
     def __init__(self, database: Database, settings: Settings) -> None:

@@ -1,0 +1,1 @@
+"""Programs that a developer runs now and then: make reference, make swagger-ui, make screenshots."""
