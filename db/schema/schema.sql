@@ -40,7 +40,7 @@ CREATE SCHEMA inventory;
 -- Name: SCHEMA inventory; Type: COMMENT; Schema: -; Owner: -
 --
 
-COMMENT ON SCHEMA inventory IS 'Tables, private functions and triggers. Nobody but the owner touches it.';
+COMMENT ON SCHEMA inventory IS 'Tables, private functions and triggers. Only the owner may use it.';
 
 
 --
@@ -115,7 +115,7 @@ CREATE TYPE api.outcome AS (
 -- Name: TYPE outcome; Type: COMMENT; Schema: api; Owner: -
 --
 
-COMMENT ON TYPE api.outcome IS 'What became of request number n of a batch: HTTP status; code and message when refused; data, the row, when served.';
+COMMENT ON TYPE api.outcome IS 'The outcome of request number n of a batch: HTTP status; code and message if it was refused; data, a row, if it was carried out.';
 
 
 --
@@ -277,7 +277,7 @@ END;
 -- Name: FUNCTION uuid_v7(); Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON FUNCTION inventory.uuid_v7() IS 'A new UUIDv7: PostgreSQL''s own from 18 on, emulated below.';
+COMMENT ON FUNCTION inventory.uuid_v7() IS 'A new UUIDv7: built in from PostgreSQL 18 on, emulated before.';
 
 
 SET default_tablespace = '';
@@ -304,7 +304,7 @@ CREATE UNLOGGED TABLE inventory.changes (
 -- Name: TABLE changes; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON TABLE inventory.changes IS 'What the transactions under way have done to a drop and will announce when they commit; empty to everybody else.';
+COMMENT ON TABLE inventory.changes IS 'Notes of what each open transaction has done to a drop. They become events at its commit, so other transactions see no rows.';
 
 
 --
@@ -340,7 +340,7 @@ WITH (fillfactor='20');
 -- Name: TABLE drops; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON TABLE inventory.drops IS 'What is sold. The row is the unit of contention: whoever changes its stock locks it first.';
+COMMENT ON TABLE inventory.drops IS 'Limited offers. The row is the unit of contention: a transaction that changes its stock locks it first.';
 
 
 --
@@ -423,14 +423,14 @@ CREATE TABLE inventory.events (
 -- Name: TABLE events; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON TABLE inventory.events IS 'What was committed, in that order; kept for EVENT_RETENTION_SECONDS so that whoever missed events can read them.';
+COMMENT ON TABLE inventory.events IS 'The event log: committed events in the order of their commits, kept for EVENT_RETENTION_SECONDS for readers that missed some.';
 
 
 --
 -- Name: COLUMN events.created_at; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON COLUMN inventory.events.created_at IS 'The moment of publishing, not now(): it rises with id, so the log is cut off in one place.';
+COMMENT ON COLUMN inventory.events.created_at IS 'The time of publishing and not now(). It rises with id, so pruning by time removes a beginning of the log.';
 
 
 --
@@ -672,7 +672,7 @@ CREATE INDEX events_drop_idx ON inventory.events USING btree (drop_id, id);
 -- Name: INDEX events_drop_idx; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON INDEX inventory.events_drop_idx IS 'What happened to one drop, for clients that ask for no other.';
+COMMENT ON INDEX inventory.events_drop_idx IS 'The events of one drop, for clients that ask for that drop only.';
 
 
 --
@@ -714,7 +714,7 @@ CREATE UNIQUE INDEX reservations_active_key ON inventory.reservations USING btre
 -- Name: INDEX reservations_active_key; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON INDEX inventory.reservations_active_key IS 'One ACTIVE reservation a user and drop.';
+COMMENT ON INDEX inventory.reservations_active_key IS 'A user has at most one ACTIVE reservation of a drop.';
 
 
 --
@@ -728,7 +728,7 @@ CREATE INDEX reservations_due_idx ON inventory.reservations USING btree (expires
 -- Name: INDEX reservations_due_idx; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON INDEX inventory.reservations_due_idx IS 'What is due, over all drops (the sweep) or in one (a reserve that runs short).';
+COMMENT ON INDEX inventory.reservations_due_idx IS 'Due holds, of all drops (for the sweep) or of one drop (for its reserves).';
 
 
 --
