@@ -150,7 +150,7 @@ select results_eq(
 select is(
   (select count(*) from inventory.reservations r join crowd c on c.user_id = r.user_id
     where r.drop_id = pg_temp.drop_id('crowded') and c.n > 200),
-  100::bigint, 'The order is that of the requests, whoever makes them.'
+  100::bigint, 'The order of the requests counts, and not their users.'
 );
 select is(pg_temp.stock_of('crowded'), 0, 'Exactly a hundred units were taken.');
 

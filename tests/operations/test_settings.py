@@ -314,7 +314,7 @@ def test_a_key_of_several_lines_in_dot_env(tmp_path: Path, quote: str) -> None:
 
 
 def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By whoever prints the settings."""
+    """A secret is not shown when the settings are printed."""
     urls = {"DATABASE_URL": URL, "DATABASE_DIRECT_URL": URL, "JWT_JWKS_URL": "https://user:secret@issuer.example/jwks"}
     for name, value in (urls | {"JWT_SECRET": SECRET}).items():
         monkeypatch.setenv(name, value)
@@ -337,7 +337,7 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_production_refuses(variable: str, changes: dict[str, str]) -> None:
-    """The real command, and it says why: an embedded database, a user who is whoever the header says, pages from anywhere."""
+    """The real command, and it says why: an embedded database, a header that names any user, pages from anywhere."""
     line = assert_refused(run("run", **(PRODUCTION | changes)), variable)
     assert not any(secret in line for secret in SECRETS)
 
@@ -358,7 +358,7 @@ def test_production_is_not_seeded() -> None:
 
 
 def test_development_listens_to_this_machine_only(used: list[tuple[str, str | None]]) -> None:
-    """Whoever reaches a development server may be anyone."""
+    """A development server is open to this machine only, because any client may name any user there."""
     for app_env in ("development", "production"):
         commands.run(Settings.model_construct(app_env=app_env, database_url=URL, port=0), Namespace())
     assert [host for host, _ in used[1::2]] == ["127.0.0.1", "0.0.0.0"]  # noqa: S104
