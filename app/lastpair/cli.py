@@ -5,7 +5,8 @@ from multiprocessing import parent_process
 
 if parent_process() is not None:
     # This process is a worker that still imports modules. A terminal sends Ctrl-C to all processes, but the first one ends the
-    # workers.
+    # workers. This is true only for the console script `lastpair`, because multiprocessing imports that script in each worker.
+    # With `python -m lastpair` it does not import `__main__` in a worker.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 import argparse

@@ -1,7 +1,7 @@
 """The errors that the product answers with, whatever the transport.
 
-The database defines its refusals itself (`api.errors()`). This module has the classes that carry them, and the few errors that
-arise before a call or instead of one.
+The database defines its own refusals (`api.errors()`). This module has the classes for refusals, and the errors that two or more
+folders raise themselves.
 """
 
 TOO_MANY_WAITING = "Too many requests are waiting. Try again in a moment."

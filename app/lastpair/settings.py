@@ -30,7 +30,7 @@ class Settings(BaseSettings):
         description="`production` refuses what is convenient but unsafe: the embedded database, `AUTH_MODE=header`, seed data,"
         " the endpoints under `/internal`. It listens on all interfaces; `development` listens to this machine only.",
     )
-    port: int = Field(4000, ge=0, le=65535, description="The port of the API. 0 takes a free one.")
+    port: int = Field(4000, ge=0, le=65535, description="The port of the API. 0 chooses a free port.")
     database_url: Hidden = Field(
         None,
         description="`postgresql://user:password@host:port/database`. Without it an embedded server runs in `DATA_DIR`."
@@ -42,7 +42,12 @@ class Settings(BaseSettings):
         description="The URL that goes past the pooler, for migrations, psql and LISTEN, if `DATABASE_URL` leads through a"
         " transaction pooler.",
     )
-    database_pool_size: int = Field(10, ge=1, le=1000, description="The most database sessions of a process. One more listens.")
+    database_pool_size: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="The most database sessions of a process. Each process has one more session, which listens for events.",
+    )
     data_dir: Path = Field(Path(".data"), description="The folder in which the embedded server keeps its data.")
     auth_mode: Literal["header", "jwt"] = Field(
         "header",
@@ -50,15 +55,19 @@ class Settings(BaseSettings):
         " `jwt` takes a bearer token.",
     )
     jwt_secret: SecretStr | None = Field(
-        None, description="The secret of 32 bytes or more that signs tokens (HS256). `jwt` takes exactly one of these three keys."
+        None,
+        description="The secret of 32 bytes or more that signs tokens (HS256). `AUTH_MODE=jwt` requires exactly one of these three:"
+        " `JWT_SECRET`, `JWT_PUBLIC_KEY` and `JWT_JWKS_URL`.",
     )
     jwt_public_key: str | None = Field(
         None,
-        description="The public key that verifies tokens, in PEM, with `\\n` for its line breaks if need be:"
-        " RSA of 2048 bits or more (RS256), or P-256 (ES256).",
+        description="The public key that verifies tokens: RSA of 2048 bits or more (RS256), or P-256 (ES256). It is in PEM;"
+        " `\\n` may stand for a line break.",
     )
     jwt_jwks_url: Hidden = Field(None, description="The URL of a JWKS of such public keys, for keys that are rotated.")
-    jwt_audience: str | None = Field(None, description="The `aud` that a token must have. `jwt` takes this and the next one.")
+    jwt_audience: str | None = Field(
+        None, description="The `aud` that a token must have. `AUTH_MODE=jwt` requires this and `JWT_ISSUER`."
+    )
     jwt_issuer: str | None = Field(None, description="The `iss` that a token must have.")
     cors_origins: Annotated[list[str], NoDecode] = Field(
         [],
@@ -79,10 +88,10 @@ class Settings(BaseSettings):
         description="The most requests of one kind (reserve, purchase, …) that wait in a process. More are refused at once.",
     )
     rate_limit_user_per_minute: int = Field(
-        0, ge=0, le=1_000_000, description="The most writes of one user a minute, in each process. 0 is no limit."
+        0, ge=0, le=1_000_000, description="The most writes of one user per minute, in each process. 0 is no limit."
     )
     rate_limit_address_per_minute: int = Field(
-        0, ge=0, le=1_000_000, description="The most writes of one address a minute, in each process. 0 is no limit."
+        0, ge=0, le=1_000_000, description="The most writes of one address per minute, in each process. 0 is no limit."
     )
     max_streams: int = Field(10_000, ge=1, le=1_000_000, description="The most SSE and WebSocket clients of a process.")
     max_streams_per_address: int = Field(
@@ -101,7 +110,7 @@ class Settings(BaseSettings):
     )
     otel_exporter_otlp_endpoint: str | None = Field(
         None,
-        description="Where traces are sent (OTLP over HTTP). It takes the extra `lastpair[otel]`, which the image has.",
+        description="Where traces are sent (OTLP over HTTP). It requires the extra `lastpair[otel]`, which the image has.",
     )
 
     @field_validator("cors_origins", mode="before")
@@ -198,7 +207,11 @@ class Settings(BaseSettings):
 
     @property
     def development(self) -> bool:
-        """Whether the conveniences of development are on: the endpoints under /internal, users made on first use, seed data."""
+        """Whether this is development.
+
+        Development adds the endpoints under /internal, sample data and the embedded database. It allows AUTH_MODE=header, which
+        makes a missing user on first use, and listens on this machine only.
+        """
         return self.app_env == "development"
 
     @property

@@ -86,9 +86,9 @@ def _dbmate_program() -> str | Path:
 async def apply_functions(connection: asyncpg.Connection, directory: Path) -> list[str]:
     """Apply the function files of `directory` that changed since last time, and drop the functions whose file is gone.
 
-    One transaction under an advisory lock. A file `api/reserve.sql` defines the function `api.reserve`; versions of it with
-    another signature are dropped. When nothing changed, nothing is locked. Returns the paths applied or dropped.
-    Raises MigrationFailed, and then nothing was changed.
+    The function runs in one transaction and holds an advisory lock, so a second deployment waits. If no file changed, it takes
+    no other lock that stops a reader or writer. A file `api/reserve.sql` defines the function `api.reserve`; versions of it with
+    another signature are dropped. Returns the paths applied or dropped. Raises MigrationFailed, and then nothing was changed.
     """
     files = {path.relative_to(directory).as_posix(): path.read_text() for path in sorted(directory.rglob("*.sql"))}
     checksums = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in files.items()}

@@ -1,4 +1,4 @@
-"""The log: a line for each request, and for each event that an operator should know of. In production the lines are JSON.
+"""The process log: a line for each request, and for each event that an operator should know of. It is JSON in production.
 
 A line never contains a token, a header, a body, a query or a password, nor a character that breaks a line or controls a terminal.
 The text of an exception may quote any of these, so production logs only its type and where it was raised. Uvicorn's own lines

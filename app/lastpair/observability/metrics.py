@@ -69,7 +69,7 @@ RESYNCS = Counter(
     "Clients that were told to start again from a snapshot: slow, unknown_id, forgotten, restarted.",
     ["reason"],
 )
-EXPIRED = Counter("lastpair_reservations_expired", "Holds that the sweep took back.")
+EXPIRED = Counter("lastpair_reservations_expired", "Holds that this service's sweeps took back, expire-now included.")
 EXPIRY_LAG_SECONDS = Gauge(
     "lastpair_expiry_lag_seconds",
     "At the last sweep: how long the hold that was due first had been due.",

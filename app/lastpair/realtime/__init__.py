@@ -1,1 +1,1 @@
-"""What commits, and which client is told of it."""
+"""Receives events of committed transactions and hands them to clients."""

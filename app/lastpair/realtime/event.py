@@ -18,13 +18,13 @@ EVENTS = {
     "DROP_UPDATED": ("{ drop }", "The name, price, times, status or `total_stock` of a drop changed."),
     "STOCK_UPDATED": (
         "{ dropId, availableStock }",
-        "Units were reserved, given back, expired, refunded or added; once for a drop and a transaction.",
+        "Units were reserved, given back, expired, refunded, added or removed; one event for each drop and transaction.",
     ),
     "RESERVATION_EXPIRED": ("{ dropId, reservationId }", "The time of a hold ran out, and its unit went back."),
     "PURCHASE_COMPLETED": ("{ dropId, username, purchasedAt }", "A purchase was paid."),
     "ACTIVITY_UPDATED": (
         "{ dropId, latestPurchasers: [{ userId, username, qty, createdAt }] }",
-        "The three latest purchasers of a drop changed; once for a drop and a transaction.",
+        "The three latest purchasers of a drop changed; one event for each drop and transaction.",
     ),
     RESYNC_REQUIRED: ("{ reason }", "Events were missed that are not in the log any more. A SNAPSHOT follows."),
 }

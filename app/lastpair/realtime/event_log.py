@@ -1,4 +1,4 @@
-"""The event log: what the database knows of events."""
+"""Reads events and snapshots from the database."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,19 +11,24 @@ TAKE_SNAPSHOT = "select to_json(e)::text from api.snapshot($1) e"
 
 
 class EventLog:
-    """Reads events and snapshots. Its methods raise Unavailable when the database cannot serve."""
+    """The event log and the snapshots. The methods raise Unavailable when the database cannot serve."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._whole_snapshot: asyncio.Task[Event] | None = None
 
     async def after(self, event_id: int, limit: int, drop_ids: Sequence[str] | None) -> list[Event]:
-        """The first `limit` events after this id, of these drops or of all. RESYNC_REQUIRED alone if the log begins later."""
+        """The first `limit` events after this id, of these drops or of all.
+
+        If the log does not reach back to this id, or never had it, the list is one RESYNC_REQUIRED.
+        """
         return [Event(text) for (text,) in await self._database.fetch_single(EVENTS_AFTER, event_id, limit, drop_ids)]
 
     async def snapshot(self, drop_ids: Sequence[str] | None) -> Event:
-        """A SNAPSHOT of these drops, or of all that are not over. Clients that ask for the latter at one time share the
-        answer."""
+        """A SNAPSHOT of these drops; if `drop_ids` is None, of all drops that are draft, scheduled or live.
+
+        Clients that ask for all drops at the same time share one query.
+        """
         if drop_ids is not None:
             return await self._take_snapshot(drop_ids)
         if self._whole_snapshot is None or self._whole_snapshot.done():

@@ -36,7 +36,9 @@ class Feed:
         self._log = log
         self._wants_snapshot = wants_snapshot
         self._drop_ids = set(drop_ids)  # the drops that the client asks for; the rooms follow in _change_rooms
-        self._is_narrow = bool(self._drop_ids)  # it named drops, so without one it is in no room, and not in the global one
+        # The client named drops when it connected. When it has left all of them, it gets no events instead of the events of all
+        # drops.
+        self._is_narrow = bool(self._drop_ids)
         self._subscriber = Subscriber(hub, dict.fromkeys(self._wanted_rooms(), 0))
         self._rooms_are_stale = False  # the client joined or left a drop since the rooms were changed
         self._opening: list[Event] = []
@@ -58,7 +60,10 @@ class Feed:
             self._opening = await self._begin_again(self._resync(UNKNOWN_ID, "unknown_id"))
 
     async def batches(self) -> AsyncGenerator[list[Event], None]:
-        """The events in order, some at a time; an empty batch for a heartbeat. Ends when the client left or the process stops."""
+        """Yield the events in order, a few at a time. It ends when the client leaves or the process stops.
+
+        An empty list means that there is nothing to send; the transport then sends a heartbeat.
+        """
         batch = self._opening
         try:
             while not (self.closed or self._hub.closed):
@@ -120,8 +125,8 @@ class Feed:
         return [snapshot]
 
     async def _begin_again(self, resync: Event) -> list[Event]:
-        # RESYNC_REQUIRED has the id of the old position until the client has the snapshot. If it is cut off in between, it comes
-        # back with that id and is told again.
+        # RESYNC_REQUIRED has the client's old id. If the connection breaks before the SNAPSHOT arrives, the client reconnects
+        # with this id and gets RESYNC_REQUIRED again. Without a SNAPSHOT, RESYNC_REQUIRED has the new id.
         batch = await self._begin()
         return [resync if batch else renumbered(resync, self._subscriber.last_event_id), *batch]
 

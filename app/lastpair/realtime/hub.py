@@ -16,7 +16,6 @@ from lastpair.realtime.event import REPLACEABLE, Event
 MEMORY_EVENTS = 8192
 """Events kept for clients that come back after a moment."""
 
-
 QUEUE_EVENTS = 1024
 """Events that may wait for a client whose transport was busy, replaced ones not counted. Beyond that the client starts again."""
 
@@ -91,7 +90,7 @@ class Hub:
         self._events[slot] = event
 
     def reaches(self, event_id: int) -> bool:
-        """Is every event after this id in memory?"""
+        """Whether every event after this id is in memory."""
         return self.head_id is not None and self.forgotten_id <= event_id <= self.head_id
 
     def event(self, sequence: int) -> Event:
@@ -104,7 +103,7 @@ class Hub:
         return bisect_right(range(self.count), event_id, lo=oldest, key=lambda sequence: self.event(sequence).id)
 
     def is_replaced(self, sequence: int) -> bool:
-        """Does a newer event of the same drop make this one unnecessary?"""
+        """Whether a newer event of the same drop makes this one unnecessary."""
         event = self.event(sequence)
         return self._newest.get((event.type, event.drop_id), sequence) > sequence
 
@@ -141,8 +140,8 @@ class Subscriber:
     """One client's position.
 
     - `last_event_id`: the id of the last event that the client was given.
-    - `rooms`: the rooms that it is in. For each, the id of the event after which the room's events count for this client: a drop
-      that it joined later than others begins later.
+    - `rooms`: the client's rooms. Each has a `since`: only events with a larger id count in that room, because the client's
+      snapshot contains the others, or because the client joined the room after them.
     - `is_following`: it takes events from the hub's memory. Otherwise it must read the log or a snapshot first.
 
     While it follows, `_next` is the sequence number of the first event in memory that it has not looked at.

@@ -24,7 +24,8 @@ MAX_NOTIFICATIONS = 10_000
 
 PAGE_EVENTS = 1000
 YIELD_EVENTS = 256
-"""Events after which the clients' tasks run, so that a client that keeps up never finds more waiting than the hub remembers."""
+"""After so many events the relay lets the clients' tasks run. Otherwise the hub could forget events before a fast client takes
+them."""
 
 CONNECT_TIMEOUT_SECONDS = 5
 CHECK_SECONDS = 5

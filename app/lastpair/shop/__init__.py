@@ -1,1 +1,1 @@
-"""What can be done with drops: one face, `Shop`, for every transport."""
+"""The class `Shop`: every operation on drops, for all transports."""

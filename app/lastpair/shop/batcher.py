@@ -38,9 +38,11 @@ class Batcher(Generic[Lane, Item, Answer]):
     ) -> None:
         """`call` is given items by lane, at most `max_size` in all, and returns one outcome for each item, in that order.
 
-        If `call` raises Unavailable, all its items fail. If it raises Busy or any other exception, it must have had no effect:
-        each lane is then tried alone, and if that fails too, each item alone. At most `max_pending` requests may wait or be in
-        flight.
+        If `call` raises Unavailable, all its items fail, because the call may have had an effect. If it raises Busy (a kind of
+        Unavailable) or another exception, it must have had no effect. A call for several lanes is then repeated for each lane
+        alone. If a call for one lane raises Busy, all its items fail; if it raises another exception, each item is tried alone.
+
+        At most `max_pending` requests may wait or be in flight.
         """
         self._call = call
         self._max_size = max_size
@@ -96,15 +98,15 @@ class Batcher(Generic[Lane, Item, Answer]):
 
     def _take(self) -> "_Batch[Lane, Answer, Item]":
         batch: _Batch[Lane, Answer, Item] = {}
-        room = self._max_size
-        while room and self._ready:
+        free_places = self._max_size
+        while free_places and self._ready:
             lane = next(iter(self._ready))
             del self._ready[lane]
             waiting = self._lanes[lane]
-            taken = [(outcome, waiting.pop(outcome)) for outcome in list(islice(waiting, room))]
+            taken = [(outcome, waiting.pop(outcome)) for outcome in list(islice(waiting, free_places))]
             if taken := [(outcome, item) for outcome, item in taken if not outcome.done()]:
                 batch[lane] = taken
-                room -= len(taken)
+                free_places -= len(taken)
             else:
                 self._free(lane)
         return batch

@@ -1,4 +1,4 @@
-"""What became of a request, and the user who made it: the two types that a transport exchanges with the shop."""
+"""The result of a request (Outcome) and its user (Caller): the types that a transport and the shop exchange."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,25 +11,25 @@ AUTH_REQUIRED = "AUTH_REQUIRED"
 
 
 class Outcome(NamedTuple):
-    """What became of one request; the same fields as `api.outcome` of the database.
+    """The result of one request, with the fields of the type `api.outcome` in the database.
 
     A refusal is an outcome and not an exception, because most answers of a hot drop are refusals and raising costs time.
     """
 
     status: int
-    """The class of the outcome, such as 201 or 409; the database defines it."""
+    """The status, such as 201 or 409, as the database defines it."""
 
     code: str | None
-    """Why the request was refused; None when it was carried out."""
+    """The code of the refusal; None if the request was carried out."""
 
     message: str | None
-    """The refusal for people."""
+    """The text of the refusal, for people; None if the request was carried out."""
 
     replayed: bool
-    """An earlier request with the same idempotency key was carried out; this is what it made, as it is now."""
+    """Whether an earlier request with the same idempotency key was carried out. `data` is then the row that it made, as it is now."""
 
     data: Any
-    """What was made, changed or read, as JSON of the database (orjson.Fragment); None after a refusal."""
+    """The row or rows that were made, changed or read, as JSON of the database (orjson.Fragment); None after a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Caller:
     """A UUID in lower case."""
 
     name_if_new: Callable[[], str | None] | None = None
-    """The name for a user who is missing and is therefore made now, or None for a default name. Without this function a missing
-    user
-    is refused. It may raise Refusal."""
+    """Returns the name for a user who does not exist yet, or None for a default name. It may raise Refusal.
+
+    If there is no such function, a user who does not exist is refused with AUTH_REQUIRED.
+    """

@@ -114,6 +114,7 @@ class SharedCalls:
         self.reserve = MeasuredBatcher("reserve", self._reserve, max_size=size, max_pending=pending)
         self.purchase = MeasuredBatcher("purchase", self._purchase, max_size=size, max_pending=pending)
         self.cancel = MeasuredBatcher("cancel", self._cancel, max_size=size, max_pending=pending)
+        # In the metrics the label `provision` stands for making users.
         self.ensure_user = MeasuredBatcher("provision", self._ensure_user, max_size=min(size, MAX_USERS), max_pending=pending)
         self.list_drops: Batcher[None, None, Any] = Batcher(self._list_drops, max_size=pending, max_pending=pending)
 

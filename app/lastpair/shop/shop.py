@@ -1,6 +1,6 @@
-"""The shop: everything that can be done with drops, for every transport. It knows no HTTP.
+"""The class `Shop`: every operation on drops, for all transports. It knows no HTTP.
 
-A transport parses a request, calls one method and renders the outcome. The rules are the database's; the shop chooses the
+A transport parses a request, calls one method and renders the outcome. The database has the rules; the shop chooses the
 statement, lets requests share calls, and makes a user on first use.
 """
 
@@ -24,7 +24,7 @@ CREATE_USER = "select to_json(u) from api.create_user($1) u"
 
 
 class Shop:
-    """The face that every transport uses. Each method answers an Outcome, a refusal as well as a success.
+    """Every operation on drops. Each method returns an Outcome, for a refusal as well as for a success.
 
     Every method may raise Unavailable: DATABASE_UNAVAILABLE, after which it is not known whether the request took effect, or
     OVERLOADED, when it was not begun. Ids are UUIDs in lower case, times are ISO 8601 text with an offset.
@@ -68,12 +68,16 @@ class Shop:
         ends_at: str | None = None,
         status: str | None = None,
     ) -> Outcome:
-        """Put a drop up for sale. Data: the drop. Without a status the times decide it, see api.create_drop."""
+        """Put a drop up for sale. Data: the drop.
+
+        Without a status, `starts_at` decides: if it is missing the drop is a draft, if it is in the future the drop is scheduled,
+        otherwise live.
+        """
         arguments = (name, price, total_stock, caller.id, starts_at, ends_at, status)
         return await self._as_caller(caller, lambda: self._single(CREATED, CREATE_DROP, *arguments))
 
     async def update_drop(self, drop_id: str, changes: str) -> Outcome:
-        """Change the fields of a drop that `changes`, a JSON object, gives. Data: the drop."""
+        """Change those fields of a drop that are in `changes`, a JSON object. Data: the drop."""
         return await self._single(DONE, UPDATE_DROP, drop_id, changes)
 
     async def get_drop(self, drop_id: str) -> Outcome:
@@ -89,7 +93,7 @@ class Shop:
         return await self._single(CREATED, CREATE_USER, username)
 
     async def expire_due_holds(self) -> Outcome:
-        """Take back every hold that is due, now instead of at the next sweep. Data: how many there were."""
+        """Take back the due holds now, instead of at the next sweep. Data: the number of holds taken back."""
         return Outcome(DONE, None, None, False, await expire_due_holds(self._database))
 
     async def _as_caller(self, caller: Caller, act: Callable[[], Awaitable[Outcome]]) -> Outcome:

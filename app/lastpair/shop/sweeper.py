@@ -1,7 +1,7 @@
-"""The sweeper: what time does to drops, holds and the event log. It runs in every process; the database keeps the processes
-apart.
+"""The sweeper: jobs that run again and again. They take back due holds, start and end drops, prune the event log and read a gauge.
 
-Each job has its own task, its own interval and its own failures, so that one job that is slow or fails does not delay the others.
+Every process runs them; locks in the database keep two processes from doing the same work. Each job has its own task, its own
+interval and its own failures, so that one job that is slow or fails does not delay the others.
 """
 
 import asyncio
@@ -33,10 +33,10 @@ logger = logging.getLogger("lastpair")
 
 @dataclass(frozen=True)
 class Job:
-    """Something to do every `interval_seconds`."""
+    """A function that runs again and again, with a pause of `interval_seconds` after each run."""
 
     name: str
-    """The label `sweeper_job` of the metric (Prometheus has a label `job` of its own), and what the log calls it."""
+    """The label `sweeper_job` of the metric (Prometheus has a label `job` of its own), and its name in the process log."""
 
     interval_seconds: float
     run: Callable[[], Awaitable[object]]
@@ -86,7 +86,10 @@ async def repeat(job: Job) -> None:
 
 
 async def expire_due_holds(database: Database) -> int:
-    """Expire reservations until none is due; returns how many. Raises Refusal when the database cannot serve."""
+    """Take back due holds until one call finds fewer than EXPIRE_LIMIT. Holds on locked drops wait for the next sweep.
+
+    Returns the number of holds taken back. Raises Refusal when the database cannot serve.
+    """
     expired: int
     lag_of_batch: float | None
     total, lag_seconds = 0, 0.0
@@ -103,7 +106,10 @@ async def expire_due_holds(database: Database) -> int:
 
 
 async def prune_events(database: Database, retention_seconds: int) -> None:
-    """Remove the events that are older than that from the log. Raises Refusal when the database cannot serve."""
+    """Delete events older than `retention_seconds` from the event log; the newest of them stays.
+
+    Raises Refusal when the database cannot serve.
+    """
     pruned = PRUNE_LIMIT
     while pruned == PRUNE_LIMIT:
         [(pruned,)] = await database.fetch(PRUNE_EVENTS, retention_seconds, PRUNE_LIMIT)

@@ -78,7 +78,7 @@ def components_for(settings: Settings) -> Components:
 
 
 def identity_for(settings: Settings) -> Identity:
-    """How this process learns who makes a request."""
+    """The Identity for AUTH_MODE."""
     if settings.auth_mode == "header":
         return TrustedHeader(creates_users=settings.development)
     from lastpair.token_keys import public_key, secret_key

@@ -46,12 +46,12 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "INTERNAL_ERROR": (HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of ours; quote the request id"),
     "OVERLOADED": (
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "too many requests wait, or streams are open, already; this one was not begun",
+        "too many requests are waiting, or too many streams are open; this request was not started",
     ),
     "IDENTITY_UNAVAILABLE": (HTTPStatus.SERVICE_UNAVAILABLE, "the keys that tokens are verified with cannot be fetched"),
     "DATABASE_UNAVAILABLE": (
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "the database cannot serve right now, and may or may not have done it: repeat it with the same `Idempotency-Key`",
+        "the database cannot serve now. The request may have taken effect: repeat it with the same `Idempotency-Key`",
     ),
 }
 """Every code that an answer can have: its status, and when it comes. A test compares them with api.errors() of the database."""

@@ -100,7 +100,8 @@ async def cancel(request: Request) -> Response:
 async def create_drop(request: Request) -> Response:
     """Put a drop up for sale.
 
-    Without a status the times decide it: no start is a draft, a future one scheduled, a past one live.
+    Without a status, `starts_at` decides: if it is missing the drop is a draft, if it is in the future the drop is scheduled,
+    otherwise live.
     """
     caller = await admin(request)
     body = await read_body(request, NewDrop)
@@ -203,7 +204,7 @@ async def healthz(request: Request) -> Response:
 
 @operation("operations", {200: {"status": Literal["ready"]}})
 async def readyz(request: Request) -> Response:
-    """Whether the database answers as well, has the functions, and is listened to."""
+    """Whether the database answers and has the functions, and whether this process receives its events."""
     components = components_of(request)
     await components.database.ready()
     if not components.relay.is_connected:

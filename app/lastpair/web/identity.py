@@ -1,4 +1,4 @@
-"""Who makes a request. AUTH_MODE=header trusts X-User-Id and is refused in production; see tokens.py for AUTH_MODE=jwt."""
+"""Finds the user of a request. AUTH_MODE=header trusts X-User-Id, so production refuses it. tokens.py has AUTH_MODE=jwt."""
 
 from typing import Protocol
 
@@ -13,14 +13,16 @@ USERNAME: TypeAdapter[str] = TypeAdapter(Text)
 
 
 class Identity(Protocol):
-    """How the process learns who makes a request. Every method takes the ASGI scope of the connection."""
+    """Finds the user of a request. Every method takes the ASGI scope of the connection."""
 
     creates_users: bool
     """Whether a missing user is made on first use."""
 
     async def user_id(self, scope: Scope) -> str:
-        """The id of the user who makes the request, in lower case. Raises AUTH_REQUIRED. Leaves `user_id` in the scope for the
-        log."""
+        """The id of the user, in lower case. Leaves `user_id` in the scope for the process log.
+
+        Raises AUTH_REQUIRED or IDENTITY_UNAVAILABLE.
+        """
 
     async def admin_id(self, scope: Scope) -> str:
         """The same for a user who may create and change drops. Also raises FORBIDDEN."""

@@ -1,4 +1,4 @@
-"""What runs beside the requests, from the start of a process to its end: sessions, the sweeper, the relay and heartbeats."""
+"""Background tasks of a process: the sweeper, the relay and the heartbeats. The database sessions live as long as they do."""
 
 import asyncio
 import gc
@@ -20,7 +20,7 @@ logger = logging.getLogger("lastpair")
 
 @asynccontextmanager
 async def running(components: Components, settings: Settings) -> AsyncIterator[None]:
-    """Run all of it while the block runs."""
+    """Run the background tasks during the block."""
     database, hub = components.database, components.hub
     await database.open()
     tune_garbage_collector()
@@ -38,14 +38,17 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
 
 
 def tune_garbage_collector() -> None:
-    """Collect rarely, and never look again at what is loaded now: it stays, and requests leave few cycles behind."""
+    """Make garbage collection rare, and exclude the objects that exist now, because they live as long as the process.
+
+    It can be rare, because requests leave few reference cycles.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
 
 
 async def beat(hub: Hub, interval_seconds: float) -> None:
-    """Let every stream send a heartbeat now and then, until cancelled."""
+    """Let every stream send a heartbeat every `interval_seconds`, until cancelled."""
     while True:
         await asyncio.sleep(interval_seconds)
         hub.wake_all()

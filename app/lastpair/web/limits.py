@@ -17,28 +17,28 @@ TOO_MANY_OF_ADDRESS = "As many streams as one address may have are open. Close o
 
 WINDOW_SECONDS = 60
 EVICTED_PER_REQUEST = 2
-"""Idle names that one request evicts at most: more than it adds, so that the map shrinks; few, so that no request pays for
+"""The most idle keys that one request removes. Two, because it adds at most one, so the map shrinks, and no request has to remove
 thousands."""
 
 
 class RateLimit:
-    """A number of requests that each name may make in any 60 seconds; 0 is no limit.
+    """The number of requests that each key (a user or an address) may make in any 60 seconds; 0 is no limit.
 
-    This is ours and not the library `limits`, because that starts a thread every few milliseconds to scan all names: with 100,000
-    names a request took 27 us and at times 47 ms, here 2 us. Its sliding window is an estimate, this one is exact.
+    This class is used and not the library `limits`, because that library starts a thread every few milliseconds to scan all keys:
+    with 100,000 keys a request took 27 us and at times 47 ms, here 2 us. Its sliding window is an estimate, this one is exact.
     """
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
-        self._times: OrderedDict[str, list[float]] = OrderedDict()  # times of each name's requests, the idle names first
+        self._times: OrderedDict[str, list[float]] = OrderedDict()  # times of each key's requests, the idle keys first
 
-    def count(self, name: str) -> None:
-        """Count a request. Raises RATE_LIMITED when it is one too many; that request does not count."""
+    def count(self, key: str) -> None:
+        """Count a request. Raises RATE_LIMITED if it exceeds the limit; such a request does not count."""
         if self._per_minute:
             now = monotonic()
             begin = now - WINDOW_SECONDS
             self._evict_idle(begin)
-            times = self._times.setdefault(name, [])
+            times = self._times.setdefault(key, [])
             del times[: bisect_right(times, begin)]
             if len(times) >= self._per_minute:
                 retry_after_seconds = math.ceil(times[0] - begin)
@@ -49,7 +49,7 @@ class RateLimit:
                     retry_after_seconds,
                 )
             times.append(now)
-            self._times.move_to_end(name)
+            self._times.move_to_end(key)
 
     def _evict_idle(self, begin: float) -> None:
         for _ in range(EVICTED_PER_REQUEST):

@@ -18,10 +18,10 @@ from lastpair.web.operation import Operation, Raw, Schema, Tag
 from lastpair.web.requests import IDEMPOTENCY_KEY, REQUEST_ID
 
 TAGS: dict[Tag, str] = {
-    "drops": "What is sold.",
-    "reservations": "Units held, for a while.",
-    "purchases": "Units bought.",
-    "realtime": "Every change, as it commits.",
+    "drops": "Create, change and list drops.",
+    "reservations": "Hold units for a limited time, and give them back.",
+    "purchases": "Buy held units.",
+    "realtime": "Receive every committed change.",
     "operations": "For operators.",
     "development": "Helpers, in development only.",
 }

@@ -63,7 +63,7 @@ class NewUser(BaseModel, extra="forbid", json_schema_extra={"examples": [{"usern
 
 
 class NewDrop(BaseModel, extra="forbid", json_schema_extra={"examples": [A_DROP]}):
-    """A drop to make. Without a status the times decide it: no start is a draft, a future one scheduled, a past one live."""
+    """A drop to make. Without a status it is a draft if `starts_at` is missing, scheduled if that is in the future, else live."""
 
     name: Text
     price: Price

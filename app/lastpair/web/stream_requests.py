@@ -1,4 +1,4 @@
-"""What a client of either stream asks for: which drops, from where on, and with or without a snapshot."""
+"""Reads the parameters of a stream request: the drops, the last event id, and whether a SNAPSHOT is wanted."""
 
 from starlette.requests import HTTPConnection
 

@@ -55,7 +55,7 @@ class OneKey:
         self._key = key
 
     async def find(self, token: str) -> Key | None:
-        """That key, whichever the token names."""
+        """The one key, even if the token names another."""
         return self._key
 
 
@@ -86,7 +86,7 @@ class KeySet:
         if kid is None:
             return None
         now = monotonic()
-        # While a fetch fails, requests go on with the old keys and wait for no other fetch.
+        # If the last fetch failed, requests with a known kid use the old keys and do not wait for a new fetch.
         if self._keys is None or kid not in self._keys or now >= self._ended_at + KEYS_LIFESPAN_SECONDS:
             if (fetching := self._fetch(now)) is not None:
                 await asyncio.shield(fetching)  # a client that leaves must not end the fetch, because others wait for it

@@ -31,7 +31,10 @@ MAX_HEAD_BYTES = 32 * 1024
 
 MAX_URL_BYTES = 8 * 1024
 FEED_BYTES = 4 * 1024
-"""Bytes that are parsed at once, so that the start of a head is known to within as many. At most half of MAX_URL_BYTES."""
+"""The number of bytes that the parser gets at once.
+
+The size of a head is therefore known with an error of at most FEED_BYTES. It must be at most half of MAX_URL_BYTES.
+"""
 
 MAX_PIPELINED = 100
 """Requests of one connection that may wait for the answers to earlier ones."""
@@ -174,16 +177,17 @@ class StreamProtocol(WriteTimeout, HttpToolsProtocol):
     """Sends each answer in one write, refuses heads that are too large, and closes connections whose request does not end in
     time.
 
-    It cuts off a client that sends another request while an event stream is open on the connection. That request would wait for
-    ever. And if it asked for a WebSocket, uvicorn would report a slow client to that one only, so that unread events would pile
-    up.
+    It cuts off a client that sends a second request while an event stream is open on the connection. The second request would
+    wait forever. If it is a WebSocket handshake, uvicorn would tell only the WebSocket that the client is slow, and unread events
+    of the stream would fill the memory.
     """
 
     _unread_bytes = 0  # bytes fed to the parser since it last completed a head or a part of a body, to within FEED_BYTES
     _unanswered: Sequence[RequestResponseCycle] = ()  # requests before the latest one; some may be answered by now
     _answers: CoalescedWrites
     _deadline: asyncio.TimerHandle | None = None
-    _awaited: object = None  # the deadline is for: a request's scope (its head), its cycle (its body), or None (the first head)
+    # What the deadline waits for: a head (a request's scope), a body (its cycle) or the first head (None).
+    _awaited: object = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected."""
@@ -283,7 +287,7 @@ class StreamProtocol(WriteTimeout, HttpToolsProtocol):
             raise _TooLarge(*HEAD_TOO_LARGE)
 
     def _set_deadline(self) -> None:
-        # What arrived ends within a request, or between two requests.
+        # The received bytes end inside a request or between two requests, so the next part needs a deadline.
         if not self._is_listening():
             return
         cycle = self.cycle

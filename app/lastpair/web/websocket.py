@@ -38,7 +38,7 @@ def frame(event: Event) -> bytes:
 
 
 class RoomChange(BaseModel, extra="forbid"):
-    """What a client may send: a drop whose events it wants as well, or no longer."""
+    """A message of a client: join or leave a drop."""
 
     type: Literal["drops:join", "drops:leave"]
     dropId: Text  # noqa: N815
@@ -57,9 +57,8 @@ async def serve_events(websocket: WebSocket) -> None:
                 await WebSocketStream(websocket, feed).run()
         except Refusal as refusal:
             await websocket.send_denial_response(failure(websocket, refusal))
-            await asyncio.sleep(
-                0
-            )  # the server closes the connection in the next iteration, and logs an error if we return before
+            # The server closes the connection in the next iteration. If we returned before, it would log an error.
+            await asyncio.sleep(0)
 
 
 class WebSocketStream:
