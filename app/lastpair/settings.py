@@ -56,8 +56,8 @@ class Settings(BaseSettings):
     )
     jwt_secret: SecretStr | None = Field(
         None,
-        description="The secret of 32 bytes or more that signs tokens (HS256). `AUTH_MODE=jwt` requires exactly one of these three:"
-        " `JWT_SECRET`, `JWT_PUBLIC_KEY` and `JWT_JWKS_URL`.",
+        description="The secret of 32 bytes or more that signs tokens (HS256). `AUTH_MODE=jwt` requires exactly one of these"
+        " three: `JWT_SECRET`, `JWT_PUBLIC_KEY` and `JWT_JWKS_URL`.",
     )
     jwt_public_key: str | None = Field(
         None,

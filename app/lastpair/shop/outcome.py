@@ -26,7 +26,8 @@ class Outcome(NamedTuple):
     """The text of the refusal, for people; None if the request was carried out."""
 
     replayed: bool
-    """Whether an earlier request with the same idempotency key was carried out. `data` is then the row that it made, as it is now."""
+    """Whether an earlier request with the same idempotency key was carried out. `data` is then the row that it made, as it is
+    now."""
 
     data: Any
     """The row or rows that were made, changed or read, as JSON of the database (orjson.Fragment); None after a refusal."""

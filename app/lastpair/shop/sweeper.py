@@ -1,7 +1,8 @@
-"""The sweeper: jobs that run again and again. They take back due holds, start and end drops, prune the event log and read a gauge.
+"""The sweeper: jobs that run again and again.
 
-Every process runs them; locks in the database keep two processes from doing the same work. Each job has its own task, its own
-interval and its own failures, so that one job that is slow or fails does not delay the others.
+They take back due holds, start and end drops, prune the event log and read a gauge. Every process runs them; locks in the
+database keep two processes from doing the same work. Each job has its own task, its own interval and its own failures, so that
+one job that is slow or fails does not delay the others.
 """
 
 import asyncio

@@ -1,14 +1,15 @@
--- api.ensure_user_batch: the users with these ids, those that are missing made now: one outcome a request.
+-- api.ensure_user_batch: the users with these ids, those that are missing made now: one outcome per request.
 --
 -- Purpose: when a crowd comes for the first time, one commit for many new users keeps up with it.
 --
--- Locks: those of api.ensure_user for each user, in the order of the names and so mostly in the same order in every call; they
--- are held until the end. With several users no lock is waited for longer than 100 ms, which is before PostgreSQL looks for a
--- deadlock: two calls whose names and ids cross would be one.
+-- Locks: those of api.ensure_user for each user, in the order of the names; they are held until the end. Two calls can still take
+-- locks in different orders, because a user has a name and an id. Therefore a call for several users waits for no lock longer than
+-- 100 ms, which is before PostgreSQL looks for a deadlock.
 --
--- Errors: VALIDATION_ERROR (a name or an id); with several users lock_not_available (55P03) after 100 ms at a lock. Then nobody is
--- made, and the caller makes them one by one. A refusal is raised here, unlike in the other batches: to keep it from the others
--- would take one more subtransaction a user, of which PostgreSQL keeps 64 of a session at hand (measured: 1.4 times the time).
+-- Errors: VALIDATION_ERROR (a name or an id); with several users lock_not_available (55P03) after 100 ms at a lock. In both cases no
+-- user is made. After 55P03 the service makes the users one by one. This batch raises a refusal, unlike the other batches, because
+-- an outcome would need one more subtransaction for each user. That took 1.4 times as long, because PostgreSQL keeps only 64
+-- subtransactions of a session in shared memory.
 
 create or replace function api.ensure_user_batch(p_requests api.user_request[])
 returns setof api.outcome

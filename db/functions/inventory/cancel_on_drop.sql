@@ -2,12 +2,13 @@
 --
 -- Purpose: the one implementation of cancelling; api.cancel_reservation and api.cancel_batch are its faces.
 --
--- Locks, in this order: none while a purchase of one of the reservations is under way, which is waited for; the drop's row; the
--- live reservations in the order of their ids, which only a purchase can hold now; the due ones, with skip locked.
+-- Locks: first the function waits, without a lock, until no purchase of these reservations is in progress. Then it locks the
+-- drop's row; the live reservations in the order of their ids, for which only a purchase can make it wait; the due ones, with skip
+-- locked.
 --
--- Errors: none raised; each request has its code: AUTH_REQUIRED, RESERVATION_NOT_FOUND (also if it is another user's, so that
--- it stays private whose it is), RESERVATION_NOT_ACTIVE, RESERVATION_EXPIRED. A null drop is one that does not exist: nothing
--- is found on it.
+-- Errors: none raised; each request has its code: AUTH_REQUIRED, RESERVATION_NOT_FOUND, RESERVATION_NOT_ACTIVE,
+-- RESERVATION_EXPIRED. RESERVATION_NOT_FOUND is also the answer for a reservation of another user, because it must not show that
+-- the reservation exists. If p_drop_id is null, no reservation is found.
 --
 -- Plans: as in inventory.purchase_on_drop.
 --

@@ -1,11 +1,10 @@
 -- inventory.lock_and_expire_holds: lock the holds that purchases should consume, expire the due ones and take their units back.
 --
 -- Purpose: a step of inventory.purchase_on_drop that is needed only if one of the holds has run out; otherwise a purchase does
--- not touch the drop. A copy of one of the requests that is still under way in another transaction is waited for, so that its
--- outcome can be told.
+-- not touch the drop.
 --
--- Locks, in this order: none while another purchase of one of these holds is under way, which is waited for; the drop's row; the
--- reservations, live and due, in the order of their ids. Errors: none.
+-- Locks: if another transaction is handling the same request, this function waits for it, because its result decides the answer.
+-- It waits without a lock. Then it locks the drop's row, then all these reservations in the order of their ids. Errors: none.
 --
 -- Plans: as in inventory.expire_due.
 
