@@ -25,7 +25,7 @@ def check_packages(settings: Settings) -> None:
         for package in PACKAGES if settings.otel_exporter_otlp_endpoint else ():
             import_module(package)
     except ImportError as error:
-        reason = f"{error.name} is not installed; run: pip install 'lastpair[otel]', or unset the variable"
+        reason = f"{error.name} is not installed; install the extra otel (pip install 'lastpair[otel]'), or unset it"
         raise InvalidSettings(f"OTEL_EXPORTER_OTLP_ENDPOINT: {reason}") from None
 
 
