@@ -257,7 +257,7 @@ def test_without_the_packages(tmp_path: Path, database: Database, workers: str) 
     """The start stops with a line that names the variable and says what to install."""
     (tmp_path / "opentelemetry").mkdir()
     (tmp_path / "opentelemetry" / "__init__.py").touch()
-    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    path = f"{tmp_path}{os.pathsep}{ROOT / 'app'}"
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", "WEB_CONCURRENCY": workers, "PYTHONPATH": path}
     with started(DATABASE_URL=database.url, **variables) as service:
         assert service.process.wait(timeout=20) == 1
