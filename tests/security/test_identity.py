@@ -9,7 +9,7 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
-from lastpair.shop.shared_calls import UserRequest
+from lastpair.shop.shared_calls import MAX_USERS, UserRequest
 from lastpair.web.components import Lastpair
 from tests.support.database import Database
 from tests.support.envelopes import as_user, assert_error, assert_success, at_once
@@ -132,7 +132,7 @@ async def test_new_users_are_made_together(app: Lastpair, owner: asyncpg.Pool) -
     batcher = app.components.shop._batches.ensure_user
     await asyncio.gather(*(batcher.submit(user_id, UserRequest(user_id, None)) for user_id in crowd))
     assert await owner.fetchval("select count(*) from inventory.users where id = any ($1)", crowd) == 300
-    assert 300 / 32 <= (REGISTRY.get_sample_value(*counted) or 0) - before <= 12
+    assert 300 / MAX_USERS <= (REGISTRY.get_sample_value(*counted) or 0) - before <= 12
 
 
 async def test_a_name_that_is_about_to_be_taken(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
