@@ -24,6 +24,11 @@ from tests.support.ordered_requests import Client, Request, client_of, codes, pu
 pytestmark = pytest.mark.usefixtures("healthy")
 
 
+def sizes(name: str, small: int, large: int) -> pytest.MarkDecorator:
+    """Run the test with a small number, and with a large one as a slow test."""
+    return pytest.mark.parametrize(name, [small, pytest.param(large, marks=pytest.mark.slow)])
+
+
 @pytest.mark.parametrize(("batched", "stock", "buyers", "times"), [(True, 50, 500, 1), (True, 20, 60, 2), (False, 20, 60, 2)])
 async def test_a_stampede_sells_exactly_the_stock(
     owner: asyncpg.Pool, api_url: str, unbatched_url: str, batched: bool, stock: int, buyers: int, times: int
@@ -65,9 +70,10 @@ async def test_one_key_100_times_counts_once(
     assert await available_stock(owner, drop_id) == 99
 
 
-async def test_purchase_against_expiry_at_the_boundary(owner: asyncpg.Pool) -> None:
-    """3,000 holds run out one by one; each is purchased within a few ms of that moment, while two sweeps try to take it back."""
-    count, span_seconds = 3000, 3.0
+@sizes("count", 900, 3000)
+async def test_purchase_against_expiry_at_the_boundary(owner: asyncpg.Pool, count: int) -> None:
+    """Holds run out one by one; each is purchased within a few ms of that moment, while two sweeps try to take it back."""
+    span_seconds = count / 1000
     drop_id, users = await make_drop_by_sql(owner, count), await make_users(owner, count)
     holds = await hold(owner, drop_id, users)
     loop = asyncio.get_running_loop()
@@ -108,9 +114,9 @@ async def test_purchase_against_expiry_at_the_boundary(owner: asyncpg.Pool) -> N
     assert await available_stock(owner, drop_id) == count - sold
 
 
-async def test_cancel_against_purchase(owner: asyncpg.Pool) -> None:
-    """1,000 holds, each cancelled and purchased at the same time: exactly one of the two succeeds."""
-    count = 1000
+@sizes("count", 300, 2000)
+async def test_cancel_against_purchase(owner: asyncpg.Pool, count: int) -> None:
+    """Each hold is cancelled and purchased at the same time: exactly one of the two succeeds."""
     drop_id, users = await make_drop_by_sql(owner, count), await make_users(owner, count)
     holds = await hold(owner, drop_id, users)
     gate = asyncio.Semaphore(12)
@@ -133,9 +139,10 @@ async def test_cancel_against_purchase(owner: asyncpg.Pool) -> None:
     assert await statuses(owner, drop_id) == {"CONSUMED": bought[True], "CANCELLED": bought[False]}
 
 
-async def test_sweeps_against_reserves_on_one_drop(owner: asyncpg.Pool) -> None:
+@sizes("rounds", 4, 15)
+async def test_sweeps_against_reserves_on_one_drop(owner: asyncpg.Pool, rounds: int) -> None:
     """Due holds are taken back by two sweeps, by reserves that find no stock and by their own users, all at once."""
-    stock, rounds = 200, 15
+    stock = 200
     drop_id, users = await make_drop_by_sql(owner, stock), await make_users(owner, 2 * stock)
     returned = 0
     for _ in range(rounds):
@@ -162,7 +169,8 @@ async def test_sweeps_against_reserves_on_one_drop(owner: asyncpg.Pool) -> None:
     assert returned > 0, "the sweeps never met a due hold"
 
 
-async def test_mixed_storm_on_20_drops(owner: asyncpg.Pool) -> None:
+@sizes("calls_each", 40, 150)
+async def test_mixed_storm_on_20_drops(owner: asyncpg.Pool, calls_each: int) -> None:
     """Every call on 20 drops with overlapping users in random order, singly and in batches: no deadlock, no fault."""
     chance = random.Random(20)  # noqa: S311 - a storm to repeat, not a secret
     drops = [await make_drop_by_sql(owner, chance.randint(5, 40)) for _ in range(20)]
@@ -225,7 +233,7 @@ async def test_mixed_storm_on_20_drops(owner: asyncpg.Pool) -> None:
     calls = [reserve, purchase, *several, cancel, pass_time, sweep, change, refund, look]
 
     async def client() -> None:
-        for _ in range(100):
+        for _ in range(calls_each):
             call = chance.choices(calls, [20, 20, 10, 10, 10, 5, 10, 5, 5, 2])[0]
             try:
                 await call()
@@ -242,10 +250,11 @@ async def test_mixed_storm_on_20_drops(owner: asyncpg.Pool) -> None:
     assert answers["STOCK_BELOW_COMMITTED"] > 0
 
 
-async def test_new_users_whose_names_cross(owner: asyncpg.Pool) -> None:
+@sizes("rounds", 5, 15)
+async def test_new_users_whose_names_cross(owner: asyncpg.Pool, rounds: int) -> None:
     """Overlapping calls make the same users under one another's names: all are made, and nothing deadlocks."""
     chance = random.Random(7)  # noqa: S311
-    for _ in range(15):
+    for _ in range(rounds):
         new_users, names = [str(uuid4()) for _ in range(24)], [uuid4().hex for _ in range(12)]
 
         async def make(crowd: list[tuple[str, str]]) -> None:
