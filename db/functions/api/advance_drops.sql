@@ -1,8 +1,8 @@
 -- api.advance_drops: start and end drops by the clock: scheduled becomes live at starts_at, live becomes ended at ends_at.
 --
 -- Locks: the rows of the drops whose time has come, except rows that another transaction has locked. If all of them are locked,
--- it waits for one of them, half a second at most and while it holds no other lock: so a drop that is crowded from its first
--- second on still turns live.
+-- the function waits up to half a second for one of them. It holds no other lock meanwhile. Without this wait a drop that is busy
+-- from the first second would stay scheduled.
 -- Errors: none. If the wait was too long it returns no row, and the next call tries again.
 
 create or replace function api.advance_drops()

@@ -1,6 +1,6 @@
--- api.cancel_batch: give back the units of many reservations on any drops: one outcome a request, nothing raised for a refusal.
+-- api.cancel_batch: give back the units of many reservations on any drops: one outcome per request, nothing raised for a refusal.
 --
--- Purpose: the face of inventory.cancel_on_drop for processes that serve a crowd. A request names only its reservation, so the
+-- Purpose: calls inventory.cancel_on_drop for many requests. A request names only its reservation, so the
 -- drops are looked up here. Requests on several drops share one commit.
 --
 -- Locks: drop by drop in the order of their ids, as inventory.cancel_on_drop takes them. Errors: with several drops

@@ -1,6 +1,6 @@
 -- api.cancel_reservation: give back the unit of a user's ACTIVE reservation, and raise if that is refused.
 --
--- Purpose: the face of inventory.cancel_on_drop for one request. Locks: see there. Errors: AUTH_REQUIRED, RESERVATION_NOT_FOUND,
+-- Purpose: calls inventory.cancel_on_drop for one request. Locks: see there. Errors: AUTH_REQUIRED, RESERVATION_NOT_FOUND,
 -- RESERVATION_NOT_ACTIVE, RESERVATION_EXPIRED.
 
 create or replace function api.cancel_reservation(p_reservation_id uuid, p_user_id uuid)

@@ -1,6 +1,7 @@
 -- api.create_drop: put a drop up for sale, with all its stock available.
 --
--- Without a status the times decide: a drop without starts_at is a draft, a future starts_at makes it scheduled, a past one live.
+-- Without a status, starts_at decides: if it is missing the drop is a draft, if it is in the future the drop is scheduled,
+-- otherwise live.
 --
 -- Locks: none. Errors: AUTH_REQUIRED (the seller does not exist), VALIDATION_ERROR.
 

@@ -3,13 +3,13 @@
 -- Purpose: when a crowd comes for the first time, one commit for many new users keeps up with it.
 --
 -- Locks: those of api.ensure_user for each user, in the order of the names; they are held until the end. Two calls can still take
--- locks in different orders, because a user has a name and an id. Therefore a call for several users waits for no lock longer than
--- 100 ms, which is before PostgreSQL looks for a deadlock.
+-- locks in different orders, because a user has a name and an id. Therefore a call for several users waits for no lock longer
+-- than 100 ms, which is before PostgreSQL looks for a deadlock.
 --
--- Errors: VALIDATION_ERROR (a name or an id); with several users lock_not_available (55P03) after 100 ms at a lock. In both cases no
--- user is made. After 55P03 the service makes the users one by one. This batch raises a refusal, unlike the other batches, because
--- an outcome would need one more subtransaction for each user. That took 1.4 times as long, because PostgreSQL keeps only 64
--- subtransactions of a session in shared memory.
+-- Errors: VALIDATION_ERROR (a name or an id); with several users lock_not_available (55P03) after 100 ms at a lock. In both cases
+-- no user is made. After 55P03 the service makes the users one by one. This batch raises a refusal, unlike the other batches,
+-- because an outcome would need one more subtransaction for each user. That took 1.4 times as long, because PostgreSQL keeps only
+-- 64 subtransactions of a session in shared memory.
 
 create or replace function api.ensure_user_batch(p_requests api.user_request[])
 returns setof api.outcome

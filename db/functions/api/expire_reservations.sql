@@ -1,9 +1,9 @@
 -- api.expire_reservations: the sweep: expire the due reservations, at most p_limit, and give their units back.
 --
 -- Locks, drop by drop: the drop's row, then its due reservations. Rows that another transaction has locked are skipped. The call
--- keeps the locks of several drops, so it never waits, and a drop that is stuck does not stop the other drops. The next sweep
--- takes back what this one skipped, or a reserve does: a drop that is always locked is one that buyers keep busy. The stock is
--- restored in the same transaction.
+-- keeps the locks of several drops, so it never waits, and a drop that is stuck does not stop the other drops. What this
+-- sweep skipped, the next one takes back. If the sweep always finds a drop locked, its buyers' reserves take the due holds back.
+-- The stock changes in the same transaction.
 -- Errors: VALIDATION_ERROR (p_limit).
 --
 -- Plans: see db/README.md, 'Plans'. Here the order by inside the limit makes reservations_due_idx the only plan.

@@ -1,10 +1,10 @@
 -- api.purchase: purchase the unit that a user holds on a drop, and raise if that is refused.
 --
--- Purpose: the face of inventory.purchase_on_drop for one request. Locks: see there. Errors: AUTH_REQUIRED, DROP_NOT_FOUND,
+-- Purpose: calls inventory.purchase_on_drop for one request. Locks: see there. Errors: AUTH_REQUIRED, DROP_NOT_FOUND,
 -- NO_ACTIVE_RESERVATION, RESERVATION_EXPIRED, VALIDATION_ERROR (a key).
 --
--- Raising takes the transaction back, and with it the expiry of a hold that has run out, which api.purchase_batch commits. The
--- unit then returns with the next reserve that needs it or the next sweep.
+-- If the refusal is raised, the transaction is rolled back, and with it the expiry of a hold that has run out
+-- (api.purchase_batch commits that). A later reserve on this drop or a sweep then takes the hold back.
 
 create or replace function api.purchase(p_drop_id uuid, p_user_id uuid, p_idempotency_key text default null)
 returns table (

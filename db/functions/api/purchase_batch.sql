@@ -1,6 +1,6 @@
--- api.purchase_batch: sell holds for many requests on any drops: one outcome a request, nothing raised for a refusal.
+-- api.purchase_batch: sell holds for many requests on any drops: one outcome per request, nothing raised for a refusal.
 --
--- Purpose: the face of inventory.purchase_on_drop for processes that serve a crowd. Requests on several drops share one commit.
+-- Purpose: calls inventory.purchase_on_drop for many requests. Requests on several drops share one commit.
 --
 -- Locks: drop by drop in the order of their ids, as inventory.purchase_on_drop takes them. Errors: VALIDATION_ERROR (a key); with
 -- several drops lock_not_available (55P03) after 100 ms at a lock. Then nothing is done for any request, and the caller sends the

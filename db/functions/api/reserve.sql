@@ -1,6 +1,6 @@
 -- api.reserve: hold one unit of a drop for a user, and raise if that is refused.
 --
--- Purpose: the face of inventory.reserve_on_drop for one request. Locks: see there. Errors: AUTH_REQUIRED, DROP_NOT_FOUND,
+-- Purpose: calls inventory.reserve_on_drop for one request. Locks: see there. Errors: AUTH_REQUIRED, DROP_NOT_FOUND,
 -- DROP_NOT_ACTIVE, OUT_OF_STOCK, ALREADY_RESERVED, VALIDATION_ERROR (a key, p_ttl_seconds).
 
 create or replace function api.reserve(

@@ -1,6 +1,6 @@
--- api.reserve_batch: hold units for many requests of any drops: one outcome a request, nothing raised for a refusal.
+-- api.reserve_batch: hold units for many requests of any drops: one outcome per request, nothing raised for a refusal.
 --
--- Purpose: the face of inventory.reserve_on_drop for processes that serve a crowd. Requests on several drops share one commit,
+-- Purpose: calls inventory.reserve_on_drop for many requests. Requests on several drops share one commit,
 -- because commits that announce something pass one at a time.
 --
 -- Locks: drop by drop in the order of their ids, as inventory.reserve_on_drop takes them. Errors: VALIDATION_ERROR (a key,

@@ -1,7 +1,7 @@
 -- api.update_drop: change a drop: its name, price, times, status or stock.
 --
--- p_changes is a JSON object of the fields to change; null clears starts_at or ends_at. Which status may follow which is told in
--- inventory.may_become, what a move does to the times in inventory.drop_after_changes.
+-- p_changes is a JSON object of the fields to change; null clears starts_at or ends_at. inventory.may_become defines the
+-- allowed changes of status, inventory.drop_after_changes how a change of status sets starts_at and ends_at.
 --
 -- Steps: inventory.check_drop_changes looks at the JSON. The drop is locked. inventory.drop_after_changes decides about fields,
 -- status and times. If the drop is cancelled, inventory.cancel_all_holds ends its holds. If total_stock would be less than the

@@ -1,8 +1,8 @@
 -- inventory.activity_feed: what a drop's own row does not hold: its latest purchasers and the number of units held.
 --
--- The held units are counted, because a purchase turns a hold into a sale without touching the drop. The count is small: there
--- are never more holds than were reserved within the time that a hold lasts, and it reads only the index of the ACTIVE
--- reservations.
+-- The held units are counted, because a purchase turns a hold into a sale without touching the drop. The count is small: it is at
+-- most the holds reserved within the time that a hold lasts, and the due holds that have not been taken back yet. It reads only
+-- the index of the ACTIVE reservations.
 --
 -- Locks: none. Errors: none.
 -- Plans: see db/README.md, 'Plans'.

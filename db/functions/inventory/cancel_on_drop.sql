@@ -1,10 +1,10 @@
 -- inventory.cancel_on_drop: give back the units that users hold on one drop, in the order given.
 --
--- Purpose: the one implementation of cancelling; api.cancel_reservation and api.cancel_batch are its faces.
+-- Purpose: the one implementation of cancelling; api.cancel_reservation calls it for one request, api.cancel_batch for many.
 --
 -- Locks: first the function waits, without a lock, until no purchase of these reservations is in progress. Then it locks the
--- drop's row; the live reservations in the order of their ids, for which only a purchase can make it wait; the due ones, with skip
--- locked.
+-- drop's row; the live reservations in the order of their ids, for which only a purchase can make it wait; the due ones, with
+-- skip locked.
 --
 -- Errors: none raised; each request has its code: AUTH_REQUIRED, RESERVATION_NOT_FOUND, RESERVATION_NOT_ACTIVE,
 -- RESERVATION_EXPIRED. RESERVATION_NOT_FOUND is also the answer for a reservation of another user, because it must not show that
@@ -90,4 +90,4 @@ end
 $$;
 
 comment on function inventory.cancel_on_drop(uuid, api.cancel_request[]) is
-'Give back units that users hold on one drop; one outcome a request, nothing raised for a refusal.';
+'Give back units that users hold on one drop; one outcome per request, nothing raised for a refusal.';

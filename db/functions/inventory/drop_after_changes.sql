@@ -1,5 +1,5 @@
--- inventory.drop_after_changes: a drop as it is after these changes, without its stock: the fields, the status, and the times that
--- the status sets.
+-- inventory.drop_after_changes: a drop as it is after these changes, without its stock: the fields, the status, and the times
+-- that the status sets.
 --
 -- Purpose: the second step of api.update_drop. It decides and writes nothing. Going live starts the drop now unless it has
 -- started; ending it ends it now unless it has ended. A time that is among the changes is kept as given.

@@ -1,6 +1,6 @@
--- inventory.has_due: is an ACTIVE reservation of this drop due, so that its unit can be taken back?
+-- inventory.has_due: whether an ACTIVE reservation of this drop is due, so that it can be taken back.
 --
--- Purpose: a caller learns without any lock whether it is worth locking the drop.
+-- Purpose: the calling function learns without any lock whether it is worth locking the drop.
 --
 -- Locks: none. Errors: none.
 --

@@ -1,4 +1,4 @@
--- inventory.is_on_sale: is a drop on sale at the time of this transaction?
+-- inventory.is_on_sale: whether a drop is on sale at the time of this transaction.
 --
 -- The times decide, not only the status: a scheduled drop sells from starts_at on, and a live one does not sell after ends_at,
 -- even if api.advance_drops has not changed the status yet.

@@ -1,4 +1,5 @@
--- inventory.lock_due_reservations: lock the due reservations of a drop, the oldest first and at most p_limit, and return their ids.
+-- inventory.lock_due_reservations: lock the due reservations of a drop, the oldest first and at most p_limit, and return their
+-- ids.
 --
 -- Locks: the caller holds the drop's row. The reservations are locked with skip locked: one that a purchase has locked is left to
 -- that purchase and the next one is taken. So a transaction that one buyer forgot to end hides no other buyer's unit.

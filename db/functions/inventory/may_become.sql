@@ -1,10 +1,10 @@
--- inventory.may_become: may a drop that is in one status be given another one? The state machine of drops.
+-- inventory.may_become: whether a drop may change from one status to another: the state machine of drops.
 --
 --   draft ──▶ scheduled ──▶ live ──▶ ended
 --         ◀──
 --
 -- Besides: a draft may go live at once, a scheduled drop may be ended before it starts, and all three may be cancelled. ended and
--- cancelled are final. A scheduled drop whose starts_at has passed counts as live here: the caller says so.
+-- cancelled are final. A scheduled drop whose starts_at has passed counts as live: the calling function passes 'live' as p_from.
 --
 -- Locks: none. Errors: none.
 

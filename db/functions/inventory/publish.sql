@@ -1,6 +1,6 @@
 -- inventory.publish: append events of one type and drop to the log, in this order, and notify the listeners of each.
 --
--- Locks: the caller holds the lock that orders commits, see inventory.publish_change. Errors: none.
+-- Locks: the calling function holds the lock that orders events, see inventory.publish_change. Errors: none.
 --
 -- A notification is the event as api.events_after returns it, and before it committedAt, the moment of publishing, so that a
 -- listener can measure how late it hears of it. `data` is the last key, because listeners take everything after it as it is.

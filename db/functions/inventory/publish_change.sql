@@ -1,9 +1,11 @@
--- inventory.publish_change: deferred trigger on changes: announce what the transaction did to a drop, as the drop is at its end.
+-- inventory.publish_change: deferred trigger on changes: at the commit, write the events of one drop, as the transaction leaves
+-- it.
 --
 -- Locks: an advisory lock, held to the end of the commit and the last lock that a transaction takes. Ids are drawn under it, so
 -- they are in commit order: a reader who has seen one will never find a smaller one appear. What is announced is read under it,
--- too. (NOTIFY makes commits pass one by one anyway.) After "set constraints all immediate" the lock is taken, and held, from the
--- first statement on, and what is locked after it may deadlock: use that only to try things out. Errors: none.
+-- too. The lock adds little waiting, because NOTIFY lets only one transaction commit at a time. After "set constraints all
+-- immediate" the lock is taken, and held, from the first statement on, and what is locked after it may deadlock: use that only to
+-- try things out. Errors: none.
 --
 -- It is security definer, because at the commit the session's own role is back, which may do nothing here. Times are written in
 -- UTC, whichever session commits.

@@ -1,10 +1,10 @@
 -- inventory.purchase_decisions: decide what becomes of each purchase request on one drop: a sale, a replay or a refusal.
 --
 -- Purpose: a step of inventory.purchase_on_drop, after the holds were consumed. It reads and decides, and writes nothing.
--- p_hold_ids[n] is the hold that request n meant to consume, p_hold_is_due[n] whether it had run out. p_live_count is how many
--- different holds were to be consumed, p_consumed_ids are those that were. A hold that is missing from these was taken
--- meanwhile by another call: a cancel, the sweep, or a copy of the request. This statement's snapshot is later than that and
--- sees which.
+-- p_hold_ids[n] is the hold that request n meant to consume, p_hold_is_due[n] whether it had run out. p_live_count is the
+-- number of different holds that should be consumed, p_consumed_ids are the holds that were consumed. If one is missing, another
+-- transaction changed it: a cancel, a sweep, or a copy of the request. This statement has a later snapshot, so it sees the new
+-- status.
 --
 -- A row of the answer, one for each request:
 --   n                 the number of the request

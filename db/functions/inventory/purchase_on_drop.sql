@@ -1,7 +1,8 @@
 -- inventory.purchase_on_drop: turn the holds of many users on one drop into purchases, in the order given.
 --
--- Purpose: the one implementation of purchasing; api.purchase and api.purchase_batch are its faces. Requests of one user in one
--- call behave as if they came one after the other. All requests are for p_drop_id; their own drop_id is not looked at.
+-- Purpose: the one implementation of purchasing; api.purchase calls it for one request, api.purchase_batch for many. Requests of
+-- one user in one call behave as if they came one after the other. All requests are for p_drop_id; their own drop_id is not
+-- looked at.
 --
 -- Steps: inventory.find_holds finds the holds; inventory.lock_and_expire_holds gives back those that have run out, if there
 -- are any; the live ones are consumed here; inventory.purchase_decisions says what becomes of each request; the sales are
@@ -85,4 +86,4 @@ end
 $$;
 
 comment on function inventory.purchase_on_drop(uuid, api.purchase_request[]) is
-'Turn the holds of many users on one drop into purchases; one outcome a request, nothing raised for a refusal.';
+'Turn the holds of many users on one drop into purchases; one outcome per request, nothing raised for a refusal.';

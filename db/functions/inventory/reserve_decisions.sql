@@ -1,7 +1,7 @@
 -- inventory.reserve_decisions: decide what becomes of each reserve request on one drop: a unit, a replay or a refusal.
 --
--- Purpose: the middle step of inventory.reserve_on_drop. It reads and decides, and writes nothing. p_drop_refusal is the code
--- that everybody gets who needs a unit of this drop (DROP_NOT_FOUND, DROP_NOT_ACTIVE), or null if the drop is on sale.
+-- Purpose: the middle step of inventory.reserve_on_drop. It reads and decides, and writes nothing. p_drop_refusal is the refusal
+-- of every request for a new unit (DROP_NOT_FOUND, DROP_NOT_ACTIVE), or null if the drop is on sale.
 --
 -- A row of the answer, one for each request:
 --   n                 the number of the request

@@ -1,11 +1,11 @@
 -- inventory.reserve_on_drop: hold one unit of a drop for each of many requests, in the order given.
 --
--- Purpose: the one implementation of reserving; api.reserve and api.reserve_batch are its faces. Requests of one user in one
--- call behave as if they came one after the other, and the order of the requests decides which of them get the last units. All
--- requests are for p_drop_id; their own drop_id is not looked at.
+-- Purpose: the one implementation of reserving; api.reserve calls it for one request, api.reserve_batch for many. Requests of one
+-- user in one call behave as if they came one after the other, and the order of the requests decides which of them get the last
+-- units. All requests are for p_drop_id; their own drop_id is not looked at.
 --
--- Steps: inventory.prepare_drop locks the drop if a unit can be taken and takes back what is due; inventory.reserve_decisions says
--- what becomes of each request; this function writes it.
+-- Steps: inventory.prepare_drop locks the drop if a unit can be taken and takes back what is due; inventory.reserve_decisions
+-- says what becomes of each request; this function writes it.
 --
 -- Locks, in this order: the drop's row, unless no request can take a unit (then nothing is locked or written); due reservations,
 -- with skip locked. Every hold is inserted under the drop's lock, so its unique keys never collide.
@@ -76,4 +76,4 @@ end
 $$;
 
 comment on function inventory.reserve_on_drop(uuid, api.reserve_request[], integer) is
-'Hold one unit of a drop for each of many requests, in the order given; one outcome a request, nothing raised for a refusal.';
+'Hold one unit of a drop for each of many requests, in the order given; one outcome per request, nothing raised for a refusal.';
