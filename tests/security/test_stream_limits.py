@@ -18,9 +18,9 @@ from tests.support.factories import assert_healthy, make_drop, make_user
 from tests.support.in_process import served, settings_for
 from tests.support.streams import (
     TRANSPORTS,
-    Dashboard,
+    Api,
+    Follower,
     Message,
-    Stage,
     StreamEnded,
     newest_id,
     open_stream,
@@ -37,26 +37,26 @@ BIG = "x" * 1_000_000
 
 
 @pytest.fixture(scope="module")
-async def stage(own_database_url: str) -> AsyncIterator[Stage]:
+async def stage(own_database_url: str) -> AsyncIterator[Api]:
     """A service that the tests share which do not stop it."""
     async with serving(own_database_url) as stage:
         yield stage
 
 
-async def new_drop(stage: Stage, **fields: object) -> str:
+async def new_drop(stage: Api, **fields: object) -> str:
     """A new drop; returns its id."""
     drop_id: str = (await make_drop(stage.http, await make_user(stage.owner), **fields))["id"]
     return drop_id
 
 
-async def rename(stage: Stage, drop_id: str) -> str:
+async def rename(stage: Api, drop_id: str) -> str:
     """Announce a DROP_UPDATED; returns the new name."""
     name = uuid4().hex
     await stage.owner.fetch("select from api.update_drop($1, $2)", UUID(drop_id), dumps({"name": name}))
     return name
 
 
-async def publish_filler(stage: Stage, drop_id: str, count: int, at_once: int) -> None:
+async def publish_filler(stage: Api, drop_id: str, count: int, at_once: int) -> None:
     """Publish this many events of about two kilobytes, `at_once` in each transaction; each has its time in it."""
     for _ in range(0, count, at_once):
         text = dumps({"dropId": drop_id, "at": time.monotonic(), "filler": FILLER})
@@ -75,7 +75,7 @@ async def note_latencies(stream: Any, until: str) -> list[float]:
 
 
 @pytest.mark.slow
-async def test_clients_that_do_not_read(stage: Stage) -> None:
+async def test_clients_that_do_not_read(stage: Api) -> None:
     """Clients that do not read take no memory and slow no other client; when they read at last they begin anew, and are right."""
     drop_id = await new_drop(stage)
     process = psutil.Process(stage.service.process.pid)
@@ -92,7 +92,7 @@ async def test_clients_that_do_not_read(stage: Stage) -> None:
 
     await measured(MEMORY_EVENTS + 208, at_once=200)  # the memory is full, and all in it was sent to somebody
     usual = await measured(500)
-    slow = [Dashboard(transport, stage.url) for transport in TRANSPORTS * 8]
+    slow = [Follower(transport, stage.url) for transport in TRANSPORTS * 8]
     for dashboard in slow:
         dashboard.stream = await open_stream(
             TRANSPORTS[slow.index(dashboard) % 2], stage.url, receive_buffer_bytes=SMALL_BUFFER_BYTES
@@ -120,7 +120,7 @@ async def test_clients_that_do_not_read(stage: Stage) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_client_that_reads_slowly(stage: Stage, transport: str) -> None:
+async def test_a_client_that_reads_slowly(stage: Api, transport: str) -> None:
     """A client that reads slowly misses only STOCK_UPDATED that newer ones replaced, and never the last one."""
     users = [UUID(await make_user(stage.owner)) for _ in range(100)]
     drops = [await new_drop(stage, total_stock=200) for _ in range(2)]
@@ -157,7 +157,7 @@ async def test_a_client_that_reads_slowly(stage: Stage, transport: str) -> None:
     await assert_healthy(stage.owner)
 
 
-async def test_an_answer_among_events_in_flight(stage: Stage) -> None:
+async def test_an_answer_among_events_in_flight(stage: Api) -> None:
     """A client may send a message while events are in flight to it: ids rise, the one of the ERROR included."""
     drop_id = await new_drop(stage)
     stream = await open_stream(

@@ -411,4 +411,3 @@ async def serving(database_url: str, **environment: str) -> AsyncIterator[Api]:
 
 
 # The names that other folders still import.
-Stage, Dashboard = Api, Follower
