@@ -408,6 +408,3 @@ async def serving(database_url: str, **environment: str) -> AsyncIterator[Api]:
         yield Api(database_url, owner, service, await stack.enter_async_context(client))
         if service.process.poll() is None:
             await asyncio.to_thread(service.stop)
-
-
-# The names that other folders still import.
