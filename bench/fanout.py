@@ -236,9 +236,10 @@ def main() -> None:
     lines = [
         "# Fan-out",
         "",
-        f"`python -m bench.fanout`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} processors shared by PostgreSQL, one process",
-        f"of the service and all clients; Python {platform.python_version()}, {packages}.",
-        "What is measured, and how, is said in bench/fanout.py.",
+        f"Measured by `python -m bench.fanout` on {datetime.now(UTC):%Y-%m-%d}. PostgreSQL, one process of the service and all"
+        f" clients shared {os.cpu_count()} processors.",
+        f"Python {platform.python_version()}, {packages}.",
+        "[bench/fanout.py](fanout.py) says what is measured, and how.",
         "",
         "| transport | clients | deliveries a second at 20 events a second | latency p50 (ms) | p99 (ms) "
         "| deliveries a second in bursts | memory a client (KiB) |",
