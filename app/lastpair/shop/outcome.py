@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
     """The row or rows that were made, changed or read, as JSON of the database (orjson.Fragment); None after a refusal."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Caller:
     """The user who makes a request."""
 

@@ -42,7 +42,7 @@ Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReserveRequest:
     """`api.reserve_request`; its lane is the drop."""
 
@@ -51,7 +51,7 @@ class ReserveRequest:
     idempotency_key: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PurchaseRequest:
     """`api.purchase_request`; its lane is the drop."""
 
@@ -60,7 +60,7 @@ class PurchaseRequest:
     idempotency_key: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CancelRequest:
     """`api.cancel_request`. It names no drop, so its lane is the reservation."""
 
@@ -68,7 +68,7 @@ class CancelRequest:
     user_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UserRequest:
     """`api.user_request`; its lane is the user."""
 
@@ -91,9 +91,9 @@ class MeasuredBatcher(Generic[Request, Answer]):
             self._measured, max_size=max_size, max_pending=max_pending
         )
 
-    async def submit(self, lane: Hashable, request: Request) -> Answer:
+    def submit(self, lane: Hashable, request: Request) -> Awaitable[Answer]:
         """What the call answers for this request. Raises as Batcher.submit does."""
-        return await self._batcher.submit(lane, (perf_counter(), request))
+        return self._batcher.submit(lane, (perf_counter(), request))
 
     async def _measured(self, batch: Mapping[Hashable, list[tuple[float, Request]]]) -> Sequence[Answer]:
         begin = perf_counter()
