@@ -10,6 +10,10 @@ INSTALL = $(BIN)/pip install $(QUIET) --no-deps
 UV = UV_CUSTOM_COMPILE_COMMAND='make lock' .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate $(UPGRADE)
 
+# The tests run in two processes, each with an embedded server of its own. On a server that is given they run in one, because
+# roles belong to the whole server. The slow tests run in one process as well, because some of them measure time.
+PARALLEL := $(if $(DATABASE_URL),,--numprocesses 2 --dist loadfile)
+
 .DEFAULT_GOAL := help
 .PHONY: help run test test-slow bench screenshots swagger-ui lint format migrate rollback schema seed seed-reset psql reference lock wheel clean
 
@@ -19,8 +23,8 @@ help: ## List the targets
 run: .venv/run ## Serve the API on http://localhost:4000 (Ctrl-C stops it)
 	@exec $(BIN)/lastpair run
 
-test: .venv/dev ## Run the tests, on a PostgreSQL server of their own
-	@$(BIN)/python -m pytest -m 'not slow'
+test: .venv/dev ## Run the tests, on PostgreSQL servers of their own
+	@$(BIN)/python -m pytest $(PARALLEL) -m 'not slow'
 
 test-slow: .venv/dev ## Run the slow tests
 	@$(BIN)/python -m pytest -m slow

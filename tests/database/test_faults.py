@@ -94,7 +94,7 @@ async def test_an_outage(server: Crashable) -> None:
         service.stop()
 
 
-@pytest.mark.parametrize("end", [Crashable.crash, Crashable.kill])
+@pytest.mark.parametrize("end", [pytest.param(Crashable.crash, marks=pytest.mark.slow), Crashable.kill])
 async def test_postgresql_ends_under_load(server: Crashable, end: Any) -> None:
     """It crashes, or its processes are killed without a word: every request gets an answer and what was confirmed is there."""
     with started(DATABASE_URL=server.url, EXPIRY_POLL_MS="50") as service:

@@ -47,6 +47,7 @@ async def session(database: Database, migrated_url: str) -> AsyncIterator[Explai
         yield session
 
 
+@pytest.mark.slow
 async def test_plans_are_the_same_on_empty_and_on_full_tables(session: Explained) -> None:
     """Every call is planned on empty tables, then on 20,000 rows in the same session, and once more after they are analysed."""
     connection = session.connection

@@ -66,7 +66,11 @@ def made() -> list[str]:
 
 @pytest.mark.parametrize(
     ("signal_number", "group", "workers"),
-    [(signal.SIGTERM, False, "1"), (signal.SIGINT, True, "2"), (signal.SIGTERM, False, "2")],
+    [
+        (signal.SIGTERM, False, "1"),
+        (signal.SIGINT, True, "2"),
+        pytest.param(signal.SIGTERM, False, "2", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_stops_all_of_it(
     folder: Path, http: httpx.Client, made: list[str], signal_number: int, group: bool, workers: str

@@ -9,9 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tomllib
-import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -131,16 +129,16 @@ class Image:
 
 
 @contextmanager
-def built(*, installs: bool) -> Iterator[Image]:
-    """Carry out the Dockerfile. Unless it `installs` them, the locked packages are those that the tests run with."""
+def built() -> Iterator[Image]:
+    """Carry out the Dockerfile."""
     with TemporaryDirectory(prefix="lastpair-image-") as folder:
         Path(folder).chmod(0o755)
-        base = base_python(Path(folder, "base")) if installs else Path(sys.prefix)
+        base = base_python(Path(folder, "base"))
         roots: dict[str, Path] = {}
         for stage in stages():
             root = roots[stage.name] = Path(folder, stage.name or "final")
             root.mkdir()
-            image = carry_out(stage, root, roots, base, installs=installs)
+            image = carry_out(stage, root, roots, base)
         image.environment["LD_LIBRARY_PATH"] = str(base / "lib")  # a Python that is a shared library knows where that was
         yield image
 
@@ -161,14 +159,6 @@ def base_python(folder: Path) -> Path:
     return folder
 
 
-def borrow_packages(environment: Path) -> None:
-    """Make a virtual environment that finds the packages of the tests, but not the checkout that is installed among them."""
-    venv.create(environment, with_pip=False)
-    # The .pth files in the borrowed folder, such as the checkout's, have no effect.
-    own = sysconfig.get_path("purelib", vars={"base": str(environment)})
-    Path(own, "borrowed.pth").write_text(sysconfig.get_path("purelib"))
-
-
 def run(command: str, folder: Path, base: Path) -> None:
     """RUN, with the pip of the tests."""
     environment = os.environ | {"PATH": f"{base}/bin:{os.environ['PATH']}", "PYTHONPATH": str(base / "tools")}
@@ -176,7 +166,7 @@ def run(command: str, folder: Path, base: Path) -> None:
     assert result.returncode == 0, result.stderr.decode()
 
 
-def carry_out(stage: Stage, root: Path, roots: dict[str, Path], base: Path, *, installs: bool) -> Image:
+def carry_out(stage: Stage, root: Path, roots: dict[str, Path], base: Path) -> Image:
     """The steps of a stage, one after the other, `/` being the root, with the Python that is under `base`."""
 
     def inside(path: str) -> Path:
@@ -204,10 +194,7 @@ def carry_out(stage: Stage, root: Path, roots: dict[str, Path], base: Path, *, i
                         copy_of_context(source, inside(target) / Path(source).name if is_file else inside(target))
             case "RUN":
                 (root / "opt").mkdir(exist_ok=True)
-                if installs or "requirements" not in arguments:
-                    run(moved(arguments), folder, base)
-                else:
-                    borrow_packages(root / "opt" / "venv")
+                run(moved(arguments), folder, base)
             case "ENV":
                 for setting in shlex.split(arguments):
                     name, _, value = setting.partition("=")
@@ -299,17 +286,10 @@ def server(database: Database) -> Iterator[Cluster]:
         yield server
 
 
-def test_the_image_serves(server: Cluster) -> None:
-    """All steps but the installation of packages and the change of user: COPY, the wheel, ENV, CMD, HEALTHCHECK, SIGTERM."""
-    with built(installs=False) as image:
-        image.user = os.geteuid()  # another user may not be allowed to read the borrowed packages
-        check_container(image, server)
-
-
 @pytest.mark.slow
-def test_the_image_serves_with_what_it_installs_as_its_user(server: Cluster) -> None:
+def test_the_image_serves(server: Cluster) -> None:
     """The packages are those of the lock, without the tests' and PostgreSQL. The user has no name, no HOME, no file."""
-    with built(installs=True) as image:
+    with built() as image:
         environment = image.root / "opt" / "venv"
         command = [sys.executable, "-m", "pip", f"--python={environment}/bin/python", "list", "--format=freeze"]
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.lower().splitlines()

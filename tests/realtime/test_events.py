@@ -328,6 +328,7 @@ async def test_prunes_side_by_side_leave_no_hole(owner: asyncpg.Pool, first: int
     assert await log_ids(owner) == ids[pruned:]
 
 
+@pytest.mark.slow
 async def test_prunes_of_many_processes_while_others_read_and_write(owner: asyncpg.Pool) -> None:
     """Four processes prune and count each event once; a reader always finds the end of the log; the newest old event stays."""
     ids = await fill_log(owner, 3000)

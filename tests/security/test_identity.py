@@ -114,6 +114,7 @@ async def test_bad_names(http: httpx.AsyncClient, owner: asyncpg.Pool, name: byt
     assert await name_of(owner, user_id) is None
 
 
+@pytest.mark.slow
 async def test_a_crowd_of_new_users(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
     """Hundreds of new users who come for a drop at once are served; of those who bring the same name, one gets it."""
     drop = await make_drop(http, await make_user(owner), total_stock=300)

@@ -1,10 +1,12 @@
 """Programs that some tests need and Debian has as packages."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 
@@ -17,8 +19,11 @@ def needed(find: Callable[[], str | Path | None], what: str, *packages: str) -> 
     found = find()
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-            subprocess.run(["apt-get", "--quiet", *command], env=environment, capture_output=True, check=False)
+        with Path(gettempdir(), "lastpair-tests-apt.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # apt-get fails if another process of the tests runs it at the same time
+            if find() is None:
+                for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+                    subprocess.run(["apt-get", "--quiet", *command], env=environment, capture_output=True, check=False)
         found = find()
     if found is None:
         reason = (

@@ -4,6 +4,7 @@ The embedded server has no pgTAP, but PostgreSQL 18 reads an extension's files f
 and pgTAP is SQL only, so the files that a distribution packages for another version serve as well.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -43,8 +44,12 @@ def find_pgtap(data_dir: Path) -> Path | None:
     for folder in candidates:
         if (folder / "extension" / "pgtap.control").exists():
             return folder
-    if shutil.which("apt-get") and not unpacked.exists() and unpack_package(unpacked):
-        return find_pgtap(data_dir)
+    if shutil.which("apt-get") and not unpacked.exists():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with (data_dir / "pgtap.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another process of the tests may do the same
+            if unpacked.exists() or unpack_package(unpacked):
+                return find_pgtap(data_dir)
     return None
 
 
@@ -64,6 +69,8 @@ def unpack_package(target: Path) -> bool:
     for line in packages()[:1]:
         run("apt-get", "download", line.split()[0])
     for package in download.glob("*.deb"):
-        run("dpkg", "-x", str(package), str(target))
+        run("dpkg", "-x", str(package), str(target.with_suffix(".partial")))
+    if target.with_suffix(".partial").exists():
+        target.with_suffix(".partial").rename(target)
     shutil.rmtree(download)
     return target.exists()
