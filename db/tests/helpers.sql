@@ -107,6 +107,19 @@ begin
 end
 $$;
 
+-- Make a drop of ten units in a state. "started" is a scheduled drop whose start has passed; drafts and scheduled drops start in an
+-- hour, the others started an hour ago. It was made a day ago, so that a change shows. Returns its id.
+create function pg_temp.make_drop_in(p_state text, p_name text) returns uuid language plpgsql as $$
+begin
+  perform pg_temp.make_drop(
+    p_name, 10, case when p_state in ('draft', 'scheduled') then interval '1 hour' else '-1 hour' end, null,
+    case p_state when 'started' then 'scheduled' else p_state end);
+  update inventory.drops set updated_at = now() - interval '1 day', created_at = now() - interval '1 day'
+  where id = pg_temp.drop_id(p_name);
+  return pg_temp.drop_id(p_name);
+end
+$$;
+
 -- Hold a unit of a drop for each of these users.
 create function pg_temp.hold(p_drop text, variadic p_users text[]) returns void language plpgsql as $$
 begin
@@ -183,6 +196,11 @@ $$;
 -- The refusal with this code, with its general sentence or another one. test_errors.sql proves codes, statuses and sentences.
 create function pg_temp.error(p_code text, p_sentence text default null) returns text language sql stable as $$
   select format('PT%s %s: %s', e.status, e.code, coalesce(p_sentence, e.message)) from api.errors() e where e.code = p_code
+$$;
+
+-- What api.update_drop raises for these changes of a drop.
+create function pg_temp.refusal_of_update(p_name text, p_changes jsonb) returns text language sql as $$
+  select pg_temp.refusal(format('select api.update_drop(pg_temp.drop_id(%L), %L)', p_name, p_changes))
 $$;
 
 -- Events.

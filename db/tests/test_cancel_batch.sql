@@ -21,9 +21,10 @@ create function pg_temp.cancel(variadic p_names text[]) returns setof api.outcom
   )) o
 $$;
 
+select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve');
+
 do $$
 begin
-  perform api.ensure_user(pg_temp.user_id(name)) from unnest(array['seller', 'ann', 'bob', 'cat', 'dan', 'eve']) as name;
   perform api.create_drop(name, 10, 10, pg_temp.user_id('seller'), now() - interval '1 hour')
   from unnest(array['shoes', 'tickets']) as name;
   perform pg_temp.reserve(name)

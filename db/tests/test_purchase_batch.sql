@@ -1,13 +1,7 @@
--- api.purchase_batch sells holds on any drops in the order of the requests: one outcome each, no hold twice or too late. Drops
--- are
+-- api.purchase_batch sells holds on any drops in the order of the requests: one outcome each, no hold twice or too late. Drops are
 -- served in the order of their ids, whatever the order of the requests.
 begin;
 select plan(52);
-
-create function pg_temp.reserve(p_drop text, variadic p_users text[]) returns void language sql as $$
-  select api.reserve_batch(array(
-    select row(pg_temp.drop_id(p_drop), pg_temp.user_id(name), null)::api.reserve_request from unnest(p_users) as name))
-$$;
 
 -- Requests on one drop, in this order; beyond the array of keys there are none.
 create function pg_temp.requests(p_drop_id uuid, p_user_ids uuid[], p_keys text[] default null)
@@ -16,30 +10,10 @@ returns api.purchase_request[] language sql stable as $$
   from unnest(p_user_ids) with ordinality as q (user_id, n)
 $$;
 
--- Purchase for these users, without keys; the codes they are answered, null for a purchase.
-create function pg_temp.purchase(p_drop text, variadic p_users text[]) returns text[] language sql as $$
-  select array_agg(o.code order by o.n)
-  from api.purchase_batch(pg_temp.requests(pg_temp.drop_id(p_drop), pg_temp.user_ids(variadic p_users))) o
-$$;
-
--- Let holds run out now, or later.
-create function pg_temp.run_out(p_drop text, p_user text, p_in interval default '0') returns void language sql as $$
-  update inventory.reservations r
-  set expires_at = now() + p_in
-  where r.drop_id = pg_temp.drop_id(p_drop) and r.user_id = pg_temp.user_id(p_user) and r.status = 'ACTIVE'
-$$;
-
--- What became of all reservations on a drop, by user and status.
-create function pg_temp.reservations_of(p_drop text) returns text[] language sql stable as $$
-  select array_agg(u.name || ' ' || r.status order by u.name, r.status)
-  from inventory.reservations r
-  join unnest(array['ann', 'bob', 'cat', 'dan', 'eve', 'fay']) as u (name) on pg_temp.user_id(u.name) = r.user_id
-  where r.drop_id = pg_temp.drop_id(p_drop)
-$$;
+select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay');
 
 do $$
 begin
-  perform api.ensure_user(pg_temp.user_id(name)) from unnest(array['seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay']) as name;
   perform api.create_drop(name, 10, 10, pg_temp.user_id('seller'), now() - interval '1 hour')
   from unnest(array['shoes', 'twice', 'replays', 'due', 'all due', 'over', 'cancelled']) as name;
 end
@@ -49,7 +23,7 @@ $$;
 
 do $$
 begin
-  perform pg_temp.reserve('shoes', 'ann', 'bob', 'cat', 'dan', 'eve');
+  perform pg_temp.reserve_all('shoes', 'ann', 'bob', 'cat', 'dan', 'eve');
   update inventory.reservations set updated_at = now() - interval '1 day' where drop_id = pg_temp.drop_id('shoes');
 end
 $$;
@@ -104,7 +78,7 @@ select results_eq(
   'What comes back is what is stored, each with its own key or none.'
 );
 select is(
-  pg_temp.reservations_of('shoes'), array['ann CONSUMED', 'bob ACTIVE', 'cat CONSUMED', 'dan ACTIVE', 'eve ACTIVE'],
+  pg_temp.statuses_on('shoes'), array['ann CONSUMED', 'bob ACTIVE', 'cat CONSUMED', 'dan ACTIVE', 'eve ACTIVE'],
   'Exactly their reservations are CONSUMED.'
 );
 select is(
@@ -114,14 +88,14 @@ select is(
 select is(pg_temp.stock_of('shoes'), 5, 'The stock was taken by the reserve and is not taken again.');
 
 select is(
-  pg_temp.purchase('shoes', 'bob', 'ann'), array[null, 'NO_ACTIVE_RESERVATION'], 'A user who has bought holds nothing any more.'
+  pg_temp.purchase_all('shoes', 'bob', 'ann'), array[null, 'NO_ACTIVE_RESERVATION'], 'A user who has bought holds nothing any more.'
 );
 select is_empty($$select * from api.purchase_batch('{}')$$, 'A batch of nothing answers nothing.');
 select is_empty($$select * from api.purchase_batch(null)$$, 'A batch that is null answers nothing.');
 
 -- One user, several requests.
 
-do $$ begin perform pg_temp.reserve('twice', 'ann', 'bob', 'cat'); end $$;
+do $$ begin perform pg_temp.reserve_all('twice', 'ann', 'bob', 'cat'); end $$;
 create temp table same_key on commit drop as
 select * from api.purchase_batch(
   pg_temp.requests(pg_temp.drop_id('twice'), pg_temp.user_ids('ann', 'ann', 'bob', 'ann', 'ann', 'cat', 'cat', 'bob'),
@@ -152,9 +126,9 @@ select is(
 
 do $$
 begin
-  perform pg_temp.reserve('replays', 'ann', 'bob');
+  perform pg_temp.reserve_all('replays', 'ann', 'bob');
   perform api.purchase_batch(pg_temp.requests(pg_temp.drop_id('replays'), pg_temp.user_ids('ann'), array['old']));
-  perform pg_temp.reserve('replays', 'ann');
+  perform pg_temp.reserve_all('replays', 'ann');
 end
 $$;
 create temp table first_sale on commit drop as
@@ -168,7 +142,7 @@ select results_eq(
   'A key of an earlier batch is a replay, each time.'
 );
 select is(
-  pg_temp.reservations_of('replays'), array['ann ACTIVE', 'ann CONSUMED', 'bob ACTIVE'],
+  pg_temp.statuses_on('replays'), array['ann ACTIVE', 'ann CONSUMED', 'bob ACTIVE'],
   'A replay does not consume what the user holds since.'
 );
 do $$ begin perform api.refund_purchase((select id from first_sale)); end $$;
@@ -197,7 +171,7 @@ select is(
 );
 do $$
 begin
-  perform pg_temp.reserve('over', 'ann');
+  perform pg_temp.reserve_all('over', 'ann');
 end
 $$;
 select is(
@@ -220,7 +194,7 @@ from (values
   (gen_random_uuid(), 'Every request on a drop that does not exist is refused; an unknown user learns nothing about drops.'),
   (null, 'No drop is a drop that does not exist.')
 ) as v (id, description);
-do $$ begin perform pg_temp.reserve('over', 'bob'); end $$;
+do $$ begin perform pg_temp.reserve_all('over', 'bob'); end $$;
 select results_eq(
   $$select n, code from api.purchase_batch(pg_temp.requests(pg_temp.drop_id('over'), array[null, pg_temp.user_id('bob')]))$$,
   $$values (1, 'AUTH_REQUIRED'), (2, null)$$,
@@ -231,11 +205,11 @@ select results_eq(
 
 do $$
 begin
-  perform pg_temp.reserve('due', 'ann', 'bob', 'cat', 'dan', 'eve');
-  perform pg_temp.run_out('due', 'ann');
-  perform pg_temp.run_out('due', 'bob', '1 microsecond');
-  perform pg_temp.run_out('due', 'dan', '-1 hour');
-  perform pg_temp.run_out('due', 'eve');
+  perform pg_temp.reserve_all('due', 'ann', 'bob', 'cat', 'dan', 'eve');
+  perform pg_temp.let_run_out('due', 'ann');
+  perform pg_temp.let_run_out('due', 'bob', now() + interval '1 microsecond');
+  perform pg_temp.let_run_out('due', 'dan', now() + interval '-1 hour');
+  perform pg_temp.let_run_out('due', 'eve');
   update inventory.drops set updated_at = now() - interval '1 day' where id = pg_temp.drop_id('due');
   update inventory.reservations set updated_at = now() - interval '1 day' where drop_id = pg_temp.drop_id('due');
 end
@@ -258,7 +232,7 @@ select results_eq(
   'A hold that runs out at this moment is not sold, one with a microsecond left is.'
 );
 select is(
-  pg_temp.reservations_of('due'), array['ann EXPIRED', 'bob CONSUMED', 'cat CONSUMED', 'dan EXPIRED', 'eve ACTIVE'],
+  pg_temp.statuses_on('due'), array['ann EXPIRED', 'bob CONSUMED', 'cat CONSUMED', 'dan EXPIRED', 'eve ACTIVE'],
   'The holds that ran out are EXPIRED; one that nobody asked for is left to the sweep.'
 );
 select is(
@@ -271,7 +245,7 @@ select bag_eq(
   $$select user_id from inventory.purchases where drop_id = pg_temp.drop_id('due')$$, pg_temp.user_ids('bob', 'cat'),
   'Nobody buys what he does not hold any more.'
 );
-do $$ begin perform pg_temp.reserve('due', 'ann'); end $$;
+do $$ begin perform pg_temp.reserve_all('due', 'ann'); end $$;
 select results_eq(
   $$
     select status, code
@@ -282,12 +256,12 @@ select results_eq(
 
 do $$
 begin
-  perform pg_temp.reserve('all due', 'ann', 'bob');
-  perform pg_temp.run_out('all due', name) from unnest(array['ann', 'bob']) as name;
+  perform pg_temp.reserve_all('all due', 'ann', 'bob');
+  perform pg_temp.let_run_out('all due', name) from unnest(array['ann', 'bob']) as name;
 end
 $$;
 select is(
-  pg_temp.purchase('all due', 'ann', 'bob'), array['RESERVATION_EXPIRED', 'RESERVATION_EXPIRED'],
+  pg_temp.purchase_all('all due', 'ann', 'bob'), array['RESERVATION_EXPIRED', 'RESERVATION_EXPIRED'],
   'A batch may expire all it was to sell.'
 );
 select is(pg_temp.stock_of('all due'), 10, 'Then all units are back in stock.');
@@ -296,15 +270,15 @@ select is(pg_temp.stock_of('all due'), 10, 'Then all units are back in stock.');
 
 do $$
 begin
-  perform pg_temp.reserve('over', 'cat');
-  perform pg_temp.reserve('cancelled', 'cat');
+  perform pg_temp.reserve_all('over', 'cat');
+  perform pg_temp.reserve_all('cancelled', 'cat');
   perform api.update_drop(pg_temp.drop_id('over'), '{"status": "ended"}');
   perform api.update_drop(pg_temp.drop_id('cancelled'), '{"status": "cancelled"}');
 end
 $$;
-select is(pg_temp.purchase('over', 'cat'), array[null]::text[], 'Who holds a unit when the drop ends can have it.');
+select is(pg_temp.purchase_all('over', 'cat'), array[null]::text[], 'Who holds a unit when the drop ends can have it.');
 select is(
-  pg_temp.purchase('cancelled', 'cat'), array['NO_ACTIVE_RESERVATION'], 'Who held a unit when the drop was cancelled cannot.'
+  pg_temp.purchase_all('cancelled', 'cat'), array['NO_ACTIVE_RESERVATION'], 'Who held a unit when the drop was cancelled cannot.'
 );
 
 -- Several drops.
@@ -318,16 +292,12 @@ create function pg_temp.mixed(variadic p_requests text[]) returns api.purchase_r
   from unnest(p_requests) with ordinality as u (r, n)
 $$;
 
-create function pg_temp.new_drop(p_name text) returns void language sql as $$
-  select api.create_drop(p_name, 10, 10, pg_temp.user_id('seller'), now() - interval '1 hour')
-$$;
-
 do $$
 begin
-  perform pg_temp.new_drop(name) from unnest(array['hats', 'tickets', 'shirts']) as name;
-  perform pg_temp.reserve('hats', 'ann', 'bob', 'cat');
-  perform pg_temp.reserve('tickets', 'ann', 'bob', 'cat', 'dan');
-  perform pg_temp.reserve('shirts', 'ann', 'cat', 'eve');
+  perform pg_temp.make_drop(name) from unnest(array['hats', 'tickets', 'shirts']) as name;
+  perform pg_temp.reserve_all('hats', 'ann', 'bob', 'cat');
+  perform pg_temp.reserve_all('tickets', 'ann', 'bob', 'cat', 'dan');
+  perform pg_temp.reserve_all('shirts', 'ann', 'cat', 'eve');
 end
 $$;
 create temp table request on commit drop as
@@ -359,7 +329,7 @@ select results_eq(
   'Each purchase is of one unit of its drop, paid, from the reservation of its user, with its own key or none.'
 );
 select is(
-  array[pg_temp.reservations_of('hats'), pg_temp.reservations_of('shirts')],
+  array[pg_temp.statuses_on('hats'), pg_temp.statuses_on('shirts')],
   array[array['ann CONSUMED', 'bob ACTIVE', 'cat CONSUMED'], array['ann CONSUMED', 'cat CONSUMED', 'eve ACTIVE']],
   'Exactly their reservations are CONSUMED.'
 );
@@ -377,12 +347,12 @@ select is(
 
 do $$
 begin
-  perform pg_temp.new_drop(name) from unnest(array['one', 'two', 'ended']) as name;
-  perform pg_temp.reserve('one', 'ann', 'bob', 'cat', 'dan');
-  perform pg_temp.reserve('two', 'ann', 'bob', 'cat');
-  perform pg_temp.reserve('ended', 'ann', 'bob');
-  perform pg_temp.run_out('one', 'cat');
-  perform pg_temp.run_out('two', 'bob');
+  perform pg_temp.make_drop(name) from unnest(array['one', 'two', 'ended']) as name;
+  perform pg_temp.reserve_all('one', 'ann', 'bob', 'cat', 'dan');
+  perform pg_temp.reserve_all('two', 'ann', 'bob', 'cat');
+  perform pg_temp.reserve_all('ended', 'ann', 'bob');
+  perform pg_temp.let_run_out('one', 'cat');
+  perform pg_temp.let_run_out('two', 'bob');
   perform api.purchase(pg_temp.drop_id('ended'), pg_temp.user_id('ann'), 'old');
   perform api.update_drop(pg_temp.drop_id('ended'), '{"status": "ended"}');
 end
@@ -418,7 +388,7 @@ select is_empty(
   'Every refusal has the status and the sentence of api.errors, and no data.'
 );
 select is(
-  array[pg_temp.reservations_of('one'), array_append(pg_temp.reservations_of('two'), null)],
+  array[pg_temp.statuses_on('one'), array_append(pg_temp.statuses_on('two'), null)],
   array[
     array['ann CONSUMED', 'bob CONSUMED', 'cat EXPIRED', 'dan ACTIVE'],
     array['ann CONSUMED', 'bob EXPIRED', 'cat ACTIVE', null]],
@@ -457,12 +427,12 @@ declare
 begin
   foreach v_prefix in array array['all ', 'each '] loop
     foreach v_name in array array['left', 'middle', 'right'] loop
-      perform pg_temp.new_drop(v_prefix || v_name);
-      perform pg_temp.reserve(v_prefix || v_name, 'ann', 'bob', 'cat', 'dan');
+      perform pg_temp.make_drop(v_prefix || v_name);
+      perform pg_temp.reserve_all(v_prefix || v_name, 'ann', 'bob', 'cat', 'dan');
     end loop;
     perform api.purchase(pg_temp.drop_id(v_prefix || 'left'), pg_temp.user_id('ann'), 'x');
-    perform pg_temp.run_out(v_prefix || 'left', 'bob');
-    perform pg_temp.run_out(v_prefix || 'right', 'ann');
+    perform pg_temp.let_run_out(v_prefix || 'left', 'bob');
+    perform pg_temp.let_run_out(v_prefix || 'right', 'ann');
     perform api.update_drop(pg_temp.drop_id(v_prefix || 'right'), '{"status": "ended"}');
   end loop;
 end
@@ -498,11 +468,11 @@ select results_eq(
 );
 select results_eq(
   $$
-    select pg_temp.stock_of('all ' || name), pg_temp.reservations_of('all ' || name)
+    select pg_temp.stock_of('all ' || name), pg_temp.statuses_on('all ' || name)
     from unnest(array['left', 'middle', 'right']) as name
   $$,
   $$
-    select pg_temp.stock_of('each ' || name), pg_temp.reservations_of('each ' || name)
+    select pg_temp.stock_of('each ' || name), pg_temp.statuses_on('each ' || name)
     from unnest(array['left', 'middle', 'right']) as name
   $$,
   'So is what the calls leave behind.'
@@ -512,11 +482,11 @@ select results_eq(
 
 do $$
 begin
-  perform pg_temp.new_drop(name) from unnest(array['red', 'blue', 'green']) as name;
-  perform pg_temp.reserve('red', 'ann', 'bob', 'cat');
-  perform pg_temp.reserve('blue', 'ann', 'bob');
-  perform pg_temp.reserve('green', 'ann');
-  perform pg_temp.run_out('blue', 'bob');
+  perform pg_temp.make_drop(name) from unnest(array['red', 'blue', 'green']) as name;
+  perform pg_temp.reserve_all('red', 'ann', 'bob', 'cat');
+  perform pg_temp.reserve_all('blue', 'ann', 'bob');
+  perform pg_temp.reserve_all('green', 'ann');
+  perform pg_temp.let_run_out('blue', 'bob');
 end
 $$;
 select is(

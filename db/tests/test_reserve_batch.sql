@@ -1,16 +1,12 @@
 -- api.reserve_batch serves requests on any drops in the order they came: one outcome each, never a unit more than there is.
--- Drops are
--- locked and written in the order of their ids, whatever the order of the requests.
+-- Drops are locked and
+-- written in the order of their ids, whatever the order of the requests.
 begin;
 select plan(63);
 
 -- Where and as what the row of a drop is stored: a write moves it, a lock marks it.
 create function pg_temp.row_version(p_name text) returns text language sql stable as $$
   select concat_ws(' ', d.ctid, d.xmin, d.xmax, d.updated_at) from inventory.drops d where d.id = pg_temp.drop_id(p_name)
-$$;
-
-create function pg_temp.new_drop(p_name text, p_stock integer) returns void language sql as $$
-  select api.create_drop(p_name, 10, p_stock, pg_temp.user_id('seller'), now() - interval '1 hour')
 $$;
 
 -- Requests on one drop, in this order; beyond the array of keys there are none.
@@ -20,31 +16,13 @@ returns api.reserve_request[] language sql stable as $$
   from unnest(p_user_ids) with ordinality as q (user_id, n)
 $$;
 
--- Reserve for these users, without keys; the codes they are answered, null for a unit.
-create function pg_temp.reserve(p_drop text, variadic p_users text[]) returns text[] language sql as $$
-  select array_agg(o.code order by o.n)
-  from api.reserve_batch(pg_temp.requests(pg_temp.drop_id(p_drop), pg_temp.user_ids(variadic p_users))) o
-$$;
-
--- What became of all reservations on a drop, by user and status.
-create function pg_temp.reservations_of(p_drop text) returns text[] language sql stable as $$
-  select array_agg(u.name || ' ' || r.status order by u.name, r.status)
-  from inventory.reservations r
-  join unnest(array['ann', 'bob', 'cat', 'dan', 'eve', 'fay']) as u (name) on pg_temp.user_id(u.name) = r.user_id
-  where r.drop_id = pg_temp.drop_id(p_drop)
-$$;
-
-do $$
-begin
-  perform api.ensure_user(pg_temp.user_id(name)) from unnest(array['seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay']) as name;
-end
-$$;
+select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay');
 
 -- Outcomes.
 
 do $$
 begin
-  perform pg_temp.new_drop('shoes', 10);
+  perform pg_temp.make_drop('shoes', 10);
   update inventory.drops set updated_at = now() - interval '1 day' where id = pg_temp.drop_id('shoes');
 end
 $$;
@@ -102,39 +80,39 @@ select is_empty($$select * from api.reserve_batch(null)$$, 'A batch that is null
 
 -- The last units.
 
-do $$ begin perform pg_temp.new_drop(name, 2) from unnest(array['last two', 'last two more', 'last two again']) as name; end $$;
+do $$ begin perform pg_temp.make_drop(name, 2) from unnest(array['last two', 'last two more', 'last two again']) as name; end $$;
 
 select is(
-  pg_temp.reserve('last two', 'cat', 'ann', 'dan', 'bob'), array[null, null, 'OUT_OF_STOCK', 'OUT_OF_STOCK'],
+  pg_temp.reserve_all('last two', 'cat', 'ann', 'dan', 'bob'), array[null, null, 'OUT_OF_STOCK', 'OUT_OF_STOCK'],
   'The last units go to those who came first.'
 );
-select is(pg_temp.reservations_of('last two'), array['ann ACTIVE', 'cat ACTIVE'], 'Nobody else holds any.');
+select is(pg_temp.statuses_on('last two'), array['ann ACTIVE', 'cat ACTIVE'], 'Nobody else holds any.');
 select is(pg_temp.stock_of('last two'), 0, 'Then the stock is zero.');
 select is(
-  pg_temp.reserve('last two', 'ann', 'dan', 'nobody'), array['ALREADY_RESERVED', 'OUT_OF_STOCK', 'AUTH_REQUIRED'],
+  pg_temp.reserve_all('last two', 'ann', 'dan', 'nobody'), array['ALREADY_RESERVED', 'OUT_OF_STOCK', 'AUTH_REQUIRED'],
   'Of a drop that is sold out each is told what concerns him.'
 );
 
-do $$ begin perform pg_temp.reserve('last two more', 'ann'); end $$;
+do $$ begin perform pg_temp.reserve_all('last two more', 'ann'); end $$;
 select is(
-  pg_temp.reserve('last two more', 'nobody', 'ann', 'bob', 'cat'),
+  pg_temp.reserve_all('last two more', 'nobody', 'ann', 'bob', 'cat'),
   array['AUTH_REQUIRED', 'ALREADY_RESERVED', null, 'OUT_OF_STOCK'],
   'Who is refused takes no place in line.'
 );
 
 select is(
-  pg_temp.reserve('last two again', 'ann', 'ann', 'bob', 'cat', 'cat', 'ann'),
+  pg_temp.reserve_all('last two again', 'ann', 'ann', 'bob', 'cat', 'cat', 'ann'),
   array[null, 'ALREADY_RESERVED', null, 'OUT_OF_STOCK', 'OUT_OF_STOCK', 'ALREADY_RESERVED'],
   'Who asks twice takes one place in line, and one unit.'
 );
-select is(pg_temp.reservations_of('last two again'), array['ann ACTIVE', 'bob ACTIVE'], 'Each holds one unit.');
+select is(pg_temp.statuses_on('last two again'), array['ann ACTIVE', 'bob ACTIVE'], 'Each holds one unit.');
 
 create temp table crowd on commit drop as
 select n, pg_temp.user_id('crowd ' || n) as user_id from generate_series(1, 300) as n;
 do $$
 begin
   perform api.ensure_user(user_id) from crowd;
-  perform pg_temp.new_drop('crowded', 100);
+  perform pg_temp.make_drop('crowded', 100);
 end
 $$;
 select results_eq(
@@ -156,7 +134,7 @@ select is(pg_temp.stock_of('crowded'), 0, 'Exactly a hundred units were taken.')
 
 -- One user, several requests.
 
-do $$ begin perform pg_temp.new_drop(name, 5) from unnest(array['twice', 'replays']) as name; end $$;
+do $$ begin perform pg_temp.make_drop(name, 5) from unnest(array['twice', 'replays']) as name; end $$;
 
 create temp table same_key on commit drop as
 select * from api.reserve_batch(
@@ -287,7 +265,7 @@ $$;
 
 do $$
 begin
-  perform pg_temp.new_drop(name, 10) from unnest(array['hats', 'tickets', 'shirts']) as name;
+  perform pg_temp.make_drop(name, 10) from unnest(array['hats', 'tickets', 'shirts']) as name;
 end
 $$;
 create temp table request on commit drop as
@@ -333,7 +311,7 @@ select is(
 
 do $$
 begin
-  perform pg_temp.new_drop(name, 2) from unnest(array['two', 'other-two', 'ended']) as name;
+  perform pg_temp.make_drop(name, 2) from unnest(array['two', 'other-two', 'ended']) as name;
   perform api.reserve_batch(pg_temp.mixed('ann ended old', 'ann other-two'));
   perform api.update_drop(pg_temp.drop_id('ended'), '{"status": "ended"}');
 end
@@ -362,7 +340,7 @@ select results_eq(
   'A request without a drop, without anything or without a user is refused; the neighbour is served.'
 );
 
-do $$ begin perform pg_temp.new_drop(name, 5) from unnest(array['left', 'right']) as name; end $$;
+do $$ begin perform pg_temp.make_drop(name, 5) from unnest(array['left', 'right']) as name; end $$;
 create temp table mixed_replay on commit drop as
 select *
 from api.reserve_batch(pg_temp.mixed(
@@ -398,9 +376,9 @@ declare
   v_prefix text;
 begin
   foreach v_prefix in array array['all ', 'each '] loop
-    perform pg_temp.new_drop(v_prefix || 'plenty', 9);
-    perform pg_temp.new_drop(v_prefix || 'short', 3);
-    perform pg_temp.new_drop(v_prefix || 'shut', 9);
+    perform pg_temp.make_drop(v_prefix || 'plenty', 9);
+    perform pg_temp.make_drop(v_prefix || 'short', 3);
+    perform pg_temp.make_drop(v_prefix || 'shut', 9);
     perform api.reserve_batch(
       pg_temp.requests(pg_temp.drop_id(v_prefix || 'shut'), pg_temp.user_ids('ann', 'bob'), array['x', 'y'])
       || pg_temp.requests(pg_temp.drop_id(v_prefix || 'short'), pg_temp.user_ids('cat', 'dan'), array['x']));
@@ -465,7 +443,7 @@ select results_eq(
 
 -- Announcements, a call that cannot be served, and the caller's settings.
 
-do $$ begin perform pg_temp.new_drop(name, 5) from unnest(array['red', 'blue', 'green']) as name; end $$;
+do $$ begin perform pg_temp.make_drop(name, 5) from unnest(array['red', 'blue', 'green']) as name; end $$;
 select is(
   (select array_agg(e order by e) from unnest(pg_temp.announced($$
     select api.reserve_batch(pg_temp.mixed(
@@ -495,7 +473,7 @@ create function pg_temp.is_left_alone(p_drop text, p_expected text) returns seto
 declare
   v_before text := pg_temp.row_version(p_drop);
 begin
-  return next is(pg_temp.reserve(p_drop, 'dan', 'eve'), array[p_expected, p_expected],
+  return next is(pg_temp.reserve_all(p_drop, 'dan', 'eve'), array[p_expected, p_expected],
     format('On the drop "%s" both are refused.', p_drop));
   return next is(pg_temp.row_version(p_drop), v_before,
     format('The row of the drop "%s" is neither locked nor written.', p_drop));
@@ -507,7 +485,7 @@ $$;
 -- Rows that were not locked before in this transaction: the stock is taken away by hand, for a hold would lock the row.
 do $$
 begin
-  perform pg_temp.new_drop(name, 5) from unnest(array['sold out', 'over']) as name;
+  perform pg_temp.make_drop(name, 5) from unnest(array['sold out', 'over']) as name;
   update inventory.drops set available_stock = 0, total_stock = 1 where id = pg_temp.drop_id('sold out');
   update inventory.drops set status = 'ended' where id = pg_temp.drop_id('over');
 end

@@ -6,39 +6,11 @@ create function pg_temp.stock_and_total_of(p_name text) returns text language sq
   select d.available_stock || ' of ' || d.total_stock from inventory.drops d where d.id = pg_temp.drop_id(p_name)
 $$;
 
--- A drop of ten units in a state; "started" is a scheduled drop whose start has passed. All but those that are live or over start
--- in an hour, the others started an hour ago.
-create function pg_temp.new_drop(p_name text, p_state text) returns uuid language plpgsql as $$
-declare
-  v_id uuid;
-begin
-  v_id := (
-    select id from api.create_drop(
-      p_name, 10, 10, pg_temp.user_id('seller'),
-      now() + case when p_state in ('draft', 'scheduled') then interval '1 hour' else '-1 hour' end, null,
-      case p_state when 'started' then 'scheduled' when 'ended' then 'live' when 'cancelled' then 'live' else p_state end)
-  );
-  if p_state in ('ended', 'cancelled') then
-    perform api.update_drop(v_id, jsonb_build_object('status', p_state));
-  end if;
-  update inventory.drops set updated_at = now() - interval '1 day', created_at = now() - interval '1 day' where id = v_id;
-  return v_id;
-end
-$$;
-
-create function pg_temp.update_drop(p_name text, p_changes jsonb) returns text language sql as $$
-  select pg_temp.refusal(format('select api.update_drop(pg_temp.drop_id(%L), %L)', p_name, p_changes))
-$$;
-
-do $$
-begin
-  perform api.ensure_user(pg_temp.user_id(name)) from unnest(array['seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay']) as name;
-end
-$$;
+select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay');
 
 -- The row, and what a change leaves alone.
 
-do $$ begin perform pg_temp.new_drop('row', 'scheduled'); end $$;
+do $$ begin perform pg_temp.make_drop_in('scheduled', 'row'); end $$;
 create temp table changed on commit drop as
 select * from api.update_drop(pg_temp.drop_id('row'), '{"price": 12.5, "total_stock": 11}');
 
@@ -72,7 +44,7 @@ select results_eq(
 
 create function pg_temp.changed_fields(p_changes jsonb) returns jsonb language plpgsql as $$
 declare
-  v_id uuid := pg_temp.new_drop('fields', 'scheduled');
+  v_id uuid := pg_temp.make_drop_in('scheduled', 'fields');
   v_before jsonb := (select to_jsonb(d) from inventory.drops d where d.id = v_id);
   v_after jsonb;
 begin
@@ -103,8 +75,8 @@ select is(
 
 -- Values that are refused, with the name of the field.
 
-do $$ begin perform pg_temp.new_drop('values', 'draft'); end $$;
-select is(pg_temp.update_drop('values', v.changes), 'PT400 VALIDATION_ERROR: ' || v.expected, v.description)
+do $$ begin perform pg_temp.make_drop_in('draft', 'values'); end $$;
+select is(pg_temp.refusal_of_update('values', v.changes), 'PT400 VALIDATION_ERROR: ' || v.expected, v.description)
 from (values
   ('{}'::jsonb, 'body: must be an object with at least one field to change', 'A change of nothing is refused.'),
   ('[]', 'body: must be an object with at least one field to change', 'A list is refused.'),
@@ -154,24 +126,11 @@ from (values (gen_random_uuid(), 'A drop that does not exist is not found.'), (n
 
 create function pg_temp.new_sale(p_name text) returns void language plpgsql as $$
 begin
-  perform pg_temp.new_drop(p_name, 'live');
+  perform pg_temp.make_drop_in('live', p_name);
   perform api.reserve(pg_temp.drop_id(p_name), pg_temp.user_id(name)) from unnest(array['ann', 'bob', 'cat', 'dan']) as name;
   perform api.purchase(pg_temp.drop_id(p_name), pg_temp.user_id('ann'));
 end
 $$;
--- Let a hold run out so long ago.
-create function pg_temp.run_out(p_drop text, p_user text, p_ago interval) returns void language sql as $$
-  update inventory.reservations r
-  set expires_at = now() - p_ago
-  where r.drop_id = pg_temp.drop_id(p_drop) and r.user_id = pg_temp.user_id(p_user) and r.status = 'ACTIVE'
-$$;
-create function pg_temp.reservations_of(p_drop text) returns text[] language sql stable as $$
-  select array_agg(u.name || ' ' || r.status order by u.name)
-  from inventory.reservations r
-  join unnest(array['ann', 'bob', 'cat', 'dan']) as u (name) on pg_temp.user_id(u.name) = r.user_id
-  where r.drop_id = pg_temp.drop_id(p_drop)
-$$;
-
 do $$
 begin
   perform pg_temp.new_sale(name)
@@ -183,7 +142,7 @@ select is(pg_temp.stock_and_total_of('restock'), '11 of 15', 'A restock adds to 
 do $$ begin perform api.update_drop(pg_temp.drop_id('restock'), '{"total_stock": 4}'); end $$;
 select is(pg_temp.stock_and_total_of('restock'), '0 of 4', 'Stock can be lowered to what is held and sold.');
 select is(
-  pg_temp.update_drop('restock', '{"total_stock": 3}'),
+  pg_temp.refusal_of_update('restock', '{"total_stock": 3}'),
   'PT409 STOCK_BELOW_COMMITTED: total_stock may not be less than the 4 units held and sold.', 'It cannot be lowered further.'
 );
 select throws_ok(
@@ -195,30 +154,30 @@ select is(pg_temp.stock_and_total_of('restock'), '0 of 4', 'The same stock again
 
 do $$
 begin
-  perform pg_temp.run_out(name, 'bob', '0') from unnest(array['reclaim', 'reclaim one', 'reclaim in vain']) as name;
-  perform pg_temp.run_out(name, 'cat', '1 second') from unnest(array['reclaim', 'reclaim one', 'reclaim in vain']) as name;
-  perform pg_temp.run_out('reclaim in a moment', 'bob', '-1 microsecond');
+  perform pg_temp.let_run_out(name, 'bob') from unnest(array['reclaim', 'reclaim one', 'reclaim in vain']) as name;
+  perform pg_temp.let_run_out(name, 'cat', now() - interval '1 second') from unnest(array['reclaim', 'reclaim one', 'reclaim in vain']) as name;
+  perform pg_temp.let_run_out('reclaim in a moment', 'bob', now() - interval '-1 microsecond');
   perform api.update_drop(pg_temp.drop_id('reclaim'), '{"total_stock": 2}');
   perform api.update_drop(pg_temp.drop_id('reclaim one'), '{"total_stock": 3}');
 end
 $$;
 select is(pg_temp.stock_and_total_of('reclaim'), '0 of 2', 'Due holds make room for less stock.');
 select is(
-  pg_temp.reservations_of('reclaim'), array['ann CONSUMED', 'bob EXPIRED', 'cat EXPIRED', 'dan ACTIVE'],
+  pg_temp.statuses_on('reclaim'), array['ann CONSUMED', 'bob EXPIRED', 'cat EXPIRED', 'dan ACTIVE'],
   'They are EXPIRED, others are not.'
 );
 select is(
-  pg_temp.reservations_of('reclaim one'), array['ann CONSUMED', 'bob ACTIVE', 'cat EXPIRED', 'dan ACTIVE'],
+  pg_temp.statuses_on('reclaim one'), array['ann CONSUMED', 'bob ACTIVE', 'cat EXPIRED', 'dan ACTIVE'],
   'Only as many are taken back as are in the way, the oldest first.'
 );
 select is(pg_temp.stock_and_total_of('reclaim one'), '0 of 3', 'Their units are not available besides.');
 select is(
-  pg_temp.update_drop('reclaim in vain', '{"total_stock": 1}'),
+  pg_temp.refusal_of_update('reclaim in vain', '{"total_stock": 1}'),
   'PT409 STOCK_BELOW_COMMITTED: total_stock may not be less than the 2 units held and sold.',
   'Where that does not suffice, the refusal counts what is left.'
 );
 select is(
-  pg_temp.update_drop('reclaim in a moment', '{"total_stock": 3}'),
+  pg_temp.refusal_of_update('reclaim in a moment', '{"total_stock": 3}'),
   'PT409 STOCK_BELOW_COMMITTED: total_stock may not be less than the 4 units held and sold.',
   'A hold with a microsecond left is in the way.'
 );
@@ -227,13 +186,13 @@ select is(
 
 do $$
 begin
-  perform pg_temp.run_out('cancel', 'bob', '1 second');
+  perform pg_temp.let_run_out('cancel', 'bob', now() - interval '1 second');
   update inventory.reservations set updated_at = now() - interval '1 day' where drop_id = pg_temp.drop_id('cancel');
   perform api.update_drop(pg_temp.drop_id('cancel'), '{"status": "cancelled"}');
 end
 $$;
 select is(
-  pg_temp.reservations_of('cancel'), array['ann CONSUMED', 'bob CANCELLED', 'cat CANCELLED', 'dan CANCELLED'],
+  pg_temp.statuses_on('cancel'), array['ann CONSUMED', 'bob CANCELLED', 'cat CANCELLED', 'dan CANCELLED'],
   'Cancelling a drop releases every hold.'
 );
 select is(
@@ -246,7 +205,7 @@ select is(
   'Purchases are left to be refunded one by one.'
 );
 select is(
-  pg_temp.reservations_of('restock'), array['ann CONSUMED', 'bob ACTIVE', 'cat ACTIVE', 'dan ACTIVE'],
+  pg_temp.statuses_on('restock'), array['ann CONSUMED', 'bob ACTIVE', 'cat ACTIVE', 'dan ACTIVE'],
   'Holds on other drops are not touched.'
 );
 

@@ -4,49 +4,21 @@ select plan(65);
 
 set local intervalstyle = 'postgres';
 
--- A drop of ten units in a state; "started" is a scheduled drop whose start has passed. All but those that are live or over start
--- in an hour, the others started an hour ago.
-create function pg_temp.new_drop(p_name text, p_state text) returns uuid language plpgsql as $$
-declare
-  v_id uuid;
-begin
-  v_id := (
-    select id from api.create_drop(
-      p_name, 10, 10, pg_temp.user_id('seller'),
-      now() + case when p_state in ('draft', 'scheduled') then interval '1 hour' else '-1 hour' end, null,
-      case p_state when 'started' then 'scheduled' when 'ended' then 'live' when 'cancelled' then 'live' else p_state end)
-  );
-  if p_state in ('ended', 'cancelled') then
-    perform api.update_drop(v_id, jsonb_build_object('status', p_state));
-  end if;
-  update inventory.drops set updated_at = now() - interval '1 day', created_at = now() - interval '1 day' where id = v_id;
-  return v_id;
-end
-$$;
-
 -- Times as distances from now.
 create function pg_temp.times_of(p_name text) returns text language sql stable as $$
   select format('%s to %s', coalesce((d.starts_at - now())::text, 'none'), coalesce((d.ends_at - now())::text, 'none'))
   from inventory.drops d where d.id = pg_temp.drop_id(p_name)
 $$;
 
-create function pg_temp.update_drop(p_name text, p_changes jsonb) returns text language sql as $$
-  select pg_temp.refusal(format('select api.update_drop(pg_temp.drop_id(%L), %L)', p_name, p_changes))
-$$;
-
-do $$
-begin
-  perform api.ensure_user(pg_temp.user_id(name)) from unnest(array['seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay']) as name;
-end
-$$;
+select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay');
 
 -- Moves of status: all of them.
 
 create function pg_temp.move(p_from text, p_to text) returns text language plpgsql as $$
 declare
   v_name text := p_from || ' to ' || p_to;
-  v_id uuid := pg_temp.new_drop(v_name, p_from);
-  v_refusal text := pg_temp.update_drop(v_name, jsonb_build_object('status', p_to));
+  v_id uuid := pg_temp.make_drop_in(p_from, v_name);
+  v_refusal text := pg_temp.refusal_of_update(v_name, jsonb_build_object('status', p_to));
 begin
   if v_refusal <> 'nothing was raised' then
     return v_refusal;
@@ -102,7 +74,7 @@ select throws_ok(
   $$select api.update_drop(pg_temp.drop_id('ended to live'), '{"status": "live"}')$$, 'PT409', 'INVALID_STATUS_CHANGE',
   'What is over stays over.'
 );
-do $$ begin perform pg_temp.new_drop('starts now', 'scheduled'); end $$;
+do $$ begin perform pg_temp.make_drop_in('scheduled', 'starts now'); end $$;
 update inventory.drops set starts_at = now() where id = pg_temp.drop_id('starts now');
 select throws_ok(
   $$select api.update_drop(pg_temp.drop_id('starts now'), '{"status": "draft"}')$$, 'PT409', 'INVALID_STATUS_CHANGE',
@@ -131,11 +103,11 @@ from (values
 -- Do this to a drop in this state that also ends in so much time; the times after it, or the refusal.
 create function pg_temp.times_after(p_state text, p_ends_in interval, p_changes jsonb) returns text language plpgsql as $$
 declare
-  v_id uuid := pg_temp.new_drop('times', p_state);
+  v_id uuid := pg_temp.make_drop_in(p_state, 'times');
   v_times text;
 begin
   update inventory.drops set ends_at = now() + p_ends_in where id = v_id;
-  v_times := pg_temp.update_drop('times', p_changes);
+  v_times := pg_temp.refusal_of_update('times', p_changes);
   if v_times = 'nothing was raised' then
     v_times := pg_temp.times_of('times');
   end if;
