@@ -1,4 +1,4 @@
--- api.get_drop shows one drop whatever its status: a link to a drop keeps working after it has ended.
+-- api.get_drop shows one drop in any status: a link to a drop keeps working after it has ended.
 begin;
 select plan(8);
 

@@ -1,4 +1,4 @@
--- api.my_purchases shows a user all the user's own purchases, newest first, whatever became of them.
+-- api.my_purchases shows a user all the user's own purchases, newest first, refunded ones included.
 begin;
 select plan(6);
 

@@ -1,5 +1,5 @@
 -- api.purchase_batch sells holds on any drops in the order of the requests: one outcome each, no hold twice or too late. Drops are
--- served in the order of their ids, whatever the order of the requests.
+-- served in the order of their ids, not of the requests.
 begin;
 select plan(52);
 
@@ -243,7 +243,7 @@ select is(pg_temp.stock_of('due'), 7, 'Their units are back in stock.');
 select is((select updated_at from inventory.drops where id = pg_temp.drop_id('due')), now(), 'The drop says that it changed.');
 select bag_eq(
   $$select user_id from inventory.purchases where drop_id = pg_temp.drop_id('due')$$, pg_temp.user_ids('bob', 'cat'),
-  'Nobody buys what he does not hold any more.'
+  'A hold that was given back is not bought.'
 );
 do $$ begin perform pg_temp.reserve_all('due', 'ann'); end $$;
 select results_eq(

@@ -1,4 +1,4 @@
--- Holds are announced as stock that goes and comes back; those that ran out by name, too, whichever call noticed it.
+-- Holds are announced as stock that goes and comes back; those that ran out by name as well, no matter which call found them due.
 begin;
 select plan(28);
 

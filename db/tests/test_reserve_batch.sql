@@ -1,6 +1,6 @@
 -- api.reserve_batch serves requests on any drops in the order they came: one outcome each, never a unit more than there is.
 -- Drops are locked and
--- written in the order of their ids, whatever the order of the requests.
+-- written in the order of their ids, not of the requests.
 begin;
 select plan(63);
 
@@ -201,7 +201,7 @@ select results_eq(
         array['new', 'new', 'new', 'c']))
   $$,
   $$values (1, 200, null), (2, 409, 'DROP_NOT_ACTIVE'), (3, 401, 'AUTH_REQUIRED'), (4, 409, 'DROP_NOT_ACTIVE')$$,
-  'A drop that is over serves replays and nobody else.'
+  'A drop that is over serves only replays.'
 );
 
 -- Drops that cannot be.
@@ -482,7 +482,7 @@ begin
 end
 $$;
 
--- Rows that were not locked before in this transaction: the stock is taken away by hand, for a hold would lock the row.
+-- Rows that were not locked before in this transaction: the stock is taken away by hand, because a hold would lock the row.
 do $$
 begin
   perform pg_temp.make_drop(name, 5) from unnest(array['sold out', 'over']) as name;

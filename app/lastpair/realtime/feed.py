@@ -1,4 +1,4 @@
-"""The feed: what one client is told, whatever the transport: a snapshot, the events that it missed, and then every event."""
+"""The feed: what one client is told over either transport: a snapshot, the events that it missed, and then every event."""
 
 import asyncio
 import re

@@ -81,7 +81,7 @@ class Shop:
         return await self._single(DONE, UPDATE_DROP, drop_id, changes)
 
     async def get_drop(self, drop_id: str) -> Outcome:
-        """One drop, whatever its status. Data: the drop."""
+        """One drop, in any status. Data: the drop."""
         return await self._single(DONE, GET_DROP, drop_id)
 
     async def list_drops(self) -> Outcome:

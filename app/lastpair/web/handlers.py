@@ -129,7 +129,7 @@ async def update_drop(request: Request) -> Response:
 
 @operation("drops", {200: {"drop": Drop}}, "DROP_NOT_FOUND")
 async def get_drop(request: Request) -> Response:
-    """One drop, whatever its status."""
+    """One drop, in any status."""
     return answer(request, await components_of(request).shop.get_drop(uuid_in_path(request, "dropId")), "drop")
 
 

@@ -52,7 +52,7 @@ $$;
 
 comment on function api.ensure_user_batch(api.user_request[]) is
 'The users with these ids, each made now if it is missing (as api.ensure_user does). The answer has one row a request: n is its
-place in p_requests, status 201 if the user was made, 200 if it was there. A name that is not acceptable is raised and nobody is
+place in p_requests, status 201 if the user was made, 200 if it was there. A name that is not acceptable is raised and no user is
 made. With several users no lock is waited for longer than 100 ms (55P03).
 select * from api.ensure_user_batch(array[row(''<user>'', ''ann''), row(''<user>'', null)]::api.user_request[]);';
 

@@ -1,4 +1,4 @@
--- api.get_drop: return one drop, whatever its status.
+-- api.get_drop: return one drop, in any status.
 --
 -- Locks: none. Errors: DROP_NOT_FOUND.
 
@@ -16,4 +16,4 @@ begin
 end
 $$;
 
-comment on function api.get_drop(uuid) is 'Return one drop, whatever its status.';
+comment on function api.get_drop(uuid) is 'Return one drop, in any status.';

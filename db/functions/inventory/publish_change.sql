@@ -8,7 +8,7 @@
 -- try things out. Errors: none.
 --
 -- It is security definer, because at the commit the session's own role is back, which may do nothing here. Times are written in
--- UTC, whichever session commits.
+-- UTC, because the sessions that commit have different time zones.
 
 create or replace function inventory.publish_change()
 returns trigger

@@ -10,7 +10,7 @@
 --   code              the refusal, or null
 --   replayed          it repeats an Idempotency-Key: that of an earlier call (then `earlier` is its reservation), or its leader's
 --
--- Locks: none. Errors: none. A repeated Idempotency-Key is no error, whatever became of the drop: the answer is the first
+-- Locks: none. Errors: none. A repeated Idempotency-Key is no error, not even if the drop is over: the answer is the first
 -- reservation as it is now.
 --
 -- Plans: this is a plain SQL function without settings, so that PostgreSQL puts its query into the statement that calls it, which
