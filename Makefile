@@ -11,7 +11,7 @@ UV = UV_CUSTOM_COMPILE_COMMAND='make lock' .venv/lock/bin/uv pip compile --quiet
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate $(UPGRADE)
 
 # The tests run in two processes, each with an embedded server of its own. On a server that is given they run in one, because
-# roles belong to the whole server. The slow tests run in one process as well, because some of them measure time.
+# roles belong to the whole server.
 PARALLEL := $(if $(DATABASE_URL),,--numprocesses 2 --dist loadfile)
 
 .DEFAULT_GOAL := help
@@ -27,7 +27,7 @@ test: .venv/dev ## Run the tests, on PostgreSQL servers of their own
 	@$(BIN)/python -m pytest $(PARALLEL) -m 'not slow'
 
 test-slow: .venv/dev ## Run the slow tests
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest $(PARALLEL) -m slow
 
 bench: .venv/dev ## Measure how fast a drop sells and write bench/results.md (needs wrk)
 	@$(BIN)/python -m bench
