@@ -15,6 +15,7 @@ import pytest
 
 from lastpair import __version__
 from lastpair.cli import COMMANDS, MAX_TOKEN_TTL_SECONDS
+from lastpair.database.private_server import PrivateServer
 from lastpair.settings import Settings
 from tests.support.database import Database, running_api
 from tests.support.servers import ROOT, started
@@ -107,12 +108,15 @@ def test_no_database(command: str) -> None:
 
 def test_an_embedded_server_that_cannot_start(tmp_path: Path) -> None:
     """The last line names DATA_DIR, after the lines of PostgreSQL's own program, and no stack trace is shown."""
-    (tmp_path / "data" / "postgres").mkdir(parents=True)
-    (tmp_path / "data" / "postgres" / "file").touch()
+    server = PrivateServer(tmp_path / "data" / "postgres")
+    (server.folder / "PG_VERSION").write_text("9.6\n")
+    if server.user:
+        for path in (server.folder, server.folder / "PG_VERSION"):
+            os.chown(path, server.user.pw_uid, server.user.pw_gid)
     result = lastpair("migrate", DATA_DIR="data")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.splitlines()[-1].startswith("DATA_DIR: the embedded PostgreSQL cannot start in ")
-    assert "exists but is not empty" in result.stderr
+    assert "postgresql.conf" in result.stderr
     assert "Traceback" not in result.stderr
 
 

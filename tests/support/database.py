@@ -31,6 +31,7 @@ class Database:
 def fresh_embedded_database() -> Iterator[Database]:
     """An embedded server in a temporary folder."""
     with TemporaryDirectory(prefix="lastpair-test-") as folder, embedded_database(Path(folder)) as url:
+        Path(folder).chmod(0o711)  # PgBouncer runs as the server's user, and must reach the socket
         yield Database(url, url.replace("lastpair@", "postgres@"))
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
@@ -27,8 +28,22 @@ def install_pgtap(superuser_url: str, data_dir: Path) -> None:
             folder = find_pgtap(data_dir)
             if folder is None or connection.info.server_version < 180000:
                 pytest.fail(HELP, pytrace=False)
-            connection.execute("select set_config('extension_control_path', %s, false)", [f"$system:{folder}"])
-        connection.execute("create extension if not exists pgtap")
+            with TemporaryDirectory(prefix="lastpair-pgtap-") as copy:  # the server's user may be unable to enter that folder
+                copy_pgtap(folder, Path(copy))
+                connection.execute("select set_config('extension_control_path', %s, false)", [f"$system:{copy}"])
+                connection.execute("create extension if not exists pgtap")
+        else:
+            connection.execute("create extension if not exists pgtap")
+
+
+def copy_pgtap(folder: Path, target: Path) -> None:
+    """Copy the files of the extension so that every user can read them."""
+    target.chmod(0o755)
+    (target / "extension").mkdir(mode=0o755)
+    for file in (folder / "extension").glob("pgtap*"):
+        copied = target / "extension" / file.name
+        shutil.copyfile(file, copied)
+        copied.chmod(0o644)
 
 
 def find_pgtap(data_dir: Path) -> Path | None:

@@ -19,7 +19,7 @@ import psutil
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from lastpair.database.embedded import BIN_DIR, get_server  # type: ignore[attr-defined]
+from lastpair.database.private_server import PrivateServer, as_user
 from tests.support.debian import needed
 from tests.support.waiting import wait_for
 
@@ -122,43 +122,41 @@ class Crashable:
         self.url = url
         self.superuser_url = url.replace("lastpair@", "postgres@")
         self._folder = data_dir
-        self._server = get_server((data_dir / "postgres").resolve())
+        self._server = PrivateServer(data_dir.resolve() / "postgres")
 
     def crash(self) -> None:
         """Cut off every session and write nothing any more: data that is not on disk is lost."""
-        pid = self._server.get_pid()
+        pid = self._server.pid()
         assert pid is not None
         os.kill(pid, signal.SIGQUIT)
         wait_for(lambda: not is_running(pid) and not postgres_of(self._folder))
 
     def kill(self) -> None:
         """Kill every process, so that none can tell its client or clean up."""
-        postmaster = self._server.get_pid()
+        postmaster = self._server.pid()
         assert postmaster is not None
         os.kill(postmaster, signal.SIGKILL)
         wait_for(lambda: not is_running(postmaster) and not kill_all(postgres_of(self._folder)))
 
     def start(self) -> None:
         """Recover and serve again."""
-        # A killed server that was not reaped yet would be taken for one that runs.
-        for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
-            (self._server.pgdata / name).unlink(missing_ok=True)
-        self._server.ensure_postgres_running()
+        self._server.start()
 
     @contextmanager
     def standby(self, folder: Path) -> Iterator["Standby"]:
         """A server in this folder that streams what is committed here; from now on every commit waits for it."""
         source = urlsplit(self.superuser_url.replace("postgres@/lastpair", "postgres@/postgres"))
-        user = self._server.system_user
+        account = as_user(self._server.user)
         data = folder / "data"
         folder.mkdir()
-        if user is not None:
-            shutil.chown(folder, user)
+        if self._server.user is not None:
+            os.chown(folder, self._server.user.pw_uid, self._server.user.pw_gid)
+            folder.parent.chmod(0o711)  # the standby must reach the server
         backup = ["--checkpoint=fast", "--write-recovery-conf", "--no-sync", f"--pgdata={data}", f"--dbname={urlunsplit(source)}"]
-        subprocess.run([BIN_DIR / "pg_basebackup", *backup], user=user, check=True)
-        control = [BIN_DIR / "pg_ctl", "--wait", f"--pgdata={data}"]
+        subprocess.run([self._server.programs / "pg_basebackup", *backup], check=True, **account)
+        control = [self._server.programs / "pg_ctl", "--wait", f"--pgdata={data}"]
         options = ["--options", f"-h '' -k '{folder}'", f"--log={folder / 'log'}"]
-        subprocess.run([*control, *options, "start"], user=user, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*control, *options, "start"], check=True, stdout=subprocess.DEVNULL, **account)
         try:
             standby = Standby(self.url, folder)
             with psycopg.connect(self.superuser_url, autocommit=True) as primary:
@@ -168,7 +166,7 @@ class Crashable:
                 wait_for(lambda: primary.execute(is_waited_for).fetchone() == (True,))
             yield standby
         finally:
-            subprocess.run([*control, "--mode=immediate", "stop"], user=user, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([*control, "--mode=immediate", "stop"], check=True, stdout=subprocess.DEVNULL, **account)
 
 
 class Standby:

