@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from lastpair.database.pool import Database
+from lastpair.database.servers import reason
 from lastpair.errors import Refusal
 from lastpair.observability.metrics import EXPIRED, EXPIRY_LAG_SECONDS, NOTIFY_QUEUE_USAGE, SWEPT_AT
 from lastpair.settings import Settings
@@ -74,7 +75,9 @@ async def repeat(job: Job) -> None:
             failing = False
         except Refusal as refusal:
             if not failing:
-                logger.warning("the sweeper's job %s cannot run: %s", job.name, refusal.message)
+                logger.warning(
+                    "the sweeper's job %s cannot run: %s (%s)", job.name, refusal.message, reason(refusal.__cause__ or refusal)
+                )
             failing = True
         except asyncio.CancelledError:
             # A cancellation of this task ends it. One that escapes from a driver's own task must not end the job for ever.
