@@ -36,6 +36,24 @@ SESSION_SETTINGS = {
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "10s",
 }
+# The server closes a session whose client's machine is gone, or whose client has taken nothing for half a minute. Over a Unix
+# socket these have no effect.
+TCP_SETTINGS = {
+    "tcp_user_timeout": "30s",
+    "tcp_keepalives_idle": "10s",
+    "tcp_keepalives_interval": "5s",
+    "tcp_keepalives_count": "4",
+}
+BLOCKED_SECONDS = 30
+"""How long a listener may be blocked in the middle of telling its client, before another process ends its session."""
+
+# A frozen process takes no notifications. As soon as its socket's buffers are full, its listener is blocked in a transaction:
+# rows that were deleted since then cannot be vacuumed, and the queue of notifications grows until every commit fails.
+END_BLOCKED_LISTENERS = """
+select pg_terminate_backend(pid) from pg_stat_activity
+where application_name = 'lastpair listener' and usename = session_user and datname = current_database()
+  and wait_event = 'ClientWrite' and xact_start < now() - make_interval(secs => $1)
+"""
 NO_SESSION = f"no session of the pool within {ACQUIRE_TIMEOUT_SECONDS} s"
 UNAVAILABLE = "The database cannot serve this right now. Try again in a moment."
 READY = "select from api.errors() limit 1"
@@ -103,7 +121,7 @@ class Database:
             timeout=ACQUIRE_TIMEOUT_SECONDS,
             # Behind a pooler a prepared statement is missing in the next transaction, which runs in another server session.
             statement_cache_size=0 if self._pooled else CACHED_STATEMENTS,
-            server_settings={"application_name": "lastpair"} | ({} if self._pooled else SESSION_SETTINGS),
+            server_settings={"application_name": "lastpair"} | ({} if self._pooled else SESSION_SETTINGS | TCP_SETTINGS),
         )
         self._watching = asyncio.create_task(self.watch.run())
 
@@ -140,6 +158,17 @@ class Database:
             _, was_dead = await self._probe.ask(question)
         if was_dead:
             self.watch.lost()
+
+    async def end_blocked_listeners(self) -> int:
+        """End the sessions of listeners whose processes are frozen. Returns how many. Raises Unavailable.
+
+        A process that wakes up connects anew and reads what it missed.
+        """
+        try:
+            rows, _ = await self._probe.ask(lambda session: session.fetch(END_BLOCKED_LISTENERS, BLOCKED_SECONDS))
+        except CONNECTION_FAULTS as error:
+            raise Unavailable(UNAVAILABLE) from error
+        return len(rows)
 
     async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run one statement and return its rows.

@@ -11,7 +11,7 @@ import asyncpg
 import orjson
 
 from lastpair.database.liveness import BACKEND_PID, Watch
-from lastpair.database.pool import SESSION_SETTINGS
+from lastpair.database.pool import SESSION_SETTINGS, TCP_SETTINGS
 from lastpair.database.servers import CONNECTION_FAULTS, Servers, reason
 from lastpair.observability.metrics import EVENTS_RELAYED, LISTENING, RELAY_LAG_SECONDS
 from lastpair.realtime.event import RESYNC_REQUIRED, Event
@@ -82,7 +82,7 @@ class Relay:
             connection = await self._servers.connect(
                 timeout=CONNECT_TIMEOUT_SECONDS,
                 command_timeout=CONNECT_TIMEOUT_SECONDS,
-                server_settings={"application_name": "lastpair listener"} | SESSION_SETTINGS,
+                server_settings={"application_name": "lastpair listener"} | SESSION_SETTINGS | TCP_SETTINGS,
             )
         try:
             self._notifications.clear()
