@@ -27,6 +27,7 @@ import asyncpg
 from lastpair import __version__
 from lastpair.database.embedded import BIN_DIR, embedded_database
 from lastpair.database.migrate import DB_DIR, SCHEMA_FILE, MigrationFailed, dbmate, is_checkout, migrate, write_schema
+from lastpair.database.servers import reason
 from lastpair.observability.metrics import FOLDER_VARIABLE
 from lastpair.observability.tracing import check_packages
 from lastpair.server import listen_on_port, serve
@@ -236,10 +237,10 @@ def database_errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise InvalidSettings(f"DATABASE_URL: cannot use the database: {' '.join(str(error).split())}") from error
+        raise InvalidSettings(f"DATABASE_URL: cannot use the database: {reason(error)}") from error
     except ValueError:  # its message is not shown, because it may quote a part of the password
-        reason = "cannot be understood; special characters of a user's name or password must be percent-encoded"
-        raise InvalidSettings(f"DATABASE_URL: {reason}") from None
+        rule = "special characters of a user's name or password must be percent-encoded"
+        raise InvalidSettings(f"DATABASE_URL: cannot be understood; {rule}") from None
 
 
 def stop(_signal: int, _frame: FrameType | None) -> None:

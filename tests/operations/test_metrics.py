@@ -22,6 +22,8 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.parser import text_string_to_metric_families
 
 from lastpair import __version__
+from lastpair.database.liveness import Probe, Watch
+from lastpair.database.servers import Servers
 from lastpair.observability.metrics import FOLDER_VARIABLE, exposition
 from lastpair.realtime.event import Event
 from lastpair.realtime.hub import Hub
@@ -326,7 +328,7 @@ def test_a_clock_that_is_ahead() -> None:
     """If the database's clock is a minute ahead, the lag is 0 and not less."""
     hub = Hub()
     hub.restart(0)
-    relay = Relay("postgresql://nowhere", hub)
+    relay = Relay("postgresql://nowhere", hub, Watch(Probe(Servers("postgresql://nowhere"))))
 
     def lag() -> tuple[float, float]:
         found = [REGISTRY.get_sample_value(f"lastpair_relay_lag_seconds_{name}") for name in ("count", "sum")]

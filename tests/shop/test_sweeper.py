@@ -47,6 +47,10 @@ class FakeDatabase:
             await self.failures[job]()
         return self.answers[statement]
 
+    async def end_blocked_listeners(self) -> int:
+        """No listener is blocked."""
+        return 0
+
     async def called_again(self, *names: str, times: int = 3) -> None:
         """Wait until each of these jobs has made this many calls more."""
         goals = {name: self.calls[name] + times for name in names}

@@ -2,15 +2,19 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from time import perf_counter
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import orjson
 from asyncpg.pool import PoolConnectionProxy
 
+from lastpair.database.liveness import BACKEND_PID, MARK, Probe, Watch
 from lastpair.database.servers import CONNECTION_FAULTS, Servers
 from lastpair.errors import Busy, Refusal, Unavailable, overloaded
 from lastpair.observability.metrics import DATABASE_ERRORS, POOL_BUSY_SESSIONS, POOL_MAX_SESSIONS, POOL_WAIT_SECONDS
@@ -18,6 +22,10 @@ from lastpair.observability.metrics import DATABASE_ERRORS, POOL_BUSY_SESSIONS, 
 ACQUIRE_TIMEOUT_SECONDS = 5
 COMMAND_TIMEOUT_SECONDS = 15
 """How long to wait for a server that does not answer. A working server ends a statement earlier (statement_timeout)."""
+READY_TIMEOUT_SECONDS = 1.8
+RELEASE_TIMEOUT_SECONDS = 1
+"""How long a session may take to cancel a statement that is not waited for any more. It is closed if it takes longer."""
+
 CACHED_STATEMENTS = 100
 
 # The role is lastpair_api, so that a bug here cannot touch a table. Times are in UTC. Every wait has a limit.
@@ -28,6 +36,25 @@ SESSION_SETTINGS = {
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "10s",
 }
+# The server closes a session whose client's machine is gone, or whose client has taken nothing for half a minute. Over a Unix
+# socket these have no effect.
+TCP_SETTINGS = {
+    "tcp_user_timeout": "30s",
+    "tcp_keepalives_idle": "10s",
+    "tcp_keepalives_interval": "5s",
+    "tcp_keepalives_count": "4",
+}
+BLOCKED_SECONDS = 30
+"""How long a listener may be blocked in the middle of telling its client, before another process ends its session."""
+
+# A frozen process takes no notifications. As soon as its socket's buffers are full, its listener is blocked in a transaction:
+# rows that were deleted since then cannot be vacuumed, and the queue of notifications grows until every commit fails.
+END_BLOCKED_LISTENERS = """
+select pg_terminate_backend(pid) from pg_stat_activity
+where application_name = 'lastpair listener' and usename = session_user and datname = current_database()
+  and wait_event = 'ClientWrite' and xact_start < now() - make_interval(secs => $1)
+"""
+NO_SESSION = f"no session of the pool within {ACQUIRE_TIMEOUT_SECONDS} s"
 UNAVAILABLE = "The database cannot serve this right now. Try again in a moment."
 READY = "select from api.errors() limit 1"
 READ_ONLY = "25006"
@@ -52,6 +79,9 @@ BEGIN = begin_with(SESSION_SETTINGS)
 class Session(asyncpg.Connection):
     """A session that runs single statements only, so it has nothing to reset. That saves one round trip for each call."""
 
+    key: str
+    """The process id of its backend. A pooler tells another one to its client, so the backend itself was asked."""
+
     def get_reset_query(self) -> str:
         """An empty query: there is nothing to reset."""
         return ""
@@ -69,6 +99,11 @@ class Database:
         self._single_calls = 0
         self._max_single_calls = max_pending
         self._servers = Servers(url)
+        self._probe = Probe(self._servers)
+        self.watch = Watch(self._probe)
+        self.watch.on_loss.append(self._close_idle)
+        self._watching: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
         self._pool_size = pool_size
         self._pooled = pooled
         self._pool: asyncpg.Pool | None = None
@@ -78,20 +113,23 @@ class Database:
         """Make the pool. The database need not be reachable yet."""
         POOL_MAX_SESSIONS.set(self._pool_size)
         self._pool = await asyncpg.create_pool(
-            connect=self._servers.connect,
+            connect=self._connect,
             min_size=0,
             max_size=self._pool_size,
             connection_class=Session,
             command_timeout=COMMAND_TIMEOUT_SECONDS,
             timeout=ACQUIRE_TIMEOUT_SECONDS,
-            init=_prepare_session,
             # Behind a pooler a prepared statement is missing in the next transaction, which runs in another server session.
             statement_cache_size=0 if self._pooled else CACHED_STATEMENTS,
-            server_settings={"application_name": "lastpair"} | ({} if self._pooled else SESSION_SETTINGS),
+            server_settings={"application_name": "lastpair"} | ({} if self._pooled else SESSION_SETTINGS | TCP_SETTINGS),
         )
+        self._watching = asyncio.create_task(self.watch.run())
 
     async def close(self) -> None:
         """Close the pool. Sessions that are still busy after a second are cut off."""
+        for task in filter(None, (self._watching, self._checking)):
+            task.cancel()
+        self._probe.close()
         if self._pool is not None:
             try:
                 await asyncio.wait_for(self._pool.close(), timeout=1)
@@ -99,11 +137,38 @@ class Database:
                 self._pool.terminate()
 
     async def ready(self) -> None:
-        """Raises Unavailable unless the database answers and has the functions."""
+        """Raises Unavailable unless the database answers and has the functions. Takes READY_TIMEOUT_SECONDS at most.
+
+        It waits for no session of the pool. Checks that are asked for at the same time are one.
+        """
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._check())
+            self._checking.add_done_callback(_retrieve)
         try:
-            await self.fetch(READY)
-        except asyncpg.PostgresError as error:
+            async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+                await asyncio.shield(self._checking)
+        except CONNECTION_FAULTS as error:
             raise Unavailable(UNAVAILABLE) from error
+
+    async def _check(self) -> None:
+        async def question(session: asyncpg.Connection) -> None:
+            await session.execute(f"{BEGIN}; {READY}; rollback")
+
+        async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+            _, was_dead = await self._probe.ask(question)
+        if was_dead:
+            self.watch.lost()
+
+    async def end_blocked_listeners(self) -> int:
+        """End the sessions of listeners whose processes are frozen. Returns how many. Raises Unavailable.
+
+        A process that wakes up connects anew and reads what it missed.
+        """
+        try:
+            rows, _ = await self._probe.ask(lambda session: session.fetch(END_BLOCKED_LISTENERS, BLOCKED_SECONDS))
+        except CONNECTION_FAULTS as error:
+            raise Unavailable(UNAVAILABLE) from error
+        return len(rows)
 
     async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         """Run one statement and return its rows.
@@ -153,17 +218,20 @@ class Database:
         finally:
             POOL_WAIT_SECONDS.observe(perf_counter() - begin)
         POOL_BUSY_SESSIONS.inc()
+        what = _name_of(statement)
         try:
             if not self._pooled:
-                return await session.fetch(statement, *arguments)
-            async with asyncio.timeout(COMMAND_TIMEOUT_SECONDS):
-                rows = await session.fetch(statement, *arguments)
-                await session.execute("commit")  # this may fail as well, because deferred triggers run now
+                async with self.watch.waiting(what, session.key, COMMAND_TIMEOUT_SECONDS):  # type: ignore[attr-defined]
+                    return await session.fetch(statement, *arguments)
+            key = uuid4().hex
+            async with self.watch.waiting(what, key, COMMAND_TIMEOUT_SECONDS):
+                rows = await session.fetch(MARK.format(key) + statement, *arguments)
+                await session.execute(MARK.format(key) + "commit")  # it may fail as well, because deferred triggers run now
             return rows
         except CONNECTION_FAULTS as error:
             await self._keep_or_drop(session, error)
             if isinstance(error, TimeoutError):
-                await self._pool.expire_connections()  # the other connections lead to the same silent server
+                self._close_idle()  # the other connections lead to the same silent server
             raise _error_for(error) from error
         except asyncio.CancelledError:
             if self._pooled:
@@ -173,15 +241,41 @@ class Database:
             POOL_BUSY_SESSIONS.dec()
             # The release is not awaited, because it takes several iterations of the event loop and the caller may have the next
             # call to make.
-            release = asyncio.ensure_future(self._pool.release(session))
+            release = asyncio.ensure_future(self._pool.release(session, timeout=RELEASE_TIMEOUT_SECONDS))
             self._releases.add(release)
             release.add_done_callback(self._released)
 
+    async def _connect(self, *arguments: Any, **options: Any) -> asyncpg.Connection:
+        async with self.watch.waiting("a new session", None):
+            session = await self._servers.connect(*arguments, **options)
+            assert isinstance(session, Session)  # noqa: S101 - the pool's connection_class
+            try:
+                # The database makes the JSON of an answer. It is sent on as it is and never parsed here.
+                await session.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=orjson.Fragment)
+                session.key = await session.fetchval(BACKEND_PID)
+            except BaseException:
+                session.terminate()
+                raise
+            return session
+
+    def _close_idle(self) -> None:
+        # They are replaced when they are needed. Pool.expire_connections() would wait for each dead one to say goodbye.
+        for holder in self._pool._holders if self._pool else ():  # type: ignore[attr-defined]
+            if holder.is_idle():
+                holder.terminate()
+
     async def _acquire(self, pool: asyncpg.Pool) -> PoolConnectionProxy:
-        session: PoolConnectionProxy = await pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
+        try:
+            session: PoolConnectionProxy = await pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
+        except TimeoutError as error:
+            if str(error):  # connecting took too long
+                raise
+            raise TimeoutError(NO_SESSION) from error
         if self._pooled:
             try:
-                await session.execute(BEGIN, timeout=ACQUIRE_TIMEOUT_SECONDS)  # the pooler may have no server session free
+                # The pooler may have no server session free.
+                async with self.watch.waiting("begin", None, ACQUIRE_TIMEOUT_SECONDS):
+                    await session.execute(BEGIN)
             except BaseException:
                 _drop(session)
                 await pool.release(session)
@@ -209,9 +303,16 @@ def _drop(session: PoolConnectionProxy) -> None:
         session.terminate()
 
 
-async def _prepare_session(session: asyncpg.Connection) -> None:
-    # The database makes the JSON of an answer. It is sent on as it is and never parsed here.
-    await session.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=orjson.Fragment)
+@cache
+def _name_of(statement: str) -> str:
+    # The function that a statement calls; or its beginning.
+    called = re.search(r"\bapi\.\w+", statement)
+    return called[0] if called else statement.strip()[:40]
+
+
+def _retrieve(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled():
+        task.exception()  # those who asked may have left, and asyncio logs an exception that nobody looked at
 
 
 def _error_for(error: Exception) -> Exception:

@@ -1,5 +1,6 @@
 """The PostgreSQL servers that a URL names, and a connection to the one that takes writes."""
 
+import socket
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -7,6 +8,14 @@ import asyncpg
 
 CONNECTION_FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """What asyncpg raises when a connection, or a statement on it, fails."""
+
+# The system closes a TCP connection whose other side acknowledges nothing for three seconds. Without these options it needs
+# fifteen minutes, or for ever if nothing is sent. The names are those of Linux; other systems do without.
+TCP_OPTIONS = {
+    name: value
+    for name, value in {"TCP_USER_TIMEOUT": 3000, "TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3}.items()
+    if hasattr(socket, name)
+}
 
 
 class Servers:
@@ -23,17 +32,42 @@ class Servers:
         `options` are those of asyncpg.connect. A pool passes a `dsn`, which is ignored. Raises CONNECTION_FAULTS.
         """
         last_error: Exception | None = None
+        share_seconds = timeout / len(self.urls)
         for url in list(self.urls):
             try:
-                connection: asyncpg.Connection = await asyncpg.connect(url, timeout=timeout / len(self.urls), **options)
+                connection: asyncpg.Connection = await asyncpg.connect(url, timeout=share_seconds, **options)
+            except TimeoutError as error:  # one of asyncpg's has no message, one of the system has
+                last_error = error if str(error) else TimeoutError(f"{_address(url)} did not answer in {share_seconds:g} s")
             except CONNECTION_FAULTS as error:
                 last_error = error
             else:
                 self.urls.remove(url)
                 self.urls.insert(0, url)
+                _close_when_dead(connection)
                 return connection
         assert last_error is not None  # noqa: S101 - a URL names one server at least
         raise last_error
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line that is never empty."""
+    if text := " ".join(str(error).split()):
+        return text
+    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+
+
+def _close_when_dead(connection: asyncpg.Connection) -> None:
+    endpoint = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+    if endpoint.family != socket.AF_UNIX:
+        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in TCP_OPTIONS.items():
+            endpoint.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _address(url: str) -> str:
+    # Where a URL of one server leads to: its host and port, without the user and the password.
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2] or dict(parse_qsl(parts.query)).get("host") or "the server"
 
 
 def _urls_of_servers(url: str) -> list[str]:

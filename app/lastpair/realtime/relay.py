@@ -10,8 +10,9 @@ from time import time
 import asyncpg
 import orjson
 
-from lastpair.database.pool import SESSION_SETTINGS
-from lastpair.database.servers import CONNECTION_FAULTS, Servers
+from lastpair.database.liveness import BACKEND_PID, Watch
+from lastpair.database.pool import SESSION_SETTINGS, TCP_SETTINGS
+from lastpair.database.servers import CONNECTION_FAULTS, Servers, reason
 from lastpair.observability.metrics import EVENTS_RELAYED, LISTENING, RELAY_LAG_SECONDS
 from lastpair.realtime.event import RESYNC_REQUIRED, Event
 from lastpair.realtime.event_log import EVENTS_AFTER
@@ -40,8 +41,12 @@ logger = logging.getLogger("lastpair")
 class Relay:
     """One for each process. `is_connected` says whether it hears of commits now."""
 
-    def __init__(self, url: str, hub: Hub) -> None:
+    def __init__(self, url: str, hub: Hub, watch: Watch) -> None:
         self.is_connected = False
+        self._watch = watch
+        watch.on_loss.append(self._check_now)
+        self._check_at = 0.0
+        self._backend_pid = ""
         self._servers = Servers(url)
         self._hub = hub
         self._notifications: deque[str] = deque()
@@ -60,7 +65,9 @@ class Relay:
                     self._set_connected(False)
             except CONNECTION_FAULTS as error:
                 if was_connected or tries == 0:  # log once an outage, not once a try
-                    logger.warning("the listener lost the database and tries again: %s", " ".join(str(error).split()))
+                    logger.warning("the listener lost the database and tries again: %s", reason(error))
+                if was_connected:
+                    self._watch.lost()
             except Exception:
                 logger.exception("the listener failed and starts anew")
             tries = 1 if was_connected else tries + 1
@@ -71,32 +78,41 @@ class Relay:
         LISTENING.set(is_connected)
 
     async def _listen(self) -> None:
-        connection = await self._servers.connect(
-            timeout=CONNECT_TIMEOUT_SECONDS,
-            command_timeout=CONNECT_TIMEOUT_SECONDS,
-            server_settings={"application_name": "lastpair listener"} | SESSION_SETTINGS,
-        )
+        async with self._watch.waiting("the listener's new session", None):
+            connection = await self._servers.connect(
+                timeout=CONNECT_TIMEOUT_SECONDS,
+                command_timeout=CONNECT_TIMEOUT_SECONDS,
+                server_settings={"application_name": "lastpair listener"} | SESSION_SETTINGS | TCP_SETTINGS,
+            )
         try:
             self._notifications.clear()
+            async with self._watch.waiting("the listener's new session", None):
+                self._backend_pid = await connection.fetchval(BACKEND_PID)
             connection.add_termination_listener(lambda _: self._wakeup.set())
             await connection.add_listener(CHANNEL, lambda *notification: self._hear(notification[-1]))
             await self._read_log(connection)
             self._set_connected(True)
             now = asyncio.get_running_loop().time
-            check_at = now() + CHECK_SECONDS
+            self._check_at = now() + CHECK_SECONDS
             while not connection.is_closed():
                 self._wakeup.clear()
                 await self._publish_heard(connection)
-                if now() >= check_at:
+                if now() >= self._check_at:
+                    async with self._watch.waiting("the listener's check", self._backend_pid):
+                        await connection.execute(LISTEN)
                     await self._read_log(connection)
-                    await connection.execute(LISTEN)
-                    check_at = now() + CHECK_SECONDS
+                    self._check_at = now() + CHECK_SECONDS
                 with suppress(TimeoutError):
-                    async with asyncio.timeout_at(check_at):
+                    async with asyncio.timeout_at(self._check_at):
                         await self._wakeup.wait()
             raise ConnectionError("the connection was closed")
         finally:
             connection.terminate()
+
+    def _check_now(self) -> None:
+        # Another connection was found dead, so this one may be dead as well.
+        self._check_at = 0
+        self._wakeup.set()
 
     def _hear(self, payload: str) -> None:
         if len(self._notifications) == MAX_NOTIFICATIONS:
@@ -139,7 +155,9 @@ class Relay:
         self._hub.publish(event)
 
     async def _read_page(self, connection: asyncpg.Connection, after: int | None, limit: int) -> list[Event]:
-        return [Event(text) for (text,) in await connection.fetch(EVENTS_AFTER, after, limit, None)]
+        async with self._watch.waiting("the listener's reading of the log", self._backend_pid):
+            rows = await connection.fetch(EVENTS_AFTER, after, limit, None)
+        return [Event(text) for (text,) in rows]
 
 
 def _parse(payload: str) -> Event | None:

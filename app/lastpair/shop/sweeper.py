@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from lastpair.database.pool import Database
+from lastpair.database.servers import reason
 from lastpair.errors import Refusal
 from lastpair.observability.metrics import EXPIRED, EXPIRY_LAG_SECONDS, NOTIFY_QUEUE_USAGE, SWEPT_AT
 from lastpair.settings import Settings
@@ -74,7 +75,8 @@ async def repeat(job: Job) -> None:
             failing = False
         except Refusal as refusal:
             if not failing:
-                logger.warning("the sweeper's job %s cannot run: %s", job.name, refusal.message)
+                cause = f" ({reason(refusal.__cause__)})" if refusal.__cause__ else ""
+                logger.warning("the sweeper's job %s cannot run: %s%s", job.name, refusal.message, cause)
             failing = True
         except asyncio.CancelledError:
             # A cancellation of this task ends it. One that escapes from a driver's own task must not end the job for ever.
@@ -117,6 +119,11 @@ async def prune_events(database: Database, retention_seconds: int) -> None:
 
 
 async def measure_notify_queue(database: Database) -> None:
-    """Set the gauge of PostgreSQL's notification queue. Raises Refusal when the database cannot serve."""
+    """Set the gauge of PostgreSQL's notification queue, and end listeners that let it grow.
+
+    Raises Refusal when the database cannot serve.
+    """
     [(usage,)] = await database.fetch(NOTIFY_QUEUE)
     NOTIFY_QUEUE_USAGE.set(usage)
+    if usage and (ended := await database.end_blocked_listeners()):
+        logger.warning("the sweeper ended %d listeners that took no notifications; their processes are frozen", ended)

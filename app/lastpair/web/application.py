@@ -73,7 +73,7 @@ def components_for(settings: Settings) -> Components:
         stream_slots=StreamSlots(settings.max_streams, settings.max_streams_per_address),
         hub=hub,
         event_log=EventLog(database),
-        relay=Relay(settings.database_direct_url or settings.database_url, hub),
+        relay=Relay(settings.database_direct_url or settings.database_url, hub, database.watch),
     )
 
 

@@ -1,0 +1,181 @@
+"""Finds connections that are dead although they are open: the other side is frozen, or a machine in between forgot them.
+
+A long silence proves nothing, because a statement may wait for a lock. So what has been silent for SILENT_SECONDS is looked up on
+another session: PostgreSQL says whether it works on the statement. If it waits for the client instead, or does not know the
+statement, then a message was lost and no answer will come.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import asyncpg
+
+from lastpair.database.servers import CONNECTION_FAULTS, Servers
+
+Answer = TypeVar("Answer")
+
+SILENT_SECONDS = 1
+LOOK_SECONDS = 0.3
+"""The time between two looks at what is silent. Two of them must find the same, because an answer may be on its way."""
+
+KEPT_SECONDS, NEW_SECONDS = 0.5, 1.2
+"""How long the probe waits on the session that it has, and then on a new one."""
+
+BACKEND_PID = "select pg_backend_pid()::text"
+MARK = "/* {} */ "
+"""The beginning of a statement that is found by a mark, because a pooler hides the process id of its server session."""
+
+# A backend that serves a statement waits for everything but the client's next message. `wait_event` is null if it waits for
+# nothing, and also if another role owns the session; then nothing is concluded.
+SERVED = """
+select key from unnest($1::text[]) key
+where current_setting('track_activities') = 'off' or exists (
+  select from pg_stat_activity
+  where (pid::text = key or starts_with(query, '/* ' || key || ' */')) and wait_event is distinct from 'ClientRead')
+"""
+# A transaction whose client is given up may hold locks.
+END_TRANSACTIONS = """
+select pg_terminate_backend(pid) from pg_stat_activity, unnest($1::text[]) key
+where starts_with(query, '/* ' || key || ' */') and state like 'idle in transaction%'
+"""
+
+logger = logging.getLogger("lastpair")
+
+
+class Probe:
+    """A session of its own, which asks whether PostgreSQL answers. It is opened when it is first needed, and kept."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._session: asyncpg.Connection | None = None
+        self._turn = asyncio.Lock()
+
+    async def ask(
+        self, question: Callable[[asyncpg.Connection], Awaitable[Answer]], *, on_new_session: bool = False
+    ) -> tuple[Answer, bool]:
+        """The answer, and whether the session that was kept turned out to be dead.
+
+        Tries a new session if the kept one does not answer, or at once if `on_new_session`. Raises CONNECTION_FAULTS.
+        """
+        async with self._turn:
+            was_dead = False
+            if self._session is not None and not on_new_session:
+                try:
+                    async with asyncio.timeout(KEPT_SECONDS):
+                        return await question(self._session), False
+                except CONNECTION_FAULTS:
+                    was_dead = True
+            self.close()
+            async with asyncio.timeout(NEW_SECONDS):
+                self._session = await self._servers.connect(
+                    timeout=NEW_SECONDS,
+                    command_timeout=NEW_SECONDS,
+                    statement_cache_size=0,  # there may be a pooler
+                    server_settings={"application_name": "lastpair probe"},
+                )
+                try:
+                    return await question(self._session), was_dead
+                except BaseException:
+                    self.close()
+                    raise
+
+    def close(self) -> None:
+        """Cut the session off."""
+        if self._session is not None:
+            self._session.terminate()
+            self._session = None
+
+
+class Wait:
+    """Something that the database was asked for, and that has not been answered yet."""
+
+    def __init__(self, what: str, key: str | None, deadline: asyncio.Timeout, begin: float) -> None:
+        self.what = what
+        self.key = key
+        self.deadline = deadline
+        self.begin = begin
+        self.is_suspect = False
+        self.is_dead = False
+
+
+class Watch:
+    """Looks at everything that waits for the database, and ends what waits on a dead connection."""
+
+    def __init__(self, probe: Probe) -> None:
+        self.on_loss: list[Callable[[], None]] = []
+        """Called when one connection was found dead, because others that lead to the same place are suspect."""
+
+        self._probe = probe
+        self._waits: set[Wait] = set()
+
+    @asynccontextmanager
+    async def waiting(self, what: str, key: str | None, limit_seconds: float | None = None) -> AsyncIterator[None]:
+        """Raise TimeoutError from the block, with a message, if it takes too long or if its connection is dead.
+
+        `what` names for a person what is waited for. `key` is the process id of the backend as text, or the mark of the
+        statement. None means that nothing is lost if the block is ended: then it is dead if what began later was served.
+        """
+        wait = None
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(limit_seconds) as deadline:
+                wait = Wait(what, key, deadline, loop.time())
+                self._waits.add(wait)
+                yield
+        except TimeoutError as error:
+            if wait is not None and wait.is_dead:
+                raise TimeoutError(f"{what}: the connection is dead") from error
+            seconds = f" after {loop.time() - wait.begin:.1f} s" if wait is not None else ""
+            raise TimeoutError(f"{what}: no answer{seconds}") from error
+        finally:
+            if wait is not None:
+                self._waits.discard(wait)
+
+    def lost(self) -> None:
+        """Tell the others that a connection was found dead."""
+        for callback in self.on_loss:
+            callback()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self._look()
+            except CONNECTION_FAULTS:
+                pass  # nothing is served, so each wait lasts until its own limit
+            except Exception:
+                logger.exception("the watch of the database's connections failed")
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        silent = [wait for wait in self._waits if loop.time() - wait.begin > SILENT_SECONDS]
+        if not silent:
+            return
+        keys = [wait.key for wait in silent if wait.key is not None]
+        rows, was_dead = await self._probe.ask(
+            lambda session: session.fetch(SERVED, keys), on_new_session=any(wait.key is None for wait in silent)
+        )
+        if was_dead:
+            self.lost()
+        served = {key for (key,) in rows}
+        dead = []
+        for wait in silent:
+            if wait not in self._waits or wait.key in served:
+                wait.is_suspect = False
+            elif not wait.is_suspect:
+                wait.is_suspect = True
+            elif not wait.is_dead and not wait.deadline.expired():
+                dead.append(wait)
+        if not dead:
+            return
+        for wait in dead:
+            wait.is_dead = True
+            wait.deadline.reschedule(loop.time())
+        logger.warning("given up, because the connection is dead: %s", ", ".join(sorted(wait.what for wait in dead)))
+        self.lost()
+        marks = [wait.key for wait in dead if wait.key is not None]
+        await self._probe.ask(lambda session: session.fetch(END_TRANSACTIONS, marks))
