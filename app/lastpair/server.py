@@ -2,21 +2,29 @@
 
 import os
 import resource
+import selectors
 import socket
 from contextlib import suppress
+from time import monotonic
 
 from uvicorn import Config, Server
 from uvicorn.supervisors import Multiprocess
 
+from lastpair.errors import STOPPING, Unavailable
 from lastpair.observability.logs import log_config
 from lastpair.settings import InvalidSettings, Settings
 from lastpair.web.stream_requests import HEARTBEAT_SECONDS
-from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
+from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol, refusal_bytes
 from lastpair.web.websocket import MAX_MESSAGE_BYTES
 
 BACKLOG = 2048
 SHUTDOWN_SECONDS = 2
 """How long requests in flight may take after SIGTERM."""
+
+BACKLOG_SECONDS = 1
+"""How long clients that connected too late have to send their request and to read the answer to it."""
+
+RECEIVE_BYTES = 64 * 1024
 
 
 def listen_on_port(settings: Settings) -> socket.socket:
@@ -62,10 +70,48 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         ws_ping_interval=HEARTBEAT_SECONDS,
     )
     os.environ["PORT"] = str(listener.getsockname()[1])
-    if settings.web_concurrency > 1:
-        Multiprocess(config, sockets=[listener]).run()
-    else:
-        Server(config).run(sockets=[listener])
+    try:
+        if settings.web_concurrency > 1:
+            Multiprocess(config, sockets=[listener]).run()
+        else:
+            with listener.dup() as accepting:  # uvicorn closes it when the shutdown begins
+                Server(config).run(sockets=[accepting])
+    finally:
+        answer_backlog(listener)
+
+
+def answer_backlog(listener: socket.socket) -> None:
+    """Answer 503 to the clients that have connected since the last process stopped accepting, and close the listener.
+
+    The kernel accepts connections on its own and queues them. When the listener is closed, it resets those in the queue, although
+    their clients may have sent a request. This takes at most BACKLOG_SECONDS, and no time if there are none.
+    """
+    deadline = monotonic() + BACKLOG_SECONDS
+    with selectors.DefaultSelector() as clients:
+        listener.setblocking(False)
+        with suppress(OSError):  # the queue is empty, or too many files are open
+            while True:
+                connection, _ = listener.accept()
+                connection.setblocking(False)
+                clients.register(connection, selectors.EVENT_READ)
+        listener.close()
+        answered = set()
+        while clients.get_map() and (seconds_left := deadline - monotonic()) > 0:
+            for key, _ in clients.select(seconds_left):
+                connection = key.fileobj  # type: ignore[assignment] # only sockets are registered
+                try:
+                    received = connection.recv(RECEIVE_BYTES)
+                    if received and connection not in answered:
+                        answered.add(connection)
+                        connection.send(refusal_bytes(Unavailable(STOPPING), None, []))
+                        connection.shutdown(socket.SHUT_WR)
+                except OSError:
+                    received = b""
+                if not received:  # the client has closed the connection; until then its input is discarded
+                    clients.unregister(connection)
+                    connection.close()
+        for key in list(clients.get_map().values()):
+            key.fileobj.close()  # type: ignore[union-attr] # only sockets are registered
 
 
 def raise_open_files_limit() -> None:

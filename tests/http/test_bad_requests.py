@@ -223,7 +223,7 @@ async def test_bytes_that_are_not_http(http: httpx.AsyncClient, api_url: str, re
         (b"OPTIONS * HTTP/1.1\r\n" + LAST + b"\r\n", 404),
         (LIST + HOST + b"Connection: close, Upgrade\r\nUpgrade: h2c\r\n\r\n", 200),
         (EXPIRE + b"1\r\n" + LAST + b"Content-Length: 0\r\n\r\n", 200),
-        (EXPIRE + b"0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200),
+        (EXPIRE + b"1\r\n" + LAST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200),
         (GET_HEALTHZ + b"GET /nothing HTTP/1.1\r\n" + LAST + b"\r\n", 200),
     ],
     ids=lambda value: repr(value)[:60],

@@ -374,10 +374,12 @@ async def test_clients_that_misbehave(api: Api) -> None:
     """Each connection that is closed because of its client is counted once, by the reason."""
     change = await from_now(api)
     pad = b"x" * 8200
-    handshake = b"GET /api/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 9\r\n\r\n"
+    handshake = b"GET /api/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    handshake += b"a: b\r\n" * 200 + b"\r\n"
     misbehaviour = {
         b"NOT HTTP\r\n\r\n": "malformed",
-        handshake + b"no body!!": "malformed",
+        b"GET / HTTP/1.1\r\n\r\n": "malformed",
+        handshake: "malformed",
         b"GET /" + pad + b" HTTP/1.1\r\nHost: a\r\n\r\n": "too_large",
         b"GET / HTTP/1.1\r\nHost: a\r\n" + (b"a: " + pad[:8000] + b"\r\n") * 5: "too_large",
         b"GET /api/events HTTP/1.1\r\nHost: a\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 100: "out_of_turn",

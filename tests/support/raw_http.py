@@ -1,5 +1,6 @@
 """Bare connections: the bytes of requests and answers, in the form and at the time that a test chooses."""
 
+import re
 import socket
 import struct
 from collections.abc import Iterator
@@ -61,3 +62,17 @@ def talk(url: str, request: bytes) -> bytes:
     with connected(url) as connection:
         connection.sendall(request)
         return read_to_the_end(connection)
+
+
+def answers_in(received: bytes) -> list[tuple[int, bytes]]:
+    """The status and the body of each answer, none of which may be chunked or without a Content-Length."""
+    answers = []
+    while received:
+        head, _, received = received.partition(b"\r\n\r\n")
+        status = re.match(rb"HTTP/1\.1 (\d{3}) ", head)
+        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+        assert status, head
+        assert length, head
+        answers.append((int(status[1]), received[: int(length[1])]))
+        received = received[int(length[1]) :]
+    return answers

@@ -105,6 +105,10 @@ async def _read_bytes(request: Request) -> bytes:
     if received_bytes > MAX_BODY_BYTES:
         message = f"body: must not be larger than {MAX_BODY_BYTES} bytes"
         raise RefusalWithHeaders(413, "PAYLOAD_TOO_LARGE", message, {"connection": "close"})
+    coding = request.headers.get("content-encoding", "").strip().lower()
+    if body and coding not in {"", "identity"}:
+        message = "Content-Encoding: must not be given, because bodies are not decoded"
+        raise RefusalWithHeaders(415, "UNSUPPORTED_MEDIA_TYPE", message, {"accept-encoding": "identity"})
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if body and content_type != "application/json":
         raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type: must be application/json")

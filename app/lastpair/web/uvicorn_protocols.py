@@ -2,26 +2,30 @@
 
 An incomplete request has a largest size and a time limit. What is sent to a client must be read within a time limit. Beyond these
 the connection is closed, so that its memory and its stream slot are free again.
+
+A request that another HTTP parser could read in another way is refused, and its connection is closed. A proxy in front would
+otherwise see other requests than this process does, and one client would get the answers of another (request smuggling).
 """
 
 import asyncio
 import os
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.requests import HTTPConnection
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS, Request
 
-from lastpair.errors import Refusal, invalid
+from lastpair.errors import STOPPING, Refusal, Unavailable, invalid
 from lastpair.observability.metrics import CUT_OFF
 from lastpair.web.requests import REQUEST_ID, header
 from lastpair.web.responses import failure
-from lastpair.web.url_paths import SSE_PATHS
+from lastpair.web.url_paths import SSE_PATHS, WEBSOCKET_PATHS
 
 FRAMES = "lastpair.frames"
 """The ASGI extension that tells an application that the server uses `FrameProtocol`."""
@@ -47,13 +51,26 @@ STALL_SECONDS = 60
 LINGER_SECONDS = 2
 """How long a connection stays open after a refusal, so that a client that is still sending can read it."""
 
+DRAIN_SECONDS = 0.5
+"""How long an idle connection stays open when the process stops, because a request may be on its way."""
+
+HOST = rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+HOST_VALUE = re.compile(HOST + rb"[ \t]*")
+ABSOLUTE_TARGET = re.compile(rb"https?://(?P<host>" + HOST + rb")(?P<rest>[/?].*)?", re.IGNORECASE)
+WEBSOCKET_TARGETS = frozenset(path.encode() for path in WEBSOCKET_PATHS)
+
 NOT_HTTP = "request", "is not well-formed HTTP/1.1"
 HEAD_TOO_LARGE = "headers", f"must not be larger than {MAX_HEAD_BYTES} bytes, the request line included"
 TRAILERS_TOO_LARGE = "body", f"must not have trailers or chunk extensions larger than {MAX_HEAD_BYTES} bytes"
 URL_TOO_LARGE = "URL", f"must not be larger than {MAX_URL_BYTES} bytes"
+BAD_VERSION = "HTTP version", "must be HTTP/1.1 or HTTP/1.0"
+BAD_HOST = "Host", "must be given once, as a host name or address with an optional port"
+BAD_CODING = "Transfer-Encoding", "must be `chunked`, given once, in an HTTP/1.1 request"
+BAD_TARGET = "request target", "must be a path, or a http or https URL with a host and without a user"
+CONNECT = "method", "CONNECT is not possible here, because this is no proxy"
 BAD_HANDSHAKE = (
     "WebSocket handshake",
-    f"must have at most {MAX_NUM_HEADERS} headers, none of them larger than {MAX_LINE_LENGTH} bytes, and no body",
+    f"must have at most {MAX_NUM_HEADERS} headers, none of them larger than {MAX_LINE_LENGTH} bytes",
 )
 
 
@@ -67,8 +84,12 @@ def refusal_bytes(refusal: Refusal, scope: Any, headers: list[tuple[bytes, bytes
     return b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)])
 
 
-class _TooLarge(Exception):
-    """A head is too large; the field and the reason."""
+class _Refused(Exception):
+    """A head is too large, or not clear; the field and the reason."""
+
+
+class _Stopping(Exception):
+    """The process stops, so that it begins no further request."""
 
 
 class WriteTimeout(asyncio.Protocol):
@@ -126,19 +147,51 @@ class WriteTimeout(asyncio.Protocol):
 
 
 class LingeringClose(asyncio.Protocol):
-    """Keeps a refused connection open for LINGER_SECONDS and discards what the client still sends.
+    """Discards what a refused client still sends, and closes the connection LINGER_SECONDS after the refusal.
 
     If a socket is closed with unread input, TCP sends RST and the client loses the answer.
     """
 
     def __init__(self, protocol: "StreamProtocol") -> None:
         self._protocol = protocol
-        self._timer = protocol.loop.call_later(LINGER_SECONDS, protocol.transport.abort)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def send(self, refusal: bytes) -> None:
+        """Send the refusal, which is the last answer."""
+        transport = self._protocol.transport
+        transport.write(refusal)
+        transport.write_eof()
+        self._timer = self._protocol.loop.call_later(LINGER_SECONDS, transport.abort)
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full of earlier answers."""
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client has read enough of them."""
+        self._protocol.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._protocol.connection_lost(exc)
+
+
+class CloseDelimitedCycle(RequestResponseCycle):
+    """A request of an HTTP/1.0 client, which does not know chunks. The end of the connection ends an answer without a length."""
+
+    _has_length = True
+
+    async def send(self, message: Any) -> None:
+        """ASGI."""
+        if message["type"] == "http.response.start":
+            self._has_length = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+            if not self._has_length:
+                self.chunked_encoding = False
+        elif not self._has_length:
+            self.expected_content_length = len(message.get("body", b""))  # a part of the body is as long as it should be
+        await super().send(message)
 
 
 class CoalescedWrites:
@@ -174,8 +227,11 @@ class CoalescedWrites:
 
 
 class StreamProtocol(WriteTimeout, HttpToolsProtocol):
-    """Sends each answer in one write, refuses heads that are too large, and closes connections whose request does not end in
-    time.
+    """Sends each answer in one write, refuses heads that are too large or not clear, and closes connections whose request does
+    not end in time.
+
+    Only a WebSocket handshake on a path for it leaves HTTP. Any other Upgrade header is ignored, and what follows the head is the
+    body, as RFC 9110, section 7.8, wants it. llhttp ends the message at such a head and would read the body as the next request.
 
     It cuts off a client that sends a second request while an event stream is open on the connection. The second request would
     wait forever. If it is a WebSocket handshake, uvicorn would tell only the WebSocket that the client is slow, and unread events
@@ -185,6 +241,8 @@ class StreamProtocol(WriteTimeout, HttpToolsProtocol):
     _unread_bytes = 0  # bytes fed to the parser since it last completed a head or a part of a body, to within FEED_BYTES
     _unanswered: Sequence[RequestResponseCycle] = ()  # requests before the latest one; some may be answered by now
     _answers: CoalescedWrites
+    _refusal: bytes = b""  # what is sent when the requests before the refused one are answered
+    _is_stopping = False
     _deadline: asyncio.TimerHandle | None = None
     # What the deadline waits for: a head (a request's scope), a body (its cycle) or the first head (None).
     _awaited: object = None
@@ -212,12 +270,14 @@ class StreamProtocol(WriteTimeout, HttpToolsProtocol):
         self._unread_bytes += len(data)
         try:
             self.parser.feed_data(data)
-        except HttpParserUpgrade:
-            if self._should_upgrade():
-                self.handle_websocket_upgrade()
+        except HttpParserUpgrade as upgrade:
+            self._upgrade(data[upgrade.args[0] :])
         except HttpParserError as error:
             cause = error.__context__
-            self._refuse(*(cause.args if isinstance(cause, _TooLarge) else NOT_HTTP))
+            if isinstance(cause, _Stopping):
+                self._end_with(Unavailable(STOPPING))
+            else:
+                self._refuse(*(cause.args if isinstance(cause, _Refused) else NOT_HTTP))
         cycle = self.cycle
         if cycle is None or cycle.scope is not self.scope or cycle.more_body or cycle.response_complete:
             self._set_deadline()
@@ -229,11 +289,18 @@ class StreamProtocol(WriteTimeout, HttpToolsProtocol):
         if self._unread_bytes > FEED_BYTES:
             self._check_head()
         self._unread_bytes = 0
+        self._check_clarity()
+        if self._is_stopping:
+            raise _Stopping
         running = self.cycle
         super().on_headers_complete()
-        if self.cycle is not running:
-            self.cycle.transport = self._answers  # type: ignore[assignment] # it has what a cycle uses of a transport
-            self.headers = []  # trailers go here, because they are not headers of the request
+        if self.cycle is running:
+            return  # the message ends here for the parser, and _upgrade goes on
+        if self.scope["http_version"] == "1.0":
+            self.cycle.__class__ = CloseDelimitedCycle
+            self.cycle.waiting_for_100_continue = False
+        self.cycle.transport = self._answers  # type: ignore[assignment] # it has what a cycle uses of a transport
+        self.headers = []  # trailers go here, because they are not headers of the request
         if running is not None and not running.response_complete:
             self._unanswered = [cycle for cycle in (*self._unanswered, running) if not cycle.response_complete]
             if running.scope["path"] in SSE_PATHS or len(self._unanswered) > MAX_PIPELINED:
@@ -250,11 +317,24 @@ class StreamProtocol(WriteTimeout, HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             self._start_write_timer_if_unsent()
+        elif self._refusal:
+            self._send_refusal_if_all_is_answered()
 
     def timeout_keep_alive_handler(self) -> None:
         """No other request arrived in time."""
         super().timeout_keep_alive_handler()
         self._start_write_timer_if_unsent()
+
+    def shutdown(self) -> None:
+        """The process stops. The request that is being answered is the last one, and one that still arrives gets 503."""
+        if not self._is_listening():
+            return
+        self._is_stopping = True
+        if self.cycle is None or self.cycle.response_complete:
+            self._unset_keepalive_if_required()
+            self.loop.call_later(DRAIN_SECONDS, self._close_idle)
+        else:
+            self.cycle.keep_alive = False
 
     def handle_websocket_upgrade(self) -> None:
         """Hand over to the WebSocket protocol. Cut off a client that has not read the answer to an earlier request."""
@@ -263,6 +343,80 @@ class StreamProtocol(WriteTimeout, HttpToolsProtocol):
         elif not self.transport.is_closing():
             self._cancel_deadline()
             super().handle_websocket_upgrade()
+
+    def _should_upgrade(self) -> bool:
+        # uvicorn must leave every message that has an upgrade alone, because _upgrade decides.
+        return True
+
+    def _upgrade(self, rest: bytes) -> None:
+        # The parser has ended a message after its head, because of the Upgrade header. `rest` is what follows the head.
+        if self._is_websocket_handshake():
+            self.handle_websocket_upgrade()
+            if rest and not self.transport.is_closing():
+                protocol = self.transport.get_protocol()
+                assert isinstance(protocol, FrameProtocol)  # noqa: S101 - it has just been set
+                protocol.data_received(rest)
+            return
+        # Parse the message again, without that header, and with another parser, because this one has ended the message.
+        head = [self.parser.get_method(), b" ", self.url, b" HTTP/", self.parser.get_http_version().encode(), b"\r\n"]
+        for name, value in self.headers:
+            if name != b"upgrade":
+                head += (name, b": ", value, b"\r\n")
+        self.parser = HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.data_received(b"".join([*head, b"\r\n", rest]))
+
+    def _is_websocket_handshake(self) -> bool:
+        # FrameProtocol refuses one whose Sec-WebSocket headers are wrong.
+        def values(name: bytes) -> list[bytes]:
+            return [value.strip().lower() for key, value in self.headers if key == name]
+
+        return (
+            self.parser.get_method() == b"GET"
+            and self.parser.get_http_version() == "1.1"
+            and self.url.partition(b"?")[0] in WEBSOCKET_TARGETS
+            and values(b"upgrade") == [b"websocket"]
+            and not values(b"transfer-encoding")
+            and values(b"content-length") in ([], [b"0"])
+        )
+
+    def _check_clarity(self) -> None:
+        # llhttp refuses what is malformed in other ways. Nothing has been done for the request yet.
+        version = self.parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise _Refused(*BAD_VERSION)
+        host = coding = None
+        for name, value in self.headers:
+            if name == b"host":
+                if host is not None or not HOST_VALUE.fullmatch(value):
+                    raise _Refused(*BAD_HOST)
+                host = value
+            elif name == b"transfer-encoding":
+                if coding is not None or version == "1.0" or value.strip(b" \t").lower() != b"chunked":
+                    raise _Refused(*BAD_CODING)
+                coding = value
+        if host is None and version == "1.1":
+            raise _Refused(*BAD_HOST)
+        if not self.url.startswith(b"/"):
+            self._read_absolute_target()
+        elif b"#" in self.url:
+            raise _Refused(*BAD_TARGET)
+        if self.parser.should_upgrade() and self.parser.get_method() == b"CONNECT":
+            raise _Refused(*CONNECT)
+
+    def _read_absolute_target(self) -> None:
+        # The host in the request line counts and the Host header does not: RFC 9112, section 3.2.2.
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            raise _Refused(*CONNECT)
+        if self.url == b"*" and method == b"OPTIONS":
+            return
+        target = ABSOLUTE_TARGET.fullmatch(self.url)
+        if target is None or b"#" in self.url:
+            raise _Refused(*BAD_TARGET)
+        rest = target["rest"] or b"/"
+        self.url = rest if rest.startswith(b"/") else b"/" + rest
+        self.headers[:] = [(b"host", target["host"]), *(header for header in self.headers if header[0] != b"host")]
 
     def _is_listening(self) -> bool:
         return not self.transport.is_closing() and self.transport.get_protocol() is self
@@ -281,10 +435,10 @@ class StreamProtocol(WriteTimeout, HttpToolsProtocol):
 
     def _check_head(self) -> None:
         if len(self.url) > MAX_URL_BYTES:
-            raise _TooLarge(*URL_TOO_LARGE)
+            raise _Refused(*URL_TOO_LARGE)
         request_line_bytes = len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n")
         if request_line_bytes + sum(len(name) + len(value) + 4 for name, value in self.headers) + 2 > MAX_HEAD_BYTES:
-            raise _TooLarge(*HEAD_TOO_LARGE)
+            raise _Refused(*HEAD_TOO_LARGE)
 
     def _set_deadline(self) -> None:
         # The received bytes end inside a request or between two requests, so the next part needs a deadline.
@@ -322,20 +476,51 @@ class StreamProtocol(WriteTimeout, HttpToolsProtocol):
     def _refuse(self, field: str, reason: str) -> None:
         if self.transport.is_closing():
             return
-        refusal = invalid(field, reason)
-        self._count_as("malformed" if (field, reason) == NOT_HTTP else "too_large")
+        too_large = (HEAD_TOO_LARGE, TRAILERS_TOO_LARGE, URL_TOO_LARGE)
+        self._count_as("too_large" if (field, reason) in too_large else "malformed")
+        self._end_with(invalid(field, reason))
+
+    def _end_with(self, refusal: Refusal) -> None:
+        # Refuse the request that is being read, and read no other. The requests before it are answered first, because the client
+        # would take the refusal for the answer to one of them.
         self._cancel_deadline()
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            if self.pipeline or cycle.response_started or cycle.scope is not self.scope:
-                # The client would take a refusal for the answer to an earlier request, or for a part of it.
-                self.transport.close()
-                self._start_write_timer_if_unsent()
+        cycles: Sequence[RequestResponseCycle] = (*self._unanswered, self.cycle)
+        if self.cycle is not None and self.cycle.scope is self.scope and self.cycle.more_body:
+            refused, cycles = self.cycle, self._unanswered
+            if self.pipeline:
+                self.pipeline.popleft()
+            refused.disconnected = True
+            refused.message_event.set()
+            if refused.response_started:
+                self._close()  # it has its answer, or a part of it, already
                 return
-            self._disconnect_cycles()
-        self.transport.write(refusal_bytes(refusal, self.scope, self.server_state.default_headers))
-        self.transport.write_eof()
+        self._unanswered = [cycle for cycle in cycles if cycle is not None and not cycle.response_complete]
+        if any(cycle.scope["path"] in SSE_PATHS for cycle in self._unanswered):
+            self._close()  # the answer to a stream does not end
+            return
+        self._refusal = refusal_bytes(refusal, self.scope, self.server_state.default_headers)
+        self.flow.resume_reading()
         self.transport.set_protocol(LingeringClose(self))
+        self._send_refusal_if_all_is_answered()
+
+    def _send_refusal_if_all_is_answered(self) -> None:
+        if all(cycle.response_complete for cycle in self._unanswered):
+            self._unset_keepalive_if_required()
+            lingering = self.transport.get_protocol()
+            assert isinstance(lingering, LingeringClose)  # noqa: S101 - _end_with has set it
+            lingering.send(self._refusal)
+
+    def _close_idle(self) -> None:
+        if not self._is_listening():
+            return
+        if self.scope is not (self.cycle and self.cycle.scope):  # a part of a request has arrived
+            self._end_with(Unavailable(STOPPING))
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._start_write_timer_if_unsent()
 
 
 class FrameProtocol(WriteTimeout, WebSocketsSansIOProtocol):
