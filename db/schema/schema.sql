@@ -407,6 +407,33 @@ COMMENT ON CONSTRAINT drops_total_stock_check ON inventory.drops IS 'total_stock
 
 
 --
+-- Name: event_key; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.event_key (
+    is_only boolean DEFAULT true NOT NULL,
+    key bytea NOT NULL,
+    inner_key bytea NOT NULL,
+    outer_key bytea NOT NULL,
+    CONSTRAINT event_key_is_only_check CHECK (is_only)
+);
+
+
+--
+-- Name: TABLE event_key; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.event_key IS 'One row: the key of the codes that prove that a notification is an event, and the two keys that HMAC derives from it.';
+
+
+--
+-- Name: CONSTRAINT event_key_is_only_check ON event_key; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT event_key_is_only_check ON inventory.event_key IS 'is_only: must be true';
+
+
+--
 -- Name: events; Type: TABLE; Schema: inventory; Owner: -
 --
 
@@ -581,6 +608,14 @@ ALTER TABLE ONLY inventory.changes
 
 ALTER TABLE ONLY inventory.drops
     ADD CONSTRAINT drops_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: event_key event_key_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.event_key
+    ADD CONSTRAINT event_key_pkey PRIMARY KEY (is_only);
 
 
 --
@@ -848,4 +883,5 @@ ALTER TABLE ONLY inventory.reservations
 INSERT INTO public.schema_migrations (version) VALUES
     ('20261122090000'),
     ('20261122130000'),
-    ('20261128140000');
+    ('20261128140000'),
+    ('20261128190010');
