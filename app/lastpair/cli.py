@@ -26,7 +26,7 @@ import asyncpg
 
 from lastpair import __version__
 from lastpair.database.embedded import BIN_DIR, embedded_database
-from lastpair.database.migrate import DB_DIR, SCHEMA_FILE, MigrationFailed, dbmate, is_checkout, migrate, write_schema
+from lastpair.database.migrate import DB_DIR, SCHEMA_FILE, MigrationFailed, is_checkout, migrate, roll_back, write_schema
 from lastpair.database.servers import reason
 from lastpair.observability.metrics import FOLDER_VARIABLE
 from lastpair.observability.tracing import check_packages
@@ -72,7 +72,7 @@ def report(line: str | None) -> None:
 def rollback(settings: Settings, _: argparse.Namespace) -> None:
     """Take the last migration back. The data that only its columns and tables have is lost."""
     with database(settings) as url:
-        asyncio.run(dbmate(url, "rollback"))
+        asyncio.run(roll_back(url))
 
 
 def schema(_: Settings, __: argparse.Namespace) -> None:

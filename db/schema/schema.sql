@@ -254,6 +254,28 @@ CREATE FUNCTION inventory.note_reservations() RETURNS trigger
 
 
 --
+-- Name: order_events(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.order_events() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  lock table inventory.event_order in share update exclusive mode;
+  return null;
+end
+$$;
+
+
+--
+-- Name: FUNCTION order_events(); Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON FUNCTION inventory.order_events() IS 'Trigger: at the commit, take the lock that orders events, and hold it until the transaction has ended.';
+
+
+--
 -- Name: publish_change(); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
@@ -404,6 +426,50 @@ COMMENT ON CONSTRAINT drops_status_check ON inventory.drops IS 'status: must be 
 --
 
 COMMENT ON CONSTRAINT drops_total_stock_check ON inventory.drops IS 'total_stock: must be 1 or more';
+
+
+--
+-- Name: event_key; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.event_key (
+    is_only boolean DEFAULT true NOT NULL,
+    key bytea NOT NULL,
+    inner_key bytea NOT NULL,
+    outer_key bytea NOT NULL,
+    CONSTRAINT event_key_is_only_check CHECK (is_only)
+);
+
+
+--
+-- Name: TABLE event_key; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.event_key IS 'One row: the key of the codes that prove that a notification is an event, and the two keys that HMAC derives from it.';
+
+
+--
+-- Name: CONSTRAINT event_key_is_only_check ON event_key; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT event_key_is_only_check ON inventory.event_key IS 'is_only: must be true';
+
+
+--
+-- Name: event_order; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.event_order (
+    nothing boolean
+)
+WITH (autovacuum_enabled='false');
+
+
+--
+-- Name: TABLE event_order; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.event_order IS 'The lock that orders events. It has no rows; transactions lock it before they draw an id.';
 
 
 --
@@ -584,6 +650,14 @@ ALTER TABLE ONLY inventory.drops
 
 
 --
+-- Name: event_key event_key_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.event_key
+    ADD CONSTRAINT event_key_pkey PRIMARY KEY (is_only);
+
+
+--
 -- Name: events events_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
 --
 
@@ -753,6 +827,13 @@ CREATE INDEX reservations_user_idx ON inventory.reservations USING btree (user_i
 
 
 --
+-- Name: changes changes_order; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE CONSTRAINT TRIGGER changes_order AFTER INSERT ON inventory.changes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION inventory.order_events();
+
+
+--
 -- Name: changes changes_publish; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
@@ -848,4 +929,6 @@ ALTER TABLE ONLY inventory.reservations
 INSERT INTO public.schema_migrations (version) VALUES
     ('20261122090000'),
     ('20261122130000'),
-    ('20261128140000');
+    ('20261128140000'),
+    ('20261128190010'),
+    ('20261128190011');

@@ -74,7 +74,8 @@ select set_eq(
   $$,
   array[
     'inventory.drops drops_insert_note', 'inventory.drops drops_update_note', 'inventory.reservations reservations_update_note',
-    'inventory.purchases purchases_insert_note', 'inventory.purchases purchases_update_note', 'inventory.changes changes_publish'
+    'inventory.purchases purchases_insert_note', 'inventory.purchases purchases_update_note', 'inventory.changes changes_order',
+    'inventory.changes changes_publish'
   ],
   'Every trigger runs with the owner''s rights and a pinned search_path.'
 );

@@ -98,7 +98,8 @@ select is(
     where not t.tgisinternal and t.tgenabled = 'O'
   ),
   array[
-    'inventory.changes changes_publish at the commit, each row', 'inventory.drops drops_insert_note each row',
+    'inventory.changes changes_order at the commit, each row', 'inventory.changes changes_publish at the commit, each row',
+    'inventory.drops drops_insert_note each row',
     'inventory.drops drops_update_note each row', 'inventory.purchases purchases_insert_note each statement',
     'inventory.purchases purchases_update_note each statement', 'inventory.reservations reservations_update_note each statement'
   ],

@@ -29,7 +29,7 @@ TRANSPORTS = ["sse", "ws"]
 SLOW_CALL_SECONDS = 15
 SSE_FIELDS = re.compile(rb"event: ([A-Z_]+)\nid: ([0-9]+)\ndata: (.*)", re.DOTALL)
 FRAME = re.compile(r'\{"type":\s*"([A-Z_]+)",\s*"id":\s*"([0-9]+)",\s*"data":\s*(.*)\}', re.DOTALL)
-LOCK = "select pg_advisory_xact_lock('inventory.events'::regclass::oid::bigint)"
+LOCK = "lock table inventory.event_order in share update exclusive mode"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would read all certificates of the machine for every client
 LOG = "select id, type, data from inventory.events where id > $1 order by id"
 

@@ -5,7 +5,8 @@ import hashlib
 import os
 import shutil
 import subprocess
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,22 @@ DB_DIR = Path(__file__).resolve().parent.parent / "db"
 FUNCTIONS_DIR = DB_DIR / "functions"
 SCHEMA_FILE = DB_DIR / "schema" / "schema.sql"
 PRIVILEGES = "privileges.sql"  # this file is no function; it runs at the end of every deployment that changed one
-ADVISORY_LOCK = 0x6C617374  # "last" in ASCII; because of this lock only one deployment runs at a time
+LOCK_TIMEOUT_SECONDS = 60
+"""How long a deployment waits for another one to end."""
+
+CREATE_MIGRATIONS = "create table schema_migrations (version varchar primary key)"  # as dbmate does it
+LOCK_MIGRATIONS = "lock table schema_migrations in share update exclusive mode"
+LOCK_HOLDER = """
+select format(
+  'pid %s, application_name %L, user %s, %s since %s', l.pid, a.application_name, coalesce(a.usename, '?'),
+  coalesce(a.state, 'state unknown'), coalesce(date_trunc('second', a.state_change)::text, '?'))
+from pg_locks l
+left join pg_stat_activity a on a.pid = l.pid
+where l.relation = 'schema_migrations'::regclass and l.granted and l.mode not in (
+    'AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
+  and l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.pid <> pg_backend_pid()
+limit 1
+"""
 
 
 class MigrationFailed(Exception):
@@ -38,13 +54,51 @@ async def migrate(url: str) -> str | None:
 
     Returns a line about the function files, or None if none changed. Raises MigrationFailed.
     """
-    await dbmate(url, "migrate")
-    connection = await asyncpg.connect(url)
+    async with only_deployment(url):
+        await dbmate(url, "migrate")
+        connection = await asyncpg.connect(url)
+        try:
+            applied = await apply_functions(connection, FUNCTIONS_DIR)
+        finally:
+            await connection.close()
+    return f"Functions: {len(applied)} applied" if applied else None
+
+
+async def roll_back(url: str) -> None:
+    """Take the last migration back. Raises MigrationFailed."""
+    async with only_deployment(url):
+        await dbmate(url, "rollback")
+
+
+@asynccontextmanager
+async def only_deployment(url: str) -> AsyncIterator[None]:
+    """Within this block no other deployment runs on the database. Waits for another one to end.
+
+    The lock is on dbmate's table, because that takes a privilege: only the owner can stop a deployment. dbmate's own lock is an
+    advisory one, which any role that may connect can take. Raises MigrationFailed if the lock is not free within
+    LOCK_TIMEOUT_SECONDS; the message names the session that holds it.
+    """
+    connection = await asyncpg.connect(url, server_settings={"application_name": "lastpair migrate"})
     try:
-        applied = await apply_functions(connection, FUNCTIONS_DIR)
+        if await connection.fetchval("select to_regclass('schema_migrations') is null"):
+            with suppress(asyncpg.DuplicateTableError, asyncpg.UniqueViolationError):  # another deployment made it meanwhile
+                await connection.execute(CREATE_MIGRATIONS)
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
+        await connection.execute("set local statement_timeout = 0")
+        await connection.execute("set local idle_in_transaction_session_timeout = 0")
+        try:
+            await connection.execute(LOCK_MIGRATIONS)
+        except asyncpg.LockNotAvailableError:
+            await transaction.rollback()
+            holder = await connection.fetchval(LOCK_HOLDER) or "a session that has ended by now"
+            raise MigrationFailed(
+                f"another session has locked the table schema_migrations for {LOCK_TIMEOUT_SECONDS} s: {holder}"
+            ) from None
+        yield
     finally:
         await connection.close()
-    return f"Functions: {len(applied)} applied" if applied else None
 
 
 async def dbmate(url: str, *command: str, schema_file: Path = SCHEMA_FILE) -> None:
@@ -63,7 +117,6 @@ async def dbmate(url: str, *command: str, schema_file: Path = SCHEMA_FILE) -> No
         f"--migrations-dir={DB_DIR / 'migrations'}",
         f"--schema-file={schema_file}",
         "--no-dump-schema",
-        "--migration-lock",
     ]
     programs = [str(BIN_DIR)] if BIN_DIR else []  # dbmate's dump runs pg_dump
     environment = {**os.environ, "DATABASE_URL": url, "PATH": os.pathsep.join([*programs, os.environ.get("PATH", "")])}
@@ -86,14 +139,13 @@ def _dbmate_program() -> str | Path:
 async def apply_functions(connection: asyncpg.Connection, directory: Path) -> list[str]:
     """Apply the function files of `directory` that changed since last time, and drop the functions whose file is gone.
 
-    The function runs in one transaction and holds an advisory lock, so a second deployment waits. If no file changed, it takes
-    no other lock that stops a reader or writer. A file `api/reserve.sql` defines the function `api.reserve`; versions of it with
-    another signature are dropped. Returns the paths applied or dropped. Raises MigrationFailed, and then nothing was changed.
+    The function runs in one transaction, within only_deployment. It takes no lock that stops a reader or writer of a table. A
+    file `api/reserve.sql` defines the function `api.reserve`; versions of it with another signature are dropped. Returns the
+    paths applied or dropped. Raises MigrationFailed, and then nothing was changed.
     """
     files = {path.relative_to(directory).as_posix(): path.read_text() for path in sorted(directory.rglob("*.sql"))}
     checksums = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in files.items()}
     async with connection.transaction():
-        await connection.execute("select pg_advisory_xact_lock($1)", ADVISORY_LOCK)
         known = {row["path"]: row["checksum"] for row in await connection.fetch("table inventory.function_files")}
         removed = [path for path in known if path not in files]
         changed = [path for path in files if known.get(path) != checksums[path]]

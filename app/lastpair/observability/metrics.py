@@ -59,6 +59,9 @@ POOL_BUSY_SESSIONS = Gauge("lastpair_pool_busy_sessions", "Database sessions in 
 POOL_WAIT_SECONDS = Histogram("lastpair_pool_wait_seconds", "How long a call waited for a database session.", buckets=SECONDS)
 DATABASE_ERRORS = Counter("lastpair_database_errors", "Calls that failed, refusals not counted.", ["sqlstate"])
 EVENTS_RELAYED = Counter("lastpair_events_relayed", "Events published to this process's clients.", ["type"])
+UNPROVEN_NOTIFICATIONS = Counter(
+    "lastpair_unproven_notifications", "Notifications without a valid code, for which the relay reads the log instead."
+)
 RELAY_LAG_SECONDS = Histogram(
     "lastpair_relay_lag_seconds", "From a transaction's commit to the relay, by the two clocks.", buckets=SECONDS
 )

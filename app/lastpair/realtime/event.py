@@ -37,24 +37,29 @@ class Event:
     """An event, and its encoding for each transport, which is made once and only if a client needs it.
 
     It is made from the JSON text `{"type": …, "id": "…", "drop_id": …, "data": …}`, whose last key is `data`: a row of
-    api.events_after or api.snapshot, or a notification, which has the key `committedAt` besides.
+    api.events_after or api.snapshot, or a notification that is an event, which has the key `committedAt` besides.
     """
 
     __slots__ = ("_encoded", "committed_at", "data", "drop_id", "id", "size_bytes", "type")
 
     def __init__(self, text: str) -> None:
         head, _, data = text.partition(DATA_KEY)
-        self.data = data.removesuffix("}")
-        """JSON text."""
+        # In JSON a line break is only ever between values. In SSE it would begin another field.
+        self.data = data.removesuffix("}").replace("\n", " ").replace("\r", " ")
+        """JSON text, on one line."""
         self.size_bytes = len(self.data.encode())
         fields = orjson.loads(head + "}")
         self.type: str = fields["type"]
         self.id = int(fields["id"])
-        # Seconds since 1970. Only a notification has it, and any session that may NOTIFY can invent one.
-        self.committed_at = float(fields["committedAt"]) if "committedAt" in fields else None
+        self.committed_at: float | None = fields.get("committedAt")  # seconds since 1970; only a notification has it
         self.drop_id: str | None = fields["drop_id"] if "drop_id" in fields else _drop_id_in(self.data)
         """The room that the event is for; None for a SNAPSHOT or RESYNC_REQUIRED, which is for one client."""
         self._encoded: dict[Callable[[Event], bytes], bytes] = {}
+
+    @property
+    def identity(self) -> tuple[int, str, str | None, str]:
+        """What makes it the event that it is, however it was heard of."""
+        return self.id, self.type, self.drop_id, self.data
 
     def encoded(self, encode: Callable[["Event"], bytes]) -> bytes:
         """The event as the transport of `encode` writes it, made once for all clients of that transport."""

@@ -93,6 +93,15 @@ class Hub:
         """Whether every event after this id is in memory."""
         return self.head_id is not None and self.forgotten_id <= event_id <= self.head_id
 
+    def agrees_with(self, latest: list[Event]) -> bool:
+        """Whether the events in memory are those of the log, as far as its latest events, given oldest first, can tell."""
+        oldest_id = latest[0].id if latest else 0
+        if self.head_id is None or oldest_id > self.head_id:
+            return True
+        published = [self.event(sequence) for sequence in range(self.sequence_after(oldest_id - 1), self.count)]
+        logged = [event for event in latest if self.forgotten_id < event.id <= self.head_id]
+        return [event.identity for event in published] == [event.identity for event in logged]
+
     def event(self, sequence: int) -> Event:
         """One of the events in memory."""
         return self._events[sequence % self.capacity]

@@ -1,5 +1,10 @@
 """The relay: listens for commits on a connection of its own and publishes them to the hub. After a loss it reads what it
-missed."""
+missed.
+
+A notification that proves that it is an event is published as it is. Any other one, which any role that may connect can send,
+only makes the relay read the log, a few times a second at most. From time to time the relay compares what it published last with
+the log.
+"""
 
 import asyncio
 import logging
@@ -8,20 +13,21 @@ from contextlib import suppress
 from time import time
 
 import asyncpg
-import orjson
 
 from lastpair.database.liveness import BACKEND_PID, Watch
 from lastpair.database.pool import SESSION_SETTINGS, TCP_SETTINGS
 from lastpair.database.servers import CONNECTION_FAULTS, Servers, reason
-from lastpair.observability.metrics import EVENTS_RELAYED, LISTENING, RELAY_LAG_SECONDS
-from lastpair.realtime.event import RESYNC_REQUIRED, Event
+from lastpair.observability.metrics import EVENTS_RELAYED, LISTENING, RELAY_LAG_SECONDS, UNPROVEN_NOTIFICATIONS
+from lastpair.realtime.event import EVENTS, RESYNC_REQUIRED, Event
 from lastpair.realtime.event_log import EVENTS_AFTER
 from lastpair.realtime.hub import Hub
+from lastpair.realtime.notification import event_of
 
 CHANNEL = "lastpair_events"
 LISTEN = "listen lastpair_events"
-MAX_NOTIFICATIONS = 10_000
-"""Notifications that may wait to be published. If there are more, they are dropped and the log is read instead."""
+EVENT_KEY = "select api.event_key()"
+MAX_HEARD_EVENTS = 10_000
+"""Events that may wait to be published. If there are more, they are dropped and the log is read instead."""
 
 PAGE_EVENTS = 1000
 YIELD_EVENTS = 256
@@ -30,7 +36,14 @@ them."""
 
 CONNECT_TIMEOUT_SECONDS = 5
 CHECK_SECONDS = 5
-"""How often the relay reads the log although it listens. That finds a dead server, lost notifications and forged ones."""
+"""How often the relay compares what it published last with the log. That finds a dead server and lost notifications, too."""
+
+CHECKED_EVENTS = 32
+READ_PAUSE_SECONDS = 0.25
+"""How long a notification that proves nothing waits for the log to be read, counted from the last time."""
+
+WARN_SECONDS = 60
+"""How often such notifications are logged at most."""
 
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2)
 """How long to wait before each new try to connect; the last value repeats."""
@@ -49,8 +62,12 @@ class Relay:
         self._backend_pid = ""
         self._servers = Servers(url)
         self._hub = hub
-        self._notifications: deque[str] = deque()
+        self._key: bytes | None = None
+        self._heard: deque[Event] = deque()
         self._wakeup = asyncio.Event()
+        self._log_is_due = False
+        self._read_at = 0.0  # the log is not read earlier only because it is due; the time of the event loop, as the next one
+        self._warn_at = 0.0
 
     async def run(self) -> None:
         """Relay until cancelled. Survives a lost database."""
@@ -85,9 +102,10 @@ class Relay:
                 server_settings={"application_name": "lastpair listener"} | SESSION_SETTINGS | TCP_SETTINGS,
             )
         try:
-            self._notifications.clear()
+            self._heard.clear()
             async with self._watch.waiting("the listener's new session", None):
                 self._backend_pid = await connection.fetchval(BACKEND_PID)
+                self._key = await _read_key(connection)
             connection.add_termination_listener(lambda _: self._wakeup.set())
             await connection.add_listener(CHANNEL, lambda *notification: self._hear(notification[-1]))
             await self._read_log(connection)
@@ -99,11 +117,14 @@ class Relay:
                 await self._publish_heard(connection)
                 if now() >= self._check_at:
                     async with self._watch.waiting("the listener's check", self._backend_pid):
+                        self._key = await _read_key(connection)
                         await connection.execute(LISTEN)
-                    await self._read_log(connection)
+                    await self._check(connection)
                     self._check_at = now() + CHECK_SECONDS
+                elif self._log_is_due and now() >= self._read_at:
+                    await self._read_log(connection)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout_at(self._check_at):
+                    async with asyncio.timeout_at(min(self._check_at, self._read_at) if self._log_is_due else self._check_at):
                         await self._wakeup.wait()
             raise ConnectionError("the connection was closed")
         finally:
@@ -115,20 +136,34 @@ class Relay:
         self._wakeup.set()
 
     def _hear(self, payload: str) -> None:
-        if len(self._notifications) == MAX_NOTIFICATIONS:
-            self._notifications.clear()
-            payload = ""  # this is no event, so the log is read
-        self._notifications.append(payload)
+        event = event_of(payload, self._key)
+        if event is None:
+            self._log_is_due = True
+            UNPROVEN_NOTIFICATIONS.inc()
+            self._warn()
+        elif len(self._heard) == MAX_HEARD_EVENTS:
+            self._heard.clear()
+            self._log_is_due = True
+        else:
+            self._heard.append(event)
         self._wakeup.set()
+
+    def _warn(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._warn_at:
+            self._warn_at = now + WARN_SECONDS
+            logger.warning(
+                "a notification does not prove that it is an event, so the log is read: a deployment is under way, or a role that"
+                " may connect to the database has sent it"
+            )
 
     async def _publish_heard(self, connection: asyncpg.Connection) -> None:
         published = 0
-        while self._notifications:
-            event = _parse(self._notifications.popleft())
-            head_id = self._hub.head_id or 0
-            if event is not None and (event.id <= head_id + 1 or head_id == 0):
+        while self._heard:
+            event = self._heard.popleft()
+            if event.id <= (self._hub.head_id or 0) + 1:
                 self._publish(event)
-            else:  # the event was too large for a notification, or ids are missing, or another session forged it: the log decides
+            else:  # ids are missing: rolled back, or not heard
                 await self._read_log(connection)
             published += 1
             if published % YIELD_EVENTS == 0:
@@ -137,19 +172,47 @@ class Relay:
     async def _read_log(self, connection: asyncpg.Connection) -> None:
         # Publish everything that the log has and the hub has not. A hub that is new, or that missed events which the log has
         # pruned, begins with the latest events.
-        events: list[Event] | None = None
-        while events is None or len(events) == PAGE_EVENTS:
-            events = [] if self._hub.head_id is None else await self._read_page(connection, self._hub.head_id, PAGE_EVENTS)
-            if self._hub.head_id is None or (events and events[0].type == RESYNC_REQUIRED):
-                events = await self._read_page(connection, None, self._hub.capacity // 2)
-                self._hub.restart(events[0].id - 1 if events else 0)
+        self._log_is_due = False
+        while True:
+            events = await self._read_missed(connection)
+            if events is None:
+                await self._restart(connection)
+                break
             for event in events:
                 self._publish(event)
+            if len(events) < PAGE_EVENTS:
+                break
             await asyncio.sleep(0)
+        self._read_at = asyncio.get_running_loop().time() + READ_PAUSE_SECONDS
+
+    async def _read_missed(self, connection: asyncpg.Connection) -> list[Event] | None:
+        # The first events after the head of the hub; None if the hub must restart.
+        if self._hub.head_id is None:
+            return None
+        if self._hub.head_id == 0 and self.is_connected:
+            # The log was empty while this session listened, so all its events are new, whatever the id of the first one is.
+            events = await self._read_page(connection, None, PAGE_EVENTS)
+            return events if len(events) < PAGE_EVENTS else None
+        events = await self._read_page(connection, self._hub.head_id, PAGE_EVENTS)
+        return None if events and events[0].type == RESYNC_REQUIRED else events
+
+    async def _check(self, connection: asyncpg.Connection) -> None:
+        # Compare what was published last with the log, after publishing what was missed.
+        await self._read_log(connection)
+        if not self._hub.agrees_with(await self._read_page(connection, None, CHECKED_EVENTS)):
+            logger.warning("the event log is not the one that was published, so all clients start again")
+            await self._restart(connection)
+
+    async def _restart(self, connection: asyncpg.Connection) -> None:
+        # Begin with the latest events of the log. All clients start again.
+        events = await self._read_page(connection, None, self._hub.capacity // 2)
+        self._hub.restart(events[0].id - 1 if events else 0)
+        for event in events:
+            self._publish(event)
 
     def _publish(self, event: Event) -> None:
         if event.id > (self._hub.head_id or 0):
-            EVENTS_RELAYED.labels(event.type).inc()
+            EVENTS_RELAYED.labels(event.type if event.type in EVENTS else "other").inc()
             if event.committed_at is not None:
                 RELAY_LAG_SECONDS.observe(max(0, time() - event.committed_at))
         self._hub.publish(event)
@@ -160,13 +223,10 @@ class Relay:
         return [Event(text) for (text,) in rows]
 
 
-def _parse(payload: str) -> Event | None:
-    # The event of a notification; None if it is not one, so that the log must be read.
+async def _read_key(connection: asyncpg.Connection) -> bytes | None:
+    # None if an old process has put back its functions, which prove nothing.
     try:
-        event = Event(payload)
-        orjson.loads(event.data)
-    except (AttributeError, KeyError, TypeError, ValueError):
+        key: bytes | None = await connection.fetchval(EVENT_KEY)
+    except asyncpg.UndefinedFunctionError:
         return None
-    # Any session that may NOTIFY can forge a notification. Clients get its data as it is, so the data must be JSON, and the hub
-    # uses these two as keys.
-    return event if isinstance(event.type, str) and isinstance(event.drop_id, str) else None
+    return key

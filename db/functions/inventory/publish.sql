@@ -2,9 +2,11 @@
 --
 -- Locks: the calling function holds the lock that orders events, see inventory.publish_change. Errors: none.
 --
--- A notification is the event as api.events_after returns it, and before it committedAt, the moment of publishing, so that a
--- listener can measure how late it hears of it. `data` is the last key, because listeners take everything after it as it is.
--- A notification must stay under 8000 bytes; of a larger event only the id is sent, and the listener reads the log.
+-- A notification is the event as api.events_after returns it, with two keys before it. `mac` proves to a listener that this
+-- function wrote the rest, because any role that may connect can NOTIFY: HMAC-SHA-256, in hexadecimal, over the payload without
+-- the key `mac`, by the key in inventory.event_key. `committedAt` is the moment of publishing, so that a listener can measure how
+-- late it hears of it. `data` is the last key, because listeners take everything after it as it is. A notification must stay
+-- under 8000 bytes; of a larger event only the id is sent, and the listener reads the log.
 
 create or replace function inventory.publish(p_drop_id uuid, p_type text, variadic p_data json[])
 returns void
@@ -12,8 +14,10 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_key inventory.event_key;
   v_notified bigint;
 begin
+  select * into v_key from inventory.event_key;
   with logged as (
     insert into inventory.events (drop_id, type, data)
     select p_drop_id, p_type, d.data
@@ -25,8 +29,9 @@ begin
     pg_notify(
       'lastpair_events',
       case
-        when octet_length(e.event) > 7900 then e.id::text
-        else '{"committedAt":' || round(extract(epoch from clock_timestamp()), 3) || ',' || substr(e.event, 2)
+        when octet_length(e.event) > 7800 then e.id::text
+        else '{"mac":"' || encode(sha256(v_key.outer_key || sha256(v_key.inner_key || convert_to(n.text, 'UTF8'))), 'hex') || '",'
+          || substr(n.text, 2)
       end
     )
   )
@@ -36,7 +41,10 @@ begin
     from logged l
     cross join lateral (select l.type, l.id::text as id, l.drop_id, l.data) wire
     order by l.id
-  ) e;
+  ) e
+  cross join lateral (
+    select '{"committedAt":' || round(extract(epoch from clock_timestamp()), 3) || ',' || substr(e.event, 2) as text
+  ) n;
 end
 $$;
 

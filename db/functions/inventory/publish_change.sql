@@ -1,11 +1,12 @@
 -- inventory.publish_change: deferred trigger on changes: at the commit, write the events of one drop, as the transaction leaves
 -- it.
 --
--- Locks: an advisory lock, held to the end of the commit and the last lock that a transaction takes. Ids are drawn under it, so
--- they are in commit order: a reader who has seen one will never find a smaller one appear. What is announced is read under it,
--- too. The lock adds little waiting, because NOTIFY lets only one transaction commit at a time. After "set constraints all
--- immediate" the lock is taken, and held, from the first statement on, and what is locked after it may deadlock: use that only to
--- try things out. Errors: none.
+-- Locks: the trigger changes_order, which fires before this one, has locked the table inventory.event_order. That is the last lock
+-- that a transaction takes, and it is held until the commit is over. Ids are drawn under it, so they are in commit order: a reader
+-- who has seen one will never find a smaller one appear. What is announced is read under it, too. The lock adds little waiting,
+-- because NOTIFY lets only one transaction commit at a time. After "set constraints all immediate" the lock is taken, and held,
+-- from the first statement on, and what is locked after it may deadlock: use that only to try things out. Never set one of the two
+-- constraints alone. Errors: none.
 --
 -- It is security definer, because at the commit the session's own role is back, which may do nothing here. Times are written in
 -- UTC, because the sessions that commit have different time zones.
@@ -26,7 +27,6 @@ begin
   delete from inventory.changes c
   where c.transaction_id = new.transaction_id and c.drop_id = new.drop_id
   returning * into v_change;
-  perform pg_advisory_xact_lock('inventory.events'::regclass::oid::bigint);
   select * into v_drop from inventory.drops d where d.id = v_change.drop_id;
   if not found then
     return null; -- deleted by hand

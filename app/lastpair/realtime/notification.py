@@ -1,0 +1,38 @@
+"""Notifications: which of them are events.
+
+Any role that may connect to the database can NOTIFY, so a notification is an event only if its code (a MAC) proves that
+inventory.publish wrote it. Nothing else that a notification says is used.
+"""
+
+import hmac
+import re
+
+import orjson
+
+from lastpair.realtime.event import Event
+
+NOTIFICATION = re.compile(
+    r'\{"mac":"(?P<mac>[0-9a-f]{64})",'
+    r'(?P<rest>"committedAt":[0-9]{1,12}\.[0-9]{3},"type":"[A-Z0-9_]{1,40}","id":"[1-9][0-9]{0,17}",'
+    r'"drop_id":"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}","data":[^\r\n]+\})'
+)
+"""A notification as inventory.publish writes it. The code is over the rest, with its opening brace."""
+
+
+def event_of(payload: str, key: bytes | None) -> Event | None:
+    """The event of a notification; None if the notification does not prove that it is one.
+
+    `key` is that of api.event_key. Without it nothing is proven.
+    """
+    found = NOTIFICATION.fullmatch(payload)
+    if found is None or key is None:
+        return None
+    text = "{" + found["rest"]
+    if not hmac.compare_digest(hmac.digest(key, text.encode(), "sha256").hex(), found["mac"]):
+        return None
+    event = Event(text)
+    try:
+        orjson.loads(event.data)
+    except orjson.JSONDecodeError:
+        return None
+    return event

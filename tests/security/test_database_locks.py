@@ -1,0 +1,164 @@
+"""A role that may connect and has no other right can stop neither sales nor deployments."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID, uuid4
+
+import asyncpg
+import psycopg
+import pytest
+
+from lastpair.database import migrate as migrations
+from lastpair.database.migrate import DB_DIR, FUNCTIONS_DIR, MigrationFailed, apply_functions, migrate
+from tests.support.database import Database, connected
+from tests.support.factories import make_drop_by_sql, make_user, make_users
+from tests.support.servers import ROOT
+
+TABLE = "lock table inventory.event_order in share update exclusive mode"
+HOLD_MIGRATIONS = "lock table public.schema_migrations in share update exclusive mode"
+ADVISORY_LOCKS = ["inventory_events", 0x6C617374, 48372615]
+"""The locks of 0.1: that of events (the oid of the log), that of function files, and dbmate's."""
+
+
+@pytest.fixture
+def stranger(database: Database) -> Iterator[str]:
+    """A role without rights."""
+    name = f"stranger_{uuid4().hex[:12]}"
+    with psycopg.connect(database.superuser_url, autocommit=True) as superuser:
+        superuser.execute(f"create role {name}".encode())
+        yield name
+        superuser.execute(f"drop role {name}".encode())
+
+
+@pytest.fixture
+async def session(database: Database, migrated_url: str, stranger: str) -> AsyncIterator[asyncpg.Connection]:
+    """A session of that role with a database of the test's own."""
+    url = urlsplit(database.superuser_url)._replace(path=urlsplit(migrated_url).path)
+    async with connected(urlunsplit(url)) as connection:
+        oid = await connection.fetchval("select 'inventory.events'::regclass::oid::bigint")
+        await connection.execute(f"set session authorization {stranger}")
+        for lock in ADVISORY_LOCKS:
+            await connection.execute("select pg_advisory_lock($1)", oid if lock == "inventory_events" else lock)
+        yield connection
+
+
+async def test_a_stranger_with_all_advisory_locks(migrated_url: str, session: asyncpg.Connection) -> None:
+    """Sales, migrations and function files go on."""
+    async with connected(migrated_url) as owner:
+        assert await owner.fetchval("select count(*) from pg_locks where locktype = 'advisory' and granted") == 3
+        await owner.execute("set lock_timeout = '2s'")
+        drop_id, user = await make_drop_by_sql(owner, 5), UUID(await make_user(owner))
+        await owner.execute("select api.reserve($1, $2)", drop_id, user)
+        await owner.execute("delete from inventory.function_files where path = 'api/errors.sql'")
+        async with asyncio.timeout(20):
+            assert await migrate(migrated_url) == "Functions: 1 applied"
+        await owner.execute("delete from inventory.function_files where path = 'api/errors.sql'")
+        assert await apply_functions(owner, FUNCTIONS_DIR) == ["api/errors.sql"]
+        await owner.execute("select api.purchase($1, $2)", drop_id, user)
+
+
+@pytest.mark.parametrize("table", ["inventory.event_order", "inventory.changes", "public.schema_migrations"])
+async def test_a_stranger_locks_no_table(session: asyncpg.Connection, table: str) -> None:
+    """Not in the weakest mode either."""
+    for mode in ("access share", "share update exclusive", "access exclusive"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await session.execute(f"begin; lock table {table} in {mode} mode")
+        await session.execute("rollback")
+
+
+async def test_a_deployment_names_the_session_that_it_waits_for(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives up after a while and has changed nothing; when the session is gone, it succeeds."""
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT_SECONDS", 1)
+    async with connected(migrated_url) as holder:
+        await holder.execute("set application_name = 'a forgotten psql'")
+        async with holder.transaction():
+            await holder.execute(HOLD_MIGRATIONS)
+            pid = holder.get_server_pid()
+            with pytest.raises(
+                MigrationFailed, match=rf"pid {pid}, .*'a forgotten psql'.*idle in transaction since \d{{4}}-"
+            ) as failed:
+                await migrate(migrated_url)
+            assert "\n" not in str(failed.value)
+    assert await migrate(migrated_url) is None
+
+
+async def test_a_failed_deployment_lets_the_next_one_begin(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock ends with the deployment, whatever its end."""
+
+    async def fail(*_: object) -> None:
+        raise MigrationFailed("it did not")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "dbmate", fail)
+        with pytest.raises(MigrationFailed, match="it did not"):
+            await migrate(migrated_url)
+    async with asyncio.timeout(20):
+        assert await migrate(migrated_url) is None
+
+
+def test_the_product_takes_no_advisory_lock() -> None:
+    """Any role that may connect can take one. Only the comment of the migration that did away with them names it."""
+    files = [*(ROOT / "app").rglob("*.py"), *(DB_DIR / "functions").rglob("*.sql"), *(DB_DIR / "recipes").rglob("*.sql")]
+    assert len(files) > 50
+    assert [file for file in files if re.search(r"advisory_(xact_)?lock|migration-lock", file.read_text())] == []
+
+
+OLD_BODY = "perform pg_advisory_xact_lock('inventory.events'::regclass::oid::bigint);\n  select * into v_drop"
+
+
+@pytest.mark.parametrize("with_migration", [False, True])
+async def test_events_are_in_order_while_deployments_change_the_lock(migrated_url: str, with_migration: bool) -> None:
+    """Sessions commit all the time while the function, old and new, and the trigger come and go: no id appears late.
+
+    The old function takes an advisory lock and the new one none; the trigger of the migration holds the two together.
+    """
+    new = (FUNCTIONS_DIR / "inventory" / "publish_change.sql").read_text()
+    old = new.replace("select * into v_drop", OLD_BODY)
+    assert old != new
+    down, up = (DB_DIR / "migrations" / "20261128190011_event_order.sql").read_text().split("-- migrate:down")[::-1]
+    selling, reading, sold = True, True, 0
+
+    async def sell(drop_id: UUID, user: str) -> None:
+        nonlocal sold
+        async with connected(migrated_url) as buyer:
+            while selling:
+                reservation_id = await buyer.fetchval("select id from api.reserve($1, $2)", drop_id, UUID(user))
+                await buyer.execute("select api.cancel_reservation($1, $2)", reservation_id, UUID(user))
+                sold += 2
+
+    async def read() -> list[int]:
+        seen = [0]
+        async with connected(migrated_url) as reader:
+            while reading or seen[-1] < await reader.fetchval("select max(id) from inventory.events"):
+                rows = await reader.fetch("select id from inventory.events where id > $1 order by id", seen[-1])
+                seen += [row["id"] for row in rows]
+        return seen[1:]
+
+    async with connected(migrated_url) as owner:
+        users = await make_users(owner, 12)
+        drops = [await make_drop_by_sql(owner, 5) for _ in users]
+        sellers = [asyncio.create_task(sell(*pair)) for pair in zip(drops, users, strict=True)]
+        readers = [asyncio.create_task(read()) for _ in range(2)]
+        try:
+            for n in range(10):
+                await owner.execute(old if n % 2 == 0 else new)
+                if with_migration and n % 2 == 0:
+                    async with owner.transaction():
+                        await owner.execute(down)
+                    await asyncio.sleep(0.02)
+                    async with owner.transaction():
+                        await owner.execute(up)
+                until = sold + 100
+                while sold < until:
+                    await asyncio.sleep(0.01)
+                    assert not any(seller.done() for seller in sellers)
+        finally:
+            selling = False
+        await asyncio.gather(*sellers)
+        reading = False
+        logged = [row["id"] for row in await owner.fetch("select id from inventory.events order by id")]
+        for reader in readers:
+            assert await reader == logged
+        assert len(logged) > 1000

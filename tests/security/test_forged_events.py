@@ -1,0 +1,333 @@
+"""Roles that may connect to the database can NOTIFY. No client ever gets what they say, and no client misses what is true."""
+
+import asyncio
+import hmac
+import logging
+from collections.abc import AsyncIterator
+from json import dumps
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from prometheus_client import REGISTRY
+
+from lastpair.realtime.event import make_event
+from lastpair.realtime.notification import event_of
+from lastpair.realtime.relay import Relay
+from tests.support.database import connected as owner_of
+from tests.support.factories import make_user
+from tests.support.in_process import InProcess, served, settings_for
+from tests.support.streams import Message, logged, newest_id, open_stream, publish
+from tests.support.waiting import eventually
+
+KEY = bytes(range(64))
+DROP = str(UUID(int=7))
+FIELDS: dict[str, Any] = {
+    "committedAt": 1764352000.123,
+    "type": "STOCK_UPDATED",
+    "id": "8",
+    "drop_id": DROP,
+    "data": {"dropId": DROP, "availableStock": 0},
+}
+
+
+def signed(text: str, key: bytes = KEY) -> str:
+    """The notification with this text and a code that is right for the key."""
+    return f'{{"mac":"{hmac.digest(key, text.encode(), "sha256").hex()}",{text[1:]}'
+
+
+def text_of(**changes: object) -> str:
+    """The text of a notification with these fields changed."""
+    return dumps(FIELDS | changes, separators=(",", ":"))
+
+
+@pytest.fixture
+async def service(own_database_url: str) -> AsyncIterator[InProcess]:
+    """The service in this process, on a database of these tests' own."""
+    async with served(settings_for(own_database_url)) as service:
+        yield service
+
+
+@pytest.fixture
+async def owner(own_database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A session of that database's owner."""
+    async with owner_of(own_database_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def drop_id(service: InProcess, owner: asyncpg.Connection) -> UUID:
+    """A drop of 100 units, of which the service has heard."""
+    seller = await make_user(owner)
+    found: UUID = await owner.fetchval("select id from api.create_drop('Air', 1, 100, $1, now())", seller)
+    newest = await newest_id(owner)
+    await eventually(lambda: service.components.hub.head_id == newest)
+    return found
+
+
+async def notify(owner: asyncpg.Connection, payload: str) -> None:
+    """Send a notification as any role may."""
+    await owner.execute("select pg_notify('lastpair_events', $1)", payload)
+
+
+async def reserve(owner: asyncpg.Connection, drop_id: UUID) -> None:
+    """Hold a unit, which one STOCK_UPDATED announces."""
+    await owner.execute("select api.reserve($1, $2)", drop_id, UUID(await make_user(owner)))
+
+
+def unproven() -> float:
+    """How many notifications proved nothing so far."""
+    return REGISTRY.get_sample_value("lastpair_unproven_notifications_total") or 0
+
+
+def test_what_the_key_signs_is_an_event() -> None:
+    """The fields are those of the text."""
+    event = event_of(signed(text_of()), KEY)
+    assert event is not None
+    assert (event.type, event.id, event.drop_id, event.committed_at) == ("STOCK_UPDATED", 8, DROP, 1764352000.123)
+    assert event.data == '{"dropId":"' + DROP + '","availableStock":0}'
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "",
+        "9",
+        text_of(),
+        signed(text_of(), KEY[::-1]),
+        signed(text_of(), b""),
+        signed(text_of()).replace('"availableStock":0', '"availableStock":9'),
+        signed(text_of()).replace(".123", ".124"),
+        signed(text_of()).replace('"id":"8"', '"id":"9"'),
+        signed(text_of()) + "\n",
+        signed(text_of()) + " ",
+        " " + signed(text_of()),
+        signed(text_of()).replace('{"mac"', '{ "mac"'),
+        signed(text_of()).replace('{"mac":"', '{"mac":"A'),
+    ],
+)
+def test_what_the_key_does_not_sign_is_no_event(payload: str) -> None:
+    """No other key, no other text, no other form."""
+    assert event_of(payload, KEY) is None
+
+
+def test_without_a_key_nothing_is_an_event() -> None:
+    """A relay that could not read the key must not take the empty one."""
+    assert event_of(signed(text_of(), b""), None) is None
+    assert event_of(signed(text_of()), None) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        text_of(type="STOCK_UPDATED\nid: 9"),
+        text_of(type="X").replace('"X"', '"X\nid: 9"'),
+        text_of(type="stock"),
+        text_of(type=""),
+        text_of(type="X" * 41),
+        text_of(type=["X"]),
+        text_of(id=8),
+        text_of(id="08"),
+        text_of(id="-8"),
+        text_of(id="\u0668"),
+        text_of(id="1" * 19),
+        text_of(drop_id=None),
+        text_of(drop_id=[1]),
+        text_of(drop_id="x"),
+        text_of(drop_id=DROP.replace("-", "")),
+        text_of(drop_id=str(uuid4()).upper()),
+        text_of(committedAt="soon"),
+        text_of(committedAt=None),
+        text_of(committedAt=float("nan")),
+        text_of(data={}).replace("{}", "{\n}"),
+        text_of(data={}).replace("{}", "{\r}"),
+        text_of(more=1),
+        dumps({"type": "X", "id": "8", "drop_id": DROP, "data": {}}, separators=(",", ":")),
+    ],
+)
+def test_another_form_is_no_event_even_if_it_is_signed(text: str) -> None:
+    """What inventory.publish never writes is not guessed at."""
+    assert event_of(signed(text), KEY) is None
+
+
+def test_data_on_several_lines_becomes_one_line() -> None:
+    """The owner may publish such JSON by hand; in a stream a line break would begin another field."""
+    event = make_event("X", 8, {}, DROP)
+    for newline in ("\n", "\r", "\r\n"):
+        text = f'{{"type":"X","id":"8","drop_id":"{DROP}","data":{{{newline}"a": {newline}1}}}}'
+        assert type(event)(text).data.split() == ["{", '"a":', "1}"]
+        assert not set(type(event)(text).data) & set("\r\n")
+
+
+FORGERIES = [
+    '{{"type":"STOCK_UPDATED","id":"{next_id}","drop_id":"{drop_id}","data":{{"dropId":"{drop_id}","availableStock":666}}}}',
+    '{{"type":"STOCK_UPDATED","id":"{next_id}","data":{{"dropId":"{drop_id}","availableStock":666}}}}',
+    '{{"committedAt":1764352000.123,"type":"STOCK_UPDATED","id":"{next_id}","drop_id":"{drop_id}","data":{{}}}}',
+    '{{"mac":"' + "0" * 64 + '","committedAt":1764352000.123,"type":"STOCK_UPDATED","id":"{next_id}","drop_id":"{drop_id}",'
+    '"data":{{"dropId":"{drop_id}","availableStock":666}}}}',
+    '{{"type":"STOCK_UPDATED","id":"{next_id}","data":{{"dropId":[1]}}}}',
+    '{{"type":"STOCK_UPDATED","id":"{next_id}","drop_id":[1],"data":{{}}}}',
+    '{{"type":["X"],"id":"{next_id}","drop_id":"{drop_id}","data":{{}}}}',
+    '{{"type":"X\\nid: 1\\ndata: {{}}\\n","id":"{next_id}","drop_id":"{drop_id}","data":{{}}}}',
+    '{{"type":"INVENTED_TYPE","id":"{next_id}","drop_id":"{drop_id}","data":{{}}}}',
+    '{{"type":"X","id":"' + "9" * 5000 + '","drop_id":"{drop_id}","data":{{}}}}',
+    "[" * 7000,
+    '{{"type":"X","id":"{next_id}","drop_id":"{drop_id}","data":{{"a":\n"\ud7ff"}}}}',
+]
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+@pytest.mark.parametrize("transport", ["sse", "ws"])
+async def test_a_forged_event_reaches_no_client(
+    service: InProcess,
+    owner: asyncpg.Connection,
+    drop_id: UUID,
+    caplog: pytest.LogCaptureFixture,
+    transport: str,
+    forgery: str,
+) -> None:
+    """Streams stay open and get exactly what is in the log; the listener goes on; no metric gets a label."""
+    streams = [await open_stream(transport, service.url, ids, snapshot=False) for ids in ([], [drop_id])]
+    await reserve(owner, drop_id)
+    last_id, counted = await newest_id(owner), unproven()
+    first = [await stream.receive() for stream in streams]
+    assert {message.id for message in first} == {str(last_id)}
+    with caplog.at_level(logging.WARNING):
+        for next_id in range(last_id + 1, last_id + 4):
+            await notify(owner, forgery.format(next_id=next_id, drop_id=drop_id))
+        for _ in range(3):
+            await reserve(owner, drop_id)
+        log = await logged(owner, last_id)
+        assert len(log) == 3
+        for stream in streams:
+            assert [await stream.receive() for _ in log] == log
+            await stream.close()
+    assert unproven() - counted == 3
+    assert [record.exc_info for record in caplog.records if record.exc_info] == []
+    assert len(caplog.records) <= 1, "it is logged once a minute"
+    types = {sample.labels.get("type") for metric in REGISTRY.collect() for sample in metric.samples}
+    assert types.isdisjoint({"INVENTED_TYPE", "X", "X\nid: 1\ndata: {}\n"})
+
+
+async def test_a_notification_that_is_repeated(service: InProcess, owner: asyncpg.Connection, drop_id: UUID) -> None:
+    """Anybody who may connect can hear a true notification and send it again: it is published once."""
+    heard: list[str] = []
+    await owner.add_listener("lastpair_events", lambda *notification: heard.append(str(notification[-1])))
+    stream = await open_stream("sse", service.url, snapshot=False)
+    await reserve(owner, drop_id)
+    await eventually(lambda: heard)
+    counted = unproven()
+    for _ in range(3):
+        await notify(owner, heard[0])
+        await reserve(owner, drop_id)
+    log = await logged(owner, await newest_id(owner) - 4)
+    assert [await stream.receive() for _ in log] == log
+    assert unproven() == counted
+    await stream.close()
+
+
+async def test_an_event_too_large_to_notify(service: InProcess, owner: asyncpg.Connection, own_database_url: str) -> None:
+    """Its notification is only an id, which proves nothing, and the log is read at once."""
+    stream = await open_stream("sse", service.url, snapshot=False)
+    async with asyncpg.create_pool(own_database_url) as pool:
+        await publish(pool, uuid4(), "LARGE", [dumps({"filler": "x" * 100_000})])
+    assert [await stream.receive()] == await logged(owner, await newest_id(owner) - 1)
+    await stream.close()
+
+
+async def test_a_flood_of_forgeries(
+    service: InProcess, owner: asyncpg.Connection, drop_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is read a few times a second, nothing waits in memory, and a true event is not late."""
+    reads = 0
+    read_log = Relay._read_log
+
+    async def count(relay: Relay, connection: asyncpg.Connection) -> None:
+        nonlocal reads
+        reads += 1
+        await read_log(relay, connection)
+
+    monkeypatch.setattr(Relay, "_read_log", count)
+    stream = await open_stream("sse", service.url, snapshot=False)
+    loop, counted = asyncio.get_running_loop(), unproven()
+    begin, late = loop.time(), []
+    for round_number in range(10):
+        await owner.execute(
+            "select pg_notify('lastpair_events', n || $1) from generate_series(1, 2000) n", f" {round_number}" + "x" * 500
+        )
+        sold_at = loop.time()
+        await reserve(owner, drop_id)
+        assert (await stream.receive()).type == "STOCK_UPDATED"
+        late.append(loop.time() - sold_at)
+    await eventually(lambda: unproven() - counted == 20_000)
+    assert reads <= 2 + (loop.time() - begin) / 0.25
+    assert sorted(late)[5] < 0.2
+    await stream.close()
+
+
+async def test_functions_that_prove_nothing(service: InProcess, owner: asyncpg.Connection, drop_id: UUID) -> None:
+    """An old process may put back functions that know no key. What they publish comes from the log."""
+    stream = await open_stream("sse", service.url, snapshot=False)
+    definition: str = await owner.fetchval("select pg_get_functiondef('inventory.publish(uuid, text, json[])'::regprocedure)")
+    try:
+        await owner.execute(
+            """
+            create or replace function inventory.publish(p_drop_id uuid, p_type text, variadic p_data json[])
+            returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+            declare
+              v_event text;
+            begin
+              insert into inventory.events (drop_id, type, data) values (p_drop_id, p_type, p_data[1])
+              returning to_json(events)::text into v_event;
+              perform pg_notify('lastpair_events', v_event);
+            end $$
+            """
+        )
+        for _ in range(3):
+            await reserve(owner, drop_id)
+    finally:
+        await owner.execute(definition)
+    await reserve(owner, drop_id)
+    log = await logged(owner, await newest_id(owner) - 4)
+    assert [await stream.receive() for _ in log] == log
+    await stream.close()
+
+
+async def test_a_key_that_is_changed(
+    service: InProcess, owner: asyncpg.Connection, drop_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the relay reads the key again, events come from the log."""
+    monkeypatch.setattr("lastpair.realtime.relay.CHECK_SECONDS", 0.2)
+    stream = await open_stream("sse", service.url, snapshot=False)
+    await owner.execute("update inventory.event_key set inner_key = outer_key, outer_key = inner_key")
+    try:
+        await reserve(owner, drop_id)
+        assert [await stream.receive()] == await logged(owner, await newest_id(owner) - 1)
+    finally:
+        await owner.execute("update inventory.event_key set inner_key = outer_key, outer_key = inner_key")
+    await stream.close()
+
+
+async def test_a_published_event_that_the_log_does_not_have(
+    service: InProcess, owner: asyncpg.Connection, drop_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If an event was published that is not in the log, even with the right key, all clients start again soon."""
+    monkeypatch.setattr("lastpair.realtime.relay.CHECK_SECONDS", 0.1)
+    stream = await open_stream("sse", service.url, [drop_id], snapshot=True)
+    assert (await stream.receive()).type == "SNAPSHOT"
+    for _ in range(2):
+        await reserve(owner, drop_id)
+        assert (await stream.receive()).type == "STOCK_UPDATED"
+    key = await owner.fetchval("select api.event_key()")
+    forged = text_of(
+        id=str(await newest_id(owner) + 1), drop_id=str(drop_id), data={"dropId": str(drop_id), "availableStock": 66}
+    )
+    await notify(owner, signed(forged, key))
+    received: list[Message] = []
+    while not received or received[-1].type != "SNAPSHOT":
+        received.append(await stream.receive())
+    assert [message.type for message in received][-2:] == ["RESYNC_REQUIRED", "SNAPSHOT"]
+    await reserve(owner, drop_id)
+    assert [await stream.receive()] == await logged(owner, await newest_id(owner) - 1)
+    await stream.close()
