@@ -848,4 +848,5 @@ ALTER TABLE ONLY inventory.reservations
 INSERT INTO public.schema_migrations (version) VALUES
     ('20261122090000'),
     ('20261122130000'),
-    ('20261128140000');
+    ('20261128140000'),
+    ('20261128190020');
