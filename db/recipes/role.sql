@@ -9,7 +9,7 @@
 --
 -- A second run makes what is missing, sets the passwords that it is given, and changes nothing else.
 
--- The server may log statements, also those that fail, and pg_stat_statements keeps them. This session's contain passwords.
+-- The server, pgaudit and pg_stat_statements may record statements, also those that fail. Two statements here contain a password.
 set log_statement = 'none';
 set log_min_error_statement = 'panic';
 set log_min_duration_statement = -1;
@@ -19,6 +19,7 @@ set debug_print_parse = off;
 set debug_print_rewritten = off;
 set debug_print_plan = off;
 set pg_stat_statements.track_utility = off;
+set pgaudit.log = 'none';
 set client_min_messages = 'warning'; -- a second run would repeat that a role is a member already
 
 select format('create role %I %s', role.name, role.login)
@@ -34,19 +35,15 @@ grant lastpair_service to lastpair_app;
 -- The owner can see and end the sessions of the service.
 grant lastpair_api, lastpair_app to lastpair;
 
--- An empty password would be none.
-\set owner_password ''
-\set app_password ''
 \getenv owner_password LASTPAIR_PASSWORD
-\getenv app_password LASTPAIR_APP_PASSWORD
-select :'owner_password' <> '' as has_owner_password, :'app_password' <> '' as has_app_password \gset
-\if :has_owner_password
+\if :{?owner_password}
   alter role lastpair password :'owner_password';
   \echo 'lastpair: its password is set'
 \else
   \echo 'lastpair: its password stays as it is, because LASTPAIR_PASSWORD is not set'
 \endif
-\if :has_app_password
+\getenv app_password LASTPAIR_APP_PASSWORD
+\if :{?app_password}
   alter role lastpair_app password :'app_password';
   \echo 'lastpair_app: its password is set'
 \else

@@ -13,7 +13,7 @@ import httpx
 import psycopg
 
 from lastpair.database import pool
-from lastpair.database.embedded import embedded_database
+from lastpair.database.embedded import embedded_database, service_url
 from tests.support.servers import started
 
 
@@ -26,12 +26,15 @@ class Database:
 
     superuser_url: str
 
+    service_url: str
+    """As the role that the service logs in as: lastpair_app on the embedded server, else the same as `url`."""
+
 
 @contextmanager
 def fresh_embedded_database() -> Iterator[Database]:
     """An embedded server in a temporary folder."""
     with TemporaryDirectory(prefix="lastpair-test-") as folder, embedded_database(Path(folder)) as url:
-        yield Database(url, url.replace("lastpair@", "postgres@"))
+        yield Database(url, url.replace("lastpair@", "postgres@"), service_url(url))
 
 
 @contextmanager
@@ -42,7 +45,7 @@ def scratch_database(url: str) -> Iterator[Database]:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"create database {name}".encode())
         try:
-            yield Database(scratch, scratch)
+            yield Database(scratch, scratch, scratch)
         finally:
             connection.execute(f"drop database {name} with (force)".encode())
 
