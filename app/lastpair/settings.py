@@ -35,12 +35,17 @@ class Settings(BaseSettings):
         None,
         description="`postgresql://user:password@host:port/database`. Without it an embedded server runs in `DATA_DIR`."
         " Several hosts with `?target_session_attrs=read-write` follow a failover.",
-        examples=["postgresql://lastpair:secret@localhost:5432/lastpair"],
+        examples=["postgresql://lastpair_app:secret@localhost:5432/lastpair"],
     )
     database_direct_url: Hidden = Field(
         None,
         description="The URL that goes past the pooler, for migrations, psql and LISTEN, if `DATABASE_URL` leads through a"
         " transaction pooler.",
+    )
+    migration_database_url: Hidden = Field(
+        None,
+        description="The URL of the role that owns the schemas, for `migrate`, `rollback`, `seed`, `psql --as-owner`, and for"
+        " `run` before it serves. Without it they use `DATABASE_DIRECT_URL` or `DATABASE_URL`. It goes past the pooler, too.",
     )
     database_pool_size: int = Field(
         10,
@@ -127,7 +132,7 @@ class Settings(BaseSettings):
     def _lower_level(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("database_url", "database_direct_url")
+    @field_validator("database_url", "database_direct_url", "migration_database_url")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
         if value is not None and not re.match(r"postgres(ql)?://", value):
@@ -187,6 +192,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        if self.migration_database_url is not None and self.database_url is None:
+            raise ValueError("DATABASE_URL: not set, but MIGRATION_DATABASE_URL is; set both, or none for the embedded server")
         if self.auth_mode == "jwt":
             keys = [self.jwt_secret, self.jwt_public_key, self.jwt_jwks_url]
             if len([key for key in keys if key is not None]) != 1:
@@ -216,7 +223,7 @@ class Settings(BaseSettings):
 
     @property
     def session_url(self) -> str | None:
-        """The URL for what needs a session of its own (migrations, psql): it goes past the pooler, if there is one."""
+        """The URL for what needs a session of its own (psql, audit): it goes past the pooler, if there is one."""
         return self.database_direct_url or self.database_url
 
 

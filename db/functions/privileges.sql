@@ -1,7 +1,61 @@
--- Privileges: lastpair_api may execute the functions of schema api and nothing else; PUBLIC may do nothing.
+-- Privileges: which role may execute which public function. PUBLIC may execute nothing, and no role may execute a private
+-- function. A public function that has no line here can be executed by its owner only; db/tests/test_privileges.sql names it.
+--
+-- lastpair_buyer acts for one user, lastpair_seller makes and runs drops, lastpair_service is what the service works as.
+-- lastpair_api is a member of all three. In a function that takes a user, inventory.require_self refuses a buyer or a seller who
+-- names another user. A batch has no such check, so only lastpair_service may execute a batch.
 --
 -- The deployment runs this file again whenever it has applied a function file, in the same transaction, because PUBLIC may
 -- execute a new function until then.
 
-revoke all on all functions in schema inventory, api from public;
-grant execute on all functions in schema api to lastpair_api;
+revoke all on all functions in schema inventory, api
+from public, lastpair_api, lastpair_buyer, lastpair_seller, lastpair_service;
+
+do $$
+declare
+  v_line record;
+begin
+  for v_line in
+    select p.oid::regprocedure as signature, l.roles
+    from (values
+      -- Read what everybody may see.
+      ('errors',              'lastpair_buyer, lastpair_seller, lastpair_service'),
+      ('events_after',        'lastpair_buyer, lastpair_seller, lastpair_service'),
+      ('get_drop',            'lastpair_buyer, lastpair_seller, lastpair_service'),
+      ('list_drops',          'lastpair_buyer, lastpair_seller, lastpair_service'),
+      ('snapshot',            'lastpair_buyer, lastpair_seller, lastpair_service'),
+
+      -- Act for oneself. A seller is a user, too, because a drop has a creator.
+      ('ensure_user',         'lastpair_buyer, lastpair_seller, lastpair_service'),
+      ('my_purchases',        'lastpair_buyer, lastpair_seller, lastpair_service'),
+      ('my_reservations',     'lastpair_buyer, lastpair_seller, lastpair_service'),
+      ('cancel_reservation',  'lastpair_buyer, lastpair_service'),
+      ('purchase',            'lastpair_buyer, lastpair_service'),
+      ('reserve',             'lastpair_buyer, lastpair_service'),
+
+      -- Make and run drops.
+      ('create_drop',         'lastpair_seller, lastpair_service'),
+      ('refund_purchase',     'lastpair_seller, lastpair_service'),
+      ('update_drop',         'lastpair_seller, lastpair_service'),
+
+      -- Act for many users, and keep the shop going. audit is here because it reads every row of every drop.
+      ('advance_drops',       'lastpair_service'),
+      ('audit',               'lastpair_service'),
+      ('cancel_batch',        'lastpair_service'),
+      ('create_user',         'lastpair_service'),
+      ('deployed',            'lastpair_service'),
+      ('ensure_user_batch',   'lastpair_service'),
+      ('event_key',           'lastpair_service'),
+      ('expire_reservations', 'lastpair_service'),
+      ('prune_events',        'lastpair_service'),
+      ('purchase_batch',      'lastpair_service'),
+      ('purchase_batches',    'lastpair_service'),
+      ('reserve_batch',       'lastpair_service'),
+      ('reserve_batches',     'lastpair_service')
+    ) as l (function, roles)
+    join pg_catalog.pg_proc p on p.proname = l.function and p.pronamespace = 'api'::regnamespace
+  loop
+    execute format('grant execute on function %s to %s', v_line.signature, v_line.roles);
+  end loop;
+end
+$$;

@@ -1,6 +1,7 @@
--- lastpair_api calls the public functions and touches nothing else, so a bug in the app cannot touch a table.
+-- lastpair_api calls the public functions and touches nothing else, so a bug in an app of 0.2 cannot touch a table. It can do so
+-- as a member of the three roles of test_roles.sql.
 begin;
-select plan(38);
+select plan(39);
 
 -- Run a statement as lastpair_api and give back the first column of its first row.
 create function pg_temp.as_api(p_sql text) returns text language plpgsql set role = lastpair_api as $$
@@ -65,8 +66,10 @@ select results_eq(
   'values (false)',
   'There is a role for the app, which cannot log in and has no power over the server.'
 );
-select is_empty(
-  $$select from pg_auth_members where member = 'lastpair_api'::regrole$$, 'lastpair_api is a member of no other role.'
+select bag_eq(
+  $$select roleid::regrole::text from pg_auth_members where member = 'lastpair_api'::regrole$$,
+  $$values ('lastpair_buyer'), ('lastpair_seller'), ('lastpair_service')$$,
+  'lastpair_api is a member of the three roles and of no other.'
 );
 select is_empty(
   $$select from pg_shdepend where refclassid = 'pg_authid'::regclass and refobjid = 'lastpair_api'::regrole and deptype = 'o'$$,
@@ -176,7 +179,8 @@ cross join (values
   (20, 'snapshot', 'type from api.snapshot()', 'SNAPSHOT'),
   (21, 'events_after', 'type from api.events_after(9223372036854775807)', 'RESYNC_REQUIRED'),
   (22, 'prune_events', 'api.prune_events(3600) >= 0', 'true'),
-  (23, 'event_key', 'octet_length(api.event_key())', '64')
+  (23, 'event_key', 'octet_length(api.event_key())', '64'),
+  (24, 'deployed', 'count(*) > 0 from api.deployed()', 'true')
 ) as v (n, function, call, expected)
 order by v.n;
 

@@ -56,7 +56,7 @@ CODES = {
 }
 STATUSES = {code: status for status, codes in CODES.items() for code in codes}
 OF_THE_SERVICE = {
-    *["FORBIDDEN", "NOT_FOUND", "METHOD_NOT_ALLOWED", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "RATE_LIMITED"],
+    *["NOT_FOUND", "METHOD_NOT_ALLOWED", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "RATE_LIMITED"],
     *["INTERNAL_ERROR", "OVERLOADED", "IDENTITY_UNAVAILABLE", "DATABASE_UNAVAILABLE"],
 }
 """The codes that the database does not know."""

@@ -1,5 +1,6 @@
 """The command `lastpair`: help, exit codes, errors in one line, and what a person sees in the terminal."""
 
+import json
 import os
 import re
 import socket
@@ -15,6 +16,8 @@ import pytest
 
 from lastpair import __version__
 from lastpair.cli import COMMANDS, MAX_TOKEN_TTL_SECONDS
+from lastpair.database.embedded import service_url
+from lastpair.database.migrate import migrate
 from lastpair.database.private_server import PrivateServer
 from lastpair.settings import Settings
 from tests.support.database import Database, running_api
@@ -150,6 +153,86 @@ def test_the_terminal_of_run(empty_url: str, tmp_path: Path) -> None:
             assert len(lines) == 1
 
 
+async def test_run_without_the_rights_to_migrate(empty_url: str, tmp_path: Path) -> None:
+    """It stops if something is pending and names it, from the first migration to the last function; else it serves."""
+    service = {"DATABASE_URL": service_url(empty_url), "PORT": "0"}
+    if service["DATABASE_URL"] == empty_url:
+        pytest.skip("the server of DATABASE_URL has no lastpair_app")
+    for command in ("run", "migrate"):
+        line = assert_one_line(lastpair(command, **service), "MIGRATION_DATABASE_URL: db/migrations/20261122090000 is pending")
+        assert "lastpair_app" in line
+        assert "lastpair migrate" in line
+    await migrate(empty_url)
+    up_to_date = "The schema is up to date; the role lastpair_app could not migrate it, and need not\n"
+    assert lastpair("migrate", **service).stdout == up_to_date
+    with started(folder=tmp_path, DATABASE_URL=service["DATABASE_URL"], LOG_LEVEL="critical") as running:
+        running.wait_until_ready()
+        assert running.log() == up_to_date
+        running.stop()
+
+    connection = await asyncpg.connect(empty_url)
+    for change, pending, repair in [
+        (
+            "insert into inventory.function_files (path, checksum) values ('api/old.sql', '')",
+            "functions/api/old.sql",
+            "delete from inventory.function_files where path = 'api/old.sql'",
+        ),
+        (
+            "delete from public.schema_migrations where version = '20261122130000'",
+            "migrations/20261122130000",
+            "insert into public.schema_migrations values ('20261122130000')",
+        ),
+        (
+            "update inventory.function_files set checksum = '' where path = 'api/reserve.sql'",
+            "functions/api/reserve.sql",
+            "select",
+        ),
+        ("drop function api.deployed()", "migrations/20261122090000", "select"),
+    ]:
+        await connection.execute(change)
+        assert_one_line(lastpair("run", **service), f"MIGRATION_DATABASE_URL: db/{pending} is pending")
+        await connection.execute(repair)
+    await connection.close()
+
+
+async def test_a_newer_schema_is_served(migrated_url: str) -> None:
+    """During a rollout a process of the old version that starts again finds migrations that it does not know."""
+    if service_url(migrated_url) == migrated_url:
+        pytest.skip("the server of DATABASE_URL has no lastpair_app")
+    connection = await asyncpg.connect(migrated_url)
+    await connection.execute("insert into public.schema_migrations values ('20991231000000')")
+    await connection.execute("update inventory.function_files set checksum = '' where path = 'api/reserve.sql'")
+    await connection.close()
+    result = lastpair("migrate", DATABASE_URL=service_url(migrated_url))
+    assert (result.returncode, result.stdout) == (0, "A newer version has migrated the schema; this version serves on it\n")
+
+
+def test_run_migrates_by_the_url_of_the_owner(empty_url: str, tmp_path: Path) -> None:
+    """With both URLs it migrates as the owner and serves as the other, without a warning."""
+    urls = {"DATABASE_URL": service_url(empty_url), "MIGRATION_DATABASE_URL": empty_url}
+    with started(folder=tmp_path, APP_ENV="production", LOG_LEVEL="critical", **urls, **JWT) as service:
+        service.wait_until_ready()
+        assert re.search(r"^Functions: \d+ applied\n\Z", service.log(), re.MULTILINE)
+        service.stop()
+
+
+def test_production_warns_that_the_service_owns_the_tables(migrated_url: str, tmp_path: Path) -> None:
+    """In one line, which says how to change it; an installation of 0.2 goes on working."""
+    variables = JWT | {"APP_ENV": "production", "DATABASE_URL": migrated_url, "LOG_LEVEL": "critical"}
+    with started(folder=tmp_path, **variables) as service:
+        service.wait_until_ready()
+        assert re.fullmatch(r"Warning: the role of DATABASE_URL owns the tables; .*MIGRATION_DATABASE_URL.*\n", service.log())
+        service.stop()
+
+
+def test_the_line_names_the_url_of_the_owner(database: Database) -> None:
+    """If it is that one that cannot be used."""
+    urls = {"DATABASE_URL": database.service_url, "MIGRATION_DATABASE_URL": NO_SERVER, "PORT": "0"}
+    for command in ("run", "migrate", "rollback", "seed"):
+        assert_one_line(lastpair(command, **urls), "MIGRATION_DATABASE_URL: cannot use the database: ")
+    assert_one_line(lastpair("migrate", MIGRATION_DATABASE_URL=database.url), "DATABASE_URL: not set")
+
+
 # migrate, rollback, seed, psql, audit
 
 
@@ -196,12 +279,67 @@ def test_production_takes_no_sample_data(database: Database) -> None:
 
 
 def test_psql(database: Database) -> None:
-    """It runs as the owner, and its exit code is psql's."""
-    result = lastpair("psql", typed="select current_user;\n", DATABASE_URL=database.url)
+    """It runs as the role of the service, or as the owner if asked, and its exit code is psql's."""
+    result = lastpair("psql", typed="select session_user, current_user;\n", DATABASE_URL=database.service_url)
     assert result.returncode == 0
-    assert result.stdout.split()[2] == "lastpair"
+    assert result.stdout.splitlines()[2].split(" | ")[1].strip() == "lastpair_service"
+    owner = {"DATABASE_URL": database.service_url, "MIGRATION_DATABASE_URL": database.url}
+    result = lastpair("psql", "--as-owner", typed="select count(*) >= 0 as it from inventory.drops;\n", **owner)
+    assert (result.returncode, result.stdout.split()[2]) == (0, "t")
+    for url in (database.service_url, database.url):
+        result = lastpair("psql", typed="select from inventory.drops;\n", DATABASE_URL=url)
+        assert "permission denied for schema inventory" in result.stderr
     assert lastpair("psql", typed="\\set ON_ERROR_STOP on\nselect nothing;\n", DATABASE_URL=database.url).returncode == 3
     assert lastpair("psql", DATABASE_URL=NO_SERVER).returncode == 2
+
+
+PSQL = """
+import json, os, sys
+print(json.dumps([sys.argv[1:], os.environ.get("PGPASSWORD")]))
+"""
+"""A psql that prints its arguments and the password."""
+
+
+@pytest.mark.parametrize(
+    ("url", "begin", "password"),
+    [
+        ("postgresql://ann:hunter2@db.example/shop", "postgresql://ann@db.example/shop?", "hunter2"),
+        ("postgresql://ann:hun%40ter2@a:1,b:2/shop", "postgresql://ann@a:1,b:2/shop?", "hun@ter2"),
+        ("postgresql://ann:hunter2@/shop?host=/run/postgresql", "postgresql://ann@/shop?host=/run/postgresql&", "hunter2"),
+        ("postgresql://ann@db.example/shop?password=hunter2&sslmode=prefer", "postgresql://ann@db.example/shop?sslm", "hunter2"),
+        ("postgresql://ann@db.example/shop?pass%77ord=hunter2", "postgresql://ann@db.example/shop?", "hunter2"),
+        ("postgresql://ann:hun@hunter2@db.example", "postgresql://ann@db.example?", "hun@hunter2"),
+        ("postgresql://db.example/shop", "postgresql://db.example/shop?", None),
+    ],
+)
+@pytest.mark.parametrize("as_owner", [False, True])
+def test_no_password_is_among_the_arguments(tmp_path: Path, url: str, begin: str, password: str | None, as_owner: bool) -> None:
+    """Every user of the machine can read them. The URL is otherwise as it was."""
+    psql = tmp_path / "psql"
+    psql.write_text(f"#!{sys.executable}{PSQL}")
+    psql.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    result = lastpair("psql", *["--as-owner"] * as_owner, DATABASE_URL=url, PATH=path)
+    [*_, argument], given = json.loads(result.stdout)
+    assert given == password
+    assert "hunter2" not in argument
+    assert argument == begin.rstrip("?&") if as_owner and begin[-1] in "?&" else argument.startswith(begin)
+    assert ("options=" in argument) is not as_owner
+
+
+def test_psql_keeps_the_options_that_are_given(database: Database) -> None:
+    """Those in the URL, and those in PGOPTIONS; the role comes last, so that none of them can change it."""
+    typed = "show work_mem; select current_user;\n"
+    separator = "&" if "?" in database.url else "?"
+    for url, options in ((database.url, "-c work_mem=7MB"), (f"{database.url}{separator}options=-cwork_mem%3D7MB", "")):
+        result = lastpair("psql", typed=typed, DATABASE_URL=url, PGOPTIONS=options + " -c role=lastpair_api" * bool(options))
+        assert result.stdout.split()[2] == "7MB", result.stderr
+        assert "lastpair_service" in result.stdout
+
+
+def test_a_secret_that_has_no_variable_is_refused() -> None:
+    """The password of a key can only be in the URL, so psql is not started with it."""
+    assert_one_line(lastpair("psql", DATABASE_URL="postgresql://ann@db.example/shop?sslpassword=hunter2"), "psql: ")
 
 
 # token

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 from collections import Counter
@@ -13,7 +14,7 @@ from typing import Any
 from websockets.sync.client import connect
 
 from lastpair import __version__
-from lastpair.database.embedded import BIN_DIR
+from lastpair.database.embedded import BIN_DIR, service_url
 from lastpair.database.migrate import migrate
 from lastpair.realtime.event import EVENTS
 from tests.support.database import Database, running_api
@@ -93,10 +94,11 @@ def test_psql_section_works_the_first_time_and_the_second(empty_url: str) -> Non
     section = README.partition("## The same from psql")[2].partition("\n## ")[0]
     [script] = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
     asyncio.run(migrate(empty_url))
-    command = [BIN_DIR / "psql", "--no-psqlrc", "--no-align", "--set=ON_ERROR_STOP=1", empty_url]
+    command = [BIN_DIR / "psql", "--no-psqlrc", "--no-align", "--set=ON_ERROR_STOP=1", service_url(empty_url)]
+    environment = os.environ | {"PGOPTIONS": "-c role=lastpair_service"}  # as `lastpair psql` begins
     printed = []
     for _ in range(2):
-        result = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, input=script, env=environment, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
         assert "ACTIVE" in result.stdout
         assert "paid" in result.stdout

@@ -104,11 +104,16 @@ class Image:
     health: list[str]
     user: int
 
-    def start(self, **environment: str) -> subprocess.Popen[bytes]:
-        """Run the command as a container would; what it logs is in `log`."""
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Run this command, or the image's, as a container would; what it logs is in `log`."""
         with (self.root / "log").open("wb") as log:
             return subprocess.Popen(
-                self.command, cwd=self.folder, env=self.environment | environment, stdout=log, stderr=log, **self._as_user()
+                command or self.command,
+                cwd=self.folder,
+                env=self.environment | environment,
+                stdout=log,
+                stderr=log,
+                **self._as_user(),
             )
 
     def is_healthy(self, **environment: str) -> bool:
@@ -262,8 +267,11 @@ def files_of(image: Image) -> set[tuple[str, int]]:
 
 def check_container(image: Image, database: Cluster) -> None:
     """It migrates, serves and tells its health, which follows the database's."""
-    # As compose.yaml has it: the password apart from the URL.
-    with container(image, DATABASE_URL=database.url, PGPASSWORD=PASSWORD, **SECRETS) as service:
+    # As compose.yaml has it: the passwords apart from the URLs, and the owner's not where the service runs.
+    migrate = compose()["services"]["migrate"]["command"]
+    migration = image.start(*migrate, DATABASE_URL=database.url, PGPASSWORD=PASSWORD, **SECRETS)
+    assert migration.wait(timeout=20) == 0, (image.root / "log").read_text()
+    with container(image, DATABASE_URL=database.service_url, PGPASSWORD=PASSWORD, **SECRETS) as service:
         port = service.url.rpartition(":")[2]
         assert not image.is_healthy(PORT=str(free_port()))
         service.wait_until_ready()
@@ -276,6 +284,8 @@ def check_container(image: Image, database: Cluster) -> None:
         assert service.answers("/", 200)
         assert service.answers("/api/drops", 200)
         assert service.answers("/api/internal/users", 404)
+        assert service.log().startswith("The schema is up to date; the role lastpair_app could not migrate it, and need not\n")
+        assert "Warning" not in service.log()
     assert database.psql("select * from api.audit()", database.url) == ""
 
 
@@ -382,7 +392,7 @@ def test_what_the_service_imports_is_installed_with_it() -> None:
                 assert installed & set(map(canonicalize_name, providers[module])), f"{file.name} imports {module}"
 
 
-VALUES = SECRETS | {"POSTGRES_PASSWORD": "p", "LASTPAIR_PASSWORD": "l"}
+VALUES = SECRETS | {"POSTGRES_PASSWORD": "p", "LASTPAIR_PASSWORD": "l", "LASTPAIR_APP_PASSWORD": "a"}
 
 
 def compose() -> dict[str, Any]:
@@ -413,21 +423,26 @@ def test_compose_settings_are_settings(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_compose_is_closed() -> None:
-    """One port is published; the service has no rights, and waits for its database."""
+    """One port is published; the service has no rights, not even the owner's password, and waits for its database."""
     services = compose()["services"]
     assert {name: service.get("ports", []) for name, service in services.items()} == {
         "database": [],
         "lastpair": ["127.0.0.1:4000:4000"],
+        "migrate": [],
     }
-    service, database = services["lastpair"], services["database"]
-    assert service["build"] == "."
-    assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
+    service, migrate, database = services["lastpair"], services["migrate"], services["database"]
+    for one in (service, migrate):
+        assert one["build"] == "."
+        assert one["read_only"] is True
+        assert one["cap_drop"] == ["ALL"]
     assert "privileged" not in str(services)
     for one in services.values():
         assert one["security_opt"] == ["no-new-privileges:true"]
-        assert one["restart"] == "unless-stopped"
-    assert service["depends_on"] == {"database": {"condition": "service_healthy"}}
+        assert one["restart"] == ("no" if one is migrate else "unless-stopped")
+    assert "LASTPAIR_PASSWORD" not in str(service)
+    assert "//lastpair_app@" in service["environment"]["DATABASE_URL"]
+    assert service["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+    assert migrate["depends_on"] == {"database": {"condition": "service_healthy"}}
     assert database["image"].startswith("postgres:18")
     assert database["healthcheck"]["test"][:2] == ["CMD", "pg_isready"]
     assert "database:/var/lib/postgresql" in database["volumes"]
@@ -437,14 +452,16 @@ def test_compose_is_closed() -> None:
 
 
 def test_role_recipe(server: Cluster) -> None:
-    """What compose runs on a new server: an ordinary role with a password, its database, and nobody else gets in."""
-    attributes = "select rolcanlogin, rolcreaterole, rolsuper, rolcreatedb, rolbypassrls from pg_roles where rolname = 'lastpair'"
-    assert server.psql(attributes, server.superuser_url) == "t|f|f|f|f"
+    """What compose runs on a new server: two ordinary roles with a password, their database, and nobody else gets in."""
+    attributes = "select rolcanlogin, rolcreaterole, rolsuper, rolcreatedb, rolbypassrls from pg_roles where rolname = '{}'"
     owner = (
         "select pg_get_userbyid(datdba), has_database_privilege('public', oid, 'connect')"
         " from pg_database where datname = 'lastpair'"
     )
     assert server.psql(owner, server.superuser_url) == "lastpair|f"
-    assert server.psql("select current_user", server.url) == "lastpair"
-    with pytest.raises(AssertionError, match="password authentication failed"):
-        server.psql("select", server.url, PGPASSWORD="wrong")
+    for role, url in (("lastpair", server.url), ("lastpair_app", server.service_url)):
+        assert server.psql(attributes.format(role), server.superuser_url) == "t|f|f|f|f"
+        assert server.psql("select current_user", url) == role
+        with pytest.raises(AssertionError, match="password authentication failed"):
+            server.psql("select", url, PGPASSWORD="wrong")
+    assert server.psql("select pg_has_role('lastpair_app', 'lastpair', 'member')", server.superuser_url) == "f"

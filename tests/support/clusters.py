@@ -15,13 +15,14 @@ from lastpair.database.embedded import BIN_DIR
 from lastpair.database.private_server import SERVER_USER, PrivateServer
 from tests.support.servers import ROOT, free_port
 
+ROLE_RECIPE = ROOT / "db" / "recipes" / "role.sql"
 OPERATIONS = ROOT / "docs" / "operations.md"
 PASSWORD = "it's"  # noqa: S105 - of servers that live for seconds
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The server of a folder. The superuser gets in by the socket, its owner `lastpair` over TCP and with PASSWORD."""
+    """The server of a folder. The superuser gets in by the socket, `lastpair` and `lastpair_app` over TCP and with PASSWORD."""
 
     bin_dir: Path
     folder: Path
@@ -36,6 +37,11 @@ class Cluster:
     def url(self) -> str:
         """The owner's URL of the database lastpair, without the password."""
         return f"postgresql://lastpair@127.0.0.1:{self.port}/lastpair"
+
+    @property
+    def service_url(self) -> str:
+        """The service's URL of the database lastpair, without the password."""
+        return self.url.replace("lastpair@", "lastpair_app@")
 
     @property
     def url_with_password(self) -> str:
@@ -99,7 +105,7 @@ def cluster(bin_dir: Path, *settings: str) -> Iterator[Cluster]:
             file.writelines(f"{line}\n" for line in lines)
         server.start()
         try:
-            server.psql(ROOT / "db" / "recipes" / "role.sql", server.superuser_url, LASTPAIR_PASSWORD=PASSWORD)
+            server.psql(ROLE_RECIPE, server.superuser_url, LASTPAIR_PASSWORD=PASSWORD, LASTPAIR_APP_PASSWORD=PASSWORD)
             yield server
         finally:
             if (folder / "data" / "postmaster.pid").exists():  # the test may have crashed it

@@ -13,7 +13,7 @@ import httpx
 import psycopg
 
 from lastpair.database import pool
-from lastpair.database.embedded import embedded_database
+from lastpair.database.embedded import embedded_database, service_url
 from tests.support.servers import started
 
 
@@ -26,13 +26,16 @@ class Database:
 
     superuser_url: str
 
+    service_url: str
+    """As the role that the service logs in as: lastpair_app on the embedded server, else the same as `url`."""
+
 
 @contextmanager
 def fresh_embedded_database() -> Iterator[Database]:
     """An embedded server in a temporary folder."""
     with TemporaryDirectory(prefix="lastpair-test-") as folder, embedded_database(Path(folder)) as url:
         Path(folder).chmod(0o711)  # PgBouncer runs as the server's user, and must reach the socket
-        yield Database(url, url.replace("lastpair@", "postgres@"))
+        yield Database(url, url.replace("lastpair@", "postgres@"), service_url(url))
 
 
 @contextmanager
@@ -43,7 +46,7 @@ def scratch_database(url: str) -> Iterator[Database]:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"create database {name}".encode())
         try:
-            yield Database(scratch, scratch)
+            yield Database(scratch, scratch, scratch)
         finally:
             connection.execute(f"drop database {name} with (force)".encode())
 

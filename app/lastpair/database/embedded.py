@@ -13,6 +13,19 @@ from lastpair.settings import InvalidSettings
 BIN_DIR: Path | None = INSTALL_DIR and INSTALL_DIR / "bin"
 """The folder with psql, pg_dump, pgbench and the server's own programs."""
 
+# The owner makes these roles, because the first migration grants lastpair_service to lastpair_api in its name.
+SERVICE_ROLES = """
+set role lastpair;
+do $$
+begin
+  if not exists (select from pg_roles where rolname = 'lastpair_service') then
+    create role lastpair_service nologin;
+  end if;
+  create role lastpair_app login in role lastpair_service;
+end
+$$
+"""
+
 
 @contextmanager
 def embedded_server(data_dir: Path) -> Iterator[str]:
@@ -38,6 +51,11 @@ def embedded_database(data_dir: Path) -> Iterator[str]:
         yield url.replace("postgres:@/postgres", "lastpair@/lastpair")
 
 
+def service_url(owner_url: str) -> str:
+    """The URL of the same embedded database as the role that the service logs in as, which owns nothing."""
+    return owner_url.replace("lastpair@/", "lastpair_app@/")
+
+
 async def _ensure_database(url: str) -> None:
     connection = await asyncpg.connect(url)
     try:
@@ -45,5 +63,7 @@ async def _ensure_database(url: str) -> None:
             await connection.execute("create role lastpair login createrole")
         if not await connection.fetchval("select exists (select from pg_database where datname = 'lastpair')"):
             await connection.execute("create database lastpair owner lastpair")
+        if not await connection.fetchval("select exists (select from pg_roles where rolname = 'lastpair_app')"):
+            await connection.execute(SERVICE_ROLES)
     finally:
         await connection.close()

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 import asyncpg
 
 from lastpair.database.embedded import BIN_DIR, embedded_database
+from lastpair.database.pool import SERVICE_ROLE
 from lastpair.database.servers import Servers
 
 DB_DIR = Path(__file__).resolve().parent.parent / "db"
@@ -39,6 +40,18 @@ where l.relation = 'schema_migrations'::regclass and l.granted and l.mode not in
 limit 1
 """
 
+MAY_MIGRATE = """
+select coalesce(
+  (select pg_has_role(n.nspowner, 'usage') from pg_namespace n where n.nspname = 'inventory'),
+  has_database_privilege(current_database(), 'create'))
+"""
+NOT_DEPLOYED = (
+    asyncpg.InvalidParameterValueError,  # there is no role lastpair_service
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.UndefinedFunctionError,
+)
+"""What api.deployed() raises in a database that has no such function yet."""
+
 
 class MigrationFailed(Exception):
     """dbmate or a function file failed. The message says which and why."""
@@ -52,8 +65,11 @@ def is_checkout() -> bool:
 async def migrate(url: str) -> str | None:
     """Run the pending migrations, whose names dbmate prints, and apply the changed function files.
 
-    Returns a line about the function files, or None if none changed. Raises MigrationFailed.
+    Returns a line about the function files, or None if none changed. If the role of the URL does not own the schemas, nothing is
+    changed, and the line says that nothing is pending. Raises MigrationFailed, also if such a role finds something pending.
     """
+    if not await may_migrate(url):
+        return await _check_up_to_date(url)
     async with only_deployment(url):
         await dbmate(url, "migrate")
         connection = await asyncpg.connect(url)
@@ -101,6 +117,41 @@ async def only_deployment(url: str) -> AsyncIterator[None]:
         await connection.close()
 
 
+async def may_migrate(url: str) -> bool:
+    """Whether the role of the URL owns the schemas, or may make them in a database that has none."""
+    connection = await Servers(url).connect()
+    try:
+        return bool(await connection.fetchval(MAY_MIGRATE))
+    finally:
+        await connection.close()
+
+
+async def _check_up_to_date(url: str) -> str:
+    connection = await Servers(url).connect()
+    try:
+        role = await connection.fetchval("select session_user")
+        try:
+            await connection.execute(f"set role {SERVICE_ROLE}")
+            deployed = {row["path"]: row["checksum"] for row in await connection.fetch("select * from api.deployed()")}
+        except NOT_DEPLOYED:
+            deployed = {}
+    finally:
+        await connection.close()
+    versions = sorted(path.name.partition("_")[0] for path in (DB_DIR / "migrations").glob("*.sql"))
+    expected: dict[str, str | None] = dict.fromkeys(f"migrations/{version}" for version in versions)
+    if any(path not in expected for path in deployed if path.startswith("migrations/")):
+        return "A newer version has migrated the schema; this version serves on it"
+    expected |= {f"functions/{path}": checksum for path, checksum in _checksums(_read_files(FUNCTIONS_DIR)).items()}
+    pending = [path for path in expected if deployed.get(path, "") != expected[path]]
+    pending += [path for path in deployed if path not in expected]
+    if pending:
+        raise MigrationFailed(
+            f"MIGRATION_DATABASE_URL: db/{pending[0]} is pending, and the role {role} does not own the schemas;"
+            " run `lastpair migrate` with the owner's URL here"
+        )
+    return f"The schema is up to date; the role {role} could not migrate it, and need not"
+
+
 async def dbmate(url: str, *command: str, schema_file: Path = SCHEMA_FILE) -> None:
     """Run dbmate on the migrations. `dump` writes `schema_file`. Raises MigrationFailed."""
     servers = Servers(url)
@@ -143,8 +194,8 @@ async def apply_functions(connection: asyncpg.Connection, directory: Path) -> li
     file `api/reserve.sql` defines the function `api.reserve`; versions of it with another signature are dropped. Returns the
     paths applied or dropped. Raises MigrationFailed, and then nothing was changed.
     """
-    files = {path.relative_to(directory).as_posix(): path.read_text() for path in sorted(directory.rglob("*.sql"))}
-    checksums = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in files.items()}
+    files = _read_files(directory)
+    checksums = _checksums(files)
     async with connection.transaction():
         known = {row["path"]: row["checksum"] for row in await connection.fetch("table inventory.function_files")}
         removed = [path for path in known if path not in files]
@@ -169,6 +220,14 @@ async def apply_functions(connection: asyncpg.Connection, directory: Path) -> li
             )
         await connection.execute(files[PRIVILEGES])
     return changed + removed
+
+
+def _read_files(directory: Path) -> dict[str, str]:
+    return {path.relative_to(directory).as_posix(): path.read_text() for path in sorted(directory.rglob("*.sql"))}
+
+
+def _checksums(files: dict[str, str]) -> dict[str, str]:
+    return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in files.items()}
 
 
 async def _apply(connection: asyncpg.Connection, path: str, text: str) -> None:

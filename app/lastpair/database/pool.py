@@ -28,9 +28,11 @@ RELEASE_TIMEOUT_SECONDS = 1
 
 CACHED_STATEMENTS = 100
 
-# The role is lastpair_api, so that a bug here cannot touch a table. Times are in UTC. Every wait has a limit.
+SERVICE_ROLE = "lastpair_service"
+
+# The role is lastpair_service, so that a bug here cannot touch a table. Times are in UTC. Every wait has a limit.
 SESSION_SETTINGS = {
-    "role": "lastpair_api",
+    "role": SERVICE_ROLE,
     "timezone": "UTC",
     "statement_timeout": "10s",
     "lock_timeout": "5s",
@@ -88,7 +90,7 @@ class Session(asyncpg.Connection):
 
 
 class Database:
-    """Calls the database's functions as the role lastpair_api. It connects on first use and again after a loss.
+    """Calls the database's functions as the role lastpair_service. It connects on first use and again after a loss.
 
     Role and timeouts are set once for each connection. Behind a transaction pooler (`pooled`) a connection may get another server
     session for each transaction, so there every call is a transaction that begins with SET LOCAL.

@@ -1,7 +1,7 @@
 -- api.cancel_reservation: give back the unit of a user's ACTIVE reservation, and raise if that is refused.
 --
--- Purpose: calls inventory.cancel_on_drop for one request. Locks: see there. Errors: AUTH_REQUIRED, RESERVATION_NOT_FOUND,
--- RESERVATION_NOT_ACTIVE, RESERVATION_EXPIRED.
+-- Purpose: calls inventory.cancel_on_drop for one request. Locks: see there. Errors: FORBIDDEN (a buyer names another user),
+-- AUTH_REQUIRED, RESERVATION_NOT_FOUND, RESERVATION_NOT_ACTIVE, RESERVATION_EXPIRED.
 
 create or replace function api.cancel_reservation(p_reservation_id uuid, p_user_id uuid)
 returns setof api.reservation
@@ -11,6 +11,7 @@ as $$
 declare
   v_outcome record;
 begin
+  perform inventory.require_self(p_user_id);
   select * into strict v_outcome
   from inventory.cancel_on_drop(
     (select r.drop_id from inventory.reservations r where r.id = p_reservation_id),

@@ -3,7 +3,7 @@
 -- Without a status, starts_at decides: if it is missing the drop is a draft, if it is in the future the drop is scheduled,
 -- otherwise live.
 --
--- Locks: none. Errors: AUTH_REQUIRED (the seller does not exist), VALIDATION_ERROR.
+-- Locks: none. Errors: FORBIDDEN (a seller names another user), AUTH_REQUIRED (the seller does not exist), VALIDATION_ERROR.
 
 create or replace function api.create_drop(
   p_name text,
@@ -26,6 +26,7 @@ declare
   v_starts_at timestamptz := case when v_status = 'live' then coalesce(p_starts_at, now()) else p_starts_at end;
   v_constraint_name text;
 begin
+  perform inventory.require_self(p_created_by);
   perform inventory.require_user(p_created_by);
   if p_total_stock < 1 then
     perform inventory.refuse_constraint('drops_total_stock_check');

@@ -4,7 +4,7 @@
 -- decides. A username that another user has gets a suffix and is not refused, because the request of this user must be served.
 --
 -- Locks: none. It waits for a transaction that is making a user with the same id or the same username.
--- Errors: VALIDATION_ERROR.
+-- Errors: FORBIDDEN (a buyer or seller names another user), VALIDATION_ERROR.
 
 create or replace function api.ensure_user(p_user_id uuid, p_username text default null)
 returns setof api."user"
@@ -15,6 +15,7 @@ declare
   v_username text := coalesce(p_username, 'user-' || left(p_user_id::text, 8));
   v_constraint_name text;
 begin
+  perform inventory.require_self(p_user_id);
   if p_user_id is null then
     perform inventory.refuse('VALIDATION_ERROR', 'p_user_id: is required');
   end if;

@@ -1,6 +1,6 @@
 -- api.my_purchases: list all purchases of a user, in any status, the newest first.
 --
--- Locks: none. Errors: AUTH_REQUIRED.
+-- Locks: none. Errors: FORBIDDEN (a buyer or seller names another user), AUTH_REQUIRED.
 
 create or replace function api.my_purchases(p_user_id uuid)
 returns setof api.purchase
@@ -8,6 +8,7 @@ language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform inventory.require_self(p_user_id);
   perform inventory.require_user(p_user_id);
   return query
   select (inventory.purchase_row(p)).*
