@@ -61,8 +61,6 @@ async def serve_events(websocket: WebSocket) -> None:
                 await WebSocketStream(websocket, feed).run()
         except Refusal as refusal:
             await websocket.send_denial_response(failure(websocket, refusal))
-            # The server closes the connection in the next iteration. If we returned before, it would log an error.
-            await asyncio.sleep(0)
 
 
 class WebSocketStream:
