@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from json import dumps
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -209,6 +210,14 @@ def documented_page(url: str) -> str:
     [page] = re.findall(r"```html\n(.*?)```", (ROOT / "docs" / "realtime.md").read_text(), re.DOTALL)
     assert "http://localhost:4000" in page
     return page.replace("http://localhost:4000", url)
+
+
+def test_the_readme_shows_the_same() -> None:
+    """The README's lines are those of the page in docs/realtime.md, which the next test opens."""
+    [lines] = re.findall(r"```js\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    page = dedent(documented_page("").partition("\n\n")[2].partition("  connect();")[0]).replace(" show();", "")
+    without_comments = [re.sub(r" //.*", "", text) for text in (lines, page)]
+    assert without_comments[0] == without_comments[1]
 
 
 @pytest.mark.slow
