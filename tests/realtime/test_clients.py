@@ -10,6 +10,7 @@ from json import dumps
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -26,7 +27,7 @@ from tests.support.in_process import InProcess, served, settings_for
 from tests.support.nginx import nginx
 from tests.support.npm import npm_package
 from tests.support.servers import ROOT, free_port
-from tests.support.streams import fresh_database, logged, newest_id
+from tests.support.streams import fresh_database, logged, newest_id, open_stream
 from tests.support.waiting import eventually
 
 FETCH_EVENT_SOURCE = (
@@ -203,6 +204,23 @@ async def test_fetch_event_source(
     follower = await FetchEventSource.following(browser, package, service, f"/api/events?dropId={drops[0]}")
     await assert_given_all(service, owner, drops, follower)
     await follower.close()
+
+
+async def test_heartbeats_through_nginx(service: InProcess, drops: list[str]) -> None:
+    """A proxy passes on at once what is no block yet: the first line of a stream that has nothing to send, and heartbeats."""
+    with nginx(urlsplit(service.url).port or 0) as proxy:
+        stream = await open_stream("sse", service.url)
+        headers = {"Last-Event-ID": (await stream.receive()).id}
+        await stream.close()
+        async with (
+            httpx.AsyncClient(base_url=proxy, timeout=5) as client,
+            client.stream("GET", "/api/events", headers=headers) as response,
+        ):
+            chunks = response.aiter_bytes()
+            assert re.fullmatch(rb"retry: \d{4}\n", await anext(chunks))
+            for _ in range(2):
+                service.components.hub.wake_all()
+                assert await anext(chunks) == b": heartbeat\n"
 
 
 def documented_page(url: str) -> str:

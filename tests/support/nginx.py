@@ -40,10 +40,10 @@ def find_nginx() -> str:
 def documented(port: int, service_port: int) -> str:
     """The configuration of docs/operations.md, without TLS, from this port to the service's."""
     [block] = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
-    block = re.sub(r"^ *(ssl_certificate|ssl_certificate_key|add_header) .*\n", "", block, flags=re.MULTILINE)
-    return block.replace("listen 443 ssl http2", f"listen 127.0.0.1:{port}").replace(
-        "127.0.0.1:4000", f"127.0.0.1:{service_port}"
-    )
+    block = re.sub(r"^ *(ssl_\w+|http2) .*\n", "", block, flags=re.MULTILINE)
+    block, count = re.subn(r"listen 443 ssl[^;]*;", f"listen 127.0.0.1:{port};", block)
+    assert count == 1
+    return block.replace("127.0.0.1:4000", f"127.0.0.1:{service_port}")
 
 
 @contextmanager
