@@ -49,7 +49,8 @@ REQUESTS = {
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + base64.b64encode(os.urandom(16)) + b"\r\n\r\n",
 }
 IDS = {"sse": re.compile(rb"\nid: (\d+)\n"), "ws": re.compile(rb'"id":"(\d+)"')}
-OPENED = {"sse": b"retry: ", "ws": b"\r\n\r\n"}
+OPENED = {"sse": re.compile(rb"event: POSITION\n.*?\n\n", re.DOTALL), "ws": re.compile(rb'\{"type":"POSITION".*?\}\}')}
+"""The first message of a stream without a SNAPSHOT. It is no event."""
 
 
 class Client(asyncio.Protocol):
@@ -70,9 +71,11 @@ class Client(asyncio.Protocol):
         now = time.time()
         buffer = self._rest + data
         if not self.opened.done():
-            if OPENED[self._transport_name] not in buffer:
+            opened = OPENED[self._transport_name].search(buffer)
+            if opened is None:
                 self._rest = buffer
                 return
+            buffer = buffer[opened.end() :]
             self.opened.set_result(None)
         end = 0
         for match in IDS[self._transport_name].finditer(buffer):

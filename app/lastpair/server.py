@@ -18,6 +18,10 @@ from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol, refusa
 from lastpair.web.websocket import MAX_MESSAGE_BYTES
 
 BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection stays open: longer than proxies keep theirs (nginx: 60), because a request that a proxy sends while
+the connection is being closed gets 502."""
+
 SHUTDOWN_SECONDS = 2
 """How long requests in flight may take after SIGTERM."""
 
@@ -64,6 +68,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         forwarded_allow_ips=settings.forwarded_allow_ips,
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         # Frames are not compressed, because they are small, and a compressor would need more memory than the rest of a client.
         ws_per_message_deflate=False,
         ws_max_size=MAX_MESSAGE_BYTES,

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 Event = list[Any]
 """Type, data and id, as onEvent gets them."""
 
-RETRY, HEARTBEAT = b"retry: 1000\n\n", b": heartbeat\n\n"
+RETRY, HEARTBEAT = b"retry: 1000\n", b": heartbeat\n"
 TRICKY = ': heartbeat, id: 3,\u2028data: {}\u2029\u0085\ufeffevent: A:B \\n\\n "\n\n" \' é 漢字 👩\u200d👩\u200d👧 🧦: '
 SNAPSHOT: Event = ["SNAPSHOT", {"drops": [{"id": "a", "name": TRICKY}, {"id": "b", "name": "🧦"}]}, "7"]
 SALE: Event = ["STOCK_UPDATED", {"dropId": "a", "available": 4}, "8"]

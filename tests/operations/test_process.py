@@ -10,13 +10,17 @@ from contextlib import AbstractContextManager
 from json import dumps
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import Mock
 from uuid import uuid4
 
 import httpx
 import psutil
 import pytest
+import uvicorn
 
+from lastpair.server import serve
 from tests.support.envelopes import as_user, assert_success
+from tests.support.in_process import settings_for
 from tests.support.servers import Service, is_running, postgres_of, started
 from tests.support.waiting import wait_for
 
@@ -162,3 +166,14 @@ def test_a_machine_that_went_down(folder: Path, http: httpx.Client, made: list[s
             bystander.kill()
             assert alive
     assert postgres_of(folder) == []
+
+
+def test_idle_connections_stay_longer_than_those_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nginx keeps an idle connection for 60 seconds. If the service closed it first, a request in that moment would get 502."""
+    configs: list[uvicorn.Config] = []
+    monkeypatch.setenv("PORT", "0")  # so that the change is undone
+    monkeypatch.setattr("lastpair.server.Server", lambda config: configs.append(config) or Mock())
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        serve(settings_for("postgresql://nowhere"), listener)
+    assert configs[0].timeout_keep_alive > 60

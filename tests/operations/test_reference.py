@@ -38,4 +38,4 @@ def test_every_event_is_in_the_contract_and_in_sql() -> None:
     """The stream's description names every event, and the database publishes every event that is not made by a process."""
     assert all(name in (stream.handler.__doc__ or "") for name in EVENTS)
     sql = (ROOT / "db" / "functions" / "inventory" / "publish_change.sql").read_text()
-    assert set(re.findall(r"'([A-Z]+_[A-Z]+)'", sql)) == set(EVENTS) - {"SNAPSHOT", "RESYNC_REQUIRED"}
+    assert set(re.findall(r"'([A-Z]+_[A-Z]+)'", sql)) == set(EVENTS) - {"SNAPSHOT", "RESYNC_REQUIRED", "POSITION"}

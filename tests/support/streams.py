@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from tests.support.servers import Service, started
 
 TRANSPORTS = ["sse", "ws"]
 SLOW_CALL_SECONDS = 15
-SSE_FIELDS = re.compile(rb"event: ([A-Z_]+)\nid: ([0-9]+)\ndata: (.*)", re.DOTALL)
+SSE_FIELDS = re.compile(rb"event: ([A-Z_]+)\nid: ([0-9]+)\ndata: (.*)")
 FRAME = re.compile(r'\{"type":\s*"([A-Z_]+)",\s*"id":\s*"([0-9]+)",\s*"data":\s*(.*)\}', re.DOTALL)
 LOCK = "lock table inventory.event_order in share update exclusive mode"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would read all certificates of the machine for every client
@@ -57,36 +58,56 @@ class Message:
 
 
 class SseParser:
-    """Parses the bytes of an SSE stream, wherever they were cut: events, comments and the field `retry`."""
+    """Parses the bytes of an SSE stream, wherever they were cut: events, comments and the field `retry`.
+
+    Fails at an empty block, and at a line that is no line to every reader.
+    """
 
     def __init__(self) -> None:
         self.comments: list[bytes] = []
         self.retry_ms: list[int] = []
         self._rest = b""
+        self._fields: list[bytes] = []
 
     def feed(self, received: bytes) -> list[Message]:
         """Add bytes; returns the events that are complete with them."""
-        *blocks, self._rest = (self._rest + received).split(b"\n\n")
+        *lines, self._rest = (self._rest + received).split(b"\n")
         messages = []
-        for block in blocks:
-            if block.startswith(b":"):
-                self.comments.append(block)
-            elif block.startswith(b"retry: "):
-                self.retry_ms.append(int(block.removeprefix(b"retry: ")))
+        for line in lines:
+            if line.startswith(b":"):
+                self.comments.append(line)
+            elif line.startswith(b"retry: "):
+                self.retry_ms.append(int(line.removeprefix(b"retry: ")))
+            elif line:
+                assert len(line.decode().splitlines()) == 1, "some readers see more than one line here"
+                self._fields.append(line)
             else:
-                match = SSE_FIELDS.fullmatch(block)
-                assert match, block
-                event_type, event_id, data = match.groups()
-                assert re.search(rb"[\r\n]", data) is None, "data must be one line"
-                messages.append(Message(event_type.decode(), event_id.decode(), data.decode()))
+                match = SSE_FIELDS.fullmatch(b"\n".join(self._fields))
+                assert match, self._fields
+                messages.append(Message(*(group.decode() for group in match.groups())))
+                self._fields = []
         return messages
 
     def assert_complete(self) -> None:
         """Fail if the stream ended in the middle of an event."""
-        assert self._rest == b""
+        assert (self._rest, self._fields) == (b"", [])
 
 
-class SseStream:
+class Receiver(ABC):
+    """What the streams of both transports have in common."""
+
+    @abstractmethod
+    async def receive_any(self, timeout_seconds: float = SLOW_CALL_SECONDS) -> Message:
+        """The next message; raises StreamEnded, TimeoutError, and httpx.HTTPError when an SSE body is broken off."""
+
+    async def receive(self, timeout_seconds: float = SLOW_CALL_SECONDS) -> Message:
+        """The next message that is no POSITION, because one may come at any time; raises the same."""
+        while (message := await self.receive_any(timeout_seconds)).type == "POSITION":
+            pass
+        return message
+
+
+class SseStream(Receiver):
     """A connection to GET /events."""
 
     def __init__(self, client: httpx.AsyncClient, response: httpx.Response) -> None:
@@ -96,8 +117,8 @@ class SseStream:
         self._chunks = response.aiter_raw()
         self._messages: list[Message] = []
 
-    async def receive(self, timeout_seconds: float = SLOW_CALL_SECONDS) -> Message:
-        """The next event; raises StreamEnded, TimeoutError, and httpx.HTTPError when the body is broken off."""
+    async def receive_any(self, timeout_seconds: float = SLOW_CALL_SECONDS) -> Message:
+        """The next message."""
         async with asyncio.timeout(timeout_seconds):
             while not self._messages:
                 try:
@@ -113,14 +134,14 @@ class SseStream:
         await self._client.aclose()
 
 
-class WebSocketStream:
+class WebSocketStream(Receiver):
     """A connection to the WebSocket /ws."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
 
-    async def receive(self, timeout_seconds: float = SLOW_CALL_SECONDS) -> Message:
-        """The next event; raises StreamEnded, TimeoutError."""
+    async def receive_any(self, timeout_seconds: float = SLOW_CALL_SECONDS) -> Message:
+        """The next message."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 frame = await self.connection.recv()
@@ -129,6 +150,7 @@ class WebSocketStream:
         assert isinstance(frame, str)
         match = FRAME.fullmatch(frame)
         assert match, frame
+        assert len(frame.splitlines()) == 1
         assert list(loads(frame)) == ["type", "id", "data"]
         return Message(*match.groups())
 
@@ -278,7 +300,7 @@ class Follower:
             return
         try:
             while not is_done(self):
-                self.apply(await self.stream.receive())
+                self.apply(await self.stream.receive_any())
         finally:
             await self.stream.close()
 
@@ -295,6 +317,9 @@ class Follower:
         elif message.type == "RESYNC_REQUIRED":
             assert list(data) == ["reason"]
             return
+        elif message.type == "POSITION":
+            assert self.last_id is None or event_id >= self.last_id
+            assert data == {}
         else:
             assert self.last_id is None or event_id > self.last_id
             self.ids.append(event_id)

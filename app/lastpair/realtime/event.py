@@ -6,6 +6,7 @@ import orjson
 
 SNAPSHOT = "SNAPSHOT"
 RESYNC_REQUIRED = "RESYNC_REQUIRED"
+POSITION = "POSITION"
 REPLACEABLE = frozenset({"STOCK_UPDATED", "ACTIVITY_UPDATED"})
 """The types whose newer event of a drop makes the older ones unnecessary."""
 
@@ -27,10 +28,17 @@ EVENTS = {
         "The three latest purchasers of a drop changed; one event for each drop and transaction.",
     ),
     RESYNC_REQUIRED: ("{ reason }", "Events were missed that are not in the log any more. A SNAPSHOT follows."),
+    POSITION: (
+        "{ }",
+        "Nothing happened: the client has everything up to this `id`, and can come back with it. It begins a stream without a "
+        "SNAPSHOT, and comes with a heartbeat when only drops changed that the client does not get.",
+    ),
 }
 """Every type that a client may get: the fields of its data, and when it comes."""
 
 DATA_KEY = ',"data":'
+LINE_BREAKS = {"\n": " ", "\r": " ", "\x85": r"\u0085", "\u2028": r"\u2028", "\u2029": r"\u2029"}
+"""What could end a line, and what replaces it. In JSON the first two stand only between tokens, the others only in strings."""
 
 
 class Event:
@@ -44,9 +52,8 @@ class Event:
 
     def __init__(self, text: str) -> None:
         head, _, data = text.partition(DATA_KEY)
-        # In JSON a line break is only ever between values. In SSE it would begin another field.
-        self.data = data.removesuffix("}").replace("\n", " ").replace("\r", " ")
-        """JSON text, on one line."""
+        self.data = in_one_line(data.removesuffix("}"))
+        """JSON text, in one line."""
         self.size_bytes = len(self.data.encode())
         fields = orjson.loads(head + "}")
         self.type: str = fields["type"]
@@ -67,6 +74,18 @@ class Event:
         if found is None:
             found = self._encoded[encode] = encode(self)
         return found
+
+
+def in_one_line(data: str) -> str:
+    """The JSON text without a character that any reader takes for the end of a line.
+
+    An SSE field is one line. Many readers split lines as Python's str.splitlines does, which also splits at U+0085, U+2028 and
+    U+2029, and the last two end a line in old JavaScript.
+    """
+    for character, replacement in LINE_BREAKS.items():
+        if character in data:
+            data = data.replace(character, replacement)
+    return data
 
 
 def _drop_id_in(data: str) -> str | None:

@@ -42,19 +42,23 @@ class Feed:
         self._subscriber = Subscriber(hub, dict.fromkeys(self._wanted_rooms(), 0))
         self._rooms_are_stale = False  # the client joined or left a drop since the rooms were changed
         self._opening: list[Event] = []
+        self.start_id = 0
+        """The id that the client came with; 0 if it came with none."""
+
         self.closed = False
 
     async def open(self, last_event_id: str | None) -> None:
-        """Begin after the event that the client has; else with a SNAPSHOT, or now if it wants none. Raises Refusal."""
+        """Begin after the event that the client has; else with a SNAPSHOT, or a POSITION if it wants none. Raises Refusal."""
         try:
             async with asyncio.timeout(START_TIMEOUT_SECONDS):
                 await self._hub.started.wait()
         except TimeoutError:
             raise Unavailable(NOT_STARTED) from None
         if not last_event_id:
-            self._opening = await self._begin()
+            self._opening = await self._begin() or [self._hub.position()]
         elif re.fullmatch("[0-9]{1,18}", last_event_id):
-            self._subscriber.move_to(int(last_event_id))
+            self.start_id = int(last_event_id)
+            self._subscriber.move_to(self.start_id)
             self._opening = await self._read_missed()
         else:
             self._opening = await self._begin_again(self._resync(UNKNOWN_ID, "unknown_id"))
@@ -109,7 +113,7 @@ class Feed:
             if batch := self._subscriber.take():
                 return batch
             await self._subscriber.wait()
-            return self._subscriber.take()
+            return self._subscriber.take() or self._subscriber.take_position()
         except FellBehind as error:
             counted_as = "restarted" if isinstance(error, LostTrack) else "slow"
             return await self._begin_again(self._resync(TOO_SLOW, counted_as))

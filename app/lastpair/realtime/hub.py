@@ -11,7 +11,7 @@ Subscriber.wait awaits.
 import asyncio
 from bisect import bisect_right
 
-from lastpair.realtime.event import REPLACEABLE, Event
+from lastpair.realtime.event import POSITION, REPLACEABLE, Event, make_event
 
 MEMORY_EVENTS = 8192
 """Events kept for clients that come back after a moment."""
@@ -50,6 +50,7 @@ class Hub:
         self._newest: dict[tuple[str, Room], int] = {}  # the sequence number of a drop's newest event of a replaceable type
         self._rooms: dict[Room, set[Subscriber]] = {GLOBAL_ROOM: set()}
         self._subscribers: set[Subscriber] = set()
+        self._position = make_event(POSITION, 0, {})
 
     def restart(self, event_id: int) -> None:
         """Empty the memory and go on after this id. The clients have missed events and must start again from a snapshot."""
@@ -101,6 +102,13 @@ class Hub:
         published = [self.event(sequence) for sequence in range(self.sequence_after(oldest_id - 1), self.count)]
         logged = [event for event in latest if self.forgotten_id < event.id <= self.head_id]
         return [event.identity for event in published] == [event.identity for event in logged]
+
+    def position(self) -> Event:
+        """A POSITION with the id of the latest event, made once for all clients."""
+        head_id = self.head_id or 0
+        if self._position.id != head_id:
+            self._position = make_event(POSITION, head_id, {})
+        return self._position
 
     def event(self, sequence: int) -> Event:
         """One of the events in memory."""
@@ -229,6 +237,14 @@ class Subscriber:
         if batch:
             self.last_event_id = batch[-1].id
         return batch
+
+    def take_position(self) -> list[Event]:
+        """A POSITION, if there is nothing to take and the latest events were not for this client."""
+        position = self._hub.position()
+        if self._is_pending or self._is_lost or position.id <= self.last_event_id:
+            return []
+        self.last_event_id = position.id
+        return [position]
 
     def was_slow(self) -> None:
         """The transport was busy. Of the events that came meanwhile, the client gets only those that no newer event replaces."""

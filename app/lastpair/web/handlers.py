@@ -164,17 +164,18 @@ async def stream(request: Request) -> Response:
     The first event is SNAPSHOT, `{ drops }`. Then, in the order of the commits: DROP_CREATED and DROP_UPDATED, `{ drop }`;
     STOCK_UPDATED, `{ dropId, availableStock }`; RESERVATION_EXPIRED, `{ dropId, reservationId }`; PURCHASE_COMPLETED, `{ dropId,
     username, purchasedAt }`; ACTIVITY_UPDATED, `{ dropId, latestPurchasers }`. If events were missed that the log no longer has:
-    RESYNC_REQUIRED, `{ reason }`, and a SNAPSHOT.
+    RESYNC_REQUIRED, `{ reason }`, and a SNAPSHOT. POSITION, `{ }`, says that nothing happened up to its id.
     """
     return await event_stream(request)
 
 
-@operation("realtime", {101: None}, "RATE_LIMITED", "NOT_FOUND", parameters=STREAM_PARAMETERS)
+@operation("realtime", {101: None}, "RATE_LIMITED", "NOT_FOUND", "UPGRADE_REQUIRED", parameters=STREAM_PARAMETERS)
 async def socket(websocket: WebSocket) -> None:
     """The same events over WebSocket.
 
     Text frames `{ "type", "id", "data" }`. A client may send `{ "type": "drops:join", "dropId": "…" }` and `drops:leave` to
-    choose its drops. A request that is not a WebSocket handshake is answered with 404.
+    choose its drops, and `{ "type": "ping" }`, which is answered with `{ "type": "pong" }`. A request that is not a WebSocket
+    handshake is answered with 404.
     """
     await serve_events(websocket)
 

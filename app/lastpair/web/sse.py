@@ -1,6 +1,7 @@
 """The events as Server-Sent Events."""
 
 import asyncio
+import random
 from contextlib import aclosing
 
 from starlette.requests import Request
@@ -14,8 +15,12 @@ from lastpair.web.components import components_of
 from lastpair.web.limits import StreamSlots, address_of
 from lastpair.web.stream_requests import feed_for, last_event_id
 
-RECONNECT_MS = 1000
-HEARTBEAT = b": heartbeat\n\n"
+RECONNECT_MS = range(1000, 3001)
+"""How long a client waits before it reconnects: a number of these for each stream, so that not all come back at once."""
+
+HEARTBEAT = b": heartbeat\n"
+"""A comment, which becomes a part of the next event. With an empty line of its own it would be an empty event to some clients."""
+
 HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-store, no-transform",
@@ -62,7 +67,8 @@ class EventStream(Response):
     async def _run(self, receive: Receive, send: Send) -> None:
         watching = asyncio.create_task(self._watch(receive))
         try:
-            chunk = b"retry: %d\n\n" % RECONNECT_MS
+            # The first event goes on in the next line. Until it comes, this line shows that the stream is there.
+            chunk = b"retry: %d\n" % random.choice(RECONNECT_MS)  # noqa: S311 - no secret
             async with aclosing(self._feed.batches()) as batches:
                 async for batch in batches:
                     chunk += b"".join([event.encoded(sse) for event in batch])

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.frames import Frame, Opcode
 
-from lastpair.errors import Refusal
+from lastpair.errors import Refusal, invalid
 from lastpair.observability.metrics import STREAMS
 from lastpair.realtime.event import Event, make_event
 from lastpair.realtime.feed import Feed
@@ -37,11 +37,15 @@ def frame(event: Event) -> bytes:
     return Frame(Opcode.TEXT, message_text(event).encode()).serialize(mask=False)
 
 
-class RoomChange(BaseModel, extra="forbid"):
-    """A message of a client: join or leave a drop."""
+PONG = '{"type":"pong"}'
+"""The answer to a ping. It is no event and has no id, so the client's position stays."""
 
-    type: Literal["drops:join", "drops:leave"]
-    dropId: Text  # noqa: N815
+
+class ClientMessage(BaseModel, extra="forbid"):
+    """A message of a client: join or leave the drop `dropId`; or `ping`, without a drop."""
+
+    type: Literal["drops:join", "drops:leave", "ping"]
+    dropId: Text | None = None  # noqa: N815
 
 
 async def serve_events(websocket: WebSocket) -> None:
@@ -57,8 +61,6 @@ async def serve_events(websocket: WebSocket) -> None:
                 await WebSocketStream(websocket, feed).run()
         except Refusal as refusal:
             await websocket.send_denial_response(failure(websocket, refusal))
-            # The server closes the connection in the next iteration. If we returned before, it would log an error.
-            await asyncio.sleep(0)
 
 
 class WebSocketStream:
@@ -68,7 +70,7 @@ class WebSocketStream:
         self._websocket = websocket
         self._feed = feed
         self._sending = asyncio.Lock()  # an ERROR frame takes its id from the event before it, so sends must not interleave
-        self._sent_id = 0
+        self._sent_id = feed.start_id
 
     async def run(self) -> None:
         """Send events until the client leaves or the process stops. Raises WebSocketDisconnect."""
@@ -89,7 +91,7 @@ class WebSocketStream:
             while (message := await self._websocket.receive())["type"] != "websocket.disconnect":
                 text = message.get("text")
                 try:
-                    self._change_rooms(parse_json(message["bytes"] if text is None else text, RoomChange))
+                    await self._carry_out(parse_json(message["bytes"] if text is None else text, ClientMessage))
                 except Refusal as refusal:
                     error = {"code": refusal.code, "message": refusal.message}
                     async with self._sending:
@@ -110,9 +112,17 @@ class WebSocketStream:
         if events:
             self._sent_id = events[-1].id
 
-    def _change_rooms(self, change: RoomChange) -> None:
-        drop_id = parse_uuid("dropId", change.dropId)
-        if change.type == "drops:join":
+    async def _carry_out(self, message: ClientMessage) -> None:
+        if message.type == "ping":
+            if message.dropId is not None:
+                raise invalid("dropId", "is not a field of a ping")
+            async with self._sending:
+                await self._websocket.send_text(PONG)
+            return
+        if message.dropId is None:
+            raise invalid("dropId", "is required")
+        drop_id = parse_uuid("dropId", message.dropId)
+        if message.type == "drops:join":
             self._feed.join(drop_id)
         else:
             self._feed.leave(drop_id)
