@@ -41,11 +41,11 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "STOCK_BELOW_COMMITTED": (HTTPStatus.CONFLICT, "`total_stock` would be less than the units held and sold"),
     "USERNAME_TAKEN": (HTTPStatus.CONFLICT, "another user has this name"),
     "PAYLOAD_TOO_LARGE": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body over {MAX_BODY_BYTES // 1024} KiB"),
+    "UNSUPPORTED_MEDIA_TYPE": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a body that is not JSON, or has a Content-Encoding"),
     "UPGRADE_REQUIRED": (
         HTTPStatus.UPGRADE_REQUIRED,
         "a WebSocket handshake of a version other than the one in `Sec-WebSocket-Version`",
     ),
-    "UNSUPPORTED_MEDIA_TYPE": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a body that is not JSON"),
     "RATE_LIMITED": (HTTPStatus.TOO_MANY_REQUESTS, "more requests, or streams, than one user or address may have"),
     "INTERNAL_ERROR": (HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of ours; quote the request id"),
     "OVERLOADED": (

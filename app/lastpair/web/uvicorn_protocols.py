@@ -258,6 +258,7 @@ class StreamProtocol(WriteTimeout, HttpToolsProtocol):
     _unanswered: Sequence[RequestResponseCycle] = ()  # requests before the latest one; some may be answered by now
     _answers: CoalescedWrites
     _refusal: bytes = b""  # what is sent when the requests before the refused one are answered
+    _checked_host: bytes | None = None  # the Host of an earlier request, which most requests of a connection share
     _is_stopping = False
     _deadline: asyncio.TimerHandle | None = None
     # What the deadline waits for: a head (a request's scope), a body (its cycle) or the first head (None).
@@ -311,6 +312,8 @@ class StreamProtocol(WriteTimeout, HttpToolsProtocol):
         running = self.cycle
         super().on_headers_complete()
         if self.cycle is running:
+            if self.scope["method"] == "CONNECT":
+                raise _Refused(*CONNECT)
             return  # the message ends here for the parser, and _upgrade goes on
         if self.scope["http_version"] == "1.0":
             self.cycle.__class__ = CloseDelimitedCycle
@@ -401,24 +404,27 @@ class StreamProtocol(WriteTimeout, HttpToolsProtocol):
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise _Refused(*BAD_VERSION)
-        host = coding = None
-        for name, value in self.headers:
-            if name == b"host":
-                if host is not None or not HOST_VALUE.fullmatch(value):
-                    raise _Refused(*BAD_HOST)
-                host = value
-            elif name == b"transfer-encoding":
-                if coding is not None or version == "1.0" or value.strip(b" \t").lower() != b"chunked":
-                    raise _Refused(*BAD_CODING)
-                coding = value
-        if host is None and version == "1.1":
-            raise _Refused(*BAD_HOST)
+        fields = dict(self.headers)  # much faster than a loop
+        host, coding = fields.get(b"host"), fields.get(b"transfer-encoding")
+        if host is None:
+            if version == "1.1":
+                raise _Refused(*BAD_HOST)
+        elif host != self._checked_host:
+            if not HOST_VALUE.fullmatch(host):
+                raise _Refused(*BAD_HOST)
+            self._checked_host = host
+        if coding is not None and (version == "1.0" or coding.strip(b" \t").lower() != b"chunked"):
+            raise _Refused(*BAD_CODING)
+        if len(fields) < len(self.headers):
+            names = [name for name, _ in self.headers]
+            if names.count(b"host") > 1:
+                raise _Refused(*BAD_HOST)
+            if names.count(b"transfer-encoding") > 1:
+                raise _Refused(*BAD_CODING)
         if not self.url.startswith(b"/"):
             self._read_absolute_target()
         elif b"#" in self.url:
             raise _Refused(*BAD_TARGET)
-        if self.parser.should_upgrade() and self.parser.get_method() == b"CONNECT":
-            raise _Refused(*CONNECT)
 
     def _read_absolute_target(self) -> None:
         # The host in the request line counts and the Host header does not: RFC 9112, section 3.2.2.
