@@ -1,4 +1,4 @@
-"""nginx with the configuration that docs/operations.md shows."""
+"""nginx in front of the service, with the configuration that docs/operations.md shows."""
 
 import os
 import re
@@ -8,60 +8,68 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 from tests.support.debian import needed
+from tests.support.raw_http import connected
 from tests.support.servers import ROOT, free_port
 from tests.support.waiting import wait_for
 
-MAIN = """
+AROUND = """
 daemon off;
 pid {folder}/pid;
 error_log {folder}/log;
 {user}
-events {{}}
+events {{ worker_connections 1024; }}
 http {{
   access_log off;
   client_body_temp_path {folder}/body;
   proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi;
-  scgi_temp_path {folder}/scgi;
   uwsgi_temp_path {folder}/uwsgi;
-{documented}
+  scgi_temp_path {folder}/scgi;
+{block}
 }}
 """
 
 
-def find_nginx() -> str:
-    """The path of nginx."""
-    path = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"
-    return needed(lambda: shutil.which("nginx", path=path), "nginx", "nginx-light")
-
-
-def documented(port: int, service_port: int) -> str:
-    """The configuration of docs/operations.md, without TLS, from this port to the service's."""
-    [block] = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
-    block = re.sub(r"^ *(ssl_\w+|http2) .*\n", "", block, flags=re.MULTILINE)
-    block, count = re.subn(r"listen 443 ssl[^;]*;", f"listen 127.0.0.1:{port};", block)
-    assert count == 1
-    return block.replace("127.0.0.1:4000", f"127.0.0.1:{service_port}")
+def documented(service_url: str, port: int) -> str:
+    """The block of docs/operations.md, with this service and port, and without TLS."""
+    (block,) = re.findall(r"^```nginx\n(.*?)^```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL | re.MULTILINE)
+    for pattern, replacement in [
+        (r"server 127\.0\.0\.1:4000;", f"server {urlsplit(service_url).netloc};"),
+        (r"listen 443 ssl http2;", f"listen 127.0.0.1:{port};"),
+        (r"ssl_certificate(_key)? .*;", ""),
+    ]:
+        block, count = re.subn(pattern, replacement, block)
+        assert count, pattern
+    return block
 
 
 @contextmanager
-def nginx(service_port: int) -> Iterator[str]:
-    """Run nginx in front of a service at this port; yields nginx's URL."""
-    program, port = find_nginx(), free_port()
-    with TemporaryDirectory(prefix="lastpair-test-") as name:
-        folder = Path(name)
-        user = f"user {Path(__file__).owner()};" if os.geteuid() == 0 else ""
-        settings = folder / "nginx.conf"
-        settings.write_text(MAIN.format(folder=folder, user=user, documented=documented(port, service_port)))
-        log = folder / "log"
-        with log.open("ab") as errors:
-            process = subprocess.Popen([program, "-c", settings, "-e", log], stdout=errors, stderr=errors)
+def nginx(service_url: str) -> Iterator[str]:
+    """Run it in front of the service at this URL; yields its own URL."""
+    path = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"
+    program = needed(lambda: shutil.which("nginx", path=path), "nginx", "nginx-light")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+
+    def listens() -> bool:
+        assert process.poll() is None, (Path(folder) / "log").read_text()
         try:
-            wait_for(lambda: (folder / "pid").exists() or process.poll() is not None)
-            assert process.poll() is None, log.read_text()
-            yield f"http://127.0.0.1:{port}"
+            with connected(url):
+                return True
+        except OSError:
+            return False
+
+    with TemporaryDirectory(prefix="lastpair-test-") as folder:
+        user = "user root;" if os.geteuid() == 0 else ""  # the default user may not read the folder
+        settings = Path(folder) / "nginx.conf"
+        settings.write_text(AROUND.format(folder=folder, user=user, block=documented(service_url, port)))
+        process = subprocess.Popen([program, "-e", f"{folder}/log", "-p", folder, "-c", settings])
+        try:
+            wait_for(listens)
+            yield url
         finally:
             process.terminate()
             process.wait()
