@@ -10,7 +10,6 @@ from json import dumps
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -208,7 +207,7 @@ async def test_fetch_event_source(
 
 async def test_heartbeats_through_nginx(service: InProcess, drops: list[str]) -> None:
     """A proxy passes on at once what is no block yet: the first line of a stream that has nothing to send, and heartbeats."""
-    with nginx(urlsplit(service.url).port or 0) as proxy:
+    with nginx(service.url) as proxy:
         stream = await open_stream("sse", service.url)
         headers = {"Last-Event-ID": (await stream.receive()).id}
         await stream.close()
@@ -244,7 +243,7 @@ async def test_the_documented_event_source(url: str, owner: asyncpg.Connection, 
     port = free_port()
     seller = UUID(await make_user(owner))
     drop_id, name = str(await owner.fetchval(CREATE, "before", seller)), uuid4().hex
-    with nginx(port) as proxy:
+    with nginx(f"http://127.0.0.1:{port}") as proxy:
         async with visiting(browser, proxy) as visitor:
             visitor.expected = OUTAGE.replace("503 ", "50[0-9] ").replace("Service Unavailable", "[A-Za-z ]+")
             context = await visitor.context()

@@ -24,7 +24,7 @@ from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS, Request
 
 from lastpair.errors import STOPPING, Refusal, Unavailable, invalid
 from lastpair.observability.metrics import CUT_OFF
-from lastpair.web.error_codes import RefusalWithHeaders
+from lastpair.web.handshakes import refusal_of
 from lastpair.web.requests import REQUEST_ID, header
 from lastpair.web.responses import failure
 from lastpair.web.url_paths import SSE_PATHS, WEBSOCKET_PATHS
@@ -61,8 +61,6 @@ HOST_VALUE = re.compile(HOST + rb"[ \t]*")
 ABSOLUTE_TARGET = re.compile(rb"https?://(?P<host>" + HOST + rb")(?P<rest>[/?].*)?", re.IGNORECASE)
 WEBSOCKET_TARGETS = frozenset(path.encode() for path in WEBSOCKET_PATHS)
 
-VERSION_HEADER, VERSION, KEY_HEADER = "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key"
-UPGRADE_HEADERS = {VERSION_HEADER.lower(): VERSION, "upgrade": "websocket", "connection": "upgrade"}
 NOT_HTTP = "request", "is not well-formed HTTP/1.1"
 HEAD_TOO_LARGE = "headers", f"must not be larger than {MAX_HEAD_BYTES} bytes, the request line included"
 TRAILERS_TOO_LARGE = "body", f"must not have trailers or chunk extensions larger than {MAX_HEAD_BYTES} bytes"
@@ -86,18 +84,6 @@ def refusal_bytes(refusal: Refusal, scope: Any, headers: list[tuple[bytes, bytes
     head = [*headers, *response.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
     lines = [b"%b: %b\r\n" % line for line in head]
     return b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)])
-
-
-def handshake_refusal(error: Exception) -> Refusal:
-    """Why a WebSocket handshake is refused. If the client's version is the reason, the answer names the one that is spoken."""
-    if not isinstance(error, InvalidHeader):
-        return invalid(*BAD_HANDSHAKE)
-    if error.name == VERSION_HEADER:
-        message = f"{VERSION_HEADER}: must be {VERSION}, given once"
-        return RefusalWithHeaders(426, "UPGRADE_REQUIRED", message, UPGRADE_HEADERS)
-    if error.name == KEY_HEADER:
-        return invalid(KEY_HEADER, "must be 16 bytes in base64, given once")
-    return invalid(error.name, "is not acceptable in a WebSocket handshake")
 
 
 class _Refused(Exception):
@@ -552,24 +538,26 @@ class FrameProtocol(WriteTimeout, WebSocketsSansIOProtocol):
     deliveries a second in bursts and a p99 latency of 590 ms, instead of 390,000 and 140 ms (bench/fanout.py).
     """
 
-    _handshake_scope: dict[str, list[tuple[bytes, bytes]]] | None = None  # what refusal_bytes needs of a handshake's scope
+    _handshake_scope: dict[str, list[tuple[bytes, bytes]]] | None = None  # of a refused handshake, for refusal_bytes
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived. Refuse an invalid handshake, which uvicorn would never answer."""
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.transport.is_closing():
             self._count_as("malformed")
-            refusal = handshake_refusal(self.conn.handshake_exc)
+            error = self.conn.handshake_exc
+            refusal = refusal_of(error) if isinstance(error, InvalidHeader) else invalid(*BAD_HANDSHAKE)
             self.transport.write(refusal_bytes(refusal, self._handshake_scope, self.default_headers))
             self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
         """The handshake is complete. If it is not acceptable, data_received answers, because websockets' answer is plain text."""
-        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in event.headers.raw_items()]
-        self._handshake_scope = {"headers": headers}
         if self.conn.accept(event).status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             super().handle_connect(event)
             self.scope["extensions"][FRAMES] = {}
+        else:
+            headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in event.headers.raw_items()]
+            self._handshake_scope = {"headers": headers}
 
     def handle_ping(self) -> None:
         """Answer a ping, unless the client does not read, because the pongs would pile up."""
