@@ -1,6 +1,6 @@
 -- lastpair_api calls the public functions and touches nothing else, so a bug in the app cannot touch a table.
 begin;
-select plan(38);
+select plan(39);
 
 -- Run a statement as lastpair_api and give back the first column of its first row.
 create function pg_temp.as_api(p_sql text) returns text language plpgsql set role = lastpair_api as $$
@@ -126,7 +126,8 @@ select is_empty(
 select ok(
   (select array_agg(name::text) @> array[
       'inventory.users', 'inventory.drops', 'inventory.reservations', 'inventory.purchases', 'inventory.function_files',
-      'inventory.events', 'inventory.changes', 'inventory.events_id_seq', 'inventory.event_key', 'inventory.event_order']
+      'inventory.events', 'inventory.changes', 'inventory.events_id_seq', 'inventory.event_key', 'inventory.event_order',
+      'inventory.event_epoch']
     from relation)
     and exists (select from forbidden where sql like 'select inventory.expire_%'),
   'The tables, the sequence and the private functions are among what is tried here.'
@@ -176,7 +177,8 @@ cross join (values
   (20, 'snapshot', 'type from api.snapshot()', 'SNAPSHOT'),
   (21, 'events_after', 'type from api.events_after(9223372036854775807)', 'RESYNC_REQUIRED'),
   (22, 'prune_events', 'api.prune_events(3600) >= 0', 'true'),
-  (23, 'event_key', 'octet_length(api.event_key())', '64')
+  (23, 'event_key', 'octet_length(api.event_key())', '64'),
+  (24, 'ensure_epoch', 'api.ensure_epoch()', 'false')
 ) as v (n, function, call, expected)
 order by v.n;
 

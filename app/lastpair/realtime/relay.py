@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from contextlib import suppress
 from time import time
+from typing import Any
 
 import asyncpg
 
@@ -25,6 +26,7 @@ from lastpair.realtime.notification import event_of
 CHANNEL = "lastpair_events"
 LISTEN = "listen lastpair_events"
 EVENT_KEY = "select api.event_key()"
+ENSURE_EPOCH = "select api.ensure_epoch($1)"
 MAX_HEARD_EVENTS = 10_000
 """Events that may wait to be published. If there are more, they are dropped and the log is read instead."""
 
@@ -95,7 +97,8 @@ class Relay:
         )
         try:
             self._heard.clear()
-            self._key = await _read_key(connection)
+            self._key = await _call(connection, EVENT_KEY)
+            await _call(connection, ENSURE_EPOCH, False)
             connection.add_termination_listener(lambda _: self._wakeup.set())
             await connection.add_listener(CHANNEL, lambda *notification: self._hear(notification[-1]))
             await self._read_log(connection)
@@ -106,12 +109,12 @@ class Relay:
                 self._wakeup.clear()
                 await self._publish_heard(connection)
                 if now() >= check_at:
-                    self._key = await _read_key(connection)
+                    self._key = await _call(connection, EVENT_KEY)
                     await self._check(connection)
                     await connection.execute(LISTEN)
                     check_at = now() + CHECK_SECONDS
                 elif self._log_is_due and now() >= self._read_at:
-                    await self._read_log(connection)
+                    await self._check(connection)
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(min(check_at, self._read_at) if self._log_is_due else check_at):
                         await self._wakeup.wait()
@@ -145,7 +148,10 @@ class Relay:
         published = 0
         while self._heard:
             event = self._heard.popleft()
-            if event.id <= (self._hub.head_id or 0) + 1:
+            head_id = self._hub.head_id or 0
+            if event.id <= head_id and not self._hub.has(event):
+                self._log_is_due = True  # an old one that was sent again, or ids are given out anew
+            elif event.id <= head_id + 1:
                 self._publish(event)
             else:  # ids are missing: rolled back, or not heard
                 await self._read_log(connection)
@@ -160,7 +166,7 @@ class Relay:
         while True:
             events = await self._read_missed(connection)
             if events is None:
-                await self._restart(connection)
+                await self._restart(connection, is_lost=False)
                 break
             for event in events:
                 self._publish(event)
@@ -185,13 +191,17 @@ class Relay:
         await self._read_log(connection)
         if not self._hub.agrees_with(await self._read_page(connection, None, CHECKED_EVENTS)):
             logger.warning("the event log is not the one that was published, so all clients start again")
-            await self._restart(connection)
+            await self._restart(connection, is_lost=True)
 
-    async def _restart(self, connection: asyncpg.Connection) -> None:
-        # Begin with the latest events of the log. All clients start again.
-        events = await self._read_page(connection, None, self._hub.capacity // 2)
-        self._hub.restart(events[0].id - 1 if events else 0)
-        for event in events:
+    async def _restart(self, connection: asyncpg.Connection, *, is_lost: bool) -> None:
+        # Begin with the latest events of the log. All clients start again. If the log lost events that were published, their ids
+        # must not be given out anew.
+        head_id = self._hub.head_id or 0
+        events = await self._read_page(connection, None, 1 + self._hub.capacity // 2)
+        if is_lost or (head_id > 0 and (not events or events[0].id < head_id)):
+            await _call(connection, ENSURE_EPOCH, True)
+        self._hub.restart(events[0].id if events else 0)  # the first one is a known position and is not kept
+        for event in events[1:]:
             self._publish(event)
 
     def _publish(self, event: Event) -> None:
@@ -205,10 +215,9 @@ class Relay:
         return [Event(text) for (text,) in await connection.fetch(EVENTS_AFTER, after, limit, None)]
 
 
-async def _read_key(connection: asyncpg.Connection) -> bytes | None:
-    # None if an old process has put back its functions, which prove nothing.
+async def _call(connection: asyncpg.Connection, statement: str, *arguments: object) -> Any:
+    # None if an old process has put back its functions, which do without this one.
     try:
-        key: bytes | None = await connection.fetchval(EVENT_KEY)
+        return await connection.fetchval(statement, *arguments)
     except asyncpg.UndefinedFunctionError:
         return None
-    return key
