@@ -1,5 +1,5 @@
--- api.ensure_epoch: begin a new epoch of event ids if this is not the database that gave out the ids so far, or if the caller says
--- that ids are lost; return whether one began.
+-- api.ensure_epoch: begin a new epoch of event ids if this is not the database that gave out the ids so far, or if the caller
+-- says that ids are lost; return whether one began.
 --
 -- In a new epoch ids go on at the microseconds since 1970, far beyond any id that a lost database can have given out (it would
 -- have needed a million events a second). So an id means one event for ever: an id that was lost is in no log, and a client that

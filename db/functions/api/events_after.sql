@@ -1,8 +1,8 @@
 -- api.events_after: the events after this one, of all drops or of some, oldest first, at most p_limit.
 --
--- Locks: none. Errors: VALIDATION_ERROR (p_limit). If the event is not in the log, the answer is one RESYNC_REQUIRED of no drop: the
--- reader must start from a snapshot. It is not enough that the id is between two of the log, because it may be one that was lost
--- (api.ensure_epoch). 0 stands before the first event of all, so it is in a log that is empty or begins with id 1.
+-- Locks: none. Errors: VALIDATION_ERROR (p_limit). If the event is not in the log, the answer is one RESYNC_REQUIRED of no drop:
+-- the reader must start from a snapshot. It is not enough that the id is between two of the log, because it may be one that was
+-- lost (api.ensure_epoch). 0 stands before the first event of all, so it is in a log that is empty or begins with id 1.
 --
 -- Readers of 0.1 take everything after the key `data` as it is, so `data` stays the last column.
 
