@@ -40,7 +40,7 @@ from (values
   (14, '{RESYNC_REQUIRED}', 'One of them is no place in the log: a reader that says it has it may have it from a lost log,'),
   (15, '{RESYNC_REQUIRED}', 'and so it is with the next one.'),
   (17, null, 'After the newest comes nothing.'),
-  (10, '{RESYNC_REQUIRED}', 'The one before the oldest is not in the log, so it may be another one than the reader has seen.'),
+  (10, '{11,12,13,16,17}', 'A reader that has seen the one before the oldest has missed nothing but what is there.'),
   (9, '{RESYNC_REQUIRED}', 'A reader that has seen the one before that has missed one that is gone.'),
   (0, '{RESYNC_REQUIRED}', 'A reader that has seen nothing cannot catch up in a log that has lost its beginning.'),
   (-1, '{RESYNC_REQUIRED}', 'An id that is too low to be one is not in the log.'),

@@ -100,7 +100,7 @@ async def test_a_log_that_is_set_back_under_a_process(
         await reserve(owner, drop_id, 1)
         while int((message := await stream.receive()).id) < FIRST_ID_OF_AN_EPOCH:
             assert message.type == "STOCK_UPDATED"
-        assert message == (await logged(owner, 0))[-1]
+        assert message in await logged(owner, 0)
         if back > 2:  # otherwise the two events before the process noticed have taken the id
             assert await types_after(service, transport, old_head, 2) == ["RESYNC_REQUIRED", "SNAPSHOT"]
         await stream.close()

@@ -2,7 +2,8 @@
 --
 -- Locks: none. Errors: VALIDATION_ERROR (p_limit). If the event is not in the log, the answer is one RESYNC_REQUIRED of no drop:
 -- the reader must start from a snapshot. It is not enough that the id is between two of the log, because it may be one that was
--- lost (api.ensure_epoch). 0 stands before the first event of all, so it is in a log that is empty or begins with id 1.
+-- lost (api.ensure_epoch). The id just before the oldest one of the log is right, too: a reader that has it has missed
+-- nothing. It is 0 for a log that has its beginning, or is empty.
 --
 -- Readers of 0.1 take everything after the key `data` as it is, so `data` stays the last column.
 
@@ -20,9 +21,7 @@ begin
   if p_limit is null or p_limit < 1 then
     perform inventory.refuse('VALIDATION_ERROR', 'p_limit: must be 1 or more');
   end if;
-  if p_after = 0 and coalesce(v_oldest, 1) <> 1
-    or p_after <> 0 and not exists (select from inventory.events e where e.id = p_after)
-  then
+  if p_after <> coalesce(v_oldest - 1, 0) and not exists (select from inventory.events e where e.id = p_after) then
     return query
     select 'RESYNC_REQUIRED', p_after::text, null::uuid, to_json(r)
     from (select 'The event log does not reach back to the last event you have.' as reason) r;
