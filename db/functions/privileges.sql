@@ -44,6 +44,7 @@ begin
       ('cancel_batch',        'lastpair_service'),
       ('create_user',         'lastpair_service'),
       ('deployed',            'lastpair_service'),
+      ('ensure_epoch',        'lastpair_service'),
       ('ensure_user_batch',   'lastpair_service'),
       ('event_key',           'lastpair_service'),
       ('expire_reservations', 'lastpair_service'),

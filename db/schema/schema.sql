@@ -429,6 +429,34 @@ COMMENT ON CONSTRAINT drops_total_stock_check ON inventory.drops IS 'total_stock
 
 
 --
+-- Name: event_epoch; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.event_epoch (
+    is_only boolean DEFAULT true NOT NULL,
+    system_identifier bigint NOT NULL,
+    timeline text NOT NULL,
+    database_oid oid NOT NULL,
+    began_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT event_epoch_is_only_check CHECK (is_only)
+);
+
+
+--
+-- Name: TABLE event_epoch; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.event_epoch IS 'One row: the server, its timeline and the database that give out the ids of events now. A restore brings another one.';
+
+
+--
+-- Name: CONSTRAINT event_epoch_is_only_check ON event_epoch; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT event_epoch_is_only_check ON inventory.event_epoch IS 'is_only: must be true';
+
+
+--
 -- Name: event_key; Type: TABLE; Schema: inventory; Owner: -
 --
 
@@ -647,6 +675,14 @@ ALTER TABLE ONLY inventory.changes
 
 ALTER TABLE ONLY inventory.drops
     ADD CONSTRAINT drops_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: event_epoch event_epoch_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.event_epoch
+    ADD CONSTRAINT event_epoch_pkey PRIMARY KEY (is_only);
 
 
 --
@@ -932,4 +968,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261128140000'),
     ('20261128190010'),
     ('20261128190011'),
+    ('20261128190012'),
     ('20261128190020');

@@ -49,7 +49,7 @@ select is((select count(*) from event), 4::bigint, 'All four events were looked 
 select results_eq(
   $$
     select e.data::text
-    from api.events_after((select max(id) - 4 from inventory.events)) e
+    from api.events_after(null, 4) e
   $$,
   $$
     select e.data::text from inventory.events e where e.id > (select max(id) - 4 from inventory.events) order by e.id

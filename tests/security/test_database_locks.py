@@ -15,6 +15,7 @@ from lastpair.database.migrate import DB_DIR, FUNCTIONS_DIR, MigrationFailed, ap
 from tests.support.database import Database, connected
 from tests.support.factories import make_drop_by_sql, make_user, make_users
 from tests.support.servers import ROOT
+from tests.support.waiting import eventually
 
 TABLE = "lock table inventory.event_order in share update exclusive mode"
 HOLD_MIGRATIONS = "lock table public.schema_migrations in share update exclusive mode"
@@ -108,16 +109,48 @@ def test_the_product_takes_no_advisory_lock() -> None:
 OLD_BODY = "perform pg_advisory_xact_lock('inventory.events'::regclass::oid::bigint);\n  select * into v_drop"
 
 
+PUBLISH_CHANGE = (FUNCTIONS_DIR / "inventory" / "publish_change.sql").read_text()
+BODIES = {"new": PUBLISH_CHANGE, "old": PUBLISH_CHANGE.replace("select * into v_drop", OLD_BODY)}
+UP, DOWN = (DB_DIR / "migrations" / "20261128190011_event_order.sql").read_text().split("-- migrate:down")
+WAITING = "select count(*) from pg_locks where not granted and pid = $1"
+
+
+@pytest.mark.parametrize(("first", "second"), [("old", "new"), ("new", "old"), ("new", "new")])
+async def test_a_transaction_of_another_version_has_drawn_ids(migrated_url: str, first: str, second: str) -> None:
+    """The function of the other version waits for it, although it takes another lock itself."""
+    async with connected(migrated_url) as owner, connected(migrated_url) as early, connected(migrated_url) as late:
+        users, drops = await make_users(owner, 2), [await make_drop_by_sql(owner, 5) for _ in range(2)]
+        await owner.execute(BODIES[first])
+        await early.execute("begin")
+        await early.execute("select api.reserve($1, $2)", drops[0], UUID(users[0]))
+        await early.execute("set constraints all immediate")
+        await owner.execute(BODIES[second])
+        waits = asyncio.create_task(late.execute("select api.reserve($1, $2)", drops[1], UUID(users[1])))
+        await eventually(lambda: owner.fetchval(WAITING, late.get_server_pid()))
+        await early.execute("commit")
+        await waits
+
+
+async def test_the_migration_waits_for_transactions_without_its_trigger(migrated_url: str) -> None:
+    """Those that noted a change before the trigger was there have ended when it is."""
+    async with connected(migrated_url) as owner, connected(migrated_url) as early, connected(migrated_url) as migration:
+        [user], drop_id = await make_users(owner, 1), await make_drop_by_sql(owner, 5)
+        await owner.execute(DOWN)
+        await owner.execute(BODIES["old"])
+        await early.execute("begin")
+        await early.execute("select api.reserve($1, $2)", drop_id, UUID(user))
+        waits = asyncio.create_task(migration.execute(UP))
+        await eventually(lambda: owner.fetchval(WAITING, migration.get_server_pid()))
+        await early.execute("commit")
+        await waits
+
+
 @pytest.mark.parametrize("with_migration", [False, True])
 async def test_events_are_in_order_while_deployments_change_the_lock(migrated_url: str, with_migration: bool) -> None:
     """Sessions commit all the time while the function, old and new, and the trigger come and go: no id appears late.
 
     The old function takes an advisory lock and the new one none; the trigger of the migration holds the two together.
     """
-    new = (FUNCTIONS_DIR / "inventory" / "publish_change.sql").read_text()
-    old = new.replace("select * into v_drop", OLD_BODY)
-    assert old != new
-    down, up = (DB_DIR / "migrations" / "20261128190011_event_order.sql").read_text().split("-- migrate:down")[::-1]
     selling, reading, sold = True, True, 0
 
     async def sell(drop_id: UUID, user: str) -> None:
@@ -143,13 +176,13 @@ async def test_events_are_in_order_while_deployments_change_the_lock(migrated_ur
         readers = [asyncio.create_task(read()) for _ in range(2)]
         try:
             for n in range(10):
-                await owner.execute(old if n % 2 == 0 else new)
+                await owner.execute(BODIES["old" if n % 2 == 0 else "new"])
                 if with_migration and n % 2 == 0:
                     async with owner.transaction():
-                        await owner.execute(down)
+                        await owner.execute(DOWN)
                     await asyncio.sleep(0.02)
                     async with owner.transaction():
-                        await owner.execute(up)
+                        await owner.execute(UP)
                 until = sold + 100
                 while sold < until:
                     await asyncio.sleep(0.01)

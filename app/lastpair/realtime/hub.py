@@ -41,7 +41,7 @@ class Hub:
 
     def __init__(self) -> None:
         self.head_id: int | None = None  # the latest event's; None until the relay has read the log for the first time
-        self.forgotten_id = 0  # every event after this id, up to head_id, is in memory
+        self.forgotten_id = 0  # every event after this one, up to head_id, is in memory; see reaches()
         self.started = asyncio.Event()
         self.closed = False
         self.count = 0  # events published so far, and so the sequence number of the next one
@@ -53,7 +53,10 @@ class Hub:
         self._position = make_event(POSITION, 0, {})
 
     def restart(self, event_id: int) -> None:
-        """Empty the memory and go on after this id. The clients have missed events and must start again from a snapshot."""
+        """Empty the memory and go on after this event (0: the log is empty).
+
+        The clients have missed events and must start again from a snapshot.
+        """
         self._events.clear()
         self._newest.clear()
         self.count = 0
@@ -67,8 +70,8 @@ class Hub:
         assert self.head_id is not None  # noqa: S101 - restart() comes first
         if event.id <= self.head_id:
             return
-        if self.head_id == 0:
-            self.forgotten_id = event.id - 1  # the log was empty, so the id before this one is not known
+        if self.head_id == 0 and event.id > 1:
+            self.forgotten_id = -1  # the log was emptied before this event; a client that comes with 0 may have missed others
         self.head_id = event.id
         sequence = self.count
         self.count += 1
@@ -91,14 +94,31 @@ class Hub:
         self._events[slot] = event
 
     def reaches(self, event_id: int) -> bool:
-        """Whether every event after this id is in memory."""
-        return self.head_id is not None and self.forgotten_id <= event_id <= self.head_id
+        """Whether this is the id of an event, and every event after it is in memory.
+
+        An id between two events may be one that was lost, so it is looked up in the log.
+        """
+        if self.head_id is None or not self.forgotten_id <= event_id <= self.head_id:
+            return False
+        return event_id == self.forgotten_id or self._in_memory(event_id) is not None
+
+    def has(self, event: Event) -> bool:
+        """Whether this very event is in memory."""
+        found = self._in_memory(event.id)
+        return found is not None and found.identity == event.identity
+
+    def _in_memory(self, event_id: int) -> Event | None:
+        sequence = self.sequence_after(event_id - 1)
+        found = self.event(sequence) if sequence < self.count else None
+        return found if found is not None and found.id == event_id else None
 
     def agrees_with(self, latest: list[Event]) -> bool:
         """Whether the events in memory are those of the log, as far as its latest events, given oldest first, can tell."""
         oldest_id = latest[0].id if latest else 0
         if self.head_id is None or oldest_id > self.head_id:
             return True
+        if self.head_id not in {event.id for event in latest} | {0}:
+            return False
         published = [self.event(sequence) for sequence in range(self.sequence_after(oldest_id - 1), self.count)]
         logged = [event for event in latest if self.forgotten_id < event.id <= self.head_id]
         return [event.identity for event in published] == [event.identity for event in logged]

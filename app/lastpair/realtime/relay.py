@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from contextlib import suppress
 from time import time
+from typing import Any
 
 import asyncpg
 
@@ -26,6 +27,7 @@ from lastpair.realtime.notification import event_of
 CHANNEL = "lastpair_events"
 LISTEN = "listen lastpair_events"
 EVENT_KEY = "select api.event_key()"
+ENSURE_EPOCH = "select api.ensure_epoch($1)"
 MAX_HEARD_EVENTS = 10_000
 """Events that may wait to be published. If there are more, they are dropped and the log is read instead."""
 
@@ -105,7 +107,8 @@ class Relay:
             self._heard.clear()
             async with self._watch.waiting("the listener's new session", None):
                 self._backend_pid = await connection.fetchval(BACKEND_PID)
-                self._key = await _read_key(connection)
+                self._key = await _call(connection, EVENT_KEY)
+                await _call(connection, ENSURE_EPOCH, False)
             connection.add_termination_listener(lambda _: self._wakeup.set())
             await connection.add_listener(CHANNEL, lambda *notification: self._hear(notification[-1]))
             await self._read_log(connection)
@@ -117,12 +120,12 @@ class Relay:
                 await self._publish_heard(connection)
                 if now() >= self._check_at:
                     async with self._watch.waiting("the listener's check", self._backend_pid):
-                        self._key = await _read_key(connection)
+                        self._key = await _call(connection, EVENT_KEY)
                         await connection.execute(LISTEN)
                     await self._check(connection)
                     self._check_at = now() + CHECK_SECONDS
                 elif self._log_is_due and now() >= self._read_at:
-                    await self._read_log(connection)
+                    await self._check(connection)
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(min(self._check_at, self._read_at) if self._log_is_due else self._check_at):
                         await self._wakeup.wait()
@@ -161,7 +164,10 @@ class Relay:
         published = 0
         while self._heard:
             event = self._heard.popleft()
-            if event.id <= (self._hub.head_id or 0) + 1:
+            head_id = self._hub.head_id or 0
+            if event.id <= head_id and not self._hub.has(event):
+                self._log_is_due = True  # an old one that was sent again, or ids are given out anew
+            elif event.id <= head_id + 1:
                 self._publish(event)
             else:  # ids are missing: rolled back, or not heard
                 await self._read_log(connection)
@@ -176,7 +182,7 @@ class Relay:
         while True:
             events = await self._read_missed(connection)
             if events is None:
-                await self._restart(connection)
+                await self._restart(connection, is_lost=False)
                 break
             for event in events:
                 self._publish(event)
@@ -201,13 +207,17 @@ class Relay:
         await self._read_log(connection)
         if not self._hub.agrees_with(await self._read_page(connection, None, CHECKED_EVENTS)):
             logger.warning("the event log is not the one that was published, so all clients start again")
-            await self._restart(connection)
+            await self._restart(connection, is_lost=True)
 
-    async def _restart(self, connection: asyncpg.Connection) -> None:
-        # Begin with the latest events of the log. All clients start again.
-        events = await self._read_page(connection, None, self._hub.capacity // 2)
-        self._hub.restart(events[0].id - 1 if events else 0)
-        for event in events:
+    async def _restart(self, connection: asyncpg.Connection, *, is_lost: bool) -> None:
+        # Begin with the latest events of the log. All clients start again. If the log lost events that were published, their ids
+        # must not be given out anew.
+        head_id = self._hub.head_id or 0
+        events = await self._read_page(connection, None, 1 + self._hub.capacity // 2)
+        if is_lost or (head_id > 0 and (not events or events[0].id < head_id)):
+            await _call(connection, ENSURE_EPOCH, True)
+        self._hub.restart(events[0].id if events else 0)  # the first one is a known position and is not kept
+        for event in events[1:]:
             self._publish(event)
 
     def _publish(self, event: Event) -> None:
@@ -223,10 +233,9 @@ class Relay:
         return [Event(text) for (text,) in rows]
 
 
-async def _read_key(connection: asyncpg.Connection) -> bytes | None:
-    # None if an old process has put back its functions, which prove nothing.
+async def _call(connection: asyncpg.Connection, statement: str, *arguments: object) -> Any:
+    # None if an old process has put back its functions, which do without this one.
     try:
-        key: bytes | None = await connection.fetchval(EVENT_KEY)
+        return await connection.fetchval(statement, *arguments)
     except asyncpg.UndefinedFunctionError:
         return None
-    return key

@@ -1,7 +1,9 @@
 -- api.events_after: the events after this one, of all drops or of some, oldest first, at most p_limit.
 --
--- Locks: none. Errors: VALIDATION_ERROR (p_limit). If the log does not reach back to the event, or never had it, the answer is
--- one RESYNC_REQUIRED of no drop: the reader must start from a snapshot.
+-- Locks: none. Errors: VALIDATION_ERROR (p_limit). If the event is not in the log, the answer is one RESYNC_REQUIRED of no drop:
+-- the reader must start from a snapshot. It is not enough that the id is between two of the log, because it may be one that was
+-- lost (api.ensure_epoch). The id just before the oldest one of the log is right, too: a reader that has it has missed
+-- nothing. It is 0 for a log that has its beginning, or is empty.
 --
 -- Readers of 0.1 take everything after the key `data` as it is, so `data` stays the last column.
 
@@ -15,12 +17,11 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_oldest bigint := (select min(e.id) from inventory.events e);
-  v_newest bigint := coalesce((select max(e.id) from inventory.events e), 0);
 begin
   if p_limit is null or p_limit < 1 then
     perform inventory.refuse('VALIDATION_ERROR', 'p_limit: must be 1 or more');
   end if;
-  if p_after < v_oldest - 1 or p_after > v_newest then
+  if p_after <> coalesce(v_oldest - 1, 0) and not exists (select from inventory.events e where e.id = p_after) then
     return query
     select 'RESYNC_REQUIRED', p_after::text, null::uuid, to_json(r)
     from (select 'The event log does not reach back to the last event you have.' as reason) r;
@@ -47,4 +48,4 @@ $$;
 
 comment on function api.events_after(bigint, integer, uuid[]) is
 'The events after event p_after, of the drops p_drop_ids or of all, oldest first, at most p_limit. After null: the latest ones, of
-all drops. One RESYNC_REQUIRED, of no drop, if the log does not reach back that far.';
+all drops. One RESYNC_REQUIRED, of no drop, if that event is not in the log.';

@@ -1,12 +1,12 @@
 -- inventory.publish_change: deferred trigger on changes: at the commit, write the events of one drop, as the transaction leaves
 -- it.
 --
--- Locks: the trigger changes_order, which fires before this one, has locked the table inventory.event_order. That is the last lock
--- that a transaction takes, and it is held until the commit is over. Ids are drawn under it, so they are in commit order: a reader
--- who has seen one will never find a smaller one appear. What is announced is read under it, too. The lock adds little waiting,
--- because NOTIFY lets only one transaction commit at a time. After "set constraints all immediate" the lock is taken, and held,
--- from the first statement on, and what is locked after it may deadlock: use that only to try things out. Never set one of the two
--- constraints alone. Errors: none.
+-- Locks: the trigger changes_order, which fires before this one, has locked the table inventory.event_order. That is the last
+-- lock that a transaction takes, and it is held until the commit is over. Ids are drawn under it, so they are in commit order: a
+-- reader who has seen one will never find a smaller one appear. What is announced is read under it, too. The lock adds little
+-- waiting, because NOTIFY lets only one transaction commit at a time. After "set constraints all immediate" the lock is taken,
+-- and held, from the first statement on, and what is locked after it may deadlock: use that only to try things out. Never set one
+-- of the two constraints alone. Errors: none.
 --
 -- It is security definer, because at the commit the session's own role is back, which may do nothing here. Times are written in
 -- UTC, because the sessions that commit have different time zones.
