@@ -78,16 +78,14 @@ class Relay:
         LISTENING.set(is_connected)
 
     async def _listen(self) -> None:
-        async with self._watch.waiting("the listener's new session", None):
-            connection = await self._servers.connect(
-                timeout=CONNECT_TIMEOUT_SECONDS,
-                command_timeout=CONNECT_TIMEOUT_SECONDS,
-                server_settings={"application_name": "lastpair listener"} | SESSION_SETTINGS | TCP_SETTINGS,
-            )
+        connection = await self._servers.connect(
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            command_timeout=CONNECT_TIMEOUT_SECONDS,
+            server_settings={"application_name": "lastpair listener"} | SESSION_SETTINGS | TCP_SETTINGS,
+        )
         try:
             self._notifications.clear()
-            async with self._watch.waiting("the listener's new session", None):
-                self._backend_pid = await connection.fetchval(BACKEND_PID)
+            self._backend_pid = await connection.fetchval(BACKEND_PID)
             connection.add_termination_listener(lambda _: self._wakeup.set())
             await connection.add_listener(CHANNEL, lambda *notification: self._hear(notification[-1]))
             await self._read_log(connection)
