@@ -51,7 +51,8 @@ class Settings(BaseSettings):
         10,
         ge=1,
         le=1000,
-        description="The most database sessions of a process. Each process has one more session, which listens for events.",
+        description="The most database sessions of a process. Each process has two more: one listens for events, and one"
+        " checks whether the database answers.",
     )
     data_dir: Path = Field(Path(".data"), description="The folder in which the embedded server keeps its data.")
     auth_mode: Literal["header", "jwt"] = Field(

@@ -11,10 +11,12 @@ import asyncpg
 import httpx
 import pytest
 
+from lastpair.cli import database_errors_in_one_line
 from lastpair.database import pool
 from lastpair.database.embedded import BIN_DIR
 from lastpair.database.servers import Servers, reason
 from lastpair.errors import Unavailable
+from lastpair.settings import InvalidSettings
 from tests.support.clusters import PASSWORD, cluster
 from tests.support.database import Database, calling, connected
 from tests.support.envelopes import as_user, assert_unavailable
@@ -124,7 +126,7 @@ async def test_a_call_that_waits_for_a_lock_is_alive(
     await assert_healthy(owner)
 
 
-async def test_a_call_behind_a_pool_that_is_full(database: Database, owner: asyncpg.Pool) -> None:
+async def test_readiness_beside_a_pool_that_is_full(database: Database, owner: asyncpg.Pool) -> None:
     """The database is ready although every session of the pool waits for a lock."""
     async with calling(database.url, sessions=2) as calls, owner.acquire() as holder:
         await holder.execute("select pg_advisory_lock(4713)")
@@ -254,3 +256,5 @@ async def test_a_timeout_says_what_timed_out(proxy: Proxy, database: Database, m
         await Servers(proxy.url).connect(timeout=0.2)
     assert reason(TimeoutError()) == "no answer in time"
     assert reason(ConnectionError(" a\nb ")) == "a b"
+    with pytest.raises(InvalidSettings, match=r"cannot use the database: no answer in time$"), database_errors_in_one_line():
+        raise TimeoutError

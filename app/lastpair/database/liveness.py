@@ -53,22 +53,20 @@ class Probe:
         self._session: asyncpg.Connection | None = None
         self._turn = asyncio.Lock()
 
-    async def ask(
-        self, question: Callable[[asyncpg.Connection], Awaitable[Answer]], *, on_new_session: bool = False
-    ) -> tuple[Answer, bool]:
-        """The answer, and whether the session that was kept turned out to be dead.
+    async def ask(self, question: Callable[[asyncpg.Connection], Awaitable[Answer]]) -> tuple[Answer, bool]:
+        """The answer, and whether the session that was kept turned out to be dead, so that a new one was opened.
 
-        Tries a new session if the kept one does not answer, or at once if `on_new_session`. Raises CONNECTION_FAULTS.
+        Raises CONNECTION_FAULTS.
         """
         async with self._turn:
             was_dead = False
-            if self._session is not None and not on_new_session:
+            if self._session is not None:
                 try:
                     async with asyncio.timeout(KEPT_SECONDS):
                         return await question(self._session), False
                 except CONNECTION_FAULTS:
                     was_dead = True
-            self.close()
+                    self.close()
             async with asyncio.timeout(NEW_SECONDS):
                 self._session = await self._servers.connect(
                     timeout=NEW_SECONDS,
@@ -116,7 +114,7 @@ class Watch:
         """Raise TimeoutError from the block, with a message, if it takes too long or if its connection is dead.
 
         `what` names for a person what is waited for. `key` is the process id of the backend as text, or the mark of the
-        statement. None means that nothing is lost if the block is ended: then it is dead if what began later was served.
+        statement. None means that the block only waits for its turn: then it is dead if the probe, which asked later, was served.
         """
         wait = None
         loop = asyncio.get_running_loop()
@@ -156,9 +154,7 @@ class Watch:
         if not silent:
             return
         keys = [wait.key for wait in silent if wait.key is not None]
-        rows, was_dead = await self._probe.ask(
-            lambda session: session.fetch(SERVED, keys), on_new_session=any(wait.key is None for wait in silent)
-        )
+        rows, was_dead = await self._probe.ask(lambda session: session.fetch(SERVED, keys))
         if was_dead:
             self.lost()
         served = {key for (key,) in rows}

@@ -248,17 +248,16 @@ class Database:
             release.add_done_callback(self._released)
 
     async def _connect(self, *arguments: Any, **options: Any) -> asyncpg.Connection:
-        async with self.watch.waiting("a new session", None):
-            session = await self._servers.connect(*arguments, **options)
-            assert isinstance(session, Session)  # noqa: S101 - the pool's connection_class
-            try:
-                # The database makes the JSON of an answer. It is sent on as it is and never parsed here.
-                await session.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=orjson.Fragment)
-                session.key = await session.fetchval(BACKEND_PID)
-            except BaseException:
-                session.terminate()
-                raise
-            return session
+        session = await self._servers.connect(*arguments, **options)
+        assert isinstance(session, Session)  # noqa: S101 - the pool's connection_class
+        try:
+            # The database makes the JSON of an answer. It is sent on as it is and never parsed here.
+            await session.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=orjson.Fragment)
+            session.key = await session.fetchval(BACKEND_PID)
+        except BaseException:
+            session.terminate()
+            raise
+        return session
 
     def _close_idle(self) -> None:
         # They are replaced when they are needed. Pool.expire_connections() would wait for each dead one to say goodbye.

@@ -1,6 +1,8 @@
 """The PostgreSQL servers that a URL names, and a connection to the one that takes writes."""
 
+import asyncio
 import socket
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -16,6 +18,13 @@ TCP_OPTIONS = {
     for name, value in {"TCP_USER_TIMEOUT": 3000, "TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3}.items()
     if hasattr(socket, name)
 }
+
+
+PATIENCE_SECONDS = 1
+"""How long one attempt to connect may be silent before others are made beside it."""
+
+SHORT_ATTEMPT_SECONDS, PAUSE_SECONDS = 0.7, 0.3
+"""How long such an attempt lasts, and the pause between two."""
 
 
 class Servers:
@@ -35,7 +44,7 @@ class Servers:
         share_seconds = timeout / len(self.urls)
         for url in list(self.urls):
             try:
-                connection: asyncpg.Connection = await asyncpg.connect(url, timeout=share_seconds, **options)
+                connection = await _connect(url, share_seconds, options)
             except TimeoutError as error:  # one of asyncpg's has no message, one of the system has
                 last_error = error if str(error) else TimeoutError(f"{_address(url)} did not answer in {share_seconds:g} s")
             except CONNECTION_FAULTS as error:
@@ -47,6 +56,35 @@ class Servers:
                 return connection
         assert last_error is not None  # noqa: S101 - a URL names one server at least
         raise last_error
+
+
+async def _connect(url: str, timeout: float, options: dict[str, Any]) -> asyncpg.Connection:
+    # An attempt that is silent may have been swallowed, or the server may be slow. So it goes on, and others are made beside it.
+    first = asyncio.create_task(asyncpg.connect(url, timeout=timeout, **options))
+    later = asyncio.create_task(_connect_beside(url, options))
+    used: asyncio.Task[asyncpg.Connection] | None = None
+    try:
+        done, _ = await asyncio.wait((first, later), return_when=asyncio.FIRST_COMPLETED)
+        used = first if first in done else later
+        return used.result()
+    finally:
+        for task in {first, later} - {used}:
+            task.cancel()
+            task.add_done_callback(_close_unused)
+
+
+async def _connect_beside(url: str, options: dict[str, Any]) -> asyncpg.Connection:
+    pause_seconds: float = PATIENCE_SECONDS
+    while True:
+        await asyncio.sleep(pause_seconds)
+        pause_seconds = PAUSE_SECONDS
+        with suppress(*CONNECTION_FAULTS):
+            return await asyncpg.connect(url, timeout=SHORT_ATTEMPT_SECONDS, **options)
+
+
+def _close_unused(task: "asyncio.Task[asyncpg.Connection]") -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().terminate()
 
 
 def reason(error: BaseException) -> str:

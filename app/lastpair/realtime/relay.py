@@ -97,16 +97,15 @@ class Relay:
         LISTENING.set(is_connected)
 
     async def _listen(self) -> None:
-        async with self._watch.waiting("the listener's new session", None):
-            connection = await self._servers.connect(
-                timeout=CONNECT_TIMEOUT_SECONDS,
-                command_timeout=CONNECT_TIMEOUT_SECONDS,
-                server_settings={"application_name": "lastpair listener"} | SESSION_SETTINGS | TCP_SETTINGS,
-            )
+        connection = await self._servers.connect(
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            command_timeout=CONNECT_TIMEOUT_SECONDS,
+            server_settings={"application_name": "lastpair listener"} | SESSION_SETTINGS | TCP_SETTINGS,
+        )
         try:
             self._heard.clear()
-            async with self._watch.waiting("the listener's new session", None):
-                self._backend_pid = await connection.fetchval(BACKEND_PID)
+            self._backend_pid = await connection.fetchval(BACKEND_PID)
+            async with self._watch.waiting("the listener's first calls", self._backend_pid):
                 self._key = await _call(connection, EVENT_KEY)
                 await _call(connection, ENSURE_EPOCH, False)
             connection.add_termination_listener(lambda _: self._wakeup.set())
