@@ -1,4 +1,4 @@
-"""Behind a transaction pooler: each call is a transaction of lastpair_service's, in whichever server session the pooler gives it."""
+"""Behind a transaction pooler: each call is a transaction of lastpair_service's, in a server session of the pooler's choice."""
 
 import asyncio
 from collections import Counter
@@ -112,7 +112,7 @@ async def test_many_buyers_at_once(service: Service, http: httpx.AsyncClient, di
 
 
 async def test_no_table_can_be_touched(calls: pool.Database, bouncer: Pooler) -> None:
-    """The pooler's sessions may belong to another role: each call is lastpair_service's, with its limits, and leaves no setting."""
+    """The pooler's sessions may be another role's: each call is lastpair_service's, with its limits, and leaves no setting."""
     session = await asyncpg.connect(bouncer.url, statement_cache_size=0)
     try:
         usual = tuple(await session.fetchrow(SESSION))

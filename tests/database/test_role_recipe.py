@@ -1,5 +1,7 @@
-"""db/recipes/role.sql: it can run again, on a server of 0.2 too, and no password reaches the server's log. And what a migration
-says if it was not run; the embedded server does without it."""
+"""db/recipes/role.sql: it can run again, on an older installation too, and no password reaches the server's log.
+
+A migration says if it was not run. The embedded server does without it.
+"""
 
 import asyncio
 import os
