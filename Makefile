@@ -64,8 +64,8 @@ seed: .venv/run ## Fill the tables with sample data (development)
 seed-reset: .venv/run ## Empty the tables, then fill them with sample data (development)
 	@$(BIN)/lastpair seed --reset
 
-psql: .venv/run ## Open psql, connected to the database
-	@$(BIN)/lastpair psql
+psql: .venv/run ## Open psql on the functions; ARGS=--as-owner on the tables, too
+	@$(BIN)/lastpair psql $(ARGS)
 
 reference: .venv/dev ## Write docs/reference.md and .env.example anew from the code
 	@$(BIN)/python -m tools.reference

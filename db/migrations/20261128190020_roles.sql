@@ -2,7 +2,7 @@
 
 -- Three roles instead of one: lastpair_buyer acts for one user, lastpair_seller makes and runs drops, and the service works as
 -- lastpair_service. db/functions/privileges.sql says which functions each may execute. lastpair_api is a member of all three,
--- because processes of 0.1 and 0.2 work as lastpair_api.
+-- because older processes work as lastpair_api.
 
 set local lock_timeout = '5s';
 set local statement_timeout = '60s';

@@ -1,8 +1,8 @@
 -- The sweep inside the database: pg_cron does the work of the service's sweeper, even while no process of the service runs.
--- Run this as the role that owns the schemas (the one of DATABASE_URL). A second run replaces the jobs, and
+-- Run this as the role that owns the schemas. A second run replaces the jobs, and
 -- db/recipes/pg_cron_off.sql removes them. docs/operations.md, "The sweep inside the database", says how to set up pg_cron first.
 --
---   psql -X -v ON_ERROR_STOP=1 -f db/recipes/pg_cron.sql "$DATABASE_URL"
+--   psql -X -v ON_ERROR_STOP=1 -f db/recipes/pg_cron.sql "$MIGRATION_DATABASE_URL"
 --
 -- Before version 1.5, pg_cron cannot run a job more often than once a minute. From 1.5 on, add -v every='2 seconds' to run as
 -- often as the service does. The event log reaches back an hour, the default; for another EVENT_RETENTION_SECONDS add its value,

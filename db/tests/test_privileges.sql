@@ -1,5 +1,5 @@
--- lastpair_api calls the public functions and touches nothing else, so a bug in an app of 0.2 cannot touch a table. It can do so
--- as a member of the three roles of test_roles.sql.
+-- lastpair_api calls the public functions and touches nothing else, so a bug in an older process cannot touch a table. It can
+-- call them as a member of the three roles of test_roles.sql.
 begin;
 select plan(40);
 

@@ -92,7 +92,7 @@ select is_empty(
     from pg_proc p
     where p.pronamespace = 'api'::regnamespace
       and (p.proargnames && array['p_user_id', 'p_created_by'])
-      and (has_function_privilege('lastpair_buyer', p.oid, 'execute') or has_function_privilege('lastpair_seller', p.oid, 'execute'))
+      and exists (select from role r where r.name <> 'lastpair_service' and has_function_privilege(r.oid, p.oid, 'execute'))
       and p.prosrc !~ '^\s*(declare[^;]+;(\s+\w[^;]+;)*\s+)?begin\s+perform inventory\.require_self\('
   $$,
   'Each of these functions that takes a user begins with the check that the user is the caller.'

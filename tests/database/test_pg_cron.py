@@ -123,7 +123,7 @@ async def test_upgrade_to_18(server: Cluster, owner: asyncpg.Connection, tmp_pat
     drop_id, user_id, _ = await make_hold(owner)
     server.psql(RECIPES / "pg_cron.sql", server.url)
     with cluster(BIN_DIR) as newer:
-        sh(commands("backup without pg_cron"), tmp_path, BIN_15, DATABASE_URL=server.url)
+        sh(commands("backup without pg_cron"), tmp_path, BIN_15, MIGRATION_DATABASE_URL=server.url)
         assert (
             sh(commands("restore without pg_cron"), tmp_path, BIN_DIR, NEW_DATABASE_URL=newer.url).rstrip().endswith("(0 rows)")
         )

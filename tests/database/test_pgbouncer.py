@@ -1,4 +1,4 @@
-"""Behind a transaction pooler: each call is a transaction of lastpair_api's, in whichever server session the pooler gives it."""
+"""Behind a transaction pooler: each call is a transaction of lastpair_service's, in a server session of the pooler's choice."""
 
 import asyncio
 from collections import Counter
@@ -112,14 +112,14 @@ async def test_many_buyers_at_once(service: Service, http: httpx.AsyncClient, di
 
 
 async def test_no_table_can_be_touched(calls: pool.Database, bouncer: Pooler) -> None:
-    """The pooler's sessions may belong to another role: each call is lastpair_api's, with its limits, and leaves no setting."""
+    """The pooler's sessions may be another role's: each call is lastpair_service's, with its limits, and leaves no setting."""
     session = await asyncpg.connect(bouncer.url, statement_cache_size=0)
     try:
         usual = tuple(await session.fetchrow(SESSION))
-        assert usual[0] != "lastpair_api"
+        assert usual[0] != "lastpair_service"
         for _ in range(2):
             found = await asyncio.gather(*(calls.fetch(SESSION) for _ in range(20)))
-            assert {tuple(row) for [row] in found} == {("lastpair_api", "UTC", "10s", "5s", "10s")}
+            assert {tuple(row) for [row] in found} == {("lastpair_service", "UTC", "10s", "5s", "10s")}
             for statement in ("select from inventory.drops", "delete from inventory.reservations"):
                 with pytest.raises(asyncpg.InsufficientPrivilegeError):
                     await calls.fetch(statement)
@@ -146,7 +146,7 @@ async def proof(direct: asyncpg.Connection) -> AsyncIterator[str]:
     schema = f"proof_{uuid4().hex[:8]}"
     await direct.execute(f"""
         create schema {schema};
-        grant usage on schema {schema} to lastpair_api;
+        grant usage on schema {schema} to lastpair_service;
         create sequence {schema}.calls;
         create table {schema}.rows (at_commit text);
         create function {schema}.finish() returns trigger language plpgsql as $$ begin execute new.at_commit; return null; end $$;

@@ -22,7 +22,7 @@ from lastpair.database.migrate import migrate
 from lastpair.observability import metrics
 from lastpair.settings import Settings
 from lastpair.shop.sweeper import jobs
-from tests.support.clusters import OPERATIONS, PASSWORD, Cluster, cluster, commands, sh
+from tests.support.clusters import OPERATIONS, PASSWORD, ROLE_RECIPE, Cluster, cluster, commands, sh
 from tests.support.database import Database, client_of, running_api
 from tests.support.envelopes import as_user, assert_success, assert_unavailable
 from tests.support.factories import assert_healthy, make_drop, make_user, purchase, reserve
@@ -63,8 +63,8 @@ def test_every_metric_is_explained() -> None:
 
 
 def test_every_metric_named_anywhere_exists() -> None:
-    """The pages and the alerts name only metrics that exist, besides the role and the channel."""
-    known = {"lastpair_api", "lastpair_events"}
+    """The pages and the alerts name only metrics that exist, besides the roles and the channel."""
+    known = {"lastpair_events", *re.findall(r"'(lastpair_\w+)'", ROLE_RECIPE.read_text())}
     for name, metric in documented_metrics().items():
         endings = ("", "_bucket", "_sum", "_count") if isinstance(metric, prometheus_client.Histogram) else ("",)
         known |= {name + ending for ending in endings}
@@ -137,10 +137,10 @@ async def test_a_restored_dump_is_sound_and_sells(empty_url: str, new_server: Cl
         async with client_of(url) as client:
             drop = await make_drop(client, user, total_stock=3)
             held = await reserve(client, drop["id"], user)
-    sh(commands("backup"), tmp_path, BIN_DIR, DATABASE_URL=empty_url)
+    sh(commands("backup"), tmp_path, BIN_DIR, MIGRATION_DATABASE_URL=empty_url)
     printed = sh(commands("restore"), tmp_path, BIN_DIR, NEW_DATABASE_URL=new_server.url)
     assert printed.rstrip().endswith("(0 rows)")
-    with running_api(new_server.url, PGPASSWORD=PASSWORD) as url:
+    with running_api(new_server.service_url, PGPASSWORD=PASSWORD) as url:
         async with client_of(url) as client:
             [reservation] = assert_success(await client.get("/reservations/me", headers=as_user(user)), "reservations")
             assert reservation["id"] == held["id"]
@@ -150,7 +150,7 @@ async def test_a_restored_dump_is_sound_and_sells(empty_url: str, new_server: Cl
     for statement, expected in [
         ("select * from api.audit()", ""),
         ("select count(*) from inventory.purchases where status = 'paid'", "1"),
-        ("select has_table_privilege('lastpair_api', 'inventory.drops', 'select')", "f"),
+        ("select has_table_privilege('lastpair_service', 'inventory.drops', 'select')", "f"),
     ]:
         assert new_server.psql(statement, new_server.url) == expected
 

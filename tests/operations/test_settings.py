@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "PORT": 4000,
     "DATABASE_URL": None,
     "DATABASE_DIRECT_URL": None,
+    "MIGRATION_DATABASE_URL": None,
     "DATABASE_POOL_SIZE": 10,
     "DATA_DIR": Path(".data"),
     "CORS_ORIGINS": [],
@@ -82,6 +83,7 @@ BAD = {
         *["lastpair", "localhost:5432", "mysql://u@localhost/db", "http://localhost", "postgresql+asyncpg://u@localhost/db"],
         *["postgresql://u@localhost:99999/db", "sqlite:///lastpair.db", "lastpair?host=/run/postgresql"],
     ],
+    "MIGRATION_DATABASE_URL": ["lastpair", "mysql://u@localhost/db", "postgresql://u@h:0/db"],
     "DATABASE_DIRECT_URL": ["lastpair", "mysql://u@localhost/db", "lastpair?host=/run/postgresql"],
     "DATABASE_POOL_SIZE": NOT_A_COUNT,
     "RESERVATION_TTL_SECONDS": [*NOT_A_COUNT, "86401"],
@@ -221,7 +223,11 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
     async def migrate(url: str) -> None:
         seen.append(("migrate", url))
 
+    async def may_migrate(_: str) -> bool:
+        return False
+
     monkeypatch.setattr(commands, "migrate", migrate)
+    monkeypatch.setattr(commands, "may_migrate", may_migrate)
 
     def serve(_: Settings, listener: socket.socket) -> None:
         seen.append((listener.getsockname()[0], load_settings().database_url))
@@ -232,18 +238,19 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
 
 
 @pytest.mark.parametrize("where", ["environment", ".env"])
+@pytest.mark.parametrize("owner", [{}, {"MIGRATION_DATABASE_URL": URL + "_owner"}])
 def test_the_app_itself_goes_through_the_pooler(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, used: list[tuple[str, str | None]], where: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, used: list[tuple[str, str | None]], where: str, owner: dict[str, str]
 ) -> None:
-    """`run` migrates by DATABASE_DIRECT_URL, and then serves by DATABASE_URL."""
-    variables = {"DATABASE_URL": URL, "DATABASE_DIRECT_URL": URL + "_direct"}
+    """`run` migrates by MIGRATION_DATABASE_URL or else by DATABASE_DIRECT_URL, and then serves by DATABASE_URL."""
+    variables = {"DATABASE_URL": URL, "DATABASE_DIRECT_URL": URL + "_direct"} | owner
     if where == ".env":
         (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
     else:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
     commands.run(load_settings(), Namespace())
-    assert used == [("migrate", URL + "_direct"), ("127.0.0.1", URL)]
+    assert used == [("migrate", owner.get("MIGRATION_DATABASE_URL", URL + "_direct")), ("127.0.0.1", URL)]
 
 
 @pytest.mark.parametrize(
@@ -315,7 +322,8 @@ def test_a_key_of_several_lines_in_dot_env(tmp_path: Path, quote: str) -> None:
 
 def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """A secret is not shown when the settings are printed."""
-    urls = {"DATABASE_URL": URL, "DATABASE_DIRECT_URL": URL, "JWT_JWKS_URL": "https://user:secret@issuer.example/jwks"}
+    urls = dict.fromkeys(("DATABASE_URL", "DATABASE_DIRECT_URL", "MIGRATION_DATABASE_URL"), URL)
+    urls |= {"JWT_JWKS_URL": "https://user:secret@issuer.example/jwks"}
     for name, value in (urls | {"JWT_SECRET": SECRET}).items():
         monkeypatch.setenv(name, value)
     settings = load_settings()

@@ -205,7 +205,7 @@ begin
   return query select unnest(v_drops);
 end
 $$;
-grant execute on function api.list_drops() to lastpair_api;
+grant execute on function api.list_drops() to lastpair_service;
 """
 """Counts its calls. A call that has its answer does not return while another transaction has the lock 42."""
 
