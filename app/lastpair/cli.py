@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryDirectory
 from time import time
 from types import FrameType
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 
@@ -31,7 +31,7 @@ from lastpair.observability.metrics import FOLDER_VARIABLE
 from lastpair.observability.tracing import check_packages
 from lastpair.server import listen_on_port, serve
 from lastpair.settings import InvalidSettings, Settings, load_settings
-from lastpair.web.identity import USERNAME
+from lastpair.web.identity import SUBJECT, USERNAME
 
 AUDIT = "select drop_id, invariant, expected, found from api.audit()"
 TOKEN_TTL_SECONDS = 3600
@@ -147,8 +147,8 @@ def token(settings: Settings, options: argparse.Namespace) -> None:
 
     now = int(time())
     claims = {
-        "sub": str(options.subject),
-        "role": options.role,
+        "sub": options.subject,
+        settings.jwt_role_claim: options.role,
         "preferred_username": options.name,
         "iss": settings.jwt_issuer,
         "aud": settings.jwt_audience,
@@ -192,7 +192,7 @@ def parser() -> argparse.ArgumentParser:
         if name == "seed":
             command.add_argument("--reset", action="store_true", help="empty the tables first")
         elif name == "token":
-            command.add_argument("--subject", metavar="UUID", type=UUID, default=uuid4(), help="the user; a new one by default")
+            command.add_argument("--subject", type=subject, default=str(uuid4()), help="the user; a new UUID by default")
             command.add_argument("--role", choices=["admin"], help="the role; an admin may create and change drops")
             command.add_argument("--name", metavar="NAME", type=username, help="the user's name, if the token makes the user")
             command.add_argument(
@@ -210,6 +210,13 @@ def ttl_seconds(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text[:20]) <= MAX_TOKEN_TTL_SECONDS:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MAX_TOKEN_TTL_SECONDS} (ten years)")
     return int(text)
+
+
+def subject(text: str) -> str:
+    """A subject that the service takes."""
+    if not SUBJECT.fullmatch(text):
+        raise argparse.ArgumentTypeError("must be 1 to 255 characters, not all blank, without control characters")
+    return text
 
 
 def username(text: str) -> str:
