@@ -63,9 +63,15 @@ def run_migrations(settings: Settings, _: argparse.Namespace) -> None:
 
 
 def report(line: str | None) -> None:
-    """Print a line about the deployment; nothing if there is nothing to say."""
+    """Print a line; nothing if there is nothing to say. The command ends if nobody reads its output any more."""
     if line:
-        print(line, flush=True)
+        try:
+            print(line, flush=True)
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # because Python writes the line again at its end
+            if isinstance(error, BrokenPipeError):
+                sys.exit(128 + signal.SIGPIPE)  # what a shell makes of a program that ends in the usual way
+            raise CommandFailed(f"standard output: cannot be written: {error.strerror}") from None
 
 
 def rollback(settings: Settings, _: argparse.Namespace) -> None:
@@ -94,7 +100,7 @@ def seed(settings: Settings, options: argparse.Namespace) -> None:
             for script in scripts:
                 await connection.execute((DB_DIR / "seed" / script).read_text())
             for row in await connection.fetch((DB_DIR / "seed" / "summary.sql").read_text()):
-                print(f"{row['table_name']:>14}  {row['row_count']}")
+                report(f"{row['table_name']:>14}  {row['row_count']}")
         finally:
             await connection.close()
 
@@ -117,7 +123,7 @@ def psql(settings: Settings, _: argparse.Namespace) -> None:
 
 
 def audit(settings: Settings, _: argparse.Namespace) -> None:
-    """Print every violated invariant. The exit code is 1 if there is one."""
+    """Print every violated invariant. The exit code is 1 if there is one, and 2 if the audit could not be made."""
 
     async def read(url: str) -> list[asyncpg.Record]:
         connection = await asyncpg.connect(url)
@@ -131,10 +137,10 @@ def audit(settings: Settings, _: argparse.Namespace) -> None:
     with database(settings) as url:
         violations = asyncio.run(read(url))
     for drop_id, invariant, expected, found in violations:
-        print(f"drop {drop_id}: {invariant}: expected {expected}, found {found}")
+        report(f"drop {drop_id}: {invariant}: expected {expected}, found {found}")
     if violations:
         sys.exit(1)
-    print("0 violations: nothing is oversold and nothing is lost")
+    report("0 violations: nothing is oversold and nothing is lost")
 
 
 def token(settings: Settings, options: argparse.Namespace) -> None:
@@ -156,12 +162,12 @@ def token(settings: Settings, options: argparse.Namespace) -> None:
         "exp": now + options.ttl_seconds,
     }
     given = {name: value for name, value in claims.items() if value is not None}
-    print(jwt.encode(given, settings.jwt_secret.get_secret_value(), algorithm="HS256"))
+    report(jwt.encode(given, settings.jwt_secret.get_secret_value(), algorithm="HS256"))
 
 
 def version(_: Settings, __: argparse.Namespace) -> None:
     """Print the version."""
-    print(f"lastpair {__version__}")
+    report(f"lastpair {__version__}")
 
 
 COMMANDS = {
@@ -255,8 +261,9 @@ def stop(_signal: int, _frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Run the command that the arguments name. An error is one line on standard error, and exit code 1."""
+    """Run the command that the arguments name. An error is one line on standard error, and exit code 1; of `audit`, 2."""
     options = parser().parse_args()
+    failed = 2 if options.command == "audit" else 1
     signal.signal(signal.SIGTERM, stop)
     try:
         if options.command == "version":
@@ -267,6 +274,8 @@ def main() -> None:
             with database_errors_in_one_line():
                 COMMANDS[options.command](load_settings(), options)
     except (CommandFailed, InvalidSettings, MigrationFailed) as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)
+        sys.exit(failed)
     except KeyboardInterrupt:
-        pass
+        if options.command == "audit":
+            sys.exit(failed)  # 0 would say that nothing is violated
