@@ -70,10 +70,17 @@ the name in `X-User-Name`, or else `user-<first 8 hex digits of the id>`. Produc
 
 With `AUTH_MODE=jwt` the user is the subject of the token in `Authorization: Bearer …`, and `X-User-Id` has no effect. The token
 must be signed with the key of the settings, and the kind of the key alone decides the algorithm. The token must have `exp`,
-`JWT_ISSUER` as `iss`, `JWT_AUDIENCE` as `aud` or among several, and a UUID as `sub`. Clocks may differ by 10 s. The message of
-a 401 says what is wrong. The user is made on first use, with the name in `preferred_username` if that is a name (1 to 200
-characters; a taken one gets a suffix). An `admin` is a token with the claim `role: admin`. `lastpair token` signs a token with
-`JWT_SECRET`.
+`JWT_ISSUER` as `iss`, `JWT_AUDIENCE` as `aud` or among several, and a `sub` of 1 to 255 characters. Its `typ`, if it has one,
+must be `JWT` or `at+jwt`. Clocks may differ by 10 s. The message of a 401 says what is wrong. `lastpair token` signs a token
+with `JWT_SECRET`.
+
+A `sub` that is a UUID is the user's id. Any other one becomes a UUIDv5 of issuer and subject, so that a user always has the same
+id; in PostgreSQL: `uuid_generate_v5(uuid_generate_v5(uuid_ns_url(), iss), sub)`. The user is made on first use, with the name in
+`preferred_username` if that is a name (1 to 200 characters; a taken one gets a suffix).
+
+An admin is a user whose token has `admin` in the claim `JWT_ROLE_CLAIM`, by default `role: admin`. The claim is a string, or a
+list of strings; a string is not split at its spaces. `JWT_ROLE_CLAIM` is the exact name of a claim
+(`https://lastpair.example/roles`) or else a path (`realm_access.roles`).
 
 The keys of `JWT_JWKS_URL` go by the token's `kid`. They are fetched when a token names an unknown key, at most every 10 s, and
 again while they are in use: a new key works within 10 seconds, and a removed key stops working within 5 minutes. While they
@@ -122,7 +129,8 @@ COMMANDS_HEAD = """
 ## Commands
 
 Without `DATABASE_URL` every command that needs a database starts the embedded one, or joins it if it runs. An error is one line
-on standard error, and exit code 1; wrong arguments have exit code 2. `psql` needs PostgreSQL's client or the extra
+on standard error, and exit code 1; wrong arguments have exit code 2. `audit` has exit code 1 only if an invariant is violated.
+If nobody reads a command's output any more, it ends with exit code 141. `psql` needs PostgreSQL's client or the extra
 `lastpair[embedded]`, and `schema` needs the extra; the other commands need no program of PostgreSQL.
 """
 

@@ -22,7 +22,7 @@ from time import time
 from types import FrameType
 from typing import NamedTuple
 from urllib.parse import quote, unquote
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 
@@ -44,7 +44,7 @@ from lastpair.observability.metrics import FOLDER_VARIABLE
 from lastpair.observability.tracing import check_packages
 from lastpair.server import listen_on_port, serve
 from lastpair.settings import InvalidSettings, Settings, load_settings
-from lastpair.web.identity import USERNAME
+from lastpair.web.identity import SUBJECT, USERNAME
 
 AUDIT = "select drop_id, invariant, expected, found from api.audit()"
 SERVICE_OWNS_TABLES = (
@@ -83,9 +83,15 @@ def run_migrations(settings: Settings, _: argparse.Namespace) -> None:
 
 
 def report(line: str | None) -> None:
-    """Print a line about the deployment; nothing if there is nothing to say."""
+    """Print a line; nothing if there is nothing to say. The command ends if nobody reads its output any more."""
     if line:
-        print(line, flush=True)
+        try:
+            print(line, flush=True)
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # because Python writes the line again at its end
+            if isinstance(error, BrokenPipeError):
+                sys.exit(128 + signal.SIGPIPE)  # what a shell makes of a program that ends in the usual way
+            raise CommandFailed(f"standard output: cannot be written: {error.strerror}") from None
 
 
 def rollback(settings: Settings, _: argparse.Namespace) -> None:
@@ -114,7 +120,7 @@ def seed(settings: Settings, options: argparse.Namespace) -> None:
             for script in scripts:
                 await connection.execute((DB_DIR / "seed" / script).read_text())
             for row in await connection.fetch((DB_DIR / "seed" / "summary.sql").read_text()):
-                print(f"{row['table_name']:>14}  {row['row_count']}")
+                report(f"{row['table_name']:>14}  {row['row_count']}")
         finally:
             await connection.close()
 
@@ -161,7 +167,7 @@ def connection_for_psql(url: str, *, as_owner: bool) -> tuple[str, dict[str, str
 
 
 def audit(settings: Settings, _: argparse.Namespace) -> None:
-    """Print every violated invariant. The exit code is 1 if there is one."""
+    """Print every violated invariant. The exit code is 1 if there is one, and 2 if the audit could not be made."""
 
     async def read(url: str) -> list[asyncpg.Record]:
         connection = await asyncpg.connect(url)
@@ -175,10 +181,10 @@ def audit(settings: Settings, _: argparse.Namespace) -> None:
     with database(settings) as urls:
         violations = asyncio.run(read(urls.service))
     for drop_id, invariant, expected, found in violations:
-        print(f"drop {drop_id}: {invariant}: expected {expected}, found {found}")
+        report(f"drop {drop_id}: {invariant}: expected {expected}, found {found}")
     if violations:
         sys.exit(1)
-    print("0 violations: nothing is oversold and nothing is lost")
+    report("0 violations: nothing is oversold and nothing is lost")
 
 
 def token(settings: Settings, options: argparse.Namespace) -> None:
@@ -191,8 +197,8 @@ def token(settings: Settings, options: argparse.Namespace) -> None:
 
     now = int(time())
     claims = {
-        "sub": str(options.subject),
-        "role": options.role,
+        "sub": options.subject,
+        settings.jwt_role_claim: options.role,
         "preferred_username": options.name,
         "iss": settings.jwt_issuer,
         "aud": settings.jwt_audience,
@@ -200,12 +206,12 @@ def token(settings: Settings, options: argparse.Namespace) -> None:
         "exp": now + options.ttl_seconds,
     }
     given = {name: value for name, value in claims.items() if value is not None}
-    print(jwt.encode(given, settings.jwt_secret.get_secret_value(), algorithm="HS256"))
+    report(jwt.encode(given, settings.jwt_secret.get_secret_value(), algorithm="HS256"))
 
 
 def version(_: Settings, __: argparse.Namespace) -> None:
     """Print the version."""
-    print(f"lastpair {__version__}")
+    report(f"lastpair {__version__}")
 
 
 COMMANDS = {
@@ -241,7 +247,7 @@ def parser() -> argparse.ArgumentParser:
         elif name == "psql":
             command.add_argument("--as-owner", action="store_true", help="as the owner, who may change every table")
         elif name == "token":
-            command.add_argument("--subject", metavar="UUID", type=UUID, default=uuid4(), help="the user; a new one by default")
+            command.add_argument("--subject", type=subject, default=str(uuid4()), help="the user; a new UUID by default")
             command.add_argument("--role", choices=["admin"], help="the role; an admin may create and change drops")
             command.add_argument("--name", metavar="NAME", type=username, help="the user's name, if the token makes the user")
             command.add_argument(
@@ -259,6 +265,13 @@ def ttl_seconds(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text[:20]) <= MAX_TOKEN_TTL_SECONDS:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MAX_TOKEN_TTL_SECONDS} (ten years)")
     return int(text)
+
+
+def subject(text: str) -> str:
+    """A subject that the service takes."""
+    if not SUBJECT.fullmatch(text):
+        raise argparse.ArgumentTypeError("must be 1 to 255 characters, not all blank, without control characters")
+    return text
 
 
 def username(text: str) -> str:
@@ -309,8 +322,9 @@ def stop(_signal: int, _frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Run the command that the arguments name. An error is one line on standard error, and exit code 1."""
+    """Run the command that the arguments name. An error is one line on standard error, and exit code 1; of `audit`, 2."""
     options = parser().parse_args()
+    failed = 2 if options.command == "audit" else 1
     signal.signal(signal.SIGTERM, stop)
     try:
         if options.command == "version":
@@ -322,6 +336,8 @@ def main() -> None:
             with database_errors_in_one_line(owner_variable(settings) if options.command in OWNER_COMMANDS else "DATABASE_URL"):
                 COMMANDS[options.command](settings, options)
     except (CommandFailed, InvalidSettings, MigrationFailed) as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)
+        sys.exit(failed)
     except KeyboardInterrupt:
-        pass
+        if options.command == "audit":
+            sys.exit(failed)  # 0 would say that nothing is violated

@@ -1,20 +1,19 @@
 """The settings, read once from the environment and from `.env`, typed and checked."""
 
 import re
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import AnyHttpUrl, Field, SecretStr, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-HTTP_URL = TypeAdapter(AnyHttpUrl)
 Hidden = Annotated[str | None, Field(repr=False)]
 """A text that may contain a password."""
 
-SAFE_URL = re.compile(r"https://|http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])[:/]")
-"""URLs whose answers no third party can change: TLS, or this machine."""
+HOST_AND_PORT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+"""The host and port of an http URL, without a user: programs differ in how they read what is more complicated."""
 
 
 class Settings(BaseSettings):
@@ -75,6 +74,12 @@ class Settings(BaseSettings):
         None, description="The `aud` that a token must have. `AUTH_MODE=jwt` requires this and `JWT_ISSUER`."
     )
     jwt_issuer: str | None = Field(None, description="The `iss` that a token must have.")
+    jwt_role_claim: str = Field(
+        "role",
+        pattern=r"^\S+$",
+        description="The claim that makes an admin if it is `admin`, or a list with `admin` in it: the name of a claim, or a path"
+        " such as `realm_access.roles`.",
+    )
     cors_origins: Annotated[list[str], NoDecode] = Field(
         [],
         description="The origins, separated by commas, whose pages may call the API. Production refuses `*`.",
@@ -171,13 +176,8 @@ class Settings(BaseSettings):
     @field_validator("jwt_jwks_url", "otel_exporter_otlp_endpoint")
     @classmethod
     def _check_http_url(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                HTTP_URL.validate_python(value)  # the result is not used, because it has another form
-            except ValidationError:
-                value = ""
-            if not re.fullmatch(r"https?://[^/\s]\S*", value):
-                raise ValueError("must be a URL that begins with https:// or http://")
+        if value is not None and not is_http_url(value):
+            raise ValueError("must be a URL that begins with https:// or http://, in ASCII, without a user or password")
         return value
 
     @field_validator("forwarded_allow_ips")
@@ -207,7 +207,7 @@ class Settings(BaseSettings):
                 raise ValueError("DATABASE_URL: production does not run on the embedded server; set it")
             if self.auth_mode == "header":
                 raise ValueError("AUTH_MODE: header trusts any user name that a client sends, so production refuses it; set jwt")
-            if self.jwt_jwks_url is not None and not SAFE_URL.match(self.jwt_jwks_url):
+            if self.jwt_jwks_url is not None and not is_safe(self.jwt_jwks_url):
                 raise ValueError("JWT_JWKS_URL: over http:// a third party could replace the keys; production takes https://")
             if "*" in self.cors_origins:
                 raise ValueError("CORS_ORIGINS: * lets any page send a user's token, so production refuses it; list the origins")
@@ -226,6 +226,28 @@ class Settings(BaseSettings):
     def session_url(self) -> str | None:
         """The URL for what needs a session of its own (psql, audit): it goes past the pooler, if there is one."""
         return self.database_direct_url or self.database_url
+
+
+def is_http_url(text: str) -> bool:
+    """Whether this is a URL of http or https that all programs read in the same way."""
+    if not re.fullmatch(r"[!-~]+", text) or "\\" in text or "#" in text:
+        return False
+    try:
+        parts = urlsplit(text)
+        if parts.netloc.startswith("["):
+            ip_address(parts.hostname or "")
+        return parts.scheme in {"http", "https"} and HOST_AND_PORT.fullmatch(parts.netloc) is not None and parts.port != 0
+    except ValueError:  # of the address, or the port
+        return False
+
+
+def is_safe(http_url: str) -> bool:
+    """Whether no third party can change what this URL answers: it has TLS, or leads to this machine."""
+    parts = urlsplit(http_url)
+    try:
+        return parts.scheme == "https" or parts.hostname == "localhost" or ip_address(parts.hostname or "").is_loopback
+    except ValueError:  # another name
+        return False
 
 
 class InvalidSettings(Exception):

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import httpx
 import jwt
+import psycopg
 import pytest
 
 from lastpair import __version__
@@ -48,13 +49,18 @@ def lastpair(*arguments: str, typed: str = "", **environment: str) -> subprocess
     return subprocess.run(command, input=typed, env=variables, capture_output=True, text=True, timeout=60, check=False)
 
 
-def assert_one_line(result: subprocess.CompletedProcess[str], begin: str) -> str:
+def assert_one_line(result: subprocess.CompletedProcess[str], begin: str, exit_code: int = 1) -> str:
     """The command failed with one line on standard error, which begins like this; returns the line."""
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.returncode, result.stdout) == (exit_code, "")
     assert result.stderr.count("\n") == 1, result.stderr
     assert result.stderr.startswith(begin), result.stderr
     assert "hunter2" not in result.stderr
     return result.stderr
+
+
+def failed(command: str) -> int:
+    """The exit code of a command that could not do its work. That of `audit` differs from the one for a violation."""
+    return 2 if command == "audit" else 1
 
 
 # Help, versions, arguments
@@ -100,13 +106,14 @@ def test_version(argument: str) -> None:
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "version"])
 def test_a_bad_setting(command: str) -> None:
     """Every command names the variable in one line."""
-    assert_one_line(lastpair(command, LOG_LEVEL="loud"), "LOG_LEVEL: ")
+    assert_one_line(lastpair(command, LOG_LEVEL="loud"), "LOG_LEVEL: ", exit_code=failed(command))
 
 
 @pytest.mark.parametrize("command", ["run", "migrate", "rollback", "seed", "audit"])
 def test_no_database(command: str) -> None:
     """Every command that uses a database says in one line that there is none."""
-    assert_one_line(lastpair(command, DATABASE_URL=NO_SERVER, PORT="0"), "DATABASE_URL: cannot use the database: ")
+    result = lastpair(command, DATABASE_URL=NO_SERVER, PORT="0")
+    assert_one_line(result, "DATABASE_URL: cannot use the database: ", exit_code=failed(command))
 
 
 def test_an_embedded_server_that_cannot_start(tmp_path: Path) -> None:
@@ -239,7 +246,7 @@ def test_the_line_names_the_url_of_the_owner(database: Database) -> None:
 def test_migrate_rollback_seed_and_audit(empty_url: str) -> None:
     """The commands in the order in which a developer would use them."""
     never_migrated = lastpair("audit", DATABASE_URL=empty_url)
-    assert "lastpair migrate" in assert_one_line(never_migrated, "audit: this database was never migrated")
+    assert "lastpair migrate" in assert_one_line(never_migrated, "audit: this database was never migrated", exit_code=2)
     printed = [lastpair("migrate", DATABASE_URL=empty_url) for _ in range(2)]
     assert [result.returncode for result in printed] == [0, 0]
     assert re.search(r"^Functions: \d+ applied\n\Z", printed[0].stdout, re.MULTILINE)
@@ -270,6 +277,32 @@ async def test_audit_fails_on_a_violated_invariant(empty_url: str) -> None:
     result = lastpair("audit", DATABASE_URL=empty_url)
     assert result.returncode == 1
     assert re.fullmatch(rf"drop {drop_id}: total_stock = [\w +]+: expected (\d+), found (?!\1\n)\d+\n", result.stdout)
+
+
+def test_audit_that_is_stopped(database: Database) -> None:
+    """An audit that is stopped before its end does not say that nothing is violated."""
+    with psycopg.connect(database.url) as blocking:
+        blocking.execute("lock table inventory.drops in access exclusive mode")
+        with started("lastpair", "audit", DATABASE_URL=database.url) as service:
+            waiting = "select exists (select from pg_locks where relation = 'inventory.drops'::regclass and not granted)"
+            wait_for(lambda: blocking.execute(waiting).fetchone() == (True,), timeout_seconds=20)
+            service.process.terminate()
+            assert service.process.wait(timeout=20) == 2
+
+
+@pytest.mark.parametrize("arguments", [["audit"], ["migrate"], ["seed"], ["token"], ["version"]], ids=" ".join)
+def test_output_that_cannot_be_written(migrated_url: str, arguments: list[str]) -> None:
+    """A reader that has left ends the command without a word; another error of the output is named as such."""
+    variables = os.environ | {"PYTHONPATH": str(ROOT / "app"), "DATABASE_URL": migrated_url} | JWT
+    read, write = os.pipe()
+    os.close(read)
+    full = os.open("/dev/full", os.O_WRONLY)  # as if the disk were full
+    no_space = "standard output: cannot be written: No space left on device\n"
+    for output, exit_code, said in ((write, 141, ""), (full, failed(arguments[0]), no_space)):
+        command = [sys.executable, "-m", "lastpair", *arguments]
+        result = subprocess.run(command, env=variables, stdout=output, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        os.close(output)
+        assert (result.returncode, result.stderr) == (exit_code, said)
 
 
 def test_production_takes_no_sample_data(database: Database) -> None:
@@ -354,12 +387,11 @@ def token(*arguments: str, **changes: str) -> str:
 
 def test_claims_of_a_token() -> None:
     """A token has what the service asks for, and only what was given besides."""
-    subject = uuid4()
-    arguments = ["--subject", str(subject).upper(), "--role", "admin", "--name", "Zoë", "--ttl-seconds", "60"]
-    for given, more in ([arguments, {"sub": str(subject), "role": "admin", "preferred_username": "Zoë"}], [[], {}]):
+    arguments = ["--subject", "auth0|5f", "--role", "admin", "--name", "Zoë", "--ttl-seconds", "60"]
+    for given, more in ([arguments, {"sub": "auth0|5f", "role": "admin", "preferred_username": "Zoë"}], [[], {}]):
         claims = jwt.decode(token(*given), JWT["JWT_SECRET"], ["HS256"], audience="lastpair", issuer=JWT["JWT_ISSUER"])
         assert claims["exp"] - claims["iat"] == (60 if given else 3600)
-        assert UUID(claims["sub"])
+        assert given or UUID(claims["sub"])
         assert claims.items() >= more.items()
         assert set(claims) == {"sub", "iss", "aud", "iat", "exp", *more}
 
@@ -389,7 +421,7 @@ def test_the_service_takes_the_tokens(database: Database) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--subject", "alice"], "argument --subject: invalid UUID value"),
+        *[(["--subject", text], "argument --subject: must be 1 to 255 characters") for text in ("", " ", "a\nb", "x" * 256)],
         (["--role", "king"], "argument --role: invalid choice"),
         (["--name", ""], "argument --name: must be 1 to 200 characters"),
         (["--name", "a\tb"], "argument --name: must be 1 to 200 characters"),

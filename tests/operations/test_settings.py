@@ -37,6 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "JWT_JWKS_URL": None,
     "JWT_AUDIENCE": None,
     "JWT_ISSUER": None,
+    "JWT_ROLE_CLAIM": "role",
     "WEB_CONCURRENCY": 1,
 }
 RSA_KEY = rsa_key()
@@ -73,9 +74,64 @@ GOOD: list[tuple[str, str, Any]] = [
     ("JWT_PUBLIC_KEY", PUBLIC_KEY.replace("\n", "\\n"), PUBLIC_KEY),
     ("JWT_PUBLIC_KEY", public_pem(RSA_KEY).strip(), public_pem(RSA_KEY).strip()),
     ("JWT_JWKS_URL", JWKS_URL, JWKS_URL),
-    ("JWT_JWKS_URL", "http://localhost:8080/jwks.json?tenant=7", "http://localhost:8080/jwks.json?tenant=7"),
+    *(
+        ("JWT_JWKS_URL", url, url)
+        for url in [
+            "http://localhost:8080/jwks.json?tenant=7",
+            "HTTPS://[2001:db8::1]:8443",
+            "http://key_server/a@b:c",
+            "https://h?x=/",
+        ]
+    ),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://otel_collector:4318", "http://otel_collector:4318"),
+    *(("JWT_ROLE_CLAIM", name, name) for name in ["roles", "realm_access.roles", "https://lastpair.example/roles"]),
 ]
 NOT_A_COUNT = ["0", "-1", "1.5", "many", "0x10", "1 2", "9" * 5000, "1e3", "true"]
+TRICKS = [
+    *[
+        "https://user:hunter2@issuer.example/",
+        "https://user@issuer.example/",
+        "https://@issuer.example/",
+        "https://:@issuer.example/",
+    ],
+    *[
+        "https://localhost@evil.example/",
+        "http://127.0.0.1@evil.example",
+        "http://127.0.0.1:80@evil.example/",
+        "http://[::1]@evil/",
+    ],
+    *[
+        "http://localhost\\@evil.example/",
+        "http:\\\\localhost\\",
+        "https://evil.example\\.issuer.example/",
+        "https:\\issuer.example",
+    ],
+    *["https://issuer.example/\x07", "https://issuer.example\t/", "ht\ntps://issuer.example/", "https://issuer.example/\r\nX:1"],
+    *[
+        "https://issüer.example/",
+        "https://issuer.example/ü",
+        "https://issuer。example/",
+        "https://%6cocalhost/",
+        "http://localhost%2eevil/",
+    ],
+    *[
+        "https://issuer.example:/",
+        "https://issuer.example:0/",
+        "https://issuer.example:+1/",
+        "https://a:1:2/",
+        "https://issuer.example#@x/",
+    ],
+    *[
+        "https://[::1/",
+        "https://::1/",
+        "https://[x]/",
+        "https://[::1]x/",
+        "https://[fe80::1%25eth0]/",
+        "https://a,b/",
+        "https://a b/",
+        "//h/",
+    ],
+]
 BAD = {
     "APP_ENV": ["staging", "Production", "dev", "1"],
     "PORT": ["-1", "65536", "http", "4000.5", "40 00", "9" * 5000],
@@ -109,7 +165,10 @@ BAD = {
             "https://is suer.example/",
             "data:application/json,{}",
         ],
+        *TRICKS,
     ],
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ["collector:4318", "grpc://collector:4317", *TRICKS],
+    "JWT_ROLE_CLAIM": [" ", "a role", "role\n", "role\t"],
 }
 LINES = {line for text in [*BAD["JWT_SECRET"], *BAD["JWT_PUBLIC_KEY"]] for line in text.splitlines()}
 SECRETS = ["hunter2", "secret@", *(line for line in LINES if len(line) > 30 and not line.startswith("-"))]
@@ -323,7 +382,7 @@ def test_a_key_of_several_lines_in_dot_env(tmp_path: Path, quote: str) -> None:
 def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """A secret is not shown when the settings are printed."""
     urls = dict.fromkeys(("DATABASE_URL", "DATABASE_DIRECT_URL", "MIGRATION_DATABASE_URL"), URL)
-    urls |= {"JWT_JWKS_URL": "https://user:secret@issuer.example/jwks"}
+    urls |= {"JWT_JWKS_URL": "https://issuer.example/jwks?key=secret@"}
     for name, value in (urls | {"JWT_SECRET": SECRET}).items():
         monkeypatch.setenv(name, value)
     settings = load_settings()
@@ -331,6 +390,38 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     for text in (repr(settings), str(settings), f"{settings.jwt_secret!r} {settings.jwt_secret}"):
         assert "secret@" not in text
         assert SECRET not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "is_safe"),
+    [
+        *[(url, True) for url in ("https://issuer.example/", "http://localhost", "http://LOCALHOST:80/", "http://127.0.0.1/")],
+        *[(url, True) for url in ("http://127.8.9.10:1/x", "http://[::1]", "http://[0:0::1]:80/", "HTTPS://issuer.example")],
+        *[
+            (url, False)
+            for url in ("http://issuer.example/", "http://localhost.evil/", "http://127.0.0.1.evil/", "http://localhost./")
+        ],
+        *[
+            (url, False)
+            for url in ("http://127.1/", "http://2130706433/", "http://0x7f.0.0.1/", "http://127.0.0.256/", "http://0/")
+        ],
+        *[
+            (url, False)
+            for url in ("http://[::]/", "http://[::2]/", "http://10.0.0.1/", "http://mylocalhost/", "http://127-0-0-1/")
+        ],
+    ],
+)
+def test_keys_that_nobody_can_replace(monkeypatch: pytest.MonkeyPatch, url: str, is_safe: bool) -> None:
+    """Production fetches keys over TLS, or without it from this machine; development from anywhere."""
+    for name, value in (PRODUCTION | {"JWT_SECRET": "", "JWT_JWKS_URL": url}).items():
+        monkeypatch.setenv(name, value)
+    if is_safe:
+        assert load_settings().jwt_jwks_url == url
+    else:
+        with pytest.raises(InvalidSettings, match=r"^JWT_JWKS_URL: over http:// a third party could replace the keys"):
+            load_settings()
+    monkeypatch.setenv("APP_ENV", "development")
+    assert load_settings().jwt_jwks_url == url
 
 
 @pytest.mark.parametrize(

@@ -307,6 +307,8 @@ GOOD_SET = json.dumps({"keys": [entry("old", OLD)]}).encode()
 OK = b"HTTP/1.1 200 OK\r\n"
 BROKEN: dict[str, tuple[Answer, str]] = {
     "302": (content(b"", 302, Location="/elsewhere"), "the answer is 302"),
+    "301 to where TLS ends": (content(GOOD_SET, 301, Location="http://127.0.0.1:1/jwks.json"), "the answer is 301"),
+    "308 to a private place": (content(GOOD_SET, 308, Location="http://169.254.169.254/latest"), "the answer is 308"),
     "307 to a file": (content(b"", 307, Location="file:///etc/passwd"), "the answer is 307"),
     "404": (content(GOOD_SET, 404), "the answer is 404"),
     "500": (content(GOOD_SET, 500), "the answer is 500"),
@@ -394,6 +396,19 @@ async def test_a_server_that_goes(app: Lastpair, clock: Clock) -> None:
         with keys.running():
             assert await accepted(http, by(NEW, "new"))
             assert not await accepted(http, by(OLD, "old"))
+
+
+async def test_no_proxy_replaces_the_keys(app: Lastpair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without TLS the keys come from this machine only, so they are not asked of the proxy that the environment names."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    keys = KeyServer()
+    with keys.running():
+        async with client_with(app, keys) as http:
+            assert await accepted(http, by(OLD, "old"))
+    assert keys.paths == ["/jwks.json"]
 
 
 async def test_few_wait_for_a_server_that_hangs(

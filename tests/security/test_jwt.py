@@ -5,7 +5,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+from zlib import compress
 
 import asyncpg
 import httpx
@@ -65,9 +66,11 @@ BAD_TOKEN = f'{CHALLENGE}, error="invalid_token"'
 NOT_ADMIN = f'{CHALLENGE}, error="insufficient_scope"'
 
 SIGNATURE, ALGORITHM, FORM = "signature is wrong", "another algorithm", "not a well-formed"
-CLAIMS, SUBJECT, HEADER = "must have exp, aud, iss and sub", "(sub) is not a UUID", "not understood here (crit, kid)"
+CLAIMS, SUBJECT = "must have exp, aud, iss and sub", "(sub) must be 1 to 255 characters"
+HEADER, KIND = "not understood here (crit, kid)", "of another kind (typ, cty, events)"
 
 GOOD_HEADER = {"alg": "RS256", "typ": "JWT"}
+GOOD_TYPES = [None, "JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt", "Application/At+Jwt", "application/jwt"]
 
 
 @pytest.fixture(scope="module")
@@ -176,8 +179,11 @@ async def test_a_plain_user_buys(http: httpx.AsyncClient, owner: asyncpg.Pool) -
         {"iat": time.time() + 5},
         {"exp": time.time() + 3600 * 24 * 365 * 10},
         {"role": ["admin"], "preferred_username": 7, "anything": {"else": None}},
+        {"typ": "Bearer", "azp": "shop", "at_hash": "x", "nonce": "y"},
+        *[{"header": {"typ": typ}} for typ in GOOD_TYPES],
+        {"header": {"cty": "json"}},
     ],
-    ids=["audiences", "upper case", "nbf", "iat", "ten years", "other claims"],
+    ids=str,
 )
 async def test_tokens_that_are_good(http: httpx.AsyncClient, changes: dict[str, Any]) -> None:
     """A token may have several audiences, a UUID in upper case, times that are a little off, and claims that are not used."""
@@ -245,10 +251,12 @@ async def test_bad_names(http: httpx.AsyncClient, owner: asyncpg.Pool, name: Any
 
 
 @pytest.mark.parametrize(
-    "role", [None, "user", "Admin", "admin ", "", ["admin"], ["user", "admin"], {"admin": True}, True, 1], ids=str
+    "role",
+    [None, "user", "Admin", "admin ", "admin user", "", [], ["Admin"], [["admin"]], ["admin", 1], {"admin": True}, True, 1],
+    ids=str,
 )
 async def test_changing_drops_takes_the_role(http: httpx.AsyncClient, owner: asyncpg.Pool, role: Any) -> None:
-    """Unless the claim `role` is exactly `admin`, changing drops is 403 FORBIDDEN, and no drop is made or changed."""
+    """Unless the claim `role` is or lists exactly `admin`, changing drops is 403 FORBIDDEN, and no drop is made or changed."""
     drop_id = await make_drop(http)
     count = await owner.fetchval("select count(*) from inventory.drops")
     headers = bearer(token(RSA, role=role))
@@ -272,6 +280,102 @@ async def test_an_admin(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
     assert await name_of(owner, user_id) == f"boss-{user_id}"
     response = await http.patch(f"/drops/{drop['id']}", json={"name": "Air Two"}, headers=headers)
     assert assert_success(response, "drop")["name"] == "Air Two"
+
+
+ROLE_CLAIMS: list[tuple[str, dict[str, Any], bool]] = [
+    ("role", {"role": "admin"}, True),
+    ("role", {"role": ["buyer", "admin"]}, True),
+    ("realm_access.roles", {"realm_access": {"roles": ["offline_access", "admin"]}}, True),
+    ("realm_access.roles", {"role": "admin", "realm_access": {"roles": ["offline_access"]}}, False),
+    ("realm_access.roles", {"roles": ["admin"]}, False),
+    ("realm_access.roles", {"realm_access": ["admin"]}, False),
+    ("realm_access.roles", {"realm_access": {"roles": {"roles": "admin"}}}, False),
+    ("resource_access.shop.example.roles", {"resource_access": {"shop.example": {"roles": ["admin"]}}}, True),
+    ("app_metadata.role", {"role": "authenticated", "app_metadata": {"role": "admin"}}, True),
+    ("app_metadata.role", {"user_metadata": {"role": "admin"}, "app_metadata": {}}, False),
+    ("https://lastpair.example/roles", {"https://lastpair.example/roles": ["admin"]}, True),
+    ("https://lastpair.example/roles", {"https://lastpair": {"example/roles": ["admin"]}}, True),
+    ("https://lastpair.example/app.role", {"https://lastpair.example/app": {"role": "admin"}}, True),
+    ("a.b", {"a.b": "buyer", "a": {"b": "admin"}}, False),  # the exact name decides
+    ("a.b", {"a.b": None, "a": {"b": "admin"}}, False),
+    ("a.b", {"a.b": "admin", "a": {"b": "buyer"}}, True),
+    ("a.b", {"a": "admin"}, False),
+    ("a.b", {"b": "admin"}, False),
+    (".", {"role": "admin"}, False),
+    ("a.__class__", {"a": {}}, False),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "is_admin"), ROLE_CLAIMS, ids=str)
+async def test_the_name_of_the_role_claim(database: Database, name: str, given: dict[str, Any], is_admin: bool) -> None:
+    """JWT_ROLE_CLAIM names the claim, or the path to it, and no other claim makes an admin."""
+    environment = COMMON | ENVIRONMENTS["HS256"] | {"JWT_ROLE_CLAIM": name}
+    async with client_with(database, environment) as http:
+        response = await http.post("/drops", json=DROP, headers=bearer(forged({"alg": "HS256"}, claims() | given, SECRET)))
+        if is_admin:
+            assert_success(response, "drop", 201)
+        else:
+            assert f"the claim {name}: admin" in assert_error(response, 403, "FORBIDDEN")
+
+
+# Subjects that are no UUID
+
+
+SUBJECTS = [
+    *["auth0|5f7c8ec7c33c6c004bbafe82", "google-oauth2|103547991597142817347", "103547991597142817347", "00u1a2b3c4D5e6F7g8h9"],
+    *["user_2abcDEF", "samlp|adfs|jörg@shop.example", "a", "x" * 255, "🎟" * 255, " anna", "' or 1=1 --"],
+]
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+async def test_other_subjects(http: httpx.AsyncClient, owner: asyncpg.Pool, subject: str) -> None:
+    """A subject that is no UUID becomes a UUIDv5 of issuer and subject: a user who buys like any other."""
+    user_id = uuid5(uuid5(NAMESPACE_URL, ISSUER), subject)
+    drop_id = await make_drop(http)
+    name = f"buyer {uuid4()}"
+    for role in ("user", "admin"):  # another token of the same user
+        headers = bearer(token(RSA, subject, role=role, preferred_username=name))
+        response = await http.post(f"/drops/{drop_id}/reserve", headers=headers)
+        if role == "user":
+            assert assert_success(response, "reservation", 201)["user_id"] == str(user_id)
+        else:
+            assert_error(response, 409, "ALREADY_RESERVED")
+    assert await name_of(owner, user_id) == name
+
+
+async def test_a_user_has_the_same_id_in_every_process(database: Database, production: Service, http: httpx.AsyncClient) -> None:
+    """The id is of the issuer and the subject alone. Another issuer's user is another one; a UUID is itself with any issuer."""
+    drop_id = await make_drop(http)
+    subject, known = f"auth0|{uuid4().hex}", uuid4()
+    ids: list[str] = []
+    for issuer in (ISSUER, ISSUER, ISSUER + "/"):
+        async with client_with(database, COMMON | ENVIRONMENTS["RS256"] | {"JWT_ISSUER": issuer}) as other:
+            for sub in (subject, str(known).upper()):
+                headers = bearer(token(RSA, sub, iss=issuer))
+                await other.post(f"/drops/{drop_id}/reserve", headers=headers)
+                [held] = assert_success(await other.get("/reservations/me", headers=headers), "reservations")
+                ids.append(held["user_id"])
+    assert ids[0] == ids[2] != ids[4]
+    assert {*ids[1::2]} == {str(known)}
+
+
+async def test_issuer_and_subject_cannot_be_mistaken_for_one_another(database: Database) -> None:
+    """The same letters, divided in another way between issuer and subject, are another user."""
+    ids = set()
+    for issuer, subject in (("https://a.example", "/b|c"), ("https://a.example/", "b|c"), ("https://a.example/b", "|c")):
+        async with client_with(database, COMMON | ENVIRONMENTS["HS256"] | {"JWT_ISSUER": issuer}) as http:
+            made = await http.post("/drops", json=DROP, headers=bearer(token(SECRET, subject, iss=issuer, role="admin")))
+            ids.add(assert_success(made, "drop", 201)["created_by"])
+    assert len(ids) == 3
+
+
+async def test_a_claim_that_is_given_twice(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
+    """The last of two claims counts (RFC 7519), for every check."""
+    first, last = uuid4(), uuid4()
+    payload = json.dumps(claims(first))[:-1] + f', "sub": "{last}"}}'
+    response = await http.get("/purchases/me", headers=bearer(forged(GOOD_HEADER, payload.encode(), RSA)))
+    assert_success(response, "purchases")
+    assert (await name_of(owner, first), await name_of(owner, last)) == (None, f"user-{str(last)[:8]}")
 
 
 async def test_what_needs_no_token(http: httpx.AsyncClient, production: Service) -> None:
@@ -328,8 +432,18 @@ OTHER_AUDIENCES += [["https://other.example"]]
 OTHER_ISSUERS = ["https://other.example", "", ISSUER + "/", [ISSUER], 7]
 NO_TIMES = ["soon", [1], {}, float("inf"), float("nan")]
 NO_SUBJECTS = [
-    *["anna", "", 7, True, [ID], {"id": ID}, "' or 1=1 --", f"{{{ID}}}", ID.replace("-", ""), f"{ID}\n", f" {ID}", f"{ID}0"],
-    *[ID.replace("-", "\u2010"), ID.replace("0", "\u0660"), ID.replace("b", "\uff42")],
+    *["", " ", "\u2003", 7, 0, True, [ID], ["anna"], {"id": ID}, f"{ID}\n", "a\nb", "\x00", "anna\x7f", "a\x85b", "a\u2028b"],
+    *["\ud800", "x" * 256, "🎟" * 256],
+]
+BAD_TYPES = [
+    *["dpop+jwt", "logout+jwt", "secevent+jwt", "token-introspection+jwt", "oauth-authz-req+jwt", "id_token", "ID", "refresh"],
+    *["", " ", "JWT ", " JWT", "at+jwt;x=1", "at +jwt", "jwt+at", "x/at+jwt", "application/application/jwt", "ﬀ", "JWT\0", "JWS"],
+    *["JOSE", "application/", 7, True, [], ["JWT"], {}, {"typ": "JWT"}],
+]
+OTHER_KINDS: list[dict[str, Any]] = [
+    {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}},
+    {"events": {}},
+    *[{"typ": typ} for typ in ("ID", "Refresh", "Offline", "Logout")],
 ]
 WHAT_IS_WRONG: dict[str, tuple[Callable[[], str], str]] = {
     # The signature
@@ -357,6 +471,14 @@ WHAT_IS_WRONG: dict[str, tuple[Callable[[], str], str]] = {
     "b64": (headed(b64=False, crit=["b64"]), FORM),
     "b64, empty": (lambda: forged(GOOD_HEADER | {"b64": False, "crit": ["b64"]}, b"", RSA), FORM),
     "b64, not critical": (lambda: forged(GOOD_HEADER | {"b64": False}, b"", RSA), HEADER),
+    # The kind
+    **{f"typ {typ!r}": (headed(typ=typ), KIND) for typ in BAD_TYPES},
+    "typ null": (lambda: forged(GOOD_HEADER | {"typ": None}, claims(), RSA), KIND),
+    "typ twice": (written(header=b'{"alg": "RS256", "typ": "JWT", "typ": "logout+jwt"}'), KIND),
+    **{f"cty {cty!r}": (headed(cty=cty), KIND) for cty in ["JWT", "jwt", "application/JWT", None, 7, ["JWT"]]},
+    **{f"claims {kind}": (signed(**kind), KIND) for kind in OTHER_KINDS},
+    "a token within": (lambda: forged(GOOD_HEADER | {"cty": "JWT"}, token(RSA).encode(), RSA), FORM),
+    "a compressed payload": (lambda: forged(GOOD_HEADER | {"zip": "DEF"}, compress(json.dumps(claims()).encode()), RSA), FORM),
     # Claims
     **{f"expired at {value}": (signed(exp=value), "has expired") for value in [1, 0, -1, True, 1.5, "1"]},
     "not valid yet": (signed(nbf=2**40), "not valid yet"),

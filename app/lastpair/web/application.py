@@ -91,7 +91,8 @@ def identity_for(settings: Settings) -> Identity:
         keys = OneKey(public_key(settings.jwt_public_key))
     else:
         keys = KeySet(settings.jwt_jwks_url or "")
-    return BearerToken(keys, audience=settings.jwt_audience or "", issuer=settings.jwt_issuer or "")
+    audience, issuer = settings.jwt_audience or "", settings.jwt_issuer or ""
+    return BearerToken(keys, audience=audience, issuer=issuer, role_claim=settings.jwt_role_claim)
 
 
 def cors(settings: Settings) -> list[partial[CORSMiddleware]]:

@@ -1,5 +1,6 @@
 """Finds the user of a request. AUTH_MODE=header trusts X-User-Id, so production refuses it. tokens.py has AUTH_MODE=jwt."""
 
+import re
 from typing import Protocol
 
 from pydantic import TypeAdapter
@@ -10,6 +11,8 @@ from lastpair.web.requests import CANONICAL_UUID, header
 from lastpair.web.schemas import Text
 
 USERNAME: TypeAdapter[str] = TypeAdapter(Text)
+SUBJECT = re.compile(r"(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,255}")
+"""What the subject of a token may be: 255 is the limit of OpenID Connect."""
 
 
 class Identity(Protocol):

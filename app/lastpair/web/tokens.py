@@ -9,6 +9,8 @@ import logging
 from http import HTTPStatus
 from time import monotonic
 from typing import Any, Protocol
+from urllib.parse import urlsplit
+from uuid import NAMESPACE_URL, uuid5
 
 import jwt
 from jwt.exceptions import InvalidSubjectError
@@ -17,7 +19,7 @@ from starlette.types import Scope
 from lastpair.errors import Refusal, Unavailable
 from lastpair.token_keys import Key, algorithm_for
 from lastpair.web.error_codes import RefusalWithHeaders
-from lastpair.web.identity import USERNAME
+from lastpair.web.identity import SUBJECT, USERNAME
 from lastpair.web.requests import CANONICAL_UUID
 
 LEEWAY_SECONDS = 10
@@ -74,6 +76,7 @@ class KeySet:
             headers={"accept": "application/json", "accept-encoding": "identity"},
             limits=httpx.Limits(max_keepalive_connections=0),
             timeout=None,  # noqa: S113 - _fetch_now has one for the whole fetch
+            trust_env=urlsplit(url).scheme == "https",  # without TLS a proxy could replace the keys
         )
         self._keys: dict[str, Key] | None = None
         self._fetched_at = self._began_at = self._ended_at = float("-inf")
@@ -172,23 +175,29 @@ def bearer_token(scope: Scope) -> str:
 
 
 class BearerToken:
-    """AUTH_MODE=jwt: the user is the subject of a token with the right signature, expiry, audience and issuer."""
+    """AUTH_MODE=jwt: the user is the subject of a token with the right signature, kind, expiry, audience and issuer.
+
+    A subject that is a UUID is the user's id. Any other one becomes a UUIDv5: its name is the subject, and its namespace is the
+    UUIDv5 of the issuer among the URLs. So a user always has the same id, and no two issuers share one by chance.
+    """
 
     creates_users = True
 
-    def __init__(self, keys: Keys, *, audience: str, issuer: str) -> None:
+    def __init__(self, keys: Keys, *, audience: str, issuer: str, role_claim: str = "role") -> None:
         self._keys = keys
         self._audience = audience
         self._issuer = issuer
+        self._subjects = uuid5(NAMESPACE_URL, issuer)
+        self._role_claim = role_claim
 
     async def user_id(self, scope: Scope) -> str:
-        """The claim `sub`. Leaves `claims` in the scope."""
+        """The user of the claim `sub`. Leaves `claims` in the scope."""
         token = bearer_token(scope)
         try:
             found = await self._keys.find(token)
             if found is None:
                 raise refused_token("the token is signed with a key that is not known here (kid)")
-            claims: dict[str, Any] = jwt.decode(
+            decoded = jwt.decode_complete(
                 token,
                 found.value,
                 algorithms=[found.algorithm],  # never the token's own: `none`, or a public key used as a secret, would pass
@@ -199,19 +208,29 @@ class BearerToken:
             )
         except (jwt.PyJWTError, ValueError, ArithmeticError, RecursionError) as error:
             raise refused_token(REASONS.get(type(error), MALFORMED)) from None
-        if not CANONICAL_UUID.fullmatch(claims["sub"]):
+        claims: dict[str, Any] = decoded["payload"]
+        if not is_access_token(decoded["header"], claims):
+            raise refused_token("the token is of another kind (typ, cty, events)")
+        subject: str = claims["sub"]
+        if CANONICAL_UUID.fullmatch(subject):
+            user_id = subject.lower()
+        elif SUBJECT.fullmatch(subject):
+            user_id = str(uuid5(self._subjects, subject))
+        else:
             raise refused_token(REASONS[InvalidSubjectError])
         scope["claims"] = claims
-        user_id: str = claims["sub"].lower()
         scope["user_id"] = user_id
         return user_id
 
     async def admin_id(self, scope: Scope) -> str:
-        """The claim `sub` of a token whose claim `role` is admin."""
+        """The same for a token whose claim JWT_ROLE_CLAIM is `admin`, or a list of strings with `admin` among them."""
         user_id = await self.user_id(scope)
-        if scope["claims"].get("role") != "admin":
+        given = claim_named(self._role_claim, scope["claims"])
+        roles = given if isinstance(given, list) else [given]
+        if not all(isinstance(role, str) for role in roles) or "admin" not in roles:
             challenge = {"www-authenticate": f'{CHALLENGE}, error="insufficient_scope"'}
-            raise RefusalWithHeaders(403, "FORBIDDEN", "This takes a token with the claim role: admin.", challenge)
+            message = f"This takes a token with the claim {self._role_claim}: admin."
+            raise RefusalWithHeaders(403, "FORBIDDEN", message, challenge)
         return user_id
 
     def user_name(self, scope: Scope) -> str | None:
@@ -220,6 +239,39 @@ class BearerToken:
             return USERNAME.validate_python(scope["claims"].get("preferred_username"))
         except ValueError:
             return None
+
+
+def is_access_token(header: dict[str, Any], claims: dict[str, Any]) -> bool:
+    """Whether this may be an access token. Issuers sign other kinds with the same key, and some for the same audience.
+
+    An ID token passes if the issuer does not mark it, because some issuers, such as Google, give out nothing else.
+    """
+    return (
+        media_type(header.get("typ", "JWT")) in {"jwt", "at+jwt"}
+        and media_type(header.get("cty", "")) not in {"jwt", None}  # the claims would be in a token within
+        and "events" not in claims  # a security event, such as a logout (RFC 8417)
+        and claims.get("typ") not in ("ID", "Logout", "Offline", "Refresh")  # Keycloak's kinds
+    )
+
+
+def media_type(value: object) -> str | None:
+    """The value of `typ` or `cty` in lower case and without `application/` (RFC 7515); None if it is no text."""
+    return value.lower().removeprefix("application/") if isinstance(value, str) else None
+
+
+def claim_named(name: str, claims: dict[str, Any]) -> Any:
+    """The claim of this name, or else the claim at this dotted path; None if there is neither.
+
+    A dot may also be part of a name on the path, such as `resource_access.shop.example.roles`: the longest name counts.
+    """
+    if name in claims:
+        return claims[name]
+    parts = name.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        inner = claims.get(".".join(parts[:length]))
+        if isinstance(inner, dict):
+            return claim_named(".".join(parts[length:]), inner)
+    return None
 
 
 MALFORMED = "the token is not a well-formed JSON Web Token"
@@ -232,7 +284,7 @@ REASONS: dict[type[Exception], str] = {
     jwt.InvalidSignatureError: "the token's signature is wrong",
     jwt.InvalidTokenError: "the token's header asks for what is not understood here (crit, kid)",
     jwt.MissingRequiredClaimError: "the token must have exp, aud, iss and sub",
-    InvalidSubjectError: "the token's subject (sub) is not a UUID",
+    InvalidSubjectError: "the token's subject (sub) must be 1 to 255 characters, not all blank, without control characters",
 }
 """Why a token is refused, in words for people. Nothing of the token is repeated."""
 
