@@ -429,31 +429,46 @@ COMMENT ON CONSTRAINT drops_total_stock_check ON inventory.drops IS 'total_stock
 
 
 --
--- Name: event_epoch; Type: TABLE; Schema: inventory; Owner: -
+-- Name: event_epochs; Type: TABLE; Schema: inventory; Owner: -
 --
 
-CREATE TABLE inventory.event_epoch (
-    is_only boolean DEFAULT true NOT NULL,
+CREATE TABLE inventory.event_epochs (
+    first_id bigint NOT NULL,
+    lost_after_id bigint NOT NULL,
     system_identifier bigint NOT NULL,
     timeline text NOT NULL,
     database_oid oid NOT NULL,
     began_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT event_epoch_is_only_check CHECK (is_only)
+    CONSTRAINT event_epochs_check CHECK ((lost_after_id < first_id))
 );
 
 
 --
--- Name: TABLE event_epoch; Type: COMMENT; Schema: inventory; Owner: -
+-- Name: TABLE event_epochs; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON TABLE inventory.event_epoch IS 'One row: the server, its timeline and the database that give out the ids of events now. A restore brings another one.';
+COMMENT ON TABLE inventory.event_epochs IS 'The servers, timelines and databases that gave out the ids of events. The row with the greatest first_id is the present one.';
 
 
 --
--- Name: CONSTRAINT event_epoch_is_only_check ON event_epoch; Type: COMMENT; Schema: inventory; Owner: -
+-- Name: COLUMN event_epochs.first_id; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON CONSTRAINT event_epoch_is_only_check ON inventory.event_epoch IS 'is_only: must be true';
+COMMENT ON COLUMN inventory.event_epochs.first_id IS 'The ids of the epoch are not smaller.';
+
+
+--
+-- Name: COLUMN event_epochs.lost_after_id; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.event_epochs.lost_after_id IS 'The newest id of the log when the epoch began. An id between this one and first_id means an event that was lost.';
+
+
+--
+-- Name: CONSTRAINT event_epochs_check ON event_epochs; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT event_epochs_check ON inventory.event_epochs IS 'lost_after_id: must be less than first_id';
 
 
 --
@@ -557,6 +572,23 @@ CREATE TABLE inventory.function_files (
 --
 
 COMMENT ON TABLE inventory.function_files IS 'The files under db/functions as last applied, with the SHA-256 of each.';
+
+
+--
+-- Name: pruned_events; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.pruned_events (
+    drop_id uuid NOT NULL,
+    last_id bigint NOT NULL
+);
+
+
+--
+-- Name: TABLE pruned_events; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.pruned_events IS 'The newest event of each drop that is in the log no more.';
 
 
 --
@@ -678,11 +710,11 @@ ALTER TABLE ONLY inventory.drops
 
 
 --
--- Name: event_epoch event_epoch_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+-- Name: event_epochs event_epochs_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
 --
 
-ALTER TABLE ONLY inventory.event_epoch
-    ADD CONSTRAINT event_epoch_pkey PRIMARY KEY (is_only);
+ALTER TABLE ONLY inventory.event_epochs
+    ADD CONSTRAINT event_epochs_pkey PRIMARY KEY (first_id);
 
 
 --
@@ -707,6 +739,14 @@ ALTER TABLE ONLY inventory.events
 
 ALTER TABLE ONLY inventory.function_files
     ADD CONSTRAINT function_files_pkey PRIMARY KEY (path);
+
+
+--
+-- Name: pruned_events pruned_events_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.pruned_events
+    ADD CONSTRAINT pruned_events_pkey PRIMARY KEY (drop_id);
 
 
 --

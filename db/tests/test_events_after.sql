@@ -1,7 +1,7 @@
 -- api.events_after is how a reader that missed events catches up, without a gap: it gives all that came after one or says that it
 -- cannot.
 begin;
-select plan(39);
+select plan(44);
 
 -- A log of its own for this test: two events in a transaction that drew ids 14 and 15 and was rolled back are missing.
 do $$
@@ -62,6 +62,8 @@ begin
   insert into inventory.events (id, drop_id, type, data) overriding system value
   select id, md5(drop_name)::uuid, 'TYPE_' || id, '{}' from (values (18, 'other'), (19, 'third'), (20, 'other')) as e (id,
     drop_name);
+  insert into inventory.pruned_events (drop_id, last_id) values (md5('other')::uuid, 9), (md5('third')::uuid, 10);
+  insert into inventory.event_epochs (first_id, lost_after_id, system_identifier, timeline, database_oid) values (9, 5, 0, '', 0);
 end
 $$;
 select is(
@@ -80,7 +82,12 @@ from (values
   (19, 1000, '{other}', '{20}', 'After one of another drop.'),
   (11, 1000, '{nowhere}', null, 'Of one where nothing happened.'),
   (11, 1000, '{}', null, 'Of none.'),
-  (9, 1000, '{other}', '{9}', 'That the log does not reach back is said whatever the drop.')
+  (9, 1000, '{other}', '{18,20}', 'A reader of a drop may have an id older than the log, if none of the drop''s events is gone;'),
+  (9, 1000, '{other,third}', '{9}', 'if one of them is, it must start again;'),
+  (10, 1000, '{other,third}', '{18,19,20}', 'if it has that one, it goes on.'),
+  (7, 1000, '{nowhere}', '{7}', 'An old id that was lost is refused,'),
+  (5, 1000, '{nowhere}', null, 'but not the newest id of the log when the epoch began.'),
+  (14, 1000, '{nowhere}', '{14}', 'An id within the log that no event has is refused for a drop, too.')
 ) as v (after, "limit", drops, expected, description);
 do $$
 begin

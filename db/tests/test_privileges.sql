@@ -130,7 +130,7 @@ select ok(
   (select array_agg(name::text) @> array[
       'inventory.users', 'inventory.drops', 'inventory.reservations', 'inventory.purchases', 'inventory.function_files',
       'inventory.events', 'inventory.changes', 'inventory.events_id_seq', 'inventory.event_key', 'inventory.event_order',
-      'inventory.event_epoch']
+      'inventory.event_epochs', 'inventory.pruned_events']
     from relation)
     and exists (select from forbidden where sql like 'select inventory.expire_%'),
   'The tables, the sequence and the private functions are among what is tried here.'

@@ -1,4 +1,4 @@
-"""Positions: a client always has an id to come back with, also before the first event and while only other drops change."""
+"""Positions: a client always has an id to come back with, before the first event and after a long silence, too."""
 
 from collections.abc import AsyncIterator
 from json import dumps, loads
@@ -13,7 +13,7 @@ from lastpair.web.websocket import message_text
 from tests.support.database import Database, connected
 from tests.support.factories import make_user
 from tests.support.in_process import InProcess, served, settings_for
-from tests.support.streams import TRANSPORTS, Message, Receiver, fresh_database, logged, newest_id, open_stream
+from tests.support.streams import TRANSPORTS, Message, fresh_database, logged, newest_id, open_stream
 
 CREATE = "select id from api.create_drop($1, 1, 5, $2, now())"
 
@@ -55,12 +55,6 @@ async def rename(service: InProcess, owner: asyncpg.Connection, drop_id: str, na
     return int(event.id)
 
 
-async def next_message(service: InProcess, stream: Receiver) -> Message:
-    """The message that a heartbeat brings."""
-    service.components.hub.wake_all()
-    return await stream.receive_any(5)
-
-
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_stream_without_a_snapshot(
     service: InProcess, owner: asyncpg.Connection, drops: list[str], transport: str
@@ -96,22 +90,30 @@ async def test_an_empty_log(database: Database) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_quiet_drop(service: InProcess, owner: asyncpg.Connection, drops: list[str], transport: str) -> None:
-    """With the next heartbeat its client gets the position that other drops have reached, once. It comes back with that
-    position when the log before it is gone, and is not told to start again."""
+    """Its client comes back when its last event is gone from the log: it goes on if only other drops' events were missed, and
+    starts again if one of its own was."""
     stream = await open_stream(transport, service.url, [drops[0]])
-    assert (await stream.receive_any()).type == "SNAPSHOT"
-    newest = [await rename(service, owner, drops[1]) for _ in range(3)][-1]
-    position = await next_message(service, stream)
-    assert position == Message("POSITION", str(newest), "{}")
-    service.components.hub.wake_all()
-    event_id = await rename(service, owner, drops[0])
-    assert (await stream.receive_any(5)).id == str(event_id)
+    snapshot = await stream.receive_any()
     await stream.close()
-    assert await owner.fetchval("select api.prune_events(0)") > 0
-    service.components.hub.restart(event_id)  # as in another process, whose memory has none of these events
-    stream = await open_stream(transport, service.url, [drops[0]], last_event_id=event_id)
+
+    async def pruned() -> None:
+        assert await owner.fetchval("select api.prune_events(0)") > 0
+        service.components.hub.restart(await newest_id(owner))  # as in another process, whose memory has none of these events
+
+    for _ in range(3):
+        await rename(service, owner, drops[1])
+    await pruned()
+    assert await owner.fetchval("select count(*) from inventory.events where id <= $1", int(snapshot.id)) == 0
+    stream = await open_stream(transport, service.url, [drops[0]], last_event_id=int(snapshot.id))
     newest = await rename(service, owner, drops[0])
     assert (await stream.receive_any(5)).id == str(newest)
+    await stream.close()
+    await rename(service, owner, drops[1])
+    await rename(service, owner, drops[1])
+    await pruned()
+    stream = await open_stream(transport, service.url, [drops[0]], last_event_id=int(snapshot.id))
+    assert (await stream.receive_any(5)).type == "RESYNC_REQUIRED"
+    assert (await stream.receive_any(5)).type == "SNAPSHOT"
     await stream.close()
 
 

@@ -101,10 +101,9 @@ class Receiver(ABC):
         """The next message; raises StreamEnded, TimeoutError, and httpx.HTTPError when an SSE body is broken off."""
 
     async def receive(self, timeout_seconds: float = SLOW_CALL_SECONDS) -> Message:
-        """The next message that is no POSITION, because one may come at any time; raises the same."""
-        while (message := await self.receive_any(timeout_seconds)).type == "POSITION":
-            pass
-        return message
+        """The next message after the POSITION that begins a stream without a SNAPSHOT; raises the same."""
+        message = await self.receive_any(timeout_seconds)
+        return await self.receive_any(timeout_seconds) if message.type == "POSITION" else message
 
 
 class SseStream(Receiver):

@@ -30,8 +30,7 @@ EVENTS = {
     RESYNC_REQUIRED: ("{ reason }", "Events were missed that are not in the log any more. A SNAPSHOT follows."),
     POSITION: (
         "{ }",
-        "Nothing happened: the client has everything up to this `id`, and can come back with it. It begins a stream without a "
-        "SNAPSHOT, and comes with a heartbeat when only drops changed that the client does not get.",
+        "The first message of a stream without a SNAPSHOT. The client has everything up to this `id`, and can come back with it.",
     ),
 }
 """Every type that a client may get: the fields of its data, and when it comes."""

@@ -113,7 +113,7 @@ class Feed:
             if batch := self._subscriber.take():
                 return batch
             await self._subscriber.wait()
-            return self._subscriber.take() or self._subscriber.take_position()
+            return self._subscriber.take()
         except FellBehind as error:
             counted_as = "restarted" if isinstance(error, LostTrack) else "slow"
             return await self._begin_again(self._resync(TOO_SLOW, counted_as))

@@ -258,14 +258,6 @@ class Subscriber:
             self.last_event_id = batch[-1].id
         return batch
 
-    def take_position(self) -> list[Event]:
-        """A POSITION, if there is nothing to take and the latest events were not for this client."""
-        position = self._hub.position()
-        if self._is_pending or self._is_lost or position.id <= self.last_event_id:
-            return []
-        self.last_event_id = position.id
-        return [position]
-
     def was_slow(self) -> None:
         """The transport was busy. Of the events that came meanwhile, the client gets only those that no newer event replaces."""
         self._slow_before = self._hub.count

@@ -18,33 +18,35 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_here inventory.event_epoch;
+  v_here inventory.event_epochs;
+  v_last_id bigint;
 begin
   if pg_is_in_recovery() then
     return false; -- a standby gives out no ids
   end if;
-  v_here.is_only := true;
   v_here.system_identifier := (select c.system_identifier from pg_control_system() c);
   v_here.timeline := left(pg_walfile_name(pg_current_wal_lsn()), 8);
   v_here.database_oid := (select d.oid from pg_database d where d.datname = current_database());
   for v_try in 1..2 loop -- the second time under the lock, because another process may have begun the epoch meanwhile
-    if not coalesce(p_is_lost, false) and exists (
-      select from inventory.event_epoch e
-      where (e.system_identifier, e.timeline, e.database_oid)
+    if not coalesce(p_is_lost, false) and (
+      select (e.system_identifier, e.timeline, e.database_oid)
         = (v_here.system_identifier, v_here.timeline, v_here.database_oid)
+      from inventory.event_epochs e
+      order by e.first_id desc
+      limit 1
     ) then
       return false;
     end if;
     lock table inventory.event_order in share update exclusive mode;
   end loop;
-  perform setval(
+  v_last_id := setval(
     'inventory.events_id_seq', greatest(s.last_value, (extract(epoch from clock_timestamp()) * 1000000)::bigint))
   from inventory.events_id_seq s;
-  insert into inventory.event_epoch (system_identifier, timeline, database_oid)
-  values (v_here.system_identifier, v_here.timeline, v_here.database_oid)
-  on conflict (is_only) do update
-  set system_identifier = excluded.system_identifier, timeline = excluded.timeline, database_oid = excluded.database_oid,
-    began_at = now();
+  insert into inventory.event_epochs (first_id, lost_after_id, system_identifier, timeline, database_oid)
+  values (
+    v_last_id + 1, coalesce((select max(e.id) from inventory.events e), 0),
+    v_here.system_identifier, v_here.timeline, v_here.database_oid)
+  on conflict (first_id) do nothing; -- no id was given out since that epoch began
   return true;
 end
 $$;

@@ -1,9 +1,11 @@
 -- api.events_after: the events after this one, of all drops or of some, oldest first, at most p_limit.
 --
--- Locks: none. Errors: VALIDATION_ERROR (p_limit). If the event is not in the log, the answer is one RESYNC_REQUIRED of no drop:
--- the reader must start from a snapshot. It is not enough that the id is between two of the log, because it may be one that was
--- lost (api.ensure_epoch). The id just before the oldest one of the log is right, too: a reader that has it has missed
--- nothing. It is 0 for a log that has its beginning, or is empty.
+-- Locks: none. Errors: VALIDATION_ERROR (p_limit). If the reader may have missed an event that the log has no more, or has one that
+-- was lost, the answer is one RESYNC_REQUIRED of no drop: the reader must start from a snapshot. A reader has missed nothing if
+--
+-- - its event is in the log, or is the one just before the oldest; that is 0 for a log that has its beginning, or is empty;
+-- - it reads some drops only, and no event of theirs after its own was pruned. Then its event may be older than the log, but must
+--   not be one that was lost (api.ensure_epoch).
 --
 -- Readers of 0.1 take everything after the key `data` as it is, so `data` stays the last column.
 
@@ -21,7 +23,21 @@ begin
   if p_limit is null or p_limit < 1 then
     perform inventory.refuse('VALIDATION_ERROR', 'p_limit: must be 1 or more');
   end if;
-  if p_after <> coalesce(v_oldest - 1, 0) and not exists (select from inventory.events e where e.id = p_after) then
+  if p_after <> coalesce(v_oldest - 1, 0)
+    and not exists (select from inventory.events e where e.id = p_after)
+    and (
+      p_drop_ids is null
+      or p_after > v_oldest
+      or exists (select from inventory.event_epochs e where p_after > e.lost_after_id and p_after < e.first_id)
+      or exists (
+        select
+        from unnest(p_drop_ids) as d (id)
+        cross join lateral (
+          select from inventory.pruned_events p where p.drop_id = d.id and p.last_id > p_after limit 1
+        ) missed
+      )
+    )
+  then
     return query
     select 'RESYNC_REQUIRED', p_after::text, null::uuid, to_json(r)
     from (select 'The event log does not reach back to the last event you have.' as reason) r;
@@ -48,4 +64,4 @@ $$;
 
 comment on function api.events_after(bigint, integer, uuid[]) is
 'The events after event p_after, of the drops p_drop_ids or of all, oldest first, at most p_limit. After null: the latest ones, of
-all drops. One RESYNC_REQUIRED, of no drop, if that event is not in the log.';
+all drops. One RESYNC_REQUIRED, of no drop, if the log cannot tell what came after that event.';

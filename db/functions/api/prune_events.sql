@@ -1,9 +1,11 @@
 -- api.prune_events: delete the oldest events, those older than p_retention_seconds and at most p_limit; return their number.
 --
 -- The newest of the old events stays, so a reader who has seen it has missed nothing. The deleted events are always the beginning
--- of the log, so the oldest event that is left tells whether a reader's position is still in the log.
+-- of the log, so the oldest event that is left tells whether a reader's position is still in the log. inventory.pruned_events
+-- keeps the newest deleted id of each drop, for readers of a drop on which nothing happened for long (api.events_after).
 --
--- Locks: the events that it deletes. Two calls wait for each other, because both begin with the oldest events.
+-- Locks: the events that it deletes, then the rows of inventory.pruned_events in the order of the drops' ids. Two calls wait for
+-- each other, because both begin with the oldest events.
 -- Errors: VALIDATION_ERROR (p_retention_seconds, p_limit).
 --
 -- Plans: see db/README.md, 'Plans'. Here rows are deleted by their place in the table (ctid), which is safe because an event is
@@ -28,14 +30,22 @@ begin
   end if;
   with oldest as materialized (
     select o.ctid as place, o.id, o.created_at from inventory.events o order by o.id limit p_limit::bigint + 1
+  ),
+  pruned as (
+    delete from inventory.events e
+    where e.ctid = any (array(
+      select o.place
+      from oldest o
+      where o.id < (select max(id) from oldest where created_at < now() - make_interval(secs => p_retention_seconds))
+    ))
+    returning e.drop_id, e.id
+  ),
+  noted as (
+    insert into inventory.pruned_events as n (drop_id, last_id)
+    select p.drop_id, max(p.id) from pruned p group by p.drop_id order by p.drop_id
+    on conflict (drop_id) do update set last_id = greatest(n.last_id, excluded.last_id)
   )
-  delete from inventory.events e
-  where e.ctid = any (array(
-    select o.place
-    from oldest o
-    where o.id < (select max(id) from oldest where created_at < now() - make_interval(secs => p_retention_seconds))
-  ));
-  get diagnostics v_pruned = row_count;
+  select count(*) into v_pruned from pruned;
   return v_pruned;
 end
 $$;
