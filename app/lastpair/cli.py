@@ -29,7 +29,7 @@ from lastpair.database.embedded import BIN_DIR, embedded_database
 from lastpair.database.migrate import DB_DIR, SCHEMA_FILE, MigrationFailed, dbmate, is_checkout, migrate, write_schema
 from lastpair.observability.metrics import FOLDER_VARIABLE
 from lastpair.observability.tracing import check_packages
-from lastpair.server import listen_on_port, serve
+from lastpair.server import listen, serve
 from lastpair.settings import InvalidSettings, Settings, load_settings
 from lastpair.web.identity import USERNAME
 
@@ -46,14 +46,14 @@ def run(settings: Settings, _: argparse.Namespace) -> None:
     """Migrate the database, then serve the API until Ctrl-C or SIGTERM."""
     check_packages(settings)
     with ExitStack() as stack:
-        listener = stack.enter_context(listen_on_port(settings))
+        listeners = [stack.enter_context(listener) for listener in listen(settings)]
         with database_errors_in_one_line():
             url = stack.enter_context(database(settings))
             report(asyncio.run(migrate(url)))
         if settings.web_concurrency > 1:
             os.environ[FOLDER_VARIABLE] = stack.enter_context(TemporaryDirectory(prefix="lastpair-metrics-"))
         os.environ["DATABASE_URL"] = settings.database_url or url
-        serve(settings, listener)
+        serve(settings, *listeners)
 
 
 def run_migrations(settings: Settings, _: argparse.Namespace) -> None:

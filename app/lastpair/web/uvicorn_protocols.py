@@ -6,6 +6,7 @@ the connection is closed, so that its memory and its stream slot are free again.
 
 import asyncio
 import os
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -46,6 +47,9 @@ STALL_SECONDS = 60
 
 LINGER_SECONDS = 2
 """How long a connection stays open after a refusal, so that a client that is still sending can read it."""
+
+WHOLE_URL = re.compile(rb"[^/?#]+://(?:[^/?#]*@)?([^/?#]*)")
+"""A request's target with the host that counts then, while the header Host does not (RFC 9112, 3.2.2)."""
 
 NOT_HTTP = "request", "is not well-formed HTTP/1.1"
 HEAD_TOO_LARGE = "headers", f"must not be larger than {MAX_HEAD_BYTES} bytes, the request line included"
@@ -229,6 +233,8 @@ class StreamProtocol(WriteTimeout, HttpToolsProtocol):
         if self._unread_bytes > FEED_BYTES:
             self._check_head()
         self._unread_bytes = 0
+        if (target := WHOLE_URL.match(self.url)) is not None:
+            self.headers[:] = [(b"host", target[1]), *(header for header in self.headers if header[0] != b"host")]
         running = self.cycle
         super().on_headers_complete()
         if self.cycle is not running:
