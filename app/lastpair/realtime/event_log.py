@@ -80,7 +80,8 @@ class EventLog:
                 shared = self._next_sets()
                 rows = await self._database.fetch_single(TAKE_DROPS, list(frozenset().union(*shared)))
                 for drops in shared:
-                    waiting.pop(drops).set_result(_snapshot_of(drops, rows))
+                    waiting[drops].set_result(_snapshot_of(drops, rows))
+                    del waiting[drops]
         except Exception as error:
             for snapshot in waiting.values():
                 snapshot.set_exception(error)

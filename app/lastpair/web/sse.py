@@ -10,8 +10,8 @@ from starlette.types import Message, Receive, Scope, Send
 from lastpair.observability.metrics import STREAMS
 from lastpair.realtime.event import Event
 from lastpair.realtime.feed import Feed
-from lastpair.web.components import Components, components_of
-from lastpair.web.limits import address_of
+from lastpair.web.components import components_of
+from lastpair.web.limits import StreamSlots, address_of
 from lastpair.web.stream_requests import feed_for, last_event_id
 
 RECONNECT_MS = 1000
@@ -31,7 +31,10 @@ def sse(event: Event) -> bytes:
 
 async def event_stream(request: Request) -> Response:
     """The stream that a request asks for; of HEAD only the headers."""
-    return EventStream(feed_for(request), last_event_id(request), components_of(request))
+    components = components_of(request)
+    if request.method != "HEAD":
+        components.stream_limit.count(address_of(request.scope))
+    return EventStream(feed_for(request), last_event_id(request), components.stream_slots)
 
 
 class EventStream(Response):
@@ -41,12 +44,12 @@ class EventStream(Response):
     clients (bench/fanout.py), that took 56 KiB a client with a p99 latency of 224 ms, this takes 22 KiB and 87 ms.
     """
 
-    def __init__(self, feed: Feed, last_event_id: str | None, components: Components) -> None:
+    def __init__(self, feed: Feed, last_event_id: str | None, slots: StreamSlots) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._feed = feed
         self._last_event_id = last_event_id
-        self._components = components
+        self._slots = slots
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Raises Refusal before anything is sent."""
@@ -54,9 +57,7 @@ class EventStream(Response):
         if scope["method"] == "HEAD":
             await send(start)
         else:
-            address = address_of(scope)
-            self._components.stream_limit.count(address)
-            with self._components.stream_slots.slot(address), STREAMS.labels("sse").track_inprogress():
+            with self._slots.slot(address_of(scope)), STREAMS.labels("sse").track_inprogress():
                 await self._feed.open(self._last_event_id)
                 await send(start)
                 await self._run(receive, send)
