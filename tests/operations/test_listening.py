@@ -11,6 +11,7 @@ from lastpair.settings import InvalidSettings, Settings
 from tests.support.database import Database
 from tests.support.raw_http import GET_HEALTHZ, connected, read_answer
 from tests.support.servers import Service, free_port, started
+from tests.support.waiting import wait_for
 
 PROBES = ("/healthz", "/readyz", "/metrics")
 QUIET = {"EXPIRY_POLL_MS": "3600000"}
@@ -84,7 +85,7 @@ def test_probes_on_a_port_of_their_own(database: Database, workers: str) -> None
         admin.wait_until_ready()
         for _ in range(4):  # several connections, which different processes may accept
             for path in PROBES:
-                assert get(admin.url, path)[0] == 200
+                wait_for(lambda path=path: get(admin.url, path)[0] == 200)  # each process becomes ready by itself
                 status, body = get(service.url, path)
                 assert (status, loads(body)["error"]["code"]) == (404, "NOT_FOUND")
             for path in ("/api/drops", "/", "/docs", "/api/openapi.json"):
