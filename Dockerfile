@@ -43,7 +43,7 @@ EXPOSE 4000
 # The check asks for readiness, because compose's depends_on and load balancers wait for it. Use /healthz instead on a platform
 # that kills unhealthy containers (Swarm, ECS): a process that lost its database reconnects sooner than a new one starts.
 HEALTHCHECK --interval=10s --timeout=8s --start-period=60s --retries=3 \
-  CMD ["python", "-c", "import os, sys; from http.client import HTTPConnection; c = HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=7); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
+  CMD ["python", "-c", "import os, sys; from http.client import HTTPConnection; c = HTTPConnection('127.0.0.1', int(os.environ.get('ADMIN_PORT') or os.environ['PORT']), timeout=7); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 
 # The list form starts no shell, so SIGTERM reaches the process; it ends its streams and exits.
 CMD ["lastpair", "run"]

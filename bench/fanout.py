@@ -44,8 +44,8 @@ CONNECT_AT_ONCE = 50
 RESULTS = Path(__file__).with_suffix(".md")
 
 REQUESTS = {
-    "sse": b"GET /api/events?snapshot=false HTTP/1.1\r\nHost: bench\r\n\r\n",
-    "ws": b"GET /api/ws?snapshot=false HTTP/1.1\r\nHost: bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "sse": b"GET /api/events?snapshot=false HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "ws": b"GET /api/ws?snapshot=false HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + base64.b64encode(os.urandom(16)) + b"\r\n\r\n",
 }
 IDS = {"sse": re.compile(rb"\nid: (\d+)\n"), "ws": re.compile(rb'"id":"(\d+)"')}

@@ -42,7 +42,7 @@ from lastpair.database.pool import SERVICE_ROLE
 from lastpair.database.servers import reason
 from lastpair.observability.metrics import FOLDER_VARIABLE
 from lastpair.observability.tracing import check_packages
-from lastpair.server import listen_on_port, serve
+from lastpair.server import listen, serve
 from lastpair.settings import InvalidSettings, Settings, load_settings
 from lastpair.web.identity import SUBJECT, USERNAME
 
@@ -63,7 +63,7 @@ def run(settings: Settings, _: argparse.Namespace) -> None:
     """Migrate the database, then serve the API until Ctrl-C or SIGTERM."""
     check_packages(settings)
     with ExitStack() as stack:
-        listener = stack.enter_context(listen_on_port(settings))
+        listeners = [stack.enter_context(listener) for listener in listen(settings)]
         with database_errors_in_one_line(owner_variable(settings)):
             urls = stack.enter_context(database(settings))
             report(asyncio.run(migrate(urls.owner)))
@@ -73,7 +73,7 @@ def run(settings: Settings, _: argparse.Namespace) -> None:
         if settings.web_concurrency > 1:
             os.environ[FOLDER_VARIABLE] = stack.enter_context(TemporaryDirectory(prefix="lastpair-metrics-"))
         os.environ["DATABASE_URL"] = settings.database_url or urls.service
-        serve(settings, listener)
+        serve(settings, *listeners)
 
 
 def run_migrations(settings: Settings, _: argparse.Namespace) -> None:

@@ -1,10 +1,14 @@
-"""How `lastpair run` serves the application: the socket, uvicorn's configuration, and the processes."""
+"""How `lastpair run` serves the application: the sockets, uvicorn's configuration, and the processes."""
 
+import errno
+import logging
 import os
 import resource
 import selectors
 import socket
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from ipaddress import ip_address
 from time import monotonic
 
 from uvicorn import Config, Server
@@ -30,30 +34,72 @@ BACKLOG_SECONDS = 1
 
 RECEIVE_BYTES = 64 * 1024
 
+logger = logging.getLogger("lastpair")
 
-def listen_on_port(settings: Settings) -> socket.socket:
-    """A socket that listens on PORT. Raises InvalidSettings if the port cannot be used.
+
+def listen(settings: Settings) -> list[socket.socket]:
+    """Sockets that listen on PORT of HOST, then those on ADMIN_PORT if it is set. Raises InvalidSettings.
 
     `lastpair run` calls this before it migrates, so a port that is taken is reported before anything changes. A client that
-    connects before the service is ready waits. In development the socket accepts connections from this machine only, because the
-    service trusts X-User-Id there.
+    connects before the service is ready waits.
     """
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listeners: list[socket.socket] = []
     try:
-        listener.bind(("127.0.0.1" if settings.development else "0.0.0.0", settings.port))  # noqa: S104
+        listeners += listen_on(settings.listening_host, "PORT", settings.port)
+        if settings.admin_port is not None:
+            listeners += listen_on(settings.listening_host, "ADMIN_PORT", settings.admin_port)
+    except InvalidSettings:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def listen_on(host: str, variable: str, port: int) -> list[socket.socket]:
+    """Sockets that listen on the port that this variable names; two for `::`, one otherwise. Raises InvalidSettings.
+
+    `::` has a socket for IPv6 and one for IPv4. With one for both, the address of an IPv4 proxy would be `::ffff:…`, and
+    FORWARDED_ALLOW_IPS would not know it.
+    """
+    listeners: list[socket.socket] = []
+    for each in ["::", "0.0.0.0"] if host == "::" else [host]:  # noqa: S104
+        try:
+            listeners.append(bound(each, listeners[0].getsockname()[1] if listeners else port))
+        except OSError as error:
+            for listener in listeners:
+                listener.close()
+            reason = (error.strerror or "").lower()
+            if error.errno in {errno.EADDRINUSE, errno.EACCES}:
+                raise InvalidSettings(
+                    f"{variable}: {port} cannot be used ({reason}); stop what uses it, or set another"
+                ) from None
+            raise InvalidSettings(f"HOST: {host} cannot be listened on ({reason}); set an address of this machine") from None
+    return listeners
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens on the first address of this host, an IPv4 address if it has one. Raises OSError."""
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = min(addresses, key=lambda found: found[0] != socket.AF_INET)
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
         listener.listen(BACKLOG)  # of two processes that start together, both can bind the port, but only one can listen
-    except OSError as error:
+    except OSError:
         listener.close()
-        raise InvalidSettings(
-            f"PORT: {settings.port} cannot be used ({(error.strerror or '').lower()}); stop what uses it, or set another"
-        ) from None
+        raise
     listener.set_inheritable(True)
     return listener
 
 
-def serve(settings: Settings, listener: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM. Each process reads the settings from the environment by itself."""
+def serve(settings: Settings, *listeners: socket.socket) -> None:
+    """Serve on the sockets that listen() returned, until SIGINT or SIGTERM.
+
+    Each process reads the settings from the environment by itself.
+    """
     raise_open_files_limit()
     config = Config(
         "lastpair.web.application:create_app",
@@ -74,32 +120,37 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=HEARTBEAT_SECONDS,
     )
-    os.environ["PORT"] = str(listener.getsockname()[1])
+    if settings.auth_mode == "header" and not all(map(is_loopback, listeners)):
+        logger.warning(
+            "HOST: %s lets other machines in, and AUTH_MODE=header believes any user id that they send", settings.listening_host
+        )
+    os.environ["PORT"] = str(listeners[0].getsockname()[1])
     try:
         if settings.web_concurrency > 1:
-            Multiprocess(config, sockets=[listener]).run()
+            Multiprocess(config, sockets=list(listeners)).run()
         else:
-            with listener.dup() as accepting:  # uvicorn closes it when the shutdown begins
-                Server(config).run(sockets=[accepting])
+            with ExitStack() as stack:  # uvicorn closes its sockets when the shutdown begins
+                Server(config).run(sockets=[stack.enter_context(listener.dup()) for listener in listeners])
     finally:
-        answer_backlog(listener)
+        answer_backlog(listeners)
 
 
-def answer_backlog(listener: socket.socket) -> None:
-    """Answer 503 to the clients that have connected since the last process stopped accepting, and close the listener.
+def answer_backlog(listeners: Sequence[socket.socket]) -> None:
+    """Answer 503 to the clients that have connected since the last process stopped accepting, and close the listeners.
 
-    The kernel accepts connections on its own and queues them. When the listener is closed, it resets those in the queue, although
+    The kernel accepts connections on its own and queues them. When a listener is closed, it resets those in the queue, although
     their clients may have sent a request. This takes at most BACKLOG_SECONDS, and no time if there are none.
     """
     deadline = monotonic() + BACKLOG_SECONDS
     with selectors.DefaultSelector() as clients:
-        listener.setblocking(False)
-        with suppress(OSError):  # the queue is empty, or too many files are open
-            while True:
-                connection, _ = listener.accept()
-                connection.setblocking(False)
-                clients.register(connection, selectors.EVENT_READ)
-        listener.close()
+        for listener in listeners:
+            listener.setblocking(False)
+            with suppress(OSError):  # the queue is empty, or too many files are open
+                while True:
+                    connection, _ = listener.accept()
+                    connection.setblocking(False)
+                    clients.register(connection, selectors.EVENT_READ)
+            listener.close()
         answered = set()
         while clients.get_map() and (seconds_left := deadline - monotonic()) > 0:
             for key, _ in clients.select(seconds_left):
@@ -117,6 +168,11 @@ def answer_backlog(listener: socket.socket) -> None:
                     connection.close()
         for key in list(clients.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr] # only sockets are registered
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine reaches the socket."""
+    return ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def raise_open_files_limit() -> None:

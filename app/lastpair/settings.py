@@ -1,7 +1,7 @@
 """The settings, read once from the environment and from `.env`, typed and checked."""
 
 import re
-from ipaddress import ip_address, ip_network
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, urlsplit
@@ -15,6 +15,56 @@ Hidden = Annotated[str | None, Field(repr=False)]
 HOST_AND_PORT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 """The host and port of an http URL, without a user: programs differ in how they read what is more complicated."""
 
+HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
+ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([1-9][0-9]{0,4}))?")
+DEFAULT_PORTS = {"http": "80", "https": "443"}
+MAX_QUOTED = 100
+"""The most characters of a bad value that the line about it repeats."""
+
+
+def is_host(text: str) -> bool:
+    """Whether a URL can have this host as it is: a name, an IPv4 address, or an IPv6 address in brackets.
+
+    As browsers do, it takes a name whose last part is a number for an IPv4 address. Such an address, and one in brackets, has one
+    right form.
+    """
+    try:
+        if text.startswith("["):
+            return f"[{IPv6Address(text[1:-1])}]" == text
+        if re.search(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.?$", text):
+            return str(IPv4Address(text)) == text
+    except AddressValueError:
+        return False
+    return HOST_NAME.fullmatch(text) is not None
+
+
+def is_ipv6_address(text: str) -> bool:
+    """Whether this is an IPv6 address, in any of its forms, without brackets."""
+    try:
+        IPv6Address(text)
+    except AddressValueError:
+        return False
+    return True
+
+
+def is_origin(text: str) -> bool:
+    """Whether a browser can send this text as `Origin`; `null` is not one."""
+    match = ORIGIN.fullmatch(text)
+    if match is None:
+        return False
+    scheme, host, port = match.groups()
+    return is_host(host) and port != DEFAULT_PORTS[scheme] and int(port or 0) <= 65535
+
+
+def listed(value: object) -> object:
+    """The parts of a text between its commas, without spaces around them and without empty ones."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def quoted(text: str) -> str:
+    """A value as a line about it shows it."""
+    return ascii(text) if len(text) <= MAX_QUOTED else ascii(text[:MAX_QUOTED]) + "…"
+
 
 class Settings(BaseSettings):
     """One field for each environment variable of the same name in upper case.
@@ -27,9 +77,27 @@ class Settings(BaseSettings):
     app_env: Literal["development", "production"] = Field(
         "development",
         description="`production` refuses what is convenient but unsafe: the embedded database, `AUTH_MODE=header`, seed data,"
-        " the endpoints under `/internal`. It listens on all interfaces; `development` listens to this machine only.",
+        " the endpoints under `/internal`.",
+    )
+    host: str | None = Field(
+        None,
+        description="The address to listen on: an address, or a name of this machine. `0.0.0.0` is every IPv4 address, `::` every"
+        " IPv4 and IPv6 address. Without it production listens on `0.0.0.0`, and development on `127.0.0.1`, which only this"
+        " machine reaches.",
     )
     port: int = Field(4000, ge=0, le=65535, description="The port of the API. 0 chooses a free port.")
+    admin_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="A port of its own for `/metrics`, `/healthz` and `/readyz`. The API's port then answers 404 for them.",
+    )
+    allowed_hosts: Annotated[list[str], NoDecode] = Field(
+        [],
+        description="The names, separated by commas, that a request may have in `Host`, besides `localhost`, `*.localhost`,"
+        " `127.0.0.1` and `[::1]`; others get 421. `*.example.com` is every name below, `*` any. Without it production takes any"
+        " name, and development only those four.",
+    )
     database_url: Hidden = Field(
         None,
         description="`postgresql://user:password@host:port/database`. Without it an embedded server runs in `DATA_DIR`."
@@ -82,7 +150,8 @@ class Settings(BaseSettings):
     )
     cors_origins: Annotated[list[str], NoDecode] = Field(
         [],
-        description="The origins, separated by commas, whose pages may call the API. Production refuses `*`.",
+        description="The origins, separated by commas, whose pages may call the API and open WebSockets, as browsers write them."
+        " Production refuses `*`.",
         examples=["http://localhost:3000,http://localhost:5173"],
     )
     reservation_ttl_seconds: int = Field(60, ge=1, le=86_400, description="How long a hold lasts.")
@@ -103,6 +172,15 @@ class Settings(BaseSettings):
     )
     rate_limit_address_per_minute: int = Field(
         0, ge=0, le=1_000_000, description="The most writes of one address per minute, in each process. 0 is no limit."
+    )
+    rate_limit_reads_per_minute: int = Field(
+        0, ge=0, le=1_000_000, description="The most reads of one address per minute, in each process. 0 is no limit."
+    )
+    rate_limit_streams_per_minute: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="The most SSE and WebSocket streams that one address may open per minute, in each process. 0 is no limit.",
     )
     max_streams: int = Field(10_000, ge=1, le=1_000_000, description="The most SSE and WebSocket clients of a process.")
     max_streams_per_address: int = Field(
@@ -127,11 +205,41 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
-        origins = [origin.strip() for origin in value.split(",") if origin.strip()] if isinstance(value, str) else value
+        origins = listed(value)
         for origin in origins if isinstance(origins, list) else []:
-            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
-                raise ValueError(f"{origin} is not an origin such as https://shop.example, nor *")
+            if origin != "*" and not is_origin(origin):
+                raise ValueError(
+                    f"{quoted(origin)} is not an origin as browsers write it, such as https://shop.example, nor *. It has a"
+                    " scheme (http or https), a host in lower case without wildcards (punycode if it is not ASCII), a port"
+                    " unless it is the scheme's own, and nothing else, no slash at the end either"
+                )
         return origins
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        hosts = listed(value)
+        if not isinstance(hosts, list):
+            return hosts
+        hosts = [host.lower() for host in hosts]
+        for host in hosts:
+            if host != "*" and (host.endswith(".") or not is_host(host.removeprefix("*."))):
+                raise ValueError(
+                    f"{quoted(host)} is not a name such as drops.example.com or *.example.com, an address such as 10.0.0.1 or"
+                    " [fd00::1], nor *. Leave out scheme, port and path"
+                )
+        return hosts
+
+    @field_validator("host")
+    @classmethod
+    def _check_host(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        address, _, zone = value.removeprefix("[").removesuffix("]").partition("%")
+        is_ipv6 = ":" in address and is_ipv6_address(address) and re.fullmatch(r"[\w.-]*", zone)
+        if not is_ipv6 and not is_host(value.lower()):
+            raise ValueError(f"{quoted(value)} is not an address such as 127.0.0.1 or ::1, nor a name. Leave out scheme and port")
+        return value.removeprefix("[").removesuffix("]")
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -195,6 +303,8 @@ class Settings(BaseSettings):
     def _check_together(self) -> Self:
         if self.migration_database_url is not None and self.database_url is None:
             raise ValueError("DATABASE_URL: not set, but MIGRATION_DATABASE_URL is; set both, or none for the embedded server")
+        if self.admin_port is not None and self.admin_port == self.port:
+            raise ValueError(f"ADMIN_PORT: {self.admin_port} is PORT as well; set another")
         if self.auth_mode == "jwt":
             keys = [self.jwt_secret, self.jwt_public_key, self.jwt_jwks_url]
             if len([key for key in keys if key is not None]) != 1:
@@ -218,9 +328,14 @@ class Settings(BaseSettings):
         """Whether this is development.
 
         Development adds the endpoints under /internal, sample data and the embedded database. It allows AUTH_MODE=header, which
-        makes a missing user on first use, and listens on this machine only.
+        makes a missing user on first use. Without HOST it listens on this machine only.
         """
         return self.app_env == "development"
+
+    @property
+    def listening_host(self) -> str:
+        """The address to listen on, or a name of it."""
+        return self.host or ("127.0.0.1" if self.development else "0.0.0.0")  # noqa: S104
 
     @property
     def session_url(self) -> str | None:

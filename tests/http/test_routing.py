@@ -156,13 +156,16 @@ async def test_an_origin_that_is_allowed(browser: httpx.AsyncClient, origins: st
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
 async def test_a_preflight(browser: httpx.AsyncClient, method: str) -> None:
-    """A preflight allows every method and header that the API knows."""
-    wanted = "content-type, idempotency-key, x-request-id, x-user-id, x-user-name"
+    """A preflight allows every method and header that the API knows, and those that libraries for streams and tracing send."""
+    wanted = "authorization, content-type, idempotency-key, last-event-id, x-request-id, x-user-id, x-user-name"
+    wanted += ", cache-control, x-requested-with, baggage, traceparent, tracestate"
     headers = {"Origin": SHOP, "Access-Control-Request-Method": method, "Access-Control-Request-Headers": wanted}
     response = await browser.options("/drops", headers=headers)
     assert response.status_code == 200
     assert method in response.headers["access-control-allow-methods"].split(", ")
     assert set(wanted.split(", ")) <= set(response.headers["access-control-allow-headers"].lower().split(", "))
+    assert int(response.headers["access-control-max-age"]) >= 600
+    assert "Origin" in response.headers["vary"].split(", ")
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", f"{SHOP}.evil.example", "http://shop.example", f"{SHOP}:444"])

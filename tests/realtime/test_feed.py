@@ -3,14 +3,16 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
+from json import loads
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from starlette.types import Message
 
 from lastpair.errors import Refusal, Unavailable
 from lastpair.realtime.event import REPLACEABLE, Event, make_event
-from lastpair.realtime.event_log import EventLog
+from lastpair.realtime.event_log import MAX_WAITING_SETS, SHARED_DROPS, SHARED_SETS, TAKE_DROPS, EventLog
 from lastpair.realtime.feed import Feed
 from lastpair.realtime.hub import GLOBAL_ROOM, Hub
 from lastpair.web.lifespan import beat
@@ -268,20 +270,33 @@ async def test_a_restart_of_the_hub(drop_ids: tuple[str, ...]) -> None:
     assert await client.next() == [event]
 
 
+NO_DROP = str(uuid4())
+
+
 class FakeDatabase:
     """A database that needs a moment to answer, and counts the calls."""
 
     def __init__(self) -> None:
         self.calls = 0
         self.is_away = False
+        self.running = 0
+        self.asked: list[set[str]] = []
 
-    async def fetch_single(self, _statement: str, *_arguments: Any) -> list[tuple[str]]:
+    async def fetch_single(self, statement: str, drop_ids: list[str] | None) -> list[tuple[Any, ...]]:
         """A SNAPSHOT whose id is the number of the call."""
         self.calls += 1
         call = self.calls
+        self.running += 1
+        assert self.running == 1
         await asyncio.sleep(0)
+        self.running -= 1
         if self.is_away:
             raise Unavailable("away")
+        if statement == TAKE_DROPS:
+            assert drop_ids is not None
+            self.asked.append(set(drop_ids))
+            existing = [drop_id for drop_id in sorted(drop_ids) if drop_id != NO_DROP]
+            return [(str(call), drop_id, f'{{"id":"{drop_id}"}}') for drop_id in existing] or [(str(call), None, None)]
         return [(f'{{"type":"SNAPSHOT","id":"{call}","drop_id":null,"data":{{"drops":[]}}}}',)]
 
 
@@ -294,10 +309,48 @@ async def test_a_snapshot_of_all_is_shared() -> None:
     first.cancel()
     assert [snapshot.id for snapshot in await asyncio.gather(*others)] == [1] * 9
     assert (await log.snapshot(None)).id == 2
-    named = await asyncio.gather(*(log.snapshot([DROPS[0]]) for _ in range(2)))
-    assert [snapshot.id for snapshot in named] == [3, 4]
     database.is_away = True
     refused = await asyncio.gather(*(log.snapshot(None) for _ in range(3)), return_exceptions=True)
     assert [type(refusal) for refusal in refused] == [Unavailable] * 3
     database.is_away = False
-    assert (await log.snapshot(None)).id == 6
+    assert (await log.snapshot(None)).id == 4
+
+
+def drops_in(snapshot: Event) -> list[str]:
+    """The ids of the drops in a SNAPSHOT, in its order."""
+    return [drop["id"] for drop in loads(snapshot.data)["drops"]]
+
+
+async def test_snapshots_of_drops_share_queries() -> None:
+    """One query runs at a time. Equal sets of drops share its answer, and a few different sets share a query."""
+    database = FakeDatabase()
+    log = EventLog(database)  # type: ignore[arg-type]
+    first, *equal = [asyncio.create_task(log.snapshot(drops)) for drops in [DROPS[:2], DROPS[:2][::-1], DROPS[:2]]]
+    await asyncio.sleep(0)
+    first.cancel()
+    one, two = await asyncio.gather(*equal)
+    assert one is two
+    assert (one.type, one.id, drops_in(one)) == ("SNAPSHOT", 1, sorted(DROPS[:2]))
+
+    sets = [[str(UUID(int=n)), str(UUID(int=n + 1))] for n in range(3 * SHARED_SETS)]
+    snapshots = await asyncio.gather(*map(log.snapshot, sets), log.snapshot([NO_DROP]))
+    assert [drops_in(snapshot) for snapshot in snapshots] == [*sets, []]
+    assert [snapshot.id for snapshot in snapshots] == [2 + n // SHARED_SETS for n in range(3 * SHARED_SETS + 1)]
+
+    large = [[str(UUID(int=100 * n + m)) for m in range(100)] for n in range(SHARED_SETS)]
+    await asyncio.gather(*map(log.snapshot, large))
+    assert [len(asked) for asked in database.asked[-SHARED_SETS // 2 :]] == [SHARED_DROPS] * (SHARED_SETS // 2)
+
+
+async def test_snapshots_of_drops_that_cannot_be_taken() -> None:
+    """All that wait hear at once that the database is away, and too many are refused; afterwards snapshots come again."""
+    database = FakeDatabase()
+    log = EventLog(database)  # type: ignore[arg-type]
+    sets = [[str(UUID(int=n))] for n in range(MAX_WAITING_SETS + 1)]
+    database.is_away = True
+    refused: list[Any] = await asyncio.gather(*map(log.snapshot, sets), return_exceptions=True)
+    assert [error.code for error in refused] == ["DATABASE_UNAVAILABLE"] * MAX_WAITING_SETS + ["OVERLOADED"]
+    assert database.calls == 1
+    database.is_away = False
+    assert drops_in(await log.snapshot(sets[0])) == sets[0]
+    assert not log._drop_snapshots

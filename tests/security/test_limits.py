@@ -1,4 +1,4 @@
-"""Rate limits of writes, and slots for streams: what is refused, what is not, and when it is possible again."""
+"""Rate limits of writes, reads and openings of streams, and slots for streams: what is refused, and when it is possible again."""
 
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
@@ -216,6 +216,45 @@ async def test_writes_of_an_address(database: Database, owner: asyncpg.Pool, clo
         assert_error(await service.http.post(path, headers=as_user(uuid4()) | from_address("203.0.113.1")), 404, "DROP_NOT_FOUND")
 
 
+async def test_reads_of_an_address(database: Database, clock: Clock) -> None:
+    """All reads of the database from an address share one limit. Probes, pages, writes and streams do not count."""
+    async with serving(database, rate_limit_reads_per_minute=3) as service:
+        for address in ("203.0.113.1", "203.0.113.2"):
+            headers = from_address(address)
+            for _ in range(3):
+                for path in ("/healthz", "/readyz", "/metrics", "/", "/api/openapi.json"):
+                    assert (await service.http.get(service.url + path, headers=headers)).status_code == 200
+                assert (await service.http.head("/events", headers=headers)).status_code == 200
+                assert (await service.http.post("/drops", headers=headers)).status_code == 401
+            stream = await open_stream("sse", service.url, headers=headers)
+            await stream.close()
+            for path, status in (("/drops", 200), (f"/drops/{uuid4()}", 404), ("/reservations/me", 401)):
+                assert (await service.http.get(path, headers=headers)).status_code == status
+            assert assert_limited(await service.http.get("/drops", headers=headers)) == 60
+            assert (await service.http.head("/drops", headers=headers)).status_code == 429
+            assert assert_limited(await service.http.get("/purchases/me", headers=headers)) == 60
+        clock.now += 60
+        assert (await service.http.get("/drops", headers=from_address("203.0.113.1"))).status_code == 200
+
+
+async def test_openings_of_streams_of_an_address(database: Database, clock: Clock) -> None:
+    """All streams that an address opens in a minute share one limit, whether they are still open or not."""
+    async with serving(database, rate_limit_streams_per_minute=4) as service:
+        for address in ("203.0.113.1", "203.0.113.2"):
+            headers = from_address(address)
+            for transport in TRANSPORTS * 2:
+                stream = await open_stream(transport, service.url, headers=headers)
+                await stream.close()
+            for transport in TRANSPORTS:
+                assert await refusal_of(service, transport, headers) == (429, "RATE_LIMITED")
+            assert (await service.http.head("/events", headers=headers)).status_code == 200
+            assert (await service.http.get("/drops", headers=headers)).status_code == 200
+        clock.now += 60
+        stream = await open_stream("ws", service.url, headers=from_address("203.0.113.1"))
+        await stream.close()
+        await service.has_streams(0)
+
+
 @pytest.mark.parametrize("proxies", ["192.0.2.1", "192.0.2.0/24"])
 async def test_only_proxies_are_believed(database: Database, proxies: str) -> None:
     """X-Forwarded-For from an address that is no proxy's is ignored, for writes and for streams."""
@@ -232,6 +271,7 @@ async def test_off_by_default(database: Database, owner: asyncpg.Pool) -> None:
     """By default nothing is limited, and no name is remembered."""
     settings = Settings(database_url=database.url)
     assert settings.rate_limit_user_per_minute == settings.rate_limit_address_per_minute == settings.max_streams_per_address == 0
+    assert settings.rate_limit_reads_per_minute == settings.rate_limit_streams_per_minute == 0
     async with serving(database) as service:
         user = await make_user(owner)
         answers = [await service.http.post(f"/drops/{uuid4()}/reserve", headers=as_user(user)) for _ in range(100)]

@@ -76,11 +76,13 @@ def free_port() -> int:
 def started(*command: str, folder: Path = ROOT, **environment: str) -> Iterator[Service]:
     """Start `lastpair run`, or another module, in the folder and with these variables; yields without waiting for it.
 
-    DATABASE_URL is set only if it is among them. Any log line is allowed. Processes that still run at the end are killed.
+    DATABASE_URL is set only if it is among them. Any Host is allowed, because tests of raw requests invent one. Any log line is
+    allowed. Processes that still run at the end are killed.
     """
     port = free_port()
     inherited = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-    variables = inherited | {"PORT": str(port), "LOG_LEVEL": "warning", "PYTHONPATH": str(ROOT / "app")} | environment
+    defaults = {"PORT": str(port), "LOG_LEVEL": "warning", "ALLOWED_HOSTS": "*", "PYTHONPATH": str(ROOT / "app")}
+    variables = inherited | defaults | environment
     arguments = [sys.executable, "-m", *(command or ("lastpair", "run"))]
     arguments = [argument.replace("PORT", str(port)) for argument in arguments]
     with NamedTemporaryFile(prefix="lastpair-log-") as log:

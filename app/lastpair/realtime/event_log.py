@@ -2,12 +2,30 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
+
+import orjson
 
 from lastpair.database.pool import Database
-from lastpair.realtime.event import Event
+from lastpair.errors import overloaded
+from lastpair.realtime.event import SNAPSHOT, Event, make_event
 
 EVENTS_AFTER = "select to_json(e)::text from api.events_after($1, $2, $3) e"
 TAKE_SNAPSHOT = "select to_json(e)::text from api.snapshot($1) e"
+TAKE_DROPS = """
+select s.id, d.value ->> 'id', d.value::text
+from api.snapshot($1) s left join lateral json_array_elements(s.data -> 'drops') d on true
+"""
+"""A snapshot in parts: for each drop the snapshot's id, the drop's id, and the drop as JSON text. If no drop exists, there is one
+row, in which these two are null."""
+
+SHARED_SETS, SHARED_DROPS = 8, 200
+"""The most sets of drops, and the most drops (one set may have more), that share a query. They bound how long others wait."""
+
+MAX_WAITING_SETS = 1000
+"""Sets of drops that may wait for their snapshot. One that finds this many is refused, because it would wait for seconds."""
+
+DropSet = frozenset[str]
 
 
 class EventLog:
@@ -16,6 +34,8 @@ class EventLog:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._whole_snapshot: asyncio.Task[Event] | None = None
+        self._drop_snapshots: dict[DropSet, asyncio.Future[Event]] = {}  # in the order in which they were asked for
+        self._taking_drops: asyncio.Task[None] | None = None
 
     async def after(self, event_id: int, limit: int, drop_ids: Sequence[str] | None) -> list[Event]:
         """The first `limit` events after this id, of these drops or of all.
@@ -27,21 +47,64 @@ class EventLog:
     async def snapshot(self, drop_ids: Sequence[str] | None) -> Event:
         """A SNAPSHOT of these drops; if `drop_ids` is None, of all drops that are draft, scheduled or live.
 
-        Clients that ask for all drops at the same time share one query.
+        At most two queries run at once: one for all drops, and one for chosen drops. Clients that ask while such a query runs
+        share it, or the next one. Otherwise many clients that open streams at the same time would take all sessions of the pool
+        and all time of the server. Raises OVERLOADED.
         """
-        if drop_ids is not None:
-            return await self._take_snapshot(drop_ids)
-        if self._whole_snapshot is None or self._whole_snapshot.done():
-            self._whole_snapshot = asyncio.create_task(self._take_snapshot(None))
-            self._whole_snapshot.add_done_callback(_retrieve_exception)
-        return await asyncio.shield(self._whole_snapshot)
+        if drop_ids is None:
+            if self._whole_snapshot is None or self._whole_snapshot.done():
+                self._whole_snapshot = asyncio.create_task(self._take_whole())
+                self._whole_snapshot.add_done_callback(_retrieve_exception)
+            return await asyncio.shield(self._whole_snapshot)
+        drops = frozenset(drop_ids)
+        snapshot = self._drop_snapshots.get(drops)
+        if snapshot is None:
+            if len(self._drop_snapshots) >= MAX_WAITING_SETS:
+                raise overloaded()
+            snapshot = self._drop_snapshots[drops] = asyncio.get_running_loop().create_future()
+            snapshot.add_done_callback(_retrieve_exception)
+            if self._taking_drops is None or self._taking_drops.done():
+                self._taking_drops = asyncio.create_task(self._take_drops())
+        return await asyncio.shield(snapshot)
 
-    async def _take_snapshot(self, drop_ids: Sequence[str] | None) -> Event:
-        [(text,)] = await self._database.fetch_single(TAKE_SNAPSHOT, drop_ids)
+    async def _take_whole(self) -> Event:
+        [(text,)] = await self._database.fetch_single(TAKE_SNAPSHOT, None)
         return Event(text)
 
+    async def _take_drops(self) -> None:
+        # Take the snapshots that wait, a few at a time, until none waits. An error ends the wait of all of them, because it comes
+        # from the database and not from one set.
+        waiting = self._drop_snapshots
+        try:
+            while waiting:
+                shared = self._next_sets()
+                rows = await self._database.fetch_single(TAKE_DROPS, list(frozenset().union(*shared)))
+                for drops in shared:
+                    waiting[drops].set_result(_snapshot_of(drops, rows))
+                    del waiting[drops]
+        except Exception as error:
+            for snapshot in waiting.values():
+                snapshot.set_exception(error)
+            waiting.clear()
 
-def _retrieve_exception(task: asyncio.Task[Event]) -> None:
-    # asyncio logs an exception that nothing retrieved. All clients that waited for this task may have left.
-    if not task.cancelled():
-        task.exception()
+    def _next_sets(self) -> list[DropSet]:
+        shared: list[DropSet] = []
+        union: set[str] = set()
+        for drops in self._drop_snapshots:
+            union |= drops
+            if len(shared) == SHARED_SETS or (shared and len(union) > SHARED_DROPS):
+                break
+            shared.append(drops)
+        return shared
+
+
+def _snapshot_of(drops: DropSet, rows: Sequence[Any]) -> Event:
+    # The SNAPSHOT of these drops out of the rows of TAKE_DROPS, whose order stays.
+    texts = [text for _, drop_id, text in rows if drop_id in drops]
+    return make_event(SNAPSHOT, int(rows[0][0]), {"drops": [orjson.Fragment(text) for text in texts]})
+
+
+def _retrieve_exception(done: asyncio.Future[Event]) -> None:
+    # asyncio logs an exception that nothing retrieved. All clients that waited for this snapshot may have left.
+    if not done.cancelled():
+        done.exception()

@@ -1,13 +1,15 @@
 """The ASGI application: its components, routes and middleware, put together in one place."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from lastpair.database.pool import Database
 from lastpair.errors import Refusal
@@ -17,16 +19,19 @@ from lastpair.realtime.relay import Relay
 from lastpair.settings import Settings, load_settings
 from lastpair.shop.shop import Shop
 from lastpair.web.components import Components, Lastpair
+from lastpair.web.guard import Guard
 from lastpair.web.identity import Identity, TrustedHeader
 from lastpair.web.lifespan import running
 from lastpair.web.limits import RateLimit, StreamSlots
 from lastpair.web.middleware import RequestContext
-from lastpair.web.responses import not_routed, refused
+from lastpair.web.responses import ANSWER_HEADERS, not_routed, refused
 from lastpair.web.routes import nowhere, routes
 from lastpair.web.tracing import tracing
 
 REQUEST_HEADERS = (
-    "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-Id", "X-User-Id", "X-User-Name"
+    "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-Id", "X-User-Id", "X-User-Name",
+    "Cache-Control", "X-Requested-With",  # libraries for EventSource and XMLHttpRequest send these
+    "Baggage", "Traceparent", "Tracestate",  # libraries for tracing send these
 )  # fmt: skip
 RESPONSE_HEADERS = ("Idempotency-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id")
 
@@ -43,7 +48,7 @@ def create_app(settings: Settings | None = None) -> Lastpair:
 
     app = Lastpair(
         routes=routes(settings),
-        middleware=[*tracing(settings), Middleware(RequestContext, *cors(settings))],
+        middleware=[*tracing(settings), Middleware(RequestContext, guarded(settings))],
         exception_handlers={Refusal: refused, HTTPException: not_routed},
         lifespan=lifespan,
     )
@@ -69,6 +74,8 @@ def components_for(settings: Settings) -> Components:
         database=database,
         identity=identity_for(settings),
         address_limit=RateLimit(settings.rate_limit_address_per_minute),
+        read_limit=RateLimit(settings.rate_limit_reads_per_minute),
+        stream_limit=RateLimit(settings.rate_limit_streams_per_minute),
         user_limit=RateLimit(settings.rate_limit_user_per_minute),
         stream_slots=StreamSlots(settings.max_streams, settings.max_streams_per_address),
         hub=hub,
@@ -95,20 +102,32 @@ def identity_for(settings: Settings) -> Identity:
     return BearerToken(keys, audience=audience, issuer=issuer, role_claim=settings.jwt_role_claim)
 
 
-def cors(settings: Settings) -> list[partial[CORSMiddleware]]:
-    """The CORS middleware, if CORS_ORIGINS names an origin.
+def guarded(settings: Settings) -> Callable[[ASGIApp], ASGIApp]:
+    """What an application is wrapped in: the guard, and inside it CORS if CORS_ORIGINS names an origin.
 
     RequestContext wraps it around the application and around a 500, so that a page of an allowed origin can read a 500 as well,
-    and preflights are logged and counted.
+    and so that preflights and what the guard refuses are logged and counted.
     """
-    if not settings.cors_origins:
-        return []
-    return [
-        partial(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=REQUEST_HEADERS,
-            expose_headers=RESPONSE_HEADERS,
-        )
-    ]
+
+    def wrap(app: ASGIApp) -> ASGIApp:
+        if settings.cors_origins:
+            app = Cors(
+                app,
+                allow_origins=settings.cors_origins,
+                allow_methods=["GET", "POST", "PATCH", "DELETE"],
+                allow_headers=REQUEST_HEADERS,
+                expose_headers=RESPONSE_HEADERS,
+            )
+        return Guard(app, settings)
+
+    return wrap
+
+
+class Cors(CORSMiddleware):
+    """Starlette's, whose answers to preflights have the headers of all answers as well."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """The answer."""
+        response = super().preflight_response(request_headers)
+        response.headers.update(ANSWER_HEADERS)
+        return response

@@ -23,6 +23,8 @@ class Components:
     database: Database
     identity: Identity
     address_limit: RateLimit
+    read_limit: RateLimit
+    stream_limit: RateLimit
     user_limit: RateLimit
     stream_slots: StreamSlots
     hub: Hub

@@ -25,7 +25,10 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
         "a body, path, query or header is not acceptable; the message names the field and the reason",
     ),
     "AUTH_REQUIRED": (HTTPStatus.UNAUTHORIZED, "the request names no user, or one who does not exist"),
-    "FORBIDDEN": (HTTPStatus.FORBIDDEN, "this takes a token with the claim `role: admin`"),
+    "FORBIDDEN": (
+        HTTPStatus.FORBIDDEN,
+        "this takes a token with the claim `role: admin`, or a page of an origin that `CORS_ORIGINS` does not list sent it",
+    ),
     "DROP_NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is no such drop"),
     "RESERVATION_NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is no such reservation, or it is not yours"),
     "PURCHASE_NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is no such purchase"),
@@ -40,6 +43,7 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "INVALID_STATUS_CHANGE": (HTTPStatus.CONFLICT, "the drop cannot move to that status"),
     "STOCK_BELOW_COMMITTED": (HTTPStatus.CONFLICT, "`total_stock` would be less than the units held and sold"),
     "USERNAME_TAKEN": (HTTPStatus.CONFLICT, "another user has this name"),
+    "MISDIRECTED_REQUEST": (HTTPStatus.MISDIRECTED_REQUEST, "the `Host` is not in `ALLOWED_HOSTS`"),
     "PAYLOAD_TOO_LARGE": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body over {MAX_BODY_BYTES // 1024} KiB"),
     "UNSUPPORTED_MEDIA_TYPE": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a body that is not JSON, or has a Content-Encoding"),
     "UPGRADE_REQUIRED": (

@@ -13,7 +13,7 @@ from lastpair.shop.outcome import Caller
 from lastpair.web.components import components_of
 from lastpair.web.operation import EVENT_STREAM, STREAM_PARAMETERS, Raw, operation
 from lastpair.web.requests import expect_no_body, idempotency_key, read_body, uuid_in_path
-from lastpair.web.responses import answer, success
+from lastpair.web.responses import ANSWER_HEADERS, answer, success
 from lastpair.web.schemas import Drop, DropChanges, ListedDrop, NewDrop, NewUser, Purchase, Reservation, User
 from lastpair.web.sse import event_stream
 from lastpair.web.websocket import serve_events
@@ -157,7 +157,7 @@ async def my_purchases(request: Request) -> Response:
     return answer(request, await components_of(request).shop.my_purchases(await reader(request)), "purchases")
 
 
-@operation("realtime", {200: EVENT_STREAM}, "RATE_LIMITED", parameters=STREAM_PARAMETERS)
+@operation("realtime", {200: EVENT_STREAM}, parameters=STREAM_PARAMETERS)
 async def stream(request: Request) -> Response:
     """Server-Sent Events, until the client leaves.
 
@@ -169,7 +169,7 @@ async def stream(request: Request) -> Response:
     return await event_stream(request)
 
 
-@operation("realtime", {101: None}, "RATE_LIMITED", "NOT_FOUND", "UPGRADE_REQUIRED", parameters=STREAM_PARAMETERS)
+@operation("realtime", {101: None}, "NOT_FOUND", "UPGRADE_REQUIRED", parameters=STREAM_PARAMETERS)
 async def socket(websocket: WebSocket) -> None:
     """The same events over WebSocket.
 
@@ -216,4 +216,4 @@ async def readyz(request: Request) -> Response:
 @operation("operations", {200: Raw(CONTENT_TYPE, {"type": "string"})}, needs_database=False)
 async def metrics(request: Request) -> Response:
     """The metrics, in Prometheus' text format."""
-    return Response(exposition(), media_type=CONTENT_TYPE)
+    return Response(exposition(), headers=ANSWER_HEADERS, media_type=CONTENT_TYPE)

@@ -26,7 +26,7 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
     tune_garbage_collector()
     background = [sweep(database, settings), components.relay.run(), beat(hub, HEARTBEAT_SECONDS)]
     tasks = [asyncio.create_task(coroutine) for coroutine in background]
-    logger.info("Lastpair %s serves http://localhost:%d", __version__, settings.port)
+    logger.info("Lastpair %s serves http://%s:%d", __version__, named(settings.listening_host), settings.port)
     try:
         with closed_on_signal(hub):
             yield
@@ -35,6 +35,13 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await database.close()
+
+
+def named(host: str) -> str:
+    """The host of a URL that leads here."""
+    if host in {"0.0.0.0", "::", "127.0.0.1", "::1"}:  # noqa: S104
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 def tune_garbage_collector() -> None:

@@ -16,6 +16,7 @@ from lastpair import __version__
 from lastpair.web.error_codes import ERRORS
 from lastpair.web.operation import Operation, Raw, Schema, Tag
 from lastpair.web.requests import IDEMPOTENCY_KEY, REQUEST_ID
+from lastpair.web.url_paths import PROBE_PATHS
 
 TAGS: dict[Tag, str] = {
     "drops": "Create, change and list drops.",
@@ -198,13 +199,17 @@ def _answers(operation: Operation, schemas: Mapping[Any, Schema]) -> Schema:
 
 
 def _codes(operation: Operation, path: str, method: str, is_jwt: bool) -> set[str]:
-    codes = {"VALIDATION_ERROR", "INTERNAL_ERROR", *operation.codes}  # a URL that is too long is a VALIDATION_ERROR everywhere
+    # A URL that is too long is a VALIDATION_ERROR everywhere. What web/guard.py refuses is in the table of errors only, because
+    # clients that are no browsers do not meet it.
+    codes = {"VALIDATION_ERROR", "INTERNAL_ERROR", *operation.codes}
+    if method not in READS or (operation.needs_database and path not in PROBE_PATHS):
+        codes.add("RATE_LIMITED")
     if operation.needs_database:
         codes |= {"DATABASE_UNAVAILABLE", "OVERLOADED"}
     if PATH_PARAMETER.search(path):
         codes.add("NOT_FOUND")  # a slash in a parameter makes it another path
     if method not in READS:  # an operation without a body refuses any body but {}
-        codes |= {"PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "RATE_LIMITED"}
+        codes |= {"PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"}
     if operation.caller != "anyone":
         codes |= {"AUTH_REQUIRED", *(["IDENTITY_UNAVAILABLE"] if is_jwt else [])}
     if operation.caller == "admin" and is_jwt:

@@ -12,6 +12,14 @@ from lastpair.errors import Refusal
 from lastpair.shop.outcome import Outcome
 from lastpair.web.error_codes import NOT_FOUND, RefusalWithHeaders
 
+ANSWER_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+"""Headers of every answer but a page's or a stream's, which have their own. An answer is never for another request, and never
+anything else than its type says."""
+
+FIXED_HEADERS = [
+    (b"content-type", b"application/json"),
+    *((name.encode(), value.encode()) for name, value in ANSWER_HEADERS.items()),
+]
 REPLAYED = {"idempotency-replayed": "true"}
 
 
@@ -23,9 +31,10 @@ class Json(Response):
         return orjson.dumps(content)
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
-        """Set the headers: the body's length and type, and these."""
-        own = [(b"content-length", b"%d" % len(self.body)), (b"content-type", b"application/json")]
-        self.raw_headers = own + [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+        """Set the headers: the body's length, those of every answer, and these."""
+        self.raw_headers = [(b"content-length", b"%d" % len(self.body)), *FIXED_HEADERS]
+        if headers:
+            self.raw_headers += [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
 def answer(request: Request, outcome: Outcome, name: str) -> Response:

@@ -15,14 +15,17 @@ from lastpair.web.limits import address_of
 from lastpair.web.openapi import READS, document
 from lastpair.web.operation import Operation, Raw, operation
 from lastpair.web.pages import page_routes
-from lastpair.web.responses import failure
-from lastpair.web.url_paths import API_BASES
+from lastpair.web.responses import ANSWER_HEADERS, failure
+from lastpair.web.url_paths import API_BASES, PROBE_PATHS, SSE_PATHS
+
+UNLIMITED_READS = PROBE_PATHS | SSE_PATHS
 
 
 class Endpoint:
     """The handlers of a path by method, as an ASGI application. The middleware around all routes handles what they raise.
 
-    The limit on one address's writes is here, before anything is read.
+    The limits on one address's writes and reads are here, before anything is read. Only reads of the database count. Probes do
+    not, because one address asks for all, and streams have a limit of their own.
     """
 
     def __init__(self, path: str, operations: dict[str, Operation]) -> None:
@@ -31,12 +34,15 @@ class Endpoint:
         self._handlers = {method: operation.handler for method, operation in operations.items()}
         if "GET" in self._handlers:
             self._handlers["HEAD"] = self._handlers["GET"]
+            self._is_limited_read = operations["GET"].needs_database and path not in UNLIMITED_READS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         scope["route"] = self._path
         if scope["method"] not in READS:
             components_in(scope).address_limit.count(address_of(scope))
+        elif self._is_limited_read:
+            components_in(scope).read_limit.count(address_of(scope))
         response = await self._handlers[scope["method"]](Request(scope, receive, send))
         await response(scope, receive, send)
 
@@ -59,7 +65,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
     @operation("operations", {200: Raw("application/json", {"type": "object"})}, needs_database=False)
     async def openapi(request: Request) -> Response:
         """This contract, as OpenAPI 3.1."""
-        return Response(documents[request.scope["route"]], media_type="application/json")
+        return Response(documents[request.scope["route"]], headers=ANSWER_HEADERS, media_type="application/json")
 
     table: list[BaseRoute] = []
     operational = [
@@ -67,6 +73,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
         route("/readyz", get=handlers.readyz),
         route("/metrics", get=handlers.metrics),
     ]
+    probes = operational if settings.admin_port is None else []
     for base in API_BASES:
         served: list[Route | WebSocketRoute] = [
             route(f"{base}/drops/{{dropId}}/reserve", post=handlers.reserve),
@@ -87,7 +94,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
                 route(f"{base}/internal/expire-now", post=handlers.expire_now),
             ]
         table += served
-        documents[f"{base}/openapi.json"] = document(operations_of([*served, *operational]), is_jwt=settings.auth_mode == "jwt")
+        documents[f"{base}/openapi.json"] = document(operations_of([*served, *probes]), is_jwt=settings.auth_mode == "jwt")
     return [*table, *operational, *page_routes(settings)]
 
 

@@ -24,6 +24,7 @@ HEARTBEAT = b": heartbeat\n"
 HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-store, no-transform",
+    "x-content-type-options": "nosniff",
     "x-accel-buffering": "no",  # this header is nginx's
 }
 
@@ -35,7 +36,10 @@ def sse(event: Event) -> bytes:
 
 async def event_stream(request: Request) -> Response:
     """The stream that a request asks for; of HEAD only the headers."""
-    return EventStream(feed_for(request), last_event_id(request), components_of(request).stream_slots)
+    components = components_of(request)
+    if request.method != "HEAD":
+        components.stream_limit.count(address_of(request.scope))
+    return EventStream(feed_for(request), last_event_id(request), components.stream_slots)
 
 
 class EventStream(Response):

@@ -54,7 +54,9 @@ async def serve_events(websocket: WebSocket) -> None:
     with suppress(WebSocketDisconnect, OSError):  # the client left meanwhile
         try:
             feed = feed_for(websocket)
-            slot = components_of(websocket).stream_slots.slot(address_of(websocket.scope))
+            components, address = components_of(websocket), address_of(websocket.scope)
+            components.stream_limit.count(address)
+            slot = components.stream_slots.slot(address)
             with slot, STREAMS.labels("websocket").track_inprogress():
                 await feed.open(last_event_id(websocket))
                 await websocket.accept()
