@@ -1,0 +1,105 @@
+"""Turns: what a client sent is parsed in small pieces, so that no client holds the event loop.
+
+uvloop delivers up to 256 KiB at once. Parsing that much takes a second or more if it consists of tiny frames, chunks or headers.
+A connection that got more than a piece therefore waits in line with the others, and reads nothing more until it is through.
+"""
+
+import asyncio
+from collections import deque
+from time import perf_counter
+from weakref import WeakKeyDictionary
+
+TURN_SECONDS = 0.001
+"""How long the waiting connections together may hold the event loop in one iteration. The last piece may exceed it."""
+
+
+class Turns:
+    """The connections of one event loop that have more than a piece to parse, in line."""
+
+    def __init__(self) -> None:
+        self._line: deque[PacedReading] = deque()
+        self._is_scheduled = False
+
+    def add(self, connection: "PacedReading") -> None:
+        """Give this connection a turn after all that are in line."""
+        self._line.append(connection)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._line[0].loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        end = perf_counter() + TURN_SECONDS
+        try:
+            while self._line and perf_counter() < end:
+                self._line.popleft().take_turn()
+        finally:
+            self._is_scheduled = False
+            if self._line:
+                self._schedule()
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
+
+
+class PacedReading(asyncio.Protocol):
+    """A protocol that parses at most a piece at a time.
+
+    There are two reasons not to read from the transport: bytes still wait for their turn, or uvicorn wants no more of them. So
+    uvicorn must call pause_reading and resume_reading of the protocol instead of the transport's.
+    """
+
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    _piece_bytes: int
+    _waiting: memoryview = memoryview(b"")  # what arrived and is not parsed yet
+    _is_in_line = False
+
+    def pause_reading(self) -> None:
+        """Give the protocol no more bytes."""
+        self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Give the protocol bytes again: first those that wait, then new ones."""
+        if self._waiting:
+            self._stand_in_line()
+        else:
+            self.transport.resume_reading()
+
+    def take_turn(self) -> None:
+        """Parse the next piece."""
+        self._is_in_line = False
+        if self._is_listening() and not self._is_paused():
+            piece = bytes(self._waiting[: self._piece_bytes])
+            self._waiting = self._waiting[self._piece_bytes :]
+            try:
+                self.data_received(piece)
+            except BaseException:
+                self.transport.abort()  # as the transport itself does
+                raise
+        if not self._is_listening():
+            self._waiting = memoryview(b"")
+            if not self.transport.is_closing():
+                self.transport.resume_reading()  # another protocol has the transport now
+        elif not self._is_paused():
+            self.resume_reading()
+
+    def _take_later(self, data: bytes) -> None:
+        # Parse this, which is more than a piece, in turns.
+        self.transport.pause_reading()
+        self._waiting = memoryview(data)
+        self._stand_in_line()
+
+    def _stand_in_line(self) -> None:
+        if not self._is_in_line:
+            self._is_in_line = True
+            _turns.setdefault(self.loop, Turns()).add(self)
+
+    def _is_listening(self) -> bool:
+        return not self.transport.is_closing() and self.transport.get_protocol() is self
+
+    def _is_paused(self) -> bool:
+        # Whether uvicorn wants no more bytes for now.
+        raise NotImplementedError
