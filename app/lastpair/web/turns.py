@@ -33,8 +33,10 @@ class Turns:
     def _run(self) -> None:
         end = perf_counter() + TURN_SECONDS
         try:
-            while self._line and perf_counter() < end:
+            while self._line:
                 self._line.popleft().take_turn()
+                if perf_counter() >= end:
+                    break
         finally:
             self._is_scheduled = False
             if self._line:
