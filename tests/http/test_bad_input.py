@@ -135,7 +135,7 @@ async def test_bodies_that_are_no_json_object(writer: Writer, content: bytes) ->
 
 @pytest.mark.parametrize(
     "field",
-    ["id", "available_stock", "created_by", "createdAt", "Name", "", "a.b", "__proto__", "\U0001f45f", "x" * 999, "\ud800"],
+    ["id", "available_stock", "created_by", "createdAt", "Name", "", "a.b", "__proto__", "\U0001f45f", "x" * 100, "\ud800"],
 )
 async def test_unknown_fields(writer: Writer, field: str) -> None:
     """Unknown fields, and those that only the database writes, are refused by name; a lone surrogate cannot even be quoted."""
@@ -144,6 +144,33 @@ async def test_unknown_fields(writer: Writer, field: str) -> None:
         assert_error(response, 400, "VALIDATION_ERROR")
     else:
         assert_invalid(response, field or "body")
+
+
+@pytest.mark.parametrize(
+    ("names", "named", "more"),
+    [
+        ([f"f{n}" for n in range(5)], ["f0", "f1", "f2", "f3", "f4"], ""),
+        ([f"{n}" for n in range(7000)], ["0", "1", "2", "3", "4"], "; 6995 more are not fields here"),
+        ([f"{n}" + "x" * 6000 for n in range(9)], [f"{n}" + "x" * 99 + "…" for n in range(5)], "; 4 more are not fields here"),
+        (["y" * 60_000], ["y" * 100 + "…"], ""),
+    ],
+    ids=["few", "many", "long", "longest"],
+)
+async def test_many_unknown_fields(writer: Writer, names: list[str], named: list[str], more: str) -> None:
+    """An error names the first unknown fields, with their names cut, and says how many follow."""
+    message = assert_error(await writer.send(dumps(dict.fromkeys(names, 1), separators=(",", ":"))), 400, "VALIDATION_ERROR")
+    reasons = [f"{name}: is not a field here" for name in named]
+    if writer.method == "POST":
+        reasons += [f"{name}: is required" for name in ("name", "price", "total_stock")]
+    assert message == "; ".join(sorted(reasons)) + more
+
+
+@pytest.mark.parametrize("value", ["1", "1e9", "{}", "[]", '""'])
+async def test_too_many_values(writer: Writer, value: str) -> None:
+    """JSON of very many values is refused before it is parsed."""
+    content = '{"name":[' + ",".join([value] * 8002) + "]}"
+    assert_invalid(await writer.send(content), "body")
+    assert_invalid(await writer.send(content.replace(f",{value}", "", 1)), "name")
 
 
 @pytest.mark.parametrize("content", ["", "{}"])

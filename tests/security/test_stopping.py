@@ -100,7 +100,7 @@ def test_the_backlog_is_answered() -> None:
         gone.close()
         clients[0].sendall(REQUEST)
         clients[1].sendall(HALF + b"x" * 500_000)
-        server.answer_backlog(listener)
+        server.answer_backlog([listener])
         for client in clients[:2]:
             ((status, body),) = answers_in(read_to_the_end(client))
             assert status == 503
@@ -113,7 +113,7 @@ def test_the_backlog_is_answered() -> None:
 def test_an_empty_backlog_takes_no_time() -> None:
     """Without clients the listener is closed at once."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server.answer_backlog(listener)
+    server.answer_backlog([listener])
     assert listener.fileno() == -1
 
 

@@ -46,7 +46,7 @@ REQUEST_SECONDS = Histogram(
 )
 CUT_OFF = Counter(
     "lastpair_connections_cut_off",
-    "Connections closed because of what the client did: malformed, too_large, slow, unread, out_of_turn.",
+    "Connections closed because of what the client did: malformed, too_large, slow, unread, out_of_turn, too_fast.",
     ["reason"],
 )
 BATCH_SIZE = Histogram("lastpair_batch_size", "Requests that shared a call.", ["call"], buckets=SIZES)

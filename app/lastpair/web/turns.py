@@ -1,0 +1,118 @@
+"""Turns: what a client sent is parsed in small pieces, so that no client holds the event loop.
+
+uvloop delivers up to 256 KiB at once. Parsing that much takes a second or more if it consists of tiny frames, chunks or headers.
+A connection that got more than a piece therefore waits in line with the others, and reads nothing more until it is through.
+"""
+
+import asyncio
+from collections import deque
+from time import perf_counter
+from weakref import WeakKeyDictionary
+
+TURN_SECONDS = 0.001
+"""How long the waiting connections together may hold the event loop in one iteration. The last piece may exceed it."""
+
+
+class Turns:
+    """The connections of one event loop that have more than a piece to parse, in line."""
+
+    def __init__(self) -> None:
+        self._line: deque[PacedReading] = deque()
+        self._is_scheduled = False
+
+    def add(self, connection: "PacedReading") -> None:
+        """Give this connection a turn after all that are in line."""
+        self._line.append(connection)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._line[0].loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        end = perf_counter() + TURN_SECONDS
+        try:
+            while self._line:
+                self._line.popleft().take_turn()
+                if perf_counter() >= end:
+                    break
+        finally:
+            self._is_scheduled = False
+            if self._line:
+                self._schedule()
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
+
+
+class PacedReading(asyncio.Protocol):
+    """A protocol that parses at most a piece at a time.
+
+    There are two reasons not to read from the transport: bytes still wait for their turn, or uvicorn wants no more of them. So
+    uvicorn must call pause_reading and resume_reading of the protocol instead of the transport's.
+    """
+
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    _piece_bytes: int
+    _waiting: memoryview = memoryview(b"")  # what arrived and is not parsed yet
+    _is_in_line = False
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived, in turns if it is more than a piece."""
+        if self._waiting or len(data) > self._piece_bytes:
+            self.transport.pause_reading()
+            self._waiting = memoryview(b"".join((self._waiting, data)) if self._waiting else data)
+            self._stand_in_line()
+        else:
+            self._parse(data)
+
+    def pause_reading(self) -> None:
+        """Give the protocol no more bytes."""
+        self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Give the protocol bytes again: first those that wait, then new ones."""
+        if self._waiting:
+            self._stand_in_line()
+        else:
+            self.transport.resume_reading()
+
+    def take_turn(self) -> None:
+        """Parse the next piece."""
+        self._is_in_line = False
+        if self._is_listening() and not self._is_paused():
+            piece = bytes(self._waiting[: self._piece_bytes])
+            self._waiting = self._waiting[self._piece_bytes :]
+            try:
+                self._parse(piece)
+            except BaseException:
+                self.transport.abort()  # as the transport itself does
+                raise
+        if not self._is_listening():
+            self._waiting = memoryview(b"")
+            if not self.transport.is_closing():  # another protocol has the transport now
+                protocol = self.transport.get_protocol()
+                if not isinstance(protocol, PacedReading):
+                    self.transport.resume_reading()
+                elif not protocol._is_paused():
+                    protocol.resume_reading()
+        elif not self._is_paused():
+            self.resume_reading()
+
+    def _parse(self, data: bytes) -> None:
+        # Parse a piece.
+        raise NotImplementedError
+
+    def _stand_in_line(self) -> None:
+        if not self._is_in_line:
+            self._is_in_line = True
+            _turns.setdefault(self.loop, Turns()).add(self)
+
+    def _is_listening(self) -> bool:
+        return not self.transport.is_closing() and self.transport.get_protocol() is self
+
+    def _is_paused(self) -> bool:
+        # Whether uvicorn wants no more bytes for now.
+        raise NotImplementedError

@@ -1,0 +1,416 @@
+"""What one client can ask for at once is bounded, and what it cannot help is not held against it."""
+
+import asyncio
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+from uvicorn import Server
+from websockets.frames import Frame, Opcode
+
+from lastpair.web import turns
+from lastpair.web import uvicorn_protocols as protocol
+from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
+from tests.support.in_process import server_for, url_of
+from tests.support.raw_http import GET_HEALTHZ, UPGRADE
+from tests.support.waiting import eventually
+
+CHUNKED = b"POST /%b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+GET_LARGE = GET_HEALTHZ.replace(b"healthz", b"large")
+MASK = b"\0\0\0\0"
+PING, PONG, TEXT, BINARY = (bytes([0x80 | opcode, 0x80]) + MASK for opcode in (9, 10, 1, 2))
+FIRST, EMPTY, LAST = (bytes([opcode, 0x80]) + MASK for opcode in (1, 0, 0x80))
+"""The frames of a message: the first fragment, a fragment, and the last one; all without data."""
+
+
+class Application:
+    """Answers each request by its path, and keeps the messages of WebSocket clients."""
+
+    def __init__(self) -> None:
+        self.messages: list[str | bytes] = []
+        self.failures: list[BaseException] = []
+        self.clients_left = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI."""
+        try:
+            await (self.websocket(scope, receive, send) if scope["type"] == "websocket" else self.http(scope, receive, send))
+        except BaseException as failure:
+            self.failures.append(failure)
+            raise
+
+    async def websocket(self, scope: Any, receive: Any, send: Any) -> None:
+        """Accept the connection and take its messages; of the query `large`, send a megabyte again and again."""
+        await receive()
+        await send({"type": "websocket.accept"})
+        sending = asyncio.create_task(self.send_large(send)) if scope["query_string"] == b"large" else None
+        try:
+            while (message := await receive())["type"] != "websocket.disconnect":
+                text = message.get("text")
+                self.messages.append(message["bytes"] if text is None else text)
+        finally:
+            self.clients_left += 1
+            if sending:
+                sending.cancel()
+
+    async def send_large(self, send: Any) -> None:
+        """Send frames without end."""
+        frames = Frame(Opcode.BINARY, bytes(1_000_000)).serialize(mask=False)
+        while True:
+            await send({"type": "websocket.send", "frames": frames})
+
+    async def http(self, scope: Any, receive: Any, send: Any) -> None:
+        """/length: the length of the body; /late: the same, half a second later; /large: 64 MB; /close: the last answer of its
+        connection; /api/events: a stream without events; else an answer that does not wait for the body."""
+        path, length, more_body = scope["path"], 0, scope["path"] in ("/length", "/late")
+        if path == "/late":
+            await asyncio.sleep(0.5)
+        while more_body:
+            message = await receive()
+            length, more_body = length + len(message.get("body", b"")), message.get("more_body", False)
+        body = b"%d" % length if length else bytes(64_000_000) if path == "/large" else b"no"
+        headers = [(b"content-length", b"%d" % len(body))] + [(b"connection", b"close")] * (path == "/close")
+        if path == "/api/events":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for start in range(0, len(body), 1_000_000):
+            await send({"type": "http.response.body", "body": body[start : start + 1_000_000], "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.fixture
+def application() -> Application:
+    """Such an application."""
+    return Application()
+
+
+@pytest.fixture
+async def server(application: Application) -> AsyncIterator[Server]:
+    """A server of the product's protocols for it. No connection may be left in the end, and no exception."""
+    server = server_for(application, interface="asgi3", lifespan="off", ws_max_size=4096)
+    task = asyncio.create_task(server.serve())
+    await eventually(lambda: server.started)
+    try:
+        yield server
+        await eventually(lambda: not server.server_state.connections and not server.server_state.tasks)
+        assert application.failures == []
+    finally:
+        server.should_exit = server.force_exit = True
+        await task
+
+
+@asynccontextmanager
+async def connected(server: Server, request: bytes = b"") -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
+    """A connection on which this is sent at once."""
+    host, _, port = url_of(server).rpartition("/")[2].partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(request)
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def websocket(server: Server, query: bytes = b"") -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
+    """A WebSocket connection whose handshake is over."""
+    async with connected(server, UPGRADE % query) as (reader, writer):
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        yield reader, writer
+
+
+async def read_answer(reader: StreamReader) -> bytes:
+    """The body of one answer."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    return await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+
+
+async def read_close(reader: StreamReader) -> int:
+    """Read frames until the close frame; returns its code. The connection must end behind it, without a reset."""
+    while True:
+        opcode, length = await reader.readexactly(2)
+        data = await reader.readexactly(length)
+        if opcode == 0x88:
+            assert await reader.read() == b""
+            return int.from_bytes(data[:2])
+
+
+def cut_off(reason: str) -> float:
+    """The number of connections that were cut off for this reason."""
+    return REGISTRY.get_sample_value("lastpair_connections_cut_off_total", {"reason": reason}) or 0
+
+
+# Turns
+
+
+@pytest.fixture
+async def parsed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[tuple[int, int]]]:
+    """The bytes that were parsed at once, each with the number of the event loop's iteration, where a turn has one piece."""
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0)
+    found: list[tuple[int, int]] = []
+    iteration = 0
+
+    async def count() -> None:
+        nonlocal iteration
+        while True:
+            await asyncio.sleep(0)
+            iteration += 1
+
+    def watch(cls: Any, largest: int) -> None:
+        original = cls._parse
+
+        def parse(self: Any, data: bytes) -> None:
+            if len(data) <= largest:
+                found.append((iteration, len(data)))
+            original(self, data)
+
+        monkeypatch.setattr(cls, "_parse", parse)
+
+    watch(StreamProtocol, protocol.FEED_BYTES)
+    watch(FrameProtocol, protocol.FRAME_PIECE_BYTES)
+    counting = asyncio.create_task(count())
+    yield found
+    counting.cancel()
+
+
+def assert_in_turns(parsed: list[tuple[int, int]], total_bytes: int, piece_bytes: int) -> None:
+    """All of it was parsed, and of each iteration of the event loop no more than a piece."""
+    assert sum(size for _, size in parsed) == total_bytes
+    iterations = [iteration for iteration, size in parsed if size == piece_bytes]
+    assert len(iterations) >= total_bytes / piece_bytes / 2
+    assert len(set(iterations)) == len(iterations)
+
+
+async def test_many_small_chunks(server: Server, parsed: list[tuple[int, int]]) -> None:
+    """A body in chunks of a byte is parsed in turns, and is whole afterwards."""
+    request = CHUNKED % b"length" + b"1\r\nx\r\n" * 30_000 + b"0\r\n\r\n"
+    async with connected(server, request + GET_HEALTHZ) as (reader, _):
+        assert await read_answer(reader) == b"30000"
+        assert await read_answer(reader) == b"no"
+    assert_in_turns(parsed, len(request + GET_HEALTHZ), protocol.FEED_BYTES)
+
+
+async def test_many_small_messages(
+    server: Server, application: Application, parsed: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages are parsed in turns as well, although uvicorn itself pauses after each; none is lost, and the order is kept."""
+    monkeypatch.setattr(protocol, "FRAMES_PER_SECOND", 10**9)
+    expected = [f"{number}" for number in range(20_000)]
+    async with websocket(server) as (_, writer):
+        del parsed[:]
+        frames = [Frame(Opcode.TEXT, text.encode()).serialize(mask=True) for text in expected]
+        writer.write(b"".join(frames))
+        await eventually(lambda: len(application.messages) == len(expected))
+    assert application.messages == expected
+    assert_in_turns(parsed, len(b"".join(frames)), protocol.FRAME_PIECE_BYTES)
+
+
+async def test_many_connections_take_turns(server: Server, parsed: list[tuple[int, int]]) -> None:
+    """The pieces of many connections share the iterations of the event loop, and a small request does not wait for them."""
+    request = CHUNKED % b"length" + b"1\r\nx\r\n" * 30_000 + b"0\r\n\r\n"
+    async with connected(server, request) as (one, _), connected(server, request) as (two, _):
+        await eventually(lambda: len(parsed) > 2)
+        async with connected(server, GET_HEALTHZ) as (small, _):
+            assert await read_answer(small) == b"no"
+            assert sum(size for _, size in parsed) < len(request)
+        assert [await read_answer(reader) for reader in (one, two)] == [b"30000"] * 2
+    assert_in_turns(parsed, 2 * len(request) + len(GET_HEALTHZ), protocol.FEED_BYTES)
+
+
+async def test_a_handshake_behind_a_large_body(server: Server, application: Application) -> None:
+    """A connection that had to wait for its turn can still become a WebSocket, which then reads."""
+    request = CHUNKED % b"length" + b"1\r\nx\r\n" * 3_000 + b"0\r\n\r\n"
+    async with connected(server, request) as (reader, writer):
+        assert await read_answer(reader) == b"3000"
+        writer.write(b"\r\n" * 3000 + UPGRADE % b"")
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        writer.write(Frame(Opcode.TEXT, b"hello").serialize(mask=True))
+        await eventually(lambda: application.messages == ["hello"])
+
+
+async def test_a_client_that_leaves_within_its_turn(server: Server) -> None:
+    """A client that leaves while its bytes wait for their turn leaves nothing behind."""
+    for request in (CHUNKED % b"length" + b"1\r\nx\r\n" * 30_000, CHUNKED % b"late" + b"1\r\nx\r\n" * 30_000):
+        async with connected(server, request) as (_, writer):
+            await writer.drain()
+            writer.transport.abort()
+
+
+# Frames
+
+
+@pytest.mark.parametrize("frame", [PING, PONG, TEXT, BINARY], ids=["ping", "pong", "text", "binary"])
+async def test_too_many_frames(server: Server, application: Application, frame: bytes) -> None:
+    """Up to a limit, frames of any kind may come at once. More end the connection with 1008, which the client can read."""
+    before = cut_off("too_fast")
+    async with websocket(server) as (reader, writer):
+        writer.write(frame * (protocol.FRAMES_AT_ONCE - 2) + TEXT)
+        await eventually(lambda: "" in application.messages[-1:])
+        assert cut_off("too_fast") == before
+    async with websocket(server) as (reader, writer):
+        writer.write(frame * 100_000)
+        assert await read_close(reader) == 1008
+    assert cut_off("too_fast") == before + 1
+    await eventually(lambda: application.clients_left == 2)
+
+
+async def test_frames_are_allowed_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client may send grows again with time, up to the limit."""
+    monkeypatch.setattr(protocol, "FRAMES_PER_SECOND", 1000)
+    async with websocket(server) as (reader, writer):
+        for _ in range(5):
+            writer.write(PING * 300)
+            await reader.readexactly(2 * 300)
+            await asyncio.sleep(0.35)
+
+
+async def test_too_many_fragments(server: Server, application: Application) -> None:
+    """A message may have a limited number of fragments, even if they are empty; more end the connection with 1009."""
+    before = cut_off("too_large")
+    async with websocket(server) as (reader, writer):
+        writer.write((FIRST + EMPTY * (protocol.MAX_FRAGMENTS - 2) + LAST) * 2)
+        await eventually(lambda: application.messages == ["", ""])
+        writer.write(FIRST + EMPTY * 100_000)
+        assert await read_close(reader) == 1009
+    assert cut_off("too_large") == before + 1
+
+
+@pytest.mark.parametrize("size_bytes", [4096, 4097])
+@pytest.mark.parametrize("fragments", [1, 2, 60])
+async def test_the_largest_message(server: Server, application: Application, size_bytes: int, fragments: int) -> None:
+    """The size of a message is limited, in one frame or in many."""
+    step = -(-size_bytes // fragments)
+    pieces = [bytes(size_bytes)[start : start + step] for start in range(0, size_bytes, step)]
+    opcodes = [Opcode.BINARY] + [Opcode.CONT] * (len(pieces) - 1)
+    frames = [
+        Frame(opcode, data, fin=number == len(pieces) - 1).serialize(mask=True)
+        for number, (opcode, data) in enumerate(zip(opcodes, pieces, strict=True))
+    ]
+    async with websocket(server) as (reader, writer):
+        writer.write(b"".join(frames))
+        if size_bytes > 4096:
+            assert await read_close(reader) == 1009
+        else:
+            await eventually(lambda: application.messages == [bytes(size_bytes)])
+
+
+# Bodies that nobody wants
+
+
+async def test_the_rest_of_a_large_body(server: Server) -> None:
+    """After an early answer a limited part of the body is read. Then the connection ends, and the client can read the answer."""
+    before = cut_off("too_large")
+    async with connected(server, CHUNKED % b"early") as (reader, writer):
+        assert await read_answer(reader) == b"no"
+        writer.write(b"1\r\nx\r\n" * 700_000)
+        assert await reader.read() == b""
+    assert cut_off("too_large") == before + 1
+
+
+async def test_the_rest_of_a_small_body(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an early answer the rest of a usual body is read, and the connection goes on, however long it is idle then."""
+    monkeypatch.setattr(protocol, "BODY_TIMEOUT_SECONDS", 0.2)
+    body = b"x" * 65_536
+    async with connected(server, b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 65536\r\n\r\n") as (reader, writer):
+        for _ in range(5):
+            assert await read_answer(reader) == b"no"
+            writer.write(body + b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 65536\r\n\r\n")
+        assert await read_answer(reader) == b"no"
+        writer.write(body)
+        await asyncio.sleep(0.4)
+        writer.write(GET_HEALTHZ)
+        assert await read_answer(reader) == b"no"
+
+
+async def test_a_last_answer_before_the_end_of_a_body(server: Server) -> None:
+    """A client that is still sending can read an answer that ends the connection."""
+    async with connected(server) as (reader, writer):
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(CHUNKED % b"close" + b"1000\r\n" + bytes(4096) + b"\r\n")
+        await asyncio.sleep(0.1)  # the answer is sent meanwhile
+        for _ in range(3):
+            writer.write((b"1000\r\n" + bytes(4096) + b"\r\n") * 30)
+            await asyncio.sleep(0.05)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert await read_answer(reader) == b"no"
+        assert await reader.read() == b""
+
+
+async def test_a_body_behind_an_open_stream(server: Server) -> None:
+    """A stream whose request goes on and on is cut off."""
+    before = cut_off("out_of_turn")
+    async with connected(server, CHUNKED.replace(b"POST", b"GET") % b"api/events") as (reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"1\r\nx\r\n" * 700_000)
+        with suppress(ConnectionError):
+            await reader.read()
+    assert cut_off("out_of_turn") == before + 1
+
+
+# Slow, and not idle
+
+
+async def test_a_client_that_this_process_paused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time in which this process did not read is not counted against a client."""
+    monkeypatch.setattr(protocol, "BODY_TIMEOUT_SECONDS", 0.6)
+    request = b"POST /late HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+    async with connected(server, request + bytes(90_000)) as (reader, writer):
+        await asyncio.sleep(0.8)
+        writer.write(bytes(10_000))
+        assert await read_answer(reader) == b"100000"
+
+
+async def read_slowly(reader: StreamReader, seconds: float, is_over: Callable[[], bool]) -> None:
+    """Take some bytes every now and then for so long. Fails when it is over before."""
+    end = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < end:
+        assert await reader.read(20_000)
+        assert not is_over()
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("transport", ["http", "websocket"])
+async def test_slow_is_not_idle(server: Server, monkeypatch: pytest.MonkeyPatch, transport: str) -> None:
+    """A client that takes bytes steadily is not cut off, however long it takes; one that takes nothing is."""
+    monkeypatch.setattr(protocol, "STALL_SECONDS", 0.5)
+    before = cut_off("unread")
+    server.config.ws_ping_interval = server.config.ws_ping_timeout = 0.2
+    open_connection = connected(server, GET_LARGE) if transport == "http" else websocket(server, b"large")
+    async with open_connection as (reader, _):
+        (connection,) = server.server_state.connections
+        await read_slowly(reader, 2, lambda: not server.server_state.connections)
+        assert connection.transport.get_write_buffer_size()  # the server was never through
+        await eventually(lambda: not server.server_state.connections)
+    assert cut_off("unread") == before + 1
+
+
+async def test_a_client_that_takes_too_little(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that takes bytes, but fewer than the least rate, is cut off."""
+    monkeypatch.setattr(protocol, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(protocol, "LEAST_BYTES_PER_SECOND", 10**10)
+    async with connected(server, GET_LARGE) as (reader, _):
+        with pytest.raises(AssertionError):
+            await read_slowly(reader, 2, lambda: not server.server_state.connections)
+
+
+async def test_a_system_that_does_not_say_what_was_taken(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where TCP does not say how much was acknowledged, the transport's buffer tells."""
+    monkeypatch.delattr("socket.TCP_INFO")
+    monkeypatch.setattr(protocol, "STALL_SECONDS", 0.5)
+    async with connected(server, GET_LARGE) as (reader, _):
+        (connection,) = server.server_state.connections
+        await eventually(connection.transport.get_write_buffer_size)
+        before = protocol.taken_bytes(connection.transport)
+        assert before < 0
+        await reader.readexactly(30_000_000)
+        await eventually(lambda: protocol.taken_bytes(connection.transport) > before)
+        await eventually(lambda: not server.server_state.connections)
