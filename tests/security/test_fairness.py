@@ -116,3 +116,11 @@ async def test_others_beside_three_greedy_clients(api: Api, kind: str) -> None:
         if p95 < P95_SECONDS:
             break
     assert p95 < P95_SECONDS
+
+
+async def test_too_many_parameters(api: Api) -> None:
+    """A stream takes a limited number of parameters, because parsing thousands of empty ones holds up others."""
+    for count, reason in ((200, "dropId: "), (201, "query: ")):
+        answer = await api.http.get("/events?" + "&".join(["dropId="] * count))
+        assert answer.status_code == 400
+        assert answer.json()["error"]["message"].startswith(reason)

@@ -266,6 +266,8 @@ async def test_too_many_frames(server: Server, application: Application, frame: 
 async def test_frames_are_allowed_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a client may send grows again with time, up to the limit."""
     monkeypatch.setattr(protocol, "FRAMES_PER_SECOND", 1000)
+    monkeypatch.setattr(FrameProtocol, "_frames_left", 400)
+    monkeypatch.setattr(protocol, "FRAMES_AT_ONCE", 400)
     async with websocket(server) as (reader, writer):
         for _ in range(5):
             writer.write(PING * 300)

@@ -43,7 +43,7 @@ MAX_HEAD_BYTES = 32 * 1024
 """The most bytes of the request line and all headers together, and of the trailers of a body."""
 
 MAX_URL_BYTES = 8 * 1024
-FEED_BYTES = 2 * 1024
+FEED_BYTES = 4 * 1024
 """The number of bytes that the parser gets at once.
 
 The size of a head is therefore known with an error of at most FEED_BYTES. It must be at most half of MAX_URL_BYTES.
@@ -68,7 +68,7 @@ MAX_FRAGMENTS = 64
 """The frames of one WebSocket message."""
 
 FRAMES_PER_SECOND = 20
-FRAMES_AT_ONCE = 400
+FRAMES_AT_ONCE = 1200
 """The frames of any kind that a WebSocket client may send at once; FRAMES_PER_SECOND are then added each second."""
 
 LINGER_SECONDS = 2
