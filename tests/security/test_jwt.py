@@ -183,7 +183,7 @@ async def test_a_plain_user_buys(http: httpx.AsyncClient, owner: asyncpg.Pool) -
         *[{"header": {"typ": typ}} for typ in GOOD_TYPES],
         {"header": {"cty": "json"}},
     ],
-    ids=str,
+    ids=lambda changes: "-".join(changes),
 )
 async def test_tokens_that_are_good(http: httpx.AsyncClient, changes: dict[str, Any]) -> None:
     """A token may have several audiences, a UUID in upper case, times that are a little off, and claims that are not used."""
