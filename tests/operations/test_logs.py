@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from lastpair import __version__
+from lastpair.database.embedded import service_url
 from lastpair.database.migrate import FUNCTIONS_DIR
 from lastpair.observability.logs import ACCESS, BatchedLines, JsonLines, ReadableLines, WithoutConnections, log_config, printable
 from lastpair.settings import Settings
@@ -80,7 +81,8 @@ async def database_url(database: Database) -> AsyncIterator[str]:
 @contextmanager
 def logging_service(database_url: str, **environment: str) -> Iterator[Service]:
     """A service that logs at level debug, unless the environment says otherwise."""
-    with started(DATABASE_URL=with_password(database_url), **{"LOG_LEVEL": "debug"} | environment) as service:
+    urls = {"DATABASE_URL": with_password(service_url(database_url)), "MIGRATION_DATABASE_URL": with_password(database_url)}
+    with started(**urls, **{"LOG_LEVEL": "debug"} | environment) as service:
         service.wait_until_ready()
         yield service
         if service.process.poll() is None:
@@ -211,7 +213,7 @@ def test_nothing_secret_is_logged(production: Service, database_url: str, http: 
     with broken_get_drop(database_url, f"raise exception '{secrets[9]}' using detail = '{secrets[9]}'"):
         failed = http.get(f"{url}/api/drops/{uuid4()}?{secrets[10]}", headers=headers)
     assert failed.status_code == 500
-    assert b" 404 " in talk(production, f"GET http://user:{secrets[11]}@host/nothing HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert b" 400 " in talk(production, f"GET http://user:{secrets[11]}@host/nothing HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     line_of(production, http.get(f"{url}/nothing").headers["x-request-id"])
     log = production.log()
     assert [secret for secret in [*secrets, PASSWORD, SECRET, given, given.split(".")[1]] if secret in log] == []
@@ -237,7 +239,7 @@ async def test_streams_and_their_queries(production: Service) -> None:
         await open_stream("ws", f"{production.url}/nowhere", query=query)
 
     def found() -> list[tuple[Any, ...]]:
-        lines = [line for line in json_lines(production) if line.get("method") == "WS"]
+        lines = [line for line in json_lines(production) if line.get("path", "").endswith("/ws")]
         return [(line["path"], line["status"], line["outcome"]) for line in lines]
 
     expected = [("/api/ws", 101, "OK"), ("/api/ws", 400, "VALIDATION_ERROR"), ("/nowhere/api/ws", 404, "NOT_FOUND")]
@@ -327,7 +329,8 @@ async def test_a_database_that_goes_away(database: Database) -> None:
     async with fresh_database(database) as url:
         name = urlsplit(url).path[1:]
         superuser = await asyncpg.connect(database.superuser_url)
-        with started(DATABASE_URL=with_password(url), LOG_LEVEL="debug", **PRODUCTION) as service:
+        urls = {"DATABASE_URL": with_password(service_url(url)), "MIGRATION_DATABASE_URL": with_password(url)}
+        with started(**urls, LOG_LEVEL="debug", **PRODUCTION) as service:
             await asyncio.to_thread(service.wait_until_ready)
             await superuser.execute(f"alter database {name} allow_connections false")
             await superuser.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
+from itertools import count
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from urllib.parse import urlsplit, urlunsplit
@@ -65,11 +66,17 @@ class Service:
         return time.monotonic() - begin
 
 
+PORTS = count(20_000 + 6_000 * (os.environ.get("PYTEST_XDIST_WORKER") == "gw1"))
+"""Ports below those that the system gives to clients, apart for the two processes of the tests, so that each port has one user."""
+
+
 def free_port() -> int:
-    """A TCP port on which no process listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A TCP port on which no process listens, another one each time."""
+    for port in PORTS:
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("there is no port left")
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from lastpair.settings import InvalidSettings
 BIN_DIR: Path | None = INSTALL_DIR and INSTALL_DIR / "bin"
 """The folder with psql, pg_dump, pgbench and the server's own programs."""
 
-# The owner makes these roles, because the first migration grants lastpair_service to lastpair_api in its name.
+# The owner makes these roles, because the first migration grants lastpair_service to lastpair_api in its name. The last line lets
+# the owner see and end the sessions of the service.
 SERVICE_ROLES = """
 set role lastpair;
 do $$
@@ -23,7 +24,9 @@ begin
   end if;
   create role lastpair_app login in role lastpair_service;
 end
-$$
+$$;
+reset role;
+grant lastpair_app to lastpair with inherit true
 """
 
 

@@ -80,7 +80,7 @@ LINGER_PAUSE_SECONDS = 0.01
 DRAIN_SECONDS = 0.5
 """How long an idle connection stays open when the process stops, because a request may be on its way."""
 
-HOST = rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+HOST = rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?"
 HOST_VALUE = re.compile(HOST + rb"[ \t]*")
 ABSOLUTE_TARGET = re.compile(rb"https?://(?P<host>" + HOST + rb")(?P<rest>[/?].*)?", re.IGNORECASE)
 WEBSOCKET_TARGETS = frozenset(path.encode() for path in WEBSOCKET_PATHS)
