@@ -67,7 +67,7 @@ class Service:
 
 
 PORTS = count(20_000 + 6_000 * (os.environ.get("PYTEST_XDIST_WORKER") == "gw1"))
-"""Ports below those that the system gives to clients, apart for the two processes of the tests, so that each port has one user."""
+"""Ports below those that the system gives to clients. Each of the two test processes has its own, so they do not meet."""
 
 
 def free_port() -> int:
