@@ -239,6 +239,7 @@ async def test_requests_that_wait_at_shutdown(database: Database, owner: asyncpg
         service.wait_until_ready()
         async with client_of(service.url) as http:
             users, drops = await make_users(owner, 2), [await make_drop_by_sql(owner, 5) for _ in range(2)]
+            idle, idle_writer = await asyncio.open_connection(*service.url.removeprefix("http://").split(":"))
             async with locked(owner, drops[1]):
                 async with locked(owner, drops[0]):
                     requests = [
@@ -247,7 +248,8 @@ async def test_requests_that_wait_at_shutdown(database: Database, owner: asyncpg
                     ]
                     await lock_waits(owner, 2)
                     stopped = asyncio.create_task(asyncio.to_thread(service.stop))
-                    await eventually(lambda: asyncio.to_thread(lambda: not service.answers("/healthz", 200)))
+                    assert await idle.read() == b""  # an idle connection is closed when the shutdown has begun
+                    idle_writer.close()
                 assert_success(await requests[0], "reservation", 201)
                 refused = await requests[1]
                 assert refused.status_code == 503, refused.text
