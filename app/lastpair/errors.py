@@ -1,4 +1,4 @@
-"""The errors that the product answers with, for every transport.
+"""The errors that every transport answers with.
 
 The database defines its own refusals (`api.errors()`). This module has the classes for refusals, and the errors that two or more
 folders raise themselves.

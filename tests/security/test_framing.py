@@ -8,12 +8,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
+from tests.support.debian import needed
 from tests.support.in_process import server_for, url_of
 from tests.support.raw_http import UPGRADE, answers_in, connected, read_answer, read_to_the_end, talk
 from tests.support.waiting import wait_for
@@ -292,35 +292,8 @@ def test_an_encoded_body(api_url: str, path: bytes, coding: bytes) -> None:
 
 def test_curl_with_http2(url: str) -> None:
     """`curl --http2` asks for an upgrade to h2c. Its request is answered over HTTP/1.1."""
-    curl = shutil.which("curl") or pytest.skip("curl is not installed")
+    curl = needed(lambda: shutil.which("curl"), "curl", "curl")
     command = [curl, "--silent", "--http2", "--data", "hello", "--max-time", "5", f"{url}/a"]
     run = subprocess.run(command, capture_output=True, check=True)
     assert run.stdout.startswith(b"POST 127.0.0.1:")
     assert run.stdout.endswith(b" /a hello")
-
-
-JAVA = """
-import java.net.URI;
-import java.net.http.*;
-
-class Post {
-    public static void main(String[] args) throws Exception {
-        var request = HttpRequest.newBuilder(URI.create(args[0])).POST(HttpRequest.BodyPublishers.ofString("hello")).build();
-        for (int i = 0; i < 2; i++)
-            System.out.println(HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString()).body());
-    }
-}
-"""
-
-
-@pytest.mark.slow
-def test_the_http_client_of_java(url: str, tmp_path: Path) -> None:
-    """Java's HttpClient asks for h2c by default."""
-    java = shutil.which("java") or pytest.skip("Java is not installed")
-    source = tmp_path / "Post.java"
-    source.write_text(JAVA)
-    run = subprocess.run([java, source, f"{url}/a"], capture_output=True, check=False, timeout=60)
-    if b"jdk.compiler" in run.stderr or b"Could not find or load main class" in run.stderr:
-        pytest.skip("only a JDK runs a source file")
-    assert run.returncode == 0, run.stderr
-    assert [line.endswith(b" /a hello") for line in run.stdout.splitlines()] == [True, True]

@@ -370,7 +370,7 @@ async def test_issuer_and_subject_cannot_be_mistaken_for_one_another(database: D
 
 
 async def test_a_claim_that_is_given_twice(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
-    """The last of two claims counts (RFC 7519), for every check."""
+    """If a claim is there twice, every check takes the last one (RFC 7519)."""
     first, last = uuid4(), uuid4()
     payload = json.dumps(claims(first))[:-1] + f', "sub": "{last}"}}'
     response = await http.get("/purchases/me", headers=bearer(forged(GOOD_HEADER, payload.encode(), RSA)))

@@ -14,7 +14,7 @@ from lastpair.web.responses import failure
 from lastpair.web.url_paths import PROBE_PATHS
 
 LOCAL_HOSTS = ("localhost", "*.localhost", "127.0.0.1", "[::1]")
-"""Hosts that name this machine, whoever's DNS is asked."""
+"""Hosts that always name this machine, because no DNS server is asked about them."""
 
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+?)\.?(:[0-9]*)?")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})

@@ -5,6 +5,7 @@ A connection that got more than a piece therefore waits in line with the others,
 """
 
 import asyncio
+from abc import abstractmethod
 from collections import deque
 from time import perf_counter
 from weakref import WeakKeyDictionary
@@ -101,9 +102,9 @@ class PacedReading(asyncio.Protocol):
         elif not self._is_paused():
             self.resume_reading()
 
+    @abstractmethod
     def _parse(self, data: bytes) -> None:
-        # Parse a piece.
-        raise NotImplementedError
+        """Parse a piece."""
 
     def _stand_in_line(self) -> None:
         if not self._is_in_line:
@@ -113,6 +114,6 @@ class PacedReading(asyncio.Protocol):
     def _is_listening(self) -> bool:
         return not self.transport.is_closing() and self.transport.get_protocol() is self
 
+    @abstractmethod
     def _is_paused(self) -> bool:
-        # Whether uvicorn wants no more bytes for now.
-        raise NotImplementedError
+        """Whether uvicorn wants no more bytes for now."""

@@ -1,4 +1,4 @@
--- api.event_key: the key (64 bytes) of the codes in notifications, for a listener to check them; see inventory.publish.
+-- api.event_key: return the key (64 bytes) with which a listener checks the codes in notifications; see inventory.publish.
 --
 -- Only the service may call it. A role that knows the key can forge events. Locks: none. Errors: none.
 

@@ -1,8 +1,8 @@
 -- inventory.require_self: refuse a caller who may act for one user only and names another user.
 --
 -- Purpose: the first step of every public function that takes one user and that a buyer or a seller may execute. The service may
--- act for anyone, because it has verified who asks. So may the owner of the functions, in psql for example. Everybody else acts
--- for the subject of the session's verified token: PostgREST sets request.jwt.claims, as JSON, for each transaction.
+-- act for anyone, because it has verified who asks. So may the owner of the functions, in psql for example. Any other role acts
+-- for the subject of the session's verified token. PostgREST sets request.jwt.claims, as JSON, in each transaction.
 --
 -- Who calls is the role that the session has set, or else the role that logged in. In a function with the rights of its owner
 -- current_user is the owner, but the setting "role" stays what the session has set.
