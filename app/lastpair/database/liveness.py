@@ -28,13 +28,15 @@ BACKEND_PID = "select pg_backend_pid()::text"
 MARK = "/* {} */ "
 """The beginning of a statement that is found by a mark, because a pooler hides the process id of its server session."""
 
-# A backend that serves a statement waits for everything but the client's next message. `wait_event` is null if it waits for
-# nothing, and also if another role owns the session; then nothing is concluded.
+# A backend that serves a statement is not idle, and waits for everything but the client's next message. `state` is null if
+# another role owns the session; then nothing is concluded. `state` is looked at as well because a backend is idle some time before
+# it waits for the client, and may be frozen in between.
 SERVED = """
 select key from unnest($1::text[]) key
 where current_setting('track_activities') = 'off' or exists (
   select from pg_stat_activity
-  where (pid::text = key or starts_with(query, '/* ' || key || ' */')) and wait_event is distinct from 'ClientRead')
+  where (pid::text = key or starts_with(query, '/* ' || key || ' */'))
+    and (state like 'idle%' or wait_event = 'ClientRead') is not true)
 """
 # A transaction whose client is given up may hold locks.
 END_TRANSACTIONS = """

@@ -27,6 +27,9 @@ LOCK_TIMEOUT_SECONDS = 60
 """How long a deployment waits for another one to end."""
 
 CREATE_MIGRATIONS = "create table schema_migrations (version varchar primary key)"  # as dbmate does it
+MADE_MEANWHILE = (asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError)
+"""What CREATE_MIGRATIONS raises if another deployment makes the table at the same moment: its name, type or row in the catalog."""
+
 LOCK_MIGRATIONS = "lock table schema_migrations in share update exclusive mode"
 LOCK_HOLDER = """
 select format(
@@ -97,7 +100,7 @@ async def only_deployment(url: str) -> AsyncIterator[None]:
     connection = await asyncpg.connect(url, server_settings={"application_name": "lastpair migrate"})
     try:
         if await connection.fetchval("select to_regclass('schema_migrations') is null"):
-            with suppress(asyncpg.DuplicateTableError, asyncpg.UniqueViolationError):  # another deployment made it meanwhile
+            with suppress(*MADE_MEANWHILE):
                 await connection.execute(CREATE_MIGRATIONS)
         transaction = connection.transaction()
         await transaction.start()
