@@ -3,8 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
-from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -12,7 +11,7 @@ import psycopg
 import pytest
 
 from lastpair.database.migrate import migrate
-from tests.support.database import Database, client_of, connected, fresh_embedded_database, running_api, scratch_database
+from tests.support.database import Database, another_database, client_of, fresh_embedded_database, running_api, scratch_database
 from tests.support.factories import assert_healthy
 from tests.support.pgtap import install_pgtap
 from tests.support.servers import ROOT
@@ -59,18 +58,23 @@ async def healthy(owner: asyncpg.Pool) -> AsyncIterator[None]:
 @pytest.fixture
 async def empty_url(database: Database) -> AsyncIterator[str]:
     """The owner's URL of an empty database on the same server."""
-    name, parts = f"lastpair_empty_{uuid4().hex[:12]}", urlsplit(database.url)
-    async with connected(database.superuser_url) as superuser:
-        await superuser.execute(f"create database {name} owner {parts.username}")
-        yield urlunsplit(parts._replace(path=f"/{name}"))
-        await superuser.execute(f"drop database {name} with (force)")
+    async with another_database(database) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def migrated_template(database: Database) -> AsyncIterator[str]:
+    """The name of a migrated database that nobody is connected to, because copying one is faster than migrating one."""
+    async with another_database(database) as url:
+        await migrate(url)
+        yield urlsplit(url).path.removeprefix("/")
 
 
 @pytest.fixture
-async def migrated_url(empty_url: str) -> str:
+async def migrated_url(database: Database, migrated_template: str) -> AsyncIterator[str]:
     """The owner's URL of a database that was migrated a moment ago."""
-    await migrate(empty_url)
-    return empty_url
+    async with another_database(database, migrated_template) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

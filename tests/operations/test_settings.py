@@ -1,9 +1,7 @@
 """The settings: defaults, what each accepts, and the one line that names the variable when it is wrong."""
 
-import os
 import socket
 import subprocess
-import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from pydantic import SecretStr
 
 from lastpair import cli as commands
 from lastpair.settings import InvalidSettings, Settings, load_settings
+from tests.support.commands import lastpair
 from tests.support.servers import ROOT
 from tests.support.tokens import SECRET, ec_key, private_pem, public_pem, rsa_key
 
@@ -250,13 +249,6 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name.upper())
 
 
-def run(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`lastpair command` with these variables, which must come to its end by itself."""
-    arguments = [sys.executable, "-m", "lastpair", command]
-    env = os.environ | {"PYTHONPATH": str(ROOT / "app")} | environment
-    return subprocess.run(arguments, env=env, capture_output=True, text=True, timeout=30, check=False)
-
-
 def assert_refused(result: subprocess.CompletedProcess[str], variable: str) -> str:
     """Exit code 1 and one line that begins with the variable; returns the line."""
     assert result.returncode == 1
@@ -385,7 +377,7 @@ def test_the_app_itself_goes_through_the_pooler(
 )
 def test_a_bad_value_stops_the_start(variable: str, text: str) -> None:
     """The real command: one line on standard error, exit code 1, no password in it."""
-    assert "hunter2" not in assert_refused(run("run", **{variable: text}), variable)
+    assert "hunter2" not in assert_refused(lastpair("run", **{variable: text}), variable)
 
 
 @pytest.mark.parametrize(
@@ -401,13 +393,13 @@ def test_a_bad_value_stops_the_start(variable: str, text: str) -> None:
 )
 def test_a_database_that_cannot_be_used_stops_the_start(command: str, url: str) -> None:
     """The same."""
-    assert "hunter2" not in assert_refused(run(command, DATABASE_URL=url), "DATABASE_URL")
+    assert "hunter2" not in assert_refused(lastpair(command, DATABASE_URL=url), "DATABASE_URL")
 
 
 def test_a_folder_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
     """The same, naming the variable to correct."""
     (tmp_path / "file").touch()
-    assert_refused(run("run", DATA_DIR=str(tmp_path / "file")), "DATA_DIR")
+    assert_refused(lastpair("run", DATA_DIR=str(tmp_path / "file")), "DATA_DIR")
 
 
 JWT = {"AUTH_MODE": "jwt", "JWT_SECRET": SECRET, "JWT_AUDIENCE": "shop", "JWT_ISSUER": "issuer"}
@@ -504,7 +496,7 @@ def test_keys_that_nobody_can_replace(monkeypatch: pytest.MonkeyPatch, url: str,
 )
 def test_production_refuses(variable: str, changes: dict[str, str]) -> None:
     """The real command, and it says why: an embedded database, a header that names any user, pages from anywhere."""
-    line = assert_refused(run("run", **(PRODUCTION | changes)), variable)
+    line = assert_refused(lastpair("run", **(PRODUCTION | changes)), variable)
     assert not any(secret in line for secret in SECRETS)
 
 

@@ -3,14 +3,14 @@
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import pytest
 
 from lastpair.database.embedded import BIN_DIR
-from tests.support.database import Database, connected
+from lastpair.database.migrate import migrate
+from tests.support.database import Database, another_database, connected
 from tests.support.factories import make_drop_by_sql, make_user
 from tests.support.in_process import InProcess, served, settings_for
 from tests.support.streams import TRANSPORTS, logged, newest_id, open_stream
@@ -34,13 +34,17 @@ async def types_after(service: InProcess, transport: str, last_id: int, count: i
 
 
 @pytest.fixture
+async def migrated_url(empty_url: str) -> str:
+    """The owner's URL of a database that is no copy of another one, because a copy begins an epoch."""
+    await migrate(empty_url)
+    return empty_url
+
+
+@pytest.fixture
 async def other_url(database: Database) -> AsyncIterator[str]:
     """The owner's URL of another, empty database."""
-    name, parts = f"lastpair_restored_{uuid4().hex[:12]}", urlsplit(database.url)
-    async with connected(database.superuser_url) as superuser:
-        await superuser.execute(f"create database {name} owner {parts.username}")
-        yield urlunsplit(parts._replace(path=f"/{name}"))
-        await superuser.execute(f"drop database {name} with (force)")
+    async with another_database(database) as url:
+        yield url
 
 
 @pytest.mark.skipif(BIN_DIR is None, reason="pg_dump comes with the embedded server")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -49,6 +50,16 @@ def scratch_database(url: str) -> Iterator[Database]:
             yield Database(scratch, scratch, scratch)
         finally:
             connection.execute(f"drop database {name} with (force)".encode())
+
+
+@asynccontextmanager
+async def another_database(database: Database, template: str = "template1") -> AsyncIterator[str]:
+    """The owner's URL of another database on the same server, a copy of the template; it is dropped afterwards."""
+    name, parts = f"lastpair_other_{uuid4().hex[:12]}", urlsplit(database.url)
+    async with connected(database.superuser_url) as superuser:
+        await superuser.execute(f"create database {name} template {template} owner {parts.username}")
+        yield urlunsplit(parts._replace(path=f"/{name}"))
+        await superuser.execute(f"drop database {name} with (force)")
 
 
 @contextmanager

@@ -29,8 +29,8 @@ MARK = "/* {} */ "
 """The beginning of a statement that is found by a mark, because a pooler hides the process id of its server session."""
 
 # A backend that serves a statement is not idle, and waits for everything but the client's next message. `state` is null if
-# another role owns the session; then nothing is concluded. `state` is looked at as well because a backend is idle some time before
-# it waits for the client, and may be frozen in between.
+# another role owns the session; then nothing is concluded. Both are looked at, because a backend is idle for some time before it
+# waits for the client, and may be frozen in between.
 SERVED = """
 select key from unnest($1::text[]) key
 where current_setting('track_activities') = 'off' or exists (

@@ -28,7 +28,7 @@ LOCK_TIMEOUT_SECONDS = 60
 
 CREATE_MIGRATIONS = "create table schema_migrations (version varchar primary key)"  # as dbmate does it
 MADE_MEANWHILE = (asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError)
-"""What CREATE_MIGRATIONS raises if another deployment makes the table at the same moment: its name, type or row in the catalog."""
+"""What CREATE_MIGRATIONS raises if another deployment makes the table at the same moment."""
 
 LOCK_MIGRATIONS = "lock table schema_migrations in share update exclusive mode"
 LOCK_HOLDER = """
