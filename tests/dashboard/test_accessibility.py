@@ -19,6 +19,7 @@ DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, h
 NARROWEST = 320
 
 
+@pytest.mark.slow
 async def test_names_are_text(api: Api, visitor: Visitor) -> None:
     """Names of drops and users are shown to the letter everywhere and are never taken as HTML."""
     user = await make_named_user(api, EVIL)
@@ -94,6 +95,7 @@ async def test_focus_stays(api: Api, visitor: Visitor, drop_id: str, page: Page)
     assert len(visitor.requests) == requests
 
 
+@pytest.mark.slow
 async def test_live_region(api: Api, visitor: Visitor) -> None:
     """A screen reader is told every few seconds, in few words, the stock of the drops that changed."""
     seller = await make_user(api.owner)
@@ -190,6 +192,7 @@ async def assert_fits(page: Page) -> None:
     assert await page.evaluate(TOO_WIDE) == []
 
 
+@pytest.mark.slow
 async def test_narrow(api: Api, visitor: Visitor) -> None:
     """Nothing needs to be scrolled sideways on a phone, with any names and figures."""
     page = await visitor.open(viewport={"width": NARROWEST, "height": 600}, is_mobile=True)
@@ -219,6 +222,7 @@ async def test_forced_colors(visitor: Visitor, drop_id: str) -> None:
     assert len(colors) == 3
 
 
+@pytest.mark.slow
 async def test_reduced_motion(api: Api, visitor: Visitor) -> None:
     """With reduced motion nothing moves; otherwise the bar glides."""
     seller = await make_user(api.owner)

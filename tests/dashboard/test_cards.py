@@ -165,6 +165,7 @@ async def test_refund_after_the_end(api: Api, visitor: Visitor) -> None:
     await expect_stock(page, drop_id, 4, 1, 0)
 
 
+@pytest.mark.slow
 async def test_several_changes_in_one_transaction(api: Api, visitor: Visitor) -> None:
     """The card is right after a refund with a sale, a new drop with a sale, and a unit that is refunded, held and sold again."""
     seller, *buyers = [await make_user(api.owner) for _ in range(3)]
@@ -227,6 +228,7 @@ async def test_only_a_refund_makes_the_page_ask(api: Api, visitor: Visitor) -> N
         assert await asked() == n + 1
 
 
+@pytest.mark.slow
 async def test_sale_while_the_page_asks_about_a_refund(api: Api, visitor: Visitor) -> None:
     """A snapshot may contain a sale whose event has not come yet: the sale is not counted twice."""
     seller, buyer = await make_user(api.owner), await make_named_user(api, "carla")

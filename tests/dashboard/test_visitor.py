@@ -1,10 +1,13 @@
 """The tests' own Visitor: it notes every problem of a page."""
 
+import pytest
 from playwright.async_api import Browser
 
 from tests.support.browser import Visitor
 from tests.support.streams import Api
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.slow
 
 
 async def test_problems_are_noted(api: Api, browser: Browser) -> None:

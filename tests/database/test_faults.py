@@ -55,6 +55,7 @@ SLEEPS = {"EXPIRY_POLL_MS": "3600000"}
 """The setting for a sweeper that runs once, at the start."""
 
 
+@pytest.mark.slow
 async def test_an_outage(server: Crashable) -> None:
     """Every endpoint answers 503 while it lasts, and each job logs it once; then all works without help and nothing is lost."""
     with started(DATABASE_URL=server.url, EXPIRY_POLL_MS="50") as service:
@@ -213,6 +214,7 @@ async def test_the_sweeper_needs_no_request(database: Database, owner: asyncpg.P
     await assert_healthy(owner)
 
 
+@pytest.mark.slow
 async def test_many_processes(database: Database, owner: asyncpg.Pool) -> None:
     """Three processes share a port and a database: any of them serves, and each due hold expires once."""
     with started(DATABASE_URL=database.url, EXPIRY_POLL_MS="50", WEB_CONCURRENCY="3") as service:

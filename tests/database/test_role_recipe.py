@@ -18,6 +18,8 @@ from lastpair.database.pool import SERVICE_ROLE
 from tests.support.clusters import PASSWORD, ROLE_RECIPE, Cluster, cluster
 from tests.support.database import Database
 
+pytestmark = pytest.mark.slow
+
 PASSWORDS = {"LASTPAIR_PASSWORD": "hunter2-of-the-owner", "LASTPAIR_APP_PASSWORD": "hunter2-of-the-app"}
 LOG_EVERYTHING = [
     *(

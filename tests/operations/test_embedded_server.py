@@ -77,7 +77,14 @@ LONG = "long/" + "/".join(["x" * 30] * 4)
 ODD = 'it\'s a (b), c; d%20&e="f" é'
 
 
-@pytest.mark.parametrize("name", ["data", LONG, ODD], ids=["short", "long", "odd"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("data", id="short", marks=pytest.mark.slow),
+        pytest.param(LONG, id="long"),
+        pytest.param(ODD, id="odd", marks=pytest.mark.slow),
+    ],
+)
 def test_only_its_user_reaches_it(folder: Path, name: str) -> None:
     """The socket is private, however long or odd the path is; no folder above is changed, and the data stays."""
     data_dir = folder / name
@@ -112,6 +119,7 @@ def test_folders_that_the_servers_user_may_not_enter(folder: Path) -> None:
     assert mode(data_dir) == ENTER_ALL
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not IS_ROOT, reason="only root runs the server as another user")
 def test_programs_that_the_servers_user_may_not_enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkout in a private home: the programs are copied once, to a place that only root can change."""

@@ -75,7 +75,7 @@ def test_an_admin_port_that_is_taken() -> None:
         assert is_loopback(listener)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_probes_on_a_port_of_their_own(database: Database, workers: str) -> None:
     """With ADMIN_PORT the probes are there and nothing else is, whatever the Host; the API's port has all but the probes."""
     admin_port = free_port()
@@ -99,7 +99,7 @@ def test_probes_on_a_port_of_their_own(database: Database, workers: str) -> None
         assert service.stop() < 5
 
 
-@pytest.mark.parametrize(("host", "warns"), [("0.0.0.0", True), ("127.0.0.2", False), ("", False)])  # noqa: S104
+@pytest.mark.parametrize(("host", "warns"), [("0.0.0.0", True), ("127.0.0.2", False)])  # noqa: S104
 def test_a_development_server_that_others_reach(database: Database, host: str, warns: bool) -> None:
     """One line warns of a development server that other machines reach, because they may name any user there."""
     with started(DATABASE_URL=database.url, HOST=host, **QUIET) as service:

@@ -162,7 +162,7 @@ def test_the_line_of_a_request_in_development(development: Service, http: httpx.
     assert re.fullmatch(expected, line)
 
 
-@pytest.mark.parametrize(("level", "workers"), [("info", 2), ("warning", 1)])
+@pytest.mark.parametrize(("level", "workers"), [pytest.param("info", 2, marks=pytest.mark.slow), ("warning", 1)])
 def test_levels(database_url: str, http: httpx.Client, level: str, workers: int) -> None:
     """Requests are logged at info, those of probes at debug, faults at warning; every process says at info that it serves."""
     variables = {"LOG_LEVEL": level, "WEB_CONCURRENCY": str(workers), "MAX_PENDING": "1"}

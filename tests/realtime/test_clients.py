@@ -193,6 +193,7 @@ async def test_httpx_sse(service: InProcess, owner: asyncpg.Connection, drops: l
     await follower.close()
 
 
+@pytest.mark.slow
 async def test_fetch_event_source(
     service: InProcess, owner: asyncpg.Connection, drops: list[str], browser: Browser, pytestconfig: pytest.Config
 ) -> None:

@@ -157,6 +157,7 @@ async def test_joining_while_the_log_is_replayed(api: Api, drops: list[str]) -> 
     await stream.close()
 
 
+@pytest.mark.slow
 async def test_a_log_that_was_pruned(database: Database) -> None:
     """A client starts again only if neither the log nor the memory has the events that it missed."""
     async with fresh_database(database) as url, asyncpg.create_pool(url) as owner:

@@ -92,7 +92,7 @@ def sent(url: str, request: bytes, way: str) -> list[tuple[int, bytes]]:
         return answers_in(read_to_the_end(connection))
 
 
-in_every_way = pytest.mark.parametrize("way", ["at once", "head first", "byte by byte"])
+in_every_way = pytest.mark.parametrize("way", ["at once", "head first", pytest.param("byte by byte", marks=pytest.mark.slow)])
 
 
 @pytest.mark.parametrize(

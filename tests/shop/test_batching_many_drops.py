@@ -254,6 +254,7 @@ async def ask_in_turn(connection: Connection, requests: list[Request]) -> list[A
     return [await soon(connection.send(request)) for request in requests]
 
 
+@pytest.mark.slow
 async def test_two_processes_sell_many_drops_exactly(database: Database, owner: asyncpg.Pool) -> None:
     """Every unit is sold once to the same users at once; of a purchase and a cancel of one hold at once exactly one succeeds."""
     with started(DATABASE_URL=database.url, EXPIRY_POLL_MS="3600000", WEB_CONCURRENCY="2") as service:
