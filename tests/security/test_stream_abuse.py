@@ -7,6 +7,7 @@ from contextlib import suppress
 from uuid import UUID, uuid4
 
 import asyncpg
+import httpx
 import pytest
 
 from tests.support.database import connected as owner_of
@@ -133,9 +134,10 @@ async def test_stopping_while_the_database_hangs(own_database_url: str, owner: a
     with started(DATABASE_URL=own_database_url, EXPIRY_POLL_MS="3600000") as service:
         await asyncio.to_thread(service.wait_until_ready)
         streams = [await open_stream(transport, service.url) for transport in ("sse", "ws") for _ in range(3)]
-        async with owner.transaction():
+        async with httpx.AsyncClient(base_url=f"{service.url}/api") as http, owner.transaction():
             await owner.execute("lock table inventory.drops in access exclusive mode")
             waiting = [asyncio.create_task(open_stream("sse", service.url, [uuid4()])) for _ in range(3)]
+            waiting += [asyncio.create_task(http.get(f"/drops/{uuid4()}")) for _ in range(3)]
 
             async def all_wait() -> bool:
                 count: int = await owner.fetchval("select count(*) from pg_locks where not granted")
@@ -143,6 +145,6 @@ async def test_stopping_while_the_database_hangs(own_database_url: str, owner: a
 
             await eventually(all_wait)
             assert await asyncio.to_thread(service.stop) < 5
-        await asyncio.gather(*waiting, return_exceptions=True)
+            await asyncio.gather(*waiting, return_exceptions=True)
         for stream in streams:
             await stream.close()
