@@ -6,7 +6,7 @@
 -- Errors: none. If the wait was too long it returns no row, and the next call tries again.
 
 create or replace function api.advance_drops()
-returns setof api.drop
+returns setof api.drop_row
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '500ms'

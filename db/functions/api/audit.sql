@@ -11,7 +11,7 @@ as $$
 begin
   return query
   with held as (
-    select r.drop_id, count(*) as units
+    select r.drop_id, sum(r.qty) as units
     from inventory.reservations r
     where r.status = 'ACTIVE'
     group by r.drop_id
@@ -35,11 +35,51 @@ begin
   where d.available_stock not between 0 and d.total_stock
 
   union all
-  select r.drop_id, 'a user holds at most one unit of a drop', 1::bigint, count(*)
+  select r.drop_id, 'a user has at most one ACTIVE reservation of a variant', 1::bigint, count(*)
   from inventory.reservations r
   where r.status = 'ACTIVE'
-  group by r.drop_id, r.user_id
+  group by r.drop_id, r.variant_id, r.user_id
   having count(*) > 1
+
+  union all
+  select v.drop_id, 'total_stock of a drop = the sum of its variants', max(d.total_stock)::bigint, sum(v.total_stock)
+  from inventory.variants v
+  join inventory.drops d on d.id = v.drop_id
+  group by v.drop_id
+  having sum(v.total_stock) <> max(d.total_stock) or sum(v.available_stock) <> max(d.available_stock)
+
+  union all
+  select v.drop_id, 'total_stock of a variant = available_stock + held + sold', v.total_stock::bigint,
+    v.available_stock + coalesce(held_of_variant.units, 0) + coalesce(sold_of_variant.units, 0)
+  from inventory.variants v
+  left join (
+    select r.variant_id, sum(r.qty) as units
+    from inventory.reservations r
+    where r.status = 'ACTIVE' and r.variant_id is not null
+    group by r.variant_id
+  ) held_of_variant on held_of_variant.variant_id = v.id
+  left join (
+    select p.variant_id, sum(p.qty) as units
+    from inventory.purchases p
+    where p.status in ('pending', 'paid') and p.variant_id is not null
+    group by p.variant_id
+  ) sold_of_variant on sold_of_variant.variant_id = v.id
+  where v.total_stock <> v.available_stock + coalesce(held_of_variant.units, 0) + coalesce(sold_of_variant.units, 0)
+
+  union all
+  select p.drop_id, 'a purchase has the variant, units, price and amount of its reservation', 0::bigint, count(*)
+  from inventory.purchases p
+  join inventory.reservations r on r.id = p.reservation_id and r.drop_id = p.drop_id
+  where (p.variant_id, p.qty, p.amount) is distinct from (r.variant_id, r.qty, p.qty * p.unit_price)
+    or (p.unit_price, p.currency) is distinct from (r.unit_price, r.currency) and r.unit_price is not null
+  group by p.drop_id
+
+  union all
+  select r.drop_id, 'no ACTIVE reservation ends before nothing_due_before of its drop', 0::bigint, count(*)
+  from inventory.reservations r
+  join inventory.drops d on d.id = r.drop_id
+  where r.status = 'ACTIVE' and r.expires_at < d.nothing_due_before
+  group by r.drop_id
 
   union all
   select r.drop_id, 'a CONSUMED reservation has one purchase, by its user', 1::bigint, count(p.id)

@@ -4,7 +4,7 @@
 -- AUTH_REQUIRED, RESERVATION_NOT_FOUND, RESERVATION_NOT_ACTIVE, RESERVATION_EXPIRED.
 
 create or replace function api.cancel_reservation(p_reservation_id uuid, p_user_id uuid)
-returns setof api.reservation
+returns setof api.reservation_row
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$

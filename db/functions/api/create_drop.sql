@@ -1,5 +1,9 @@
 -- api.create_drop: put a drop up for sale, with all its stock available.
 --
+-- A drop has p_total_stock units, or it has variants (sizes, tiers): p_variants is a JSON array of objects with name, total_stock
+-- and perhaps price, in the order in which they are shown. Then its stock is the sum. p_terms is a JSON object with any of currency,
+-- limit_per_user, hold_seconds, rehold_after_seconds and extension_seconds.
+--
 -- Without a status, starts_at decides: if it is missing the drop is a draft, if it is in the future the drop is scheduled,
 -- otherwise live.
 --
@@ -12,9 +16,11 @@ create or replace function api.create_drop(
   p_created_by uuid,
   p_starts_at timestamptz default null,
   p_ends_at timestamptz default null,
-  p_status text default null
+  p_status text default null,
+  p_variants jsonb default null,
+  p_terms jsonb default null
 )
-returns setof api.drop
+returns setof api.drop_row
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -23,32 +29,45 @@ declare
     p_status,
     case when p_starts_at is null then 'draft' when p_starts_at > now() then 'scheduled' else 'live' end
   );
-  v_starts_at timestamptz := case when v_status = 'live' then coalesce(p_starts_at, now()) else p_starts_at end;
+  v_drop inventory.drops;
+  v_variants inventory.variants[];
   v_constraint_name text;
 begin
   perform inventory.require_self(p_created_by);
   perform inventory.require_user(p_created_by);
-  if p_total_stock < 1 then
-    perform inventory.refuse_constraint('drops_total_stock_check');
-  end if;
+  perform inventory.check_terms(p_terms);
   if v_status in ('ended', 'cancelled') then
     perform inventory.refuse('VALIDATION_ERROR', 'status: a new drop is draft, scheduled or live');
   end if;
-  if v_status = 'live' and v_starts_at > now() then
+  if v_status = 'live' and p_starts_at > now() then
     perform inventory.refuse('VALIDATION_ERROR', 'starts_at: a live drop has started; leave status out to schedule it');
   end if;
-  return query
-  with created as (
-    insert into inventory.drops (name, price, total_stock, available_stock, starts_at, ends_at, status, created_by)
-    values (
-      coalesce(p_name, ''), inventory.check_price(p_price), p_total_stock, p_total_stock, v_starts_at, p_ends_at, v_status,
-      p_created_by
-    )
-    returning *
-  )
-  select (inventory.drop_row(created)).* from created;
+
+  v_drop := jsonb_populate_record(
+    row(
+      inventory.uuid_v7(), coalesce(p_name, ''), p_price, p_total_stock, p_total_stock,
+      case when v_status = 'live' then coalesce(p_starts_at, now()) else p_starts_at end, p_ends_at, v_status, p_created_by,
+      now(), now(), 'USD', null, null, 0, null, null, '-infinity'
+    )::inventory.drops,
+    coalesce(p_terms, '{}'));
+  v_drop.price := inventory.check_price(p_price, v_drop.currency);
+  v_variants := inventory.new_variants(v_drop, p_variants, 1);
+  if (p_variants is null) = (p_total_stock is null) then
+    perform inventory.refuse('VALIDATION_ERROR', 'total_stock: give it or variants, one of the two');
+  end if;
+  if p_variants is not null then
+    v_drop.total_stock := inventory.sum_of_stock(v_variants);
+    v_drop.available_stock := v_drop.total_stock;
+  end if;
+  if v_drop.total_stock < 1 then
+    perform inventory.refuse_constraint('drops_total_stock_check');
+  end if;
+
+  insert into inventory.drops select (v_drop).*;
+  insert into inventory.variants select v.* from unnest(v_variants) v;
+  return query select (inventory.drop_row(v_drop)).*;
 exception
-  when check_violation then
+  when check_violation or unique_violation then
     get stacked diagnostics v_constraint_name = constraint_name;
     perform inventory.refuse_constraint(v_constraint_name);
   when not_null_violation then
@@ -57,6 +76,7 @@ exception
 end
 $$;
 
-comment on function api.create_drop(text, numeric, integer, uuid, timestamptz, timestamptz, text) is
-'Put a drop of p_total_stock units up for sale and return it. Without p_status the times decide: a drop without p_starts_at is a
-draft, a future p_starts_at makes it scheduled, a past one live.';
+comment on function api.create_drop(text, numeric, integer, uuid, timestamptz, timestamptz, text, jsonb, jsonb) is
+'Put a drop of p_total_stock units up for sale, or one of p_variants ([{"name", "total_stock", "price"}]), and return it. Without
+p_status the times decide: a drop without p_starts_at is a draft, a future p_starts_at makes it scheduled, a past one live. p_terms:
+{"currency", "limit_per_user", "hold_seconds", "rehold_after_seconds", "extension_seconds"}.';

@@ -17,17 +17,24 @@ as $$
     ('FORBIDDEN', 403, 'You may not do this.'),
     ('DROP_NOT_FOUND', 404, 'There is no drop with this id.'),
     ('RESERVATION_NOT_FOUND', 404, 'You have no reservation with this id.'),
+    ('VARIANT_NOT_FOUND', 404, 'This drop has no variant with this id.'),
     ('PURCHASE_NOT_FOUND', 404, 'There is no purchase with this id.'),
     ('DROP_NOT_ACTIVE', 409,
-      'This drop is not on sale now: it has not started, has ended or was cancelled. See its status, starts_at and ends_at.'),
+      'This drop is not on sale now: it has not started, is paused, has ended or was cancelled. See its status and times.'),
     ('OUT_OF_STOCK', 409, 'Every unit of this drop is held or sold. A unit comes back when a hold expires or is cancelled.'),
     ('ALREADY_RESERVED', 409, 'You hold a unit of this drop already. Purchase or cancel that reservation first.'),
+    ('LIMIT_EXCEEDED', 409, 'You would have more units of this drop than one person may have. See its limit_per_user.'),
+    ('RESERVED_TOO_SOON', 409, 'You let a hold of this drop go, and may not hold units again yet.'),
+    ('SEVERAL_RESERVATIONS', 409, 'You hold several variants of this drop. Say which reservation: reservation_id.'),
     ('NO_ACTIVE_RESERVATION', 409, 'You hold no unit of this drop. Reserve one first.'),
     ('RESERVATION_EXPIRED', 409, 'Your reservation ran out and its unit went back to stock. Reserve again.'),
     ('RESERVATION_NOT_ACTIVE', 409, 'This reservation is not ACTIVE any more: it was consumed, was cancelled or expired.'),
     ('INVALID_STATUS_CHANGE', 409, 'This change of status is not allowed.'),
+    ('VARIANT_IN_USE', 409, 'Units of this variant were held or sold, so it cannot go.'),
     ('STOCK_BELOW_COMMITTED', 409, 'total_stock may not be less than the units held and sold.'),
-    ('USERNAME_TAKEN', 409, 'Another user has this username. Choose another.')
+    ('USERNAME_TAKEN', 409, 'Another user has this username. Choose another.'),
+    ('DROP_CHANGED', 412, 'The drop was changed since you read it. Read it again, then decide.'),
+    ('IDEMPOTENCY_KEY_REUSED', 422, 'This Idempotency-Key came with another request before. Use a new one for a new request.')
   ) as e (code, status, message)
 $$;
 

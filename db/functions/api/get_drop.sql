@@ -3,7 +3,7 @@
 -- Locks: none. Errors: DROP_NOT_FOUND.
 
 create or replace function api.get_drop(p_drop_id uuid)
-returns setof api.drop
+returns setof api.drop_row
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$

@@ -3,7 +3,7 @@
 -- Locks: none. Errors: FORBIDDEN (a buyer or seller names another user), AUTH_REQUIRED.
 
 create or replace function api.my_purchases(p_user_id uuid)
-returns setof api.purchase
+returns setof api.purchase_row
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$

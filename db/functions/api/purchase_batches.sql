@@ -10,7 +10,7 @@ as $$
   select o.*
   from api.purchase_batch(
     array(
-      select row(q.drop_id, q.user_id, q.idempotency_key)::api.purchase_request
+      select row(q.drop_id, q.user_id, q.idempotency_key, null)::api.purchase_request
       from rows from (unnest(p_drop_ids), unnest(p_user_ids), unnest(p_idempotency_keys))
         with ordinality as q (drop_id, user_id, idempotency_key, n)
       order by q.n

@@ -1,9 +1,9 @@
--- api.refund_purchase: refund a paid purchase and give its units back to stock.
+-- api.refund_purchase: refund all of a paid purchase and give its units back to stock.
 --
 -- Locks, in this order: the drop's row, the purchase. Errors: PURCHASE_NOT_FOUND, INVALID_STATUS_CHANGE (not paid).
 
 create or replace function api.refund_purchase(p_purchase_id uuid)
-returns setof api.purchase
+returns setof api.purchase_row
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -26,7 +26,7 @@ begin
   return query
   with refunded as (
     update inventory.purchases p
-    set status = 'refunded', updated_at = now()
+    set status = 'refunded', refunded_amount = p.amount, refunded_at = now(), updated_at = now()
     where p.id = p_purchase_id and p.drop_id = v_drop_id
     returning p.*
   ),
@@ -34,6 +34,12 @@ begin
     update inventory.drops d
     set available_stock = d.available_stock + (select r.qty from refunded r), updated_at = now()
     where d.id = v_drop_id
+  ),
+  variant_restored as (
+    update inventory.variants v
+    set available_stock = v.available_stock + r.qty, updated_at = now()
+    from refunded r
+    where v.drop_id = v_drop_id and v.id = r.variant_id
   )
   select (inventory.purchase_row(refunded)).* from refunded;
 end

@@ -3,7 +3,7 @@
 -- Purpose: calls inventory.reserve_on_drop for many requests. Requests on several drops share one commit,
 -- because commits that announce something pass one at a time.
 --
--- Locks: drop by drop in the order of their ids, as inventory.reserve_on_drop takes them. Errors: VALIDATION_ERROR (a key,
+-- Locks: drop by drop in the order of their ids, as inventory.reserve_on_drop takes them. Errors: VALIDATION_ERROR (a key, qty,
 -- p_ttl_seconds); with several drops lock_not_available (55P03) after 100 ms at a lock. Then nothing is done for any request, and
 -- the caller sends the requests of each drop in a call of their own. Codes of refusals: see inventory.reserve_on_drop.
 
@@ -20,7 +20,7 @@ begin
   if v_drop_ids[1] = all (v_drop_ids) then -- the common case, which needs no grouping
     return query
     select
-      o.n, coalesce(e.status, case when o.replayed then 200 else 201 end), o.code, e.message, o.replayed, to_json(o.reservation)
+      o.n, coalesce(e.status, case when o.replayed then 200 else 201 end), o.code, coalesce(o.message, e.message), o.replayed, to_json(o.reservation)
     from inventory.reserve_on_drop(v_drop_ids[1], p_requests, p_ttl_seconds) o
     left join api.errors() e on e.code = o.code
     order by o.n;
@@ -31,8 +31,8 @@ begin
   perform set_config('lock_timeout', '100ms', true);
   return query
   select
-    of_drop.ns[o.n], coalesce(e.status, case when o.replayed then 200 else 201 end), o.code, e.message, o.replayed,
-    to_json(o.reservation)
+    of_drop.ns[o.n], coalesce(e.status, case when o.replayed then 200 else 201 end), o.code, coalesce(o.message, e.message),
+    o.replayed, to_json(o.reservation)
   from (
     select v_drop_ids[q.n] as drop_id, array_agg(q.n order by q.n) as ns, array_agg(q.request order by q.n) as requests
     from (select unnest(p_requests) as request, generate_series(1, cardinality(p_requests)) as n) q
@@ -47,10 +47,10 @@ end
 $$;
 
 comment on function api.reserve_batch(api.reserve_request[], integer) is
-'Hold one unit for each request, in the order given. The answer has one row a request: n is its place in p_requests, status the
-HTTP status, code and message say why it is refused. A hold lasts p_ttl_seconds. With several drops no lock is waited for longer
-than 100 ms (55P03).
-select * from api.reserve_batch(array[row(''<drop>'', ''<user>'', ''<key or null>'')]::api.reserve_request[]);';
+'Hold units for each request, in the order given. The answer has one row a request: n is its place in p_requests, status the HTTP
+status, code and message say why it is refused. A hold lasts p_ttl_seconds, or hold_seconds of the drop. With several drops no lock
+is waited for longer than 100 ms (55P03). select * from api.reserve_batch(
+array[row(''<drop>'', ''<user>'', ''<key or null>'', ''<variant or null>'', 1)]::api.reserve_request[]);';
 
 -- Superseded in 0.2; a process of 0.1 calls it during a rolling deployment. Remove it in 0.3.
 create or replace function api.reserve_batch(
@@ -66,7 +66,7 @@ as $$
   select o.*
   from api.reserve_batch(
     array(
-      select row(p_drop_id, q.user_id, q.idempotency_key)::api.reserve_request
+      select row(p_drop_id, q.user_id, q.idempotency_key, null, null)::api.reserve_request
       from rows from (unnest(p_user_ids), unnest(p_idempotency_keys)) with ordinality as q (user_id, idempotency_key, n)
       order by q.n
     ),

@@ -1,24 +1,27 @@
--- api.update_drop: change a drop: its name, price, times, status or stock.
+-- api.update_drop: change a drop: its name, price, terms, times, status, stock or variants; pause and resume it.
 --
--- p_changes is a JSON object of the fields to change; null clears starts_at or ends_at. inventory.may_become defines the
--- allowed changes of status, inventory.drop_after_changes how a change of status sets starts_at and ends_at.
+-- p_changes is a JSON object of the fields to change; null clears a time or a term. add_stock changes total_stock by so many units,
+-- so that two sellers who each add some do not undo one another. inventory.may_become defines the allowed changes of status,
+-- inventory.drop_after_changes how a change of status sets starts_at and ends_at, inventory.variants_after_changes what variants
+-- may become. With p_if_updated_at nothing is changed unless the drop was last changed at that time.
 --
--- Steps: inventory.check_drop_changes looks at the JSON. The drop is locked. inventory.drop_after_changes decides about fields,
--- status and times. If the drop is cancelled, inventory.cancel_all_holds ends its holds. If total_stock would be less than the
--- units held and sold, due holds are taken back. Then the row is written.
+-- Steps: inventory.check_drop_changes looks at the JSON. The drop is locked, and what is due is taken back as far as it matters.
+-- inventory.drop_after_changes decides about fields, status and times. If the drop is cancelled, inventory.cancel_all_holds ends
+-- its holds. Then the rows are written.
 --
 -- Locks, in this order: the drop's row; its ACTIVE reservations in the order of their ids when it is cancelled; due ones, with
--- skip locked, when total_stock is lowered. Errors: DROP_NOT_FOUND, VALIDATION_ERROR, INVALID_STATUS_CHANGE,
--- STOCK_BELOW_COMMITTED.
+-- skip locked, when stock is lowered. Errors: DROP_NOT_FOUND, VALIDATION_ERROR, INVALID_STATUS_CHANGE, STOCK_BELOW_COMMITTED,
+-- VARIANT_NOT_FOUND, VARIANT_IN_USE, DROP_CHANGED.
 
-create or replace function api.update_drop(p_drop_id uuid, p_changes jsonb)
-returns setof api.drop
+create or replace function api.update_drop(p_drop_id uuid, p_changes jsonb, p_if_updated_at timestamptz default null)
+returns setof api.drop_row
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_drop inventory.drops;
   v_new inventory.drops;
+  v_variants inventory.variants[];
   v_committed integer; -- units held and sold
   v_constraint_name text;
 begin
@@ -28,46 +31,55 @@ begin
   if not found then
     perform inventory.refuse('DROP_NOT_FOUND');
   end if;
+  if p_if_updated_at <> v_drop.updated_at then
+    perform inventory.refuse('DROP_CHANGED');
+  end if;
   v_new := inventory.drop_after_changes(v_drop, p_changes);
 
-  v_committed := v_drop.total_stock - v_drop.available_stock;
   if v_new.status = 'cancelled' then
-    v_committed := v_committed - inventory.cancel_all_holds(p_drop_id);
+    v_drop.available_stock := v_drop.available_stock + inventory.cancel_all_holds(p_drop_id);
+  elsif p_changes ?| array['total_stock', 'add_stock', 'variants'] and inventory.has_due(v_drop) then
+    perform from inventory.expire_due(p_drop_id, inventory.lock_due_reservations(v_drop, 100000));
+    select d.available_stock into v_drop.available_stock from inventory.drops d where d.id = p_drop_id;
   end if;
-  if v_new.total_stock < v_committed then
-    v_committed := v_committed - (
-      select count(*)
-      from inventory.expire_due(
-        p_drop_id, inventory.lock_due_reservations(p_drop_id, v_committed - v_new.total_stock))
-    );
+  v_committed := v_drop.total_stock - v_drop.available_stock;
+  if p_changes ? 'variants' then
+    v_variants := inventory.variants_after_changes(v_drop, p_changes -> 'variants');
+    v_new.total_stock := inventory.sum_of_stock(v_variants);
   end if;
   if v_new.total_stock < v_committed then
     perform inventory.refuse(
       'STOCK_BELOW_COMMITTED', format('total_stock may not be less than the %s units held and sold.', v_committed));
   end if;
 
-  return query
-  with updated as (
-    update inventory.drops d
-    set
-      name = v_new.name,
-      price = v_new.price,
-      total_stock = v_new.total_stock,
-      available_stock = v_new.total_stock - v_committed,
-      starts_at = v_new.starts_at,
-      ends_at = v_new.ends_at,
-      status = v_new.status,
-      updated_at = now()
-    where d.id = p_drop_id
-    returning d.*
-  )
-  select (inventory.drop_row(updated)).* from updated;
-exception when check_violation then
+  if v_variants is not null then
+    perform inventory.write_variants(p_drop_id, v_variants);
+  end if;
+  update inventory.drops d
+  set
+    name = v_new.name,
+    price = v_new.price,
+    total_stock = v_new.total_stock,
+    available_stock = v_new.total_stock - v_committed,
+    starts_at = v_new.starts_at,
+    ends_at = v_new.ends_at,
+    status = v_new.status,
+    paused_at = v_new.paused_at,
+    limit_per_user = v_new.limit_per_user,
+    hold_seconds = v_new.hold_seconds,
+    rehold_after_seconds = v_new.rehold_after_seconds,
+    extension_seconds = v_new.extension_seconds,
+    updated_at = now()
+  where d.id = p_drop_id
+  returning d.* into v_new;
+  return query select (inventory.drop_row(v_new)).*;
+exception when check_violation or unique_violation then
   get stacked diagnostics v_constraint_name = constraint_name;
   perform inventory.refuse_constraint(v_constraint_name);
 end
 $$;
 
-comment on function api.update_drop(uuid, jsonb) is
-'Change a drop and return it. p_changes holds any of name, price, starts_at, ends_at, status, total_stock; null clears a time.
-Cancelling releases every hold. select * from api.update_drop(''…'', ''{"status": "live"}'');';
+comment on function api.update_drop(uuid, jsonb, timestamptz) is
+'Change a drop and return it. p_changes holds any of name, price, starts_at, ends_at, status, total_stock or add_stock or variants,
+paused, limit_per_user, hold_seconds, rehold_after_seconds, extension_seconds; null clears a time or a term. Cancelling releases
+every hold. select * from api.update_drop(''…'', ''{"status": "live"}'');';

@@ -1,8 +1,8 @@
 -- inventory.activity_feed: what a drop's own row does not hold: its latest purchasers and the number of units held.
 --
--- The held units are counted, because a purchase turns a hold into a sale without touching the drop. The count is small: it is at
--- most the holds reserved within the time that a hold lasts, and the due holds that have not been taken back yet. It reads only
--- the index of the ACTIVE reservations.
+-- The held units are added up, because a purchase turns a hold into a sale without touching the drop. There are few: at most what
+-- was reserved within the time that a hold lasts. Holds that are due count as stock. It reads only the index of the due
+-- reservations.
 --
 -- Locks: none. Errors: none.
 -- Plans: see db/README.md, 'Plans'.
@@ -19,7 +19,11 @@ begin
   from (
     select
       inventory.latest_purchasers(p_drop_id) as latest_purchasers,
-      (select count(*) from inventory.reservations r where r.drop_id = p_drop_id and r.status = 'ACTIVE') as held_stock
+      (
+        select coalesce(sum(r.qty), 0)
+        from inventory.reservations r
+        where r.drop_id = p_drop_id and r.status = 'ACTIVE' and r.expires_at > now()
+      ) as held_stock
   ) feed;
 end
 $$;

@@ -1,7 +1,7 @@
 -- inventory.cancel_all_holds: cancel every ACTIVE reservation of a drop and return how many units they held.
 --
--- Purpose: a step of api.update_drop, when the drop is cancelled. The stock is the caller's to change, together with the rest of
--- the row.
+-- Purpose: a step of api.update_drop, when the drop is cancelled. It gives the units back to the variants. The stock of the drop
+-- is the caller's to change, together with the rest of the row.
 --
 -- Locks: the caller holds the drop's row; the ACTIVE reservations in the order of their ids. Errors: none.
 
@@ -10,18 +10,29 @@ returns integer
 language plpgsql
 as $$
 declare
-  v_cancelled_ids uuid[] := array(
+  v_units integer;
+begin
+  with locked as materialized (
     select r.id
     from inventory.reservations r
     where r.drop_id = p_drop_id and r.status = 'ACTIVE'
     order by r.id
     for no key update
-  );
-begin
-  update inventory.reservations r
-  set status = 'CANCELLED', updated_at = now()
-  where r.id = any (v_cancelled_ids) and r.drop_id = p_drop_id;
-  return cardinality(v_cancelled_ids);
+  ),
+  cancelled as (
+    update inventory.reservations r
+    set status = 'CANCELLED', updated_at = now()
+    where r.id in (select l.id from locked l) and r.drop_id = p_drop_id
+    returning r.variant_id, r.qty
+  ),
+  variants_restored as (
+    update inventory.variants v
+    set available_stock = v.available_stock + back.units, updated_at = now()
+    from (select c.variant_id, sum(c.qty) as units from cancelled c where c.variant_id is not null group by c.variant_id) back
+    where v.drop_id = p_drop_id and v.id = back.variant_id
+  )
+  select coalesce(sum(c.qty), 0) into v_units from cancelled c;
+  return v_units;
 end
 $$;
 

@@ -6,8 +6,8 @@
 -- drop's row; the live reservations in the order of their ids, for which only a purchase can make it wait; the due ones, with
 -- skip locked.
 --
--- Errors: none raised; each request has its code: AUTH_REQUIRED, RESERVATION_NOT_FOUND, RESERVATION_NOT_ACTIVE,
--- RESERVATION_EXPIRED. RESERVATION_NOT_FOUND is also the answer for a reservation of another user, because it must not show that
+-- Errors: none raised; each request has its code: AUTH_REQUIRED, RESERVATION_NOT_FOUND, RESERVATION_NOT_ACTIVE (it was bought),
+-- RESERVATION_EXPIRED. To cancel a hold that is cancelled already is no error, because a request may come twice. RESERVATION_NOT_FOUND is also the answer for a reservation of another user, because it must not show that
 -- the reservation exists. If p_drop_id is null, no reservation is found.
 --
 -- Plans: as in inventory.purchase_on_drop.
@@ -15,7 +15,7 @@
 -- "rows" keeps the estimated cost of a call for many drops far below what starts PostgreSQL's JIT compiler.
 
 create or replace function inventory.cancel_on_drop(p_drop_id uuid, p_requests api.cancel_request[])
-returns table (n integer, code text, reservation api.reservation)
+returns table (n integer, code text, reservation api.reservation_row)
 language plpgsql rows 10
 set enable_seqscan = off
 set enable_bitmapscan = off
@@ -24,8 +24,7 @@ as $$
 declare
   v_due_ids uuid[];
   v_live_ids uuid[];
-  v_expired_ids uuid[];
-  v_cancelled_ids uuid[];
+  v_cancelled integer;
 begin
   perform inventory.await_reservations(p_drop_id, array(select q.reservation_id from unnest(p_requests) q));
   perform from inventory.drops d where d.id = p_drop_id for no key update;
@@ -47,37 +46,38 @@ begin
     set status = 'CANCELLED', updated_at = now()
     where r.id = any (v_live_ids) and r.drop_id = p_drop_id
       and r.status <> all (array['EXPIRED', 'CANCELLED', 'CONSUMED'])
-    returning r.id
+    returning r.id, r.variant_id, r.qty
   ),
   restored as (
     update inventory.drops d
-    set available_stock = d.available_stock + (select count(*) from cancelled), updated_at = now()
+    set available_stock = d.available_stock + (select sum(c.qty) from cancelled c), updated_at = now()
     where d.id = p_drop_id and exists (select from cancelled)
+  ),
+  variants_restored as (
+    update inventory.variants v
+    set available_stock = v.available_stock + back.units, updated_at = now()
+    from (select c.variant_id, sum(c.qty) as units from cancelled c where c.variant_id is not null group by c.variant_id) back
+    where v.drop_id = p_drop_id and v.id = back.variant_id
   )
-  select array_agg(cancelled.id) into v_cancelled_ids from cancelled;
+  select count(*) into v_cancelled from cancelled;
 
   -- After the live ones, because this step waits for nothing: a transaction that waits must hold locks in the order of ids only.
-  v_expired_ids := array(select e.id from inventory.expire_due(p_drop_id, v_due_ids) e);
+  perform from inventory.expire_due(p_drop_id, v_due_ids);
 
   return query
   select
-    q.n,
+    q.ordinality::integer,
     case
       when own.id is null and known.id is null then 'AUTH_REQUIRED'
       when own.id is null then 'RESERVATION_NOT_FOUND'
-      when q.leads and own.id = any (v_cancelled_ids) then null
-      when q.leads and own.id = any (v_expired_ids) then 'RESERVATION_EXPIRED'
+      when own.status = 'CANCELLED' then null
+      when own.status = 'EXPIRED' then 'RESERVATION_EXPIRED'
       else 'RESERVATION_NOT_ACTIVE'
     end,
-    case when q.leads and own.id = any (v_cancelled_ids) then own.reservation end
-  from (
-    -- The first request in this call with the same reservation and user leads; the later ones find the reservation not ACTIVE.
-    select u.*, u.ordinality::integer as n,
-      u.ordinality = min(u.ordinality) over (partition by u.reservation_id, u.user_id) as leads
-    from unnest(p_requests) with ordinality u
-  ) q
+    case when own.status = 'CANCELLED' then own.reservation end
+  from unnest(p_requests) with ordinality q
   left join lateral (
-    select r.id, inventory.reservation_row(r) as reservation
+    select r.id, (inventory.reservation_row(r)).status, inventory.reservation_row(r) as reservation
     from inventory.reservations r
     where r.id = q.reservation_id and r.drop_id = p_drop_id and r.user_id = q.user_id
     limit 1
@@ -85,7 +85,7 @@ begin
   left join lateral (
     select u.id from inventory.users u where u.id = q.user_id limit 1
   ) known on true
-  order by q.n;
+  order by q.ordinality;
 end
 $$;
 

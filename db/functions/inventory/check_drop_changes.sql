@@ -12,37 +12,28 @@ as $$
 declare
   v_field text;
   v_value jsonb;
-  v_kind text;
 begin
   if jsonb_typeof(p_changes) is distinct from 'object' or p_changes = '{}' then
     perform inventory.refuse('VALIDATION_ERROR', 'body: must be an object with at least one field to change');
   end if;
-  for v_field, v_value in select * from jsonb_each(p_changes) loop
-    v_kind := case v_field
-      when 'name' then 'string' when 'status' then 'string' when 'starts_at' then 'string' when 'ends_at' then 'string'
-      when 'price' then 'number' when 'total_stock' then 'number'
-    end;
-    if v_kind is null then
-      perform inventory.refuse('VALIDATION_ERROR', v_field || ': is not a field that can be changed');
-    end if;
-    if v_value = 'null' and v_field in ('starts_at', 'ends_at') then
-      continue;
-    elsif v_value = 'null' then
-      perform inventory.refuse('VALIDATION_ERROR', v_field || ': may not be null');
-    elsif jsonb_typeof(v_value) <> v_kind then
-      perform inventory.refuse('VALIDATION_ERROR', format('%s: must be a %s', v_field, v_kind));
-    end if;
-    if v_field = 'price' then
-      perform inventory.check_price((v_value #>> '{}')::numeric);
-    end if;
-    begin
-      perform jsonb_populate_record(null::inventory.drops, jsonb_build_object(v_field, v_value));
-    exception when data_exception then
-      perform inventory.refuse('VALIDATION_ERROR', v_field || ': is not a value this field can have');
-    end;
+  if p_changes ? 'currency' then
+    perform inventory.refuse('VALIDATION_ERROR', 'currency: is not a field that can be changed');
+  end if;
+  for v_field, v_value in select * from jsonb_each(p_changes - array['variants', 'add_stock', 'paused']) loop
+    perform inventory.check_field_of_drop(v_field, v_value);
   end loop;
   if (p_changes ->> 'total_stock')::integer < 1 then
     perform inventory.refuse_constraint('drops_total_stock_check');
+  end if;
+  if p_changes ? 'paused' and jsonb_typeof(p_changes -> 'paused') <> 'boolean' then
+    perform inventory.refuse('VALIDATION_ERROR', 'paused: must be a boolean');
+  end if;
+  if p_changes ? 'add_stock' then
+    if inventory.whole_number(p_changes -> 'add_stock') is null then
+      perform inventory.refuse('VALIDATION_ERROR', 'add_stock: must be a whole number; a negative one takes units away');
+    elsif p_changes ? 'total_stock' or p_changes ? 'variants' then
+      perform inventory.refuse('VALIDATION_ERROR', 'add_stock: give it, total_stock or variants, one of the three');
+    end if;
   end if;
 end
 $$;

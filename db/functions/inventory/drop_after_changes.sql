@@ -11,19 +11,37 @@ returns inventory.drops
 language plpgsql stable
 as $$
 declare
-  v_new inventory.drops := jsonb_populate_record(p_drop, p_changes);
-  -- Once its starts_at has passed, a scheduled drop is live in all but name.
-  v_from text := case when p_drop.status = 'scheduled' and p_drop.starts_at <= now() then 'live' else p_drop.status end;
+  v_new inventory.drops := jsonb_populate_record(p_drop, p_changes - array['variants', 'add_stock', 'paused']);
+  v_from text := inventory.status_now(p_drop); -- whatever the sweep has done
 begin
   if v_new.status not in ('draft', 'scheduled', 'live', 'ended', 'cancelled') then
     perform inventory.refuse_constraint('drops_status_check');
   end if;
-  if v_new.status <> p_drop.status and not inventory.may_become(v_from, v_new.status) then
+  if p_changes ? 'status' and not inventory.may_become(v_from, v_new.status) then
     perform inventory.refuse('INVALID_STATUS_CHANGE', format('A drop that is %s cannot become %s.', v_from, v_new.status));
   end if;
 
+  v_new.price := inventory.check_price(v_new.price, p_drop.currency);
+  if p_changes ? 'add_stock' then
+    if p_drop.total_stock + (p_changes ->> 'add_stock')::bigint not between 1 and 2147483647 then
+      perform inventory.refuse_constraint('drops_total_stock_check');
+    end if;
+    v_new.total_stock := p_drop.total_stock + (p_changes ->> 'add_stock')::integer;
+  end if;
+  if v_new.total_stock <> p_drop.total_stock
+    and exists (select from inventory.variants v where v.drop_id = p_drop.id) then
+    perform inventory.refuse('VALIDATION_ERROR', 'total_stock: is the sum of the variants; change theirs');
+  end if;
+  v_new.paused_at := case
+    when not p_changes ? 'paused' then p_drop.paused_at
+    when (p_changes ->> 'paused')::boolean then coalesce(p_drop.paused_at, now())
+  end;
+
   if p_changes ? 'starts_at' and v_new.starts_at > now() and 'live' in (v_from, v_new.status) then
     perform inventory.refuse('VALIDATION_ERROR', 'starts_at: a live drop has started');
+  end if;
+  if v_from = 'ended' and p_changes ? 'ends_at' and coalesce(v_new.ends_at > now(), true) then
+    perform inventory.refuse('INVALID_STATUS_CHANGE', 'This drop is over and stays over; its ends_at cannot be extended.');
   end if;
   if v_new.status = 'live' and not p_changes ? 'starts_at' then
     v_new.starts_at := least(v_new.starts_at, now());

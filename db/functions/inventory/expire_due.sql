@@ -7,7 +7,7 @@
 -- key is the only possible plan, however old the cached plan is and however empty the table was when it was made.
 
 create or replace function inventory.expire_due(p_drop_id uuid, p_reservation_ids uuid[])
-returns setof api.reservation
+returns setof api.reservation_row
 language plpgsql
 set enable_seqscan = off
 set enable_bitmapscan = off
@@ -29,14 +29,20 @@ begin
     update inventory.reservations r
     set status = 'EXPIRED', updated_at = now()
     where r.id = any (array(select due.id from due)) and r.drop_id = p_drop_id
-    returning r.id, r.drop_id, r.user_id, r.status, r.expires_at, r.created_at, r.updated_at
+    returning r.*
   ),
   restored as (
     update inventory.drops d
-    set available_stock = d.available_stock + (select count(*) from expired), updated_at = now()
+    set available_stock = d.available_stock + (select sum(e.qty) from expired e), updated_at = now()
     where d.id = p_drop_id and exists (select from expired)
+  ),
+  variants_restored as (
+    update inventory.variants v
+    set available_stock = v.available_stock + back.units, updated_at = now()
+    from (select e.variant_id, sum(e.qty) as units from expired e where e.variant_id is not null group by e.variant_id) back
+    where v.drop_id = p_drop_id and v.id = back.variant_id
   )
-  select * from expired;
+  select (inventory.reservation_row(e)).* from expired e;
 end
 $$;
 

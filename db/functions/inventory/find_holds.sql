@@ -1,16 +1,35 @@
 -- inventory.find_holds: the hold that each purchase request means to consume, and whether it has run out.
 --
--- Purpose: the first step of inventory.purchase_on_drop. A request that repeats the Idempotency-Key of an earlier purchase means
--- to consume nothing: its hold is null, as is that of a user who holds nothing. Whether a hold is due is known before anything is
--- locked, because now() and expires_at do not change during the transaction.
+-- Purpose: the first step of inventory.purchase_on_drop. A request that names a reservation means that one, if it is the user's
+-- and ACTIVE. A request that names none means the one hold that the user has on the drop; if there are several, it means none of
+-- them. A request that repeats the Idempotency-Key of an earlier purchase means to consume nothing: its hold is null, as is that
+-- of a user who holds nothing. Whether a hold is due is known before anything is locked, because now() and expires_at of a due
+-- hold do not change during the transaction. The facts of the sale (units, price, currency) never change.
 --
--- Locks: none. Errors: none. Plans: as in inventory.reserve_decisions.
+-- Locks: none. Errors: none. Plans: as in inventory.reserve_facts.
 
 create or replace function inventory.find_holds(p_drop_id uuid, p_requests api.purchase_request[])
-returns table (n integer, hold_id uuid, is_due boolean)
+returns table (
+  n integer,
+  hold_id uuid,
+  is_due boolean,
+  has_several boolean,
+  variant_id uuid,
+  qty integer,
+  unit_price numeric,
+  currency text
+)
 language sql stable
 as $$
-  select q.ordinality::integer, own_hold.id, own_hold.is_due
+  select
+    q.ordinality::integer,
+    case when not several.has then own.id end,
+    own.expires_at <= now(),
+    several.has,
+    own.variant_id,
+    own.qty,
+    own.unit_price,
+    own.currency
   from unnest(p_requests) with ordinality q
   left join lateral (
     select p.id
@@ -19,12 +38,19 @@ as $$
     limit 1
   ) earlier on true
   left join lateral (
-    select r.id, r.expires_at <= now() as is_due
+    select r.*
     from inventory.reservations r
     where r.drop_id = p_drop_id and r.user_id = q.user_id and r.status = 'ACTIVE'
+      and (q.reservation_id is null or r.id = q.reservation_id)
     limit 1
-  ) own_hold on earlier.id is null
+  ) own on earlier.id is null
+  cross join lateral (
+    select own.variant_id is not null and q.reservation_id is null and exists (
+      select from inventory.reservations r
+      where r.drop_id = p_drop_id and r.user_id = q.user_id and r.status = 'ACTIVE' and r.id <> own.id
+    ) as has
+  ) several
 $$;
 
 comment on function inventory.find_holds(uuid, api.purchase_request[]) is
-'For each purchase request the hold that it means to consume, and whether that hold has run out.';
+'For each purchase request the hold that it means to consume, whether that hold has run out, and whether it could mean several.';

@@ -6,7 +6,7 @@
 -- Errors: none.
 -- Plans: see db/README.md, 'Plans'. Here sorting is disabled too, as in inventory.has_due.
 
-create or replace function inventory.lock_due_reservations(p_drop_id uuid, p_limit integer)
+create or replace function inventory.lock_due_reservations(p_drop inventory.drops, p_limit integer)
 returns uuid[]
 language plpgsql
 set enable_sort = off
@@ -18,7 +18,8 @@ begin
   return array(
     select r.id
     from inventory.reservations r
-    where r.status = 'ACTIVE' and r.drop_id = p_drop_id and r.expires_at <= now()
+    where r.status = 'ACTIVE' and r.drop_id = p_drop.id and r.expires_at >= p_drop.nothing_due_before
+      and r.expires_at <= now()
     order by r.expires_at
     limit p_limit
     for no key update skip locked
@@ -26,5 +27,5 @@ begin
 end
 $$;
 
-comment on function inventory.lock_due_reservations(uuid, integer) is
+comment on function inventory.lock_due_reservations(inventory.drops, integer) is
 'Lock a drop''s due ACTIVE reservations, oldest first, and return their ids. The caller holds the drop''s lock.';

@@ -1,5 +1,5 @@
 -- inventory.note_drop: trigger on drops: note that a drop was created, that it changed or that its stock changed. The commit
--- announces the note.
+-- announces the note, and refuses it if the stock does not balance.
 --
 -- Locks: only this transaction's own row of inventory.changes, which no other transaction touches. Errors: none.
 
@@ -15,13 +15,26 @@ declare
 begin
   if not v_created then
     v_stock_updated := old.available_stock <> new.available_stock;
-    v_updated := (old.name, old.price, old.total_stock, old.starts_at, old.ends_at, old.status)
-      is distinct from (new.name, new.price, new.total_stock, new.starts_at, new.ends_at, new.status);
+    v_updated := (
+      old.name, old.price, old.total_stock, old.starts_at, old.ends_at, old.status, old.paused_at, old.limit_per_user,
+      old.hold_seconds, old.rehold_after_seconds, old.extension_seconds
+    ) is distinct from (
+      new.name, new.price, new.total_stock, new.starts_at, new.ends_at, new.status, new.paused_at, new.limit_per_user,
+      new.hold_seconds, new.rehold_after_seconds, new.extension_seconds
+    );
   end if;
-  insert into inventory.changes as c (drop_id, is_created, is_updated, is_stock_updated)
-  values (new.id, v_created, v_updated, v_stock_updated)
+  insert into inventory.changes as c (drop_id, is_created, is_updated, is_stock_updated, added_total, added_available)
+  values (
+    new.id, v_created, v_updated, v_stock_updated,
+    new.total_stock - case when v_created then 0 else old.total_stock end,
+    new.available_stock - case when v_created then 0 else old.available_stock end
+  )
   on conflict (transaction_id, drop_id) do update
-  set is_updated = c.is_updated or excluded.is_updated, is_stock_updated = c.is_stock_updated or excluded.is_stock_updated;
+  set
+    is_updated = c.is_updated or excluded.is_updated,
+    is_stock_updated = c.is_stock_updated or excluded.is_stock_updated,
+    added_total = c.added_total + excluded.added_total,
+    added_available = c.added_available + excluded.added_available;
   return null;
 end
 $$;

@@ -1,5 +1,5 @@
--- inventory.note_purchases: trigger on purchases: note which purchases were paid, and the drops whose latest purchasers may have
--- changed. The commit announces the notes.
+-- inventory.note_purchases: trigger on purchases: note which purchases were paid, the drops whose latest purchasers may have
+-- changed, and how many units more are sold. The commit announces the notes, and refuses what does not balance.
 --
 -- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches. Errors: none.
 --
@@ -12,36 +12,55 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op = 'INSERT' then
-    insert into inventory.changes as c (drop_id, is_activity_updated, purchased_ids)
-    select n.drop_id, true, array_agg(n.id order by n.n)
+    insert into inventory.changes as c (drop_id, is_activity_updated, purchased_ids, added_sold)
+    select
+      n.drop_id, bool_or(n.status = 'paid'), coalesce(array_agg(n.id order by n.n) filter (where n.status = 'paid'), '{}'),
+      coalesce(sum(n.qty) filter (where n.status in ('pending', 'paid')), 0)
     from (select *, row_number() over () as n from new_rows) n
-    where n.status = 'paid'
     group by n.drop_id
     on conflict (transaction_id, drop_id) do update
-    set is_activity_updated = true, purchased_ids = c.purchased_ids || excluded.purchased_ids;
+    set
+      is_activity_updated = c.is_activity_updated or excluded.is_activity_updated,
+      purchased_ids = c.purchased_ids || excluded.purchased_ids,
+      added_sold = c.added_sold + excluded.added_sold;
+  elsif tg_op = 'DELETE' then
+    insert into inventory.changes as c (drop_id, is_activity_updated, added_sold)
+    select o.drop_id, true, - coalesce(sum(o.qty) filter (where o.status in ('pending', 'paid')), 0)
+    from old_rows o
+    group by o.drop_id
+    on conflict (transaction_id, drop_id) do update
+    set is_activity_updated = true, added_sold = c.added_sold + excluded.added_sold;
   else
-    insert into inventory.changes as c (drop_id, is_activity_updated, purchased_ids)
-    select e.drop_id, true, coalesce(array_agg(e.id) filter (where e.is_paid), '{}')
+    insert into inventory.changes as c (drop_id, is_activity_updated, purchased_ids, added_sold)
+    select
+      e.drop_id, bool_or(e.is_activity), coalesce(array_agg(e.id) filter (where e.is_paid), '{}'), sum(e.units)
     from (
       (
-        select n.drop_id, n.id, true as is_paid from new_rows n where n.status = 'paid'
+        select n.drop_id, n.id, true as is_paid, true as is_activity, 0 as units from new_rows n where n.status = 'paid'
         except
-        select o.drop_id, o.id, true from old_rows o where o.status = 'paid'
+        select o.drop_id, o.id, true, true, 0 from old_rows o where o.status = 'paid'
       )
       union all
       (
-        select o.drop_id, o.id, false from old_rows o where o.status = 'paid'
+        select o.drop_id, o.id, false, true, 0 from old_rows o where o.status = 'paid'
         except
-        select n.drop_id, n.id, false from new_rows n where n.status = 'paid'
+        select n.drop_id, n.id, false, true, 0 from new_rows n where n.status = 'paid'
       )
+      union all
+      select n.drop_id, null, false, false, n.qty from new_rows n where n.status in ('pending', 'paid')
+      union all
+      select o.drop_id, null, false, false, - o.qty from old_rows o where o.status in ('pending', 'paid')
     ) e
     group by e.drop_id
     on conflict (transaction_id, drop_id) do update
-    set is_activity_updated = true, purchased_ids = c.purchased_ids || excluded.purchased_ids;
+    set
+      is_activity_updated = c.is_activity_updated or excluded.is_activity_updated,
+      purchased_ids = c.purchased_ids || excluded.purchased_ids,
+      added_sold = c.added_sold + excluded.added_sold;
   end if;
   return null;
 end
 $$;
 
 comment on function inventory.note_purchases() is
-'Trigger: note which purchases were paid or taken back; the commit announces them.';
+'Trigger: note which purchases were paid or taken back, and how many units more are sold; the commit announces and checks it.';

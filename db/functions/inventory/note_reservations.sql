@@ -1,9 +1,10 @@
--- inventory.note_reservations: trigger on reservations: note which reservations expired. The commit announces the notes.
+-- inventory.note_reservations: trigger on reservations: note which reservations expired, and how many units more are held. The
+-- commit announces the first and refuses what does not balance.
 --
 -- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches. Errors: none.
 --
--- Plans: it uses except and does not join old and new rows, because a session keeps its plan: a nested loop that was planned for
--- one row is quadratic, and so very slow, for a thousand rows.
+-- Plans: it uses except and sums and does not join old and new rows, because a session keeps its plan: a nested loop that was
+-- planned for one row is quadratic, and so very slow, for a thousand rows.
 
 create or replace function inventory.note_reservations()
 returns trigger
@@ -11,17 +12,35 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  insert into inventory.changes as c (drop_id, expired_ids)
-  select e.drop_id, array_agg(e.id)
-  from (
-    select n.drop_id, n.id from new_rows n where n.status = 'EXPIRED'
-    except
-    select o.drop_id, o.id from old_rows o where o.status = 'EXPIRED'
-  ) e
-  group by e.drop_id
-  on conflict (transaction_id, drop_id) do update set expired_ids = c.expired_ids || excluded.expired_ids;
+  if tg_op = 'INSERT' then
+    insert into inventory.changes as c (drop_id, added_held)
+    select n.drop_id, sum(n.qty) from new_rows n where n.status = 'ACTIVE' group by n.drop_id
+    on conflict (transaction_id, drop_id) do update set added_held = c.added_held + excluded.added_held;
+  elsif tg_op = 'DELETE' then
+    insert into inventory.changes as c (drop_id, added_held)
+    select o.drop_id, - sum(o.qty) from old_rows o where o.status = 'ACTIVE' group by o.drop_id
+    on conflict (transaction_id, drop_id) do update set added_held = c.added_held + excluded.added_held;
+  else
+    insert into inventory.changes as c (drop_id, expired_ids, added_held)
+    select e.drop_id, coalesce(array_agg(e.id) filter (where e.has_expired), '{}'), sum(e.units)
+    from (
+      select n.drop_id, null::uuid as id, false as has_expired, n.qty as units from new_rows n where n.status = 'ACTIVE'
+      union all
+      select o.drop_id, null, false, - o.qty from old_rows o where o.status = 'ACTIVE'
+      union all
+      (
+        select n.drop_id, n.id, true, 0 from new_rows n where n.status = 'EXPIRED'
+        except
+        select o.drop_id, o.id, true, 0 from old_rows o where o.status = 'EXPIRED'
+      )
+    ) e
+    group by e.drop_id
+    on conflict (transaction_id, drop_id) do update
+    set expired_ids = c.expired_ids || excluded.expired_ids, added_held = c.added_held + excluded.added_held;
+  end if;
   return null;
 end
 $$;
 
-comment on function inventory.note_reservations() is 'Trigger: note which reservations expired; the commit announces them.';
+comment on function inventory.note_reservations() is
+'Trigger: note which reservations expired and how many units more are held; the commit announces and checks it.';

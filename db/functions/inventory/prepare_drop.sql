@@ -5,7 +5,8 @@
 -- asks for a drop that is sold out does not queue. A drop that does not exist is a row of nulls.
 --
 -- Due holds are taken back here even if there is plenty of stock, because the sweep does not wait for the lock of a busy drop.
--- The users' own due holds go first, because an ACTIVE hold, due or not, is in the way of its user's next one.
+-- The users' own due holds go first, because an ACTIVE hold, due or not, is in the way of its user's next one. If nothing was
+-- due, nothing_due_before of the row that is returned is the present time.
 --
 -- Locks, in this order: the drop's row; due reservations, with skip locked. Errors: none.
 
@@ -21,28 +22,34 @@ declare
   v_own_due_ids uuid[];
 begin
   select * into v_drop from inventory.drops d where d.id = p_drop_id;
-  if not inventory.is_on_sale(v_drop) or (v_drop.available_stock = 0 and not inventory.has_due(p_drop_id)) then
+  if not inventory.is_on_sale(v_drop) or (v_drop.available_stock = 0 and not inventory.has_due(v_drop)) then
     return v_drop;
   end if;
 
   -- Both questions are asked again under the lock, because the answers may have changed while this call waited for it.
   select * into v_drop from inventory.drops d where d.id = p_drop_id for no key update;
-  if inventory.is_on_sale(v_drop) and inventory.has_due(p_drop_id) then
-    v_own_due_ids := array(
-      select own_hold.id
-      from unnest(p_requests) q
-      cross join lateral (
-        select r.id, r.expires_at
-        from inventory.reservations r
-        where r.drop_id = p_drop_id and r.user_id = q.user_id and r.status = 'ACTIVE'
-        limit 1
-      ) own_hold
-      where own_hold.expires_at <= now()
-    );
-    perform from inventory.expire_due(p_drop_id, v_own_due_ids);
-    perform from inventory.expire_due(p_drop_id, inventory.lock_due_reservations(p_drop_id, cardinality(p_requests)));
-    select * into v_drop from inventory.drops d where d.id = p_drop_id;
+  if not inventory.is_on_sale(v_drop) then
+    return v_drop;
   end if;
+  if not inventory.has_due(v_drop) then
+    v_drop.nothing_due_before := greatest(v_drop.nothing_due_before, now());
+    return v_drop;
+  end if;
+  v_own_due_ids := array(
+    select own_hold.id
+    from unnest(p_requests) q
+    cross join lateral (
+      select r.id
+      from inventory.reservations r
+      where r.drop_id = p_drop_id and r.user_id = q.user_id and r.status = 'ACTIVE' and r.expires_at <= now()
+      limit 100
+    ) own_hold
+  );
+  perform from inventory.expire_due(p_drop_id, v_own_due_ids);
+  perform from inventory.expire_due(
+    p_drop_id,
+    inventory.lock_due_reservations(v_drop, (select sum(coalesce(q.qty, 1))::integer from unnest(p_requests) q)));
+  select * into v_drop from inventory.drops d where d.id = p_drop_id;
   return v_drop;
 end
 $$;

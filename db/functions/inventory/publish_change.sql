@@ -6,7 +6,11 @@
 -- reader who has seen one will never find a smaller one appear. What is announced is read under it, too. The lock adds little
 -- waiting, because NOTIFY lets only one transaction commit at a time. After "set constraints all immediate" the lock is taken,
 -- and held, from the first statement on, and what is locked after it may deadlock: use that only to try things out. Never set one
--- of the two constraints alone. Errors: none.
+-- of the two constraints alone.
+--
+-- Errors: integrity_constraint_violation (23000), if what the transaction did to the stock does not balance: by hand it may have
+-- changed one of total_stock, available_stock, the holds and the sales without the others; foreign_key_violation (23503), if a hold is
+-- of no drop.
 --
 -- It is security definer, because at the commit the session's own role is back, which may do nothing here. Times are written in
 -- UTC, because the sessions that commit have different time zones.
@@ -27,8 +31,20 @@ begin
   delete from inventory.changes c
   where c.transaction_id = new.transaction_id and c.drop_id = new.drop_id
   returning * into v_change;
+  if v_change.added_total <> v_change.added_available + v_change.added_held + v_change.added_sold then
+    raise exception using
+      errcode = 'integrity_constraint_violation',
+      message = format('the stock of drop %s does not balance', v_change.drop_id),
+      detail = format(
+        'total_stock changes by %s, available_stock by %s, held units by %s, sold units by %s.',
+        v_change.added_total, v_change.added_available, v_change.added_held, v_change.added_sold),
+      hint = 'Change the stock with the functions of the schema api, or everything that belongs to it in one transaction.';
+  end if;
   select * into v_drop from inventory.drops d where d.id = v_change.drop_id;
   if not found then
+    if v_change.added_held <> 0 or v_change.added_sold <> 0 then
+      raise foreign_key_violation using message = format('there is no drop %s', v_change.drop_id);
+    end if;
     return null; -- deleted by hand
   end if;
 
@@ -61,7 +77,11 @@ begin
   end if;
   if v_change.is_stock_updated then
     perform inventory.publish(v_drop.id, 'STOCK_UPDATED',
-      (select to_json(e) from (select v_drop.id as "dropId", v_drop.available_stock as "availableStock") e));
+      case
+        when v_change.variant_ids = '{}' and v_drop.nothing_due_before >= now() then -- most commits of a drop without variants
+          (select to_json(e) from (select v_drop.id as "dropId", v_drop.available_stock as "availableStock") e)
+        else inventory.stock_event(v_drop, v_change.variant_ids)
+      end);
   end if;
   if v_change.is_activity_updated then
     perform inventory.publish(v_drop.id, 'ACTIVITY_UPDATED',

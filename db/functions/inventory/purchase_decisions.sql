@@ -1,29 +1,34 @@
 -- inventory.purchase_decisions: decide what becomes of each purchase request on one drop: a sale, a replay or a refusal.
 --
 -- Purpose: a step of inventory.purchase_on_drop, after the holds were consumed. It reads and decides, and writes nothing.
--- p_hold_ids[n] is the hold that request n meant to consume, p_hold_is_due[n] whether it had run out. p_live_count is the
--- number of different holds that should be consumed, p_consumed_ids are the holds that were consumed. If one is missing, another
--- transaction changed it: a cancel, a sweep, or a copy of the request. This statement has a later snapshot, so it sees the new
--- status.
+-- p_hold_ids[n] is the hold that request n meant to consume, p_hold_is_due[n] whether it had run out, p_has_several[n] whether it
+-- could mean several, and then come the facts of that hold. p_live_count is the number of different holds that should be consumed, p_consumed_ids are the holds that
+-- were consumed. If one is missing, another transaction changed it: a cancel, a sweep, or a copy of the request. This statement
+-- has a later snapshot, so it sees the new status.
 --
 -- A row of the answer, one for each request:
 --   n                 the number of the request
 --   leader_n          the number of the request that leads: the first in this call that means the same hold
---   hold_id           that hold
 --   is_sold           the hold was consumed, and the request leads or repeats its leader's Idempotency-Key
 --   code              the refusal, or null
 --   replayed          it repeats an Idempotency-Key: that of an earlier call (then `earlier` is its purchase), or its leader's
 --
--- Locks: none. Errors: none. A repeated Idempotency-Key is no error: the answer is the first purchase as it is now.
+-- Locks: none. Errors: none. A repeated Idempotency-Key is no error: the answer is the first purchase as it is now. It is one if
+-- the request names another reservation.
 --
--- Plans: as in inventory.reserve_decisions.
+-- Plans: as in inventory.reserve_facts.
 
 create or replace function inventory.purchase_decisions(
   p_drop_id uuid,
-  p_drop_exists boolean,
+  p_drop_status text,
   p_requests api.purchase_request[],
   p_hold_ids uuid[],
   p_hold_is_due boolean[],
+  p_has_several boolean[],
+  p_variant_ids uuid[],
+  p_qtys integer[],
+  p_unit_prices numeric[],
+  p_currencies text[],
   p_live_count integer,
   p_consumed_ids uuid[]
 )
@@ -33,33 +38,37 @@ returns table (
   user_id uuid,
   idempotency_key text,
   hold_id uuid,
+  variant_id uuid,
+  qty integer,
+  unit_price numeric,
+  currency text,
   is_sold boolean,
   code text,
   replayed boolean,
-  earlier api.purchase
+  earlier api.purchase_row
 )
 language sql stable
 as $$
   with request as materialized (
     select
-      q.n,
-      q.user_id,
-      q.idempotency_key,
-      q.hold_id,
+      q.*,
       coalesce(
         not q.is_due and (cardinality(p_consumed_ids) = p_live_count or q.hold_id = any (p_consumed_ids)), false) as is_consumed,
       earlier.id is not null as repeats_earlier,
+      earlier.reservation_id <> q.reservation_id as earlier_differs,
       earlier.purchase as earlier,
-      known.id is not null as user_exists,
-      lost_hold.status as hold_status
-    from (
-      select
-        u.ordinality::integer as n, u.user_id, u.idempotency_key, p_hold_ids[u.ordinality] as hold_id,
-        p_hold_is_due[u.ordinality] as is_due
-      from unnest(p_requests) with ordinality u
-    ) q
+      q.hold_id is not null or known.id is not null as user_exists,
+      case
+        when q.hold_id is null then inventory.newest_hold_status(p_drop_id, q.user_id, q.reservation_id)
+        else lost_hold.status
+      end as hold_status
+    from rows from (
+      unnest(p_requests), unnest(p_hold_ids), unnest(p_hold_is_due), unnest(p_has_several), unnest(p_variant_ids), unnest(p_qtys),
+      unnest(p_unit_prices), unnest(p_currencies)
+    ) with ordinality as q (
+      drop_id, user_id, idempotency_key, reservation_id, hold_id, is_due, has_several, variant_id, qty, unit_price, currency, n)
     left join lateral (
-      select p.id, inventory.purchase_row(p) as purchase
+      select p.id, p.reservation_id, inventory.purchase_row(p) as purchase
       from inventory.purchases p
       where p.drop_id = p_drop_id and p.user_id = q.user_id and p.idempotency_key = q.idempotency_key
       limit 1
@@ -87,19 +96,25 @@ as $$
     window same_hold as (partition by q.hold_id order by q.n)
   )
   select
-    q.n,
-    q.leader_n,
+    q.n::integer,
+    q.leader_n::integer,
     q.user_id,
     q.idempotency_key,
     q.hold_id,
+    q.variant_id,
+    q.qty,
+    q.unit_price,
+    q.currency,
     q.is_consumed and (q.leads or q.repeats_leader),
     inventory.purchase_refusal(
-      q.is_consumed, q.leads, q.repeats_leader, q.repeats_earlier,
-      q.hold_id is not null, q.hold_status, q.user_exists, p_drop_exists),
+      q.is_consumed, q.leads, q.repeats_leader, q.repeats_earlier, q.earlier_differs,
+      q.hold_status, q.has_several, q.reservation_id is not null, q.user_exists, p_drop_status),
     q.repeats_earlier or (q.is_consumed and q.repeats_leader),
     q.earlier
   from led q
 $$;
 
-comment on function inventory.purchase_decisions(uuid, boolean, api.purchase_request[], uuid[], boolean[], integer, uuid[]) is
+comment on function
+inventory.purchase_decisions(
+  uuid, text, api.purchase_request[], uuid[], boolean[], boolean[], uuid[], integer[], numeric[], text[], integer, uuid[]) is
 'What becomes of each purchase request on a drop, once the holds were consumed. Reads and decides, writes nothing.';

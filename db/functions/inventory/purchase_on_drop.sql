@@ -6,13 +6,14 @@
 --
 -- Steps: inventory.find_holds finds the holds; inventory.lock_and_expire_holds gives back those that have run out, if there
 -- are any; the live ones are consumed here; inventory.purchase_decisions says what becomes of each request; the sales are
--- written here.
+-- written here, with the units, the unit price and the currency of the hold.
 --
 -- Locks, in this order: the drop's row, only if one of the holds has run out and its unit must go back; reservations in the order
 -- of their ids. Otherwise the drop is left alone, because the reserve has taken the stock already.
 --
 -- Errors: VALIDATION_ERROR (a key). Nothing else is raised; each request has its code: AUTH_REQUIRED, DROP_NOT_FOUND,
--- NO_ACTIVE_RESERVATION, RESERVATION_EXPIRED.
+-- DROP_NOT_ACTIVE (it was cancelled), SEVERAL_RESERVATIONS, RESERVATION_NOT_FOUND (the one that it names), RESERVATION_EXPIRED,
+-- NO_ACTIVE_RESERVATION, IDEMPOTENCY_KEY_REUSED.
 --
 -- Plans: as in inventory.reserve_on_drop and inventory.expire_due. = any (array) visits the primary key in its order, so that
 -- the update locks reservations in the order of their ids.
@@ -20,30 +21,37 @@
 -- "rows" keeps the estimated cost of a call for many drops far below what starts PostgreSQL's JIT compiler.
 
 create or replace function inventory.purchase_on_drop(p_drop_id uuid, p_requests api.purchase_request[])
-returns table (n integer, code text, replayed boolean, purchase api.purchase)
+returns table (n integer, code text, replayed boolean, purchase api.purchase_row)
 language plpgsql rows 10
 set enable_seqscan = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_drop_exists boolean := exists (select from inventory.drops d where d.id = p_drop_id);
-  v_hold_ids uuid[];       -- for each request the hold that it means to consume, or null
-  v_hold_is_due boolean[]; -- for each request: has that hold run out?
+  v_drop inventory.drops;
+  v_holds record;   -- for each request the hold that it means to consume, or null, and the facts of that hold
   v_live_ids uuid[];
   v_due_ids uuid[];
   v_consumed_ids uuid[];
-  v_new_ids uuid[];        -- an id for each request, in case it buys a unit
+  v_new_ids uuid[]; -- an id for each request, in case it buys units
 begin
   perform inventory.check_idempotency_keys(array(select q.idempotency_key from unnest(p_requests) q));
+  select * into v_drop from inventory.drops d where d.id = p_drop_id;
 
   select
-    array_agg(h.hold_id order by h.n),
-    array_agg(h.is_due order by h.n),
-    array_agg(distinct h.hold_id) filter (where not h.is_due),
-    array_agg(distinct h.hold_id) filter (where h.is_due)
-  into v_hold_ids, v_hold_is_due, v_live_ids, v_due_ids
-  from inventory.find_holds(p_drop_id, p_requests) h;
+    array_agg(h.hold_id) as ids,
+    array_agg(h.is_due) as is_due,
+    array_agg(h.has_several) as has_several,
+    array_agg(h.variant_id) as variant_ids,
+    array_agg(h.qty) as qtys,
+    array_agg(coalesce(h.unit_price, v_drop.price)) as unit_prices,
+    array_agg(coalesce(h.currency, v_drop.currency)) as currencies,
+    array_agg(distinct h.hold_id) filter (where not h.is_due) as live_ids,
+    array_agg(distinct h.hold_id) filter (where h.is_due) as due_ids
+  into v_holds
+  from (select * from inventory.find_holds(p_drop_id, p_requests) f order by f.n) h;
+  v_live_ids := v_holds.live_ids;
+  v_due_ids := v_holds.due_ids;
 
   if v_due_ids is not null then
     perform inventory.lock_and_expire_holds(p_drop_id, v_live_ids, v_due_ids);
@@ -63,11 +71,15 @@ begin
   with decision as materialized (
     select *
     from inventory.purchase_decisions(
-      p_drop_id, v_drop_exists, p_requests, v_hold_ids, v_hold_is_due, cardinality(v_live_ids), v_consumed_ids)
+      p_drop_id, v_drop.status, p_requests, v_holds.ids, v_holds.is_due, v_holds.has_several, v_holds.variant_ids, v_holds.qtys,
+      v_holds.unit_prices, v_holds.currencies, cardinality(v_live_ids), v_consumed_ids)
   ),
   sale as (
-    insert into inventory.purchases (id, drop_id, reservation_id, user_id, status, idempotency_key)
-    select v_new_ids[d.n], p_drop_id, d.hold_id, d.user_id, 'paid', d.idempotency_key
+    insert into inventory.purchases (
+      id, drop_id, variant_id, reservation_id, user_id, qty, unit_price, currency, amount, status, idempotency_key)
+    select
+      v_new_ids[d.n], p_drop_id, d.variant_id, d.hold_id, d.user_id, d.qty, d.unit_price, d.currency, d.qty * d.unit_price, 'paid',
+      d.idempotency_key
     from decision d
     where d.is_sold and d.n = d.leader_n
     order by d.n
@@ -77,7 +89,10 @@ begin
     d.code,
     d.replayed,
     case
-      when d.is_sold then row(v_new_ids[d.leader_n], p_drop_id, d.hold_id, d.user_id, 1, 'paid', now(), now())::api.purchase
+      when d.is_sold then
+        row(
+          v_new_ids[d.leader_n], p_drop_id, d.variant_id, d.hold_id, d.user_id, d.qty, d.unit_price, d.currency,
+          d.qty * d.unit_price, 'paid', null, null, now(), now())::api.purchase_row
       when d.code is null then d.earlier
     end
   from decision d

@@ -1,103 +1,99 @@
--- inventory.reserve_decisions: decide what becomes of each reserve request on one drop: a unit, a replay or a refusal.
+-- inventory.reserve_decisions: decide what becomes of each reserve request on one drop: units, a replay or a refusal.
 --
 -- Purpose: the middle step of inventory.reserve_on_drop. It reads and decides, and writes nothing. p_drop_refusal is the refusal
--- of every request for a new unit (DROP_NOT_FOUND, DROP_NOT_ACTIVE), or null if the drop is on sale.
+-- of every request for new units (DROP_NOT_FOUND, DROP_NOT_ACTIVE), or null if the drop is on sale. p_variants are the drop's.
 --
--- A row of the answer, one for each request:
---   n                 the number of the request
---   leader_n          the number of the request that leads: the same user's first in this call that wants a unit
---   takes_unit        a unit is taken for it
---   code              the refusal, or null
---   replayed          it repeats an Idempotency-Key: that of an earlier call (then `earlier` is its reservation), or its leader's
+-- The requests are decided one after the other, in their order. Each gets all the units that it asks for or none, so a request
+-- for three may be refused and the next one, for the last unit, may be served.
+--
+-- The answer has an element for each request in each array:
+--   codes       the refusal, or null
+--   messages    a sentence that is more precise than that of the code, or null
+--   taker_ns    the number of the request that takes the units: its own, or that of an earlier one in this call with the same
+--               Idempotency-Key; null if it takes none
+--   earlier     the reservation of an earlier call with the same Idempotency-Key, or null
 --
 -- Locks: none. Errors: none. A repeated Idempotency-Key is no error, not even if the drop is over: the answer is the first
--- reservation as it is now.
+-- reservation as it is now. It is one if it asks for something else.
 --
--- Plans: this is a plain SQL function without settings, so that PostgreSQL puts its query into the statement that calls it, which
--- is planned once for the session (db/README.md). Each request probes the tables in a lateral subquery with a limit, because that
--- cannot be turned into a join of another order.
+-- Plans: the caller's settings are in force, see inventory.reserve_on_drop.
 
 create or replace function inventory.reserve_decisions(
+  p_drop inventory.drops,
   p_drop_id uuid,
   p_drop_refusal text,
-  p_available_stock integer,
-  p_requests api.reserve_request[]
+  p_variants inventory.variants[],
+  p_requests api.reserve_request[],
+  out codes text[],
+  out messages text[],
+  out taker_ns integer[],
+  out earlier api.reservation_row[]
 )
-returns table (
-  n integer,
-  leader_n integer,
-  user_id uuid,
-  idempotency_key text,
-  takes_unit boolean,
-  code text,
-  replayed boolean,
-  earlier api.reservation
-)
-language sql stable
+language plpgsql stable
 as $$
-  with request as materialized (
-    select
-      q.ordinality::integer as n,
-      q.user_id,
-      q.idempotency_key,
-      earlier.reservation as earlier,
-      earlier.id is not null as repeats_earlier,
-      case
-        when known.id is null then 'AUTH_REQUIRED'
-        when p_drop_refusal is not null then p_drop_refusal
-        when own_hold.id is not null then 'ALREADY_RESERVED'
-      end as refusal
-    from unnest(p_requests) with ordinality q
-    left join lateral (
-      select u.id from inventory.users u where u.id = q.user_id limit 1
-    ) known on true
-    left join lateral (
-      select r.id
-      from inventory.reservations r
-      where r.drop_id = p_drop_id and r.user_id = q.user_id and r.status = 'ACTIVE'
-      limit 1
-    ) own_hold on true
-    left join lateral (
-      select r.id, inventory.reservation_row(r) as reservation
-      from inventory.reservations r
-      where r.drop_id = p_drop_id and r.user_id = q.user_id and r.idempotency_key = q.idempotency_key
-      limit 1
-    ) earlier on true
-  ),
-  -- A user's first request for a unit leads the user's later ones in this call: they share its place in the queue.
-  led as (
-    select
-      q.*,
-      not q.repeats_earlier and q.refusal is null as wants_unit,
-      first_value(q.n) over same_user as leader_n,
-      coalesce(q.idempotency_key = first_value(q.idempotency_key) over same_user, false) as has_leaders_key
-    from request q
-    window same_user as (partition by q.user_id, not q.repeats_earlier and q.refusal is null order by q.n)
-  ),
-  -- First come, first served: the first p_available_stock leaders in the queue get a unit each.
-  queued as (
-    select
-      q.*,
-      q.wants_unit and p_available_stock
-        >= count(*) filter (where q.wants_unit and q.n = q.leader_n) over (order by q.leader_n) as leader_has_unit
-    from led q
-  )
-  select
-    q.n,
-    q.leader_n,
-    q.user_id,
-    q.idempotency_key,
-    q.leader_has_unit and q.n = q.leader_n,
-    case
-      when q.repeats_earlier then null
-      when q.refusal is not null then q.refusal
-      when not q.leader_has_unit then 'OUT_OF_STOCK'
-      when q.n <> q.leader_n and not q.has_leaders_key then 'ALREADY_RESERVED'
-    end,
-    q.repeats_earlier or (q.leader_has_unit and q.n <> q.leader_n and q.has_leaders_key),
-    q.earlier
-  from queued q
+declare
+  v_variant_ids uuid[] := array(select v.id from unnest(p_variants) v);
+  v_user_ids uuid[] := array(select q.user_id from unnest(p_requests) q);
+  v_stock integer[] := case
+    when p_variants = '{}' then array[p_drop.available_stock] else array(select v.available_stock from unnest(p_variants) v)
+  end;
+  v_repeated_n integer; -- an earlier request of this call that took units with the same Idempotency-Key
+  f record;
+begin
+  for f in select * from inventory.reserve_facts(p_drop, p_drop_id, v_variant_ids, v_user_ids, p_requests) loop
+    v_repeated_n := null;
+    if f.first_of_user < f.n then
+      for i in f.first_of_user .. f.n - 1 loop
+        continue when taker_ns[i] is distinct from i or v_user_ids[i] <> f.user_id;
+        f.units := f.units + coalesce((p_requests[i]).qty, 1);
+        f.holds := f.holds or (p_requests[i]).variant_id is not distinct from f.variant_id;
+        v_repeated_n := case when (p_requests[i]).idempotency_key = f.idempotency_key then i else v_repeated_n end;
+      end loop;
+    end if;
+
+    if (f.earlier).id is not null then
+      if (f.earlier).variant_id is distinct from f.variant_id or (f.earlier).qty <> f.qty then
+        codes[f.n] := 'IDEMPOTENCY_KEY_REUSED';
+      else
+        earlier[f.n] := f.earlier;
+      end if;
+    elsif not f.user_exists then
+      codes[f.n] := 'AUTH_REQUIRED';
+    elsif p_drop_refusal is not null then
+      codes[f.n] := p_drop_refusal;
+    elsif f.variant_n is null then
+      codes[f.n] := 'VARIANT_NOT_FOUND';
+      messages[f.n] := case when f.variant_id is null then 'This drop has variants. Say which one: variant_id.' end;
+    elsif v_repeated_n is not null then
+      if (p_requests[v_repeated_n]).variant_id is distinct from f.variant_id
+        or coalesce((p_requests[v_repeated_n]).qty, 1) <> f.qty then
+        codes[f.n] := 'IDEMPOTENCY_KEY_REUSED';
+      else
+        taker_ns[f.n] := v_repeated_n;
+      end if;
+    elsif f.holds then
+      codes[f.n] := 'ALREADY_RESERVED';
+    elsif f.units + f.qty > p_drop.limit_per_user then
+      codes[f.n] := 'LIMIT_EXCEEDED';
+      messages[f.n] := format(
+        'You may have %s of this drop, and you hold or have bought %s.', p_drop.limit_per_user, f.units);
+    elsif f.lapsed_at + make_interval(secs => p_drop.rehold_after_seconds) > now() then
+      codes[f.n] := 'RESERVED_TOO_SOON';
+      messages[f.n] := format(
+        'You let a hold of this drop go. You may hold units again in %s seconds.',
+        ceil(extract(epoch from f.lapsed_at + make_interval(secs => p_drop.rehold_after_seconds) - now())));
+    elsif v_stock[f.variant_n] < f.qty then
+      codes[f.n] := 'OUT_OF_STOCK';
+      messages[f.n] := case when v_stock[f.variant_n] > 0 then
+        format('Only %s left of what you asked for.', v_stock[f.variant_n]) end;
+    else
+      v_stock[f.variant_n] := v_stock[f.variant_n] - f.qty;
+      taker_ns[f.n] := f.n;
+    end if;
+  end loop;
+end
 $$;
 
-comment on function inventory.reserve_decisions(uuid, text, integer, api.reserve_request[]) is
-'What becomes of each reserve request on a drop with so many available units. Reads and decides, writes nothing.';
+comment on function
+inventory.reserve_decisions(inventory.drops, uuid, text, inventory.variants[], api.reserve_request[]) is
+'What becomes of each reserve request on a drop, one after the other. Reads and decides, writes nothing.';

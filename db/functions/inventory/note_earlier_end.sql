@@ -1,0 +1,21 @@
+-- inventory.note_earlier_end: trigger on reservations: a hold ends now or ended earlier, so the search for due holds of its drop
+-- begins there.
+--
+-- Purpose: a change by hand may let a hold end earlier than all that were due. No function does that.
+--
+-- Locks: the drop's row, after that of the reservation. Errors: none.
+
+create or replace function inventory.note_earlier_end()
+returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update inventory.drops d
+  set nothing_due_before = new.expires_at
+  where d.id = new.drop_id and d.nothing_due_before > new.expires_at;
+  return null;
+end
+$$;
+
+comment on function inventory.note_earlier_end() is 'Trigger: let the search for due holds begin at the end of this one.';
