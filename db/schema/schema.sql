@@ -80,6 +80,59 @@ CREATE TYPE api.drop AS (
 
 
 --
+-- Name: TYPE drop; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.drop IS 'Unused since 0.3, see api.drop_row. The next release drops it.';
+
+
+--
+-- Name: variant_row; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.variant_row AS (
+	id uuid,
+	name text,
+	price numeric,
+	total_stock integer,
+	available_stock integer
+);
+
+
+--
+-- Name: TYPE variant_row; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.variant_row IS 'A size or tier of a drop. price is what a unit costs, the drop''s if the variant has none.';
+
+
+--
+-- Name: drop_row; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.drop_row AS (
+	id uuid,
+	name text,
+	price numeric,
+	currency text,
+	total_stock integer,
+	available_stock integer,
+	variants api.variant_row[],
+	starts_at timestamp with time zone,
+	ends_at timestamp with time zone,
+	status text,
+	paused_at timestamp with time zone,
+	limit_per_user integer,
+	hold_seconds integer,
+	rehold_after_seconds integer,
+	extension_seconds integer,
+	created_by uuid,
+	"createdAt" timestamp with time zone,
+	"updatedAt" timestamp with time zone
+);
+
+
+--
 -- Name: event; Type: TYPE; Schema: api; Owner: -
 --
 
@@ -135,13 +188,21 @@ CREATE TYPE api.purchase AS (
 
 
 --
+-- Name: TYPE purchase; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.purchase IS 'Unused since 0.3, see api.purchase_row. The next release drops it.';
+
+
+--
 -- Name: purchase_request; Type: TYPE; Schema: api; Owner: -
 --
 
 CREATE TYPE api.purchase_request AS (
 	drop_id uuid,
 	user_id uuid,
-	idempotency_key text
+	idempotency_key text,
+	reservation_id uuid
 );
 
 
@@ -149,7 +210,29 @@ CREATE TYPE api.purchase_request AS (
 -- Name: TYPE purchase_request; Type: COMMENT; Schema: api; Owner: -
 --
 
-COMMENT ON TYPE api.purchase_request IS 'One request of api.purchase_batch: sell user_id the unit held on drop_id. Without a key it is null.';
+COMMENT ON TYPE api.purchase_request IS 'One request of api.purchase_batch: sell user_id what is held on drop_id as reservation_id (null: the one hold there is).';
+
+
+--
+-- Name: purchase_row; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.purchase_row AS (
+	id uuid,
+	drop_id uuid,
+	variant_id uuid,
+	reservation_id uuid,
+	user_id uuid,
+	qty integer,
+	unit_price numeric,
+	currency text,
+	amount numeric,
+	status text,
+	refunded_amount numeric,
+	refunded_at timestamp with time zone,
+	"createdAt" timestamp with time zone,
+	"updatedAt" timestamp with time zone
+);
 
 
 --
@@ -180,13 +263,44 @@ CREATE TYPE api.reservation AS (
 
 
 --
+-- Name: TYPE reservation; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.reservation IS 'Unused since 0.3, see api.reservation_row. The next release drops it.';
+
+
+--
+-- Name: reservation_row; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.reservation_row AS (
+	id uuid,
+	drop_id uuid,
+	variant_id uuid,
+	user_id uuid,
+	basket_id uuid,
+	qty integer,
+	unit_price numeric,
+	currency text,
+	amount numeric,
+	status text,
+	expires_at timestamp with time zone,
+	extended_at timestamp with time zone,
+	"createdAt" timestamp with time zone,
+	"updatedAt" timestamp with time zone
+);
+
+
+--
 -- Name: reserve_request; Type: TYPE; Schema: api; Owner: -
 --
 
 CREATE TYPE api.reserve_request AS (
 	drop_id uuid,
 	user_id uuid,
-	idempotency_key text
+	idempotency_key text,
+	variant_id uuid,
+	qty integer
 );
 
 
@@ -194,7 +308,7 @@ CREATE TYPE api.reserve_request AS (
 -- Name: TYPE reserve_request; Type: COMMENT; Schema: api; Owner: -
 --
 
-COMMENT ON TYPE api.reserve_request IS 'One request of api.reserve_batch: hold a unit of drop_id for user_id. Without a key it is null.';
+COMMENT ON TYPE api.reserve_request IS 'One request of api.reserve_batch: hold qty units (null: 1) of drop_id, of its variant_id if it has variants, for user_id.';
 
 
 --
@@ -227,10 +341,28 @@ COMMENT ON TYPE api.user_request IS 'One request of api.ensure_user_batch: make 
 
 
 --
+-- Name: keep_drop_with_holds(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.keep_drop_with_holds() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return old; end$$;
+
+
+--
 -- Name: note_drop(); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
 CREATE FUNCTION inventory.note_drop() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return null; end$$;
+
+
+--
+-- Name: note_earlier_end(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.note_earlier_end() RETURNS trigger
     LANGUAGE plpgsql
     AS $$begin return null; end$$;
 
@@ -249,6 +381,15 @@ CREATE FUNCTION inventory.note_purchases() RETURNS trigger
 --
 
 CREATE FUNCTION inventory.note_reservations() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return null; end$$;
+
+
+--
+-- Name: note_variant(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.note_variant() RETURNS trigger
     LANGUAGE plpgsql
     AS $$begin return null; end$$;
 
@@ -318,7 +459,12 @@ CREATE UNLOGGED TABLE inventory.changes (
     is_stock_updated boolean DEFAULT false NOT NULL,
     is_activity_updated boolean DEFAULT false NOT NULL,
     expired_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
-    purchased_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL
+    purchased_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
+    variant_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
+    added_total bigint DEFAULT 0 NOT NULL,
+    added_available bigint DEFAULT 0 NOT NULL,
+    added_held bigint DEFAULT 0 NOT NULL,
+    added_sold bigint DEFAULT 0 NOT NULL
 );
 
 
@@ -336,7 +482,7 @@ COMMENT ON TABLE inventory.changes IS 'Notes of what each open transaction has d
 CREATE TABLE inventory.drops (
     id uuid DEFAULT inventory.uuid_v7() NOT NULL,
     name text NOT NULL,
-    price numeric(12,2) NOT NULL,
+    price numeric NOT NULL,
     total_stock integer NOT NULL,
     available_stock integer NOT NULL,
     starts_at timestamp with time zone,
@@ -345,11 +491,24 @@ CREATE TABLE inventory.drops (
     created_by uuid NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    currency text DEFAULT 'USD'::text NOT NULL,
+    limit_per_user integer,
+    hold_seconds integer,
+    rehold_after_seconds integer DEFAULT 0 NOT NULL,
+    extension_seconds integer,
+    paused_at timestamp with time zone,
+    nothing_due_before timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     CONSTRAINT drops_available_stock_check CHECK (((available_stock >= 0) AND (available_stock <= total_stock))),
+    CONSTRAINT drops_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
     CONSTRAINT drops_ends_at_check CHECK ((ends_at > starts_at)),
     CONSTRAINT drops_ends_at_finite_check CHECK (isfinite(ends_at)),
+    CONSTRAINT drops_extension_seconds_check CHECK (((extension_seconds >= 1) AND (extension_seconds <= 86400))),
+    CONSTRAINT drops_hold_seconds_check CHECK (((hold_seconds >= 1) AND (hold_seconds <= 86400))),
+    CONSTRAINT drops_limit_per_user_check CHECK ((limit_per_user > 0)),
     CONSTRAINT drops_name_check CHECK (((char_length(name) <= 200) AND (name ~ '\S'::text) AND (name !~ '[\u0001-\u001f\u007f-\u009f]'::text))),
     CONSTRAINT drops_price_check CHECK ((price >= (0)::numeric)),
+    CONSTRAINT drops_price_range_check CHECK ((price < ('10000000000'::bigint)::numeric)),
+    CONSTRAINT drops_rehold_after_seconds_check CHECK (((rehold_after_seconds >= 0) AND (rehold_after_seconds <= 86400))),
     CONSTRAINT drops_starts_at_check CHECK (((starts_at IS NOT NULL) OR (status <> ALL (ARRAY['scheduled'::text, 'live'::text])))),
     CONSTRAINT drops_starts_at_finite_check CHECK (isfinite(starts_at)),
     CONSTRAINT drops_status_check CHECK ((status = ANY (ARRAY['draft'::text, 'scheduled'::text, 'live'::text, 'ended'::text, 'cancelled'::text]))),
@@ -373,6 +532,55 @@ COMMENT ON COLUMN inventory.drops.available_stock IS 'Units neither held by an A
 
 
 --
+-- Name: COLUMN drops.limit_per_user; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.drops.limit_per_user IS 'Units that a user may hold and have bought together; null: no limit.';
+
+
+--
+-- Name: COLUMN drops.hold_seconds; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.drops.hold_seconds IS 'How long a hold lasts; null: as long as the caller of the reserve says.';
+
+
+--
+-- Name: COLUMN drops.rehold_after_seconds; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.drops.rehold_after_seconds IS 'How long a user waits for the next hold after one that ran out or was cancelled.';
+
+
+--
+-- Name: COLUMN drops.extension_seconds; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.drops.extension_seconds IS 'By how long a hold may be extended, once; null: not at all.';
+
+
+--
+-- Name: COLUMN drops.paused_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.drops.paused_at IS 'Since when the drop is paused; null: it is not.';
+
+
+--
+-- Name: COLUMN drops.nothing_due_before; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.drops.nothing_due_before IS 'No ACTIVE hold of the drop ends before this time. A search for due holds begins here, so it does not visit all that were sold.';
+
+
+--
+-- Name: CONSTRAINT drops_currency_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_currency_check ON inventory.drops IS 'currency: must be an ISO 4217 code, such as USD';
+
+
+--
 -- Name: CONSTRAINT drops_ends_at_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
 --
 
@@ -387,6 +595,27 @@ COMMENT ON CONSTRAINT drops_ends_at_finite_check ON inventory.drops IS 'ends_at:
 
 
 --
+-- Name: CONSTRAINT drops_extension_seconds_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_extension_seconds_check ON inventory.drops IS 'extension_seconds: must be between 1 and 86400';
+
+
+--
+-- Name: CONSTRAINT drops_hold_seconds_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_hold_seconds_check ON inventory.drops IS 'hold_seconds: must be between 1 and 86400';
+
+
+--
+-- Name: CONSTRAINT drops_limit_per_user_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_limit_per_user_check ON inventory.drops IS 'limit_per_user: must be 1 or more';
+
+
+--
 -- Name: CONSTRAINT drops_name_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
 --
 
@@ -398,6 +627,20 @@ COMMENT ON CONSTRAINT drops_name_check ON inventory.drops IS 'name: must be 1 to
 --
 
 COMMENT ON CONSTRAINT drops_price_check ON inventory.drops IS 'price: must be 0 or more';
+
+
+--
+-- Name: CONSTRAINT drops_price_range_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_price_range_check ON inventory.drops IS 'price: must be less than 10000000000';
+
+
+--
+-- Name: CONSTRAINT drops_rehold_after_seconds_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_rehold_after_seconds_check ON inventory.drops IS 'rehold_after_seconds: must be between 0 and 86400';
 
 
 --
@@ -605,6 +848,12 @@ CREATE TABLE inventory.purchases (
     idempotency_key text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    variant_id uuid,
+    unit_price numeric,
+    amount numeric,
+    currency text,
+    refunded_amount numeric,
+    refunded_at timestamp with time zone,
     CONSTRAINT purchases_idempotency_key_check CHECK ((idempotency_key ~ '^[!-~]{1,255}$'::text)),
     CONSTRAINT purchases_qty_check CHECK ((qty > 0)),
     CONSTRAINT purchases_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'paid'::text, 'failed'::text, 'cancelled'::text, 'refunded'::text])))
@@ -616,6 +865,13 @@ CREATE TABLE inventory.purchases (
 --
 
 COMMENT ON TABLE inventory.purchases IS 'A consumed reservation. Stock was taken when the unit was reserved.';
+
+
+--
+-- Name: COLUMN purchases.amount; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.purchases.amount IS 'qty × unit_price. Null: sold before version 0.3.';
 
 
 --
@@ -638,7 +894,14 @@ CREATE TABLE inventory.reservations (
     idempotency_key text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    variant_id uuid,
+    qty integer DEFAULT 1 NOT NULL,
+    unit_price numeric,
+    currency text,
+    basket_id uuid,
+    extended_at timestamp with time zone,
     CONSTRAINT reservations_idempotency_key_check CHECK ((idempotency_key ~ '^[!-~]{1,255}$'::text)),
+    CONSTRAINT reservations_qty_check CHECK ((qty > 0)),
     CONSTRAINT reservations_status_check CHECK ((status = ANY (ARRAY['ACTIVE'::text, 'EXPIRED'::text, 'CANCELLED'::text, 'CONSUMED'::text])))
 );
 
@@ -647,7 +910,28 @@ CREATE TABLE inventory.reservations (
 -- Name: TABLE reservations; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON TABLE inventory.reservations IS 'A unit held for a user until expires_at.';
+COMMENT ON TABLE inventory.reservations IS 'Units held for a user until expires_at.';
+
+
+--
+-- Name: COLUMN reservations.variant_id; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.reservations.variant_id IS 'There is no foreign key, because a check of each row would cost 4 % of the speed of a reserve. No function removes a variant in use.';
+
+
+--
+-- Name: COLUMN reservations.unit_price; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.reservations.unit_price IS 'As it was when the hold was made. Null: made before version 0.3.';
+
+
+--
+-- Name: COLUMN reservations.extended_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.reservations.extended_at IS 'When the hold was extended; null: never. It can be extended once.';
 
 
 --
@@ -655,6 +939,13 @@ COMMENT ON TABLE inventory.reservations IS 'A unit held for a user until expires
 --
 
 COMMENT ON CONSTRAINT reservations_idempotency_key_check ON inventory.reservations IS 'Idempotency-Key: must be 1 to 255 visible ASCII characters';
+
+
+--
+-- Name: CONSTRAINT reservations_qty_check ON reservations; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT reservations_qty_check ON inventory.reservations IS 'qty: must be 1 or more';
 
 
 --
@@ -682,6 +973,78 @@ COMMENT ON TABLE inventory.users IS 'Buyers and sellers.';
 --
 
 COMMENT ON CONSTRAINT users_username_check ON inventory.users IS 'username: must be 1 to 200 characters, not all blank, without control characters';
+
+
+--
+-- Name: variants; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.variants (
+    id uuid DEFAULT inventory.uuid_v7() NOT NULL,
+    drop_id uuid NOT NULL,
+    name text NOT NULL,
+    price numeric,
+    total_stock integer NOT NULL,
+    available_stock integer NOT NULL,
+    "position" integer NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT variants_available_stock_check CHECK (((available_stock >= 0) AND (available_stock <= total_stock))),
+    CONSTRAINT variants_name_check CHECK (((char_length(name) <= 200) AND (name ~ '\S'::text) AND (name !~ '[\u0001-\u001f\u007f-\u009f]'::text))),
+    CONSTRAINT variants_price_check CHECK ((price >= (0)::numeric)),
+    CONSTRAINT variants_price_range_check CHECK ((price < ('10000000000'::bigint)::numeric)),
+    CONSTRAINT variants_total_stock_check CHECK ((total_stock > 0))
+)
+WITH (fillfactor='20');
+
+
+--
+-- Name: TABLE variants; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.variants IS 'Sizes or tiers of a drop. Their stock is changed under the lock of the drop, whose stock is the sum.';
+
+
+--
+-- Name: COLUMN variants.price; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.variants.price IS 'Null: the price of the drop.';
+
+
+--
+-- Name: COLUMN variants."position"; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.variants."position" IS 'Its place among the variants of the drop, from 1 on.';
+
+
+--
+-- Name: CONSTRAINT variants_name_check ON variants; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT variants_name_check ON inventory.variants IS 'variants.name: must be 1 to 200 characters, not all blank, without control characters';
+
+
+--
+-- Name: CONSTRAINT variants_price_check ON variants; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT variants_price_check ON inventory.variants IS 'variants.price: must be 0 or more';
+
+
+--
+-- Name: CONSTRAINT variants_price_range_check ON variants; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT variants_price_range_check ON inventory.variants IS 'variants.price: must be less than 10000000000';
+
+
+--
+-- Name: CONSTRAINT variants_total_stock_check ON variants; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT variants_total_stock_check ON inventory.variants IS 'variants.total_stock: must be 1 or more';
 
 
 --
@@ -797,6 +1160,29 @@ COMMENT ON CONSTRAINT users_username_key ON inventory.users IS 'username: is tak
 
 
 --
+-- Name: variants variants_name_key; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.variants
+    ADD CONSTRAINT variants_name_key UNIQUE (drop_id, name);
+
+
+--
+-- Name: CONSTRAINT variants_name_key ON variants; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT variants_name_key ON inventory.variants IS 'variants.name: two variants of a drop have the same name';
+
+
+--
+-- Name: variants variants_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.variants
+    ADD CONSTRAINT variants_pkey PRIMARY KEY (drop_id, id);
+
+
+--
 -- Name: schema_migrations schema_migrations_pkey; Type: CONSTRAINT; Schema: public; Owner: -
 --
 
@@ -847,6 +1233,20 @@ COMMENT ON INDEX inventory.purchases_latest_idx IS 'The latest purchasers of a d
 
 
 --
+-- Name: purchases_of_user_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX purchases_of_user_idx ON inventory.purchases USING btree (drop_id, user_id) WHERE (status = ANY (ARRAY['pending'::text, 'paid'::text]));
+
+
+--
+-- Name: INDEX purchases_of_user_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.purchases_of_user_idx IS 'The units that a user has bought on a drop, for its limit.';
+
+
+--
 -- Name: purchases_user_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
@@ -857,28 +1257,42 @@ CREATE INDEX purchases_user_idx ON inventory.purchases USING btree (user_id, cre
 -- Name: reservations_active_key; Type: INDEX; Schema: inventory; Owner: -
 --
 
-CREATE UNIQUE INDEX reservations_active_key ON inventory.reservations USING btree (drop_id, user_id) WHERE (status = 'ACTIVE'::text);
+CREATE UNIQUE INDEX reservations_active_key ON inventory.reservations USING btree (drop_id, user_id, variant_id) NULLS NOT DISTINCT WHERE (status = 'ACTIVE'::text);
 
 
 --
 -- Name: INDEX reservations_active_key; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON INDEX inventory.reservations_active_key IS 'A user has at most one ACTIVE reservation of a drop.';
+COMMENT ON INDEX inventory.reservations_active_key IS 'A user has at most one ACTIVE reservation of a variant, or of a drop without variants.';
+
+
+--
+-- Name: reservations_basket_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX reservations_basket_idx ON inventory.reservations USING btree (basket_id) WHERE (basket_id IS NOT NULL);
+
+
+--
+-- Name: INDEX reservations_basket_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.reservations_basket_idx IS 'The holds of a basket.';
 
 
 --
 -- Name: reservations_due_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
-CREATE INDEX reservations_due_idx ON inventory.reservations USING btree (expires_at, drop_id) WHERE ((status = 'ACTIVE'::text) AND (expires_at IS NOT NULL));
+CREATE INDEX reservations_due_idx ON inventory.reservations USING btree (drop_id, expires_at) WHERE ((status = 'ACTIVE'::text) AND (expires_at IS NOT NULL));
 
 
 --
 -- Name: INDEX reservations_due_idx; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON INDEX inventory.reservations_due_idx IS 'Due holds, of all drops (for the sweep) or of one drop (for its reserves).';
+COMMENT ON INDEX inventory.reservations_due_idx IS 'Due holds of a drop.';
 
 
 --
@@ -893,6 +1307,20 @@ CREATE UNIQUE INDEX reservations_idempotency_key ON inventory.reservations USING
 --
 
 COMMENT ON INDEX inventory.reservations_idempotency_key IS 'A key belongs to one user on one drop.';
+
+
+--
+-- Name: reservations_lapsed_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX reservations_lapsed_idx ON inventory.reservations USING btree (drop_id, user_id, id) WHERE (status = ANY (ARRAY['EXPIRED'::text, 'CANCELLED'::text]));
+
+
+--
+-- Name: INDEX reservations_lapsed_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.reservations_lapsed_idx IS 'The holds of a user that ran out or were cancelled, for what a late purchase is told.';
 
 
 --
@@ -917,6 +1345,13 @@ CREATE CONSTRAINT TRIGGER changes_publish AFTER INSERT ON inventory.changes DEFE
 
 
 --
+-- Name: drops drops_delete_keep; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER drops_delete_keep BEFORE DELETE ON inventory.drops FOR EACH ROW EXECUTE FUNCTION inventory.keep_drop_with_holds();
+
+
+--
 -- Name: drops drops_insert_note; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
@@ -928,6 +1363,13 @@ CREATE TRIGGER drops_insert_note AFTER INSERT ON inventory.drops FOR EACH ROW EX
 --
 
 CREATE TRIGGER drops_update_note AFTER UPDATE ON inventory.drops FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION inventory.note_drop();
+
+
+--
+-- Name: purchases purchases_delete_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER purchases_delete_note AFTER DELETE ON inventory.purchases REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_purchases();
 
 
 --
@@ -945,10 +1387,38 @@ CREATE TRIGGER purchases_update_note AFTER UPDATE ON inventory.purchases REFEREN
 
 
 --
+-- Name: reservations reservations_delete_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER reservations_delete_note AFTER DELETE ON inventory.reservations REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_reservations();
+
+
+--
+-- Name: reservations reservations_earlier_end; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER reservations_earlier_end AFTER INSERT OR UPDATE OF expires_at ON inventory.reservations FOR EACH ROW WHEN (((new.status = 'ACTIVE'::text) AND (new.expires_at <= now()))) EXECUTE FUNCTION inventory.note_earlier_end();
+
+
+--
+-- Name: reservations reservations_insert_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER reservations_insert_note AFTER INSERT ON inventory.reservations REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_reservations();
+
+
+--
 -- Name: reservations reservations_update_note; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
 CREATE TRIGGER reservations_update_note AFTER UPDATE ON inventory.reservations REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_reservations();
+
+
+--
+-- Name: variants variants_update_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER variants_update_note AFTER UPDATE ON inventory.variants FOR EACH ROW WHEN ((old.available_stock <> new.available_stock)) EXECUTE FUNCTION inventory.note_variant();
 
 
 --
@@ -968,27 +1438,19 @@ ALTER TABLE ONLY inventory.purchases
 
 
 --
--- Name: purchases purchases_user_id_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
---
-
-ALTER TABLE ONLY inventory.purchases
-    ADD CONSTRAINT purchases_user_id_fkey FOREIGN KEY (user_id) REFERENCES inventory.users(id);
-
-
---
--- Name: reservations reservations_drop_id_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
---
-
-ALTER TABLE ONLY inventory.reservations
-    ADD CONSTRAINT reservations_drop_id_fkey FOREIGN KEY (drop_id) REFERENCES inventory.drops(id);
-
-
---
 -- Name: reservations reservations_user_id_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
 --
 
 ALTER TABLE ONLY inventory.reservations
     ADD CONSTRAINT reservations_user_id_fkey FOREIGN KEY (user_id) REFERENCES inventory.users(id);
+
+
+--
+-- Name: variants variants_drop_id_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.variants
+    ADD CONSTRAINT variants_drop_id_fkey FOREIGN KEY (drop_id) REFERENCES inventory.drops(id);
 
 
 --
@@ -1009,4 +1471,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261128190010'),
     ('20261128190011'),
     ('20261128190012'),
-    ('20261128190020');
+    ('20261128190020'),
+    ('20261128200000');

@@ -49,6 +49,8 @@ class ReserveRequest:
     drop_id: str
     user_id: str
     idempotency_key: str | None
+    variant_id: str | None
+    qty: int | None
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class PurchaseRequest:
     drop_id: str
     user_id: str
     idempotency_key: str | None
+    reservation_id: str | None
 
 
 @dataclass(slots=True)

@@ -5,7 +5,6 @@ statement, lets requests share calls, and makes a user on first use.
 """
 
 from collections.abc import Awaitable, Callable
-from decimal import Decimal
 from typing import Any
 
 from lastpair.database.pool import Database
@@ -15,7 +14,7 @@ from lastpair.shop.outcome import AUTH_REQUIRED, CREATED, DONE, Caller, Outcome
 from lastpair.shop.shared_calls import CancelRequest, PurchaseRequest, ReserveRequest, SharedCalls, UserRequest
 from lastpair.shop.sweeper import expire_due_holds
 
-CREATE_DROP = "select to_json(d) from api.create_drop($1, $2, $3, $4, $5::text::timestamptz, $6::text::timestamptz, $7) d"
+CREATE_DROP = "select to_json(d) from api.create_drop_from_json($1, $2) d"
 UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2) d"
 GET_DROP = "select to_json(d) from api.get_drop($1) d"
 MY_RESERVATIONS = "select to_json(array(select r from api.my_reservations($1) r))"
@@ -34,14 +33,23 @@ class Shop:
         self._database = database
         self._batches = SharedCalls(database, settings)
 
-    async def reserve(self, caller: Caller, drop_id: str, idempotency_key: str | None = None) -> Outcome:
-        """Hold one unit of a drop. Data: the reservation."""
-        request = ReserveRequest(drop_id, caller.id, idempotency_key)
+    async def reserve(
+        self,
+        caller: Caller,
+        drop_id: str,
+        idempotency_key: str | None = None,
+        variant_id: str | None = None,
+        qty: int | None = None,
+    ) -> Outcome:
+        """Hold `qty` units of a drop, or one; of a variant, if it has variants. Data: the reservation."""
+        request = ReserveRequest(drop_id, caller.id, idempotency_key, variant_id, qty)
         return await self._as_caller(caller, lambda: self._batches.reserve.submit(drop_id, request))
 
-    async def purchase(self, caller: Caller, drop_id: str, idempotency_key: str | None = None) -> Outcome:
-        """Buy the unit that the caller holds. Data: the purchase."""
-        request = PurchaseRequest(drop_id, caller.id, idempotency_key)
+    async def purchase(
+        self, caller: Caller, drop_id: str, idempotency_key: str | None = None, reservation_id: str | None = None
+    ) -> Outcome:
+        """Buy what the caller holds: this reservation, or the one that there is. Data: the purchase."""
+        request = PurchaseRequest(drop_id, caller.id, idempotency_key, reservation_id)
         return await self._as_caller(caller, lambda: self._batches.purchase.submit(drop_id, request))
 
     async def cancel(self, caller: Caller, reservation_id: str) -> Outcome:
@@ -57,24 +65,9 @@ class Shop:
         """The units that the caller has bought. Data: a list of purchases, newest first."""
         return await self._as_caller(caller, lambda: self._single(DONE, MY_PURCHASES, caller.id))
 
-    async def create_drop(
-        self,
-        caller: Caller,
-        *,
-        name: str,
-        price: Decimal,
-        total_stock: int,
-        starts_at: str | None = None,
-        ends_at: str | None = None,
-        status: str | None = None,
-    ) -> Outcome:
-        """Put a drop up for sale. Data: the drop.
-
-        Without a status, `starts_at` decides: if it is missing the drop is a draft, if it is in the future the drop is scheduled,
-        otherwise live.
-        """
-        arguments = (name, price, total_stock, caller.id, starts_at, ends_at, status)
-        return await self._as_caller(caller, lambda: self._single(CREATED, CREATE_DROP, *arguments))
+    async def create_drop(self, caller: Caller, drop: str) -> Outcome:
+        """Put a drop up for sale. `drop` is a JSON object with the parameters of api.create_drop. Data: the drop."""
+        return await self._as_caller(caller, lambda: self._single(CREATED, CREATE_DROP, drop, caller.id))
 
     async def update_drop(self, drop_id: str, changes: str) -> Outcome:
         """Change those fields of a drop that are in `changes`, a JSON object. Data: the drop."""

@@ -12,9 +12,20 @@ from lastpair.observability.metrics import CONTENT_TYPE, exposition
 from lastpair.shop.outcome import Caller
 from lastpair.web.components import components_of
 from lastpair.web.operation import EVENT_STREAM, STREAM_PARAMETERS, Raw, operation
-from lastpair.web.requests import expect_no_body, idempotency_key, read_body, uuid_in_path
+from lastpair.web.requests import expect_no_body, idempotency_key, read_body, read_optional_body, uuid_in_path
 from lastpair.web.responses import ANSWER_HEADERS, answer, success
-from lastpair.web.schemas import Drop, DropChanges, ListedDrop, NewDrop, NewUser, Purchase, Reservation, User
+from lastpair.web.schemas import (
+    Drop,
+    DropChanges,
+    ListedDrop,
+    NewDrop,
+    NewUser,
+    Purchase,
+    PurchaseBody,
+    Reservation,
+    ReserveBody,
+    User,
+)
 from lastpair.web.sse import event_stream
 from lastpair.web.websocket import serve_events
 
@@ -49,35 +60,43 @@ def caller_of(request: Request, user_id: str) -> Caller:
 @operation(
     "reservations",
     {201: {"reservation": Reservation}, 200: {"reservation": Reservation}},
-    *["DROP_NOT_FOUND", "DROP_NOT_ACTIVE", "OUT_OF_STOCK", "ALREADY_RESERVED"],
+    *["DROP_NOT_FOUND", "DROP_NOT_ACTIVE", "VARIANT_NOT_FOUND", "OUT_OF_STOCK", "ALREADY_RESERVED"],
+    *["LIMIT_EXCEEDED", "RESERVED_TOO_SOON", "IDEMPOTENCY_KEY_REUSED"],
     caller="user",
     is_idempotent=True,
+    body=ReserveBody,
 )
 async def reserve(request: Request) -> Response:
-    """Hold one unit of a drop.
+    """Hold units of a drop.
 
-    It is held until `expires_at` and goes back to stock then. A user holds one unit of a drop at a time.
+    They are held until `expires_at` and go back to stock then. All that are asked for are held, or none. A user has one
+    reservation of a variant at a time.
     """
     drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
-    await expect_no_body(request)
-    return answer(request, await components_of(request).shop.reserve(await writer(request), drop_id, key), "reservation")
+    body = await read_optional_body(request, ReserveBody)
+    shop, caller = components_of(request).shop, await writer(request)
+    return answer(request, await shop.reserve(caller, drop_id, key, body.variant_id, body.qty), "reservation")
 
 
 @operation(
     "purchases",
     {201: {"purchase": Purchase}, 200: {"purchase": Purchase}},
-    *["DROP_NOT_FOUND", "NO_ACTIVE_RESERVATION", "RESERVATION_EXPIRED"],
+    *["DROP_NOT_FOUND", "DROP_NOT_ACTIVE", "NO_ACTIVE_RESERVATION", "RESERVATION_EXPIRED", "RESERVATION_NOT_FOUND"],
+    *["SEVERAL_RESERVATIONS", "IDEMPOTENCY_KEY_REUSED"],
     caller="user",
     is_idempotent=True,
+    body=PurchaseBody,
 )
 async def purchase(request: Request) -> Response:
-    """Buy the unit that you hold.
+    """Buy what you hold.
 
-    Stock is not taken a second time.
+    Stock is not taken a second time, and the price is that of the hold. With holds of several variants, `reservation_id` says
+    which.
     """
     drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
-    await expect_no_body(request)
-    return answer(request, await components_of(request).shop.purchase(await writer(request), drop_id, key), "purchase")
+    body = await read_optional_body(request, PurchaseBody)
+    shop, caller = components_of(request).shop, await writer(request)
+    return answer(request, await shop.purchase(caller, drop_id, key, body.reservation_id), "purchase")
 
 
 @operation(
@@ -105,21 +124,21 @@ async def create_drop(request: Request) -> Response:
     """
     caller = await admin(request)
     body = await read_body(request, NewDrop)
-    return answer(request, await components_of(request).shop.create_drop(caller, **dict(body)), "drop")
+    return answer(request, await components_of(request).shop.create_drop(caller, body.as_json()), "drop")
 
 
 @operation(
     "drops",
     {200: {"drop": Drop}},
-    *["DROP_NOT_FOUND", "INVALID_STATUS_CHANGE", "STOCK_BELOW_COMMITTED"],
+    *["DROP_NOT_FOUND", "INVALID_STATUS_CHANGE", "STOCK_BELOW_COMMITTED", "VARIANT_NOT_FOUND", "VARIANT_IN_USE"],
     caller="admin",
     body=DropChanges,
 )
 async def update_drop(request: Request) -> Response:
     """Change a drop.
 
-    Only the fields given are changed; null clears a time. Cancelling a drop releases every hold. A drop moves from draft to
-    scheduled, live or cancelled; from scheduled to draft, live, ended or cancelled; from live to ended or cancelled.
+    Only the fields given are changed; null clears a time or a term. Cancelling a drop releases every hold. A drop moves from draft
+    to scheduled, live or cancelled; from scheduled to draft, live, ended or cancelled; from live to ended or cancelled.
     """
     drop_id = uuid_in_path(request, "dropId")
     await admin(request)

@@ -7,8 +7,8 @@ from pydantic import TypeAdapter
 from starlette.types import Scope
 
 from lastpair.errors import Refusal, invalid
-from lastpair.web.requests import CANONICAL_UUID, header
-from lastpair.web.schemas import Text
+from lastpair.web.requests import header
+from lastpair.web.schemas import CANONICAL_UUID, Text
 
 USERNAME: TypeAdapter[str] = TypeAdapter(Text)
 SUBJECT = re.compile(r"(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,255}")

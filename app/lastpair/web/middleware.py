@@ -15,8 +15,9 @@ from lastpair.errors import STOPPING, Refusal, Unavailable
 from lastpair.observability.logs import access_logger, log_request, printable
 from lastpair.observability.metrics import REQUEST_SECONDS, REQUESTS
 from lastpair.web.error_codes import INTERNAL_ERROR
-from lastpair.web.requests import CANONICAL_UUID, REQUEST_ID, header
+from lastpair.web.requests import REQUEST_ID, header
 from lastpair.web.responses import failure
+from lastpair.web.schemas import CANONICAL_UUID
 from lastpair.web.url_paths import PROBE_PATHS, STREAM_PATHS
 
 RESPONSE_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})

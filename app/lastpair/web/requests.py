@@ -13,10 +13,10 @@ from starlette.types import Scope
 
 from lastpair.errors import Refusal, invalid
 from lastpair.web.error_codes import MAX_BODY_BYTES, RefusalWithHeaders
+from lastpair.web.schemas import CANONICAL_UUID
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
-CANONICAL_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 MAX_COMMAS = 8000
 """The most commas in JSON, and so about the most values. Parsing 64 KiB of tiny values would hold the event loop for 20 ms."""
@@ -55,6 +55,21 @@ def idempotency_key(request: Request) -> str | None:
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
     return key
+
+
+async def read_optional_body(request: Request, model: type[Body]) -> Body:
+    """The body as `model`, or what an empty body means to it. Raises as read_body does.
+
+    Most requests have none, so it is not awaited.
+    """
+    if has_body(request.scope):
+        return await read_body(request, model)
+    return model()
+
+
+def has_body(scope: Scope) -> bool:
+    """Whether the request announces a body."""
+    return header(scope, b"transfer-encoding") is not None or header(scope, b"content-length") not in {None, "0"}
 
 
 async def read_body(request: Request, model: type[Body]) -> Body:
@@ -104,7 +119,7 @@ def _leave_out_unknown(value: dict[str, Any], model: type[BaseModel]) -> int:
 
 async def expect_no_body(request: Request) -> None:
     """Refuse a body that has fields; no body and {} are accepted. Raises as read_body does."""
-    if header(request.scope, b"transfer-encoding") is not None or header(request.scope, b"content-length") not in {None, "0"}:
+    if has_body(request.scope):
         await read_body(request, NoFields)
 
 

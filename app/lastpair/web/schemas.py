@@ -16,9 +16,10 @@ import orjson
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic.config import JsonDict
 
+CANONICAL_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:[0-5]\d)")
 MAX_INTEGER = 2**31 - 1  # PostgreSQL's integer
-MONEY = WithJsonSchema({"type": "number", "minimum": 0, "maximum": 9_999_999_999.99, "multipleOf": 0.01, "examples": [199.9]})
+MONEY = WithJsonSchema({"type": "number", "minimum": 0, "maximum": 9_999_999_999.999, "multipleOf": 0.001, "examples": [199.9]})
 
 A_DROP: JsonDict = {"name": "Air Jordan 1", "price": 199.9, "total_stock": 100, "starts_at": "2026-01-01T00:00:00Z"}
 
@@ -38,22 +39,41 @@ def _timestamp(value: object) -> object:
         raise ValueError("is not a time that exists") from None
 
 
-def _cents(value: Decimal) -> Decimal:
-    return value.quantize(Decimal("0.01"))  # exact, because the value has no more decimals; 0e9999999 becomes 0.00
+def _uuid(value: object) -> object:
+    if not isinstance(value, str) or not CANONICAL_UUID.fullmatch(value):
+        raise ValueError("must be a UUID such as 0190b6c5-7d3e-7abc-9def-0123456789ab")
+    return value.lower()
+
+
+def _thousandths(value: Decimal) -> Decimal:
+    return value.quantize(Decimal("0.001"))  # exact, because the value has no more decimals; 0e9999999 becomes 0.000
 
 
 Text = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")
 ]
 Money = Annotated[Decimal, MONEY]
-Price = Annotated[Decimal, BeforeValidator(_number), Field(ge=0, max_digits=12, decimal_places=2), AfterValidator(_cents), MONEY]
+# No currency has more than three decimals. The database knows how many the drop's has.
+Price = Annotated[
+    Decimal, BeforeValidator(_number), Field(ge=0, max_digits=13, decimal_places=3), AfterValidator(_thousandths), MONEY
+]
 Stock = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+AddedStock = Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER, description="Units to add; a negative number takes away.")]
+Quantity = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+Seconds = Annotated[int, Field(ge=1, le=86_400)]
+Currency = Annotated[str, Field(pattern="^[A-Z]{3}$", description="ISO 4217.", examples=["EUR"])]
 Timestamp = Annotated[
     str,
     BeforeValidator(_timestamp),
     WithJsonSchema({"type": "string", "format": "date-time", "pattern": f"^{TIMESTAMP.pattern}$"}),
 ]
+UuidText = Annotated[str, BeforeValidator(_uuid), WithJsonSchema({"type": "string", "format": "uuid"})]
+MAX_VARIANTS = 200
 Status = Literal["draft", "scheduled", "live", "ended", "cancelled"]
+
+
+def _as_json(model: BaseModel) -> str:
+    return orjson.dumps(model.model_dump(exclude_unset=True), default=lambda price: orjson.Fragment(str(price))).decode()
 
 
 class NewUser(BaseModel, extra="forbid", json_schema_extra={"examples": [{"username": "alice"}]}):
@@ -62,26 +82,81 @@ class NewUser(BaseModel, extra="forbid", json_schema_extra={"examples": [{"usern
     username: Text
 
 
+class NewVariant(BaseModel, extra="forbid"):
+    """A size or tier of a drop to make. Without a price it costs what the drop costs."""
+
+    name: Text
+    total_stock: Stock
+    price: Price | None = None
+
+
 class NewDrop(BaseModel, extra="forbid", json_schema_extra={"examples": [A_DROP]}):
-    """A drop to make. Without a status it is a draft if `starts_at` is missing, scheduled if that is in the future, else live."""
+    """A drop to make, with `total_stock` or with `variants`.
+
+    Without a status it is a draft if `starts_at` is missing, scheduled if that is in the future, else live.
+    """
 
     name: Text
     price: Price
-    total_stock: Stock
+    total_stock: Stock | None = None
+    variants: Annotated[list[NewVariant], Field(min_length=1, max_length=MAX_VARIANTS)] | None = None
     starts_at: Timestamp | None = None
     ends_at: Timestamp | None = None
     status: Literal["draft", "scheduled", "live"] | None = None
+    currency: Currency | None = None
+    limit_per_user: Quantity | None = None
+    hold_seconds: Seconds | None = None
+    rehold_after_seconds: Annotated[int, Field(ge=0, le=86_400)] = 0
+    extension_seconds: Seconds | None = None
+
+    def as_json(self) -> str:
+        """The fields given, as JSON."""
+        return _as_json(self)
+
+
+class VariantChanges(BaseModel, extra="forbid"):
+    """A variant as it is to be: with `id` one that exists, of which only the fields given are changed; without, a new one."""
+
+    id: UuidText = ""
+    name: Text = ""
+    total_stock: Stock = 1
+    add_stock: AddedStock = 0
+    price: Price | None = None
+
+
+class ReserveBody(BaseModel, extra="forbid", json_schema_extra={"examples": [{"qty": 1}]}):
+    """What to hold. A drop with variants needs `variant_id`; without `qty` it is one unit."""
+
+    variant_id: UuidText | None = None
+    qty: Quantity | None = None
+
+
+class PurchaseBody(BaseModel, extra="forbid"):
+    """What to buy: without `reservation_id` the one reservation that there is."""
+
+    reservation_id: UuidText | None = None
 
 
 class DropChanges(BaseModel, extra="forbid", json_schema_extra={"minProperties": 1, "examples": [{"price": 179.5}]}):
-    """The fields of a drop to change. Only the fields given are changed; null clears a time."""
+    """The fields of a drop to change.
+
+    Only the fields given are changed; null clears a time or a term. `variants` are all that the drop is to have, in their order;
+    one that is missing there goes.
+    """
 
     name: Text = ""
     price: Price = Decimal(0)
     total_stock: Stock = 1
+    add_stock: AddedStock = 0
+    variants: Annotated[list[VariantChanges], Field(min_length=1, max_length=MAX_VARIANTS)] = []
     starts_at: Timestamp | None = None
     ends_at: Timestamp | None = None
     status: Status = "draft"
+    paused: bool = False
+    limit_per_user: Quantity | None = None
+    hold_seconds: Seconds | None = None
+    rehold_after_seconds: Annotated[int, Field(ge=0, le=86_400)] = 0
+    extension_seconds: Seconds | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -92,7 +167,7 @@ class DropChanges(BaseModel, extra="forbid", json_schema_extra={"minProperties":
 
     def given(self) -> str:
         """The fields given, as JSON."""
-        return orjson.dumps(self.model_dump(exclude_unset=True), default=lambda price: orjson.Fragment(str(price))).decode()
+        return _as_json(self)
 
 
 class Row(BaseModel, extra="forbid"):
@@ -108,17 +183,34 @@ class User(Row):
     updatedAt: AwareDatetime
 
 
+class Variant(Row):
+    """A size or tier of a drop."""
+
+    id: UUID
+    name: str
+    price: Annotated[Money, Field(description="What a unit costs.")]
+    total_stock: int
+    available_stock: Annotated[int, Field(ge=0)]
+
+
 class Drop(Row):
     """A limited number of units for sale."""
 
     id: UUID
     name: str
     price: Money
+    currency: Currency
     total_stock: int
     available_stock: Annotated[int, Field(ge=0, description="Units neither held nor sold.")]
+    variants: Annotated[list[Variant], Field(description="In the seller's order; empty if the drop has none.")]
     starts_at: AwareDatetime | None
     ends_at: AwareDatetime | None
     status: Status
+    paused_at: AwareDatetime | None
+    limit_per_user: Annotated[int | None, Field(description="Units that a user may hold and have bought together.")]
+    hold_seconds: int | None
+    rehold_after_seconds: int
+    extension_seconds: int | None
     created_by: UUID
     createdAt: AwareDatetime
     updatedAt: AwareDatetime
@@ -147,25 +239,38 @@ class ListedDrop(Drop):
 
 
 class Reservation(Row):
-    """A unit held for a user until `expires_at`."""
+    """Units held for a user until `expires_at`."""
 
     id: UUID
     drop_id: UUID
+    variant_id: UUID | None
     user_id: UUID
+    basket_id: UUID | None
+    qty: int
+    unit_price: Annotated[Money | None, Field(description="As it was when the hold was made.")]
+    currency: Currency | None
+    amount: Annotated[Money | None, Field(description="`qty` times `unit_price`.")]
     status: Literal["ACTIVE", "EXPIRED", "CANCELLED", "CONSUMED"]
     expires_at: AwareDatetime
+    extended_at: AwareDatetime | None
     createdAt: AwareDatetime
     updatedAt: AwareDatetime
 
 
 class Purchase(Row):
-    """A unit that was bought."""
+    """Units that were bought, at the price of the hold."""
 
     id: UUID
     drop_id: UUID
+    variant_id: UUID | None
     reservation_id: UUID
     user_id: UUID
     qty: int
+    unit_price: Annotated[Money | None, Field(description="Null: sold before version 0.3.")]
+    currency: Currency | None
+    amount: Money | None
     status: Literal["pending", "paid", "failed", "cancelled", "refunded"]
+    refunded_amount: Money | None
+    refunded_at: AwareDatetime | None
     createdAt: AwareDatetime
     updatedAt: AwareDatetime

@@ -20,7 +20,7 @@ from lastpair.errors import Refusal, Unavailable
 from lastpair.token_keys import Key, algorithm_for
 from lastpair.web.error_codes import RefusalWithHeaders
 from lastpair.web.identity import SUBJECT, USERNAME
-from lastpair.web.requests import CANONICAL_UUID
+from lastpair.web.schemas import CANONICAL_UUID
 
 LEEWAY_SECONDS = 10
 """How far the clock of the issuer of tokens may be off."""

@@ -52,14 +52,16 @@ begin
     coalesce(p_terms, '{}'));
   v_drop.price := inventory.check_price(p_price, v_drop.currency);
   v_variants := inventory.new_variants(v_drop, p_variants, 1);
-  if (p_variants is null) = (p_total_stock is null) then
-    perform inventory.refuse('VALIDATION_ERROR', 'total_stock: give it or variants, one of the two');
-  end if;
   if p_variants is not null then
+    if p_total_stock is not null then
+      perform inventory.refuse('VALIDATION_ERROR', 'total_stock: give it or variants, not both');
+    end if;
     v_drop.total_stock := inventory.sum_of_stock(v_variants);
     v_drop.available_stock := v_drop.total_stock;
   end if;
-  if v_drop.total_stock < 1 then
+  if v_drop.total_stock is null then
+    perform inventory.refuse('VALIDATION_ERROR', 'total_stock: is required, or variants instead');
+  elsif v_drop.total_stock < 1 then
     perform inventory.refuse_constraint('drops_total_stock_check');
   end if;
 

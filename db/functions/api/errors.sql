@@ -28,7 +28,7 @@ as $$
     ('SEVERAL_RESERVATIONS', 409, 'You hold several variants of this drop. Say which reservation: reservation_id.'),
     ('NO_ACTIVE_RESERVATION', 409, 'You hold no unit of this drop. Reserve one first.'),
     ('RESERVATION_EXPIRED', 409, 'Your reservation ran out and its unit went back to stock. Reserve again.'),
-    ('RESERVATION_NOT_ACTIVE', 409, 'This reservation is not ACTIVE any more: it was consumed, was cancelled or expired.'),
+    ('RESERVATION_NOT_ACTIVE', 409, 'This reservation was consumed, so it cannot be cancelled.'),
     ('INVALID_STATUS_CHANGE', 409, 'This change of status is not allowed.'),
     ('VARIANT_IN_USE', 409, 'Units of this variant were held or sold, so it cannot go.'),
     ('STOCK_BELOW_COMMITTED', 409, 'total_stock may not be less than the units held and sold.'),
