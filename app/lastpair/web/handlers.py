@@ -137,8 +137,8 @@ async def create_drop(request: Request) -> Response:
 async def update_drop(request: Request) -> Response:
     """Change a drop.
 
-    Only the fields given are changed; null clears a time or a term. Cancelling a drop releases every hold. A drop moves from draft
-    to scheduled, live or cancelled; from scheduled to draft, live, ended or cancelled; from live to ended or cancelled.
+    Only the fields given are changed; null clears a time or a term. Cancelling a drop releases every hold. A drop moves from
+    draft to scheduled, live or cancelled; from scheduled to draft, live, ended or cancelled; from live to ended or cancelled.
     """
     drop_id = uuid_in_path(request, "dropId")
     await admin(request)
