@@ -42,13 +42,13 @@ begin
       select r.id
       from inventory.reservations r
       where r.drop_id = p_drop_id and r.user_id = q.user_id and r.status = 'ACTIVE' and r.expires_at <= now()
-      limit 100
+      limit 200 -- a drop has no more variants
     ) own_hold
   );
   perform from inventory.expire_due(p_drop_id, v_own_due_ids);
   perform from inventory.expire_due(
     p_drop_id,
-    inventory.lock_due_reservations(v_drop, (select sum(coalesce(q.qty, 1))::integer from unnest(p_requests) q)));
+    inventory.lock_due_reservations(v_drop, (select least(sum(coalesce(q.qty, 1)), 100000)::integer from unnest(p_requests) q)));
   select * into v_drop from inventory.drops d where d.id = p_drop_id;
   return v_drop;
 end

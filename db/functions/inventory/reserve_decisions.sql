@@ -40,6 +40,10 @@ declare
   v_repeated_n integer; -- an earlier request of this call that took units with the same Idempotency-Key
   f record;
 begin
+  -- An array that is empty would begin at the first number that is written to, not at 1.
+  codes := array_fill(null::text, array[coalesce(cardinality(p_requests), 0)]);
+  messages := codes;
+  taker_ns := array_fill(null::integer, array[coalesce(cardinality(p_requests), 0)]);
   for f in select * from inventory.reserve_facts(p_drop, p_drop_id, v_variant_ids, v_user_ids, p_requests) loop
     v_repeated_n := null;
     if f.first_of_user < f.n then
@@ -73,7 +77,7 @@ begin
       end if;
     elsif f.holds then
       codes[f.n] := 'ALREADY_RESERVED';
-    elsif f.units + f.qty > p_drop.limit_per_user then
+    elsif f.units::bigint + f.qty > p_drop.limit_per_user then
       codes[f.n] := 'LIMIT_EXCEEDED';
       messages[f.n] := format(
         'You may have %s of this drop, and you hold or have bought %s.', p_drop.limit_per_user, f.units);
