@@ -55,22 +55,33 @@ $$;
 
 -- The stored rows of the seller's drops, under the names of the wire and in their order.
 
-create function pg_temp.stored_drops() returns setof api.drop language sql stable as $$
+create function pg_temp.stored_drops() returns setof api.drop_row language sql stable as $$
   select
-    d.id, d.name, d.price, d.total_stock, d.available_stock, d.starts_at, d.ends_at, d.status, d.created_by, d.created_at,
-    d.updated_at
+    d.id, d.name, d.price, d.currency, d.total_stock, d.available_stock,
+    array(
+      select row(v.id, v.name, coalesce(v.price, d.price), v.total_stock, v.available_stock)::api.variant_row
+      from inventory.variants v
+      where v.drop_id = d.id
+      order by v.position
+    ),
+    d.starts_at, d.ends_at, d.status, d.paused_at, d.limit_per_user, d.hold_seconds, d.rehold_after_seconds, d.extension_seconds,
+    d.created_by, d.created_at, d.updated_at
   from inventory.drops d
   where d.created_by = pg_temp.user_id('seller')
 $$;
 
-create function pg_temp.stored_reservations() returns setof api.reservation language sql stable as $$
-  select r.id, r.drop_id, r.user_id, r.status, r.expires_at, r.created_at, r.updated_at
+create function pg_temp.stored_reservations() returns setof api.reservation_row language sql stable as $$
+  select
+    r.id, r.drop_id, r.variant_id, r.user_id, r.basket_id, r.qty, r.unit_price, r.currency, r.qty * r.unit_price, r.status,
+    r.expires_at, r.extended_at, r.created_at, r.updated_at
   from inventory.reservations r
   join inventory.drops d on d.id = r.drop_id and d.created_by = pg_temp.user_id('seller')
 $$;
 
-create function pg_temp.stored_purchases() returns setof api.purchase language sql stable as $$
-  select p.id, p.drop_id, p.reservation_id, p.user_id, p.qty, p.status, p.created_at, p.updated_at
+create function pg_temp.stored_purchases() returns setof api.purchase_row language sql stable as $$
+  select
+    p.id, p.drop_id, p.variant_id, p.reservation_id, p.user_id, p.qty, p.unit_price, p.currency, p.amount, p.status,
+    p.refunded_amount, p.refunded_at, p.created_at, p.updated_at
   from inventory.purchases p
   join inventory.drops d on d.id = p.drop_id and d.created_by = pg_temp.user_id('seller')
 $$;
@@ -86,16 +97,19 @@ end
 $$;
 
 -- Make a drop of the seller's that starts and ends so long from now, in any status; by default it has been on sale for an hour.
+-- One that is ended or cancelled was so before its end was set, because a drop that is over stays as it is.
 create function pg_temp.make_drop(
   p_name text, p_stock integer default 10, p_starts_in interval default '-1 hour', p_ends_in interval default null,
   p_status text default null
 ) returns void language plpgsql as $$
 begin
   perform api.create_drop(
-    p_name, 10, p_stock, pg_temp.user_id('seller'), now() + p_starts_in, now() + p_ends_in,
+    p_name, 10, p_stock, pg_temp.user_id('seller'), now() + p_starts_in,
+    case when p_status in ('ended', 'cancelled') then null else now() + p_ends_in end,
     case when p_status in ('ended', 'cancelled') then 'live' else p_status end);
   if p_status in ('ended', 'cancelled') then
     perform api.update_drop(pg_temp.drop_id(p_name), jsonb_build_object('status', p_status));
+    update inventory.drops set ends_at = coalesce(now() + p_ends_in, ends_at) where id = pg_temp.drop_id(p_name);
   end if;
 end
 $$;
@@ -157,7 +171,7 @@ $$;
 create function pg_temp.reserve_all(p_drop text, variadic p_users text[]) returns text[] language sql as $$
   select array_agg(o.code order by o.n)
   from api.reserve_batch(array(
-    select row(pg_temp.drop_id(p_drop), pg_temp.user_id(u.name), null)::api.reserve_request
+    select row(pg_temp.drop_id(p_drop), pg_temp.user_id(u.name), null, null, null)::api.reserve_request
     from unnest(p_users) with ordinality as u (name, n)
     order by u.n)) o
 $$;
@@ -165,7 +179,7 @@ $$;
 create function pg_temp.purchase_all(p_drop text, variadic p_users text[]) returns text[] language sql as $$
   select array_agg(o.code order by o.n)
   from api.purchase_batch(array(
-    select row(pg_temp.drop_id(p_drop), pg_temp.user_id(u.name), null)::api.purchase_request
+    select row(pg_temp.drop_id(p_drop), pg_temp.user_id(u.name), null, null)::api.purchase_request
     from unnest(p_users) with ordinality as u (name, n)
     order by u.n)) o
 $$;

@@ -61,7 +61,9 @@ from (values
     'A pending purchase counts as sold: one that ended without giving its unit back is found.'),
   ('purchases', 'status = ''paid''', 'shoes', array['fay'], array['shoes: total_stock = available_stock + held + sold: 10, 11'],
     'A refunded purchase does not count as sold: one that is paid again is found.'),
-  ('purchases', 'qty = 3', 'shoes', array['cat'], array['shoes: total_stock = available_stock + held + sold: 10, 12'],
+  ('purchases', 'qty = 3', 'shoes', array['cat'],
+    array['shoes: a purchase has the variant, units, price and amount of its reservation: 0, 1',
+      'shoes: total_stock = available_stock + held + sold: 10, 12'],
     'A purchase counts as many units as it is of.'),
   -- Stock between zero and the total.
   ('drops', 'available_stock = -1', 'tickets', null,
@@ -74,7 +76,7 @@ from (values
     'More stock than there is in total is found.'),
   -- One hold a user.
   ('reservations', 'user_id = pg_temp.user_id(''ann'')', 'shoes', array['bob'],
-    array['shoes: a user holds at most one unit of a drop: 1, 2'], 'A user who holds two units is found.'),
+    array['shoes: a user has at most one ACTIVE reservation of a variant: 1, 2'], 'A user who has two holds is found.'),
   -- Reservations and purchases go together.
   ('reservations', 'status = ''CONSUMED''', 'shoes', array['gus'],
     array['shoes: a CONSUMED reservation has one purchase, by its user: 1, 0'],

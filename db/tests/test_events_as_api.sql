@@ -53,8 +53,10 @@ from (values
     'So is another reserve.'),
   (3, 'select api.update_drop(%L, ''{"status": "cancelled"}'')', 'ann',
     array[
-      'DROP_UPDATED {"drop":{"id":"shoes","name":"shoes","price":10.00,"total_stock":5,"available_stock":4,"starts_at":'
-        '"2020-01-01T00:00:00+00:00","ends_at":null,"status":"cancelled","created_by":"seller","createdAt":"now",'
+      'DROP_UPDATED {"drop":{"id":"shoes","name":"shoes","price":10.00,"currency":"USD","total_stock":5,"available_stock":4,'
+        '"variants":[],'
+        '"starts_at":"2020-01-01T00:00:00+00:00","ends_at":null,"status":"cancelled","paused_at":null,"limit_per_user":null,'
+        '"hold_seconds":null,"rehold_after_seconds":0,"extension_seconds":null,"created_by":"seller","createdAt":"now",'
         '"updatedAt":"now"}}',
       'STOCK_UPDATED {"dropId":"shoes","availableStock":4}'
     ],
@@ -73,8 +75,11 @@ select set_eq(
       and coalesce('search_path=pg_catalog, pg_temp' = any (p.proconfig), false)
   $$,
   array[
-    'inventory.drops drops_insert_note', 'inventory.drops drops_update_note', 'inventory.reservations reservations_update_note',
-    'inventory.purchases purchases_insert_note', 'inventory.purchases purchases_update_note', 'inventory.changes changes_order',
+    'inventory.drops drops_insert_note', 'inventory.drops drops_update_note', 'inventory.drops drops_delete_keep',
+    'inventory.variants variants_update_note', 'inventory.reservations reservations_insert_note',
+    'inventory.reservations reservations_update_note', 'inventory.reservations reservations_delete_note',
+    'inventory.reservations reservations_earlier_end', 'inventory.purchases purchases_insert_note',
+    'inventory.purchases purchases_update_note', 'inventory.purchases purchases_delete_note', 'inventory.changes changes_order',
     'inventory.changes changes_publish'
   ],
   'Every trigger runs with the owner''s rights and a pinned search_path.'

@@ -24,8 +24,8 @@ select pg_temp.let_run_out('tickets', name, '2000-01-01') from unnest(array['ann
 -- Not holds any more, though their time has passed.
 update inventory.reservations set status = 'CANCELLED' where id = pg_temp.hold_id('tickets', 'ann');
 update inventory.reservations set status = 'CONSUMED' where id = pg_temp.hold_id('tickets', 'dan');
-insert into inventory.purchases (drop_id, reservation_id, user_id, status)
-values (pg_temp.drop_id('tickets'), pg_temp.hold_id('tickets', 'dan'), pg_temp.user_id('dan'), 'paid');
+insert into inventory.purchases (drop_id, reservation_id, user_id, unit_price, currency, amount, status)
+values (pg_temp.drop_id('tickets'), pg_temp.hold_id('tickets', 'dan'), pg_temp.user_id('dan'), 10.00, 'USD', 10.00, 'paid');
 update inventory.drops set available_stock = available_stock + 1 where id = pg_temp.drop_id('tickets');
 select pg_temp.age_drops();
 create temp table expired on commit drop as
@@ -72,15 +72,19 @@ select is(
 from unnest(array['0', '-1', 'null']) as p_limit;
 select pg_temp.let_run_out('quiet', name, '2000-01-01'::timestamptz + ago)
 from (values ('ann', interval '3 hours'), ('bob', '1 hour'), ('cat', '2 hours')) as v (name, ago);
-select is(pg_temp.sweep(2), array['bob quiet', 'cat quiet'], 'A sweep stops at its limit and takes the oldest first.');
+select is(
+  pg_temp.sweep(2), array['bob quiet', 'cat quiet'], 'A sweep stops at its limit and takes the oldest first.');
 select is(pg_temp.stock_of('quiet'), 8, 'It gives back as many units as it expired.');
 select is(pg_temp.sweep(2), array['ann quiet'], 'The next one takes the rest.');
 select pg_temp.let_run_out('quiet', 'dan', '2000-01-01 01:00+00');
 select pg_temp.let_run_out('shoes', 'dan', '2000-01-01 03:00+00');
 select pg_temp.let_run_out('shoes', 'bob', '2000-01-01 04:00+00');
-select is(pg_temp.sweep(2), array['dan quiet', 'dan shoes'], 'The limit counts reservations over all drops, the oldest first.');
 select is(
-  (select count(*) from api.expire_reservations() e where e.drop_id = pg_temp.drop_id('shoes')), 1::bigint,
+  pg_temp.sweep(2), array['bob shoes', 'dan shoes'],
+  'The limit counts reservations over all drops, which are swept in order.'
+);
+select is(
+  (select count(*) from api.expire_reservations() e where e.drop_id = pg_temp.drop_id('quiet')), 1::bigint,
   'Without a limit there is a sensible one.'
 );
 

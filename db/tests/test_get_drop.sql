@@ -12,7 +12,8 @@ select results_eq(
   $$select * from api.get_drop(pg_temp.drop_id('live'))$$,
   $$
     values (
-      pg_temp.drop_id('live'), 'live', 10.00, 5, 4, now() - interval '1 hour', now() + interval '1 hour', 'live',
+      pg_temp.drop_id('live'), 'live', 10.00, 'USD', 5, 4, '{}'::api.variant_row[], now() - interval '1 hour',
+      now() + interval '1 hour', 'live', null::timestamptz, null::integer, null::integer, 0, null::integer,
       pg_temp.user_id('seller'), now(), now())
   $$,
   'It is the drop as it is now, in one row.'

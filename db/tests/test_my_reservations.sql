@@ -30,8 +30,9 @@ select results_eq(
   $$select * from api.my_reservations(pg_temp.user_id('bob'))$$,
   $$
     values (
-      pg_temp.hold_id('first', 'bob'), pg_temp.drop_id('first'), pg_temp.user_id('bob'), 'ACTIVE',
-      now() + interval '90 seconds', now() - interval '2 hours', now() - interval '1 hour')
+      pg_temp.hold_id('first', 'bob'), pg_temp.drop_id('first'), null::uuid, pg_temp.user_id('bob'), null::uuid, 1, 10.00,
+      'USD', 10.00, 'ACTIVE', now() + interval '90 seconds', null::timestamptz, now() - interval '2 hours',
+      now() - interval '1 hour')
   $$,
   'A user is shown the user''s own hold, and no other user''s.'
 );

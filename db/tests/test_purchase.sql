@@ -20,12 +20,22 @@ select results_eq(
 );
 select results_eq(
   'select s.*, p.idempotency_key from pg_temp.stored_purchases() s join inventory.purchases p on p.id = s.id',
-  $$select id, drop_id, reservation_id, user_id, qty, status, "createdAt", "updatedAt", 'key-1' from sale$$,
+  $$
+    select
+      id, drop_id, variant_id, reservation_id, user_id, qty, unit_price, currency, amount, status, refunded_amount, refunded_at,
+      "createdAt", "updatedAt", 'key-1'
+    from sale
+  $$,
   'What comes back is what is stored, beside the key.'
 );
 select results_eq(
   'select * from pg_temp.stored_reservations()',
-  $$select id, drop_id, user_id, 'CONSUMED', expires_at, "createdAt", now() from held$$,
+  $$
+    select
+      id, drop_id, variant_id, user_id, basket_id, qty, unit_price, currency, amount, 'CONSUMED', expires_at, extended_at,
+      "createdAt", now()
+    from held
+  $$,
   'The reservation is CONSUMED now.'
 );
 select is(pg_temp.stock_of('shoes'), 4, 'The stock was taken by the reserve and is not taken again.');
@@ -131,7 +141,7 @@ select is(
 do $$ begin perform api.expire_reservations(1000000); end $$;
 select is(
   pg_temp.refusal($$select api.purchase(pg_temp.drop_id('shoes'), pg_temp.user_id('cat'))$$),
-  pg_temp.error('NO_ACTIVE_RESERVATION'), 'After the sweep, a hold that ran out is no hold.'
+  pg_temp.error('RESERVATION_EXPIRED'), 'After the sweep the answer is the same, however late.'
 );
 do $$
 begin
@@ -146,7 +156,7 @@ select is(
 );
 select is(
   pg_temp.refusal($$select api.purchase(pg_temp.drop_id('tickets'), pg_temp.user_id('eve'))$$),
-  pg_temp.error('NO_ACTIVE_RESERVATION'), 'A user who held a unit when the drop was cancelled cannot.'
+  pg_temp.error('DROP_NOT_ACTIVE'), 'A user who held a unit when the drop was cancelled cannot, and is told why.'
 );
 select is_empty('select * from pg_temp.findings()', 'No unit was lost or made up on the way.');
 

@@ -6,7 +6,7 @@ select plan(52);
 -- Requests on one drop, in this order; beyond the array of keys there are none.
 create function pg_temp.requests(p_drop_id uuid, p_user_ids uuid[], p_keys text[] default null)
 returns api.purchase_request[] language sql stable as $$
-  select array_agg(row(p_drop_id, q.user_id, p_keys[q.n])::api.purchase_request order by q.n)
+  select array_agg(row(p_drop_id, q.user_id, p_keys[q.n], null)::api.purchase_request order by q.n)
   from unnest(p_user_ids) with ordinality as q (user_id, n)
 $$;
 
@@ -33,7 +33,7 @@ from api.purchase_batch(
   pg_temp.requests(pg_temp.drop_id('shoes'), pg_temp.user_ids('cat', 'fay', 'ann', 'nobody'),
     array[null, 'key-1', 'key-1', 'key-1'])) o;
 create temp table sale on commit drop as
-select o.n, p.* from outcome o cross join json_populate_record(null::api.purchase, o.data) p where o.code is null;
+select o.n, p.* from outcome o cross join json_populate_record(null::api.purchase_row, o.data) p where o.code is null;
 
 select results_eq(
   $$select n, status, code, message, replayed from outcome order by place$$,
@@ -49,7 +49,8 @@ select results_eq(
 select is((select count(*) from outcome where code is not null and data is not null), 0::bigint, 'A refusal has no data.');
 select is(
   (select array_agg(key) from outcome, json_object_keys(data) as key where n = 1),
-  array['id', 'drop_id', 'reservation_id', 'user_id', 'qty', 'status', 'createdAt', 'updatedAt'],
+  array['id', 'drop_id', 'variant_id', 'reservation_id', 'user_id', 'qty', 'unit_price', 'currency', 'amount', 'status',
+    'refunded_amount', 'refunded_at', 'createdAt', 'updatedAt'],
   'The data of a purchase has the names of the wire.'
 );
 select results_eq(
@@ -224,7 +225,7 @@ select results_eq(
     values
       (1, 409, 'RESERVATION_EXPIRED', 'Your reservation ran out and its unit went back to stock. Reserve again.', true),
       (2, 201, null, null, false),
-      (3, 409, 'NO_ACTIVE_RESERVATION', 'You hold no unit of this drop. Reserve one first.', true),
+      (3, 409, 'RESERVATION_EXPIRED', 'Your reservation ran out and its unit went back to stock. Reserve again.', true),
       (4, 201, null, null, false),
       (5, 409, 'NO_ACTIVE_RESERVATION', 'You hold no unit of this drop. Reserve one first.', true),
       (6, 409, 'RESERVATION_EXPIRED', 'Your reservation ran out and its unit went back to stock. Reserve again.', true)
@@ -278,7 +279,8 @@ end
 $$;
 select is(pg_temp.purchase_all('over', 'cat'), array[null]::text[], 'Who holds a unit when the drop ends can have it.');
 select is(
-  pg_temp.purchase_all('cancelled', 'cat'), array['NO_ACTIVE_RESERVATION'], 'Who held a unit when the drop was cancelled cannot.'
+  pg_temp.purchase_all('cancelled', 'cat'), array['DROP_NOT_ACTIVE'],
+  'Who held a unit when the drop was cancelled cannot, and is told that it is not on sale.'
 );
 
 -- Several drops.
@@ -286,7 +288,7 @@ select is(
 -- Requests "user drop" or "user drop key".
 create function pg_temp.mixed(variadic p_requests text[]) returns api.purchase_request[] language sql stable as $$
   select array_agg(
-    row(pg_temp.drop_id(split_part(r, ' ', 2)), pg_temp.user_id(split_part(r, ' ', 1)), nullif(split_part(r, ' ', 3), ''))
+    row(pg_temp.drop_id(split_part(r, ' ', 2)), pg_temp.user_id(split_part(r, ' ', 1)), nullif(split_part(r, ' ', 3), ''), null)
       ::api.purchase_request
     order by n)
   from unnest(p_requests) with ordinality as u (r, n)
@@ -308,7 +310,7 @@ from unnest(pg_temp.mixed(
 create temp table mixed_outcome on commit drop as
 select row_number() over () as place, o.*
 from api.purchase_batch(
-  (select array_agg(row(r.drop_id, r.user_id, r.idempotency_key)::api.purchase_request order by r.n) from request r)) o;
+  (select array_agg(row(r.drop_id, r.user_id, r.idempotency_key, null)::api.purchase_request order by r.n) from request r)) o;
 select results_eq(
   $$select place::integer, n, status, code, replayed, data is null from mixed_outcome order by place$$,
   $$
@@ -402,8 +404,8 @@ select results_eq(
   $$
     select n, code
     from api.purchase_batch(array[
-      row(null, pg_temp.user_id('dan'), null), null, row(pg_temp.drop_id('one'), null, null),
-      row(pg_temp.drop_id('one'), pg_temp.user_id('dan'), null)]::api.purchase_request[])
+      row(null, pg_temp.user_id('dan'), null, null), null, row(pg_temp.drop_id('one'), null, null, null),
+      row(pg_temp.drop_id('one'), pg_temp.user_id('dan'), null, null)]::api.purchase_request[])
   $$,
   $$values (1, 'DROP_NOT_FOUND'), (2, 'AUTH_REQUIRED'), (3, 'AUTH_REQUIRED'), (4, null)$$,
   'A request without a drop, without anything or without a user is refused; the neighbour is served.'
@@ -442,7 +444,7 @@ select o.*
 from api.purchase_batch(
   array(
     select row(pg_temp.drop_id('all ' || m.drop_name), pg_temp.user_id(m.name),
-      m.key)::api.purchase_request from many m order by m.n
+      m.key, null)::api.purchase_request from many m order by m.n
   )) o;
 create temp table drop_by_drop on commit drop as
 select of_drop.ns[o.n] as n, o.status, o.code, o.message, o.replayed, o.data

@@ -128,8 +128,20 @@ order by v.n;
 
 -- By hand.
 
+-- Each hold is of two units, so that one sees how many units a purchase is of.
+do $$
+begin
+  update inventory.reservations set qty = 2 where drop_id in (pg_temp.drop_id('tickets'), pg_temp.drop_id('quick'));
+  update inventory.drops set available_stock = available_stock - 4
+  where id in (pg_temp.drop_id('tickets'), pg_temp.drop_id('quick'));
+end
+$$;
+
 -- Purchases of these users' holds on a drop, in this order.
 create function pg_temp.put_in(p_status text, p_drops text[], variadic p_users text[]) returns void language sql as $$
+  update inventory.reservations r set status = 'CONSUMED'
+  from unnest(p_drops) as d (name), unnest(p_users) as u (name)
+  where r.drop_id = pg_temp.drop_id(d.name) and r.user_id = pg_temp.user_id(u.name);
   insert into inventory.purchases (drop_id, reservation_id, user_id, qty, status, created_at)
   select pg_temp.drop_id(d.name), pg_temp.hold_id(d.name, u.name), pg_temp.user_id(u.name), 2, p_status,
     '2021-01-01 00:00+00'::timestamptz + make_interval(hours => u.n::integer)
@@ -157,7 +169,9 @@ select bag_eq(
 create temp table paid on commit drop as
 select pg_temp.announced($$
   update inventory.purchases set status = case status when 'pending' then 'paid' else 'refunded' end
-  where drop_id in (pg_temp.drop_id('tickets'), pg_temp.drop_id('quick'))
+  where drop_id in (pg_temp.drop_id('tickets'), pg_temp.drop_id('quick'));
+  update inventory.drops set available_stock = available_stock + 4
+  where id in (pg_temp.drop_id('tickets'), pg_temp.drop_id('quick'))
 $$) as events;
 select bag_eq(
   $$select unnest(events) from paid$$,
@@ -165,7 +179,8 @@ select bag_eq(
     pg_temp.completed('tickets', 'bob', '2021-01-01T01:00:00+00:00'),
     pg_temp.completed('tickets', 'cat', '2021-01-01T02:00:00+00:00'),
     pg_temp.activity('tickets', 'cat 2 2021-01-01T02:00:00+00:00', 'bob 2 2021-01-01T01:00:00+00:00'),
-    'ACTIVITY_UPDATED {"dropId":"quick","latestPurchasers":[]}'
+    pg_temp.stock_updated('tickets', 5),
+    'ACTIVITY_UPDATED {"dropId":"quick","latestPurchasers":[]}', pg_temp.stock_updated('quick', 5)
   ],
   'One statement over two drops that pays some and refunds others announces what was paid, and both drops'' purchasers.'
 );

@@ -2,9 +2,7 @@
 begin;
 select plan(8);
 
--- Holds are put in by hand, and without their reference to the drop, because a reserve and the reference each lock the drop's
--- row: what comes after would not show.
-alter table inventory.reservations drop constraint reservations_drop_id_fkey;
+-- Holds are put in by hand, because a reserve locks the drop's row: what comes after would not show.
 
 -- Where and as what the row of the drop is stored: a write moves it, a lock marks it.
 create function pg_temp.row_version() returns text language sql stable as $$

@@ -15,7 +15,9 @@ create temp table refunded on commit drop as select * from api.refund_purchase(p
 select results_eq(
   'table refunded',
   $$
-    select id, drop_id, reservation_id, user_id, 1, 'refunded', now() - interval '2 days', now()
+    select
+      id, drop_id, null::uuid, reservation_id, user_id, 1, 10.00, 'USD', 10.00, 'refunded', 10.00, now(),
+      now() - interval '2 days', now()
     from before where user_id = pg_temp.user_id('ann')
   $$,
   'The purchase comes back refunded, changed now.'
@@ -38,7 +40,8 @@ select is(
 );
 do $$
 begin
-  update inventory.purchases set qty = 3 where id = pg_temp.purchase_id('shoes', 'bob');
+  update inventory.purchases set qty = 3, amount = 30 where id = pg_temp.purchase_id('shoes', 'bob');
+  update inventory.reservations set qty = 3 where id = pg_temp.hold_id('shoes', 'bob');
   update inventory.drops set available_stock = available_stock - 2 where id = pg_temp.drop_id('shoes');
   perform api.refund_purchase(pg_temp.purchase_id('shoes', 'bob'));
 end

@@ -99,16 +99,18 @@ select is((select events[301:] from crowded), array[pg_temp.stock_updated('crowd
 create temp table by_hand on commit drop as
 select pg_temp.announced($$
   update inventory.reservations set status = 'EXPIRED'
-  where drop_id in (pg_temp.drop_id('tickets'), pg_temp.drop_id('quiet')) and status = 'ACTIVE'
+  where drop_id in (pg_temp.drop_id('tickets'), pg_temp.drop_id('quiet')) and status = 'ACTIVE';
+  update inventory.drops set available_stock = 5 where id in (pg_temp.drop_id('tickets'), pg_temp.drop_id('quiet'))
 $$) as events;
 select is(
   array[pg_temp.in_order(events, 'tickets')::text, pg_temp.in_order(events, 'quiet')::text],
   array[
-    array[pg_temp.reservation_expired('tickets', 'ann'), pg_temp.reservation_expired('tickets', 'cat')]::text,
+    array[pg_temp.reservation_expired('tickets', 'ann'), pg_temp.reservation_expired('tickets', 'cat'),
+      pg_temp.stock_updated('tickets', 5)]::text,
     array[pg_temp.reservation_expired('quiet', 'ann'), pg_temp.reservation_expired('quiet', 'bob'),
-      pg_temp.reservation_expired('quiet', 'cat')]::text
+      pg_temp.reservation_expired('quiet', 'cat'), pg_temp.stock_updated('quiet', 5)]::text
   ],
-  'One statement that lets holds of two drops expire announces those of each; it moved no stock.'
+  'One statement that lets holds of two drops expire announces those of each, before the stock.'
 )
 from by_hand;
 select is(pg_temp.announced(v.statement), '{}', v.description)
@@ -120,7 +122,7 @@ from (values
   ($$update inventory.reservations set status = 'EXPIRED' where false$$, 'A statement that changes no row announces nothing.'),
   ($$
     insert into inventory.reservations (drop_id, user_id, status, expires_at)
-    select pg_temp.drop_id('quiet'), pg_temp.user_id('dan'), status, now() from unnest(array['ACTIVE', 'EXPIRED']) as status
+    select pg_temp.drop_id('quiet'), pg_temp.user_id('dan'), status, now() from unnest(array['CANCELLED', 'EXPIRED']) as status
   $$, 'A reservation that is put in is not announced, whatever its status.')
 ) as v (statement, description);
 

@@ -22,7 +22,12 @@ select results_eq(
 );
 select results_eq(
   'select s.*, r.idempotency_key from pg_temp.stored_reservations() s join inventory.reservations r on r.id = s.id',
-  $$select id, drop_id, user_id, status, expires_at, "createdAt", "updatedAt", 'key-1' from held$$,
+  $$
+    select
+      id, drop_id, variant_id, user_id, basket_id, qty, unit_price, currency, amount, status, expires_at, extended_at,
+      "createdAt", "updatedAt", 'key-1'
+    from held
+  $$,
   'What comes back is what is stored, beside the key.'
 );
 select results_eq(
@@ -80,10 +85,9 @@ begin
     ('scheduled, started', '0', null, 'scheduled'),
     ('live, to end', '-1 hour', '1 microsecond', 'live'),
     ('live, ended', '-1 hour', '0', 'live'),
-    ('ended', '-1 hour', null, 'ended'),
+    ('ended', '-1 hour', '1 hour', 'ended'),
     ('cancelled', '-1 hour', null, 'cancelled')
   ) as v (name, starts_in, ends_in, status);
-  perform api.update_drop(pg_temp.drop_id('ended'), '{"ends_at": null}');
   perform pg_temp.make_drop('last pair', 1);
   perform pg_temp.hold('last pair', 'bob');
 end

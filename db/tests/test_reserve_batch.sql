@@ -12,7 +12,7 @@ $$;
 -- Requests on one drop, in this order; beyond the array of keys there are none.
 create function pg_temp.requests(p_drop_id uuid, p_user_ids uuid[], p_keys text[] default null)
 returns api.reserve_request[] language sql stable as $$
-  select array_agg(row(p_drop_id, q.user_id, p_keys[q.n])::api.reserve_request order by q.n)
+  select array_agg(row(p_drop_id, q.user_id, p_keys[q.n], null, null)::api.reserve_request order by q.n)
   from unnest(p_user_ids) with ordinality as q (user_id, n)
 $$;
 
@@ -44,11 +44,12 @@ select results_eq(
 select is((select count(*) from outcome where code is not null and data is not null), 0::bigint, 'A refusal has no data.');
 select is(
   (select array_agg(key) from outcome, json_object_keys(data) as key where n = 1),
-  array['id', 'drop_id', 'user_id', 'status', 'expires_at', 'createdAt', 'updatedAt'],
+  array['id', 'drop_id', 'variant_id', 'user_id', 'basket_id', 'qty', 'unit_price', 'currency', 'amount', 'status', 'expires_at',
+    'extended_at', 'createdAt', 'updatedAt'],
   'The data of a hold has the names of the wire.'
 );
 create temp table held on commit drop as
-select o.n, r.* from outcome o cross join json_populate_record(null::api.reservation, o.data) r where o.code is null;
+select o.n, r.* from outcome o cross join json_populate_record(null::api.reservation_row, o.data) r where o.code is null;
 select results_eq(
   $$select n, drop_id, user_id, status, expires_at, "createdAt", "updatedAt" from held order by n$$,
   $$
@@ -244,7 +245,8 @@ select is_empty(
 -- Requests "user drop" or "user drop key".
 create function pg_temp.mixed(variadic p_requests text[]) returns api.reserve_request[] language sql stable as $$
   select array_agg(
-    row(pg_temp.drop_id(split_part(r, ' ', 2)), pg_temp.user_id(split_part(r, ' ', 1)), nullif(split_part(r, ' ', 3), ''))
+    row(pg_temp.drop_id(split_part(r, ' ', 2)), pg_temp.user_id(split_part(r, ' ', 1)), nullif(split_part(r, ' ', 3), ''),
+      null, null)
       ::api.reserve_request
     order by n)
   from unnest(p_requests) with ordinality as u (r, n)
@@ -277,7 +279,8 @@ from unnest(pg_temp.mixed(
 create temp table mixed_outcome on commit drop as
 select row_number() over () as place, o.*
 from api.reserve_batch(
-  (select array_agg(row(r.drop_id, r.user_id, r.idempotency_key)::api.reserve_request order by r.n) from request r), 90) o;
+  (select array_agg(row(r.drop_id, r.user_id, r.idempotency_key, null, null)::api.reserve_request order by r.n) from request r),
+  90) o;
 select results_eq(
   $$select place::integer, n, status, code, replayed, data ->> 'expires_at' is null from mixed_outcome order by place$$,
   $$
@@ -333,8 +336,8 @@ select results_eq(
   $$
     select n, code
     from api.reserve_batch(array[
-      row(null, pg_temp.user_id('dan'), null), null, row(pg_temp.drop_id('shirts'), null, null),
-      row(pg_temp.drop_id('shirts'), pg_temp.user_id('dan'), null)]::api.reserve_request[])
+      row(null, pg_temp.user_id('dan'), null, null, null), null, row(pg_temp.drop_id('shirts'), null, null, null, null),
+      row(pg_temp.drop_id('shirts'), pg_temp.user_id('dan'), null, null, null)]::api.reserve_request[])
   $$,
   $$values (1, 'DROP_NOT_FOUND'), (2, 'AUTH_REQUIRED'), (3, 'AUTH_REQUIRED'), (4, null)$$,
   'A request without a drop, without anything or without a user is refused; the neighbour is served.'
@@ -392,7 +395,7 @@ select o.*
 from api.reserve_batch(
   array(
     select row(pg_temp.drop_id('all ' || m.drop_name), pg_temp.user_id(m.name),
-      m.key)::api.reserve_request from many m order by m.n
+      m.key, null, null)::api.reserve_request from many m order by m.n
   ),
   300) o;
 create temp table drop_by_drop on commit drop as

@@ -89,8 +89,10 @@ select is(
     where d ->> 'id' = pg_temp.drop_id('draft')::text
   ),
   array[
-    'id', 'name', 'price', 'total_stock', 'available_stock', 'starts_at', 'ends_at', 'status', 'created_by', 'createdAt',
-    'updatedAt', 'activity_feed'
+    'id', 'name', 'price', 'currency', 'total_stock', 'available_stock', 'variants', 'starts_at', 'ends_at', 'status',
+    'paused_at', 'limit_per_user', 'hold_seconds', 'rehold_after_seconds', 'extension_seconds', 'created_by', 'createdAt',
+    'updatedAt',
+    'activity_feed'
   ],
   'A drop has the names of the wire.'
 );

@@ -1,6 +1,6 @@
 -- The tables have the columns, defaults, triggers and comments that the functions and a later distribution by drop_id rest on.
 begin;
-select plan(13);
+select plan(14);
 
 select is(
   (
@@ -27,30 +27,46 @@ from (values
   (
     'drops',
     array[
-      'id uuid not null default inventory.uuid_v7()', 'name text not null', 'price numeric(12,2) not null',
+      'id uuid not null default inventory.uuid_v7()', 'name text not null', 'price numeric not null',
       'total_stock integer not null', 'available_stock integer not null', 'starts_at timestamp with time zone',
       'ends_at timestamp with time zone', 'status text not null', 'created_by uuid not null',
+      'created_at timestamp with time zone not null default now()', 'updated_at timestamp with time zone not null default now()',
+      'currency text not null default ''USD''::text', 'limit_per_user integer', 'hold_seconds integer',
+      'rehold_after_seconds integer not null default 0', 'extension_seconds integer', 'paused_at timestamp with time zone',
+      'nothing_due_before timestamp with time zone not null default ''-infinity''::timestamp with time zone'
+    ],
+    'A drop has a price of as many decimals as its currency has, its stock, its times, its seller and its terms.'
+  ),
+  (
+    'variants',
+    array[
+      'id uuid not null default inventory.uuid_v7()', 'drop_id uuid not null', 'name text not null', 'price numeric',
+      'total_stock integer not null', 'available_stock integer not null', 'position integer not null',
       'created_at timestamp with time zone not null default now()', 'updated_at timestamp with time zone not null default now()'
     ],
-    'A drop has a price to the cent, its stock, its times and its seller.'
+    'A variant belongs to a drop. It has a name, perhaps a price, its stock and its place.'
   ),
   (
     'reservations',
     array[
       'id uuid not null default inventory.uuid_v7()', 'drop_id uuid not null', 'user_id uuid not null',
       'status text not null default ''ACTIVE''::text', 'expires_at timestamp with time zone not null', 'idempotency_key text',
-      'created_at timestamp with time zone not null default now()', 'updated_at timestamp with time zone not null default now()'
+      'created_at timestamp with time zone not null default now()', 'updated_at timestamp with time zone not null default now()',
+      'variant_id uuid', 'qty integer not null default 1', 'unit_price numeric', 'currency text', 'basket_id uuid',
+      'extended_at timestamp with time zone'
     ],
-    'A reservation belongs to a drop and a user, always has an end, and is ACTIVE when it is new.'
+    'A reservation belongs to a drop and a user, always has an end, and is ACTIVE and of one unit unless told.'
   ),
   (
     'purchases',
     array[
       'id uuid not null default inventory.uuid_v7()', 'drop_id uuid not null', 'reservation_id uuid not null',
       'user_id uuid not null', 'qty integer not null default 1', 'status text not null', 'idempotency_key text',
-      'created_at timestamp with time zone not null default now()', 'updated_at timestamp with time zone not null default now()'
+      'created_at timestamp with time zone not null default now()', 'updated_at timestamp with time zone not null default now()',
+      'variant_id uuid', 'unit_price numeric', 'amount numeric', 'currency text', 'refunded_amount numeric',
+      'refunded_at timestamp with time zone'
     ],
-    'A purchase belongs to a drop, a reservation and a user, and is of one unit unless told.'
+    'A purchase belongs to a drop, a reservation and a user, and keeps what a unit cost and what was refunded.'
   ),
   (
     'events',
@@ -66,9 +82,11 @@ from (values
       'transaction_id xid8 not null default pg_current_xact_id()', 'drop_id uuid not null',
       'is_created boolean not null default false', 'is_updated boolean not null default false',
       'is_stock_updated boolean not null default false', 'is_activity_updated boolean not null default false',
-      'expired_ids uuid[] not null default ''{}''::uuid[]', 'purchased_ids uuid[] not null default ''{}''::uuid[]'
+      'expired_ids uuid[] not null default ''{}''::uuid[]', 'purchased_ids uuid[] not null default ''{}''::uuid[]',
+      'variant_ids uuid[] not null default ''{}''::uuid[]', 'added_total bigint not null default 0',
+      'added_available bigint not null default 0', 'added_held bigint not null default 0', 'added_sold bigint not null default 0'
     ],
-    'A change belongs to the transaction that notes it, and to a drop.'
+    'A change belongs to the transaction that notes it, and to a drop. It adds up by how many units each side moved.'
   )
 ) as v (name, columns, description);
 
@@ -99,18 +117,23 @@ select is(
   ),
   array[
     'inventory.changes changes_order at the commit, each row', 'inventory.changes changes_publish at the commit, each row',
-    'inventory.drops drops_insert_note each row',
-    'inventory.drops drops_update_note each row', 'inventory.purchases purchases_insert_note each statement',
-    'inventory.purchases purchases_update_note each statement', 'inventory.reservations reservations_update_note each statement'
+    'inventory.drops drops_delete_keep each row', 'inventory.drops drops_insert_note each row',
+    'inventory.drops drops_update_note each row', 'inventory.purchases purchases_delete_note each statement',
+    'inventory.purchases purchases_insert_note each statement', 'inventory.purchases purchases_update_note each statement',
+    'inventory.reservations reservations_delete_note each statement', 'inventory.reservations reservations_earlier_end each row',
+    'inventory.reservations reservations_insert_note each statement',
+    'inventory.reservations reservations_update_note each statement', 'inventory.variants variants_update_note each row'
   ],
   'Statements note what they do, and the commit publishes it.'
 );
 
 -- The law that lets the schema be distributed by drop_id: a table that refers to a drop, or to a table that does, is below drops;
--- so are the two of the log.
+-- so are the two of the log, and reservations, which have no foreign key, because it would be checked for each hold.
 create temp table below_drops on commit drop as
 with recursive below (oid) as (
-  select unnest(array['inventory.drops'::regclass, 'inventory.events'::regclass, 'inventory.changes'::regclass])::oid
+  select unnest(array[
+    'inventory.drops'::regclass, 'inventory.reservations'::regclass, 'inventory.events'::regclass,
+    'inventory.changes'::regclass])::oid
   union
   select c.conrelid from pg_constraint c join below b on c.confrelid = b.oid where c.contype = 'f'
 )
@@ -118,8 +141,8 @@ select oid from below where oid <> 'inventory.drops'::regclass;
 
 select bag_eq(
   'select oid::regclass::text from below_drops',
-  array['inventory.reservations', 'inventory.purchases', 'inventory.events', 'inventory.changes'],
-  'Reservations, purchases and the log are below drops.'
+  array['inventory.variants', 'inventory.reservations', 'inventory.purchases', 'inventory.events', 'inventory.changes'],
+  'Variants, reservations, purchases and the log are below drops.'
 );
 select is_empty(
   $$

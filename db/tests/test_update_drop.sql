@@ -17,8 +17,9 @@ select * from api.update_drop(pg_temp.drop_id('row'), '{"price": 12.5, "total_st
 select is(
   (select array_agg(key) from changed, json_object_keys(to_json(changed)) as key),
   array[
-    'id', 'name', 'price', 'total_stock', 'available_stock', 'starts_at', 'ends_at', 'status', 'created_by', 'createdAt',
-  'updatedAt'
+    'id', 'name', 'price', 'currency', 'total_stock', 'available_stock', 'variants', 'starts_at', 'ends_at', 'status',
+    'paused_at', 'limit_per_user', 'hold_seconds', 'rehold_after_seconds', 'extension_seconds', 'created_by', 'createdAt',
+    'updatedAt'
   ],
   'The row has the names of the wire.'
 );
@@ -26,18 +27,14 @@ select results_eq(
   $$select * from changed$$,
   $$
     values (
-      pg_temp.drop_id('row'), 'row', 12.50, 11, 11, now() + interval '1 hour', null::timestamptz, 'scheduled',
-      pg_temp.user_id('seller'),
+      pg_temp.drop_id('row'), 'row', 12.50, 'USD', 11, 11, '{}'::api.variant_row[], now() + interval '1 hour', null::timestamptz,
+      'scheduled', null::timestamptz, null::integer, null::integer, 0, null::integer, pg_temp.user_id('seller'),
       now() - interval '1 day', now())
   $$,
   'The drop comes back as it is after the change, changed now.'
 );
 select results_eq(
-  $$
-    select id, name, price, total_stock, available_stock, starts_at, ends_at, status, created_by, created_at, updated_at
-    from inventory.drops
-    where id = pg_temp.drop_id('row')
-  $$,
+  $$select * from pg_temp.stored_drops() where id = pg_temp.drop_id('row')$$,
   $$select * from changed$$,
   'What comes back is what is stored.'
 );
@@ -167,10 +164,10 @@ select is(
   'They are EXPIRED, others are not.'
 );
 select is(
-  pg_temp.statuses_on('reclaim one'), array['ann CONSUMED', 'bob ACTIVE', 'cat EXPIRED', 'dan ACTIVE'],
-  'Only as many are taken back as are in the way, the oldest first.'
+  pg_temp.statuses_on('reclaim one'), array['ann CONSUMED', 'bob EXPIRED', 'cat EXPIRED', 'dan ACTIVE'],
+  'All due holds are taken back, because by the clock they are stock.'
 );
-select is(pg_temp.stock_and_total_of('reclaim one'), '0 of 3', 'Their units are not available besides.');
+select is(pg_temp.stock_and_total_of('reclaim one'), '1 of 3', 'What was not in the way of the new stock is available.');
 select is(
   pg_temp.refusal_of_update('reclaim in vain', '{"total_stock": 1}'),
   'PT409 STOCK_BELOW_COMMITTED: total_stock may not be less than the 2 units held and sold.',

@@ -50,7 +50,7 @@ from (values
   ('scheduled', 'ended', true),
   ('scheduled', 'cancelled', true),
   ('started', 'draft', false),
-  ('started', 'scheduled', true),
+  ('started', 'scheduled', false),
   ('started', 'live', true),
   ('started', 'ended', true),
   ('started', 'cancelled', true),

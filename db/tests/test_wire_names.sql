@@ -1,6 +1,6 @@
 -- The rows of the public functions carry the field names of the wire: a client reads them as JSON without any mapping.
 begin;
-select plan(17);
+select plan(18);
 
 -- The columns of a function's rows, in order.
 create function pg_temp.columns_of(p_function text) returns text language sql stable as $$
@@ -20,22 +20,32 @@ from (
   union all
   select
     unnest(array['create_drop', 'get_drop', 'advance_drops', 'update_drop']),
-    'id name price total_stock available_stock starts_at ends_at status created_by createdAt updatedAt'
+    'id name price currency total_stock available_stock variants starts_at ends_at status paused_at limit_per_user hold_seconds '
+      'rehold_after_seconds extension_seconds created_by createdAt updatedAt'
   union all
   select
     'list_drops',
-    'id name price total_stock available_stock starts_at ends_at status created_by createdAt updatedAt activity_feed'
+    'id name price currency total_stock available_stock variants starts_at ends_at status paused_at limit_per_user hold_seconds '
+      'rehold_after_seconds extension_seconds created_by createdAt updatedAt activity_feed'
   union all
   select
     unnest(array['my_reservations', 'cancel_reservation', 'expire_reservations']),
-    'id drop_id user_id status expires_at createdAt updatedAt'
-  union all
-  select 'reserve', 'id drop_id user_id status expires_at createdAt updatedAt replayed'
+    'id drop_id variant_id user_id basket_id qty unit_price currency amount status expires_at extended_at createdAt updatedAt'
   union all
   select
-    unnest(array['my_purchases', 'refund_purchase']), 'id drop_id reservation_id user_id qty status createdAt updatedAt'
+    'reserve',
+    'id drop_id variant_id user_id basket_id qty unit_price currency amount status expires_at extended_at createdAt updatedAt '
+      'replayed'
   union all
-  select 'purchase', 'id drop_id reservation_id user_id qty status createdAt updatedAt replayed'
+  select
+    unnest(array['my_purchases', 'refund_purchase']),
+    'id drop_id variant_id reservation_id user_id qty unit_price currency amount status refunded_amount refunded_at createdAt '
+      'updatedAt'
+  union all
+  select
+    'purchase',
+    'id drop_id variant_id reservation_id user_id qty unit_price currency amount status refunded_amount refunded_at createdAt '
+      'updatedAt replayed'
   union all
   select 'audit', 'drop_id invariant expected found'
   union all
@@ -45,6 +55,11 @@ from (
 select is(
   (select string_agg(a.attname, ' ' order by a.attnum) from pg_attribute a where a.attrelid = 'api.purchaser'::regclass),
   'userId username qty createdAt', 'A purchaser in a feed has the names of the wire.'
+);
+
+select is(
+  (select string_agg(a.attname, ' ' order by a.attnum) from pg_attribute a where a.attrelid = 'api.variant_row'::regclass),
+  'id name price total_stock available_stock', 'So does a variant of a drop.'
 );
 
 select * from finish();
