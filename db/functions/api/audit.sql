@@ -70,8 +70,9 @@ begin
   select p.drop_id, 'a purchase has the variant, units, price and amount of its reservation', 0::bigint, count(*)
   from inventory.purchases p
   join inventory.reservations r on r.id = p.reservation_id and r.drop_id = p.drop_id
-  where (p.variant_id, p.qty, p.amount) is distinct from (r.variant_id, r.qty, p.qty * p.unit_price)
-    or (p.unit_price, p.currency) is distinct from (r.unit_price, r.currency) and r.unit_price is not null
+  where p.amount is distinct from p.qty * p.unit_price or p.variant_id is distinct from r.variant_id
+    -- A hold without a unit price was made before version 0.3.
+    or r.unit_price is not null and (p.qty, p.unit_price, p.currency) is distinct from (r.qty, r.unit_price, r.currency)
   group by p.drop_id
 
   union all
