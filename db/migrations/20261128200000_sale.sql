@@ -155,8 +155,8 @@ create trigger reservations_delete_note after delete on inventory.reservations
 create trigger purchases_delete_note after delete on inventory.purchases
   referencing old table as old_rows
   for each statement execute function inventory.note_purchases();
--- Only a change by hand lets a hold end earlier.
-create trigger reservations_earlier_end after insert or update of expires_at on inventory.reservations
+-- Only a change by hand lets a hold end earlier, or makes a hold of what had ended.
+create trigger reservations_earlier_end after insert or update of status, expires_at on inventory.reservations
   for each row when (new.status = 'ACTIVE' and new.expires_at <= now()) execute function inventory.note_earlier_end();
 
 -- New row types, because functions of 0.2 build rows of the old ones: until the function files are applied, and whenever an old
@@ -239,11 +239,21 @@ comment on type api.purchase_request is
 
 -- migrate:down
 
--- What only this version knows is lost: variants, limits, and the prices of sales. It is refused by the index reservations_active_key
--- while a user holds two variants of a drop.
+-- What only this version knows is lost: variants, limits, and the prices of sales. A hold becomes one of a single unit, and its other
+-- units go back to stock. It is refused by the index reservations_active_key while a user holds two variants of a drop.
 
 set local lock_timeout = '5s';
 set local statement_timeout = '60s';
+
+-- The trigger is off, because what it notes would be pending when its table is altered.
+alter table inventory.drops disable trigger drops_update_note;
+update inventory.drops d
+set available_stock = d.available_stock + held.units
+from (
+  select r.drop_id, sum(r.qty - 1) as units from inventory.reservations r where r.status = 'ACTIVE' and r.qty > 1 group by r.drop_id
+) held
+where d.id = held.drop_id;
+alter table inventory.drops enable trigger drops_update_note;
 
 -- The functions that take or return these types go with them.
 -- squawk-ignore ban-drop-type

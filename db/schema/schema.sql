@@ -1397,7 +1397,7 @@ CREATE TRIGGER reservations_delete_note AFTER DELETE ON inventory.reservations R
 -- Name: reservations reservations_earlier_end; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
-CREATE TRIGGER reservations_earlier_end AFTER INSERT OR UPDATE OF expires_at ON inventory.reservations FOR EACH ROW WHEN (((new.status = 'ACTIVE'::text) AND (new.expires_at <= now()))) EXECUTE FUNCTION inventory.note_earlier_end();
+CREATE TRIGGER reservations_earlier_end AFTER INSERT OR UPDATE OF status, expires_at ON inventory.reservations FOR EACH ROW WHEN (((new.status = 'ACTIVE'::text) AND (new.expires_at <= now()))) EXECUTE FUNCTION inventory.note_earlier_end();
 
 
 --

@@ -26,6 +26,7 @@ select 'file ' || path || ' ' || checksum || ' ' || applied_at from inventory.fu
 order by 1
 """
 EVENT_LOG = "20261122130000"
+SALE = "20261128200000"
 FUNCTION = """
 create or replace function inventory.try_out({arguments}) returns {result} language sql as $$ select {value} $$;
 """
@@ -80,14 +81,53 @@ async def test_migrations_go_down_and_up_again(migrated_url: str, session: async
 
 
 async def test_the_event_log_goes_down_and_comes_up_working(migrated_url: str, session: asyncpg.Connection) -> None:
-    """Sales go on without the migration of the event log but are not announced; with it again, they are."""
+    """A drop that was made without the migration of the event log was not announced; with it again, its sale is."""
     user_id = await session.fetchval("select id from api.create_user('seller')")
     await roll_back(migrated_url, session, EVENT_LOG)
-    drop_id = await session.fetchval("select id from api.create_drop('Quiet', 1, 2, $1, now())", user_id)
+    drop_id = await session.fetchval(
+        "insert into inventory.drops (name, price, total_stock, available_stock, starts_at, status, created_by)"
+        " values ('Quiet', 1, 2, 2, now(), 'live', $1) returning id",
+        user_id,
+    )
     await migrate(migrated_url)
     assert await session.fetch("select * from api.events_after(0)") == []
     await session.execute("select api.reserve($1, $2)", drop_id, user_id)
     assert [event["type"] for event in await session.fetch("select * from api.events_after(0)")] == ["STOCK_UPDATED"]
+
+
+async def test_the_sale_goes_down_and_comes_up_with_data_in_it(migrated_url: str, session: asyncpg.Connection) -> None:
+    """Stock balances for the release before, which knows holds of one unit only, and for this one afterwards; it sells."""
+    ann, bob, cat = [await session.fetchval("select id from api.create_user($1)", name) for name in ("ann", "bob", "cat")]
+    made = await session.fetchrow(
+        """select id, variants[1].id as small from api.create_drop(
+          'Sizes', 1.5, null, $1, now(), p_variants => '[{"name": "S", "total_stock": 9}, {"name": "M", "total_stock": 3}]',
+          p_terms => '{"currency": "KWD", "limit_per_user": 4}')""",
+        ann,
+    )
+    held = "select id from api.reserve($1, $2, p_variant_id => $3, p_qty => $4)"
+    await session.execute(held, made["id"], ann, made["small"], 3)
+    for buyer, units in ((bob, 2), (cat, 1)):
+        await session.execute(held, made["id"], buyer, made["small"], units)
+        purchase = await session.fetchval("select id from api.purchase($1, $2)", made["id"], buyer)
+    await session.execute("select api.refund_purchase($1)", purchase)
+
+    await roll_back(migrated_url, session, SALE)
+    assert (
+        await session.fetchval(
+            "select d.total_stock = d.available_stock"
+            " + (select count(*) from inventory.reservations r where r.drop_id = d.id and r.status = 'ACTIVE')"
+            " + (select sum(p.qty) from inventory.purchases p where p.drop_id = d.id and p.status = 'paid')"
+            " from inventory.drops d"
+        )
+        is True
+    )
+
+    await migrate(migrated_url)
+    assert await session.fetch("select * from api.audit()") == []
+    await session.execute("select api.purchase($1, $2)", made["id"], ann)
+    await session.execute("select api.reserve($1, $2, p_qty => 2)", made["id"], cat)
+    assert await session.fetchval("select available_stock from api.get_drop($1)", made["id"]) == 7
+    assert await session.fetch("select * from api.audit()") == []
 
 
 async def test_deployments_wait_for_each_other(empty_url: str) -> None:
