@@ -144,8 +144,13 @@ alter table inventory.changes
 
 create function inventory.note_variant() returns trigger language plpgsql as 'begin return null; end';
 create function inventory.note_earlier_end() returns trigger language plpgsql as 'begin return null; end';
+create trigger variants_note after insert or delete on inventory.variants
+  for each row execute function inventory.note_variant();
 create trigger variants_update_note after update on inventory.variants
-  for each row when (old.available_stock <> new.available_stock) execute function inventory.note_variant();
+  for each row when (
+    (old.name, old.price, old.total_stock, old.available_stock, old.position)
+      is distinct from (new.name, new.price, new.total_stock, new.available_stock, new.position)
+  ) execute function inventory.note_variant();
 create trigger reservations_insert_note after insert on inventory.reservations
   referencing new table as new_rows
   for each statement execute function inventory.note_reservations();
@@ -275,6 +280,7 @@ drop trigger reservations_insert_note on inventory.reservations;
 drop trigger reservations_delete_note on inventory.reservations;
 drop trigger purchases_delete_note on inventory.purchases;
 drop trigger variants_update_note on inventory.variants;
+drop trigger variants_note on inventory.variants;
 -- squawk-ignore ban-drop-function
 drop function inventory.note_variant(), inventory.note_earlier_end();
 alter table inventory.changes

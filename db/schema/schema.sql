@@ -1415,10 +1415,17 @@ CREATE TRIGGER reservations_update_note AFTER UPDATE ON inventory.reservations R
 
 
 --
+-- Name: variants variants_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER variants_note AFTER INSERT OR DELETE ON inventory.variants FOR EACH ROW EXECUTE FUNCTION inventory.note_variant();
+
+
+--
 -- Name: variants variants_update_note; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
-CREATE TRIGGER variants_update_note AFTER UPDATE ON inventory.variants FOR EACH ROW WHEN ((old.available_stock <> new.available_stock)) EXECUTE FUNCTION inventory.note_variant();
+CREATE TRIGGER variants_update_note AFTER UPDATE ON inventory.variants FOR EACH ROW WHEN ((((((old.name IS DISTINCT FROM new.name) OR (old.price IS DISTINCT FROM new.price)) OR (old.total_stock IS DISTINCT FROM new.total_stock)) OR (old.available_stock IS DISTINCT FROM new.available_stock)) OR (old."position" IS DISTINCT FROM new."position"))) EXECUTE FUNCTION inventory.note_variant();
 
 
 --

@@ -122,7 +122,8 @@ select is(
     'inventory.purchases purchases_insert_note each statement', 'inventory.purchases purchases_update_note each statement',
     'inventory.reservations reservations_delete_note each statement', 'inventory.reservations reservations_earlier_end each row',
     'inventory.reservations reservations_insert_note each statement',
-    'inventory.reservations reservations_update_note each statement', 'inventory.variants variants_update_note each row'
+    'inventory.reservations reservations_update_note each statement', 'inventory.variants variants_note each row',
+    'inventory.variants variants_update_note each row'
   ],
   'Statements note what they do, and the commit publishes it.'
 );
