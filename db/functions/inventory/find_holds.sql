@@ -1,8 +1,8 @@
 -- inventory.find_holds: the hold that each purchase request means to consume, and whether it has run out.
 --
 -- Purpose: the first step of inventory.purchase_on_drop. A request that names a reservation means that one, if it is the user's
--- and ACTIVE. A request that names none means the one hold that the user has on the drop; if there are several, it means none of
--- them. A request that repeats the Idempotency-Key of an earlier purchase means to consume nothing: its hold is null, as is that
+-- and ACTIVE. A request that names none means the one live hold that the user has on the drop; if there are several, it means none
+-- of them. Only a user who has no live hold means one that has run out, because by the clock that one is not there any more. A request that repeats the Idempotency-Key of an earlier purchase means to consume nothing: its hold is null, as is that
 -- of a user who holds nothing. Whether a hold is due is known before anything is locked, because now() and expires_at of a due
 -- hold do not change during the transaction. The facts of the sale (units, price, currency) never change.
 --
@@ -42,12 +42,13 @@ as $$
     from inventory.reservations r
     where r.drop_id = p_drop_id and r.user_id = q.user_id and r.status = 'ACTIVE'
       and (q.reservation_id is null or r.id = q.reservation_id)
+    order by r.expires_at <= now() -- a user has more than one only if the drop has variants
     limit 1
   ) own on earlier.id is null
   cross join lateral (
     select own.variant_id is not null and q.reservation_id is null and exists (
       select from inventory.reservations r
-      where r.drop_id = p_drop_id and r.user_id = q.user_id and r.status = 'ACTIVE' and r.id <> own.id
+      where r.drop_id = p_drop_id and r.user_id = q.user_id and r.status = 'ACTIVE' and r.id <> own.id and r.expires_at > now()
     ) as has
   ) several
 $$;
