@@ -10,7 +10,7 @@
 --   earlier            the reservation of the same Idempotency-Key, or null
 --   holds              the user holds this variant already
 --   units              the units of the drop that the user holds and has bought, if the drop has a limit
---   lapsed_at          when the user's newest lapsed hold ended, if the drop makes such users wait
+--   lapsed_at          when the hold that lapsed last ended, of any variant, if the drop makes such users wait
 --
 -- Locks: none. Errors: none.
 --
@@ -64,11 +64,9 @@ as $$
     end::integer,
     case when p_drop.rehold_after_seconds > 0 then
       (
-        select case r.status when 'EXPIRED' then r.expires_at else r.updated_at end
+        select max(case r.status when 'EXPIRED' then r.expires_at else r.updated_at end)
         from inventory.reservations r
         where r.drop_id = p_drop_id and r.user_id = q.user_id and r.status in ('EXPIRED', 'CANCELLED')
-        order by r.id desc
-        limit 1
       )
     end
   from unnest(p_requests) with ordinality q
