@@ -32,7 +32,8 @@ begin
     v_stock := case
       when p_change ? 'total_stock' and p_change ? 'add_stock' then null
       when p_change ? 'total_stock' then inventory.whole_number(p_change -> 'total_stock')
-      else inventory.whole_number(to_jsonb(p_variant.total_stock + (p_change ->> 'add_stock')::numeric))
+      when jsonb_typeof(p_change -> 'add_stock') = 'number' then
+        inventory.whole_number(to_jsonb(p_variant.total_stock + (p_change ->> 'add_stock')::numeric))
     end;
     if v_stock is null then
       perform inventory.refuse('VALIDATION_ERROR', 'variants.total_stock: must be a whole number, here or as add_stock');

@@ -16,6 +16,10 @@ declare
   v_rows inventory.variants[] := '{}';
   v_committed integer;
 begin
+  if p_drop.available_stock <> p_drop.total_stock and not exists (select from inventory.variants v where v.drop_id = p_drop.id) then
+    perform inventory.refuse(
+      'VARIANT_IN_USE', 'Units of this drop are held or sold without a variant, so it cannot be given variants.');
+  end if;
   if jsonb_typeof(p_variants) <> 'array' or jsonb_array_length(p_variants) not between 1 and 200 then
     perform inventory.refuse('VALIDATION_ERROR', 'variants: must be an array of 1 to 200 objects');
   end if;
