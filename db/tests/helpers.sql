@@ -36,6 +36,18 @@ create function pg_temp.stock_of(p_name text) returns integer language sql stabl
   select d.available_stock from inventory.drops d where d.id = pg_temp.drop_id(p_name)
 $$;
 
+-- The id of a variant of a drop.
+create function pg_temp.variant_id(p_drop text, p_name text) returns uuid language sql stable as $$
+  select v.id from inventory.variants v where v.drop_id = pg_temp.drop_id(p_drop) and v.name = p_name
+$$;
+
+-- The variants that a drop shows, as "S 1 of 2 at 10.00", in their order.
+create function pg_temp.variants_of(p_drop text) returns text[] language sql stable as $$
+  select array_agg(format('%s %s of %s at %s', v.name, v.available_stock, v.total_stock, v.price) order by v.n)
+  from api.get_drop(pg_temp.drop_id(p_drop)) d
+  cross join unnest(d.variants) with ordinality as v (id, name, price, total_stock, available_stock, n)
+$$;
+
 -- All reservations on a drop as "ann ACTIVE", by user and status.
 create function pg_temp.statuses_on(p_drop text) returns text[] language sql stable as $$
   select array_agg(substr(u.username, 7) || ' ' || r.status order by u.username, r.status)
@@ -118,6 +130,24 @@ $$;
 create function pg_temp.make_drops(variadic p_names text[]) returns void language plpgsql as $$
 begin
   perform pg_temp.make_drop(name) from unnest(p_names) as name;
+end
+$$;
+
+-- Make a live drop of the seller's with these variants and terms; by default sizes S of 2 units and M of 5.
+create function pg_temp.make_sizes(
+  p_name text, p_terms jsonb default null,
+  p_variants jsonb default '[{"name": "S", "total_stock": 2}, {"name": "M", "total_stock": 5}]'
+) returns void language plpgsql as $$
+begin
+  perform api.create_drop(
+    p_name, 10, null, pg_temp.user_id('seller'), now() - interval '1 hour', p_variants => p_variants, p_terms => p_terms);
+end
+$$;
+
+-- Make a live drop of ten units with these terms.
+create function pg_temp.make_drop_with(p_name text, p_terms jsonb, p_price numeric default 10) returns void language plpgsql as $$
+begin
+  perform api.create_drop(p_name, p_price, 10, pg_temp.user_id('seller'), now() - interval '1 hour', p_terms => p_terms);
 end
 $$;
 
@@ -205,6 +235,15 @@ exception when others then
   get stacked diagnostics v_detail = pg_exception_detail;
   return format('%s %s: %s', sqlstate, sqlerrm, v_detail);
 end
+$$;
+
+-- Reserve, and what it raises.
+create function pg_temp.reserving(
+  p_drop text, p_user text, p_qty integer default 1, p_variant text default null, p_key text default null
+) returns text language sql as $$
+  select pg_temp.refusal(format(
+    'select api.reserve(%L, %L, %L, 60, %L, %L)', pg_temp.drop_id(p_drop), pg_temp.user_id(p_user), p_key,
+    pg_temp.variant_id(p_drop, p_variant), p_qty))
 $$;
 
 -- The refusal with this code, with its general sentence or another one. test_errors.sql proves codes, statuses and sentences.
