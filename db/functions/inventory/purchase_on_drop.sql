@@ -38,18 +38,19 @@ begin
   perform inventory.check_idempotency_keys(array(select q.idempotency_key from unnest(p_requests) q));
   select * into v_drop from inventory.drops d where d.id = p_drop_id;
 
+  -- Each array has its own "order by", because a "distinct" among them may sort the rows that all of them get.
   select
-    array_agg(h.hold_id) as ids,
-    array_agg(h.is_due) as is_due,
-    array_agg(h.has_several) as has_several,
-    array_agg(h.variant_id) as variant_ids,
-    array_agg(h.qty) as qtys,
-    array_agg(coalesce(h.unit_price, v_drop.price)) as unit_prices,
-    array_agg(coalesce(h.currency, v_drop.currency)) as currencies,
+    array_agg(h.hold_id order by h.n) as ids,
+    array_agg(h.is_due order by h.n) as is_due,
+    array_agg(h.has_several order by h.n) as has_several,
+    array_agg(h.variant_id order by h.n) as variant_ids,
+    array_agg(h.qty order by h.n) as qtys,
+    array_agg(coalesce(h.unit_price, v_drop.price) order by h.n) as unit_prices,
+    array_agg(coalesce(h.currency, v_drop.currency) order by h.n) as currencies,
     array_agg(distinct h.hold_id) filter (where not h.is_due) as live_ids,
     array_agg(distinct h.hold_id) filter (where h.is_due) as due_ids
   into v_holds
-  from (select * from inventory.find_holds(p_drop_id, p_requests) f order by f.n) h;
+  from inventory.find_holds(p_drop_id, p_requests) h;
   v_live_ids := v_holds.live_ids;
   v_due_ids := v_holds.due_ids;
 
