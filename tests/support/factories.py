@@ -99,7 +99,8 @@ async def statuses(owner: Owner, drop_id: str) -> Counter[str]:
 
 async def assert_healthy(owner: Owner) -> None:
     """No invariant is violated anywhere."""
-    assert await owner.fetch("select * from api.audit()") == []
+    violations = [tuple(row) for row in await owner.fetch("select * from api.audit()")]
+    assert violations == [], violations
 
 
 async def name_of(owner: Owner, user_id: object) -> str | None:
