@@ -40,17 +40,43 @@ async def make_drop_by_sql(owner: Owner, total_stock: int) -> str:
     return drop_id
 
 
-async def reserve(http: httpx.AsyncClient, drop_id: str, user: str, **more: str) -> Row:
-    """A hold of one unit."""
-    response = await http.post(f"/drops/{drop_id}/reserve", headers=as_user(user, **more))
-    reservation: Row = assert_success(response, "reservation", 201)
+async def ask_reserve(http: httpx.AsyncClient, drop_id: str, user: str, body: Row | None = None, **more: str) -> httpx.Response:
+    """The answer to a reserve with this body, and with more headers."""
+    return await http.post(f"/drops/{drop_id}/reserve", json=body, headers=as_user(user, **more))
+
+
+async def reserve(http: httpx.AsyncClient, drop_id: str, user: str, body: Row | None = None, **more: str) -> Row:
+    """A hold, of one unit unless the body says otherwise."""
+    reservation: Row = assert_success(await ask_reserve(http, drop_id, user, body, **more), "reservation", 201)
     return reservation
 
 
-async def purchase(http: httpx.AsyncClient, drop_id: str, user: str, **more: str) -> Row:
-    """The unit held, bought."""
-    bought: Row = assert_success(await http.post(f"/drops/{drop_id}/purchase", headers=as_user(user, **more)), "purchase", 201)
+async def ask_purchase(http: httpx.AsyncClient, drop_id: str, user: str, body: Row | None = None, **more: str) -> httpx.Response:
+    """The answer to a purchase with this body, and with more headers."""
+    return await http.post(f"/drops/{drop_id}/purchase", json=body, headers=as_user(user, **more))
+
+
+async def purchase(http: httpx.AsyncClient, drop_id: str, user: str, body: Row | None = None, **more: str) -> Row:
+    """What is held, bought."""
+    bought: Row = assert_success(await ask_purchase(http, drop_id, user, body, **more), "purchase", 201)
     return bought
+
+
+async def ask_change(http: httpx.AsyncClient, drop: Row, changes: Row) -> httpx.Response:
+    """The answer to a PATCH of the drop by its seller."""
+    return await http.patch(f"/drops/{drop['id']}", content=dumps(changes), headers=as_user(drop["created_by"]) | JSON)
+
+
+async def change(http: httpx.AsyncClient, drop: Row, **changes: object) -> Row:
+    """The drop, changed by its seller."""
+    changed: Row = assert_success(await ask_change(http, drop, changes), "drop")
+    return changed
+
+
+async def read(http: httpx.AsyncClient, drop: Row) -> Row:
+    """The drop as anybody may read it."""
+    found: Row = assert_success(await http.get(f"/drops/{drop['id']}"), "drop")
+    return found
 
 
 async def hold(owner: Owner, drop_id: str, users: list[str], ttl_seconds: int = 600) -> dict[str, str]:
@@ -74,15 +100,17 @@ async def make_due(owner: Owner, *reservation_ids: str) -> None:
     assert changed == f"UPDATE {len(reservation_ids)}"
 
 
-async def make_some_due(owner: Owner, drop_ids: list[str], limit: int) -> None:
-    """Let some holds on these drops run out, but none that another transaction has locked."""
-    await owner.execute(
-        "update inventory.reservations set expires_at = now() where id = any (array("
-        "select id from inventory.reservations where status = 'ACTIVE' and drop_id = any ($1)"
-        " limit $2 for no key update skip locked))",
-        drop_ids,
-        limit,
-    )
+async def make_some_due(owner: asyncpg.Pool, drop_ids: list[str], limit: int) -> None:
+    """Let some holds on these drops run out, but none that another transaction has locked. The drops are locked first."""
+    async with owner.acquire() as session, session.transaction():
+        await session.execute("select from inventory.drops where id = any ($1) order by id for no key update", drop_ids)
+        await session.execute(
+            "update inventory.reservations set expires_at = now() where id = any (array("
+            "select id from inventory.reservations where status = 'ACTIVE' and drop_id = any ($1)"
+            " limit $2 for no key update skip locked))",
+            drop_ids,
+            limit,
+        )
 
 
 async def available_stock(owner: Owner, drop_id: str) -> int:
