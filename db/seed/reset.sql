@@ -1,6 +1,6 @@
 -- Empty all tables of the product, real data included. For development only; make seed-reset runs it before the seed.
 
-truncate inventory.users, inventory.drops, inventory.reservations, inventory.purchases, inventory.events;
+truncate inventory.users, inventory.drops, inventory.variants, inventory.reservations, inventory.purchases, inventory.events;
 
 -- A notification that is only an id makes listeners read the log. The log no longer reaches back to them, so dashboards start
 -- anew.
