@@ -272,8 +272,8 @@ async def test_audit_fails_on_a_violated_invariant(empty_url: str) -> None:
     connection = await asyncpg.connect(empty_url)
     await connection.execute("alter table inventory.drops disable trigger user")  # they refuse what does not balance
     drop_id = await connection.fetchval(
-        "update inventory.drops set available_stock = available_stock - 1 where id = (select id from inventory.drops d"
-        " where available_stock > 0 and not exists (select from inventory.variants v where v.drop_id = d.id) limit 1) returning id"
+        "update inventory.drops set available_stock = available_stock - 1 where id = (select id from inventory.drops"
+        " where available_stock > 0 and id not in (select drop_id from inventory.variants) limit 1) returning id"
     )
     await connection.close()
     result = lastpair("audit", DATABASE_URL=empty_url)

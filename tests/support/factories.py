@@ -33,10 +33,10 @@ async def make_drop(http: httpx.AsyncClient, seller: str, **fields: object) -> R
     return drop
 
 
-async def make_drop_by_sql(owner: Owner, total_stock: int) -> str:
-    """A new live drop with a seller of its own; returns the id."""
-    seller = await make_user(owner)
-    drop_id: str = await owner.fetchval("select id::text from api.create_drop('race', 1, $1, $2, now())", total_stock, seller)
+async def make_drop_by_sql(owner: Owner, total_stock: int, **terms: int) -> str:
+    """A new live drop with a seller of its own, and these terms; returns the id."""
+    create = "select id::text from api.create_drop('race', 1, $1, $2, now(), p_terms => $3)"
+    drop_id: str = await owner.fetchval(create, total_stock, await make_user(owner), dumps(terms))
     return drop_id
 
 
