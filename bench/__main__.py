@@ -47,7 +47,8 @@ GROWN_ROWS = 5_000_000
 SELLER = UUID("00000000-0000-7000-8000-000000000001")
 
 RESERVE = (
-    "select * from api.reserve_batch(array(select row($1::uuid, u, null)::api.reserve_request from unnest($2::uuid[]) u), 3600)"
+    "select * from api.reserve_batch("
+    "array(select row($1::uuid, u, null, null, null)::api.reserve_request from unnest($2::uuid[]) u), 3600)"
 )
 
 
@@ -320,7 +321,7 @@ def functions_alone(bench: Bench) -> Iterator[Row]:
     batched, single = medians(
         lambda: rate(
             "select count(*) from api.reserve_batch(array("
-            "select row('{drop}', u, null)::api.reserve_request from unnest(public.bench_users(100)) u), 3600);",
+            "select row('{drop}', u, null, null, null)::api.reserve_request from unnest(public.bench_users(100)) u), 3600);",
             1,
             100,
         ),

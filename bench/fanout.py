@@ -143,12 +143,14 @@ class Seller:
         """Sell to the next users, in two transactions; returns the id of the last event of those."""
         buyers, self._users = self._users[:units], self._users[units:]
         await self._connection.execute(
-            "select api.reserve_batch(array(select row($1::uuid, u, null)::api.reserve_request from unnest($2::uuid[]) u), 600)",
+            "select api.reserve_batch("
+            "array(select row($1::uuid, u, null, null, null)::api.reserve_request from unnest($2::uuid[]) u), 600)",
             self._drop_id,
             buyers,
         )
         await self._connection.execute(
-            "select api.purchase_batch(array(select row($1::uuid, u, null)::api.purchase_request from unnest($2::uuid[]) u))",
+            "select api.purchase_batch("
+            "array(select row($1::uuid, u, null, null)::api.purchase_request from unnest($2::uuid[]) u))",
             self._drop_id,
             buyers,
         )

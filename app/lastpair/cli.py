@@ -39,13 +39,14 @@ from lastpair.database.migrate import (
     write_schema,
 )
 from lastpair.database.pool import SERVICE_ROLE
-from lastpair.database.servers import reason
+from lastpair.database.servers import Servers, reason
 from lastpair.observability.metrics import FOLDER_VARIABLE
 from lastpair.observability.tracing import check_packages
 from lastpair.server import listen, serve
-from lastpair.settings import InvalidSettings, Settings, load_settings
+from lastpair.settings import InvalidSettings, Settings, load_settings, quoted
 from lastpair.web.identity import SUBJECT, USERNAME
 
+KNOWS_CURRENCY = "select exists (select from api.currencies() c where c.currency = $1)"
 AUDIT = "select drop_id, invariant, expected, found from api.audit()"
 SERVICE_OWNS_TABLES = (
     "Warning: the role of DATABASE_URL owns the tables; make lastpair_app with db/recipes/role.sql, set DATABASE_URL to it and"
@@ -68,12 +69,24 @@ def run(settings: Settings, _: argparse.Namespace) -> None:
             urls = stack.enter_context(database(settings))
             report(asyncio.run(migrate(urls.owner)))
         with database_errors_in_one_line():
+            asyncio.run(check_currency(urls.service, settings.default_currency))
             if not settings.development and asyncio.run(may_migrate(urls.service)):
                 report(SERVICE_OWNS_TABLES)
         if settings.web_concurrency > 1:
             os.environ[FOLDER_VARIABLE] = stack.enter_context(TemporaryDirectory(prefix="lastpair-metrics-"))
         os.environ["DATABASE_URL"] = settings.database_url or urls.service
         serve(settings, *listeners)
+
+
+async def check_currency(url: str, currency: str) -> None:
+    """Raise InvalidSettings unless the database knows this currency."""
+    connection = await Servers(url).connect()
+    try:
+        known = await connection.fetchval(KNOWS_CURRENCY, currency)
+    finally:
+        await connection.close()
+    if not known:
+        raise InvalidSettings(f"DEFAULT_CURRENCY: {quoted(currency)} is not the code of a currency in ISO 4217, such as USD")
 
 
 def run_migrations(settings: Settings, _: argparse.Namespace) -> None:

@@ -154,7 +154,10 @@ class Settings(BaseSettings):
         " Production refuses `*`.",
         examples=["http://localhost:3000,http://localhost:5173"],
     )
-    reservation_ttl_seconds: int = Field(60, ge=1, le=86_400, description="How long a hold lasts.")
+    reservation_ttl_seconds: int = Field(
+        60, ge=1, le=86_400, description="How long a hold lasts, if its drop does not say (`hold_seconds`)."
+    )
+    default_currency: str = Field("USD", description="The currency of drops that are made without one, as ISO 4217 writes it.")
     expiry_poll_ms: int = Field(
         2000, ge=50, le=3_600_000, description="How often each process sweeps due holds and moves drops on, in milliseconds."
     )

@@ -131,13 +131,14 @@ async def test_stock_moves(api: Api, visitor: Visitor) -> None:
     await expect_stock(page, drop_id, 1998, 0, 2)
     batch = [UUID(user) for user in users[3:]]
     await api.owner.fetch(
-        "select api.reserve_batch(array(select row($1::uuid, u, null)::api.reserve_request from unnest($2::uuid[]) u))",
+        "select api.reserve_batch("
+        "array(select row($1::uuid, u, null, null, null)::api.reserve_request from unnest($2::uuid[]) u))",
         UUID(drop_id),
         batch,
     )
     await expect_stock(page, drop_id, 1993, 5, 2)
     await api.owner.fetch(
-        "select api.purchase_batch(array(select row($1::uuid, u, null)::api.purchase_request from unnest($2::uuid[]) u))",
+        "select api.purchase_batch(array(select row($1::uuid, u, null, null)::api.purchase_request from unnest($2::uuid[]) u))",
         UUID(drop_id),
         batch[:4],
     )

@@ -31,11 +31,12 @@ MORE_NODES = 1000
 """The nodes that may be added while the lists fill: the news shows 100 lines, a card three purchasers."""
 
 RESERVE = (
-    "select code from api.reserve_batch(array(select row(drop_id, user_id, null)::api.reserve_request"
+    "select code from api.reserve_batch(array(select row(drop_id, user_id, null, null, null)::api.reserve_request"
     " from unnest($1::uuid[], $2::uuid[]) q (drop_id, user_id)), 86400)"
 )
 PURCHASE = (
-    "select code, data ->> 'id' as id from api.purchase_batch(array(select row(drop_id, user_id, null)::api.purchase_request"
+    "select code, data ->> 'id' as id"
+    " from api.purchase_batch(array(select row(drop_id, user_id, null, null)::api.purchase_request"
     " from unnest($1::uuid[], $2::uuid[]) q (drop_id, user_id)))"
 )
 

@@ -157,7 +157,7 @@ async def test_a_frozen_backend(database: Database) -> None:
 async def test_connections_to_a_pooler_die(database: Database, owner: asyncpg.Pool) -> None:
     """Also in the middle of a transaction, whose locks are given up with it; and one that works on is waited for."""
     drop_id, users = await make_drop_by_sql(owner, 5), await make_users(owner, 2)
-    reserve = "select code from api.reserve_batch(array[row($1::uuid, $2::uuid, null)]::api.reserve_request[])"
+    reserve = "select code from api.reserve_batch(array[row($1::uuid, $2::uuid, null, null, null)]::api.reserve_request[])"
     with pooler(database.url, server_sessions=3) as bouncer:
         async with proxied(bouncer.url) as proxy, calling(proxy.url, sessions=4, pooled=True) as calls:
             assert await calls.value("select 1") == 1

@@ -72,7 +72,9 @@ async def test_a_sale_on_postgresql_15(owner: asyncpg.Connection) -> None:
     purchase = await owner.fetchrow("select * from api.purchase($1, $2)", drop_id, user_id)
     assert purchase["status"] == "paid"
     held = await owner.fetchrow(
-        "select * from api.reserve_batch(array[row($1::uuid, $2::uuid, null)]::api.reserve_request[])", drop_id, user_id
+        "select * from api.reserve_batch(array[row($1::uuid, $2::uuid, null, null, null)]::api.reserve_request[])",
+        drop_id,
+        user_id,
     )
     assert held["status"] == 201
     other_id = await owner.fetchval("select id from api.create_user('other')")

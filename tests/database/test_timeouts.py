@@ -71,7 +71,7 @@ async def test_a_lock_that_another_transaction_holds(
     """Busy says that the call had no effect, also if the lock is one that the commit waits for."""
     shorten(monkeypatch, "lock_timeout")
     drop_id, user = await make_drop_by_sql(owner, 5), await make_user(owner)
-    reserve = "select code from api.reserve_batch(array[row($1::uuid, $2::uuid, null)]::api.reserve_request[])"
+    reserve = "select code from api.reserve_batch(array[row($1::uuid, $2::uuid, null, null, null)]::api.reserve_request[])"
     async with calling(database.url, pooled=pooled) as calls:
         async with owner.acquire() as other, other.transaction():
             await other.execute(lock, *([drop_id] if lock == DROP_LOCK else []))

@@ -65,12 +65,12 @@ async def test_create_a_drop(http: httpx.AsyncClient, base: str, user: str, sent
         ({"starts_at": SOON}, "scheduled"),
         ({"starts_at": LONG_AGO, "status": None}, "live"),
         ({"starts_at": LONG_AGO, "status": "draft"}, "draft"),
-        ({"starts_at": LONG_AGO, "status": "scheduled"}, "scheduled"),
+        ({"starts_at": LONG_AGO, "status": "scheduled"}, "live"),
         ({"starts_at": None, "status": "live"}, "live"),
     ],
 )
 async def test_the_times_decide_the_status(http: httpx.AsyncClient, user: str, fields: Row, status: str) -> None:
-    """Without a status the start decides it. A drop that is made live without a start starts now."""
+    """Without a status the start decides it. A drop that is made live without a start starts now. Once started it is live."""
     drop = await make_drop(http, user, **fields)
     start = drop["createdAt"] if fields == {"starts_at": None, "status": "live"} else fields["starts_at"]
     assert (drop["status"], drop["starts_at"]) == (status, start)

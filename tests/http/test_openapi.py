@@ -22,7 +22,7 @@ from lastpair.settings import Settings
 from lastpair.web.error_codes import ERRORS
 from lastpair.web.requests import parse_json
 from lastpair.web.routes import Endpoint, routes
-from lastpair.web.schemas import Drop, ListedDrop, NewDrop, Purchase, Purchaser, Reservation, User
+from lastpair.web.schemas import Drop, ListedDrop, NewDrop, Purchase, Purchaser, Reservation, User, Variant
 from tests.support.in_process import contract_of
 from tests.support.servers import ROOT
 
@@ -42,15 +42,18 @@ CODES = {
     400: ["VALIDATION_ERROR"],
     401: ["AUTH_REQUIRED"],
     403: ["FORBIDDEN"],
-    404: ["NOT_FOUND", "DROP_NOT_FOUND", "RESERVATION_NOT_FOUND", "PURCHASE_NOT_FOUND"],
+    404: ["NOT_FOUND", "DROP_NOT_FOUND", "RESERVATION_NOT_FOUND", "VARIANT_NOT_FOUND", "PURCHASE_NOT_FOUND"],
     405: ["METHOD_NOT_ALLOWED"],
     409: [
         *["DROP_NOT_ACTIVE", "OUT_OF_STOCK", "ALREADY_RESERVED", "NO_ACTIVE_RESERVATION", "RESERVATION_EXPIRED"],
-        *["RESERVATION_NOT_ACTIVE", "INVALID_STATUS_CHANGE", "STOCK_BELOW_COMMITTED", "USERNAME_TAKEN"],
+        *["RESERVATION_NOT_ACTIVE", "INVALID_STATUS_CHANGE", "STOCK_BELOW_COMMITTED", "USERNAME_TAKEN", "LIMIT_EXCEEDED"],
+        *["RESERVED_TOO_SOON", "SEVERAL_RESERVATIONS", "VARIANT_IN_USE"],
     ],
+    412: ["DROP_CHANGED"],
     413: ["PAYLOAD_TOO_LARGE"],
     415: ["UNSUPPORTED_MEDIA_TYPE"],
     421: ["MISDIRECTED_REQUEST"],
+    422: ["IDEMPOTENCY_KEY_REUSED"],
     426: ["UPGRADE_REQUIRED"],
     429: ["RATE_LIMITED"],
     500: ["INTERNAL_ERROR"],
@@ -203,15 +206,27 @@ DROP = {"name": "Air", "price": 1, "total_stock": 3}
 
 GOOD: dict[str, list[Any]] = {
     "name": ["a", "a b", "x" * 200, "\U0001f45f"],
-    "price": [0, 0.01, 0.29, 199.9, 9_999_999_999.99],
-    "total_stock": [1, 2**31 - 1],
+    "price": [0, 0.01, 0.29, 199.9, 1.999, 9_999_999_999.99],
+    "total_stock": [1, 2**31 - 1, None],
+    "variants": [None, [{"name": "42", "total_stock": 1}, {"name": "43", "total_stock": 2, "price": 1.5}]],
+    "currency": [None, "JPY"],
+    "limit_per_user": [None, 1],
+    "hold_seconds": [None, 1, 86_400],
+    "rehold_after_seconds": [0, 86_400],
+    "extension_seconds": [None, 86_400],
     "starts_at": [None, "2026-12-24T18:00:00Z", "2026-12-24T18:00:00.123456+05:30", "2024-02-29T00:00:00-00:00"],
     "status": [None, "draft"],
 }
 BAD: dict[str, list[Any]] = {
     "name": ["", " ", "a\tb", "a\n", "x" * 201, "\x7f", None, 1],
-    "price": [-0.01, 0.001, 1.999, 10_000_000_000, "1", None],
-    "total_stock": [0, -1, 2**31, 1.5, "1", None],
+    "price": [-0.01, 0.0001, 1.9999, 10_000_000_000, "1", None],
+    "total_stock": [0, -1, 2**31, 1.5, "1"],
+    "variants": [[], {}, "42", [{"name": "42"}], [{"total_stock": 1}], [{"name": "42", "total_stock": 1, "id": "x"}]],
+    "currency": ["", "usd", "USDT", "US$", 840],
+    "limit_per_user": [0, 1.5, "1"],
+    "hold_seconds": [0, 86_401, "60"],
+    "rehold_after_seconds": [-1, 86_401, None],
+    "extension_seconds": [0, 86_401],
     "starts_at": [
         *["2026-12-24", "2026-12-24T18:00:00", "2026-12-24 18:00:00Z", "2026-12-24t18:00:00z", "2023-02-29T00:00:00Z"],
         *["2026-12-24T18:00:00.1234567Z", "2026-12-24T18:00:00+24:00", "2026-12-24T18:00:60Z", "", 0, "infinity"],
@@ -263,7 +278,7 @@ async def test_errors_are_the_same_everywhere(owner: asyncpg.Pool, contract: Sch
 
 
 def test_every_error_can_be_met(contracts: dict[str, Schema]) -> None:
-    """Every code belongs to an operation, except those of a wrong method and a wrong Host, and that of refunds, for psql."""
+    """Every code belongs to an operation, except those of a wrong method and a wrong Host, and those of functions for psql."""
     met = {
         code
         for _, _, operation in operations_of(contracts["jwt"])
@@ -271,7 +286,7 @@ def test_every_error_can_be_met(contracts: dict[str, Schema]) -> None:
         if int(status) >= 400
         for code in response["content"]["application/json"]["schema"]["properties"]["error"]["properties"]["code"]["enum"]
     }
-    assert met == set(ERRORS) - {"METHOD_NOT_ALLOWED", "MISDIRECTED_REQUEST", "PURCHASE_NOT_FOUND"}
+    assert met == set(ERRORS) - {"METHOD_NOT_ALLOWED", "MISDIRECTED_REQUEST", "PURCHASE_NOT_FOUND", "DROP_CHANGED"}
 
 
 def refusals_in(path: Path) -> Iterator[tuple[int | None, str]]:
@@ -300,6 +315,7 @@ def test_the_app_refuses_with_nothing_else() -> None:
 def columns_of(model: type[BaseModel]) -> dict[str, tuple[str, bool]]:
     """The type of each field, as PostgreSQL calls it, and whether it may be null."""
     types = {"uuid": "uuid", "date-time": "timestamp with time zone", "string": "text", "integer": "integer", "number": "numeric"}
+    types |= {"array": "api.variant_row[]"}
     columns = {}
     for name, field in model.model_json_schema(mode="serialization")["properties"].items():
         kinds = field.get("anyOf", [field])
@@ -312,9 +328,10 @@ def columns_of(model: type[BaseModel]) -> dict[str, tuple[str, bool]]:
     ("model", "row_type", "table"),
     [
         (User, "user", "users"),
-        (Drop, "drop", "drops"),
-        (Reservation, "reservation", "reservations"),
-        (Purchase, "purchase", "purchases"),
+        (Drop, "drop_row", "drops"),
+        (Variant, "variant_row", None),
+        (Reservation, "reservation_row", "reservations"),
+        (Purchase, "purchase_row", "purchases"),
         (Purchaser, "purchaser", None),
     ],
 )
@@ -329,6 +346,7 @@ async def test_rows_are_the_databases(owner: asyncpg.Pool, model: type[BaseModel
         f"inventory.{table}",
     )
     names = {row["attname"] for row in nullable}
+    names |= {"amount"} if "unit_price" in names else set()  # that of a reservation is computed from it
     assert list(columns_of(model).items()) == [(row["attname"], (row["type"], row["attname"] in names)) for row in attributes]
     if "status" in model.model_fields:
         rule = await owner.fetchval(

@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "DATA_DIR": Path(".data"),
     "CORS_ORIGINS": [],
     "RESERVATION_TTL_SECONDS": 60,
+    "DEFAULT_CURRENCY": "USD",
     "EXPIRY_POLL_MS": 2000,
     "LOG_LEVEL": "info",
     "AUTH_MODE": "header",
@@ -87,6 +88,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("ALLOWED_HOSTS", "*", ["*"]),
     ("RATE_LIMIT_READS_PER_MINUTE", "600", 600),
     ("RATE_LIMIT_STREAMS_PER_MINUTE", "60", 60),
+    ("DEFAULT_CURRENCY", "EUR", "EUR"),
     ("RESERVATION_TTL_SECONDS", "1", 1),
     ("RESERVATION_TTL_SECONDS", "86400", 86400),
     ("EXPIRY_POLL_MS", "100", 100),
@@ -333,6 +335,10 @@ def test_migrations_and_psql_go_past_the_pooler(monkeypatch: pytest.MonkeyPatch)
     assert load_settings().session_url == URL + "_direct"
 
 
+async def knows_any_currency(_: str, __: str) -> None:
+    """What `run` asks a database that is not there."""
+
+
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
     """`run` with neither a database nor a server: what it migrates, then where it listens and what the workers read."""
@@ -346,6 +352,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
 
     monkeypatch.setattr(commands, "migrate", migrate)
     monkeypatch.setattr(commands, "may_migrate", may_migrate)
+    monkeypatch.setattr(commands, "check_currency", knows_any_currency)
 
     def serve(_: Settings, listener: socket.socket) -> None:
         seen.append((listener.getsockname()[0], load_settings().database_url))

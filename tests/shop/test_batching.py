@@ -71,7 +71,7 @@ class Trial:
         """The answer without what differs from trial to trial."""
         if answer.code:
             return answer.status, answer.code, answer.body["error"]["message"]
-        ids = {key: self.number(value) for key, value in answer.row.items() if key.endswith("id")}
+        ids = {key: self.number(value) for key, value in answer.row.items() if key.endswith("id") and value}
         return answer.status, answer.headers.get("idempotency-replayed"), ids, answer.row["status"], list(answer.row)
 
     def request(self, kind: str, drop: int, user: int, key: str | None) -> Request:

@@ -7,6 +7,7 @@ takes it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from json import dumps
 from uuid import UUID, uuid4
 
 import psycopg
@@ -17,18 +18,21 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from psycopg import RawCursor
 from psycopg.rows import dict_row
 
-from tests.support.batch_statements import CANCEL, PURCHASE, RESERVE
+from tests.support.batch_statements import CANCEL, PURCHASE_NAMED, RESERVE_VARIANTS
 from tests.support.database import Database
 
 Row = dict[str, object]
-Request = tuple[int, str | None]
-"""The number of a user, and an Idempotency-Key."""
+Request = tuple[int, str | None, int | None, int]
+"""The number of a user, an Idempotency-Key, the number of a variant (None: none is named), and units."""
 
 USERS = 5
 UNKNOWN_USER = USERS  # the number of one more, who does not exist
+VARIANTS = 2
+NO_VARIANT = VARIANTS  # the number of one that is another drop's
 user_numbers = st.sampled_from([*range(USERS)] * 4 + [UNKNOWN_USER])
 keys = st.sampled_from([None, None, "a", "b"])
-batches = st.lists(st.tuples(user_numbers, keys), min_size=1, max_size=10)
+requests = st.tuples(user_numbers, keys, st.sampled_from([0, 0, 0, 1, 1, 1, None, NO_VARIANT]), st.sampled_from([1, 1, 1, 2, 3]))
+batches = st.lists(requests, min_size=1, max_size=10)
 drop_numbers = st.integers(0, 1)
 
 
@@ -38,50 +42,82 @@ class Reservation:
 
     id: UUID
     user: int
+    variant: UUID | None
+    qty: int
+    price: int
     status: str = "ACTIVE"
     due: bool = False
 
     @property
     def live(self) -> bool:
-        """Does it hold a unit that no other user may take?"""
+        """Does it hold units that no other user may take?"""
         return self.status == "ACTIVE" and not self.due
 
 
 @dataclass
 class Drop:
-    """A drop in the model."""
+    """A drop in the model. Without variants its stock is that of the variant None."""
 
     id: UUID
-    total: int
+    totals: dict[UUID | None, int]
+    limit: int | None
+    price: int = 1
     status: str = "live"
     reservations: dict[UUID, Reservation] = field(default_factory=dict)
     reserve_keys: dict[tuple[int, str], UUID] = field(default_factory=dict)
     purchase_keys: dict[tuple[int, str], UUID] = field(default_factory=dict)
-    purchases: dict[UUID, str] = field(default_factory=dict)
+    purchases: dict[UUID, Reservation] = field(default_factory=dict)
+    refunded: set[UUID] = field(default_factory=set)
 
     @property
-    def committed(self) -> int:
-        """Units held and sold."""
-        held = sum(reservation.live for reservation in self.reservations.values())
-        return held + sum(status == "paid" for status in self.purchases.values())
+    def total(self) -> int:
+        """All units."""
+        return sum(self.totals.values())
 
-    def held_by(self, user: int) -> Reservation | None:
-        """The user's ACTIVE reservation, due or not."""
-        return next((r for r in self.reservations.values() if r.user == user and r.status == "ACTIVE"), None)
+    def taken(self) -> Iterator[Reservation]:
+        """What is held or sold."""
+        yield from (reservation for reservation in self.reservations.values() if reservation.live)
+        yield from (reservation for purchase, reservation in self.purchases.items() if purchase not in self.refunded)
+
+    def committed(self, variant: UUID | None) -> int:
+        """Units of a variant that are held or sold."""
+        return sum(reservation.qty for reservation in self.taken() if reservation.variant == variant)
+
+    def has(self, user: int) -> int:
+        """Units that a user holds and has bought."""
+        return sum(reservation.qty for reservation in self.taken() if reservation.user == user)
+
+    def held_by(self, user: int) -> list[Reservation]:
+        """The user's ACTIVE reservations, due or not."""
+        return [r for r in self.reservations.values() if r.user == user and r.status == "ACTIVE"]
+
+    def newest_of(self, user: int) -> Reservation | None:
+        """The user's newest reservation."""
+        return next((r for r in reversed(self.reservations.values()) if r.user == user), None)
 
 
 class CallsAgainstModel(RuleBasedStateMachine):
-    """Two drops, five users, and every function that can be called."""
+    """Two drops, the second with variants, five users, and every function that can be called."""
 
     connection: psycopg.Connection[Row]
 
-    @initialize(totals=st.lists(st.integers(1, 4), min_size=2, max_size=2))
-    def open_shop(self, totals: list[int]) -> None:
+    @initialize(
+        totals=st.lists(st.integers(1, 5), min_size=1 + VARIANTS, max_size=1 + VARIANTS), limit=st.sampled_from([None, 2, 3])
+    )
+    def open_shop(self, totals: list[int], limit: int | None) -> None:
         self.users = [self.row("select id from api.create_user($1)", uuid4().hex)["id"] for _ in range(USERS)] + [uuid4()]
         self.drops = []
-        for total in totals:
-            row = self.row("select id from api.create_drop('property', 1, $1, $2, now())", total, self.users[0])
-            self.drops.append(Drop(row["id"], total))  # type: ignore[arg-type]
+        create = (
+            "select id, array(select v.id from unnest(d.variants) v) as variants"
+            " from api.create_drop('property', 1, $1, $2, now(), p_variants => $3, p_terms => $4) d"
+        )
+        terms = dumps({} if limit is None else {"limit_per_user": limit})
+        sizes = dumps([{"name": str(n), "total_stock": total} for n, total in enumerate(totals[1:])])
+        for total, variants in ((totals[0], None), (None, sizes)):
+            row = self.row(create, total, self.users[0], variants, terms)
+            ids: list[UUID | None] = row["variants"] or [None]  # type: ignore[assignment]
+            of_variants = dict(zip(ids, totals[:1] if variants is None else totals[1:], strict=True))
+            self.drops.append(Drop(row["id"], of_variants, limit))  # type: ignore[arg-type]
 
     def rows(self, statement: str, *arguments: object) -> list[Row]:
         """Call a function."""
@@ -111,59 +147,103 @@ class CallsAgainstModel(RuleBasedStateMachine):
                 reservation.status = str(row["status"])
             assert row["status"] == reservation.status
 
+    def variant_of(self, drop: Drop, number: int | None) -> UUID | None:
+        """The id of this variant of the drop; on a drop without variants only the one of another drop is named."""
+        if number == NO_VARIANT:
+            return self.drops[0].id  # not the id of a variant
+        ids = [variant for variant in drop.totals if variant is not None]
+        return ids[number] if ids and number is not None else None
+
     @rule(which=drop_numbers, batch=batches)
     def reserve(self, which: int, batch: list[Request]) -> None:
         drop = self.drops[which]
-        users, keys = [self.users[user] for user, _ in batch], [key for _, key in batch]
-        outcomes = self.rows(RESERVE, drop.id, users, keys, 600)
-        for (user, key), outcome in zip(batch, outcomes, strict=True):
-            held = drop.held_by(user)
+        users, keys = [self.users[user] for user, *_ in batch], [key for _, key, *_ in batch]
+        variants, qtys = [self.variant_of(drop, number) for *_, number, _ in batch], [qty for *_, qty in batch]
+        outcomes = self.rows(RESERVE_VARIANTS, drop.id, users, keys, 600, variants, qtys)
+        for (user, key, _, qty), variant, outcome in zip(batch, variants, outcomes, strict=True):
+            expected, replayed, held = None, False, None
             if key is not None and (user, key) in drop.reserve_keys:
-                expected, replayed = None, True
-                assert outcome["data"]["id"] == str(drop.reserve_keys[user, key])  # type: ignore[index]
-            else:
-                replayed = False
-                if user == UNKNOWN_USER:
-                    expected = "AUTH_REQUIRED"
-                elif drop.status != "live":
-                    expected = "DROP_NOT_ACTIVE"
-                elif held is not None and held.live:
-                    expected = "ALREADY_RESERVED"
+                first = drop.reservations[drop.reserve_keys[user, key]]
+                if (first.variant, first.qty) != (variant, qty):
+                    expected = "IDEMPOTENCY_KEY_REUSED"
                 else:
-                    expected = "OUT_OF_STOCK" if drop.committed >= drop.total else None
+                    replayed = True
+                    assert outcome["data"]["id"] == str(first.id)  # type: ignore[index]
+            elif user == UNKNOWN_USER:
+                expected = "AUTH_REQUIRED"
+            elif drop.status != "live":
+                expected = "DROP_NOT_ACTIVE"
+            elif variant not in drop.totals:
+                expected = "VARIANT_NOT_FOUND"
+            else:
+                held = next((r for r in drop.held_by(user) if r.variant == variant), None)
+                if held is not None and held.live:
+                    expected = "ALREADY_RESERVED"
+                elif drop.limit is not None and drop.has(user) + qty > drop.limit:
+                    expected = "LIMIT_EXCEEDED"
+                elif drop.committed(variant) + qty > drop.totals[variant]:
+                    expected = "OUT_OF_STOCK"
             assert (outcome["code"], outcome["replayed"]) == (expected, replayed)
             if expected is None and not replayed:
                 if held is not None:
                     held.status = "EXPIRED"
-                reservation = Reservation(UUID(outcome["data"]["id"]), user)  # type: ignore[index]
+                assert outcome["data"]["amount"] == qty * drop.price  # type: ignore[index]
+                reservation = Reservation(UUID(outcome["data"]["id"]), user, variant, qty, drop.price)  # type: ignore[index]
                 drop.reservations[reservation.id] = reservation
                 if key is not None:
                     drop.reserve_keys[user, key] = reservation.id
         self.reload(drop)
 
-    @rule(which=drop_numbers, batch=batches)
-    def purchase(self, which: int, batch: list[Request]) -> None:
+    @rule(which=drop_numbers, batch=batches, data=st.data())
+    def purchase(self, which: int, batch: list[Request], data: st.DataObject) -> None:
         drop = self.drops[which]
-        users, keys = [self.users[user] for user, _ in batch], [key for _, key in batch]
-        outcomes = self.rows(PURCHASE, drop.id, users, keys)
-        for (user, key), outcome in zip(batch, outcomes, strict=True):
-            held = drop.held_by(user)
-            replayed = key is not None and (user, key) in drop.purchase_keys
-            if replayed:
-                expected = None
-                assert outcome["data"]["id"] == str(drop.purchase_keys[user, key])  # type: ignore[index]
+        named: list[UUID | None] = [
+            data.draw(st.sampled_from([None, *[r.id for r in drop.reservations.values()]])) if qty > 1 else None
+            for *_, qty in batch
+        ]
+        users, keys = [self.users[user] for user, *_ in batch], [key for _, key, *_ in batch]
+        outcomes = self.rows(PURCHASE_NAMED, drop.id, users, keys, named)
+        several = {user: len(drop.held_by(user)) > 1 for user, *_ in batch}  # whom a request means is decided before the first
+        meant = {user: drop.held_by(user)[:1] for user, *_ in batch}
+        spent: set[tuple[int, str]] = set(drop.purchase_keys)
+        sold_with: dict[UUID, str | None] = {}
+        for (user, key, *_), name, outcome in zip(batch, named, outcomes, strict=True):
+            found = drop.reservations.get(name) if name else None  # type: ignore[arg-type]
+            target = found if found is not None and found.user == user else None
+            if name is None and not several[user]:
+                target = next(iter(meant[user]), None)
+            expected, replayed = None, False
+            if key is not None and (user, key) in spent:
+                sale = drop.purchases[drop.purchase_keys[user, key]]
+                replayed = name is None or name == sale.id
+                expected = None if replayed else "IDEMPOTENCY_KEY_REUSED"
             elif user == UNKNOWN_USER:
                 expected = "AUTH_REQUIRED"
-            elif held is None:
-                expected = "NO_ACTIVE_RESERVATION"
-            elif held.due:
-                expected, held.status = "RESERVATION_EXPIRED", "EXPIRED"
-            else:
-                expected, held.status = None, "CONSUMED"
-                purchase_id = UUID(outcome["data"]["id"])  # type: ignore[index]
-                drop.purchases[purchase_id] = "paid"
+            elif name is None and several[user]:
+                expected = "SEVERAL_RESERVATIONS"
+            elif target is not None and target.id in sold_with:
+                replayed = key is not None and sold_with[target.id] == key
+                expected = None if replayed else "NO_ACTIVE_RESERVATION"
+            elif target is not None and target.live:
+                target.status = "CONSUMED"
+                sale_id = UUID(outcome["data"]["id"])  # type: ignore[index]
+                assert outcome["data"]["amount"] == target.qty * target.price  # type: ignore[index]
+                drop.purchases[sale_id] = target
+                sold_with[target.id] = key
                 if key is not None:
-                    drop.purchase_keys[user, key] = purchase_id
+                    drop.purchase_keys[user, key] = sale_id
+            else:
+                if target is not None and target.due and target.status == "ACTIVE":
+                    target.status = "EXPIRED"
+                fate = target if name is not None else target or drop.newest_of(user)
+                if fate is not None and fate.status == "EXPIRED":
+                    expected = "RESERVATION_EXPIRED"
+                elif drop.status == "cancelled":
+                    expected = "DROP_NOT_ACTIVE"
+                elif name is not None and fate is None:
+                    expected = "RESERVATION_NOT_FOUND"
+                else:
+                    expected = "NO_ACTIVE_RESERVATION"
             assert (outcome["code"], outcome["replayed"]) == (expected, replayed)
         self.reload(drop)
 
@@ -181,8 +261,10 @@ class CallsAgainstModel(RuleBasedStateMachine):
         for n, ((_, reservation), own) in enumerate(batch, start=1):
             if not own:
                 expected = "RESERVATION_NOT_FOUND"
-            elif reservation.status != "ACTIVE":
+            elif reservation.status == "CONSUMED":
                 expected = "RESERVATION_NOT_ACTIVE"
+            elif reservation.status == "CANCELLED":
+                expected = None
             elif reservation.due:
                 expected, reservation.status = "RESERVATION_EXPIRED", "EXPIRED"
             else:
@@ -208,26 +290,39 @@ class CallsAgainstModel(RuleBasedStateMachine):
             if limit == 1000:
                 assert not any(r.due for r in drop.reservations.values() if r.status == "ACTIVE")
 
-    @rule(which=drop_numbers, total=st.integers(0, 6))
-    def restock(self, which: int, total: int) -> None:
+    @rule(which=drop_numbers, number=st.integers(0, VARIANTS - 1), total=st.integers(0, 6), adds=st.booleans())
+    def restock(self, which: int, number: int, total: int, adds: bool) -> None:
         drop = self.drops[which]
-        code = self.refusal("select * from api.update_drop($1, jsonb_build_object('total_stock', $2::integer))", drop.id, total)
+        variant = self.variant_of(drop, number)
+        change: Row = {"add_stock": total - drop.totals[variant]} if adds else {"total_stock": total}
+        if variant is not None:
+            change = {"variants": [{"id": str(each)} | (change if each == variant else {}) for each in drop.totals]}
+        code = self.refusal("select * from api.update_drop($1, $2)", drop.id, dumps(change))
         if total < 1:
             assert code == "VALIDATION_ERROR"
-        elif total < drop.committed:
+        elif total < drop.committed(variant):
             assert code == "STOCK_BELOW_COMMITTED"
         else:
             assert code is None
-            drop.total = total
+            drop.totals[variant] = total
         self.reload(drop)
+
+    @rule(which=drop_numbers, price=st.integers(1, 3), limit=st.sampled_from([None, 2, 3]))
+    def change_terms(self, which: int, price: int, limit: int | None) -> None:
+        drop = self.drops[which]
+        assert (
+            self.refusal("select * from api.update_drop($1, $2)", drop.id, dumps({"price": price, "limit_per_user": limit}))
+            is None
+        )
+        drop.price, drop.limit = price, limit
 
     @precondition(lambda self: any(drop.purchases for drop in self.drops))
     @rule(data=st.data())
     def refund(self, data: st.DataObject) -> None:
         drop, purchase_id = data.draw(st.sampled_from([(drop, purchase) for drop in self.drops for purchase in drop.purchases]))
         code = self.refusal("select * from api.refund_purchase($1)", purchase_id)
-        assert code == (None if drop.purchases[purchase_id] == "paid" else "INVALID_STATUS_CHANGE")
-        drop.purchases[purchase_id] = "refunded"
+        assert code == ("INVALID_STATUS_CHANGE" if purchase_id in drop.refunded else None)
+        drop.refunded.add(purchase_id)
 
     @rule(which=drop_numbers, status=st.sampled_from(["live"] * 40 + ["draft", "scheduled", "ended", "cancelled"]))
     def change_status(self, which: int, status: str) -> None:  # mostly to live again, because a drop that is over refuses all
@@ -249,9 +344,11 @@ class CallsAgainstModel(RuleBasedStateMachine):
             return
         assert self.rows("select * from api.audit() where drop_id = any ($1)", [drop.id for drop in self.drops]) == []
         for drop in self.drops:
-            row = self.row("select total_stock, available_stock from api.get_drop($1)", drop.id)
-            due = sum(r.status == "ACTIVE" and r.due for r in drop.reservations.values())
-            assert row == {"total_stock": drop.total, "available_stock": drop.total - drop.committed - due}
+            row = self.row("select total_stock, available_stock, to_json(variants) as variants from api.get_drop($1)", drop.id)
+            left = {variant: total - drop.committed(variant) for variant, total in drop.totals.items()}
+            shown = {UUID(v["id"]): v["available_stock"] for v in row["variants"]}  # type: ignore[attr-defined]
+            assert (row["total_stock"], row["available_stock"]) == (drop.total, sum(left.values()))
+            assert shown == ({} if None in left else left)
 
 
 @pytest.fixture(scope="module")

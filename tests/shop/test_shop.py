@@ -4,7 +4,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,14 +23,14 @@ from tests.support.servers import free_port
 pytestmark = pytest.mark.usefixtures("healthy")
 
 NOBODY = str(UUID(int=0))
-NEW_DROP = {"name": "Air One", "price": Decimal("199.90"), "total_stock": 2}
+NEW_DROP = '{"name": "Air One", "price": 199.90, "total_stock": 2}'
 ACTS: dict[str, Callable[[Shop, Caller], Awaitable[Outcome]]] = {
     "reserve": lambda shop, caller: shop.reserve(caller, NOBODY),
     "purchase": lambda shop, caller: shop.purchase(caller, NOBODY),
     "cancel": lambda shop, caller: shop.cancel(caller, NOBODY),
     "my_reservations": lambda shop, caller: shop.my_reservations(caller),
     "my_purchases": lambda shop, caller: shop.my_purchases(caller),
-    "create_drop": lambda shop, caller: shop.create_drop(caller, **NEW_DROP),
+    "create_drop": lambda shop, caller: shop.create_drop(caller, NEW_DROP),
 }
 """Every method that acts for a user."""
 
@@ -79,7 +78,7 @@ def assert_refused(outcome: Outcome, status: int, code: str) -> None:
 async def test_a_drop_is_made_changed_and_listed(shop: Shop, owner: asyncpg.Pool) -> None:
     """A drop without times is a draft; once live it is in the list."""
     seller = Caller(await make_user(owner))
-    drop = carried_out(await shop.create_drop(seller, **NEW_DROP), 201)
+    drop = carried_out(await shop.create_drop(seller, NEW_DROP), 201)
     assert (drop["name"], drop["price"], drop["available_stock"], drop["status"]) == ("Air One", 199.9, 2, "draft")
     assert drop["created_by"] == seller.id
     assert drop["id"] not in {listed["id"] for listed in carried_out(await shop.list_drops(), 200)}
@@ -127,7 +126,7 @@ async def test_a_hold_lasts_as_long_as_the_setting_says(database: Database, owne
 async def test_a_refusal_is_an_outcome(shop: Shop, owner: asyncpg.Pool) -> None:
     """No refusal of the database is raised, whether the method shares calls or not."""
     drop_id, small = await make_drop_by_sql(owner, 5), await make_drop_by_sql(owner, 1)
-    draft = data(await shop.create_drop(Caller(await make_user(owner)), **NEW_DROP))["id"]
+    draft = data(await shop.create_drop(Caller(await make_user(owner)), NEW_DROP))["id"]
     holder, late, other = (Caller(user) for user in await make_users(owner, 3))
     holds = await hold(owner, drop_id, [holder.id, late.id])
     held, due = holds[holder.id], holds[late.id]
@@ -143,11 +142,11 @@ async def test_a_refusal_is_an_outcome(shop: Shop, owner: asyncpg.Pool) -> None:
         (shop.reserve(other, small), 409, "OUT_OF_STOCK"),
         (shop.purchase(other, drop_id), 409, "NO_ACTIVE_RESERVATION"),
         (shop.cancel(other, held), 404, "RESERVATION_NOT_FOUND"),
-        (shop.cancel(late, due), 409, "RESERVATION_NOT_ACTIVE"),
+        (shop.cancel(late, due), 409, "RESERVATION_EXPIRED"),
         (shop.get_drop(NOBODY), 404, "DROP_NOT_FOUND"),
         (shop.update_drop(drop_id, '{"status": "draft"}'), 409, "INVALID_STATUS_CHANGE"),
         (shop.update_drop(small, '{"total_stock": 0}'), 400, "VALIDATION_ERROR"),
-        (shop.create_drop(holder, **NEW_DROP | {"price": Decimal(-1)}), 400, "VALIDATION_ERROR"),
+        (shop.create_drop(holder, NEW_DROP.replace("199.90", "-1")), 400, "VALIDATION_ERROR"),
         (shop.create_user(name), 409, "USERNAME_TAKEN"),
     ]
     outcomes = [await method for method, _, _ in refused]

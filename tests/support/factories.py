@@ -33,24 +33,50 @@ async def make_drop(http: httpx.AsyncClient, seller: str, **fields: object) -> R
     return drop
 
 
-async def make_drop_by_sql(owner: Owner, total_stock: int) -> str:
-    """A new live drop with a seller of its own; returns the id."""
-    seller = await make_user(owner)
-    drop_id: str = await owner.fetchval("select id::text from api.create_drop('race', 1, $1, $2, now())", total_stock, seller)
+async def make_drop_by_sql(owner: Owner, total_stock: int, **terms: int) -> str:
+    """A new live drop with a seller of its own, and these terms; returns the id."""
+    create = "select id::text from api.create_drop('race', 1, $1, $2, now(), p_terms => $3)"
+    drop_id: str = await owner.fetchval(create, total_stock, await make_user(owner), dumps(terms))
     return drop_id
 
 
-async def reserve(http: httpx.AsyncClient, drop_id: str, user: str, **more: str) -> Row:
-    """A hold of one unit."""
-    response = await http.post(f"/drops/{drop_id}/reserve", headers=as_user(user, **more))
-    reservation: Row = assert_success(response, "reservation", 201)
+async def ask_reserve(http: httpx.AsyncClient, drop_id: str, user: str, body: Row | None = None, **more: str) -> httpx.Response:
+    """The answer to a reserve with this body, and with more headers."""
+    return await http.post(f"/drops/{drop_id}/reserve", json=body, headers=as_user(user, **more))
+
+
+async def reserve(http: httpx.AsyncClient, drop_id: str, user: str, body: Row | None = None, **more: str) -> Row:
+    """A hold, of one unit unless the body says otherwise."""
+    reservation: Row = assert_success(await ask_reserve(http, drop_id, user, body, **more), "reservation", 201)
     return reservation
 
 
-async def purchase(http: httpx.AsyncClient, drop_id: str, user: str, **more: str) -> Row:
-    """The unit held, bought."""
-    bought: Row = assert_success(await http.post(f"/drops/{drop_id}/purchase", headers=as_user(user, **more)), "purchase", 201)
+async def ask_purchase(http: httpx.AsyncClient, drop_id: str, user: str, body: Row | None = None, **more: str) -> httpx.Response:
+    """The answer to a purchase with this body, and with more headers."""
+    return await http.post(f"/drops/{drop_id}/purchase", json=body, headers=as_user(user, **more))
+
+
+async def purchase(http: httpx.AsyncClient, drop_id: str, user: str, body: Row | None = None, **more: str) -> Row:
+    """What is held, bought."""
+    bought: Row = assert_success(await ask_purchase(http, drop_id, user, body, **more), "purchase", 201)
     return bought
+
+
+async def ask_change(http: httpx.AsyncClient, drop: Row, changes: Row) -> httpx.Response:
+    """The answer to a PATCH of the drop by its seller."""
+    return await http.patch(f"/drops/{drop['id']}", content=dumps(changes), headers=as_user(drop["created_by"]) | JSON)
+
+
+async def change(http: httpx.AsyncClient, drop: Row, **changes: object) -> Row:
+    """The drop, changed by its seller."""
+    changed: Row = assert_success(await ask_change(http, drop, changes), "drop")
+    return changed
+
+
+async def read(http: httpx.AsyncClient, drop: Row) -> Row:
+    """The drop as anybody may read it."""
+    found: Row = assert_success(await http.get(f"/drops/{drop['id']}"), "drop")
+    return found
 
 
 async def hold(owner: Owner, drop_id: str, users: list[str], ttl_seconds: int = 600) -> dict[str, str]:
@@ -74,15 +100,17 @@ async def make_due(owner: Owner, *reservation_ids: str) -> None:
     assert changed == f"UPDATE {len(reservation_ids)}"
 
 
-async def make_some_due(owner: Owner, drop_ids: list[str], limit: int) -> None:
-    """Let some holds on these drops run out, but none that another transaction has locked."""
-    await owner.execute(
-        "update inventory.reservations set expires_at = now() where id = any (array("
-        "select id from inventory.reservations where status = 'ACTIVE' and drop_id = any ($1)"
-        " limit $2 for no key update skip locked))",
-        drop_ids,
-        limit,
-    )
+async def make_some_due(owner: asyncpg.Pool, drop_ids: list[str], limit: int) -> None:
+    """Let some holds on these drops run out, but none that another transaction has locked. The drops are locked first."""
+    async with owner.acquire() as session, session.transaction():
+        await session.execute("select from inventory.drops where id = any ($1) order by id for no key update", drop_ids)
+        await session.execute(
+            "update inventory.reservations set expires_at = now() where id = any (array("
+            "select id from inventory.reservations where status = 'ACTIVE' and drop_id = any ($1)"
+            " limit $2 for no key update skip locked))",
+            drop_ids,
+            limit,
+        )
 
 
 async def available_stock(owner: Owner, drop_id: str) -> int:
@@ -99,7 +127,8 @@ async def statuses(owner: Owner, drop_id: str) -> Counter[str]:
 
 async def assert_healthy(owner: Owner) -> None:
     """No invariant is violated anywhere."""
-    assert await owner.fetch("select * from api.audit()") == []
+    violations = [tuple(row) for row in await owner.fetch("select * from api.audit()")]
+    assert violations == [], violations
 
 
 async def name_of(owner: Owner, user_id: object) -> str | None:

@@ -39,9 +39,22 @@ def is_money(value: object) -> bool:
     return isinstance(value, Decimal) and value.as_tuple().exponent == -2
 
 
+def is_currency(value: object) -> bool:
+    """The code of a currency."""
+    return isinstance(value, str) and re.fullmatch("[A-Z]{3}", value) is not None
+
+
 def optional(check: Check) -> Check:
     """Null, or what the check wants."""
     return lambda value: value is None or check(value)
+
+
+VARIANT = {"id": is_uuid, "name": is_text, "price": is_money, "total_stock": is_integer, "available_stock": is_integer}
+
+
+def are_variants(value: object) -> bool:
+    """A list of variants, which may be empty."""
+    return isinstance(value, list) and all(assert_row(variant, VARIANT) for variant in value)
 
 
 USER = {"id": is_uuid, "username": is_text, "createdAt": is_time, "updatedAt": is_time}
@@ -49,11 +62,18 @@ DROP = {
     "id": is_uuid,
     "name": is_text,
     "price": is_money,
+    "currency": is_currency,
     "total_stock": is_integer,
     "available_stock": is_integer,
+    "variants": are_variants,
     "starts_at": optional(is_time),
     "ends_at": optional(is_time),
     "status": DROP_STATUSES.__contains__,
+    "paused_at": optional(is_time),
+    "limit_per_user": optional(is_integer),
+    "hold_seconds": optional(is_integer),
+    "rehold_after_seconds": is_integer,
+    "extension_seconds": optional(is_integer),
     "created_by": is_uuid,
     "createdAt": is_time,
     "updatedAt": is_time,
@@ -63,19 +83,32 @@ PURCHASER = {"userId": is_uuid, "username": is_text, "qty": is_integer, "created
 RESERVATION = {
     "id": is_uuid,
     "drop_id": is_uuid,
+    "variant_id": optional(is_uuid),
     "user_id": is_uuid,
+    "basket_id": optional(is_uuid),
+    "qty": is_integer,
+    "unit_price": is_money,
+    "currency": is_currency,
+    "amount": is_money,
     "status": RESERVATION_STATUSES.__contains__,
     "expires_at": is_time,
+    "extended_at": optional(is_time),
     "createdAt": is_time,
     "updatedAt": is_time,
 }
 PURCHASE = {
     "id": is_uuid,
     "drop_id": is_uuid,
+    "variant_id": optional(is_uuid),
     "reservation_id": is_uuid,
     "user_id": is_uuid,
     "qty": is_integer,
+    "unit_price": is_money,
+    "currency": is_currency,
+    "amount": is_money,
     "status": PURCHASE_STATUSES.__contains__,
+    "refunded_amount": optional(is_money),
+    "refunded_at": optional(is_time),
     "createdAt": is_time,
     "updatedAt": is_time,
 }

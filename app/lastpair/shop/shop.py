@@ -14,7 +14,10 @@ from lastpair.shop.outcome import AUTH_REQUIRED, CREATED, DONE, Caller, Outcome
 from lastpair.shop.shared_calls import CancelRequest, PurchaseRequest, ReserveRequest, SharedCalls, UserRequest
 from lastpair.shop.sweeper import expire_due_holds
 
-CREATE_DROP = "select to_json(d) from api.create_drop_from_json($1, $2) d"
+CREATE_DROP = """
+select to_json(d)
+from api.create_drop_from_json(jsonb_build_object('currency', $3::text) || jsonb_strip_nulls($1::jsonb), $2) d
+"""
 UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2) d"
 GET_DROP = "select to_json(d) from api.get_drop($1) d"
 MY_RESERVATIONS = "select to_json(array(select r from api.my_reservations($1) r))"
@@ -31,6 +34,7 @@ class Shop:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
+        self._default_currency = settings.default_currency
         self._batches = SharedCalls(database, settings)
 
     async def reserve(
@@ -66,8 +70,11 @@ class Shop:
         return await self._as_caller(caller, lambda: self._single(DONE, MY_PURCHASES, caller.id))
 
     async def create_drop(self, caller: Caller, drop: str) -> Outcome:
-        """Put a drop up for sale. `drop` is a JSON object with the parameters of api.create_drop. Data: the drop."""
-        return await self._as_caller(caller, lambda: self._single(CREATED, CREATE_DROP, drop, caller.id))
+        """Put a drop up for sale. `drop` is a JSON object with the parameters of api.create_drop. Data: the drop.
+
+        Without a currency it gets DEFAULT_CURRENCY.
+        """
+        return await self._as_caller(caller, lambda: self._single(CREATED, CREATE_DROP, drop, caller.id, self._default_currency))
 
     async def update_drop(self, drop_id: str, changes: str) -> Outcome:
         """Change those fields of a drop that are in `changes`, a JSON object. Data: the drop."""

@@ -40,7 +40,7 @@ begin
     where d.id = any (v_due)
     returning d.*
   )
-  select (inventory.drop_row(advanced)).* from advanced;
+  select r.* from advanced cross join lateral inventory.drop_row(advanced) r;
 exception when lock_not_available then
   return; -- the next call will try again
 end

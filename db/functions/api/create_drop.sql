@@ -67,7 +67,7 @@ begin
 
   insert into inventory.drops select (v_drop).*;
   insert into inventory.variants select v.* from unnest(v_variants) v;
-  return query select (inventory.drop_row(v_drop)).*;
+  return query select r.* from inventory.drop_row(v_drop) r;
 exception
   when check_violation or unique_violation then
     get stacked diagnostics v_constraint_name = constraint_name;

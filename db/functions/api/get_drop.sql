@@ -9,7 +9,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return query
-  select (inventory.drop_row(d)).* from inventory.drops d where d.id = p_drop_id;
+  select r.* from inventory.drops d cross join lateral inventory.drop_row(d) r where d.id = p_drop_id;
   if not found then
     perform inventory.refuse('DROP_NOT_FOUND');
   end if;

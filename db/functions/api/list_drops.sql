@@ -30,9 +30,10 @@ as $$
 begin
   return query
   select
-    (inventory.drop_row(d)).*,
+    r.*,
     inventory.activity_feed(d.id)
   from inventory.drops d
+  cross join lateral inventory.drop_row(d) r
   where d.status in ('scheduled', 'live') and d.starts_at <= now() and (d.ends_at is null or d.ends_at > now())
   order by d.starts_at desc, d.id desc;
 end

@@ -25,9 +25,10 @@ begin
       select l
       from (
         select
-          (inventory.drop_row(d)).*,
+          r.*,
           inventory.activity_feed(d.id) as activity_feed
         from inventory.drops d
+        cross join lateral inventory.drop_row(d) r
         where d.id = any (v_drop_ids)
         order by d.starts_at desc nulls last, d.id desc
       ) l

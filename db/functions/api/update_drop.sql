@@ -72,7 +72,7 @@ begin
     updated_at = now()
   where d.id = p_drop_id
   returning d.* into v_new;
-  return query select (inventory.drop_row(v_new)).*;
+  return query select r.* from inventory.drop_row(v_new) r;
 exception when check_violation or unique_violation then
   get stacked diagnostics v_constraint_name = constraint_name;
   perform inventory.refuse_constraint(v_constraint_name);

@@ -46,6 +46,10 @@ begin
     v_rows := v_rows || v_variant;
   end loop;
 
+  if not exists (select from inventory.variants v where v.drop_id = p_drop.id)
+    and exists (select from inventory.reservations r where r.drop_id = p_drop.id) then
+    perform inventory.refuse('VARIANT_IN_USE', 'Units of this drop were held or sold without a variant, so it cannot get variants.');
+  end if;
   select v.* into v_variant
   from inventory.variants v
   where v.drop_id = p_drop.id and v.id not in (select r.id from unnest(v_rows) r)
