@@ -1247,6 +1247,20 @@ COMMENT ON INDEX inventory.purchases_of_user_idx IS 'The units that a user has b
 
 
 --
+-- Name: purchases_unpaid_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX purchases_unpaid_idx ON inventory.purchases USING btree (drop_id, status, created_at DESC) WHERE (status <> 'paid'::text);
+
+
+--
+-- Name: INDEX purchases_unpaid_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.purchases_unpaid_idx IS 'Purchases of a drop that are not paid, or not any more, for its seller.';
+
+
+--
 -- Name: purchases_user_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
@@ -1321,6 +1335,20 @@ CREATE INDEX reservations_lapsed_idx ON inventory.reservations USING btree (drop
 --
 
 COMMENT ON INDEX inventory.reservations_lapsed_idx IS 'The holds of a user that ran out or were cancelled, for what a late purchase is told.';
+
+
+--
+-- Name: reservations_past_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX reservations_past_idx ON inventory.reservations USING btree (drop_id, status, created_at DESC) WHERE ((status <> 'ACTIVE'::text) AND (created_at IS NOT NULL));
+
+
+--
+-- Name: INDEX reservations_past_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.reservations_past_idx IS 'Holds of a drop that ran out, were cancelled or were bought, for its seller.';
 
 
 --
@@ -1472,4 +1500,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261128190011'),
     ('20261128190012'),
     ('20261128190020'),
-    ('20261128200000');
+    ('20261128200000'),
+    ('20261128200010');

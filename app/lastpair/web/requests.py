@@ -1,7 +1,7 @@
 """Reading an HTTP request: headers, ids, and JSON bodies, all of them strictly."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from json import JSONDecodeError
 from json import loads as json_loads
@@ -15,11 +15,13 @@ from starlette.types import Scope
 
 from lastpair.errors import Refusal, invalid
 from lastpair.realtime.feed import MAX_DROPS
+from lastpair.shop.shared_calls import DEFAULT_LIMIT
 from lastpair.web.error_codes import MAX_BODY_BYTES, RefusalWithHeaders
-from lastpair.web.operation import Schema
+from lastpair.web.operation import MAX_LIMIT, Schema
 from lastpair.web.schemas import CANONICAL_UUID
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+LIMIT = re.compile(r"[0-9]{1,3}")
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 
 MAX_COMMAS = 8000
@@ -76,6 +78,30 @@ def check_query(query_string: bytes, parameters: Iterable[Schema]) -> None:
         if name in seen and known[name].get("type") != "array":
             raise invalid(name, "must not be given twice")
         seen.add(name)
+
+
+def choice_in_query(request: Request, name: str, choices: Sequence[str]) -> str | None:
+    """The query parameter `name`, one of the choices, if there is one. Raises VALIDATION_ERROR."""
+    value = request.query_params.get(name)
+    if value is not None and value not in choices:
+        raise invalid(name, f"must be one of {', '.join(choices)}")
+    return value
+
+
+def uuid_in_query(request: Request, name: str) -> str | None:
+    """The query parameter `name`, if there is one. Raises VALIDATION_ERROR."""
+    value = request.query_params.get(name)
+    return None if value is None else parse_uuid(name, value)
+
+
+def limit_and_cursor(request: Request) -> tuple[int, str | None]:
+    """Which page of a list is wanted: how many rows, and after which cursor. Raises VALIDATION_ERROR."""
+    limit, cursor = request.query_params.get("limit", str(DEFAULT_LIMIT)), request.query_params.get("cursor")
+    if not LIMIT.fullmatch(limit) or not 1 <= int(limit) <= MAX_LIMIT:
+        raise invalid("limit", f"must be a whole number from 1 to {MAX_LIMIT}")
+    if cursor is not None and not CANONICAL_UUID.fullmatch(cursor):
+        raise invalid("cursor", "must be the nextCursor of a page")
+    return int(limit), cursor
 
 
 async def read_optional_body(request: Request, model: type[Body]) -> Body:

@@ -85,6 +85,8 @@ def routes(settings: Settings) -> list[BaseRoute]:
             route(f"{base}/drops/{{dropId}}/purchase", post=handlers.purchase),
             route(f"{base}/drops", get=handlers.list_drops, post=handlers.create_drop),
             route(f"{base}/drops/{{dropId}}", get=handlers.get_drop, patch=handlers.update_drop),
+            route(f"{base}/drops/{{dropId}}/reservations", get=handlers.reservations_of_drop),
+            route(f"{base}/drops/{{dropId}}/purchases", get=handlers.purchases_of_drop),
             route(f"{base}/reservations/me", get=handlers.my_reservations),
             route(f"{base}/reservations/{{id}}", delete=handlers.cancel),
             route(f"{base}/reservations/{{id}}/cancel", delete=handlers.cancel),
