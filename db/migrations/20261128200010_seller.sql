@@ -18,6 +18,27 @@ comment on index inventory.reservations_past_idx is 'Holds of a drop that ran ou
 create index purchases_unpaid_idx on inventory.purchases (drop_id, status, created_at desc) where status <> 'paid';
 comment on index inventory.purchases_unpaid_idx is 'Purchases of a drop that are not paid, or not any more, for its seller.';
 
+-- What sellers did, as rows that stay. The rows of a drop are written under the lock of the drop.
+create table inventory.drop_changes (
+  drop_id uuid not null,
+  id bigint generated always as identity,
+  action text not null,
+  changed_by uuid,
+  db_user text not null,
+  details jsonb not null,
+  created_at timestamptz not null default now(),
+  primary key (drop_id, id),
+  constraint drop_changes_action_check check (action in ('created', 'updated', 'cancelled', 'refunded'))
+);
+comment on table inventory.drop_changes is 'The history of drops: who did what when. Rows are only added.';
+comment on column inventory.drop_changes.changed_by is 'The user; null: a person or program in the database, see db_user.';
+comment on column inventory.drop_changes.db_user is 'The role that the session logged in as, or has set.';
+comment on column inventory.drop_changes.details is
+'created: the fields; updated and cancelled: the fields that changed, each with "from" and "to"; refunded: what was refunded.';
+create function inventory.refuse_rewriting() returns trigger language plpgsql as 'begin return null; end';
+create trigger drop_changes_keep before update or delete or truncate on inventory.drop_changes
+  for each statement execute function inventory.refuse_rewriting();
+
 -- migrate:down
 
 set local lock_timeout = '5s';
@@ -27,3 +48,6 @@ set local statement_timeout = '60s';
 drop index inventory.reservations_past_idx;
 -- squawk-ignore require-concurrent-index-deletion
 drop index inventory.purchases_unpaid_idx;
+drop table inventory.drop_changes;
+-- squawk-ignore ban-drop-function
+drop function inventory.refuse_rewriting();

@@ -426,6 +426,15 @@ CREATE FUNCTION inventory.publish_change() RETURNS trigger
 
 
 --
+-- Name: refuse_rewriting(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.refuse_rewriting() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return null; end$$;
+
+
+--
 -- Name: uuid_v7(); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
@@ -473,6 +482,64 @@ CREATE UNLOGGED TABLE inventory.changes (
 --
 
 COMMENT ON TABLE inventory.changes IS 'Notes of what each open transaction has done to a drop. They become events at its commit, so other transactions see no rows.';
+
+
+--
+-- Name: drop_changes; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.drop_changes (
+    drop_id uuid NOT NULL,
+    id bigint NOT NULL,
+    action text NOT NULL,
+    changed_by uuid,
+    db_user text NOT NULL,
+    details jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT drop_changes_action_check CHECK ((action = ANY (ARRAY['created'::text, 'updated'::text, 'cancelled'::text, 'refunded'::text])))
+);
+
+
+--
+-- Name: TABLE drop_changes; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.drop_changes IS 'The history of drops: who did what when. Rows are only added.';
+
+
+--
+-- Name: COLUMN drop_changes.changed_by; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.drop_changes.changed_by IS 'The user; null: a person or program in the database, see db_user.';
+
+
+--
+-- Name: COLUMN drop_changes.db_user; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.drop_changes.db_user IS 'The role that the session logged in as, or has set.';
+
+
+--
+-- Name: COLUMN drop_changes.details; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.drop_changes.details IS 'created: the fields; updated and cancelled: the fields that changed, each with "from" and "to"; refunded: what was refunded.';
+
+
+--
+-- Name: drop_changes_id_seq; Type: SEQUENCE; Schema: inventory; Owner: -
+--
+
+ALTER TABLE inventory.drop_changes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME inventory.drop_changes_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 
 --
@@ -1065,6 +1132,14 @@ ALTER TABLE ONLY inventory.changes
 
 
 --
+-- Name: drop_changes drop_changes_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.drop_changes
+    ADD CONSTRAINT drop_changes_pkey PRIMARY KEY (drop_id, id);
+
+
+--
 -- Name: drops drops_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
 --
 
@@ -1370,6 +1445,13 @@ CREATE CONSTRAINT TRIGGER changes_order AFTER INSERT ON inventory.changes DEFERR
 --
 
 CREATE CONSTRAINT TRIGGER changes_publish AFTER INSERT ON inventory.changes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION inventory.publish_change();
+
+
+--
+-- Name: drop_changes drop_changes_keep; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER drop_changes_keep BEFORE DELETE OR UPDATE OR TRUNCATE ON inventory.drop_changes FOR EACH STATEMENT EXECUTE FUNCTION inventory.refuse_rewriting();
 
 
 --

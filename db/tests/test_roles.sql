@@ -74,8 +74,9 @@ select bag_eq(
         'api.create_drop(text,numeric,integer,uuid,timestamp with time zone,timestamp with time zone,text)'),
       ('lastpair_seller', 'api.list_purchases(uuid,text,uuid,uuid,integer,uuid)'),
       ('lastpair_seller', 'api.list_reservations(uuid,text,uuid,uuid,integer,uuid)'),
-      ('lastpair_seller', 'api.refund_purchase(uuid)'),
-      ('lastpair_seller', 'api.update_drop(uuid,jsonb)')
+      ('lastpair_seller', 'api.refund_drop(uuid,integer,uuid)'),
+      ('lastpair_seller', 'api.refund_purchase(uuid,uuid)'),
+      ('lastpair_seller', 'api.update_drop(uuid,jsonb,timestamp with time zone,uuid)')
     ) as f (roles, signature)
     cross join lateral string_to_table(f.roles, ' ') as r (name)
   $$,

@@ -15,7 +15,12 @@ from lastpair.shop.shared_calls import CancelRequest, PurchaseRequest, ReserveRe
 from lastpair.shop.sweeper import expire_due_holds
 
 CREATE_DROP = "select to_json(d) from api.create_drop_from_json($1, $2) d"
-UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2) d"
+UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2, p_changed_by => $3) d"
+REFUND_PURCHASE = "select to_json(p) from api.refund_purchase($1, $2) p"
+REFUND_DROP = "select refunded, remaining from api.refund_drop($1, $2, $3)"
+CANCELLED = '{"status": "cancelled"}'
+REFUNDS_A_CALL = 500
+"""Purchases that one call refunds at most, because it holds the drop's lock."""
 GET_DROP = "select to_json(d) from api.get_drop($1) d"
 MY_RESERVATIONS = page_of("api.my_reservations($2, $1 + 1, $3)")
 MY_PURCHASES = page_of("api.my_purchases($2, $1 + 1, $3)")
@@ -89,9 +94,26 @@ class Shop:
         """Put a drop up for sale. `drop` is a JSON object with the parameters of api.create_drop. Data: the drop."""
         return await self._as_caller(caller, lambda: self._single(CREATED, CREATE_DROP, drop, caller.id))
 
-    async def update_drop(self, drop_id: str, changes: str) -> Outcome:
+    async def update_drop(self, caller: Caller, drop_id: str, changes: str) -> Outcome:
         """Change those fields of a drop that are in `changes`, a JSON object. Data: the drop."""
-        return await self._single(DONE, UPDATE_DROP, drop_id, changes)
+        return await self._as_caller(caller, lambda: self._single(DONE, UPDATE_DROP, drop_id, changes, caller.id))
+
+    async def refund_purchase(self, caller: Caller, purchase_id: str) -> Outcome:
+        """Refund all of a purchase. Data: the purchase."""
+        return await self._as_caller(caller, lambda: self._single(DONE, REFUND_PURCHASE, purchase_id, caller.id))
+
+    async def cancel_drop(self, caller: Caller, drop_id: str, *, refund: bool) -> Outcome:
+        """Cancel a drop, and refund what was paid if `refund`. Data: the drop.
+
+        It is safe to repeat after a failure: a drop that is cancelled stays so, and the rest is refunded.
+        """
+        outcome = await self.update_drop(caller, drop_id, CANCELLED)
+        if outcome.code is not None or not refund:
+            return outcome
+        remaining = 1
+        while remaining:
+            [(_, remaining)] = await self._database.fetch_single(REFUND_DROP, drop_id, REFUNDS_A_CALL, caller.id)
+        return await self.get_drop(drop_id)
 
     async def get_drop(self, drop_id: str) -> Outcome:
         """One drop, in any status. Data: the drop."""

@@ -32,6 +32,7 @@ from lastpair.web.schemas import (
     RESERVATION_STATUSES,
     BuyersPurchase,
     BuyersReservation,
+    CancelDropBody,
     Drop,
     DropChanges,
     ListedDrop,
@@ -163,9 +164,34 @@ async def update_drop(request: Request) -> Response:
     draft to scheduled, live or cancelled; from scheduled to draft, live, ended or cancelled; from live to ended or cancelled.
     """
     drop_id = uuid_in_path(request, "dropId")
-    await admin(request)
+    caller = await admin(request)
     changes = (await read_body(request, DropChanges)).given()
-    return answer(request, await components_of(request).shop.update_drop(drop_id, changes), "drop")
+    return answer(request, await components_of(request).shop.update_drop(caller, drop_id, changes), "drop")
+
+
+@operation("drops", {200: {"drop": Drop}}, *["DROP_NOT_FOUND", "INVALID_STATUS_CHANGE"], caller="admin", body=CancelDropBody)
+async def cancel_drop(request: Request) -> Response:
+    """Cancel a drop, and refund its sales.
+
+    Every hold is released. With `refund` every paid purchase is refunded, in many transactions if there are many. Repeat the
+    request if it fails: what was refunded stays so, and the rest follows.
+    """
+    drop_id = uuid_in_path(request, "dropId")
+    caller = await admin(request)
+    body = await read_optional_body(request, CancelDropBody)
+    return answer(request, await components_of(request).shop.cancel_drop(caller, drop_id, refund=body.refund), "drop")
+
+
+@operation("purchases", {200: {"purchase": Purchase}}, *["PURCHASE_NOT_FOUND", "INVALID_STATUS_CHANGE"], caller="admin")
+async def refund_purchase(request: Request) -> Response:
+    """Refund all of a purchase.
+
+    Its units go back to stock. A purchase is refunded once.
+    """
+    purchase_id = uuid_in_path(request, "id")
+    caller = await admin(request)
+    await expect_no_body(request)
+    return answer(request, await components_of(request).shop.refund_purchase(caller, purchase_id), "purchase")
 
 
 @operation("drops", {200: {"drop": Drop}}, "DROP_NOT_FOUND")

@@ -225,6 +225,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 REASONS = {
+    "bool_type": "must be true or false",
     "decimal_max_digits": "must have at most {max_digits} digits",
     "decimal_max_places": "must have at most {decimal_places} decimals",
     "decimal_whole_digits": "must have at most {whole_digits} digits before the point",

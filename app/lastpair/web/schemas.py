@@ -142,6 +142,12 @@ class PurchaseBody(BaseModel, extra="forbid"):
     reservation_id: UuidText | None = None
 
 
+class CancelDropBody(BaseModel, extra="forbid", json_schema_extra={"examples": [{"refund": True}]}):
+    """How to cancel a drop. Without `refund`, or if it is false, sales stay paid."""
+
+    refund: bool = False
+
+
 class DropChanges(BaseModel, extra="forbid", json_schema_extra={"minProperties": 1, "examples": [{"price": 179.5}]}):
     """The fields of a drop to change.
 
