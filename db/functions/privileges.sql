@@ -37,6 +37,9 @@ begin
       -- Make and run drops.
       ('create_drop',         'lastpair_seller, lastpair_service'),
       ('create_drop_from_json', 'lastpair_seller, lastpair_service'),
+      ('list_purchases',      'lastpair_seller, lastpair_service'),
+      ('list_reservations',   'lastpair_seller, lastpair_service'),
+      ('refund_drop',         'lastpair_seller, lastpair_service'),
       ('refund_purchase',     'lastpair_seller, lastpair_service'),
       ('update_drop',         'lastpair_seller, lastpair_service'),
 

@@ -426,6 +426,15 @@ CREATE FUNCTION inventory.publish_change() RETURNS trigger
 
 
 --
+-- Name: refuse_rewriting(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.refuse_rewriting() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return null; end$$;
+
+
+--
 -- Name: uuid_v7(); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
@@ -473,6 +482,64 @@ CREATE UNLOGGED TABLE inventory.changes (
 --
 
 COMMENT ON TABLE inventory.changes IS 'Notes of what each open transaction has done to a drop. They become events at its commit, so other transactions see no rows.';
+
+
+--
+-- Name: drop_changes; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.drop_changes (
+    drop_id uuid NOT NULL,
+    id bigint NOT NULL,
+    action text NOT NULL,
+    changed_by uuid,
+    db_user text NOT NULL,
+    details jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT drop_changes_action_check CHECK ((action = ANY (ARRAY['created'::text, 'updated'::text, 'cancelled'::text, 'refunded'::text])))
+);
+
+
+--
+-- Name: TABLE drop_changes; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.drop_changes IS 'The history of drops: who did what when. Rows are only added.';
+
+
+--
+-- Name: COLUMN drop_changes.changed_by; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.drop_changes.changed_by IS 'The user; null: a person or program in the database, see db_user.';
+
+
+--
+-- Name: COLUMN drop_changes.db_user; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.drop_changes.db_user IS 'The role that the session logged in as, or has set.';
+
+
+--
+-- Name: COLUMN drop_changes.details; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.drop_changes.details IS 'created: the fields; updated and cancelled: the fields that changed, each with "from" and "to"; refunded: what was refunded.';
+
+
+--
+-- Name: drop_changes_id_seq; Type: SEQUENCE; Schema: inventory; Owner: -
+--
+
+ALTER TABLE inventory.drop_changes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME inventory.drop_changes_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 
 --
@@ -1065,6 +1132,14 @@ ALTER TABLE ONLY inventory.changes
 
 
 --
+-- Name: drop_changes drop_changes_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.drop_changes
+    ADD CONSTRAINT drop_changes_pkey PRIMARY KEY (drop_id, id);
+
+
+--
 -- Name: drops drops_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
 --
 
@@ -1247,6 +1322,20 @@ COMMENT ON INDEX inventory.purchases_of_user_idx IS 'The units that a user has b
 
 
 --
+-- Name: purchases_unpaid_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX purchases_unpaid_idx ON inventory.purchases USING btree (drop_id, status, created_at DESC) WHERE (status <> 'paid'::text);
+
+
+--
+-- Name: INDEX purchases_unpaid_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.purchases_unpaid_idx IS 'Purchases of a drop that are not paid, or not any more, for its seller.';
+
+
+--
 -- Name: purchases_user_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
@@ -1324,6 +1413,20 @@ COMMENT ON INDEX inventory.reservations_lapsed_idx IS 'The holds of a user that 
 
 
 --
+-- Name: reservations_past_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX reservations_past_idx ON inventory.reservations USING btree (drop_id, status, created_at DESC) WHERE ((status <> 'ACTIVE'::text) AND (created_at IS NOT NULL));
+
+
+--
+-- Name: INDEX reservations_past_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.reservations_past_idx IS 'Holds of a drop that ran out, were cancelled or were bought, for its seller.';
+
+
+--
 -- Name: reservations_user_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
@@ -1342,6 +1445,13 @@ CREATE CONSTRAINT TRIGGER changes_order AFTER INSERT ON inventory.changes DEFERR
 --
 
 CREATE CONSTRAINT TRIGGER changes_publish AFTER INSERT ON inventory.changes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION inventory.publish_change();
+
+
+--
+-- Name: drop_changes drop_changes_keep; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER drop_changes_keep BEFORE DELETE OR UPDATE OR TRUNCATE ON inventory.drop_changes FOR EACH STATEMENT EXECUTE FUNCTION inventory.refuse_rewriting();
 
 
 --
@@ -1479,4 +1589,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261128190011'),
     ('20261128190012'),
     ('20261128190020'),
-    ('20261128200000');
+    ('20261128200000'),
+    ('20261128200010');

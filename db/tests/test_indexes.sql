@@ -1,6 +1,6 @@
 -- Every query that runs per request has its index, and the hot row of a drop can be updated without touching any.
 begin;
-select plan(20);
+select plan(22);
 
 -- An index as "unique? (columns) predicate?".
 create function pg_temp.index_of(p_index text) returns text language sql stable as $$
@@ -40,6 +40,10 @@ from (values
   ('purchases_latest_idx', '(drop_id, created_at desc, id desc) where status = ''paid''',
     'The latest purchasers of a drop are found, those of one batch too, paid only.'),
   ('purchases_user_idx', '(user_id, created_at desc)', 'A user''s purchases are found, newest first.'),
+  ('reservations_past_idx', '(drop_id, status, created_at desc) where status <> ''ACTIVE'' AND created_at IS NOT NULL',
+    'The past reservations of a drop are found by status, newest first.'),
+  ('purchases_unpaid_idx', '(drop_id, status, created_at desc) where status <> ''paid''',
+    'The purchases of a drop that are not paid are found by status, newest first.'),
   ('events_pkey', 'primary (id, drop_id)', 'An event is known by id and drop; the log is read in the order of ids.'),
   ('events_drop_idx', '(drop_id, id)', 'So is the log of one drop.'),
   ('changes_pkey', 'primary (transaction_id, drop_id)', 'What a transaction did to a drop is noted once.')

@@ -182,7 +182,10 @@ cross join (values
   (22, 'prune_events', 'api.prune_events(3600) >= 0', 'true'),
   (23, 'event_key', 'octet_length(api.event_key())', '64'),
   (24, 'deployed', 'count(*) > 0 from api.deployed()', 'true'),
-  (25, 'ensure_epoch', 'api.ensure_epoch()', 'false')
+  (25, 'ensure_epoch', 'api.ensure_epoch()', 'false'),
+  (26, 'list_purchases', 'status from api.list_purchases(%2$L, ''refunded'')', 'refunded'),
+  (27, 'list_reservations', 'status from api.list_reservations(%2$L, ''CONSUMED'', p_limit => 1)', 'CONSUMED'),
+  (28, 'refund_drop', 'remaining from api.refund_drop(%2$L)', '0')
 ) as v (n, function, call, expected)
 order by v.n;
 

@@ -63,9 +63,9 @@ select bag_eq(
       ('lastpair_buyer lastpair_seller', 'api.errors()'),
       ('lastpair_buyer lastpair_seller', 'api.events_after(bigint,integer,uuid[])'),
       ('lastpair_buyer lastpair_seller', 'api.get_drop(uuid)'),
-      ('lastpair_buyer lastpair_seller', 'api.list_drops()'),
-      ('lastpair_buyer lastpair_seller', 'api.my_purchases(uuid)'),
-      ('lastpair_buyer lastpair_seller', 'api.my_reservations(uuid)'),
+      ('lastpair_buyer lastpair_seller', 'api.list_drops(text,integer,uuid)'),
+      ('lastpair_buyer lastpair_seller', 'api.my_purchases(uuid,integer,uuid)'),
+      ('lastpair_buyer lastpair_seller', 'api.my_reservations(uuid,integer,uuid)'),
       ('lastpair_buyer lastpair_seller', 'api.snapshot(uuid[])'),
       ('lastpair_buyer', 'api.cancel_reservation(uuid,uuid)'),
       ('lastpair_buyer', 'api.purchase(uuid,uuid,text,uuid)'),
@@ -73,8 +73,11 @@ select bag_eq(
       ('lastpair_seller',
         'api.create_drop(text,numeric,integer,uuid,timestamp with time zone,timestamp with time zone,text,jsonb,jsonb)'),
       ('lastpair_seller', 'api.create_drop_from_json(jsonb,uuid)'),
-      ('lastpair_seller', 'api.refund_purchase(uuid)'),
-      ('lastpair_seller', 'api.update_drop(uuid,jsonb,timestamp with time zone)')
+      ('lastpair_seller', 'api.list_purchases(uuid,text,uuid,uuid,integer,uuid)'),
+      ('lastpair_seller', 'api.list_reservations(uuid,text,uuid,uuid,integer,uuid)'),
+      ('lastpair_seller', 'api.refund_drop(uuid,integer,uuid)'),
+      ('lastpair_seller', 'api.refund_purchase(uuid,uuid)'),
+      ('lastpair_seller', 'api.update_drop(uuid,jsonb,timestamp with time zone,uuid)')
     ) as f (roles, signature)
     cross join lateral string_to_table(f.roles, ' ') as r (name)
   $$,

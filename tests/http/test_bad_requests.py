@@ -217,7 +217,7 @@ async def test_bytes_that_are_not_http(http: httpx.AsyncClient, api_url: str, re
     [
         (b"GET /api/drops HTTP/1.0\r\n\r\n", 200),
         (LIST + LAST + b"X-Huge: " + b"x" * 30_000 + b"\r\n\r\n", 200),
-        (b"GET /api/drops?" + b"q" * 8_000 + b" HTTP/1.1\r\n" + LAST + b"\r\n", 200),
+        (b"GET /api/drops?" + b"q" * 8_000 + b" HTTP/1.1\r\n" + LAST + b"\r\n", 400),
         (b"GET /api/" + b"x" * 8_000 + b" HTTP/1.1\r\n" + LAST + b"\r\n", 404),
         (b"GET http://elsewhere.example/api/drops HTTP/1.1\r\n" + LAST + b"\r\n", 200),
         (b"OPTIONS * HTTP/1.1\r\n" + LAST + b"\r\n", 404),

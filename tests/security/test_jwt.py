@@ -13,11 +13,12 @@ import httpx
 import jwt
 import pytest
 import websockets
+from websockets.exceptions import InvalidStatus
 
 from lastpair.settings import Settings
 from lastpair.web.tokens import MAX_TOKEN_LENGTH
 from tests.support.database import Database
-from tests.support.envelopes import JSON, LONG_AGO, as_user, assert_error, assert_success
+from tests.support.envelopes import JSON, LONG_AGO, as_user, assert_error, assert_invalid, assert_success
 from tests.support.factories import name_of
 from tests.support.in_process import client_of_app, running_app
 from tests.support.servers import Service, started
@@ -565,11 +566,13 @@ async def test_two_headers(http: httpx.AsyncClient) -> None:
 
 
 async def test_tokens_elsewhere(http: httpx.AsyncClient) -> None:
-    """A token in the query or in a cookie counts as none, because queries are logged and browsers send cookies by themselves."""
+    """A token in a cookie counts as none, because browsers send cookies by themselves; one in the query is refused."""
     given = token(RSA)
     for name in ("access_token", "token"):
-        response = await http.get("/purchases/me", params={name: given}, headers={"Cookie": f"{name}={given}"})
-        assert_refused(response, "send Bearer and a token", CHALLENGE)
+        assert_refused(
+            await http.get("/purchases/me", headers={"Cookie": f"{name}={given}"}), "send Bearer and a token", CHALLENGE
+        )
+        assert_invalid(await http.get("/purchases/me", params={name: given}), name)
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
@@ -616,18 +619,29 @@ async def test_production_has_no_development_helpers(http: httpx.AsyncClient, pr
 
 
 async def test_the_log(http: httpx.AsyncClient, production: Service, sent: set[str]) -> None:
-    """The log has a line for each request, with the user if the token is good; the fixture looks for tokens in it."""
+    """The log has a line for each request, with the user if the token is good; the fixture looks for tokens in it.
+
+    A token in a query is refused. Neither the answer nor the log repeats it.
+    """
     good, bad = uuid4(), uuid4()
     for request_id, given in (("log-good", token(RSA, good)), ("log-bad", token(OTHER_RSA, bad))):
-        params = {"access_token": "password-in-a-query"}
-        await http.get("/purchases/me", params=params, headers=bearer(given) | {"X-Request-Id": request_id})
+        await http.get("/purchases/me", headers=bearer(given) | {"X-Request-Id": request_id})
     sent.add(given := token(RSA))
+    answer = await http.get(
+        "/purchases/me", params={"access_token": given}, headers=bearer(given) | {"X-Request-Id": "log-query"}
+    )
+    assert given not in assert_invalid(answer, "access_token")
     url = f"{production.url.replace('http', 'ws')}/api/ws?access_token={given}"
-    async with websockets.connect(url, additional_headers=bearer(given)) as websocket:
-        await websocket.recv()
+    with pytest.raises(InvalidStatus) as refused:
+        await websockets.connect(url, additional_headers=bearer(given))
+    assert refused.value.response.status_code == 400
     lines = [json.loads(line) for line in production.log().splitlines() if "log-" in line]
     told = [(line["requestId"], line["status"], line["outcome"], line["userId"]) for line in lines]
-    assert told == [("log-good", 200, "OK", str(good)), ("log-bad", 401, "AUTH_REQUIRED", None)]
+    assert told == [
+        ("log-good", 200, "OK", str(good)),
+        ("log-bad", 401, "AUTH_REQUIRED", None),
+        ("log-query", 400, "VALIDATION_ERROR", None),
+    ]
 
 
 async def test_header_mode_reads_no_tokens(database: Database) -> None:

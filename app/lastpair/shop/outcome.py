@@ -33,6 +33,16 @@ class Outcome(NamedTuple):
     """The row or rows that were made, changed or read, as JSON of the database (orjson.Fragment); None after a refusal."""
 
 
+class Page(NamedTuple):
+    """A page of a list: the data of the Outcome of such a request."""
+
+    rows: Any
+    """The rows, as JSON of the database (orjson.Fragment)."""
+
+    next_cursor: str | None
+    """Where the next page begins; None: this is the last one."""
+
+
 @dataclass(slots=True)
 class Caller:
     """The user who makes a request."""

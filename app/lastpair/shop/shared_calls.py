@@ -13,7 +13,7 @@ from lastpair.database.pool import Database
 from lastpair.observability.metrics import BATCH_CALL_SECONDS, BATCH_SIZE, BATCH_WAIT_SECONDS
 from lastpair.settings import Settings
 from lastpair.shop.batcher import Batcher
-from lastpair.shop.outcome import Outcome
+from lastpair.shop.outcome import Outcome, Page
 
 # Requests go as JSON, because JSON names their fields: during a deployment the database may already have a request type with one
 # more attribute. It also costs this process a quarter less than arrays or composites (docs/decisions/0003).
@@ -33,7 +33,19 @@ ENSURE_USERS = """
 select status, code, message, replayed, data
 from api.ensure_user_batch(array(select r from json_populate_recordset(null::api.user_request, $1::text::json) r))
 """
-LIST_DROPS = "select to_json(array(select d from api.list_drops() d))"
+DEFAULT_LIMIT = 50
+"""Rows of a page, unless the request says."""
+
+
+def page_of(rows: str) -> str:
+    """A statement for a page of $1 of these rows, which are one more if there is another page: its rows, its next cursor."""
+    return f"""
+select coalesce(array_to_json((array_agg(r))[:$1]), '[]'), case when count(*) > $1 then (array_agg(r))[$1] ->> 'id' end
+from (select to_json(r) as r from {rows} r) page
+"""  # noqa: S608 - only of the constants here
+
+
+DROPS_ON_SALE = page_of(f"api.list_drops(p_limit => {DEFAULT_LIMIT + 1})")
 
 MAX_USERS = 64
 """Users that one call makes at most: each takes a subtransaction, and PostgreSQL keeps 64 of a session in shared memory."""
@@ -119,7 +131,7 @@ class SharedCalls:
         self.cancel = MeasuredBatcher("cancel", self._cancel, max_size=size, max_pending=pending)
         # In the metrics the label `provision` stands for making users.
         self.ensure_user = MeasuredBatcher("provision", self._ensure_user, max_size=min(size, MAX_USERS), max_pending=pending)
-        self.list_drops: Batcher[None, None, Any] = Batcher(self._list_drops, max_size=pending, max_pending=pending)
+        self.drops_on_sale: Batcher[None, None, Page] = Batcher(self._drops_on_sale, max_size=pending, max_pending=pending)
 
     async def _reserve(self, requests: list[ReserveRequest]) -> list[Outcome]:
         return await self._outcomes(RESERVE, requests, self._ttl_seconds)
@@ -136,9 +148,9 @@ class SharedCalls:
         fetch = self._database.fetch if len(requests) > 1 else self._database.fetch_single
         return [Outcome(*row) for row in await fetch(ENSURE_USERS, _as_json(requests))]
 
-    async def _list_drops(self, requests: Mapping[None, list[None]]) -> list[Any]:
-        [(drops,)] = await self._database.fetch(LIST_DROPS)
-        return [drops] * len(requests[None])
+    async def _drops_on_sale(self, requests: Mapping[None, list[None]]) -> list[Page]:
+        [page] = await self._database.fetch(DROPS_ON_SALE, DEFAULT_LIMIT)
+        return [Page(*page)] * len(requests[None])
 
     async def _outcomes(self, statement: str, requests: Sequence[object], *arguments: Any) -> list[Outcome]:
         return [Outcome(*row) for row in await self._database.fetch(statement, _as_json(requests), *arguments)]

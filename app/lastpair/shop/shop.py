@@ -5,24 +5,41 @@ statement, lets requests share calls, and makes a user on first use.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from lastpair.database.pool import Database
 from lastpair.errors import Refusal, Unavailable
 from lastpair.settings import Settings
-from lastpair.shop.outcome import AUTH_REQUIRED, CREATED, DONE, Caller, Outcome
-from lastpair.shop.shared_calls import CancelRequest, PurchaseRequest, ReserveRequest, SharedCalls, UserRequest
+from lastpair.shop.outcome import AUTH_REQUIRED, CREATED, DONE, Caller, Outcome, Page
+from lastpair.shop.shared_calls import CancelRequest, PurchaseRequest, ReserveRequest, SharedCalls, UserRequest, page_of
 from lastpair.shop.sweeper import expire_due_holds
 
 CREATE_DROP = """
 select to_json(d)
 from api.create_drop_from_json(jsonb_build_object('currency', $3::text) || jsonb_strip_nulls($1::jsonb), $2) d
 """
-UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2) d"
+UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2, p_changed_by => $3) d"
+REFUND_PURCHASE = "select to_json(p) from api.refund_purchase($1, $2) p"
+REFUND_DROP = "select refunded, remaining from api.refund_drop($1, $2, $3)"
+CANCELLED = '{"status": "cancelled"}'
+REFUNDS_A_CALL = 500
+"""Purchases that one call refunds at most, because it holds the drop's lock."""
 GET_DROP = "select to_json(d) from api.get_drop($1) d"
-MY_RESERVATIONS = "select to_json(array(select r from api.my_reservations($1) r))"
-MY_PURCHASES = "select to_json(array(select p from api.my_purchases($1) p))"
+MY_RESERVATIONS = page_of("api.my_reservations($2, $1 + 1, $3)")
+MY_PURCHASES = page_of("api.my_purchases($2, $1 + 1, $3)")
+LIST_DROPS = page_of("api.list_drops($2, $1 + 1, $3)")
+LIST_RESERVATIONS = page_of("api.list_reservations($2, $4, $5, $6, $1 + 1, $3)")
+LIST_PURCHASES = page_of("api.list_purchases($2, $4, $5, $6, $1 + 1, $3)")
 CREATE_USER = "select to_json(u) from api.create_user($1) u"
+
+
+class OfDrop(NamedTuple):
+    """What a list for the seller of a drop has: rows of this drop, and only those of this status, variant or user, if given."""
+
+    drop_id: str
+    status: str | None = None
+    variant_id: str | None = None
+    user_id: str | None = None
 
 
 class Shop:
@@ -61,13 +78,21 @@ class Shop:
         request = CancelRequest(reservation_id, caller.id)
         return await self._as_caller(caller, lambda: self._batches.cancel.submit(reservation_id, request))
 
-    async def my_reservations(self, caller: Caller) -> Outcome:
-        """The units that the caller holds. Data: a list of reservations, ACTIVE and not due, newest first."""
-        return await self._as_caller(caller, lambda: self._single(DONE, MY_RESERVATIONS, caller.id))
+    async def my_reservations(self, caller: Caller, limit: int, cursor: str | None) -> Outcome:
+        """The units that the caller holds. Data: a page of reservations, ACTIVE and not due, newest first."""
+        return await self._as_caller(caller, lambda: self._page(MY_RESERVATIONS, limit, caller.id, cursor))
 
-    async def my_purchases(self, caller: Caller) -> Outcome:
-        """The units that the caller has bought. Data: a list of purchases, newest first."""
-        return await self._as_caller(caller, lambda: self._single(DONE, MY_PURCHASES, caller.id))
+    async def my_purchases(self, caller: Caller, limit: int, cursor: str | None) -> Outcome:
+        """The units that the caller has bought. Data: a page of purchases, newest first."""
+        return await self._as_caller(caller, lambda: self._page(MY_PURCHASES, limit, caller.id, cursor))
+
+    async def list_reservations(self, of_drop: OfDrop, limit: int, cursor: str | None) -> Outcome:
+        """Who holds, or held, units of a drop. Data: a page of reservations with usernames, newest first."""
+        return await self._page(LIST_RESERVATIONS, limit, of_drop.drop_id, cursor, *of_drop[1:])
+
+    async def list_purchases(self, of_drop: OfDrop, limit: int, cursor: str | None) -> Outcome:
+        """Who bought units of a drop. Data: a page of purchases with usernames, newest first."""
+        return await self._page(LIST_PURCHASES, limit, of_drop.drop_id, cursor, *of_drop[1:])
 
     async def create_drop(self, caller: Caller, drop: str) -> Outcome:
         """Put a drop up for sale. `drop` is a JSON object with the parameters of api.create_drop. Data: the drop.
@@ -76,17 +101,38 @@ class Shop:
         """
         return await self._as_caller(caller, lambda: self._single(CREATED, CREATE_DROP, drop, caller.id, self._default_currency))
 
-    async def update_drop(self, drop_id: str, changes: str) -> Outcome:
+    async def update_drop(self, caller: Caller, drop_id: str, changes: str) -> Outcome:
         """Change those fields of a drop that are in `changes`, a JSON object. Data: the drop."""
-        return await self._single(DONE, UPDATE_DROP, drop_id, changes)
+        return await self._as_caller(caller, lambda: self._single(DONE, UPDATE_DROP, drop_id, changes, caller.id))
+
+    async def refund_purchase(self, caller: Caller, purchase_id: str) -> Outcome:
+        """Refund all of a purchase. Data: the purchase."""
+        return await self._as_caller(caller, lambda: self._single(DONE, REFUND_PURCHASE, purchase_id, caller.id))
+
+    async def cancel_drop(self, caller: Caller, drop_id: str, *, refund: bool) -> Outcome:
+        """Cancel a drop, and refund what was paid if `refund`. Data: the drop.
+
+        It is safe to repeat after a failure: a drop that is cancelled stays so, and the rest is refunded.
+        """
+        outcome = await self.update_drop(caller, drop_id, CANCELLED)
+        if outcome.code is not None or not refund:
+            return outcome
+        remaining = 1
+        while remaining:
+            [(_, remaining)] = await self._database.fetch_single(REFUND_DROP, drop_id, REFUNDS_A_CALL, caller.id)
+        return await self.get_drop(drop_id)
 
     async def get_drop(self, drop_id: str) -> Outcome:
         """One drop, in any status. Data: the drop."""
         return await self._single(DONE, GET_DROP, drop_id)
 
-    async def list_drops(self) -> Outcome:
-        """The drops on sale. Data: a list of drops with their activity, newest start first."""
-        return Outcome(DONE, None, None, False, await self._batches.list_drops.submit(None, None))
+    async def drops_on_sale(self) -> Outcome:
+        """The first DEFAULT_LIMIT drops on sale. Data: a page of drops with their activity, newest start first."""
+        return Outcome(DONE, None, None, False, await self._batches.drops_on_sale.submit(None, None))
+
+    async def list_drops(self, status: str | None, limit: int, cursor: str | None) -> Outcome:
+        """The drops of this status, or on sale. Data: a page of drops with their activity, newest start first."""
+        return await self._page(LIST_DROPS, limit, status, cursor)
 
     async def create_user(self, username: str) -> Outcome:
         """Make a user. Data: the user."""
@@ -108,6 +154,15 @@ class Shop:
         except Refusal as refusal:
             return _refused(refusal)
         return outcome
+
+    async def _page(self, statement: str, limit: int, *arguments: Any) -> Outcome:
+        try:
+            [page] = await self._database.fetch_single(statement, limit, *arguments)
+            return Outcome(DONE, None, None, False, Page(*page))
+        except Unavailable:
+            raise
+        except Refusal as refusal:
+            return _refused(refusal)
 
     async def _single(self, status: int, statement: str, *arguments: Any) -> Outcome:
         try:

@@ -44,7 +44,10 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "NO_ACTIVE_RESERVATION": (HTTPStatus.CONFLICT, "you hold no unit to purchase"),
     "RESERVATION_EXPIRED": (HTTPStatus.CONFLICT, "your hold has run out; its units went back"),
     "RESERVATION_NOT_ACTIVE": (HTTPStatus.CONFLICT, "this reservation was consumed"),
-    "INVALID_STATUS_CHANGE": (HTTPStatus.CONFLICT, "the drop cannot move to that status"),
+    "INVALID_STATUS_CHANGE": (
+        HTTPStatus.CONFLICT,
+        "the drop cannot move to that status, or the purchase is not paid, so it cannot be refunded",
+    ),
     "VARIANT_IN_USE": (HTTPStatus.CONFLICT, "units of the variant were held or sold, so it cannot go"),
     "STOCK_BELOW_COMMITTED": (HTTPStatus.CONFLICT, "`total_stock` would be less than the units held and sold"),
     "USERNAME_TAKEN": (HTTPStatus.CONFLICT, "another user has this name"),

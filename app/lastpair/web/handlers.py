@@ -1,5 +1,6 @@
 """The handlers: each parses a request, calls one method of the shop and renders the outcome."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from starlette.requests import Request
@@ -10,11 +11,28 @@ from lastpair import __version__
 from lastpair.errors import Unavailable
 from lastpair.observability.metrics import CONTENT_TYPE, exposition
 from lastpair.shop.outcome import Caller
+from lastpair.shop.shop import OfDrop
 from lastpair.web.components import components_of
-from lastpair.web.operation import EVENT_STREAM, STREAM_PARAMETERS, Raw, operation
-from lastpair.web.requests import expect_no_body, idempotency_key, read_body, read_optional_body, uuid_in_path
-from lastpair.web.responses import ANSWER_HEADERS, answer, success
+from lastpair.web.lists import answer_list
+from lastpair.web.operation import EVENT_STREAM, STREAM_PARAMETERS, Raw, filters, operation, status_parameter
+from lastpair.web.requests import (
+    choice_in_query,
+    expect_no_body,
+    idempotency_key,
+    limit_and_cursor,
+    read_body,
+    read_optional_body,
+    uuid_in_path,
+    uuid_in_query,
+)
+from lastpair.web.responses import ANSWER_HEADERS, answer, answer_page, success
 from lastpair.web.schemas import (
+    DROP_STATUSES,
+    PURCHASE_STATUSES,
+    RESERVATION_STATUSES,
+    BuyersPurchase,
+    BuyersReservation,
+    CancelDropBody,
     Drop,
     DropChanges,
     ListedDrop,
@@ -44,9 +62,14 @@ async def writer(request: Request) -> Caller:
     return caller
 
 
+async def seller(request: Request) -> Caller:
+    """The user of a request that reads what is the seller's. Raises the same as `reader`, and FORBIDDEN."""
+    return caller_of(request, await components_of(request).identity.admin_id(request.scope))
+
+
 async def admin(request: Request) -> Caller:
     """The user of a request that creates or changes a drop. Raises the same, and FORBIDDEN."""
-    caller = caller_of(request, await components_of(request).identity.admin_id(request.scope))
+    caller = await seller(request)
     components_of(request).user_limit.count(caller.id)
     return caller
 
@@ -141,9 +164,34 @@ async def update_drop(request: Request) -> Response:
     draft to scheduled, live or cancelled; from scheduled to draft, live, ended or cancelled; from live to ended or cancelled.
     """
     drop_id = uuid_in_path(request, "dropId")
-    await admin(request)
+    caller = await admin(request)
     changes = (await read_body(request, DropChanges)).given()
-    return answer(request, await components_of(request).shop.update_drop(drop_id, changes), "drop")
+    return answer(request, await components_of(request).shop.update_drop(caller, drop_id, changes), "drop")
+
+
+@operation("drops", {200: {"drop": Drop}}, *["DROP_NOT_FOUND", "INVALID_STATUS_CHANGE"], caller="admin", body=CancelDropBody)
+async def cancel_drop(request: Request) -> Response:
+    """Cancel a drop, and refund its sales.
+
+    Every hold is released. With `refund` every paid purchase is refunded, in many transactions if there are many. Repeat the
+    request if it fails: what was refunded stays so, and the rest follows.
+    """
+    drop_id = uuid_in_path(request, "dropId")
+    caller = await admin(request)
+    body = await read_optional_body(request, CancelDropBody)
+    return answer(request, await components_of(request).shop.cancel_drop(caller, drop_id, refund=body.refund), "drop")
+
+
+@operation("purchases", {200: {"purchase": Purchase}}, *["PURCHASE_NOT_FOUND", "INVALID_STATUS_CHANGE"], caller="admin")
+async def refund_purchase(request: Request) -> Response:
+    """Refund all of a purchase.
+
+    Its units go back to stock. A purchase is refunded once.
+    """
+    purchase_id = uuid_in_path(request, "id")
+    caller = await admin(request)
+    await expect_no_body(request)
+    return answer(request, await components_of(request).shop.refund_purchase(caller, purchase_id), "purchase")
 
 
 @operation("drops", {200: {"drop": Drop}}, "DROP_NOT_FOUND")
@@ -152,28 +200,94 @@ async def get_drop(request: Request) -> Response:
     return answer(request, await components_of(request).shop.get_drop(uuid_in_path(request, "dropId")), "drop")
 
 
-@operation("drops", {200: {"drops": list[ListedDrop]}})
+@operation(
+    "drops",
+    {200: {"drops": list[ListedDrop]}},
+    *["AUTH_REQUIRED", "FORBIDDEN", "IDENTITY_UNAVAILABLE"],
+    parameters=[status_parameter("Drops of this status instead. Drafts are shown to the seller only.", *DROP_STATUSES)],
+    is_paged=True,
+)
 async def list_drops(request: Request) -> Response:
     """The drops on sale now.
 
     Drops that have started and not ended, newest start first, each with its latest purchasers.
     """
-    return answer(request, await components_of(request).shop.list_drops(), "drops")
+    shop = components_of(request).shop
+    if not request.scope["query_string"]:
+        return answer_page(request, await shop.drops_on_sale(), "drops")
+    status, page = choice_in_query(request, "status", DROP_STATUSES), limit_and_cursor(request)
+    if status == "draft":
+        await seller(request)
+    return answer_page(request, await shop.list_drops(status, *page), "drops")
 
 
-@operation("reservations", {200: {"reservations": list[Reservation]}}, caller="user")
+@operation(
+    "drops",
+    {200: {"reservations": list[BuyersReservation]}},
+    "DROP_NOT_FOUND",
+    caller="admin",
+    parameters=filters(*RESERVATION_STATUSES),
+    is_paged=True,
+    offers_csv=True,
+)
+async def reservations_of_drop(request: Request) -> Response:
+    """Who holds, or held, units of a drop.
+
+    The newest first. To `Accept: text/csv` the answer is the whole list as CSV, without pages.
+    """
+    of_drop = await of_drop_for_seller(request, RESERVATION_STATUSES)
+    return await answer_list(request, components_of(request).shop.list_reservations, of_drop, "reservations", BuyersReservation)
+
+
+@operation(
+    "drops",
+    {200: {"purchases": list[BuyersPurchase]}},
+    "DROP_NOT_FOUND",
+    caller="admin",
+    parameters=filters(*PURCHASE_STATUSES),
+    is_paged=True,
+    offers_csv=True,
+)
+async def purchases_of_drop(request: Request) -> Response:
+    """Who bought on a drop.
+
+    The newest first. To `Accept: text/csv` the answer is the whole list as CSV, without pages.
+    """
+    of_drop = await of_drop_for_seller(request, PURCHASE_STATUSES)
+    return await answer_list(request, components_of(request).shop.list_purchases, of_drop, "purchases", BuyersPurchase)
+
+
+async def of_drop_for_seller(request: Request, statuses: Sequence[str]) -> OfDrop:
+    """What a list for the seller of a drop is to have. Raises VALIDATION_ERROR, and what `seller` raises."""
+    of_drop = OfDrop(
+        uuid_in_path(request, "dropId"),
+        choice_in_query(request, "status", statuses),
+        uuid_in_query(request, "variant_id"),
+        uuid_in_query(request, "user_id"),
+    )
+    await seller(request)
+    return of_drop
+
+
+@operation("reservations", {200: {"reservations": list[Reservation]}}, caller="user", is_paged=True)
 async def my_reservations(request: Request) -> Response:
     """The units that you hold.
 
     Reservations that are ACTIVE and not due, newest first.
     """
-    return answer(request, await components_of(request).shop.my_reservations(await reader(request)), "reservations")
+    page = limit_and_cursor(request)
+    outcome = await components_of(request).shop.my_reservations(await reader(request), *page)
+    return answer_page(request, outcome, "reservations")
 
 
-@operation("purchases", {200: {"purchases": list[Purchase]}}, caller="user")
+@operation("purchases", {200: {"purchases": list[Purchase]}}, caller="user", is_paged=True)
 async def my_purchases(request: Request) -> Response:
-    """The units that you have bought, newest first."""
-    return answer(request, await components_of(request).shop.my_purchases(await reader(request)), "purchases")
+    """The units that you have bought.
+
+    In any status, newest first.
+    """
+    page = limit_and_cursor(request)
+    return answer_page(request, await components_of(request).shop.my_purchases(await reader(request), *page), "purchases")
 
 
 @operation("realtime", {200: EVENT_STREAM}, parameters=STREAM_PARAMETERS)

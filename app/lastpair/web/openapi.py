@@ -31,7 +31,7 @@ ABOUT = """Lastpair sells limited drops without ever overselling.
 
 Every path under `/api` is also served under `/api/v1`. Every GET has a HEAD. Times are ISO 8601 with an offset, a price is a
 number with at most two decimals. Bodies are strict: an unknown field, or a value of another type or out of bounds, is refused,
-never trimmed, rounded or converted.
+never trimmed, rounded or converted. So are queries: an unknown parameter, or one that is given twice, is refused.
 
 An answer's `requestId` is the `X-Request-Id` of the request if that has 1 to 128 of `A-Z a-z 0-9 . _ -`, and is made otherwise.
 Use `error.code` to tell errors apart; the message is for people.
@@ -91,6 +91,11 @@ def _object(**properties: Schema) -> Schema:
 
 
 META: Schema = {"$ref": "#/components/schemas/Meta"}
+PAGE_META: Schema = {"$ref": "#/components/schemas/PageMeta"}
+NEXT_CURSOR: Schema = {
+    "type": "string",
+    "description": "The `cursor` of the next page; missing on the last one. Opaque: what is in it may change.",
+}
 MESSAGE: Schema = {"type": "string", "minLength": 1, "description": "For people."}
 
 
@@ -122,12 +127,17 @@ def document(table: Mapping[str, Mapping[str, Operation]], *, is_jwt: bool) -> b
             ],
             "paths": paths,
             "components": {
-                "schemas": definitions | {"Meta": _object(requestId=HEADERS["X-Request-Id"]["schema"])},
+                "schemas": definitions | _metas(),
                 "headers": HEADERS,
                 "securitySchemes": {"user": BEARER if is_jwt else USER_ID},
             },
         }
     )
+
+
+def _metas() -> dict[str, Schema]:
+    meta = _object(requestId=HEADERS["X-Request-Id"]["schema"])
+    return {"Meta": meta, "PageMeta": meta | {"properties": meta["properties"] | {"nextCursor": NEXT_CURSOR}}}
 
 
 class _Generator(GenerateJsonSchema):
@@ -189,12 +199,17 @@ def _answers(operation: Operation, schemas: Mapping[Any, Schema]) -> Schema:
             answers[str(status)]["description"] = (
                 "This Idempotency-Key was used before: what the first request made, as it is now"
             )
+        if operation.offers_csv:
+            answers[str(status)]["description"] += "; as CSV, the whole list, with these fields as columns"
         if isinstance(answer, Raw):
             answers[str(status)]["content"] = {answer.media_type: {"schema": answer.schema}}
         elif answer is not None:
             data = _object(**{name: schemas[kind] for name, kind in answer.items()})
-            schema = _object(success={"type": "boolean", "const": True}, data=data, meta=META)
+            meta = PAGE_META if operation.is_paged else META
+            schema = _object(success={"type": "boolean", "const": True}, data=data, meta=meta)
             answers[str(status)] |= _json(schema)
+            if operation.offers_csv:
+                answers[str(status)]["content"]["text/csv"] = {"schema": {"type": "string"}}
     return answers
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from lastpair.realtime.feed import MAX_DROPS
+from lastpair.shop.shared_calls import DEFAULT_LIMIT
 
 Handler = Callable[[Any], Awaitable[Any]]
 """It answers a Request with a Response, or serves a WebSocket."""
@@ -22,6 +23,23 @@ class Raw:
 
     media_type: str
     schema: Schema
+
+
+UUID: Schema = {"type": "string", "format": "uuid"}
+
+
+def status_parameter(description: str, *statuses: str) -> Schema:
+    """The parameter `status` of a list."""
+    return {"name": "status", "in": "query", "description": description, "schema": {"type": "string", "enum": list(statuses)}}
+
+
+def filters(*statuses: str) -> tuple[Schema, ...]:
+    """The parameters that narrow a list of what belongs to a drop; `statuses` are those that a row can have."""
+    return (
+        status_parameter("Only rows with this status.", *statuses),
+        {"name": "variant_id", "in": "query", "description": "Only rows of this variant.", "schema": UUID},
+        {"name": "user_id", "in": "query", "description": "Only rows of this user.", "schema": UUID},
+    )
 
 
 EVENT_ID: Schema = {"type": "string", "pattern": "^[0-9]{1,18}$"}
@@ -47,6 +65,23 @@ STREAM_PARAMETERS: tuple[Schema, ...] = (
     },
 )
 """The parameters of both transports of events."""
+
+MAX_LIMIT = 200
+PAGE_PARAMETERS: tuple[Schema, ...] = (
+    {
+        "name": "limit",
+        "in": "query",
+        "description": f"Rows of a page; {DEFAULT_LIMIT} if it is not given.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
+    },
+    {
+        "name": "cursor",
+        "in": "query",
+        "description": "The `nextCursor` of the page before. Clients do not make one.",
+        "schema": UUID,
+    },
+)
+"""The parameters of every list that has pages."""
 
 EVENT_STREAM = Raw("text/event-stream", {"type": "string", "description": "For each event `event`, `id`, and `data` in JSON."})
 
@@ -74,6 +109,12 @@ class Operation:
 
     body: type[BaseModel] | None
 
+    is_paged: bool
+    """Is the answer a page of a list?"""
+
+    offers_csv: bool
+    """Is it the whole list, as CSV, to a client that prefers that?"""
+
 
 def operation(
     tag: Tag,
@@ -84,10 +125,13 @@ def operation(
     needs_database: bool = True,
     parameters: Iterable[Schema] = (),
     body: type[BaseModel] | None = None,
+    is_paged: bool = False,
+    offers_csv: bool = False,
 ) -> Callable[[Handler], Operation]:
     """Declare a handler. The first line of its docstring is the summary, the rest the description."""
 
     def declare(handler: Handler) -> Operation:
-        return Operation(handler, tag, answers, codes, caller, is_idempotent, needs_database, tuple(parameters), body)
+        taken = (*parameters, *(PAGE_PARAMETERS if is_paged else ()))
+        return Operation(handler, tag, answers, codes, caller, is_idempotent, needs_database, taken, body, is_paged, offers_csv)
 
     return declare

@@ -1,10 +1,12 @@
 """Reading an HTTP request: headers, ids, and JSON bodies, all of them strictly."""
 
 import re
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from json import JSONDecodeError
 from json import loads as json_loads
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -12,14 +14,21 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from lastpair.errors import Refusal, invalid
+from lastpair.realtime.feed import MAX_DROPS
+from lastpair.shop.shared_calls import DEFAULT_LIMIT
 from lastpair.web.error_codes import MAX_BODY_BYTES, RefusalWithHeaders
+from lastpair.web.operation import MAX_LIMIT, Schema
 from lastpair.web.schemas import CANONICAL_UUID
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+LIMIT = re.compile(r"[0-9]{1,3}")
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 
 MAX_COMMAS = 8000
 """The most commas in JSON, and so about the most values. Parsing 64 KiB of tiny values would hold the event loop for 20 ms."""
+
+MAX_PARAMETERS = 2 * MAX_DROPS
+"""Parsing the query of 8 KiB that has 4,000 empty parameters would hold the event loop for 5 ms."""
 
 MAX_NAMED_FIELDS = 5
 MAX_NAME_LENGTH = 100
@@ -55,6 +64,44 @@ def idempotency_key(request: Request) -> str | None:
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
     return key
+
+
+def check_query(query_string: bytes, parameters: Iterable[Schema]) -> None:
+    """Refuse a query with a parameter that is not among these, or with one twice that is no array. Raises VALIDATION_ERROR."""
+    if query_string.count(b"&") >= MAX_PARAMETERS:
+        raise invalid("query", f"must not have more than {MAX_PARAMETERS} parameters")
+    known = {parameter["name"]: parameter["schema"] for parameter in parameters if parameter["in"] == "query"}
+    seen = set()
+    for name, _ in parse_qsl(query_string.decode("latin-1"), keep_blank_values=True):
+        if name not in known:
+            raise invalid(_shortened(name) or "query", "is not a parameter here")
+        if name in seen and known[name].get("type") != "array":
+            raise invalid(name, "must not be given twice")
+        seen.add(name)
+
+
+def choice_in_query(request: Request, name: str, choices: Sequence[str]) -> str | None:
+    """The query parameter `name`, one of the choices, if there is one. Raises VALIDATION_ERROR."""
+    value = request.query_params.get(name)
+    if value is not None and value not in choices:
+        raise invalid(name, f"must be one of {', '.join(choices)}")
+    return value
+
+
+def uuid_in_query(request: Request, name: str) -> str | None:
+    """The query parameter `name`, if there is one. Raises VALIDATION_ERROR."""
+    value = request.query_params.get(name)
+    return None if value is None else parse_uuid(name, value)
+
+
+def limit_and_cursor(request: Request) -> tuple[int, str | None]:
+    """Which page of a list is wanted: how many rows, and after which cursor. Raises VALIDATION_ERROR."""
+    limit, cursor = request.query_params.get("limit", str(DEFAULT_LIMIT)), request.query_params.get("cursor")
+    if not LIMIT.fullmatch(limit) or not 1 <= int(limit) <= MAX_LIMIT:
+        raise invalid("limit", f"must be a whole number from 1 to {MAX_LIMIT}")
+    if cursor is not None and not CANONICAL_UUID.fullmatch(cursor):
+        raise invalid("cursor", "must be the nextCursor of a page")
+    return int(limit), cursor
 
 
 async def read_optional_body(request: Request, model: type[Body]) -> Body:
@@ -178,6 +225,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 REASONS = {
+    "bool_type": "must be true or false",
     "decimal_max_digits": "must have at most {max_digits} digits",
     "decimal_max_places": "must have at most {decimal_places} decimals",
     "decimal_whole_digits": "must have at most {whole_digits} digits before the point",
@@ -201,7 +249,10 @@ REASONS = {
 
 
 def _name(detail: ErrorDetails) -> str:
-    name = ".".join(map(str, detail["loc"])) or "body"
+    return _shortened(".".join(map(str, detail["loc"])) or "body")
+
+
+def _shortened(name: str) -> str:
     return name if len(name) <= MAX_NAME_LENGTH else f"{name[:MAX_NAME_LENGTH]}…"
 
 

@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from lastpair.errors import Refusal
-from lastpair.shop.outcome import Outcome
+from lastpair.shop.outcome import Outcome, Page
 from lastpair.web.error_codes import NOT_FOUND, RefusalWithHeaders
 
 ANSWER_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
@@ -43,6 +43,17 @@ def answer(request: Request, outcome: Outcome, name: str) -> Response:
     if code is not None:
         return failure(request, Refusal(status, code, message or ""))
     return success(request, {name: data}, status, REPLAYED if replayed else None)
+
+
+def answer_page(request: Request, outcome: Outcome, name: str) -> Response:
+    """An outcome of the shop whose data is a page of a list, its rows under `name`."""
+    if outcome.code is not None:
+        return answer(request, outcome, name)
+    page: Page = outcome.data
+    meta = {"requestId": request.scope["request_id"]}
+    if page.next_cursor is not None:
+        meta["nextCursor"] = page.next_cursor
+    return Json({"success": True, "data": {name: page.rows}, "meta": meta})
 
 
 def success(request: HTTPConnection, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -15,6 +15,7 @@ from lastpair.web.limits import address_of
 from lastpair.web.openapi import READS, document
 from lastpair.web.operation import Operation, Raw, operation
 from lastpair.web.pages import page_routes
+from lastpair.web.requests import check_query
 from lastpair.web.responses import ANSWER_HEADERS, failure
 from lastpair.web.url_paths import API_BASES, PROBE_PATHS, SSE_PATHS
 
@@ -25,15 +26,17 @@ class Endpoint:
     """The handlers of a path by method, as an ASGI application. The middleware around all routes handles what they raise.
 
     The limits on one address's writes and reads are here, before anything is read. Only reads of the database count. Probes do
-    not, because one address asks for all, and streams have a limit of their own.
+    not, because one address asks for all, and streams have a limit of their own. Then the query is checked; most have none.
     """
 
     def __init__(self, path: str, operations: dict[str, Operation]) -> None:
         self.operations = operations
         self._path = path
         self._handlers = {method: operation.handler for method, operation in operations.items()}
+        self._parameters = {method: operation.parameters for method, operation in operations.items()}
         if "GET" in self._handlers:
             self._handlers["HEAD"] = self._handlers["GET"]
+            self._parameters["HEAD"] = self._parameters["GET"]
             self._is_limited_read = operations["GET"].needs_database and path not in UNLIMITED_READS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,6 +46,8 @@ class Endpoint:
             components_in(scope).address_limit.count(address_of(scope))
         elif self._is_limited_read:
             components_in(scope).read_limit.count(address_of(scope))
+        if scope["query_string"]:
+            check_query(scope["query_string"], self._parameters[scope["method"]])
         response = await self._handlers[scope["method"]](Request(scope, receive, send))
         await response(scope, receive, send)
 
@@ -80,10 +85,14 @@ def routes(settings: Settings) -> list[BaseRoute]:
             route(f"{base}/drops/{{dropId}}/purchase", post=handlers.purchase),
             route(f"{base}/drops", get=handlers.list_drops, post=handlers.create_drop),
             route(f"{base}/drops/{{dropId}}", get=handlers.get_drop, patch=handlers.update_drop),
+            route(f"{base}/drops/{{dropId}}/cancel", post=handlers.cancel_drop),
+            route(f"{base}/drops/{{dropId}}/reservations", get=handlers.reservations_of_drop),
+            route(f"{base}/drops/{{dropId}}/purchases", get=handlers.purchases_of_drop),
             route(f"{base}/reservations/me", get=handlers.my_reservations),
             route(f"{base}/reservations/{{id}}", delete=handlers.cancel),
             route(f"{base}/reservations/{{id}}/cancel", delete=handlers.cancel),
             route(f"{base}/purchases/me", get=handlers.my_purchases),
+            route(f"{base}/purchases/{{id}}/refund", post=handlers.refund_purchase),
             route(f"{base}/events", get=handlers.stream),
             WebSocketRoute(f"{base}/ws", handlers.socket.handler),
             route(f"{base}/openapi.json", get=openapi),

@@ -9,7 +9,7 @@ and are never parsed here; their models serve the contract only.
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 import orjson
@@ -70,6 +70,11 @@ Timestamp = Annotated[
 UuidText = Annotated[str, BeforeValidator(_uuid), WithJsonSchema({"type": "string", "format": "uuid"})]
 MAX_VARIANTS = 200
 Status = Literal["draft", "scheduled", "live", "ended", "cancelled"]
+ReservationStatus = Literal["ACTIVE", "EXPIRED", "CANCELLED", "CONSUMED"]
+PurchaseStatus = Literal["pending", "paid", "failed", "cancelled", "refunded"]
+DROP_STATUSES: tuple[str, ...] = get_args(Status)
+RESERVATION_STATUSES: tuple[str, ...] = get_args(ReservationStatus)
+PURCHASE_STATUSES: tuple[str, ...] = get_args(PurchaseStatus)
 
 
 def _as_json(model: BaseModel) -> str:
@@ -135,6 +140,12 @@ class PurchaseBody(BaseModel, extra="forbid"):
     """What to buy: without `reservation_id` the one reservation that there is."""
 
     reservation_id: UuidText | None = None
+
+
+class CancelDropBody(BaseModel, extra="forbid", json_schema_extra={"examples": [{"refund": True}]}):
+    """How to cancel a drop. Without `refund`, or if it is false, sales stay paid."""
+
+    refund: bool = False
 
 
 class DropChanges(BaseModel, extra="forbid", json_schema_extra={"minProperties": 1, "examples": [{"price": 179.5}]}):
@@ -250,7 +261,7 @@ class Reservation(Row):
     unit_price: Annotated[Money | None, Field(description="As it was when the hold was made.")]
     currency: Currency | None
     amount: Annotated[Money | None, Field(description="`qty` times `unit_price`.")]
-    status: Literal["ACTIVE", "EXPIRED", "CANCELLED", "CONSUMED"]
+    status: ReservationStatus
     expires_at: AwareDatetime
     extended_at: AwareDatetime | None
     createdAt: AwareDatetime
@@ -269,8 +280,20 @@ class Purchase(Row):
     unit_price: Annotated[Money | None, Field(description="Null: sold before version 0.3.")]
     currency: Currency | None
     amount: Money | None
-    status: Literal["pending", "paid", "failed", "cancelled", "refunded"]
+    status: PurchaseStatus
     refunded_amount: Money | None
     refunded_at: AwareDatetime | None
     createdAt: AwareDatetime
     updatedAt: AwareDatetime
+
+
+class BuyersReservation(Reservation):
+    """A reservation as the seller sees it, with the name of its user."""
+
+    username: str
+
+
+class BuyersPurchase(Purchase):
+    """A purchase as the seller sees it, with the name of its user."""
+
+    username: str

@@ -14,7 +14,8 @@ from lastpair.realtime.event import Event, make_event
 from lastpair.realtime.feed import Feed
 from lastpair.web.components import components_of
 from lastpair.web.limits import address_of
-from lastpair.web.requests import parse_json, parse_uuid
+from lastpair.web.operation import STREAM_PARAMETERS
+from lastpair.web.requests import check_query, parse_json, parse_uuid
 from lastpair.web.responses import failure
 from lastpair.web.schemas import Text
 from lastpair.web.stream_requests import feed_for, last_event_id
@@ -53,6 +54,7 @@ async def serve_events(websocket: WebSocket) -> None:
     websocket.scope["route"] = websocket.scope["path"]
     with suppress(WebSocketDisconnect, OSError):  # the client left meanwhile
         try:
+            check_query(websocket.scope["query_string"], STREAM_PARAMETERS)
             feed = feed_for(websocket)
             components, address = components_of(websocket), address_of(websocket.scope)
             components.stream_limit.count(address)

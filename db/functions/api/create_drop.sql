@@ -67,6 +67,8 @@ begin
 
   insert into inventory.drops select (v_drop).*;
   insert into inventory.variants select v.* from unnest(v_variants) v;
+  perform inventory.record_change(
+    v_drop.id, 'created', p_created_by, to_jsonb(inventory.drop_row(v_drop)) - array['id', 'created_by', 'createdAt', 'updatedAt']);
   return query select r.* from inventory.drop_row(v_drop) r;
 exception
   when check_violation or unique_violation then

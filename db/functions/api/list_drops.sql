@@ -1,8 +1,14 @@
--- api.list_drops: list the drops on sale now, the newest start first, each with its latest purchasers and the units held.
+-- api.list_drops: list the drops on sale now, or those of one status, in pages, each with its latest purchasers and the units
+-- held. The newest start comes first, before all a drop without a start.
 --
--- Locks: none. Errors: none.
+-- The status is the one by the clock: an `ended` drop may be stored as live, because the sweep has not come by.
+--
+-- Locks: none. Errors: VALIDATION_ERROR (status, limit, cursor).
+--
+-- Plans: for each status that a drop of the list may be stored with, the first rows of an index scan of drops_active_idx, from the
+-- cursor on. The plan is made anew for each call, because it depends on whether there is a cursor.
 
-create or replace function api.list_drops()
+create or replace function api.list_drops(p_status text default null, p_limit integer default 50, p_after uuid default null)
 returns table (
   id uuid,
   name text,
@@ -26,19 +32,64 @@ returns table (
 )
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_custom_plan
 as $$
+declare
+  v_stored text[] := case p_status
+    when 'draft' then array['draft']
+    when 'scheduled' then array['scheduled']
+    when 'live' then array['scheduled', 'live']
+    when 'ended' then array['ended', 'scheduled', 'live']
+    when 'cancelled' then array['cancelled']
+  end;
+  v_starts_at timestamptz;
+  v_id uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 begin
+  perform inventory.check_limit(p_limit);
+  if p_status is null then
+    v_stored := array['scheduled', 'live'];
+  elsif v_stored is null then
+    perform inventory.refuse_constraint('drops_status_check');
+  end if;
+  if p_after is not null then
+    select d.starts_at, d.id into v_starts_at, v_id
+    from inventory.drops d
+    where d.id = p_after and (d.status <> 'draft' or p_status = 'draft');
+    if not found then
+      perform inventory.refuse_cursor();
+    end if;
+  end if;
   return query
-  select
-    r.*,
-    inventory.activity_feed(d.id)
-  from inventory.drops d
-  cross join lateral inventory.drop_row(d) r
-  where d.status in ('scheduled', 'live') and d.starts_at <= now() and (d.ends_at is null or d.ends_at > now())
-  order by d.starts_at desc, d.id desc;
+  select shown.*, inventory.activity_feed(shown.id)
+  from (
+    select of_status.d
+    from unnest(v_stored) as stored (status)
+    cross join lateral (
+      select d
+      from inventory.drops d
+      where d.status = stored.status
+        and case
+          when p_status is null then d.starts_at <= now() and (d.ends_at is null or d.ends_at > now())
+          else inventory.status_now(d) = p_status
+        end
+        and (v_starts_at is null or d.starts_at <= v_starts_at)
+        and case
+          when v_starts_at is null then d.starts_at is not null or d.id < v_id
+          else (d.starts_at, d.id) < (v_starts_at, v_id)
+        end
+      order by d.starts_at desc, d.id desc
+      limit p_limit
+    ) of_status
+    order by (of_status.d).starts_at desc, (of_status.d).id desc
+    limit p_limit
+  ) page
+  cross join lateral inventory.drop_row(page.d) as shown -- not (drop_row(…)).*, which would call it once for each column
+  order by (page.d).starts_at desc, (page.d).id desc;
 end
 $$;
 
-comment on function api.list_drops() is
-'List the drops on sale now (started, not ended, scheduled or live), the newest start first, each with its three latest
-purchasers and the number of units held.';
+comment on function api.list_drops(text, integer, uuid) is
+'List the drops on sale now, or those with p_status (by the clock), the newest start first: p_limit of them, after the one whose id
+is p_after, each with its three latest purchasers and the number of units held.';

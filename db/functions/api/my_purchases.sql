@@ -1,21 +1,37 @@
--- api.my_purchases: list all purchases of a user, in any status, the newest first.
+-- api.my_purchases: list the purchases of a user, in any status, the newest first, in pages.
 --
--- Locks: none. Errors: FORBIDDEN (a buyer or seller names another user), AUTH_REQUIRED.
+-- Locks: none. Errors: FORBIDDEN (a buyer or seller names another user), AUTH_REQUIRED, VALIDATION_ERROR (limit, cursor).
+--
+-- Plans: the page is the first rows of an index scan of purchases_user_idx, from the cursor on.
 
-create or replace function api.my_purchases(p_user_id uuid)
+create or replace function api.my_purchases(p_user_id uuid, p_limit integer default 50, p_after uuid default null)
 returns setof api.purchase_row
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
+declare
+  v_at timestamptz := 'infinity';
+  v_id uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
 begin
   perform inventory.require_self(p_user_id);
   perform inventory.require_user(p_user_id);
+  perform inventory.check_limit(p_limit);
+  if p_after is not null then
+    select p.created_at, p.id into v_at, v_id from inventory.purchases p where p.id = p_after and p.user_id = p_user_id;
+    if not found then
+      perform inventory.refuse_cursor();
+    end if;
+  end if;
   return query
   select (inventory.purchase_row(p)).*
   from inventory.purchases p
-  where p.user_id = p_user_id
-  order by p.created_at desc, p.id desc;
+  where p.user_id = p_user_id and p.created_at <= v_at and (p.created_at, p.id) < (v_at, v_id)
+  order by p.created_at desc, p.id desc
+  limit p_limit;
 end
 $$;
 
-comment on function api.my_purchases(uuid) is 'List a user''s purchases, the newest first.';
+comment on function api.my_purchases(uuid, integer, uuid) is
+'List a user''s purchases, the newest first: p_limit of them, after the one whose id is p_after.';

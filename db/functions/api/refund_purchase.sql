@@ -1,8 +1,9 @@
 -- api.refund_purchase: refund all of a paid purchase and give its units back to stock.
 --
--- Locks, in this order: the drop's row, the purchase. Errors: PURCHASE_NOT_FOUND, INVALID_STATUS_CHANGE (not paid).
+-- Locks, in this order: the drop's row, the purchase. Errors: PURCHASE_NOT_FOUND, INVALID_STATUS_CHANGE (not paid), FORBIDDEN (a
+-- seller names another user), AUTH_REQUIRED.
 
-create or replace function api.refund_purchase(p_purchase_id uuid)
+create or replace function api.refund_purchase(p_purchase_id uuid, p_refunded_by uuid default null)
 returns setof api.purchase_row
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -10,6 +11,7 @@ as $$
 declare
   v_drop_id uuid := (select p.drop_id from inventory.purchases p where p.id = p_purchase_id);
   v_status text;
+  v_purchase inventory.purchases;
 begin
   perform from inventory.drops d where d.id = v_drop_id for no key update;
   select p.status into v_status
@@ -23,26 +25,13 @@ begin
     perform inventory.refuse('INVALID_STATUS_CHANGE', format('A purchase that is %s cannot be refunded.', v_status));
   end if;
 
-  return query
-  with refunded as (
-    update inventory.purchases p
-    set status = 'refunded', refunded_amount = p.amount, refunded_at = now(), updated_at = now()
-    where p.id = p_purchase_id and p.drop_id = v_drop_id
-    returning p.*
-  ),
-  restored as (
-    update inventory.drops d
-    set available_stock = d.available_stock + (select r.qty from refunded r), updated_at = now()
-    where d.id = v_drop_id
-  ),
-  variant_restored as (
-    update inventory.variants v
-    set available_stock = v.available_stock + r.qty, updated_at = now()
-    from refunded r
-    where v.drop_id = v_drop_id and v.id = r.variant_id
-  )
-  select (inventory.purchase_row(refunded)).* from refunded;
+  select * into v_purchase from inventory.refund(v_drop_id, array[p_purchase_id]);
+  perform inventory.record_change(
+    v_drop_id, 'refunded', p_refunded_by,
+    jsonb_build_object('purchase_id', p_purchase_id, 'qty', v_purchase.qty, 'amount', v_purchase.amount));
+  return query select (inventory.purchase_row(v_purchase)).*;
 end
 $$;
 
-comment on function api.refund_purchase(uuid) is 'Refund a paid purchase, give its units back to stock and return it.';
+comment on function api.refund_purchase(uuid, uuid) is
+'Refund a paid purchase, give its units back to stock and return it. p_refunded_by is noted in the history.';

@@ -11,9 +11,11 @@
 --
 -- Locks, in this order: the drop's row; its ACTIVE reservations in the order of their ids when it is cancelled; due ones, with
 -- skip locked, when stock is lowered. Errors: DROP_NOT_FOUND, VALIDATION_ERROR, INVALID_STATUS_CHANGE, STOCK_BELOW_COMMITTED,
--- VARIANT_NOT_FOUND, VARIANT_IN_USE, DROP_CHANGED.
+-- VARIANT_NOT_FOUND, VARIANT_IN_USE, DROP_CHANGED, FORBIDDEN (a seller names another user), AUTH_REQUIRED.
 
-create or replace function api.update_drop(p_drop_id uuid, p_changes jsonb, p_if_updated_at timestamptz default null)
+create or replace function api.update_drop(
+  p_drop_id uuid, p_changes jsonb, p_if_updated_at timestamptz default null, p_changed_by uuid default null
+)
 returns setof api.drop_row
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -23,6 +25,8 @@ declare
   v_new inventory.drops;
   v_variants inventory.variants[];
   v_committed integer; -- units held and sold
+  v_before jsonb;
+  v_changed jsonb;
   v_constraint_name text;
 begin
   perform inventory.check_drop_changes(p_changes);
@@ -34,6 +38,7 @@ begin
   if p_if_updated_at <> v_drop.updated_at then
     perform inventory.refuse('DROP_CHANGED');
   end if;
+  v_before := to_jsonb(inventory.drop_row(v_drop));
   v_new := inventory.drop_after_changes(v_drop, p_changes);
 
   if v_new.status = 'cancelled' then
@@ -72,6 +77,11 @@ begin
     updated_at = now()
   where d.id = p_drop_id
   returning d.* into v_new;
+  v_changed := inventory.changed_fields(v_before, to_jsonb(inventory.drop_row(v_new)) - 'updatedAt');
+  if v_changed <> '{}' then
+    perform inventory.record_change(
+      p_drop_id, case when v_changed #>> '{status,to}' = 'cancelled' then 'cancelled' else 'updated' end, p_changed_by, v_changed);
+  end if;
   return query select r.* from inventory.drop_row(v_new) r;
 exception when check_violation or unique_violation then
   get stacked diagnostics v_constraint_name = constraint_name;
@@ -79,7 +89,7 @@ exception when check_violation or unique_violation then
 end
 $$;
 
-comment on function api.update_drop(uuid, jsonb, timestamptz) is
+comment on function api.update_drop(uuid, jsonb, timestamptz, uuid) is
 'Change a drop and return it. p_changes holds any of name, price, starts_at, ends_at, status, total_stock or add_stock or variants,
 paused, limit_per_user, hold_seconds, rehold_after_seconds, extension_seconds; null clears a time or a term. Cancelling releases
 every hold. select * from api.update_drop(''…'', ''{"status": "live"}'');';

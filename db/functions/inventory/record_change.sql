@@ -1,0 +1,27 @@
+-- inventory.record_change: add a row to the history of a drop.
+--
+-- Purpose: the last step of every public function with which a seller changes a drop. Who did it is p_changed_by, or else the
+-- subject of the session's verified claims, or else nobody but the session's role.
+--
+-- Locks: none; the caller holds the drop's row. Errors: FORBIDDEN (a seller names another user), AUTH_REQUIRED (there is no such
+-- user).
+
+create or replace function inventory.record_change(p_drop_id uuid, p_action text, p_changed_by uuid, p_details jsonb)
+returns void
+language plpgsql
+as $$
+declare
+  v_subject text := nullif(current_setting('request.jwt.claims', true), '')::json ->> 'sub';
+begin
+  if p_changed_by is not null then
+    perform inventory.require_self(p_changed_by);
+    perform inventory.require_user(p_changed_by);
+  elsif v_subject ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+    p_changed_by := v_subject::uuid;
+  end if;
+  insert into inventory.drop_changes (drop_id, action, changed_by, db_user, details)
+  values (p_drop_id, p_action, p_changed_by, coalesce(nullif(current_setting('role'), 'none'), session_user), p_details);
+end
+$$;
+
+comment on function inventory.record_change(uuid, text, uuid, jsonb) is 'Add what was done to a drop, and who did it, to its history.';

@@ -1,0 +1,97 @@
+"""A seller refunds sales, cancels a drop with all its sales, and every such change is in the drop's history."""
+
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+from lastpair.shop import shop
+from tests.support.envelopes import as_user, assert_error, assert_invalid, assert_success
+from tests.support.factories import available_stock, hold, make_drop, make_user, make_users, purchase, reserve
+from tests.support.row_checks import Row
+
+pytestmark = pytest.mark.usefixtures("healthy")
+
+SELL = """
+select count(*) from api.purchase_batch(array(
+  select row($1, u.id, null, null)::api.purchase_request from unnest($2::uuid[]) as u (id)))
+"""
+HISTORY = "select action, changed_by::text, details from inventory.drop_changes where drop_id = $1 order by id"
+
+
+async def sell(owner: asyncpg.Pool, drop_id: str, users: list[str]) -> None:
+    """A purchase for each of these users."""
+    await hold(owner, drop_id, users)
+    assert await owner.fetchval(SELL, drop_id, users) == len(users)
+
+
+async def test_a_refund(http: httpx.AsyncClient, owner: asyncpg.Pool, seller: str, user: str, drop: Row) -> None:
+    """A purchase is refunded once, all of it; its units go back."""
+    await http.post(f"/drops/{drop['id']}/reserve", json={"qty": 2}, headers=as_user(user))
+    bought = await purchase(http, drop["id"], user)
+    refunded = assert_success(await http.post(f"/purchases/{bought['id']}/refund", headers=as_user(seller)), "purchase")
+    assert (refunded["status"], refunded["refunded_amount"]) == ("refunded", bought["amount"])
+    assert refunded["refunded_at"] == refunded["updatedAt"]
+    assert await available_stock(owner, drop["id"]) == 5
+    for _ in range(2):
+        again = await http.post(f"/purchases/{bought['id']}/refund", headers=as_user(seller))
+        assert_error(again, 409, "INVALID_STATUS_CHANGE")
+    assert await available_stock(owner, drop["id"]) == 5
+    assert_error(await http.post(f"/purchases/{uuid4()}/refund", headers=as_user(seller)), 404, "PURCHASE_NOT_FOUND")
+    assert_error(await http.post(f"/purchases/{bought['id']}/refund"), 401, "AUTH_REQUIRED")
+
+
+async def test_cancel_with_refunds(http: httpx.AsyncClient, owner: asyncpg.Pool, seller: str) -> None:
+    """Every hold ends and every sale is refunded, in several calls; to repeat it changes nothing."""
+    drop_id = (await make_drop(http, seller, total_stock=2000))["id"]
+    users = await make_users(owner, shop.REFUNDS_A_CALL + 100)
+    await sell(owner, drop_id, users)
+    await hold(owner, drop_id, users[:50])
+    for _ in range(2):
+        answer = await http.post(f"/drops/{drop_id}/cancel", json={"refund": True}, headers=as_user(seller))
+        cancelled = assert_success(answer, "drop")
+        assert (cancelled["status"], cancelled["available_stock"]) == ("cancelled", 2000)
+    statuses = await owner.fetch("select status, count(*) from inventory.purchases where drop_id = $1 group by 1", UUID(drop_id))
+    assert [tuple(row) for row in statuses] == [("refunded", len(users))]
+    actions = [(row["action"], row["changed_by"]) for row in await owner.fetch(HISTORY, UUID(drop_id))]
+    assert actions == [("created", seller), ("cancelled", seller), ("refunded", seller), ("refunded", seller)]
+
+
+async def test_the_rest_is_refunded_after_a_crash(http: httpx.AsyncClient, owner: asyncpg.Pool, seller: str) -> None:
+    """A process that dies between two calls leaves a cancelled drop, some of whose sales are refunded; a repeat goes on."""
+    drop_id = (await make_drop(http, seller, total_stock=10))["id"]
+    await sell(owner, drop_id, await make_users(owner, 10))
+    await http.post(f"/drops/{drop_id}/cancel", headers=as_user(seller))
+    assert tuple(await owner.fetchrow("select * from api.refund_drop($1, 4)", UUID(drop_id))) == (4, 6)
+    assert (await http.post(f"/drops/{drop_id}/cancel", json={"refund": True}, headers=as_user(seller))).status_code == 200
+    assert await available_stock(owner, drop_id) == 10
+    assert tuple(await owner.fetchrow("select * from api.refund_drop($1)", UUID(drop_id))) == (0, 0)
+
+
+async def test_cancel_without_refunds(http: httpx.AsyncClient, owner: asyncpg.Pool, seller: str, user: str, drop: Row) -> None:
+    """Without `refund` sales stay paid; a drop that is over cannot be cancelled; the body is strict."""
+    await reserve(http, drop["id"], user)
+    await purchase(http, drop["id"], user)
+    for body in ({"refund": 1}, {"refund": "true"}, {"refund": None}):
+        assert_invalid(await http.post(f"/drops/{drop['id']}/cancel", json=body, headers=as_user(seller)), "refund")
+    for body in ({"refund": False}, None):
+        answer = await http.post(f"/drops/{drop['id']}/cancel", json=body, headers=as_user(seller))
+        assert assert_success(answer, "drop")["status"] == "cancelled"
+    assert await available_stock(owner, drop["id"]) == 4
+    over = (await make_drop(http, seller))["id"]
+    await http.patch(f"/drops/{over}", json={"status": "ended"}, headers=as_user(seller))
+    answer = await http.post(f"/drops/{over}/cancel", json={"refund": True}, headers=as_user(seller))
+    assert_error(answer, 409, "INVALID_STATUS_CHANGE")
+    assert_error(await http.post(f"/drops/{uuid4()}/cancel", headers=as_user(seller)), 404, "DROP_NOT_FOUND")
+    assert_error(await http.post(f"/drops/{drop['id']}/cancel"), 401, "AUTH_REQUIRED")
+
+
+async def test_the_seller_of_a_change_is_noted(http: httpx.AsyncClient, owner: asyncpg.Pool, seller: str, drop: Row) -> None:
+    """A change is noted with the user who made it, a new user included. What changes nothing is not noted."""
+    other, new = await make_user(owner), str(uuid4())
+    for who, body in ((other, {"price": 5}), (new, {"paused": True}), (other, {"price": 5})):
+        answer = await http.patch(f"/drops/{drop['id']}", json=body, headers=as_user(who))
+        assert_success(answer, "drop")
+    rows = [(row["action"], row["changed_by"]) for row in await owner.fetch(HISTORY, UUID(drop["id"]))]
+    assert rows == [("created", seller), ("updated", other), ("updated", new)]
