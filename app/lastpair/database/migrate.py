@@ -55,6 +55,12 @@ NOT_DEPLOYED = (
 )
 """What api.deployed() raises in a database that has no such function yet."""
 
+# If the set that is deployed was in force before, this deployment goes back to it: the sets after it are not newer any more.
+FORGET_LATER_SETS = """
+delete from inventory.function_sets
+where number >= (select s.number from inventory.function_sets s where s.checksum = $1)
+"""
+
 
 class MigrationFailed(Exception):
     """dbmate or a function file failed. The message says which and why."""
@@ -130,21 +136,27 @@ async def may_migrate(url: str) -> bool:
 
 
 async def _check_up_to_date(url: str) -> str:
+    checksums = _checksums(_read_files(FUNCTIONS_DIR))
+    deployed: dict[str, str | None] = {}
+    is_superseded = False
     connection = await Servers(url).connect()
     try:
         role = await connection.fetchval("select session_user")
         try:
             await connection.execute(f"set role {SERVICE_ROLE}")
             deployed = {row["path"]: row["checksum"] for row in await connection.fetch("select * from api.deployed()")}
+            is_superseded = await connection.fetchval("select api.is_superseded($1)", _checksum_of_set(checksums))
         except NOT_DEPLOYED:
-            deployed = {}
+            pass
     finally:
         await connection.close()
     versions = sorted(path.name.partition("_")[0] for path in (DB_DIR / "migrations").glob("*.sql"))
     expected: dict[str, str | None] = dict.fromkeys(f"migrations/{version}" for version in versions)
     if any(path not in expected for path in deployed if path.startswith("migrations/")):
         return "A newer version has migrated the schema; this version serves on it"
-    expected |= {f"functions/{path}": checksum for path, checksum in _checksums(_read_files(FUNCTIONS_DIR)).items()}
+    if is_superseded and all(path in deployed for path in expected):
+        return "A newer version has replaced the functions; this version serves on them"
+    expected |= {f"functions/{path}": checksum for path, checksum in checksums.items()}
     pending = [path for path in expected if deployed.get(path, "") != expected[path]]
     pending += [path for path in deployed if path not in expected]
     if pending:
@@ -222,6 +234,8 @@ async def apply_functions(connection: asyncpg.Connection, directory: Path) -> li
                 checksums[path],
             )
         await connection.execute(files[PRIVILEGES])
+        await connection.execute(FORGET_LATER_SETS, _checksum_of_set(checksums))
+        await connection.execute("insert into inventory.function_sets (checksum) values ($1)", _checksum_of_set(checksums))
     return changed + removed
 
 
@@ -231,6 +245,10 @@ def _read_files(directory: Path) -> dict[str, str]:
 
 def _checksums(files: dict[str, str]) -> dict[str, str]:
     return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in files.items()}
+
+
+def _checksum_of_set(checksums: dict[str, str]) -> str:
+    return hashlib.sha256("".join(f"{path} {checksums[path]}\n" for path in sorted(checksums)).encode()).hexdigest()
 
 
 async def _apply(connection: asyncpg.Connection, path: str, text: str) -> None:
