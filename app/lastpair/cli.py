@@ -32,6 +32,7 @@ from lastpair.database.migrate import (
     DB_DIR,
     SCHEMA_FILE,
     MigrationFailed,
+    first_missing_migration,
     is_checkout,
     may_migrate,
     migrate,
@@ -67,13 +68,30 @@ def run(settings: Settings, _: argparse.Namespace) -> None:
         with database_errors_in_one_line(owner_variable(settings)):
             urls = stack.enter_context(database(settings))
             report(asyncio.run(migrate(urls.owner)))
-        with database_errors_in_one_line():
+        check_service(settings, urls)
+        with database_errors_in_one_line(session_variable(settings)):
             if not settings.development and asyncio.run(may_migrate(urls.service)):
                 report(SERVICE_OWNS_TABLES)
         if settings.web_concurrency > 1:
             os.environ[FOLDER_VARIABLE] = stack.enter_context(TemporaryDirectory(prefix="lastpair-metrics-"))
         os.environ["DATABASE_URL"] = settings.database_url or urls.service
         serve(settings, *listeners)
+
+
+def check_service(settings: Settings, urls: "Urls") -> None:
+    """Raise InvalidSettings, which names the variable, if the service could not work with its URLs.
+
+    The owner's URL may have been used before and says nothing about them.
+    """
+    used = {"DATABASE_URL": settings.database_url or urls.service, "DATABASE_DIRECT_URL": settings.database_direct_url}
+    for variable, url in used.items():
+        if url is not None:
+            with database_errors_in_one_line(variable):
+                missing = asyncio.run(first_missing_migration(url))
+            if missing is not None:
+                raise InvalidSettings(
+                    f"{variable}: its database lacks db/{missing}; it must be the one that {owner_variable(settings)} migrates"
+                )
 
 
 def run_migrations(settings: Settings, _: argparse.Namespace) -> None:
@@ -300,7 +318,7 @@ def database(settings: Settings) -> Iterator[Urls]:
 
 
 @contextmanager
-def database_errors_in_one_line(variable: str = "DATABASE_URL") -> Iterator[None]:
+def database_errors_in_one_line(variable: str) -> Iterator[None]:
     """Raise InvalidSettings, whose message is one line that names the variable, if the block cannot use the database."""
     try:
         yield
@@ -313,7 +331,12 @@ def database_errors_in_one_line(variable: str = "DATABASE_URL") -> Iterator[None
 
 def owner_variable(settings: Settings) -> str:
     """The name of the variable that has the owner's URL."""
-    return "MIGRATION_DATABASE_URL" if settings.migration_database_url else "DATABASE_URL"
+    return "MIGRATION_DATABASE_URL" if settings.migration_database_url else session_variable(settings)
+
+
+def session_variable(settings: Settings) -> str:
+    """The name of the variable that has the URL past the pooler."""
+    return "DATABASE_DIRECT_URL" if settings.database_direct_url else "DATABASE_URL"
 
 
 def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -333,7 +356,8 @@ def main() -> None:
             run(load_settings(), options)
         else:
             settings = load_settings()
-            with database_errors_in_one_line(owner_variable(settings) if options.command in OWNER_COMMANDS else "DATABASE_URL"):
+            variable = owner_variable if options.command in OWNER_COMMANDS else session_variable
+            with database_errors_in_one_line(variable(settings)):
                 COMMANDS[options.command](settings, options)
     except (CommandFailed, InvalidSettings, MigrationFailed) as error:
         print(error, file=sys.stderr)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -22,7 +23,7 @@ from lastpair.database.migrate import migrate
 from lastpair.database.private_server import PrivateServer
 from lastpair.settings import Settings
 from tests.support.commands import lastpair
-from tests.support.database import Database, running_api
+from tests.support.database import Database, connected, running_api
 from tests.support.servers import started
 from tests.support.waiting import wait_for
 
@@ -232,6 +233,27 @@ def test_the_line_names_the_url_of_the_owner(database: Database) -> None:
     for command in ("run", "migrate", "rollback", "seed"):
         assert_one_line(lastpair(command, **urls), "MIGRATION_DATABASE_URL: cannot use the database: ")
     assert_one_line(lastpair("migrate", MIGRATION_DATABASE_URL=database.url), "DATABASE_URL: not set")
+
+
+async def test_run_tries_the_url_of_the_service(database: Database, empty_url: str, migrated_url: str) -> None:
+    """Also if the owner's URL works: no server, another database, a login that may not work as the service."""
+    name, parts = f"stranger_{uuid4().hex[:12]}", urlsplit(migrated_url)
+    stranger = urlunsplit(parts._replace(netloc=f"{name}:hunter2@{parts.netloc.rpartition('@')[2]}"))
+    urls = {"MIGRATION_DATABASE_URL": migrated_url, "PORT": "0"}
+    async with connected(database.superuser_url) as superuser:
+        await superuser.execute(f"create role {name} login password 'hunter2'")
+        try:
+            for url, reason in [
+                (NO_SERVER, "cannot use the database: "),
+                (service_url(empty_url), "its database lacks db/migrations/2026"),
+                (stranger, "cannot use the database: permission denied to set role"),
+            ]:
+                assert_one_line(lastpair("run", DATABASE_URL=url, **urls), f"DATABASE_URL: {reason}")
+                both = {"DATABASE_URL": service_url(migrated_url), "DATABASE_DIRECT_URL": url}
+                assert_one_line(lastpair("run", **both, **urls), f"DATABASE_DIRECT_URL: {reason}")
+        finally:
+            await superuser.execute(f"drop role {name}")
+    assert_one_line(lastpair("audit", DATABASE_URL=migrated_url, DATABASE_DIRECT_URL=NO_SERVER), "DATABASE_DIRECT_URL: ", 2)
 
 
 # migrate, rollback, seed, psql, audit

@@ -135,6 +135,23 @@ async def may_migrate(url: str) -> bool:
         await connection.close()
 
 
+async def first_missing_migration(url: str) -> str | None:
+    """The first migration that the database of this URL lacks, as `migrations/<version>`, or None. It is asked as the service is.
+
+    Raises CONNECTION_FAULTS if the service could not work with this URL.
+    """
+    connection = await Servers(url).connect(statement_cache_size=0)  # the URL may lead through a pooler
+    try:
+        async with connection.transaction():
+            await connection.execute(f"set local role {SERVICE_ROLE}")
+            deployed = {row["path"] for row in await connection.fetch("select path from api.deployed()")}
+    except NOT_DEPLOYED:
+        deployed = set()
+    finally:
+        await connection.close()
+    return next((path for path in _migrations() if path not in deployed), None)
+
+
 async def _check_up_to_date(url: str) -> str:
     checksums = _checksums(_read_files(FUNCTIONS_DIR))
     deployed: dict[str, str | None] = {}
@@ -150,8 +167,7 @@ async def _check_up_to_date(url: str) -> str:
             pass
     finally:
         await connection.close()
-    versions = sorted(path.name.partition("_")[0] for path in (DB_DIR / "migrations").glob("*.sql"))
-    expected: dict[str, str | None] = dict.fromkeys(f"migrations/{version}" for version in versions)
+    expected: dict[str, str | None] = dict.fromkeys(_migrations())
     if any(path not in expected for path in deployed if path.startswith("migrations/")):
         return "A newer version has migrated the schema; this version serves on it"
     if is_superseded and all(path in deployed for path in expected):
@@ -237,6 +253,10 @@ async def apply_functions(connection: asyncpg.Connection, directory: Path) -> li
         await connection.execute(FORGET_LATER_SETS, _checksum_of_set(checksums))
         await connection.execute("insert into inventory.function_sets (checksum) values ($1)", _checksum_of_set(checksums))
     return changed + removed
+
+
+def _migrations() -> list[str]:
+    return [f"migrations/{path.name.partition('_')[0]}" for path in sorted((DB_DIR / "migrations").glob("*.sql"))]
 
 
 def _read_files(directory: Path) -> dict[str, str]:
