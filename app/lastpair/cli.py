@@ -12,6 +12,7 @@ if parent_process() is not None:
 import argparse
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -52,6 +53,9 @@ SERVICE_OWNS_TABLES = (
     "Warning: the role of DATABASE_URL owns the tables; make lastpair_app with db/recipes/role.sql, set DATABASE_URL to it and"
     " MIGRATION_DATABASE_URL to the owner's URL"
 )
+SECRET = re.compile("password|secret|_key$", re.IGNORECASE)
+"""The parameters of a URL that are secrets: sslpassword, oauth_client_secret, scram_client_key; but sslkey names a file."""
+
 TOKEN_TTL_SECONDS = 3600
 MAX_TOKEN_TTL_SECONDS = 10 * 366 * 86_400
 
@@ -165,7 +169,8 @@ def connection_for_psql(url: str, *, as_owner: bool) -> tuple[str, dict[str, str
     """The URL that psql gets as an argument, and the variables that it gets besides.
 
     The password moves from the URL to PGPASSWORD, because every user of the machine can read the arguments of a process. Unless
-    the session is the owner's, it begins as the role of the service.
+    the session is the owner's, it begins as the role of the service. Raises CommandFailed if the URL has another secret, or an @
+    that may be the end of a password which is not percent-encoded.
     """
     server, _, query = url.partition("?")
     scheme, slashes, rest = server.partition("://")
@@ -173,9 +178,11 @@ def connection_for_psql(url: str, *, as_owner: bool) -> tuple[str, dict[str, str
     credentials, at, hosts = authority.rpartition("@")
     user, _, password = credentials.partition(":")
     parameters = {unquote(key): value for key, _, value in (field.partition("=") for field in query.split("&") if field)}
-    if "sslpassword" in parameters:
-        raise CommandFailed("psql: the URL has sslpassword, and all users can see arguments; run psql with a pg_service.conf")
     password = parameters.pop("password", "") or password
+    if "@" in name or "@" in query:
+        raise CommandFailed("psql: the URL has an @ behind its host; write it as %40, and percent-encode / and ? in the password")
+    if secrets := [key for key in parameters if SECRET.search(key)]:
+        raise CommandFailed(f"psql: the URL has {secrets[0]}, and all users can see arguments; run psql with a pg_service.conf")
     if not as_owner:
         given = unquote(parameters.get("options", "")) or os.environ.get("PGOPTIONS", "")
         parameters["options"] = quote(f"{given} -c role={SERVICE_ROLE}".strip())

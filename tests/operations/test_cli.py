@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -361,6 +361,8 @@ print(json.dumps([sys.argv[1:], os.environ.get("PGPASSWORD")]))
         ("postgresql://ann@db.example/shop?pass%77ord=hunter2", "postgresql://ann@db.example/shop?", "hunter2"),
         ("postgresql://ann:hun@hunter2@db.example", "postgresql://ann@db.example?", "hun@hunter2"),
         ("postgresql://db.example/shop", "postgresql://db.example/shop?", None),
+        ("postgresql://a%40b:hun%2Fter2@db.example/?user=a%40b", "postgresql://a%40b@db.example/?user=a%40b&", "hun/ter2"),
+        ("postgresql://db.example/shop?sslkey=k&sslkeylogfile=l", "postgresql://db.example/shop?sslkey=k&sslkeylogfile=l&", None),
     ],
 )
 @pytest.mark.parametrize("as_owner", [False, True])
@@ -388,9 +390,22 @@ def test_psql_keeps_the_options_that_are_given(database: Database) -> None:
         assert "lastpair_service" in result.stdout
 
 
-def test_a_secret_that_has_no_variable_is_refused() -> None:
-    """The password of a key can only be in the URL, so psql is not started with it."""
-    assert_one_line(lastpair("psql", DATABASE_URL="postgresql://ann@db.example/shop?sslpassword=hunter2"), "psql: ")
+@pytest.mark.parametrize(
+    "parameter",
+    ["sslpassword", "sslpass%77ord", "oauth_client_secret", "scram_client_key", "scram_server_key", "Password", "SSLPASSWORD"],
+)
+def test_a_secret_that_has_no_variable_is_refused(parameter: str) -> None:
+    """It can only be in the URL, so psql is not started with it. The line names the parameter."""
+    url = f"postgresql://ann@db.example/shop?sslmode=prefer&{parameter}=hunter2"
+    assert_one_line(lastpair("psql", DATABASE_URL=url), f"psql: the URL has {unquote(parameter)}, ")
+
+
+@pytest.mark.parametrize(
+    "rest", ["1/hunter2@db.example/shop", "1?hunter2@db.example/shop", "1/?hunter2@db.example", "1/a?b=hunter2@db.example/shop"]
+)
+def test_a_password_that_is_not_encoded_is_refused(rest: str) -> None:
+    """Programs differ in where such a URL has its password."""
+    assert_one_line(lastpair("psql", DATABASE_URL=f"postgresql://ann:{rest}"), "psql: the URL has an @ behind its host; ")
 
 
 # token
