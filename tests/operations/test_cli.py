@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from lastpair import __version__
-from lastpair.cli import COMMANDS, MAX_TOKEN_TTL_SECONDS
+from lastpair.cli import COMMANDS, MAX_TOKEN_TTL_SECONDS, connection_for_psql
 from lastpair.database.embedded import service_url
 from lastpair.database.migrate import migrate
 from lastpair.database.private_server import PrivateServer
@@ -230,8 +230,8 @@ def test_production_warns_that_the_service_owns_the_tables(migrated_url: str, tm
 def test_the_line_names_the_url_of_the_owner(database: Database) -> None:
     """If it is that one that cannot be used."""
     urls = {"DATABASE_URL": database.service_url, "MIGRATION_DATABASE_URL": NO_SERVER, "PORT": "0"}
-    for command in ("run", "migrate", "rollback", "seed"):
-        assert_one_line(lastpair(command, **urls), "MIGRATION_DATABASE_URL: cannot use the database: ")
+    for command in ("run", "migrate", "rollback", "seed", "psql --as-owner"):
+        assert_one_line(lastpair(*command.split(), **urls), "MIGRATION_DATABASE_URL: cannot use the database: ")
     assert_one_line(lastpair("migrate", MIGRATION_DATABASE_URL=database.url), "DATABASE_URL: not set")
 
 
@@ -254,6 +254,19 @@ async def test_run_tries_the_url_of_the_service(database: Database, empty_url: s
         finally:
             await superuser.execute(f"drop role {name}")
     assert_one_line(lastpair("audit", DATABASE_URL=migrated_url, DATABASE_DIRECT_URL=NO_SERVER), "DATABASE_DIRECT_URL: ", 2)
+
+
+@pytest.mark.parametrize("command", ["rollback", "seed", "seed --reset", "psql --as-owner"])
+async def test_what_takes_the_owner(command: str, empty_url: str, migrated_url: str) -> None:
+    """With the URL of the service alone the line says what to set, and nothing has changed."""
+    if service_url(migrated_url) == migrated_url:
+        pytest.skip("the server of DATABASE_URL has no lastpair_app")
+    for url in (service_url(migrated_url), service_url(empty_url)):
+        for urls in ({"DATABASE_URL": url}, {"DATABASE_URL": url, "MIGRATION_DATABASE_URL": url}):
+            line = assert_one_line(
+                lastpair(*command.split(), **urls), "MIGRATION_DATABASE_URL: the role lastpair_app does not own"
+            )
+            assert line.endswith("set it to the owner's URL\n")
 
 
 # migrate, rollback, seed, psql, audit
@@ -372,8 +385,11 @@ def test_no_password_is_among_the_arguments(tmp_path: Path, url: str, begin: str
     psql.write_text(f"#!{sys.executable}{PSQL}")
     psql.chmod(0o755)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    result = lastpair("psql", *["--as-owner"] * as_owner, DATABASE_URL=url, PATH=path)
-    [*_, argument], given = json.loads(result.stdout)
+    if as_owner:  # the command connects first, to find out whether it is the owner
+        argument, environment = connection_for_psql(url, as_owner=True)
+        given = environment.get("PGPASSWORD")
+    else:
+        [*_, argument], given = json.loads(lastpair("psql", DATABASE_URL=url, PATH=path).stdout)
     assert given == password
     assert "hunter2" not in argument
     assert argument == begin.rstrip("?&") if as_owner and begin[-1] in "?&" else argument.startswith(begin)

@@ -54,9 +54,11 @@ LOOK_SECONDS, REMEMBER_SECONDS = 0.2, 2
 """How often to look who holds a lock that a deployment waits for, and how long to name those that were found."""
 
 MAY_MIGRATE = """
-select coalesce(
-  (select pg_has_role(n.nspowner, 'usage') from pg_namespace n where n.nspname = 'inventory'),
-  has_database_privilege(current_database(), 'create'))
+select
+  coalesce(
+    (select pg_has_role(n.nspowner, 'usage') from pg_namespace n where n.nspname = 'inventory'),
+    has_database_privilege(current_database(), 'create')),
+  session_user
 """
 NOT_DEPLOYED = (
     asyncpg.InvalidParameterValueError,  # there is no role lastpair_service
@@ -170,9 +172,23 @@ async def _lock_of_deployments(url: str, application_name: str) -> AsyncIterator
 
 async def may_migrate(url: str) -> bool:
     """Whether the role of the URL owns the schemas, or may make them in a database that has none."""
+    may, _ = await _right_to_migrate(url)
+    return may
+
+
+async def require_owner(url: str) -> None:
+    """Raise MigrationFailed, which says what to set, unless the role of the URL may migrate."""
+    may, role = await _right_to_migrate(url)
+    if not may:
+        raise MigrationFailed(f"MIGRATION_DATABASE_URL: the role {role} does not own the schemas; set it to the owner's URL")
+
+
+async def _right_to_migrate(url: str) -> tuple[bool, str]:
+    # Whether the role of the URL may migrate, and its name.
     connection = await Servers(url).connect()
     try:
-        return bool(await connection.fetchval(MAY_MIGRATE))
+        [(may, role)] = await connection.fetch(MAY_MIGRATE)
+        return may, role
     finally:
         await connection.close()
 
