@@ -3,6 +3,7 @@
 import socket
 import subprocess
 from argparse import Namespace
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
 from lastpair import cli as commands
-from lastpair.settings import InvalidSettings, Settings, load_settings
+from lastpair.settings import InvalidSettings, Settings, is_host, load_settings
 from tests.support.commands import lastpair
 from tests.support.servers import ROOT
 from tests.support.tokens import SECRET, ec_key, private_pem, public_pem, rsa_key
@@ -291,6 +292,22 @@ def test_bad_values(monkeypatch: pytest.MonkeyPatch, variable: str, text: str) -
     assert "\n" not in message
     assert 10 < len(message) < 400
     assert not any(secret in message for secret in SECRETS)
+
+
+@pytest.mark.parametrize("since_python_3_13", [False, True])
+def test_an_ipv6_address_has_the_form_of_browsers(monkeypatch: pytest.MonkeyPatch, since_python_3_13: bool) -> None:
+    """They write all of it in hexadecimal. Python does the same, but from 3.13 on not with a mapped IPv4 address."""
+    text = IPv6Address.__str__
+
+    def mixed(address: IPv6Address) -> str:
+        return f"::ffff:{address.ipv4_mapped}" if address.ipv4_mapped else text(address)
+
+    if since_python_3_13:
+        monkeypatch.setattr(IPv6Address, "__str__", mixed)
+    right = ["[::ffff:102:304]", "[::ffff:0:304]", "[::ffff:0:0]", "[::ffff:a0b:0]", "[::102:304]", "[::1]", "[64:ff9b::102:304]"]
+    wrong = ["[::ffff:1.2.3.4]", "[::FFFF:102:304]", "[0:0:0:0:0:ffff:102:304]", "[::ffff:0102:304]", "[::1.2.3.4]"]
+    assert [host for host in right if not is_host(host)] == []
+    assert [host for host in wrong if is_host(host)] == []
 
 
 def test_every_bad_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
