@@ -30,7 +30,11 @@ def is_host(text: str) -> bool:
     """
     try:
         if text.startswith("["):
-            return f"[{IPv6Address(text[1:-1])}]" == text
+            address = IPv6Address(text[1:-1])
+            right = str(address)
+            if address.ipv4_mapped:  # from Python 3.13 on, str() writes its end as an IPv4 address
+                right = f"::ffff:{int(address) >> 16 & 0xFFFF:x}:{int(address) & 0xFFFF:x}"
+            return f"[{right}]" == text
         if re.search(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.?$", text):
             return str(IPv4Address(text)) == text
     except AddressValueError:

@@ -1,7 +1,7 @@
 -- lastpair_api calls the public functions and touches nothing else, so a bug in an older process cannot touch a table. It can
 -- call them as a member of the three roles of test_roles.sql.
 begin;
-select plan(40);
+select plan(41);
 
 -- Run a statement as lastpair_api and give back the first column of its first row.
 create function pg_temp.as_api(p_sql text) returns text language plpgsql set role = lastpair_api as $$
@@ -130,7 +130,7 @@ select ok(
   (select array_agg(name::text) @> array[
       'inventory.users', 'inventory.drops', 'inventory.reservations', 'inventory.purchases', 'inventory.function_files',
       'inventory.events', 'inventory.changes', 'inventory.events_id_seq', 'inventory.event_key', 'inventory.event_order',
-      'inventory.event_epochs', 'inventory.pruned_events']
+      'inventory.event_epochs', 'inventory.pruned_events', 'inventory.function_sets']
     from relation)
     and exists (select from forbidden where sql like 'select inventory.expire_%'),
   'The tables, the sequence and the private functions are among what is tried here.'
@@ -182,7 +182,8 @@ cross join (values
   (22, 'prune_events', 'api.prune_events(3600) >= 0', 'true'),
   (23, 'event_key', 'octet_length(api.event_key())', '64'),
   (24, 'deployed', 'count(*) > 0 from api.deployed()', 'true'),
-  (25, 'ensure_epoch', 'api.ensure_epoch()', 'false')
+  (25, 'ensure_epoch', 'api.ensure_epoch()', 'false'),
+  (26, 'is_superseded', 'api.is_superseded('''')', 'false')
 ) as v (n, function, call, expected)
 order by v.n;
 
