@@ -256,13 +256,15 @@ class Relay:
             await self._restart(connection, is_lost=True)
 
     async def _restart(self, connection: asyncpg.Connection, *, is_lost: bool) -> None:
-        # Begin with the latest events of the log. All clients start again. If the log lost events that were published, their ids
-        # must not be given out anew.
+        # Begin with the latest events of the log. The clients go on from the log as well. But if it lost events that were
+        # published, their ids must not be given out anew, and the clients start again.
         head_id = self._hub.head_id or 0
         events = await self._read_page(connection, None, 1 + self._hub.capacity // 2)
-        if is_lost or (head_id > 0 and (not events or events[0].id < head_id)):
+        is_lost = is_lost or (head_id > 0 and (not events or events[0].id < head_id))
+        if is_lost:
             await _call(connection, ENSURE_EPOCH, True)
-        self._hub.restart(events[0].id if events else 0)  # the first one is a known position and is not kept
+        # The first event is a known position and is not kept.
+        self._hub.restart(events[0].id if events else 0, log_changed=is_lost)
         for event in events[1:]:
             self._publish(event)
 
