@@ -17,6 +17,10 @@ HOST_AND_PORT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
 
 HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([1-9][0-9]{0,4}))?")
+APP_ORIGIN = re.compile(
+    r"(?!https?:|wss?:|ftp:|file:|data:|blob:|javascript:)(?!chrome-extension:)[a-z][a-z0-9+.-]*://[a-z0-9_.-]+"
+)
+EXTENSION_ORIGIN = re.compile(r"chrome-extension://[a-p]{32}")
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 MAX_QUOTED = 100
 """The most characters of a bad value that the line about it repeats."""
@@ -55,7 +59,8 @@ def is_origin(text: str) -> bool:
     """Whether a browser can send this text as `Origin`; `null` is not one."""
     match = ORIGIN.fullmatch(text)
     if match is None:
-        return False
+        # Pages within an app or an extension have a scheme of its own, such as capacitor://localhost.
+        return bool(APP_ORIGIN.fullmatch(text) or EXTENSION_ORIGIN.fullmatch(text))
     scheme, host, port = match.groups()
     return is_host(host) and port != DEFAULT_PORTS[scheme] and int(port or 0) <= 65535
 

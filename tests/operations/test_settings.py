@@ -43,6 +43,10 @@ DEFAULTS: dict[str, Any] = {
 RSA_KEY = rsa_key()
 PUBLIC_KEY = public_pem(ec_key())
 JWKS_URL = "https://issuer.example/realms/shop/protocol/openid-connect/certs"
+APP_ORIGINS = [
+    *("capacitor://localhost", "ionic://localhost", "tauri://localhost", f"chrome-extension://{'abcdefghijklmnop' * 2}"),
+    "moz-extension://0190b6c5-7d3e-7abc-9def-0123456789ab",
+]
 GOOD: list[tuple[str, str, Any]] = [
     ("APP_ENV", "development", "development"),
     ("PORT", "1", 1),
@@ -60,6 +64,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("DATA_DIR", "/var/lib/lastpair", Path("/var/lib/lastpair")),
     ("CORS_ORIGINS", "*", ["*"]),
     ("CORS_ORIGINS", "http://localhost:3000", ["http://localhost:3000"]),
+    ("CORS_ORIGINS", ",".join(APP_ORIGINS), APP_ORIGINS),
     ("CORS_ORIGINS", " http://a.example , https://b.example:8443,", ["http://a.example", "https://b.example:8443"]),
     *(
         ("CORS_ORIGINS", origin, [origin])
@@ -202,7 +207,14 @@ BAD = {
         *["https://x:", "https://x:0", "https://x:080", "https://x:65536", "https://x:*", "http://127.1", "http://0x7f.0.0.1"],
         *["http://2130706433", "http://127.0.0.1.", "http://[0:0::1]", "http://[::1", "http://::1", "https://a..example"],
         *["**", "https://*", "https://a.example https://b.example", "https://a.example,https://b.example/", "x" * 5000],
-        *["https://[::FFFF]", "chrome-extension://abc", "https://[::1%25eth0]", "https://a.example\nhttps://b.example"],
+        *[
+            "https://[::FFFF]",
+            "chrome-extension://abc",
+            "ws://shop.example",
+            "capacitor://localhost/",
+            "https://[::1%25eth0]",
+            "https://a.example\nhttps://b.example",
+        ],
     ],
     "HOST": ["http://0.0.0.0", "0.0.0.0:4000", "localhost:4000", "[::1]:4000", "256.0.0.1", "a b", "*", "::g", "a/b", "1.2.3"],
     "ADMIN_PORT": ["0", "-1", "65536", "http", "4000"],

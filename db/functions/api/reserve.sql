@@ -1,7 +1,8 @@
 -- api.reserve: hold one unit of a drop for a user, and raise if that is refused.
 --
--- Purpose: calls inventory.reserve_on_drop for one request. Locks: see there. Errors: FORBIDDEN (a buyer names another user),
--- AUTH_REQUIRED, DROP_NOT_FOUND, DROP_NOT_ACTIVE, OUT_OF_STOCK, ALREADY_RESERVED, VALIDATION_ERROR (a key, p_ttl_seconds).
+-- Purpose: calls inventory.reserve_on_drop for one request. Locks: see there. Errors: FORBIDDEN (a buyer names another user, or a
+-- p_ttl_seconds), AUTH_REQUIRED, DROP_NOT_FOUND, DROP_NOT_ACTIVE, OUT_OF_STOCK, ALREADY_RESERVED, VALIDATION_ERROR (a key,
+-- p_ttl_seconds).
 
 create or replace function api.reserve(
   p_drop_id uuid,
@@ -26,6 +27,9 @@ declare
   v_outcome record;
 begin
   perform inventory.require_self(p_user_id);
+  if p_ttl_seconds <> 60 and not inventory.acts_for_anyone() then
+    perform inventory.refuse('FORBIDDEN', 'p_ttl_seconds: a buyer does not choose how long a hold lasts.');
+  end if;
   select * into strict v_outcome
   from inventory.reserve_on_drop(
     p_drop_id, array[row(p_drop_id, p_user_id, p_idempotency_key)::api.reserve_request], p_ttl_seconds);
