@@ -77,6 +77,9 @@ GOOD: list[tuple[str, str, Any]] = [
                 "https://a-b.example.",
             ],
             *["http://x:443", "https://x:80", "https://x:65535", "http://[2001:db8::1]", "https://4you.example"],
+            *["capacitor://localhost", "ionic://localhost", "tauri://localhost", "app://.", "app://-", "http+app://x"],
+            *["chrome-extension://" + "abcdefgh" * 4, "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc"],
+            "safari-web-extension://2C127FA4-62C7-7E4F-90E5-472B45EECFDC",
         ]
     ),
     ("HOST", "0.0.0.0", "0.0.0.0"),  # noqa: S104
@@ -207,14 +210,10 @@ BAD = {
         *["https://x:", "https://x:0", "https://x:080", "https://x:65536", "https://x:*", "http://127.1", "http://0x7f.0.0.1"],
         *["http://2130706433", "http://127.0.0.1.", "http://[0:0::1]", "http://[::1", "http://::1", "https://a..example"],
         *["**", "https://*", "https://a.example https://b.example", "https://a.example,https://b.example/", "x" * 5000],
-        *[
-            "https://[::FFFF]",
-            "chrome-extension://abc",
-            "ws://shop.example",
-            "capacitor://localhost/",
-            "https://[::1%25eth0]",
-            "https://a.example\nhttps://b.example",
-        ],
+        *["capacitor://", "capacitor://localhost/", "capacitor://localhost:80", "Capacitor://localhost"],
+        *["tauri://*", "app://[::1]", "capacitor://u@localhost"],
+        *["ws://x.example", "wss://x.example", "file://localhost", "1app://x", "app://a b", "capacitor:localhost"],
+        *["https://[::FFFF]", "https://[::1%25eth0]", "https://a.example\nhttps://b.example"],
     ],
     "HOST": ["http://0.0.0.0", "0.0.0.0:4000", "localhost:4000", "[::1]:4000", "256.0.0.1", "a b", "*", "::g", "a/b", "1.2.3"],
     "ADMIN_PORT": ["0", "-1", "65536", "http", "4000"],
