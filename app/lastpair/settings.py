@@ -17,6 +17,12 @@ HOST_AND_PORT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
 
 HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([1-9][0-9]{0,4}))?")
+APP_ORIGIN = re.compile(r"(?!(?:https?|wss?|ftp|file)://)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+")
+"""The origin of a page of an app or a browser extension, such as capacitor://localhost. Its host may have capitals.
+
+A page has no origin of the schemes ws and wss. Those of ftp and file have the origin `null` in browsers.
+"""
+
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 MAX_QUOTED = 100
 """The most characters of a bad value that the line about it repeats."""
@@ -30,7 +36,11 @@ def is_host(text: str) -> bool:
     """
     try:
         if text.startswith("["):
-            return f"[{IPv6Address(text[1:-1])}]" == text
+            address = IPv6Address(text[1:-1])
+            right = str(address)
+            if address.ipv4_mapped:  # from Python 3.13 on, str() writes its end as an IPv4 address
+                right = f"::ffff:{int(address) >> 16 & 0xFFFF:x}:{int(address) & 0xFFFF:x}"
+            return f"[{right}]" == text
         if re.search(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.?$", text):
             return str(IPv4Address(text)) == text
     except AddressValueError:
@@ -51,7 +61,7 @@ def is_origin(text: str) -> bool:
     """Whether a browser can send this text as `Origin`; `null` is not one."""
     match = ORIGIN.fullmatch(text)
     if match is None:
-        return False
+        return APP_ORIGIN.fullmatch(text) is not None
     scheme, host, port = match.groups()
     return is_host(host) and port != DEFAULT_PORTS[scheme] and int(port or 0) <= 65535
 
@@ -212,9 +222,9 @@ class Settings(BaseSettings):
         for origin in origins if isinstance(origins, list) else []:
             if origin != "*" and not is_origin(origin):
                 raise ValueError(
-                    f"{quoted(origin)} is not an origin as browsers write it, such as https://shop.example, nor *. It has a"
-                    " scheme (http or https), a host in lower case without wildcards (punycode if it is not ASCII), a port"
-                    " unless it is the scheme's own, and nothing else, no slash at the end either"
+                    f"{quoted(origin)} is not *, nor an origin as browsers write it (https://shop.example,"
+                    " capacitor://localhost). It has no wildcard and no slash at the end. With http and https the host is in"
+                    " lower case, in punycode if it is not ASCII, and without the scheme's own port"
                 )
         return origins
 

@@ -53,6 +53,7 @@ begin
       ('ensure_user_batch',   'lastpair_service'),
       ('event_key',           'lastpair_service'),
       ('expire_reservations', 'lastpair_service'),
+      ('is_superseded',       'lastpair_service'),
       ('prune_events',        'lastpair_service'),
       ('purchase_batch',      'lastpair_service'),
       ('purchase_batches',    'lastpair_service'),

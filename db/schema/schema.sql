@@ -885,6 +885,38 @@ COMMENT ON TABLE inventory.function_files IS 'The files under db/functions as la
 
 
 --
+-- Name: function_sets; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.function_sets (
+    number bigint NOT NULL,
+    checksum text NOT NULL
+);
+
+
+--
+-- Name: TABLE function_sets; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.function_sets IS 'The sets of function files that were deployed, in this order; the last row is the set in force. Going back to a set deletes the
+rows behind it.';
+
+
+--
+-- Name: function_sets_number_seq; Type: SEQUENCE; Schema: inventory; Owner: -
+--
+
+ALTER TABLE inventory.function_sets ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME inventory.function_sets_number_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+
+--
 -- Name: pruned_events; Type: TABLE; Schema: inventory; Owner: -
 --
 
@@ -1177,6 +1209,22 @@ ALTER TABLE ONLY inventory.events
 
 ALTER TABLE ONLY inventory.function_files
     ADD CONSTRAINT function_files_pkey PRIMARY KEY (path);
+
+
+--
+-- Name: function_sets function_sets_checksum_key; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.function_sets
+    ADD CONSTRAINT function_sets_checksum_key UNIQUE (checksum);
+
+
+--
+-- Name: function_sets function_sets_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.function_sets
+    ADD CONSTRAINT function_sets_pkey PRIMARY KEY (number);
 
 
 --
@@ -1589,5 +1637,7 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261128190011'),
     ('20261128190012'),
     ('20261128190020'),
+    ('20261128190030'),
+    ('20261128190031'),
     ('20261128200000'),
     ('20261128200010');

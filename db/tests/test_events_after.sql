@@ -1,7 +1,7 @@
 -- api.events_after is how a reader that missed events catches up, without a gap: it gives all that came after one or says that it
 -- cannot.
 begin;
-select plan(44);
+select plan(46);
 
 -- A log of its own for this test: two events in a transaction that drew ids 14 and 15 and was rolled back are missing.
 do $$
@@ -136,6 +136,11 @@ select is(
   array[pg_temp.ids_after(0)::text, pg_temp.ids_after(null)::text, pg_temp.ids_after(1)::text],
   array[null, null, '{RESYNC_REQUIRED}'], 'Of an empty log nothing was missed, unless something was seen before.'
 );
+select is(
+  (select e.type from api.events_after(v.after, 1000, array[md5('drop')::uuid]) e), v.expected,
+  format('It is the same for a reader of a drop that has seen %s.', v.after)
+)
+from (values (0, null), (1, 'RESYNC_REQUIRED')) as v (after, expected);
 
 select * from finish();
 rollback;

@@ -1,7 +1,7 @@
 -- lastpair_api calls the public functions and touches nothing else, so a bug in an older process cannot touch a table. It can
 -- call them as a member of the three roles of test_roles.sql.
 begin;
-select plan(40);
+select plan(41);
 
 -- Run a statement as lastpair_api and give back the first column of its first row.
 create function pg_temp.as_api(p_sql text) returns text language plpgsql set role = lastpair_api as $$
@@ -130,7 +130,7 @@ select ok(
   (select array_agg(name::text) @> array[
       'inventory.users', 'inventory.drops', 'inventory.reservations', 'inventory.purchases', 'inventory.function_files',
       'inventory.events', 'inventory.changes', 'inventory.events_id_seq', 'inventory.event_key', 'inventory.event_order',
-      'inventory.event_epochs', 'inventory.pruned_events']
+      'inventory.event_epochs', 'inventory.pruned_events', 'inventory.function_sets']
     from relation)
     and exists (select from forbidden where sql like 'select inventory.expire_%'),
   'The tables, the sequence and the private functions are among what is tried here.'
@@ -185,7 +185,8 @@ cross join (values
   (25, 'ensure_epoch', 'api.ensure_epoch()', 'false'),
   (26, 'list_purchases', 'status from api.list_purchases(%2$L, ''refunded'')', 'refunded'),
   (27, 'list_reservations', 'status from api.list_reservations(%2$L, ''CONSUMED'', p_limit => 1)', 'CONSUMED'),
-  (28, 'refund_drop', 'remaining from api.refund_drop(%2$L)', '0')
+  (28, 'refund_drop', 'remaining from api.refund_drop(%2$L)', '0'),
+  (29, 'is_superseded', 'api.is_superseded('''')', 'false')
 ) as v (n, function, call, expected)
 order by v.n;
 

@@ -1,7 +1,7 @@
 -- A buyer, a seller and the service may each execute certain functions, and touch nothing else. A buyer and a seller act for the
 -- subject of the session's claims only.
 begin;
-select plan(22);
+select plan(25);
 
 -- The roles, by the catalog.
 
@@ -117,13 +117,13 @@ select is(
 
 do $$ begin perform pg_temp.make_users('seller', 'ann', 'bob'); perform pg_temp.make_drop('shoes'); end $$;
 
--- What require_self raises for ann, as this role and with these claims; null if nothing.
-create function pg_temp.refused(p_role text, p_claims text) returns text language plpgsql as $$
+-- What a call raises for ann, as this role and with these claims; null if nothing.
+create function pg_temp.refused(p_role text, p_claims text, p_call text default 'api.my_purchases(%L)') returns text language plpgsql as $$
 declare
   v_answer text;
 begin
   perform set_config('request.jwt.claims', p_claims, true);
-  perform set_config('pgtap.call', format('select api.my_purchases(%L)', pg_temp.user_id('ann')), true);
+  perform set_config('pgtap.call', format('select ' || p_call, pg_temp.user_id('ann')), true);
   perform set_config('role', p_role, true);
   begin
     execute current_setting('pgtap.call');
@@ -150,6 +150,17 @@ from (values
   ('lastpair_service', '', null, 'The service acts for anyone.'),
   ('lastpair_api', '', null, 'So does lastpair_api.')
 ) as v (role, claims, expected, description);
+
+select is(
+  pg_temp.refused(
+    v.role, format('{"sub": "%s"}', pg_temp.user_id('ann')),
+    format('api.reserve(%L, %%L, null, %s)', pg_temp.drop_id('shoes'), v.ttl_seconds)),
+  v.expected, v.description)
+from (values
+  ('lastpair_buyer', 86400, 'PT403 FORBIDDEN', 'A buyer does not choose how long a hold lasts.'),
+  ('lastpair_buyer', 60, null, 'But holds a unit.'),
+  ('lastpair_service', 600, 'PT409 ALREADY_RESERVED', 'The service chooses.')
+) as v (role, ttl_seconds, expected, description);
 
 select * from finish();
 rollback;

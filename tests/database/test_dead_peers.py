@@ -256,5 +256,8 @@ async def test_a_timeout_says_what_timed_out(proxy: Proxy, database: Database, m
         await Servers(proxy.url).connect(timeout=0.2)
     assert reason(TimeoutError()) == "no answer in time"
     assert reason(ConnectionError(" a\nb ")) == "a b"
-    with pytest.raises(InvalidSettings, match=r"cannot use the database: no answer in time$"), database_errors_in_one_line():
+    with (
+        pytest.raises(InvalidSettings, match=r"cannot use the database: no answer in time$"),
+        database_errors_in_one_line("DATABASE_URL"),
+    ):
         raise TimeoutError

@@ -12,6 +12,8 @@ import asyncpg
 import pytest
 
 from lastpair.cli import seed
+from lastpair.database import migrate as migrations
+from lastpair.database.embedded import service_url
 from lastpair.database.migrate import FUNCTIONS_DIR, SCHEMA_FILE, MigrationFailed, apply_functions, dbmate, migrate, write_schema
 from lastpair.settings import InvalidSettings, Settings
 
@@ -182,6 +184,39 @@ async def test_a_broken_file_changes_nothing(session: asyncpg.Connection, functi
     with pytest.raises(MigrationFailed, match="does not define the function it is named after"):
         await apply_functions(session, functions)
     assert await session.fetch(SHAPE) == before
+
+
+async def test_an_older_version_serves_on_newer_functions(
+    migrated_url: str, session: asyncpg.Connection, functions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process of a version that was deployed before may start. One that is not deployed, or was gone back from, may not."""
+    url = service_url(migrated_url)
+    if url == migrated_url:
+        pytest.skip("the server of DATABASE_URL has no lastpair_app")
+    (functions / "api" / "errors.sql").write_text((functions / "api" / "errors.sql").read_text() + "-- newer\n")
+    (functions / "inventory" / "try_out.sql").write_text(FUNCTION.format(arguments="", result="integer", value="1"))
+    (functions / "api" / "my_purchases.sql").unlink()
+
+    async def start(of: Path) -> str | None:
+        with monkeypatch.context() as patch:
+            patch.setattr(migrations, "FUNCTIONS_DIR", of)
+            return await migrate(url)
+
+    def up_to_date(line: str | None) -> bool:
+        return (line or "").startswith("The schema is up to date")
+
+    for _ in range(2):
+        assert up_to_date(await start(FUNCTIONS_DIR))
+        with pytest.raises(MigrationFailed, match=r"functions/api/errors\.sql is pending"):
+            await start(functions)
+        assert len(await apply_functions(session, functions)) == 3
+        assert up_to_date(await start(functions))
+        assert await start(FUNCTIONS_DIR) == "A newer version has replaced the functions; this version serves on them"
+        await session.execute("delete from public.schema_migrations where version = $1", EVENT_LOG)
+        with pytest.raises(MigrationFailed, match=f"migrations/{EVENT_LOG} is pending"):
+            await start(FUNCTIONS_DIR)
+        await session.execute("insert into public.schema_migrations values ($1)", EVENT_LOG)
+        assert len(await apply_functions(session, FUNCTIONS_DIR)) == 3  # the operator goes back
 
 
 def test_schema_file_is_what_dbmate_dumps(tmp_path: Path) -> None:

@@ -156,9 +156,10 @@ async def test_an_origin_that_is_allowed(browser: httpx.AsyncClient, origins: st
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
 async def test_a_preflight(browser: httpx.AsyncClient, method: str) -> None:
-    """A preflight allows every method and header that the API knows, and those that libraries for streams and tracing send."""
+    """A preflight allows every method and header that the API knows, and any that a library for streams or tracing adds."""
     wanted = "authorization, content-type, idempotency-key, last-event-id, x-request-id, x-user-id, x-user-name"
-    wanted += ", cache-control, x-requested-with, baggage, traceparent, tracestate"
+    wanted += ", cache-control, pragma, x-requested-with, baggage, traceparent, tracestate, b3, x-b3-traceid, sentry-trace"
+    wanted += ", uber-trace-id, uberctx-anything, x-datadog-trace-id, x-datadog-anything, x-cloud-trace-context, newrelic"
     headers = {"Origin": SHOP, "Access-Control-Request-Method": method, "Access-Control-Request-Headers": wanted}
     response = await browser.options("/drops", headers=headers)
     assert response.status_code == 200

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -16,13 +17,13 @@ import psycopg
 import pytest
 
 from lastpair import __version__
-from lastpair.cli import COMMANDS, MAX_TOKEN_TTL_SECONDS
+from lastpair.cli import COMMANDS, MAX_TOKEN_TTL_SECONDS, connection_for_psql
 from lastpair.database.embedded import service_url
 from lastpair.database.migrate import migrate
 from lastpair.database.private_server import PrivateServer
 from lastpair.settings import Settings
 from tests.support.commands import lastpair
-from tests.support.database import Database, running_api
+from tests.support.database import Database, connected, running_api
 from tests.support.servers import started
 from tests.support.waiting import wait_for
 
@@ -236,9 +237,43 @@ def test_production_warns_that_the_service_owns_the_tables(migrated_url: str, tm
 def test_the_line_names_the_url_of_the_owner(database: Database) -> None:
     """If it is that one that cannot be used."""
     urls = {"DATABASE_URL": database.service_url, "MIGRATION_DATABASE_URL": NO_SERVER, "PORT": "0"}
-    for command in ("run", "migrate", "rollback", "seed"):
-        assert_one_line(lastpair(command, **urls), "MIGRATION_DATABASE_URL: cannot use the database: ")
+    for command in ("run", "migrate", "rollback", "seed", "psql --as-owner"):
+        assert_one_line(lastpair(*command.split(), **urls), "MIGRATION_DATABASE_URL: cannot use the database: ")
     assert_one_line(lastpair("migrate", MIGRATION_DATABASE_URL=database.url), "DATABASE_URL: not set")
+
+
+async def test_run_tries_the_url_of_the_service(database: Database, empty_url: str, migrated_url: str) -> None:
+    """Also if the owner's URL works: no server, another database, a login that may not work as the service."""
+    name, parts = f"stranger_{uuid4().hex[:12]}", urlsplit(migrated_url)
+    stranger = urlunsplit(parts._replace(netloc=f"{name}:hunter2@{parts.netloc.rpartition('@')[2]}"))
+    urls = {"MIGRATION_DATABASE_URL": migrated_url, "PORT": "0"}
+    async with connected(database.superuser_url) as superuser:
+        await superuser.execute(f"create role {name} login password 'hunter2'")
+        try:
+            for url, reason in [
+                (NO_SERVER, "cannot use the database: "),
+                (service_url(empty_url), "its database lacks db/migrations/2026"),
+                (stranger, "cannot use the database: permission denied to set role"),
+            ]:
+                assert_one_line(lastpair("run", DATABASE_URL=url, **urls), f"DATABASE_URL: {reason}")
+                both = {"DATABASE_URL": service_url(migrated_url), "DATABASE_DIRECT_URL": url}
+                assert_one_line(lastpair("run", **both, **urls), f"DATABASE_DIRECT_URL: {reason}")
+        finally:
+            await superuser.execute(f"drop role {name}")
+    assert_one_line(lastpair("audit", DATABASE_URL=migrated_url, DATABASE_DIRECT_URL=NO_SERVER), "DATABASE_DIRECT_URL: ", 2)
+
+
+@pytest.mark.parametrize("command", ["rollback", "seed", "seed --reset", "psql --as-owner"])
+async def test_what_takes_the_owner(command: str, empty_url: str, migrated_url: str) -> None:
+    """With the URL of the service alone the line says what to set, and nothing has changed."""
+    if service_url(migrated_url) == migrated_url:
+        pytest.skip("the server of DATABASE_URL has no lastpair_app")
+    for url in (service_url(migrated_url), service_url(empty_url)):
+        for urls in ({"DATABASE_URL": url}, {"DATABASE_URL": url, "MIGRATION_DATABASE_URL": url}):
+            line = assert_one_line(
+                lastpair(*command.split(), **urls), "MIGRATION_DATABASE_URL: the role lastpair_app does not own"
+            )
+            assert line.endswith("set it to the owner's URL\n")
 
 
 # migrate, rollback, seed, psql, audit
@@ -347,6 +382,8 @@ print(json.dumps([sys.argv[1:], os.environ.get("PGPASSWORD")]))
         ("postgresql://ann@db.example/shop?pass%77ord=hunter2", "postgresql://ann@db.example/shop?", "hunter2"),
         ("postgresql://ann:hun@hunter2@db.example", "postgresql://ann@db.example?", "hun@hunter2"),
         ("postgresql://db.example/shop", "postgresql://db.example/shop?", None),
+        ("postgresql://a%40b:hun%2Fter2@db.example/?user=a%40b", "postgresql://a%40b@db.example/?user=a%40b&", "hun/ter2"),
+        ("postgresql://db.example/shop?sslkey=k&sslkeylogfile=l", "postgresql://db.example/shop?sslkey=k&sslkeylogfile=l&", None),
     ],
 )
 @pytest.mark.parametrize("as_owner", [False, True])
@@ -356,8 +393,11 @@ def test_no_password_is_among_the_arguments(tmp_path: Path, url: str, begin: str
     psql.write_text(f"#!{sys.executable}{PSQL}")
     psql.chmod(0o755)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    result = lastpair("psql", *["--as-owner"] * as_owner, DATABASE_URL=url, PATH=path)
-    [*_, argument], given = json.loads(result.stdout)
+    if as_owner:  # the command connects first, to find out whether it is the owner
+        argument, environment = connection_for_psql(url, as_owner=True)
+        given = environment.get("PGPASSWORD")
+    else:
+        [*_, argument], given = json.loads(lastpair("psql", DATABASE_URL=url, PATH=path).stdout)
     assert given == password
     assert "hunter2" not in argument
     assert argument == begin.rstrip("?&") if as_owner and begin[-1] in "?&" else argument.startswith(begin)
@@ -374,9 +414,22 @@ def test_psql_keeps_the_options_that_are_given(database: Database) -> None:
         assert "lastpair_service" in result.stdout
 
 
-def test_a_secret_that_has_no_variable_is_refused() -> None:
-    """The password of a key can only be in the URL, so psql is not started with it."""
-    assert_one_line(lastpair("psql", DATABASE_URL="postgresql://ann@db.example/shop?sslpassword=hunter2"), "psql: ")
+@pytest.mark.parametrize(
+    "parameter",
+    ["sslpassword", "sslpass%77ord", "oauth_client_secret", "scram_client_key", "scram_server_key", "Password", "SSLPASSWORD"],
+)
+def test_a_secret_that_has_no_variable_is_refused(parameter: str) -> None:
+    """It can only be in the URL, so psql is not started with it. The line names the parameter."""
+    url = f"postgresql://ann@db.example/shop?sslmode=prefer&{parameter}=hunter2"
+    assert_one_line(lastpair("psql", DATABASE_URL=url), f"psql: the URL has {unquote(parameter)}, ")
+
+
+@pytest.mark.parametrize(
+    "rest", ["1/hunter2@db.example/shop", "1?hunter2@db.example/shop", "1/?hunter2@db.example", "1/a?b=hunter2@db.example/shop"]
+)
+def test_a_password_that_is_not_encoded_is_refused(rest: str) -> None:
+    """Programs differ in where such a URL has its password."""
+    assert_one_line(lastpair("psql", DATABASE_URL=f"postgresql://ann:{rest}"), "psql: the URL has an @ behind its host; ")
 
 
 # token

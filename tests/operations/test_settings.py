@@ -3,6 +3,7 @@
 import socket
 import subprocess
 from argparse import Namespace
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
 from lastpair import cli as commands
-from lastpair.settings import InvalidSettings, Settings, load_settings
+from lastpair.settings import InvalidSettings, Settings, is_host, load_settings
 from tests.support.commands import lastpair
 from tests.support.servers import ROOT
 from tests.support.tokens import SECRET, ec_key, private_pem, public_pem, rsa_key
@@ -72,6 +73,9 @@ GOOD: list[tuple[str, str, Any]] = [
                 "https://a-b.example.",
             ],
             *["http://x:443", "https://x:80", "https://x:65535", "http://[2001:db8::1]", "https://4you.example"],
+            *["capacitor://localhost", "ionic://localhost", "tauri://localhost", "app://.", "app://-", "http+app://x"],
+            *["chrome-extension://" + "abcdefgh" * 4, "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc"],
+            "safari-web-extension://2C127FA4-62C7-7E4F-90E5-472B45EECFDC",
         ]
     ),
     ("HOST", "0.0.0.0", "0.0.0.0"),  # noqa: S104
@@ -203,7 +207,10 @@ BAD = {
         *["https://x:", "https://x:0", "https://x:080", "https://x:65536", "https://x:*", "http://127.1", "http://0x7f.0.0.1"],
         *["http://2130706433", "http://127.0.0.1.", "http://[0:0::1]", "http://[::1", "http://::1", "https://a..example"],
         *["**", "https://*", "https://a.example https://b.example", "https://a.example,https://b.example/", "x" * 5000],
-        *["https://[::FFFF]", "chrome-extension://abc", "https://[::1%25eth0]", "https://a.example\nhttps://b.example"],
+        *["capacitor://", "capacitor://localhost/", "capacitor://localhost:80", "Capacitor://localhost"],
+        *["tauri://*", "app://[::1]", "capacitor://u@localhost"],
+        *["ws://x.example", "wss://x.example", "file://localhost", "1app://x", "app://a b", "capacitor:localhost"],
+        *["https://[::FFFF]", "https://[::1%25eth0]", "https://a.example\nhttps://b.example"],
     ],
     "HOST": ["http://0.0.0.0", "0.0.0.0:4000", "localhost:4000", "[::1]:4000", "256.0.0.1", "a b", "*", "::g", "a/b", "1.2.3"],
     "ADMIN_PORT": ["0", "-1", "65536", "http", "4000"],
@@ -295,6 +302,22 @@ def test_bad_values(monkeypatch: pytest.MonkeyPatch, variable: str, text: str) -
     assert not any(secret in message for secret in SECRETS)
 
 
+@pytest.mark.parametrize("since_python_3_13", [False, True])
+def test_an_ipv6_address_has_the_form_of_browsers(monkeypatch: pytest.MonkeyPatch, since_python_3_13: bool) -> None:
+    """They write all of it in hexadecimal. Python does the same, but from 3.13 on not with a mapped IPv4 address."""
+    text = IPv6Address.__str__
+
+    def mixed(address: IPv6Address) -> str:
+        return f"::ffff:{address.ipv4_mapped}" if address.ipv4_mapped else text(address)
+
+    if since_python_3_13:
+        monkeypatch.setattr(IPv6Address, "__str__", mixed)
+    right = ["[::ffff:102:304]", "[::ffff:0:304]", "[::ffff:0:0]", "[::ffff:a0b:0]", "[::102:304]", "[::1]", "[64:ff9b::102:304]"]
+    wrong = ["[::ffff:1.2.3.4]", "[::FFFF:102:304]", "[0:0:0:0:0:ffff:102:304]", "[::ffff:0102:304]", "[::1.2.3.4]"]
+    assert [host for host in right if not is_host(host)] == []
+    assert [host for host in wrong if is_host(host)] == []
+
+
 def test_every_bad_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the one line."""
     for variable in BAD:
@@ -341,7 +364,7 @@ async def knows_any_currency(_: str, __: str) -> None:
 
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
-    """`run` with neither a database nor a server: what it migrates, then where it listens and what the workers read."""
+    """`run` with neither a database nor a server: what it migrates and checks, where it listens, what the workers read."""
     seen: list[tuple[str, str | None]] = []
 
     async def migrate(url: str) -> None:
@@ -351,8 +374,13 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
         return False
 
     monkeypatch.setattr(commands, "migrate", migrate)
+
+    async def first_missing_migration(url: str) -> None:
+        seen.append(("check", url))
+
     monkeypatch.setattr(commands, "may_migrate", may_migrate)
     monkeypatch.setattr(commands, "check_currency", knows_any_currency)
+    monkeypatch.setattr(commands, "first_missing_migration", first_missing_migration)
 
     def serve(_: Settings, listener: socket.socket) -> None:
         seen.append((listener.getsockname()[0], load_settings().database_url))
@@ -367,7 +395,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
 def test_the_app_itself_goes_through_the_pooler(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, used: list[tuple[str, str | None]], where: str, owner: dict[str, str]
 ) -> None:
-    """`run` migrates by MIGRATION_DATABASE_URL or else by DATABASE_DIRECT_URL, and then serves by DATABASE_URL."""
+    """`run` migrates by MIGRATION_DATABASE_URL or else by DATABASE_DIRECT_URL, tries both others, and serves by DATABASE_URL."""
     variables = {"DATABASE_URL": URL, "DATABASE_DIRECT_URL": URL + "_direct"} | owner
     if where == ".env":
         (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
@@ -375,7 +403,8 @@ def test_the_app_itself_goes_through_the_pooler(
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
     commands.run(load_settings(), Namespace())
-    assert used == [("migrate", owner.get("MIGRATION_DATABASE_URL", URL + "_direct")), ("127.0.0.1", URL)]
+    migrated = owner.get("MIGRATION_DATABASE_URL", URL + "_direct")
+    assert used == [("migrate", migrated), ("check", URL), ("check", URL + "_direct"), ("127.0.0.1", URL)]
 
 
 @pytest.mark.parametrize(
@@ -526,4 +555,4 @@ def test_development_listens_to_this_machine_only(used: list[tuple[str, str | No
     """A development server is open to this machine only, because any client may name any user there."""
     for app_env in ("development", "production"):
         commands.run(Settings.model_construct(app_env=app_env, database_url=URL, port=0), Namespace())
-    assert [host for host, _ in used[1::2]] == ["127.0.0.1", "0.0.0.0"]  # noqa: S104
+    assert [host for host, _ in used[2::3]] == ["127.0.0.1", "0.0.0.0"]  # noqa: S104

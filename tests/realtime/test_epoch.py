@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from lastpair.database.embedded import BIN_DIR
-from lastpair.database.migrate import migrate
+from lastpair.database.migrate import migrate, roll_back
 from tests.support.database import Database, another_database, connected
 from tests.support.factories import make_drop_by_sql, make_user
 from tests.support.in_process import InProcess, served, settings_for
@@ -120,3 +120,30 @@ async def test_a_process_that_comes_and_goes(migrated_url: str) -> None:
                 await reserve(owner, drop_id, 1)
                 assert await newest_id(owner) == last_id + 1
                 assert await types_after(service, "sse", last_id, 1) == ["STOCK_UPDATED"]
+
+
+async def test_a_backup_that_is_older_than_the_epochs(migrated_url: str) -> None:
+    """It may have been restored, so its migration begins an epoch. A client that has an event of the log goes on, and one that
+    has a later event, which is lost, starts again."""
+    async with connected(migrated_url) as owner:
+        drop_id = await make_drop_by_sql(owner, 100)
+        await reserve(owner, drop_id, 3)
+        last_id = await newest_id(owner)
+        while await owner.fetchval("select to_regclass('inventory.event_epochs') is not null"):
+            await roll_back(migrated_url)
+        await migrate(migrated_url)
+        async with served(settings_for(migrated_url)) as service:
+            await reserve(owner, drop_id, 4)
+            log = await logged(owner, last_id)
+            assert len(log) == 4
+            assert int(log[0].id) > FIRST_ID_OF_AN_EPOCH
+            assert await types_after(service, "sse", last_id, 4) == ["STOCK_UPDATED"] * 4
+            assert await types_after(service, "sse", last_id + 2, 2) == ["RESYNC_REQUIRED", "SNAPSHOT"]
+
+
+async def test_a_new_database_begins_with_the_first_id(migrated_url: str) -> None:
+    """Its migrations begin no epoch."""
+    async with connected(migrated_url) as owner:
+        assert await owner.fetchval("select array_agg(first_id) from inventory.event_epochs") == [0]
+        await make_drop_by_sql(owner, 100)
+        assert await newest_id(owner) < 10

@@ -29,11 +29,14 @@ class FakeLog(EventLog):
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.is_away = False
+        self.is_pruned = False
         self.during_snapshot: Callable[[], object] = lambda: None
 
     async def after(self, event_id: int, limit: int, drop_ids: Sequence[str] | None) -> list[Event]:
         """Answer as the database does."""
         await self._travel()
+        if self.is_pruned:
+            return [make_event("RESYNC_REQUIRED", event_id, {"reason": "It is gone."})]
         return [each for each in self.events if each.id > event_id and (drop_ids is None or each.drop_id in drop_ids)][:limit]
 
     async def snapshot(self, drop_ids: Sequence[str] | None) -> Event:
@@ -257,17 +260,53 @@ async def test_a_client_that_is_ahead_of_the_process() -> None:
 
 
 @pytest.mark.parametrize("drop_ids", [(), (DROPS[0],)])
-async def test_a_restart_of_the_hub(drop_ids: tuple[str, ...]) -> None:
-    """When the hub missed events for good, every client starts again."""
+@pytest.mark.parametrize("log_changed", [False, True])
+async def test_a_restart_of_the_hub(drop_ids: tuple[str, ...], log_changed: bool) -> None:
+    """Every client goes on from the log. If the log lost events that were published, the client starts again."""
     client = Client(*drop_ids)
     await client.open()
     waiting = await client.waiting()
-    client.log.events.append(event_of("DROP_UPDATED", 50))
-    client.hub.restart(50)
-    assert types(await waiting) == ["RESYNC_REQUIRED", "SNAPSHOT"]
+    missed = event_of("DROP_UPDATED", 50)
+    client.log.events.append(missed)
+    client.hub.restart(50, log_changed=log_changed)
+    if log_changed:
+        client.hub.restart(50)  # this does not hide the loss
+        resync, snapshot = await waiting
+        assert (resync.type, snapshot.type) == ("RESYNC_REQUIRED", "SNAPSHOT")
+        assert "lost" in resync.data
+    else:
+        assert await waiting == [missed]
     event = event_of("DROP_UPDATED", 51)
     client.hub.publish(event)
     assert await client.next() == [event]
+
+
+async def test_a_restart_of_the_hub_under_a_quiet_drop() -> None:
+    """The log was pruned past the client's last event, but nothing of the client's drop is gone: it goes on."""
+    client = Client(DROPS[0])
+    await client.open()
+    first = client.happen("DROP_UPDATED")
+    assert await client.next() == [first]
+    waiting = await client.waiting()
+    client.log.events = [event_of("DROP_UPDATED", event_id, DROPS[1]) for event_id in (50, 51)]
+    client.hub.restart(50)
+    client.hub.publish(client.log.events[-1])
+    assert await waiting == []
+    event = event_of("DROP_UPDATED", 52)
+    client.hub.publish(event)
+    while not (batch := await client.next()):
+        pass
+    assert batch == [event]
+
+
+async def test_a_restart_of_the_hub_after_the_log_was_pruned() -> None:
+    """If an event of the client's drop is gone, the log says so, and the client starts again."""
+    client = Client(DROPS[0])
+    await client.open()
+    waiting = await client.waiting()
+    client.log.is_pruned = True
+    client.hub.restart(50)
+    assert types(await waiting) == ["RESYNC_REQUIRED", "SNAPSHOT"]
 
 
 NO_DROP = str(uuid4())

@@ -2,7 +2,9 @@
 
 import asyncio
 import re
+import shutil
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
@@ -11,7 +13,7 @@ import psycopg
 import pytest
 
 from lastpair.database import migrate as migrations
-from lastpair.database.migrate import DB_DIR, FUNCTIONS_DIR, MigrationFailed, apply_functions, migrate
+from lastpair.database.migrate import DB_DIR, FUNCTIONS_DIR, MigrationFailed, apply_functions, migrate, roll_back
 from tests.support.database import Database, connected
 from tests.support.factories import make_drop_by_sql, make_user, make_users
 from tests.support.servers import ROOT
@@ -85,10 +87,57 @@ async def test_a_deployment_names_the_session_that_it_waits_for(migrated_url: st
     assert await migrate(migrated_url) is None
 
 
+SLOW_LOCK = """
+-- migrate:up
+set local lock_timeout = '700ms';
+alter table inventory.changes add column tried integer;
+-- migrate:down
+set local lock_timeout = '700ms';
+alter table inventory.changes drop column tried;
+"""
+
+
+async def test_a_migration_names_the_sessions_that_hold_its_lock(
+    migrated_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Forwards and backwards, and although the URL names the application. Who holds other locks is not named."""
+    shutil.copytree(DB_DIR / "migrations", tmp_path / "migrations")
+    (tmp_path / "migrations" / "20991231000000_slow_lock.sql").write_text(SLOW_LOCK)
+    monkeypatch.setattr(migrations, "DB_DIR", tmp_path)
+    url = f"{migrated_url}{'&' if '?' in migrated_url else '?'}application_name=a+deployment"
+    async with connected(migrated_url) as holder, connected(migrated_url) as second, connected(migrated_url) as other:
+        await holder.execute("set application_name = 'a forgotten psql'")
+        for change, command in ((migrate, "migrate"), (roll_back, "rollback")):
+            await holder.execute("begin; select from inventory.changes")
+            await second.execute("begin; lock table inventory.changes in row exclusive mode")
+            await other.execute("begin; select from inventory.drops; select from public.schema_migrations")
+            named = rf"pid {holder.get_server_pid()}, application_name 'a forgotten psql', .*idle in transaction since \d{{4}}-"
+            with pytest.raises(MigrationFailed, match=rf"^dbmate {command} failed; it waited for {named}") as failed:
+                await change(url)
+            assert f"pid {second.get_server_pid()}, " in str(failed.value)
+            assert f"pid {other.get_server_pid()}, " not in str(failed.value)
+            for session in (holder, second, other):
+                await session.execute("rollback")
+            await change(url)
+
+
+async def test_function_files_name_the_session_that_they_wait_for(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not wait for ever."""
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT_SECONDS", 1)
+    async with connected(migrated_url) as holder:
+        change = "update inventory.function_files set checksum = '' where path = 'api/errors.sql'"
+        await holder.execute(change)
+        async with holder.transaction(), asyncio.timeout(20):
+            await holder.execute(change)
+            with pytest.raises(MigrationFailed, match=rf"lock timeout; it waited for pid {holder.get_server_pid()}, "):
+                await migrate(migrated_url)
+    assert await migrate(migrated_url) == "Functions: 1 applied"
+
+
 async def test_a_failed_deployment_lets_the_next_one_begin(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock ends with the deployment, whatever its end."""
 
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise MigrationFailed("it did not")
 
     with monkeypatch.context() as patch:

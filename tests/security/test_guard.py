@@ -14,9 +14,12 @@ from tests.support.raw_http import UPGRADE, connected, read_answer, talk
 from tests.support.streams import TRANSPORTS, open_stream
 
 SHOP = "https://shop.example"
+APPS = ["capacitor://localhost", "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc"]
+EXTENSION = "safari-web-extension://2C127FA4-62C7-7E4F-90E5-472B45EECFDC"
 FOREIGN = [
     "https://evil.example", "null", "http://shop.example", f"{SHOP}:444", f"{SHOP}.evil.example", f"{SHOP}/", "shop.example",
     "https://evil.example https://shop.example", "", "chrome-extension://abc", "http://localhost", "*", "https://",
+    "ionic://localhost", "capacitor://localhost.evil.example",
 ]  # fmt: skip
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 EXPIRE = "/internal/expire-now"
@@ -24,8 +27,8 @@ EXPIRE = "/internal/expire-now"
 
 @pytest.fixture(scope="module")
 async def service(own_database_url: str) -> AsyncIterator[InProcess]:
-    """A service in development that takes the hosts of its default and the pages of one shop."""
-    settings = settings_for(own_database_url, allowed_hosts=[], cors_origins=[SHOP], max_streams=3)
+    """A service in development that takes the hosts of its default, and the pages of one shop, two apps and an extension."""
+    settings = settings_for(own_database_url, allowed_hosts=[], cors_origins=[SHOP, *APPS, EXTENSION], max_streams=3)
     async with served(settings) as service:
         yield service
 
@@ -61,7 +64,9 @@ async def test_a_handshake_of_a_foreign_page(service: InProcess, origin: str) ->
     assert not service.components.hub._subscribers
 
 
-@pytest.mark.parametrize("origin", [None, "http://{host}", "HTTP://{host}", SHOP, f"{SHOP}:443", "HTTPS://Shop.Example"])
+@pytest.mark.parametrize(
+    "origin", [None, "http://{host}", "HTTP://{host}", SHOP, f"{SHOP}:443", "HTTPS://Shop.Example", *APPS, EXTENSION]
+)
 async def test_a_handshake_that_is_taken(service: InProcess, origin: str | None) -> None:
     """No Origin (a client that is no browser), the service's own, and a listed one get the stream, however they are written."""
     host = service.url.removeprefix("http://")

@@ -181,6 +181,7 @@ async def test_a_plain_user_buys(http: httpx.AsyncClient, owner: asyncpg.Pool) -
         {"exp": time.time() + 3600 * 24 * 365 * 10},
         {"role": ["admin"], "preferred_username": 7, "anything": {"else": None}},
         {"typ": "Bearer", "azp": "shop", "at_hash": "x", "nonce": "y"},
+        *[{name: kind} for name in ("token_type", "token_use", "type") for kind in ("access", "Bearer", 7)],
         *[{"header": {"typ": typ}} for typ in GOOD_TYPES],
         {"header": {"cty": "json"}},
     ],
@@ -444,7 +445,8 @@ BAD_TYPES = [
 OTHER_KINDS: list[dict[str, Any]] = [
     {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}},
     {"events": {}},
-    *[{"typ": typ} for typ in ("ID", "Refresh", "Offline", "Logout")],
+    *[{"typ": typ} for typ in ("ID", "Refresh", "Offline", "Logout", "refresh")],
+    *[{name: kind} for name in ("token_type", "token_use", "type") for kind in ("refresh", "id", "Refresh_Token")],
 ]
 WHAT_IS_WRONG: dict[str, tuple[Callable[[], str], str]] = {
     # The signature

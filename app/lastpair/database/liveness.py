@@ -100,6 +100,11 @@ class Wait:
         self.is_suspect = False
         self.is_dead = False
 
+    def show_life(self) -> None:
+        """Something else came on the connection, behind which the answer may stand: the wait begins anew."""
+        self.begin = asyncio.get_running_loop().time()
+        self.is_suspect = False
+
 
 class Watch:
     """Looks at everything that waits for the database, and ends what waits on a dead connection."""
@@ -112,7 +117,7 @@ class Watch:
         self._waits: set[Wait] = set()
 
     @asynccontextmanager
-    async def waiting(self, what: str, key: str | None, limit_seconds: float | None = None) -> AsyncIterator[None]:
+    async def waiting(self, what: str, key: str | None, limit_seconds: float | None = None) -> AsyncIterator[Wait]:
         """Raise TimeoutError from the block, with a message, if it takes too long or if its connection is dead.
 
         `what` names for a person what is waited for. `key` is the process id of the backend as text, or the mark of the
@@ -124,7 +129,7 @@ class Watch:
             async with asyncio.timeout(limit_seconds) as deadline:
                 wait = Wait(what, key, deadline, loop.time())
                 self._waits.add(wait)
-                yield
+                yield wait
         except TimeoutError as error:
             if wait is not None and wait.is_dead:
                 raise TimeoutError(f"{what}: the connection is dead") from error

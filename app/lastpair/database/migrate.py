@@ -3,19 +3,21 @@
 import asyncio
 import hashlib
 import os
+import re
 import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic
+from uuid import uuid4
 
 import asyncpg
 
 from lastpair.database.embedded import BIN_DIR, embedded_database
 from lastpair.database.pool import SERVICE_ROLE
-from lastpair.database.servers import Servers
+from lastpair.database.servers import CONNECTION_FAULTS, Servers
 
 DB_DIR = Path(__file__).resolve().parent.parent / "db"
 """Migrations, functions, sample data, recipes. In the repository this is a link to db/ at the top; a wheel carries a copy."""
@@ -24,29 +26,39 @@ FUNCTIONS_DIR = DB_DIR / "functions"
 SCHEMA_FILE = DB_DIR / "schema" / "schema.sql"
 PRIVILEGES = "privileges.sql"  # this file is no function; it runs at the end of every deployment that changed one
 LOCK_TIMEOUT_SECONDS = 60
-"""How long a deployment waits for another one to end."""
+"""How long a deployment waits for another one to end, and for a lock while it applies the function files."""
 
 CREATE_MIGRATIONS = "create table schema_migrations (version varchar primary key)"  # as dbmate does it
 MADE_MEANWHILE = (asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError)
 """What CREATE_MIGRATIONS raises if another deployment makes the table at the same moment."""
 
 LOCK_MIGRATIONS = "lock table schema_migrations in share update exclusive mode"
-LOCK_HOLDER = """
-select format(
-  'pid %s, application_name %L, user %s, %s since %s', l.pid, a.application_name, coalesce(a.usename, '?'),
-  coalesce(a.state, 'state unknown'), coalesce(date_trunc('second', a.state_change)::text, '?'))
-from pg_locks l
-left join pg_stat_activity a on a.pid = l.pid
-where l.relation = 'schema_migrations'::regclass and l.granted and l.mode not in (
-    'AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
-  and l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.pid <> pg_backend_pid()
-limit 1
+
+# The pid 0 stands for a transaction that was prepared and has no session.
+LOCK_HOLDERS = """
+select case b.pid
+  when 0 then 'a prepared transaction, see pg_prepared_xacts'
+  else format(
+    'pid %s, application_name %L, user %s, %s since %s', b.pid, a.application_name, coalesce(a.usename, '?'),
+    coalesce(a.state, 'state unknown'), coalesce(date_trunc('second', a.state_change)::text, '?'))
+  end
+from (
+  select distinct unnest(pg_blocking_pids(w.pid)) as pid from pg_stat_activity w
+  where w.datname = current_database() and w.application_name = $1 and w.wait_event_type = 'Lock'
+) b
+left join pg_stat_activity a on a.pid = b.pid
+order by a.xact_start nulls last
+limit 3
 """
+LOOK_SECONDS, REMEMBER_SECONDS = 0.2, 2
+"""How often to look who holds a lock that a deployment waits for, and how long to name those that were found."""
 
 MAY_MIGRATE = """
-select coalesce(
-  (select pg_has_role(n.nspowner, 'usage') from pg_namespace n where n.nspname = 'inventory'),
-  has_database_privilege(current_database(), 'create'))
+select
+  coalesce(
+    (select pg_has_role(n.nspowner, 'usage') from pg_namespace n where n.nspname = 'inventory'),
+    has_database_privilege(current_database(), 'create')),
+  session_user
 """
 NOT_DEPLOYED = (
     asyncpg.InvalidParameterValueError,  # there is no role lastpair_service
@@ -54,6 +66,12 @@ NOT_DEPLOYED = (
     asyncpg.UndefinedFunctionError,
 )
 """What api.deployed() raises in a database that has no such function yet."""
+
+# If the set that is deployed was in force before, this deployment goes back to it: the sets after it are not newer any more.
+FORGET_LATER_SETS = """
+delete from inventory.function_sets
+where number >= (select s.number from inventory.function_sets s where s.checksum = $1)
+"""
 
 
 class MigrationFailed(Exception):
@@ -73,9 +91,9 @@ async def migrate(url: str) -> str | None:
     """
     if not await may_migrate(url):
         return await _check_up_to_date(url)
-    async with only_deployment(url):
-        await dbmate(url, "migrate")
-        connection = await asyncpg.connect(url)
+    async with only_deployment(url) as application_name:
+        await dbmate(url, "migrate", application_name=application_name)
+        connection = await asyncpg.connect(url, server_settings={"application_name": application_name})
         try:
             applied = await apply_functions(connection, FUNCTIONS_DIR)
         finally:
@@ -85,19 +103,55 @@ async def migrate(url: str) -> str | None:
 
 async def roll_back(url: str) -> None:
     """Take the last migration back. Raises MigrationFailed."""
-    async with only_deployment(url):
-        await dbmate(url, "rollback")
+    async with only_deployment(url) as application_name:
+        await dbmate(url, "rollback", application_name=application_name)
 
 
 @asynccontextmanager
-async def only_deployment(url: str) -> AsyncIterator[None]:
+async def naming_lock_holders(url: str, application_name: str) -> AsyncIterator[None]:
+    """If a session of this name waits for a lock within the block and fails, MigrationFailed names the sessions that hold it."""
+    holders, seen_at = "", 0.0
+
+    async def look() -> None:
+        nonlocal holders, seen_at
+        while True:
+            if rows := await connection.fetch(LOCK_HOLDERS, application_name):
+                holders, seen_at = "; ".join(row[0] for row in rows), monotonic()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    connection = await asyncpg.connect(url)
+    looking = asyncio.create_task(look())
+    try:
+        yield
+    except (MigrationFailed, asyncpg.LockNotAvailableError) as error:
+        named = f"; it waited for {holders}" if holders and monotonic() - seen_at < REMEMBER_SECONDS else ""
+        raise MigrationFailed(f"{error}{named}") from None
+    finally:
+        looking.cancel()
+        with suppress(asyncio.CancelledError, *CONNECTION_FAULTS):
+            await looking
+        connection.terminate()
+
+
+@asynccontextmanager
+async def only_deployment(url: str) -> AsyncIterator[str]:
     """Within this block no other deployment runs on the database. Waits for another one to end.
+
+    Yields an application_name for the sessions of this deployment: if one of them fails because of a lock, MigrationFailed names
+    the sessions that hold it.
 
     The lock is on dbmate's table, because that takes a privilege: only the owner can stop a deployment. dbmate's own lock is an
     advisory one, which any role that may connect can take. Raises MigrationFailed if the lock is not free within
-    LOCK_TIMEOUT_SECONDS; the message names the session that holds it.
+    LOCK_TIMEOUT_SECONDS.
     """
-    connection = await asyncpg.connect(url, server_settings={"application_name": "lastpair migrate"})
+    application_name = f"lastpair migrate {uuid4().hex[:8]}"
+    async with naming_lock_holders(url, application_name), _lock_of_deployments(url, application_name):
+        yield application_name
+
+
+@asynccontextmanager
+async def _lock_of_deployments(url: str, application_name: str) -> AsyncIterator[None]:
+    connection = await asyncpg.connect(url, server_settings={"application_name": application_name})
     try:
         if await connection.fetchval("select to_regclass('schema_migrations') is null"):
             with suppress(*MADE_MEANWHILE):
@@ -110,11 +164,7 @@ async def only_deployment(url: str) -> AsyncIterator[None]:
         try:
             await connection.execute(LOCK_MIGRATIONS)
         except asyncpg.LockNotAvailableError:
-            await transaction.rollback()
-            holder = await connection.fetchval(LOCK_HOLDER) or "a session that has ended by now"
-            raise MigrationFailed(
-                f"another session has locked the table schema_migrations for {LOCK_TIMEOUT_SECONDS} s: {holder}"
-            ) from None
+            raise MigrationFailed(f"the table schema_migrations was locked for {LOCK_TIMEOUT_SECONDS} s") from None
         yield
     finally:
         await connection.close()
@@ -122,29 +172,65 @@ async def only_deployment(url: str) -> AsyncIterator[None]:
 
 async def may_migrate(url: str) -> bool:
     """Whether the role of the URL owns the schemas, or may make them in a database that has none."""
+    may, _ = await _right_to_migrate(url)
+    return may
+
+
+async def require_owner(url: str) -> None:
+    """Raise MigrationFailed, which says what to set, unless the role of the URL may migrate."""
+    may, role = await _right_to_migrate(url)
+    if not may:
+        raise MigrationFailed(f"MIGRATION_DATABASE_URL: the role {role} does not own the schemas; set it to the owner's URL")
+
+
+async def _right_to_migrate(url: str) -> tuple[bool, str]:
+    # Whether the role of the URL may migrate, and its name.
     connection = await Servers(url).connect()
     try:
-        return bool(await connection.fetchval(MAY_MIGRATE))
+        [(may, role)] = await connection.fetch(MAY_MIGRATE)
+        return may, role
     finally:
         await connection.close()
 
 
+async def first_missing_migration(url: str) -> str | None:
+    """The first migration that the database of this URL lacks, as `migrations/<version>`, or None. It is asked as the service is.
+
+    Raises CONNECTION_FAULTS if the service could not work with this URL.
+    """
+    connection = await Servers(url).connect(statement_cache_size=0)  # the URL may lead through a pooler
+    try:
+        async with connection.transaction():
+            await connection.execute(f"set local role {SERVICE_ROLE}")
+            deployed = {row["path"] for row in await connection.fetch("select path from api.deployed()")}
+    except NOT_DEPLOYED:
+        deployed = set()
+    finally:
+        await connection.close()
+    return next((path for path in _migrations() if path not in deployed), None)
+
+
 async def _check_up_to_date(url: str) -> str:
+    checksums = _checksums(_read_files(FUNCTIONS_DIR))
+    deployed: dict[str, str | None] = {}
+    is_superseded = False
     connection = await Servers(url).connect()
     try:
         role = await connection.fetchval("select session_user")
         try:
             await connection.execute(f"set role {SERVICE_ROLE}")
             deployed = {row["path"]: row["checksum"] for row in await connection.fetch("select * from api.deployed()")}
+            is_superseded = await connection.fetchval("select api.is_superseded($1)", _checksum_of_set(checksums))
         except NOT_DEPLOYED:
-            deployed = {}
+            pass
     finally:
         await connection.close()
-    versions = sorted(path.name.partition("_")[0] for path in (DB_DIR / "migrations").glob("*.sql"))
-    expected: dict[str, str | None] = dict.fromkeys(f"migrations/{version}" for version in versions)
+    expected: dict[str, str | None] = dict.fromkeys(_migrations())
     if any(path not in expected for path in deployed if path.startswith("migrations/")):
         return "A newer version has migrated the schema; this version serves on it"
-    expected |= {f"functions/{path}": checksum for path, checksum in _checksums(_read_files(FUNCTIONS_DIR)).items()}
+    if is_superseded and all(path in deployed for path in expected):
+        return "A newer version has replaced the functions; this version serves on them"
+    expected |= {f"functions/{path}": checksum for path, checksum in checksums.items()}
     pending = [path for path in expected if deployed.get(path, "") != expected[path]]
     pending += [path for path in deployed if path not in expected]
     if pending:
@@ -155,7 +241,7 @@ async def _check_up_to_date(url: str) -> str:
     return f"The schema is up to date; the role {role} could not migrate it, and need not"
 
 
-async def dbmate(url: str, *command: str, schema_file: Path = SCHEMA_FILE) -> None:
+async def dbmate(url: str, command: str, *, schema_file: Path = SCHEMA_FILE, application_name: str = "dbmate") -> None:
     """Run dbmate on the migrations. `dump` writes `schema_file`. Raises MigrationFailed."""
     servers = Servers(url)
     connection = await servers.connect()
@@ -164,7 +250,8 @@ async def dbmate(url: str, *command: str, schema_file: Path = SCHEMA_FILE) -> No
         encrypted = await connection.fetchval("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
     finally:
         await connection.close()
-    url = servers.urls[0]  # dbmate takes the URL of one server only
+    # dbmate takes the URL of one server only. An application_name there would be used instead of PGAPPNAME.
+    url = re.sub(r"(?<=[?&])application_name=[^&]*&?", "", servers.urls[0])
     if "sslmode=" not in url:
         url += ("&" if "?" in url else "?") + ("sslmode=require" if encrypted else "sslmode=disable")
     options = [
@@ -173,10 +260,20 @@ async def dbmate(url: str, *command: str, schema_file: Path = SCHEMA_FILE) -> No
         "--no-dump-schema",
     ]
     programs = [str(BIN_DIR)] if BIN_DIR else []  # dbmate's dump runs pg_dump
-    environment = {**os.environ, "DATABASE_URL": url, "PATH": os.pathsep.join([*programs, os.environ.get("PATH", "")])}
-    result = subprocess.run([_dbmate_program(), *options, *command], env=environment, check=False)
-    if result.returncode != 0:
-        raise MigrationFailed(f"dbmate {command[0]} failed")
+    environment = {
+        **os.environ,
+        "DATABASE_URL": url,
+        "PGAPPNAME": application_name,
+        "PATH": os.pathsep.join([*programs, os.environ.get("PATH", "")]),
+    }
+    process = await asyncio.create_subprocess_exec(_dbmate_program(), *options, command, env=environment)
+    try:
+        exit_code = await process.wait()
+    finally:
+        if process.returncode is None:  # this command is being ended
+            process.kill()
+    if exit_code != 0:
+        raise MigrationFailed(f"dbmate {command} failed")
 
 
 def _dbmate_program() -> str | Path:
@@ -200,6 +297,7 @@ async def apply_functions(connection: asyncpg.Connection, directory: Path) -> li
     files = _read_files(directory)
     checksums = _checksums(files)
     async with connection.transaction():
+        await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
         known = {row["path"]: row["checksum"] for row in await connection.fetch("table inventory.function_files")}
         removed = [path for path in known if path not in files]
         changed = [path for path in files if known.get(path) != checksums[path]]
@@ -222,7 +320,13 @@ async def apply_functions(connection: asyncpg.Connection, directory: Path) -> li
                 checksums[path],
             )
         await connection.execute(files[PRIVILEGES])
+        await connection.execute(FORGET_LATER_SETS, _checksum_of_set(checksums))
+        await connection.execute("insert into inventory.function_sets (checksum) values ($1)", _checksum_of_set(checksums))
     return changed + removed
+
+
+def _migrations() -> list[str]:
+    return [f"migrations/{path.name.partition('_')[0]}" for path in sorted((DB_DIR / "migrations").glob("*.sql"))]
 
 
 def _read_files(directory: Path) -> dict[str, str]:
@@ -231,6 +335,10 @@ def _read_files(directory: Path) -> dict[str, str]:
 
 def _checksums(files: dict[str, str]) -> dict[str, str]:
     return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in files.items()}
+
+
+def _checksum_of_set(checksums: dict[str, str]) -> str:
+    return hashlib.sha256("".join(f"{path} {checksums[path]}\n" for path in sorted(checksums)).encode()).hexdigest()
 
 
 async def _apply(connection: asyncpg.Connection, path: str, text: str) -> None:

@@ -8,7 +8,7 @@ from lastpair.errors import Refusal, Unavailable, invalid
 from lastpair.observability.metrics import RESYNCS
 from lastpair.realtime.event import RESYNC_REQUIRED, Event, make_event, renumbered
 from lastpair.realtime.event_log import EventLog
-from lastpair.realtime.hub import GLOBAL_ROOM, FellBehind, Hub, LostTrack, Room, Subscriber
+from lastpair.realtime.hub import GLOBAL_ROOM, FellBehind, Hub, LogChanged, LostTrack, Room, Subscriber
 
 MAX_DROPS = 100
 """Drops that one client may name."""
@@ -21,6 +21,7 @@ RETRY_SECONDS = 1
 
 UNKNOWN_ID = "This is not the id of an event."
 TOO_SLOW = "Events came faster than they were taken, and some are gone."
+LOG_CHANGED = "The event log lost events that were sent."
 NOT_STARTED = "Events do not flow yet. Try again in a moment."
 
 
@@ -114,9 +115,13 @@ class Feed:
                 return batch
             await self._subscriber.wait()
             return self._subscriber.take()
-        except FellBehind as error:
-            counted_as = "restarted" if isinstance(error, LostTrack) else "slow"
-            return await self._begin_again(self._resync(TOO_SLOW, counted_as))
+        except LostTrack:
+            self._subscriber.stop_following()
+            return await self._read_missed()
+        except LogChanged:
+            return await self._begin_again(self._resync(LOG_CHANGED, "restarted"))
+        except FellBehind:
+            return await self._begin_again(self._resync(TOO_SLOW, "slow"))
 
     async def _begin(self) -> list[Event]:
         # Begin with a snapshot, or with the next event if the client wants no snapshot.

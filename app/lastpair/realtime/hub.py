@@ -33,7 +33,11 @@ class FellBehind(Exception):
 
 
 class LostTrack(FellBehind):
-    """The same, but not because the client was slow: the hub started again, for example."""
+    """The same, but not because the client was slow: the hub started again, for example. The log may have what comes next."""
+
+
+class LogChanged(FellBehind):
+    """The hub published events that the log has no more, so a client's position may mean another event."""
 
 
 class Hub:
@@ -52,17 +56,17 @@ class Hub:
         self._subscribers: set[Subscriber] = set()
         self._position = make_event(POSITION, 0, {})
 
-    def restart(self, event_id: int) -> None:
+    def restart(self, event_id: int, *, log_changed: bool = False) -> None:
         """Empty the memory and go on after this event (0: the log is empty).
 
-        The clients have missed events and must start again from a snapshot.
+        The clients go on from the log, or start again from a snapshot if the log lost events that were published.
         """
         self._events.clear()
         self._newest.clear()
         self.count = 0
         self.head_id = self.forgotten_id = event_id
         for subscriber in self._subscribers:
-            subscriber.lose_track()
+            subscriber.lose_track(LogChanged if log_changed else LostTrack)
         self.started.set()
 
     def publish(self, event: Event) -> None:
@@ -185,7 +189,7 @@ class Subscriber:
     """
 
     __slots__ = (
-        "_hub", "_is_lost", "_is_pending", "_is_slow", "_is_woken", "_next", "_slow_before", "_waiter", "is_following",
+        "_hub", "_is_pending", "_is_slow", "_is_woken", "_loss", "_next", "_slow_before", "_waiter", "is_following",
         "last_event_id", "rooms",
     )  # fmt: skip
 
@@ -198,7 +202,7 @@ class Subscriber:
         self._is_pending = False  # the event numbered `_next` is in memory
         self._slow_before = 0  # events with a smaller sequence number came while the transport was busy
         self._is_slow = False  # the transport was busy since the client last took something
-        self._is_lost = False
+        self._loss: type[FellBehind] | None = None  # take() raises it
         self._is_woken = False
         self._waiter: asyncio.Future[None] | None = None
 
@@ -217,7 +221,8 @@ class Subscriber:
         self._next = self._hub.sequence_after(self.last_event_id)
         self._is_pending = self._next < self._hub.count
         self._slow_before = 0
-        self._is_slow = self._is_lost = False
+        self._is_slow = False
+        self._loss = None
         self.is_following = True
         self._hub.enter(self)
 
@@ -229,7 +234,8 @@ class Subscriber:
         self.rooms = rooms
         if self.is_following:
             self._hub.enter(self)
-            self._is_lost = self._is_lost or since < self._hub.forgotten_id
+            if since < self._hub.forgotten_id:
+                self._loss = self._loss or LostTrack
             sequence = self._hub.sequence_after(since)
             self._next = min(self._next, sequence) if self._is_pending else sequence
             self._is_pending = self._next < self._hub.count
@@ -241,8 +247,8 @@ class Subscriber:
 
     def take(self) -> list[Event]:
         """The next events from memory, one batch at most. Raises FellBehind."""
-        if self._is_lost:
-            raise LostTrack
+        if self._loss is not None:
+            raise self._loss
         if self._is_pending and self._has_too_many_waiting():
             raise FellBehind
         hub = self._hub
@@ -265,7 +271,7 @@ class Subscriber:
 
     async def wait(self) -> None:
         """Return when there may be something to take, or when wake() is called."""
-        if not (self._is_pending or self._is_lost or self._is_woken or self._hub.closed):
+        if not (self._is_pending or self._loss or self._is_woken or self._hub.closed):
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
@@ -280,9 +286,10 @@ class Subscriber:
             self._next = sequence
             self._return()
 
-    def lose_track(self) -> None:
-        """The hub no longer has what comes next."""
-        self._is_lost = True
+    def lose_track(self, loss: type[FellBehind]) -> None:
+        """The hub no longer has what comes next: take() raises `loss`."""
+        if self._loss is not LogChanged:
+            self._loss = loss
         self._return()
 
     def wake(self) -> None:

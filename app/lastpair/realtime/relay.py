@@ -4,18 +4,22 @@ missed.
 A notification that proves that it is an event is published as it is. Any other one, which any role that may connect can send,
 only makes the relay read the log, a few times a second at most. From time to time the relay compares what it published last with
 the log.
+
+The answers of the database come on the same connection, behind the notifications. So if too many arrive that are of no use, or
+more than the relay can publish, it goes on with a new session that does not listen, and reads the log for a while.
 """
 
 import asyncio
 import logging
 from collections import deque
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from time import time
 from typing import Any
 
 import asyncpg
 
-from lastpair.database.liveness import BACKEND_PID, Watch
+from lastpair.database.liveness import BACKEND_PID, Wait, Watch
 from lastpair.database.pool import SESSION_SETTINGS, TCP_SETTINGS
 from lastpair.database.servers import CONNECTION_FAULTS, Servers, reason
 from lastpair.observability.metrics import EVENTS_RELAYED, LISTENING, RELAY_LAG_SECONDS, UNPROVEN_NOTIFICATIONS
@@ -29,7 +33,14 @@ LISTEN = "listen lastpair_events"
 EVENT_KEY = "select api.event_key()"
 ENSURE_EPOCH = "select api.ensure_epoch($1)"
 MAX_HEARD_EVENTS = 10_000
-"""Events that may wait to be published. If there are more, they are dropped and the log is read instead."""
+"""Events that may wait to be published. If there are more, the relay stops listening for a while."""
+
+MAX_USELESS = 1000
+"""Notifications between two readings of the log that may prove nothing or repeat a published event. If there are more, the relay
+stops listening for a while."""
+
+DEAF_SECONDS = 5
+"""How long the relay then only reads the log."""
 
 PAGE_EVENTS = 1000
 YIELD_EVENTS = 256
@@ -45,7 +56,13 @@ READ_PAUSE_SECONDS = 0.25
 """How long a notification that proves nothing waits for the log to be read, counted from the last time."""
 
 WARN_SECONDS = 60
-"""How often such notifications are logged at most."""
+"""How often the same warning is logged at most."""
+
+UNPROVEN = (
+    "a notification does not prove that it is an event, so the log is read: a deployment is under way, or a role that may connect"
+    " to the database has sent it"
+)
+TOO_MANY = f"notifications come faster than the listener can use them, so it only reads the log for {DEAF_SECONDS} s"
 
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2)
 """How long to wait before each new try to connect; the last value repeats."""
@@ -54,7 +71,7 @@ logger = logging.getLogger("lastpair")
 
 
 class Relay:
-    """One for each process. `is_connected` says whether it hears of commits now."""
+    """One for each process. `is_connected` says whether it hears of commits now, or reads them from the log all the time."""
 
     def __init__(self, url: str, hub: Hub, watch: Watch) -> None:
         self.is_connected = False
@@ -62,33 +79,42 @@ class Relay:
         watch.on_loss.append(self._check_now)
         self._check_at = 0.0
         self._backend_pid = ""
+        self._wait: Wait | None = None  # the latest one on the connection
+        self._is_following = False  # the present session has read the log
+        self._is_flooded = False  # the present session was given up because of too many notifications
+        self._useless = 0  # see MAX_USELESS
+        self._listen_at = 0.0  # the relay does not listen earlier; a time of the event loop, as the next three
         self._servers = Servers(url)
         self._hub = hub
         self._key: bytes | None = None
         self._heard: deque[Event] = deque()
         self._wakeup = asyncio.Event()
         self._log_is_due = False
-        self._read_at = 0.0  # the log is not read earlier only because it is due; the time of the event loop, as the next one
-        self._warn_at = 0.0
+        self._read_at = 0.0  # the log is not read earlier only because it is due
+        self._warn_at: dict[str, float] = {}
 
     async def run(self) -> None:
         """Relay until cancelled. Survives a lost database."""
         tries = 0
         while True:
             was_connected = False
+            self._is_flooded = self._is_following = False
             try:
                 try:
-                    await self._listen()
+                    await self._serve()
                 finally:
                     was_connected = self.is_connected
-                    self._set_connected(False)
-            except CONNECTION_FAULTS as error:
-                if was_connected or tries == 0:  # log once an outage, not once a try
-                    logger.warning("the listener lost the database and tries again: %s", reason(error))
-                if was_connected:
-                    self._watch.lost()
-            except Exception:
-                logger.exception("the listener failed and starts anew")
+                    self._set_connected(was_connected and self._is_flooded)
+            except Exception as error:
+                if self._is_flooded:
+                    continue
+                if not isinstance(error, CONNECTION_FAULTS):
+                    logger.exception("the listener failed and starts anew")
+                else:
+                    if was_connected or tries == 0:  # log once an outage, not once a try
+                        logger.warning("the listener lost the database and tries again: %s", reason(error))
+                    if was_connected:
+                        self._watch.lost()
             tries = 1 if was_connected else tries + 1
             await asyncio.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS)) - 1])
 
@@ -96,7 +122,7 @@ class Relay:
         self.is_connected = is_connected
         LISTENING.set(is_connected)
 
-    async def _listen(self) -> None:
+    async def _serve(self) -> None:
         connection = await self._servers.connect(
             timeout=CONNECT_TIMEOUT_SECONDS,
             command_timeout=CONNECT_TIMEOUT_SECONDS,
@@ -105,12 +131,13 @@ class Relay:
         try:
             self._heard.clear()
             self._backend_pid = await connection.fetchval(BACKEND_PID)
-            async with self._watch.waiting("the listener's first calls", self._backend_pid):
+            async with self._waiting("the listener's first calls"):
                 self._key = await _call(connection, EVENT_KEY)
                 await _call(connection, ENSURE_EPOCH, False)
             connection.add_termination_listener(lambda _: self._wakeup.set())
-            await connection.add_listener(CHANNEL, lambda *notification: self._hear(notification[-1]))
+            is_listening = await self._listen(connection)
             await self._read_log(connection)
+            self._is_following = True
             self._set_connected(True)
             now = asyncio.get_running_loop().time
             self._check_at = now() + CHECK_SECONDS
@@ -118,13 +145,16 @@ class Relay:
                 self._wakeup.clear()
                 await self._publish_heard(connection)
                 if now() >= self._check_at:
-                    async with self._watch.waiting("the listener's check", self._backend_pid):
+                    async with self._waiting("the listener's check"):
                         self._key = await _call(connection, EVENT_KEY)
-                        await connection.execute(LISTEN)
+                        if is_listening:
+                            await connection.execute(LISTEN)
                     await self._check(connection)
                     self._check_at = now() + CHECK_SECONDS
                 elif self._log_is_due and now() >= self._read_at:
+                    is_listening = is_listening or await self._listen(connection)
                     await self._check(connection)
+                self._log_is_due = self._log_is_due or not is_listening
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(min(self._check_at, self._read_at) if self._log_is_due else self._check_at):
                         await self._wakeup.wait()
@@ -132,32 +162,48 @@ class Relay:
         finally:
             connection.terminate()
 
+    async def _listen(self, connection: asyncpg.Connection) -> bool:
+        # Whether the session listens now. The log must be read afterwards, because of what was committed before.
+        if asyncio.get_running_loop().time() < self._listen_at:
+            return False
+        await connection.add_listener(CHANNEL, lambda *notification: self._hear(connection, notification[-1]))
+        return True
+
     def _check_now(self) -> None:
         # Another connection was found dead, so this one may be dead as well.
         self._check_at = 0
         self._wakeup.set()
 
-    def _hear(self, payload: str) -> None:
+    def _hear(self, connection: asyncpg.Connection, payload: str) -> None:
+        if connection.is_closed():
+            return  # the rest of too many, see below
+        if self._wait is not None:
+            self._wait.show_life()
         event = event_of(payload, self._key)
         if event is None:
             self._log_is_due = True
+            self._useless += 1
             UNPROVEN_NOTIFICATIONS.inc()
-            self._warn()
-        elif len(self._heard) == MAX_HEARD_EVENTS:
-            self._heard.clear()
-            self._log_is_due = True
+            self._warn(UNPROVEN)
+        elif event.id <= (self._hub.head_id or 0):
+            # It was published from the log before it was heard. If not, it is an old one that was sent again, or ids are given
+            # out anew.
+            self._log_is_due = self._log_is_due or not self._hub.has(event)
+            self._useless += 1
         else:
             self._heard.append(event)
+        if self._useless > MAX_USELESS or len(self._heard) > MAX_HEARD_EVENTS:
+            self._warn(TOO_MANY)
+            self._is_flooded = True
+            self._listen_at = asyncio.get_running_loop().time() + DEAF_SECONDS
+            connection.terminate()
         self._wakeup.set()
 
-    def _warn(self) -> None:
+    def _warn(self, message: str) -> None:
         now = asyncio.get_running_loop().time()
-        if now >= self._warn_at:
-            self._warn_at = now + WARN_SECONDS
-            logger.warning(
-                "a notification does not prove that it is an event, so the log is read: a deployment is under way, or a role that"
-                " may connect to the database has sent it"
-            )
+        if now >= self._warn_at.get(message, 0):
+            self._warn_at[message] = now + WARN_SECONDS
+            logger.warning(message)
 
     async def _publish_heard(self, connection: asyncpg.Connection) -> None:
         published = 0
@@ -165,7 +211,7 @@ class Relay:
             event = self._heard.popleft()
             head_id = self._hub.head_id or 0
             if event.id <= head_id and not self._hub.has(event):
-                self._log_is_due = True  # an old one that was sent again, or ids are given out anew
+                self._log_is_due = True  # as in _hear
             elif event.id <= head_id + 1:
                 self._publish(event)
             else:  # ids are missing: rolled back, or not heard
@@ -188,14 +234,15 @@ class Relay:
             if len(events) < PAGE_EVENTS:
                 break
             await asyncio.sleep(0)
+        self._useless = 0
         self._read_at = asyncio.get_running_loop().time() + READ_PAUSE_SECONDS
 
     async def _read_missed(self, connection: asyncpg.Connection) -> list[Event] | None:
         # The first events after the head of the hub; None if the hub must restart.
         if self._hub.head_id is None:
             return None
-        if self._hub.head_id == 0 and self.is_connected:
-            # The log was empty while this session listened, so all its events are new, whatever the id of the first one is.
+        if self._hub.head_id == 0 and self._is_following:
+            # The log was empty when this session read it before, so all its events are new, whatever the id of the first one is.
             events = await self._read_page(connection, None, PAGE_EVENTS)
             return events if len(events) < PAGE_EVENTS else None
         events = await self._read_page(connection, self._hub.head_id, PAGE_EVENTS)
@@ -209,13 +256,15 @@ class Relay:
             await self._restart(connection, is_lost=True)
 
     async def _restart(self, connection: asyncpg.Connection, *, is_lost: bool) -> None:
-        # Begin with the latest events of the log. All clients start again. If the log lost events that were published, their ids
-        # must not be given out anew.
+        # Begin with the latest events of the log. The clients go on from the log as well. But if it lost events that were
+        # published, their ids must not be given out anew, and the clients start again.
         head_id = self._hub.head_id or 0
         events = await self._read_page(connection, None, 1 + self._hub.capacity // 2)
-        if is_lost or (head_id > 0 and (not events or events[0].id < head_id)):
+        is_lost = is_lost or (head_id > 0 and (not events or events[0].id < head_id))
+        if is_lost:
             await _call(connection, ENSURE_EPOCH, True)
-        self._hub.restart(events[0].id if events else 0)  # the first one is a known position and is not kept
+        # The first event is a known position and is not kept.
+        self._hub.restart(events[0].id if events else 0, log_changed=is_lost)
         for event in events[1:]:
             self._publish(event)
 
@@ -227,9 +276,14 @@ class Relay:
         self._hub.publish(event)
 
     async def _read_page(self, connection: asyncpg.Connection, after: int | None, limit: int) -> list[Event]:
-        async with self._watch.waiting("the listener's reading of the log", self._backend_pid):
+        async with self._waiting("the listener's reading of the log"):
             rows = await connection.fetch(EVENTS_AFTER, after, limit, None)
         return [Event(text) for (text,) in rows]
+
+    @asynccontextmanager
+    async def _waiting(self, what: str) -> AsyncIterator[None]:
+        async with self._watch.waiting(what, self._backend_pid) as self._wait:
+            yield
 
 
 async def _call(connection: asyncpg.Connection, statement: str, *arguments: object) -> Any:

@@ -44,7 +44,7 @@ class Guard:
         takes_any_host = "*" in settings.allowed_hosts or not (settings.allowed_hosts or settings.development)
         self._hosts = None if takes_any_host else frozenset((*settings.allowed_hosts, *LOCAL_HOSTS))
         self._is_ours = lru_cache(maxsize=256)(self._is_allowed_host)
-        self._origins = frozenset(settings.cors_origins)
+        self._origins = frozenset(normal_origin(origin) for origin in settings.cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""

@@ -241,6 +241,12 @@ class BearerToken:
             return None
 
 
+KIND_CLAIMS = ("typ", "token_type", "token_use", "type")
+"""Claims by which issuers mark the kind of a token: Keycloak, Simple JWT, Cognito, Flask-JWT-Extended."""
+
+OTHER_KINDS = {"id", "logout", "offline", "refresh"}
+
+
 def is_access_token(header: dict[str, Any], claims: dict[str, Any]) -> bool:
     """Whether this may be an access token. Issuers sign other kinds with the same key, and some for the same audience.
 
@@ -250,8 +256,13 @@ def is_access_token(header: dict[str, Any], claims: dict[str, Any]) -> bool:
         media_type(header.get("typ", "JWT")) in {"jwt", "at+jwt"}
         and media_type(header.get("cty", "")) not in {"jwt", None}  # the claims would be in a token within
         and "events" not in claims  # a security event, such as a logout (RFC 8417)
-        and claims.get("typ") not in ("ID", "Logout", "Offline", "Refresh")  # Keycloak's kinds
+        and not any(kind_of(claims.get(name)) in OTHER_KINDS for name in KIND_CLAIMS)
     )
+
+
+def kind_of(value: object) -> str | None:
+    """The kind of a token as a claim names it, in lower case and without `_token`; None if the claim is no text."""
+    return value.lower().removesuffix("_token") if isinstance(value, str) else None
 
 
 def media_type(value: object) -> str | None:

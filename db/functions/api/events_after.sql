@@ -27,7 +27,7 @@ begin
     and not exists (select from inventory.events e where e.id = p_after)
     and (
       p_drop_ids is null
-      or p_after > v_oldest
+      or p_after > coalesce(v_oldest, 0)
       or exists (select from inventory.event_epochs e where p_after > e.lost_after_id and p_after < e.first_id)
       or exists (
         select

@@ -1,7 +1,7 @@
 -- api.reserve: hold units of a drop for a user, and raise if that is refused.
 --
--- Purpose: calls inventory.reserve_on_drop for one request. Locks: see there. Errors: FORBIDDEN (a buyer names another user),
--- VALIDATION_ERROR (a key, p_qty, p_ttl_seconds), and the codes of inventory.reserve_on_drop.
+-- Purpose: calls inventory.reserve_on_drop for one request. Locks: see there. Errors: FORBIDDEN (a buyer names another user, or a
+-- p_ttl_seconds), VALIDATION_ERROR (a key, p_qty, p_ttl_seconds), and the codes of inventory.reserve_on_drop.
 
 create or replace function api.reserve(
   p_drop_id uuid,
@@ -35,6 +35,9 @@ declare
   v_outcome record;
 begin
   perform inventory.require_self(p_user_id);
+  if p_ttl_seconds <> 60 and not inventory.acts_for_anyone() then
+    perform inventory.refuse('FORBIDDEN', 'p_ttl_seconds: a buyer does not choose how long a hold lasts.');
+  end if;
   select * into strict v_outcome
   from inventory.reserve_on_drop(
     p_drop_id, array[row(p_drop_id, p_user_id, p_idempotency_key, p_variant_id, p_qty)::api.reserve_request], p_ttl_seconds);
