@@ -129,13 +129,15 @@ async def _read_bytes(request: Request) -> bytes:
     if received_bytes > MAX_BODY_BYTES:
         message = f"body: must not be larger than {MAX_BODY_BYTES} bytes"
         raise RefusalWithHeaders(413, "PAYLOAD_TOO_LARGE", message, {"connection": "close"})
-    coding = request.headers.get("content-encoding", "").strip().lower()
-    if body and coding not in {"", "identity"}:
+    # A proxy or a filter may look at another one of two headers, so each one counts.
+    codings = {coding.strip().lower() for coding in request.headers.getlist("content-encoding")}
+    if body and codings - {"", "identity"}:
         message = "Content-Encoding: must not be given, because bodies are not decoded"
         raise RefusalWithHeaders(415, "UNSUPPORTED_MEDIA_TYPE", message, {"accept-encoding": "identity"})
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if body and content_type != "application/json":
-        raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type: must be application/json")
+    content_types = [each.partition(";")[0].strip().lower() for each in request.headers.getlist("content-type")]
+    if body and content_types != ["application/json"]:
+        reason = "must not be given twice" if len(content_types) > 1 else "must be application/json"
+        raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", f"Content-Type: {reason}")
     return bytes(body)
 
 
