@@ -104,12 +104,13 @@ class Relay:
         )
         try:
             self._heard.clear()
-            self._backend_pid = await connection.fetchval(BACKEND_PID)
+            async with self._watch.waiting("the listener's first call", None):
+                self._backend_pid = await connection.fetchval(BACKEND_PID)
+            connection.add_termination_listener(lambda _: self._wakeup.set())
             async with self._watch.waiting("the listener's first calls", self._backend_pid):
                 self._key = await _call(connection, EVENT_KEY)
                 await _call(connection, ENSURE_EPOCH, False)
-            connection.add_termination_listener(lambda _: self._wakeup.set())
-            await connection.add_listener(CHANNEL, lambda *notification: self._hear(notification[-1]))
+                await connection.add_listener(CHANNEL, lambda *notification: self._hear(notification[-1]))
             await self._read_log(connection)
             self._set_connected(True)
             now = asyncio.get_running_loop().time
