@@ -290,6 +290,21 @@ def test_an_encoded_body(api_url: str, path: bytes, coding: bytes) -> None:
     assert identity[0][0] != 415
 
 
+ENCODED = "Content-Type: application/json|Content-Encoding: %s|content-encoding: %s"
+TWO_CODINGS = [ENCODED % pair for pair in (("identity", "gzip"), ("gzip", "identity"), ("", "br"), ("identity", "identity, x"))]
+TWO_TYPES = "Content-Type: application/json|content-type: %s"
+
+
+@pytest.mark.parametrize("headers", [*TWO_CODINGS, *(TWO_TYPES % other for other in ("text/plain", "application/json", ""))])
+@pytest.mark.parametrize("path", ["drops", "internal/expire-now"])
+def test_a_second_header_about_the_body(api_url: str, path: str, headers: str) -> None:
+    """A second Content-Encoding or Content-Type is not overlooked, because a proxy may have looked at that one."""
+    head = f"POST /api/{path} HTTP/1.1|Host: x|X-User-Id: 0190b6c5-7d3e-7abc-9def-0123456789ab|Connection: close|{headers}"
+    request = f"{head}|Content-Length: 2||{{}}".replace("|", "\r\n").encode()
+    ((status, body),) = answers_in(talk(api_url, request))
+    assert (status, json.loads(body)["error"]["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
+
+
 def test_curl_with_http2(url: str) -> None:
     """`curl --http2` asks for an upgrade to h2c. Its request is answered over HTTP/1.1."""
     curl = needed(lambda: shutil.which("curl"), "curl", "curl")

@@ -4,15 +4,19 @@ import asyncio
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from time import perf_counter
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from starlette.requests import Request
 from uvicorn import Server
 from websockets.frames import Frame, Opcode
 
-from lastpair.web import turns
+from lastpair.errors import Refusal
+from lastpair.web import requests, turns
 from lastpair.web import uvicorn_protocols as protocol
+from lastpair.web.schemas import NewDrop
 from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
 from tests.support.in_process import server_for, url_of
 from tests.support.raw_http import GET_HEALTHZ, UPGRADE
@@ -416,3 +420,41 @@ async def test_a_system_that_does_not_say_what_was_taken(server: Server, monkeyp
         await reader.readexactly(30_000_000)
         await eventually(lambda: protocol.taken_bytes(connection.transport) > before)
         await eventually(lambda: not server.server_state.connections)
+
+
+def request_with(body: bytes) -> Request:
+    """A request with this JSON."""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request({"type": "http", "headers": [(b"content-type", b"application/json")]}, receive)
+
+
+async def test_large_bodies_are_parsed_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in an iteration of its own of the event loop, so that others are served between two."""
+    done: list[str] = []
+
+    def parse(*_: object) -> None:
+        done.append("parsed")
+        end = perf_counter() + turns.TURN_SECONDS
+        while perf_counter() < end:
+            pass
+
+    async def other() -> None:
+        while done.count("parsed") < 3:
+            done.append("other")
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(requests, "parse_json", parse)
+    await asyncio.gather(*(requests.read_body(request_with(bytes(5000)), NewDrop) for _ in range(3)), other())
+    assert "parsed parsed" not in " ".join(done)
+
+
+async def test_a_large_body_whose_client_left() -> None:
+    """It is not parsed, and what is wrong with another one reaches the request that has it."""
+    left = asyncio.create_task(turns.in_turn(lambda: pytest.fail("it was parsed")))
+    await asyncio.sleep(0)
+    left.cancel()
+    with pytest.raises(Refusal):
+        await requests.read_body(request_with(b"{" + b" " * 5000), NewDrop)

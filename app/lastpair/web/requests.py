@@ -13,13 +13,21 @@ from starlette.types import Scope
 
 from lastpair.errors import Refusal, invalid
 from lastpair.web.error_codes import MAX_BODY_BYTES, RefusalWithHeaders
+from lastpair.web.turns import in_turn
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 CANONICAL_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
-MAX_COMMAS = 8000
-"""The most commas in JSON, and so about the most values. Parsing 64 KiB of tiny values would hold the event loop for 20 ms."""
+MAX_COMMAS = 2000
+"""The most commas in JSON, and so about the most values. Parsing that many holds the event loop for 2 ms; 64 KiB of tiny values
+would hold it for 20 ms."""
+
+PIECE_BYTES = 4096
+"""A larger body waits for its turn, so that one of several clients at a time has its JSON parsed."""
+
+MAX_UNUSED_BYTES = 512
+"""The longest body that is parsed only to say what is wrong with it, where no body is wanted. Anybody can send such a request."""
 
 MAX_NAMED_FIELDS = 5
 MAX_NAME_LENGTH = 100
@@ -59,7 +67,10 @@ def idempotency_key(request: Request) -> str | None:
 
 async def read_body(request: Request, model: type[Body]) -> Body:
     """The body as `model`, strictly: raises VALIDATION_ERROR, PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE."""
-    return parse_json(await _read_bytes(request) or b"{}", model)
+    body = await _read_bytes(request) or b"{}"
+    if len(body) > PIECE_BYTES:
+        return await in_turn(lambda: parse_json(body, model))
+    return parse_json(body, model)
 
 
 def parse_json(raw: str | bytes, model: type[Body]) -> Body:
@@ -105,7 +116,10 @@ def _leave_out_unknown(value: dict[str, Any], model: type[BaseModel]) -> int:
 async def expect_no_body(request: Request) -> None:
     """Refuse a body that has fields; no body and {} are accepted. Raises as read_body does."""
     if header(request.scope, b"transfer-encoding") is not None or header(request.scope, b"content-length") not in {None, "0"}:
-        await read_body(request, NoFields)
+        body = await _read_bytes(request)
+        if len(body) > MAX_UNUSED_BYTES:
+            raise invalid("body", "must be empty or {}, because no fields are taken here")
+        parse_json(body or b"{}", NoFields)
 
 
 class NoFields(BaseModel, extra="forbid"):
@@ -129,13 +143,15 @@ async def _read_bytes(request: Request) -> bytes:
     if received_bytes > MAX_BODY_BYTES:
         message = f"body: must not be larger than {MAX_BODY_BYTES} bytes"
         raise RefusalWithHeaders(413, "PAYLOAD_TOO_LARGE", message, {"connection": "close"})
-    coding = request.headers.get("content-encoding", "").strip().lower()
-    if body and coding not in {"", "identity"}:
+    # A proxy or a filter may look at another one of two headers, so each one counts.
+    codings = {coding.strip().lower() for coding in request.headers.getlist("content-encoding")}
+    if body and codings - {"", "identity"}:
         message = "Content-Encoding: must not be given, because bodies are not decoded"
         raise RefusalWithHeaders(415, "UNSUPPORTED_MEDIA_TYPE", message, {"accept-encoding": "identity"})
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if body and content_type != "application/json":
-        raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type: must be application/json")
+    content_types = [each.partition(";")[0].strip().lower() for each in request.headers.getlist("content-type")]
+    if body and content_types != ["application/json"]:
+        reason = "must not be given twice" if len(content_types) > 1 else "must be application/json"
+        raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", f"Content-Type: {reason}")
     return bytes(body)
 
 
