@@ -680,11 +680,18 @@ class FrameProtocol(PacedReading, WriteTimeout, WebSocketsSansIOProtocol):
     _frames_counted_at = 0.0
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrived. The handshake comes at once and whole, from StreamProtocol."""
-        if self.handshake_initiated:
+        """Parse what arrived. The handshake comes at once and whole, from StreamProtocol.
+
+        Frames wait until the handshake is answered. If they were parsed before, a pong or a close frame would come before the
+        status line.
+        """
+        if not self.handshake_initiated:
+            self._parse(data)
+        elif self.handshake_complete:
             super().data_received(data)
         else:
-            self._parse(data)
+            self.transport.pause_reading()
+            self._waiting = memoryview(b"".join((self._waiting, data)))
 
     def _parse(self, data: bytes) -> None:
         # Refuse an invalid handshake, which uvicorn would never answer.
@@ -738,6 +745,21 @@ class FrameProtocol(PacedReading, WriteTimeout, WebSocketsSansIOProtocol):
         # When the application has ended, uvicorn leaves the closing to this timer.
         self.close_timer = self._linger()
 
+    def send_receive_event_to_app(self) -> None:
+        """A message is complete. Text that is not UTF-8 is refused here, because uvicorn would log it as an error."""
+        if self.curr_msg_data_type == "text":
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self._fail(CloseCode.INVALID_DATA, "text that is not UTF-8", "malformed")
+                return
+        super().send_receive_event_to_app()
+
+    def handle_close(self, event: Frame) -> None:
+        """A close frame arrived. If a frame before it was refused, the connection is being closed already."""
+        if self._is_listening():
+            super().handle_close(event)
+
     def handle_ping(self) -> None:
         """Answer a ping, unless the client does not read, because the pongs would pile up."""
         if self.writable.is_set() and not self.disconnected:
@@ -765,7 +787,7 @@ class FrameProtocol(PacedReading, WriteTimeout, WebSocketsSansIOProtocol):
             self._start_write_timer()
 
     def _is_paused(self) -> bool:
-        return self.read_paused
+        return self.read_paused or not self.handshake_complete
 
     def _fail(self, code: CloseCode, reason: str, counted_as: str) -> None:
         # Close the connection because of what the client sent.
@@ -794,6 +816,8 @@ class FrameProtocol(PacedReading, WriteTimeout, WebSocketsSansIOProtocol):
             if message["type"] == "websocket.close":
                 self._read_on()
             await super().send(message)
+            if message["type"] == "websocket.accept" and self._is_listening():
+                self.resume_reading()  # frames that came before the handshake was answered
             if message["type"] == "websocket.http.response.body":
                 # uvicorn would log an error, because it does not see that this answer, too, completes the handshake.
                 self.handshake_complete = True
