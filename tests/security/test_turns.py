@@ -337,6 +337,19 @@ async def test_early_frames(server: Server, application: Application, is_large: 
     assert application.messages == expected
 
 
+async def test_a_close_while_the_process_stops(server: Server) -> None:
+    """A client that has closed its WebSocket and has not read everything does not disturb the shutdown."""
+    async with websocket(server, b"large") as (_, writer):
+        (connection,) = server.server_state.connections
+        await eventually(connection.transport.get_write_buffer_size)
+        writer.write(CLOSE_1000)
+        await eventually(connection.transport.is_closing)
+        try:
+            connection.shutdown()
+        finally:
+            connection.transport.abort()
+
+
 @pytest.mark.parametrize("size_bytes", [4096, 4097])
 @pytest.mark.parametrize("fragments", [1, 2, 60])
 async def test_the_largest_message(server: Server, application: Application, size_bytes: int, fragments: int) -> None:

@@ -703,6 +703,18 @@ class FrameProtocol(PacedReading, WriteTimeout, WebSocketsSansIOProtocol):
             self.transport.write(refusal_bytes(refusal, self._handshake_scope, self.default_headers))
             self.transport.close()
 
+    def shutdown(self) -> None:
+        """The process stops. A handshake that is not answered yet gets 503, and an open WebSocket gets a close frame."""
+        if self.transport.is_closing():  # uvicorn would send a close frame again
+            return
+        if self.handshake_complete:
+            super().shutdown()
+        else:
+            self.transport.write(refusal_bytes(Unavailable(STOPPING), self.scope, self.default_headers))
+            self.disconnected = True  # the application gets ClientDisconnected if it answers as well
+            self.transport.close()
+            self._start_write_timer_if_unsent()
+
     def handle_connect(self, event: Request) -> None:
         """The handshake is complete. If it is not acceptable, data_received answers, because websockets' answer is plain text."""
         if self.conn.accept(event).status_code == HTTPStatus.SWITCHING_PROTOCOLS:
