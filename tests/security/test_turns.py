@@ -422,6 +422,17 @@ async def test_a_body_behind_an_open_stream(server: Server) -> None:
     assert cut_off("out_of_turn") == before + 1
 
 
+async def test_bytes_behind_the_last_request(server: Server) -> None:
+    """A client that sends without end behind the request of an open stream is cut off, whatever it sends."""
+    before = cut_off("out_of_turn")
+    async with connected(server, b"GET /api/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") as (reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(bytes(protocol.DRAIN_BYTES + 8192))
+        with suppress(ConnectionError):
+            await asyncio.wait_for(reader.read(), 5)
+    assert cut_off("out_of_turn") == before + 1
+
+
 # Slow, and not idle
 
 

@@ -371,6 +371,8 @@ class StreamProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
             self._set_deadline(len(data))
         elif self._deadline is not None:
             self._cancel_deadline()
+        elif self._unread_bytes > DRAIN_BYTES:  # behind the last request of a connection, whose answer is a stream or late
+            self._cut_off()
 
     def on_headers_complete(self) -> None:
         """The head of a request is complete."""
@@ -407,6 +409,11 @@ class StreamProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         if cycle is not None and cycle.scope is self.scope:
             cycle.more_body = False
             cycle.message_event.set()
+            if self.headers and not self.parser.should_keep_alive() and cycle.keep_alive:
+                # The trailers say `Connection: close`, so the parser reads no other request.
+                cycle.keep_alive = False
+                if cycle.response_complete:
+                    self._close()
 
     def on_response_complete(self) -> None:
         """A request is answered."""
