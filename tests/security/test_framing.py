@@ -29,14 +29,17 @@ HANDSHAKE = (UPGRADE % b"").split(b"\r\n", 1)[1].removesuffix(b"\r\n")
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """ASGI: answer with the method, the Host, the path and the body. The answer of /stream has no length."""
+    """ASGI: answer with the method, the Host, the path and the body.
+
+    The answer of /stream has no length, and the one of /early does not wait for the body.
+    """
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})
         while (message := await receive())["type"] == "websocket.receive":
             await send({"type": "websocket.send", "text": message["text"]})
         return
-    body, more_body = b"", True
+    body, more_body = b"", scope["path"] != "/early"
     while more_body:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -244,6 +247,38 @@ def test_an_unclear_request_behind_others(url: str, way: str) -> None:
         first, second, (status, _) = sent(url, good * 2 + bad + LAST, way)
         assert first == second == (200, b"POST x /a abc")
         assert status == 400
+
+
+@pytest.mark.parametrize(
+    ("trailer", "is_last"),
+    [
+        (b"Connection: close", True),
+        (b"A: b\r\nconnection: x, Close", True),
+        (b"Connection: keep-alive", False),
+        (b"Connection: upgrade\r\nUpgrade: websocket", False),
+        (b"Expect: 100-continue", False),
+    ],
+)
+@pytest.mark.parametrize("way", ["at once", "head first"])
+def test_a_trailer_about_the_connection(url: str, way: str, trailer: bytes, is_last: bool) -> None:
+    """A trailer `Connection: close` ends the connection behind the answer, and no request disappears without a word."""
+    request = POST + CHUNKED + b"3\r\nabc\r\n0\r\n%b\r\n\r\n" % trailer
+    answers = [(200, b"POST x /a abc"), (200, b"GET x /last ")]
+    with connected(url) as connection:
+        connection.settimeout(2)  # less than the time that an idle connection has for a head
+        for piece in pieces(request + LAST, way):
+            connection.sendall(piece)
+        assert answers_in(read_to_the_end(connection)) == answers[: 1 if is_last else 2]
+
+
+def test_a_trailer_behind_the_answer(url: str) -> None:
+    """A trailer `Connection: close` of a request that is answered already ends the connection."""
+    with connected(url) as connection:
+        connection.settimeout(2)
+        connection.sendall(b"POST /early HTTP/1.1\r\n" + HOST + CHUNKED)
+        assert read_answer(connection)[0] == 200
+        connection.sendall(b"0\r\nConnection: close\r\n\r\n")
+        assert connection.recv(1) == b""
 
 
 @pytest.mark.parametrize(
