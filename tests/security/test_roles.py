@@ -153,6 +153,24 @@ async def test_nobody_acts_for_another(authenticator: asyncpg.Connection, http: 
     await purchase(http, drop["id"], other)
 
 
+async def test_a_buyer_does_not_choose_how_long(
+    authenticator: asyncpg.Connection, database: Database, http: httpx.AsyncClient, owner: asyncpg.Pool
+) -> None:
+    """A buyer's hold lasts a minute; any other time is refused. The service chooses."""
+    user = await make_user(owner)
+    drop = await make_drop(http, user, total_stock=1)
+    lasting = "select extract(epoch from expires_at - now())::integer from api.reserve($1, $2, p_ttl_seconds => $3)"
+    for seconds in (86_400, 61, 59, 1, 0, -1, None):
+        async with request_of(authenticator, "lastpair_buyer", user) as session:
+            assert await outcome(session, lasting, drop["id"], user, seconds) == "PT403 FORBIDDEN", seconds
+    async with request_of(authenticator, "lastpair_buyer", user) as session:
+        assert await session.fetchval(lasting, drop["id"], user, 60) == 60
+    async with connected(database.superuser_url) as session, session.transaction():
+        await session.execute("set local role lastpair_service")
+        assert await session.fetchval(lasting, drop["id"], user, 86_400) == 86_400
+        await session.execute("select api.cancel_reservation(id, $1) from api.my_reservations($1)", user)
+
+
 async def test_a_seller_runs_drops(authenticator: asyncpg.Connection, http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
     """Make a drop, change it, refund a purchase; the event log and the batches are out of reach."""
     buyer, seller = await make_user(owner), str(uuid4())

@@ -1,11 +1,8 @@
 -- inventory.require_self: refuse a caller who may act for one user only and names another user.
 --
--- Purpose: the first step of every public function that takes one user and that a buyer or a seller may execute. The service may
--- act for anyone, because it has verified who asks. So may the owner of the functions, in psql for example. Any other role acts
--- for the subject of the session's verified token. PostgREST sets request.jwt.claims, as JSON, in each transaction.
---
--- Who calls is the role that the session has set, or else the role that logged in. In a function with the rights of its owner
--- current_user is the owner, but the setting "role" stays what the session has set.
+-- Purpose: the first step of every public function that takes one user and that a buyer or a seller may execute. A caller who may
+-- not act for anyone acts for the subject of the session's verified token. PostgREST sets request.jwt.claims, as JSON, in each
+-- transaction.
 --
 -- The subject must be a UUID with its hyphens. PostgreSQL has no SHA-1, so it cannot make a UUIDv5 of another subject. A subject
 -- in another form equals no user and is refused.
@@ -16,10 +13,8 @@ create or replace function inventory.require_self(p_user_id uuid)
 returns void
 language plpgsql stable
 as $$
-declare
-  v_caller name := coalesce(nullif(current_setting('role'), 'none'), session_user);
 begin
-  if v_caller = current_user or pg_has_role(v_caller, 'lastpair_service', 'usage') then
+  if inventory.may_act_for_anyone() then
     return;
   end if;
   if (p_user_id::text = lower(nullif(current_setting('request.jwt.claims', true), '')::json ->> 'sub')) is not true then
