@@ -70,8 +70,9 @@ the name in `X-User-Name`, or else `user-<first 8 hex digits of the id>`. Produc
 
 With `AUTH_MODE=jwt` the user is the subject of the token in `Authorization: Bearer …`, and `X-User-Id` has no effect. The token
 must be signed with the key of the settings, and the kind of the key alone decides the algorithm. The token must have `exp`,
-`JWT_ISSUER` as `iss`, `JWT_AUDIENCE` as `aud` or among several, and a `sub` of 1 to 255 characters. Its `typ`, if it has one,
-must be `JWT` or `at+jwt`. Clocks may differ by 10 s. The message of a 401 says what is wrong. `lastpair token` signs a token
+`JWT_ISSUER` as `iss`, `JWT_AUDIENCE` as `aud` or among several, and a `sub` of 1 to 255 characters. If its header has a
+`typ`, that must be `JWT` or `at+jwt`. Its claims `typ`, `type`, `token_type` and `token_use` must not say that it is a refresh,
+offline, logout or ID token. Clocks may differ by 10 s. The message of a 401 says what is wrong. `lastpair token` signs a token
 with `JWT_SECRET`.
 
 A `sub` that is a UUID is the user's id. Any other one becomes a UUIDv5 of issuer and subject, so that a user always has the same

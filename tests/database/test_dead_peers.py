@@ -16,6 +16,8 @@ from lastpair.database import pool
 from lastpair.database.embedded import BIN_DIR
 from lastpair.database.servers import Servers, reason
 from lastpair.errors import Unavailable
+from lastpair.realtime.hub import Hub
+from lastpair.realtime.relay import Relay
 from lastpair.settings import InvalidSettings
 from tests.support.clusters import PASSWORD, cluster
 from tests.support.database import Database, calling, connected
@@ -94,6 +96,30 @@ async def test_connections_die_under_a_call(service: InProcess, proxy: Proxy, ow
     assert monotonic() - died < SERVED_WITHIN_SECONDS
     assert await owner.fetchval("select count(*) from inventory.reservations where drop_id = $1", drop_id) == 2
     await assert_healthy(owner)
+
+
+async def test_a_new_session_dies(proxy: Proxy) -> None:
+    """While it is set up: its call fails in time with a message that says so, and the next one gets another session."""
+    async with calling(proxy.url) as calls:
+        proxy.swallows_from = b"pg_backend_pid"
+        begin = monotonic()
+        with pytest.raises(Unavailable) as raised:
+            await calls.fetch("select 1")
+        assert str(raised.value.__cause__) == "a new session: the connection is dead"
+        await calls.fetch("select 1")
+        assert monotonic() - begin < SERVED_WITHIN_SECONDS
+
+
+@pytest.mark.parametrize("statement", [b"pg_backend_pid", b"api.event_key", b"api.ensure_epoch", b"LISTEN", b"api.events_after"])
+async def test_a_new_listener_dies(database: Database, proxy: Proxy, statement: bytes) -> None:
+    """While it is set up: another one is there in time."""
+    async with calling(database.url) as calls:
+        proxy.swallows_from = statement
+        relay = Relay(proxy.url, Hub(), calls.watch)
+        running = asyncio.create_task(relay.run())
+        await eventually(lambda: relay.is_connected, SERVED_WITHIN_SECONDS)
+        assert proxy.swallows_from is None
+        running.cancel()
 
 
 async def test_no_connection_carries_anything_for_a_while(service: InProcess, proxy: Proxy, owner: asyncpg.Pool) -> None:

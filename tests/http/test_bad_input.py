@@ -166,7 +166,7 @@ async def test_unknown_fields(writer: Writer, field: str) -> None:
     ("names", "named", "more"),
     [
         ([f"f{n}" for n in range(5)], ["f0", "f1", "f2", "f3", "f4"], ""),
-        ([f"{n}" for n in range(7000)], ["0", "1", "2", "3", "4"], "; 6995 more are not fields here"),
+        ([f"{n}" for n in range(2000)], ["0", "1", "2", "3", "4"], "; 1995 more are not fields here"),
         ([f"{n}" + "x" * 6000 for n in range(9)], [f"{n}" + "x" * 99 + "…" for n in range(5)], "; 4 more are not fields here"),
         (["y" * 60_000], ["y" * 100 + "…"], ""),
     ],
@@ -181,10 +181,10 @@ async def test_many_unknown_fields(writer: Writer, names: list[str], named: list
     assert message == "; ".join(sorted(reasons)) + more
 
 
-@pytest.mark.parametrize("value", ["1", "1e9", "{}", "[]", '""'])
+@pytest.mark.parametrize("value", ["1", "1e9", "{}", '{"a":0}', "[]", '""'])
 async def test_too_many_values(writer: Writer, value: str) -> None:
     """JSON of very many values is refused before it is parsed."""
-    content = '{"name":[' + ",".join([value] * 8002) + "]}"
+    content = '{"name":[' + ",".join([value] * 2002) + "]}"
     assert_invalid(await writer.send(content), "body")
     assert_invalid(await writer.send(content.replace(f",{value}", "", 1)), "name")
 

@@ -133,6 +133,29 @@ async def test_endpoints_that_need_no_body(
     assert response.status_code in (200, 409), response.text
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"a":[' + b",".join([b"0"] * 1990) + b"]}",
+        b'{"a":' + b"1" * 60_000 + b"}",
+        b'{"a":"' + b"\\u0041" * 9000 + b'"}',
+        b"[" * 60_000,
+    ],
+    ids=lambda content: repr(content[:10]),
+)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *[("POST", f"/drops/{ID}/{action}") for action in ("reserve", "purchase")],
+        *[("DELETE", f"/reservations/{ID}"), ("POST", "/internal/expire-now")],
+    ],
+)
+async def test_a_long_body_that_is_not_wanted(http: httpx.AsyncClient, method: str, path: str, content: bytes) -> None:
+    """It is refused unparsed, because anybody can send it and parsing it would hold up others."""
+    response = await http.request(method, path, content=content, headers=JSON)
+    assert assert_error(response, 400, "VALIDATION_ERROR").startswith("body: must be empty or {}")
+
+
 async def test_a_body_on_get_is_ignored(http: httpx.AsyncClient) -> None:
     """A body means nothing to a GET."""
     assert_success(await http.request("GET", "/drops", content=b"nope", headers=JSON), "drops")

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from lastpair.web.requests import MAX_COMMAS
 from tests.support.factories import assert_healthy, make_drop, make_users
 from tests.support.raw_http import GET_HEALTHZ, UPGRADE, connected, read_answer
 from tests.support.streams import Api, serving
@@ -27,6 +28,21 @@ MASK = b"\0\0\0\0"
 JOIN = b'{"type":"drops:join","dropId":"0190b6c5-7d3e-7abc-9def-0123456789ab"}'
 CHUNKS = b"1\r\nx\r\n"
 
+
+def post(path: str, fields: list[bytes]) -> bytes:
+    """A request whose body is an object with these fields, themselves JSON."""
+    body = b"{%b}" % b",".join(fields)
+    user = b"X-User-Id: 0190b6c5-7d3e-7abc-9def-0123456789ab\r\nContent-Type: application/json\r\n"
+    return b"POST %b HTTP/1.1\r\nHost: x\r\n%bContent-Length: %d\r\n\r\n%b" % (path.encode(), user, len(body), body)
+
+
+def values(value: bytes) -> list[bytes]:
+    """A field that has as many of these values as JSON may have."""
+    return [b'"name":[%b]' % b",".join([value] * MAX_COMMAS)]
+
+
+RESERVE = "/api/drops/0190b6c5-7d3e-7abc-9def-0123456789ab/reserve"
+
 KINDS = {
     "pings": (HANDSHAKE, b"\x89\x80" + MASK),
     "pongs": (HANDSHAKE, b"\x8a\x80" + MASK),
@@ -41,6 +57,12 @@ KINDS = {
     "headers": (GET_HEALTHZ[:-2], b"a:b\r\n"),
     "empty lines": (b"", b"\r\n"),
     "nonsense": (b"", b"\0"),
+    "json dicts": (b"", post("/api/drops", values(b'{"a":0}'))),
+    "json numbers": (b"", post("/api/drops", values(b"1e9"))),
+    "json names": (b"", post("/api/drops", [b'"%d":0' % n for n in range(MAX_COMMAS)])),
+    "large json": (b"", post("/api/drops", [b'"name":[%b]' % b",".join([b'{"a":0}'] * 7900)])),
+    "json not wanted": (b"", post(RESERVE, [b'"name":[%b]' % b",".join([b'{"a":0}'] * 7900)])),
+    "metrics": (b"", GET_HEALTHZ.replace(b"healthz", b"metrics")),
 }
 """What a client sends first, and then again and again."""
 

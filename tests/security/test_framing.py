@@ -29,14 +29,17 @@ HANDSHAKE = (UPGRADE % b"").split(b"\r\n", 1)[1].removesuffix(b"\r\n")
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """ASGI: answer with the method, the Host, the path and the body. The answer of /stream has no length."""
+    """ASGI: answer with the method, the Host, the path and the body.
+
+    The answer of /stream has no length, and the one of /early does not wait for the body.
+    """
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})
         while (message := await receive())["type"] == "websocket.receive":
             await send({"type": "websocket.send", "text": message["text"]})
         return
-    body, more_body = b"", True
+    body, more_body = b"", scope["path"] != "/early"
     while more_body:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -247,6 +250,38 @@ def test_an_unclear_request_behind_others(url: str, way: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("trailer", "is_last"),
+    [
+        (b"Connection: close", True),
+        (b"A: b\r\nconnection: x, Close", True),
+        (b"Connection: keep-alive", False),
+        (b"Connection: upgrade\r\nUpgrade: websocket", False),
+        (b"Expect: 100-continue", False),
+    ],
+)
+@pytest.mark.parametrize("way", ["at once", "head first"])
+def test_a_trailer_about_the_connection(url: str, way: str, trailer: bytes, is_last: bool) -> None:
+    """A trailer `Connection: close` ends the connection behind the answer, and no request disappears without a word."""
+    request = POST + CHUNKED + b"3\r\nabc\r\n0\r\n%b\r\n\r\n" % trailer
+    answers = [(200, b"POST x /a abc"), (200, b"GET x /last ")]
+    with connected(url) as connection:
+        connection.settimeout(2)  # less than the time that an idle connection has for a head
+        for piece in pieces(request + LAST, way):
+            connection.sendall(piece)
+        assert answers_in(read_to_the_end(connection)) == answers[: 1 if is_last else 2]
+
+
+def test_a_trailer_behind_the_answer(url: str) -> None:
+    """A trailer `Connection: close` of a request that is answered already ends the connection."""
+    with connected(url) as connection:
+        connection.settimeout(2)
+        connection.sendall(b"POST /early HTTP/1.1\r\n" + HOST + CHUNKED)
+        assert read_answer(connection)[0] == 200
+        connection.sendall(b"0\r\nConnection: close\r\n\r\n")
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize(
     "connection_header", [b"", b"Connection: keep-alive\r\n", b"Connection: Upgrade\r\nUpgrade: websocket\r\n"]
 )
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
@@ -288,6 +323,21 @@ def test_an_encoded_body(api_url: str, path: bytes, coding: bytes) -> None:
     assert b"\r\naccept-encoding: identity\r\n" in answer
     identity = answers_in(talk(api_url, head + content.replace(coding, b"identity")))
     assert identity[0][0] != 415
+
+
+ENCODED = "Content-Type: application/json|Content-Encoding: %s|content-encoding: %s"
+TWO_CODINGS = [ENCODED % pair for pair in (("identity", "gzip"), ("gzip", "identity"), ("", "br"), ("identity", "identity, x"))]
+TWO_TYPES = "Content-Type: application/json|content-type: %s"
+
+
+@pytest.mark.parametrize("headers", [*TWO_CODINGS, *(TWO_TYPES % other for other in ("text/plain", "application/json", ""))])
+@pytest.mark.parametrize("path", ["drops", "internal/expire-now"])
+def test_a_second_header_about_the_body(api_url: str, path: str, headers: str) -> None:
+    """A second Content-Encoding or Content-Type is not overlooked, because a proxy may have looked at that one."""
+    head = f"POST /api/{path} HTTP/1.1|Host: x|X-User-Id: 0190b6c5-7d3e-7abc-9def-0123456789ab|Connection: close|{headers}"
+    request = f"{head}|Content-Length: 2||{{}}".replace("|", "\r\n").encode()
+    ((status, body),) = answers_in(talk(api_url, request))
+    assert (status, json.loads(body)["error"]["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
 
 
 def test_curl_with_http2(url: str) -> None:

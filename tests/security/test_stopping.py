@@ -1,6 +1,7 @@
 """What a client gets that connects, or sends its request, at the moment when the process stops: an answer, and no reset."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -10,9 +11,11 @@ from contextlib import ExitStack
 import pytest
 
 from lastpair import server
+from lastpair.realtime.feed import Feed
 from tests.support.in_process import InProcess, served, settings_for
-from tests.support.raw_http import GET_HEALTHZ, answers_in, connected, read_answer, read_to_the_end
+from tests.support.raw_http import GET_HEALTHZ, UPGRADE, answers_in, connected, read_answer, read_to_the_end
 from tests.support.servers import Service, started
+from tests.support.waiting import eventually
 
 REQUEST = b"GET /api/drops HTTP/1.1\r\nHost: x\r\n\r\n"
 HALF = b"POST /api/drops HTTP/1.1\r\nHost: x\r\nX-User-Id: 0190b6c5-7d3e-7abc-9def-0123456789ab\r\nContent-Length: 2\r\n\r\n"
@@ -155,4 +158,32 @@ async def test_no_request_on_an_open_connection(in_process: InProcess, before: b
     for connection in list(in_process.server.server_state.connections):
         connection.shutdown()
     assert [status for status, _ in answers_in(await reader.read())] == ([503] if before else [])
+    writer.close()
+
+
+async def test_a_handshake_that_is_not_answered(
+    in_process: InProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A WebSocket handshake whose answer waits for the database gets 503 with its request id, and nothing is logged."""
+    is_opening, may_open, open_feed = asyncio.Event(), asyncio.Event(), Feed.open
+
+    async def open_later(feed: Feed, last_event_id: str | None) -> None:
+        is_opening.set()
+        await may_open.wait()
+        await open_feed(feed, last_event_id)
+
+    monkeypatch.setattr(Feed, "open", open_later)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(in_process.url.rpartition(":")[2]))
+    writer.write((UPGRADE % b"").replace(b"Host: x\r\n", b"Host: x\r\nX-Request-Id: mine-1\r\n"))
+    await is_opening.wait()
+    (connection,) = in_process.server.server_state.connections
+    connection.shutdown()
+    may_open.set()
+    answer = await reader.read()
+    ((status, body),) = answers_in(answer)
+    assert (status, b"stopping" in body) == (503, True)
+    assert b"\r\nretry-after: 1\r\n" in answer
+    assert b"\r\nx-request-id: mine-1\r\n" in answer
+    await eventually(lambda: not in_process.server.server_state.tasks)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
     writer.close()

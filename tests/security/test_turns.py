@@ -1,18 +1,23 @@
 """What one client can ask for at once is bounded, and what it cannot help is not held against it."""
 
 import asyncio
+import logging
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from time import perf_counter
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from starlette.requests import Request
 from uvicorn import Server
 from websockets.frames import Frame, Opcode
 
-from lastpair.web import turns
+from lastpair.errors import Refusal
+from lastpair.web import requests, turns
 from lastpair.web import uvicorn_protocols as protocol
+from lastpair.web.schemas import NewDrop
 from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
 from tests.support.in_process import server_for, url_of
 from tests.support.raw_http import GET_HEALTHZ, UPGRADE
@@ -286,6 +291,69 @@ async def test_too_many_fragments(server: Server, application: Application) -> N
     assert cut_off("too_large") == before + 1
 
 
+NOT_UTF8 = b"\x81\x81" + MASK + b"\xff"
+CLOSE_1000 = b"\x88\x82" + MASK + b"\x03\xe8"
+REFUSED_FRAMES = {
+    "no mask": (b"\x81\x02hi", 1002),
+    "a reserved bit": (b"\xf1\x80" + MASK, 1002),
+    "a bad opcode": (b"\x83\x80" + MASK, 1002),
+    "a bad close code": (b"\x88\x82" + MASK + b"\0\1", 1002),
+    "too large": (b"\x82\xfe\x20\x00" + MASK, 1009),
+    "fragments": (FIRST + EMPTY * 80, 1009),
+    "no UTF-8": (NOT_UTF8, 1007),
+    "no UTF-8 again and again": (NOT_UTF8 * 9, 1007),
+    "no UTF-8 in fragments": (FIRST + b"\x80\x81" + MASK + b"\xff", 1007),
+    "no UTF-8 as the reason of a close": (b"\x88\x83" + MASK + b"\x03\xe8\xff", 1007),
+    # The client has closed the WebSocket, so it gets its own code back.
+    "no UTF-8 and a close": (NOT_UTF8 * 3 + CLOSE_1000, 1000),
+    "fragments and a close": (FIRST + EMPTY * 63 + LAST + FIRST + EMPTY * 63 + LAST + CLOSE_1000, 1009),
+    "pings": (PING * 2000, 1008),
+}
+
+
+@pytest.mark.parametrize("is_early", [True, False], ids=["early", "after the handshake"])
+@pytest.mark.parametrize("kind", REFUSED_FRAMES)
+async def test_refused_frames(
+    server: Server, application: Application, caplog: pytest.LogCaptureFixture, kind: str, is_early: bool
+) -> None:
+    """The handshake is answered first, then the client gets a close frame with the reason, and nothing is logged."""
+    frames, code = REFUSED_FRAMES[kind]
+    counts = [cut_off(reason) for reason in ("malformed", "too_large", "too_fast")]
+    async with connected(server, UPGRADE % b"" + frames * is_early) as (reader, writer):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        writer.write(frames * (not is_early))
+        assert await read_close(reader) == code
+    await eventually(lambda: application.clients_left == 1)
+    assert sum(cut_off(reason) for reason in ("malformed", "too_large", "too_fast")) == sum(counts) + 1
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+async def test_early_frames(server: Server, application: Application, is_large: bool) -> None:
+    """Frames that come before the handshake is answered are kept, and handled in their order behind the answer."""
+    expected = [f"{number}" for number in range(600 if is_large else 2)]
+    frames = b"".join(Frame(Opcode.TEXT, text.encode()).serialize(mask=True) for text in expected)
+    async with connected(server, UPGRADE % b"" + PING + frames) as (reader, writer):
+        writer.write(CLOSE_1000)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        assert await reader.readexactly(2) == b"\x8a\0"
+        assert await read_close(reader) == 1000
+    assert application.messages == expected
+
+
+async def test_a_close_while_the_process_stops(server: Server) -> None:
+    """A client that has closed its WebSocket and has not read everything does not disturb the shutdown."""
+    async with websocket(server, b"large") as (_, writer):
+        (connection,) = server.server_state.connections
+        await eventually(connection.transport.get_write_buffer_size)
+        writer.write(CLOSE_1000)
+        await eventually(connection.transport.is_closing)
+        try:
+            connection.shutdown()
+        finally:
+            connection.transport.abort()
+
+
 @pytest.mark.parametrize("size_bytes", [4096, 4097])
 @pytest.mark.parametrize("fragments", [1, 2, 60])
 async def test_the_largest_message(server: Server, application: Application, size_bytes: int, fragments: int) -> None:
@@ -358,6 +426,17 @@ async def test_a_body_behind_an_open_stream(server: Server) -> None:
     assert cut_off("out_of_turn") == before + 1
 
 
+async def test_bytes_behind_the_last_request(server: Server) -> None:
+    """A client that sends without end behind the request of an open stream is cut off, whatever it sends."""
+    before = cut_off("out_of_turn")
+    async with connected(server, b"GET /api/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") as (reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(bytes(protocol.DRAIN_BYTES + 8192))
+        with suppress(ConnectionError):
+            await asyncio.wait_for(reader.read(), 5)
+    assert cut_off("out_of_turn") == before + 1
+
+
 # Slow, and not idle
 
 
@@ -416,3 +495,41 @@ async def test_a_system_that_does_not_say_what_was_taken(server: Server, monkeyp
         await reader.readexactly(30_000_000)
         await eventually(lambda: protocol.taken_bytes(connection.transport) > before)
         await eventually(lambda: not server.server_state.connections)
+
+
+def request_with(body: bytes) -> Request:
+    """A request with this JSON."""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request({"type": "http", "headers": [(b"content-type", b"application/json")]}, receive)
+
+
+async def test_large_bodies_are_parsed_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in an iteration of its own of the event loop, so that others are served between two."""
+    done: list[str] = []
+
+    def parse(*_: object) -> None:
+        done.append("parsed")
+        end = perf_counter() + turns.TURN_SECONDS
+        while perf_counter() < end:
+            pass
+
+    async def other() -> None:
+        while done.count("parsed") < 3:
+            done.append("other")
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(requests, "parse_json", parse)
+    await asyncio.gather(*(requests.read_body(request_with(bytes(5000)), NewDrop) for _ in range(3)), other())
+    assert "parsed parsed" not in " ".join(done)
+
+
+async def test_a_large_body_whose_client_left() -> None:
+    """It is not parsed, and what is wrong with another one reaches the request that has it."""
+    left = asyncio.create_task(turns.in_turn(lambda: pytest.fail("it was parsed")))
+    await asyncio.sleep(0)
+    left.cancel()
+    with pytest.raises(Refusal):
+        await requests.read_body(request_with(b"{" + b" " * 5000), NewDrop)

@@ -31,6 +31,9 @@ class Proxy:
         self.swallows_new = False
         """Whether connections that begin now are swallowed from their first byte on."""
 
+        self.swallows_from: bytes | None = None
+        """If this is in what a client sends, its connection is swallowed from there on, and only this one."""
+
     @property
     def url(self) -> str:
         """The URL of the database through this proxy."""
@@ -89,6 +92,9 @@ class Proxy:
     async def _pump(self, client: asyncio.StreamWriter, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A dead connection is not closed on the other side when one side closes it, as in a firewall that forgot it.
         while chunk := await reader.read(CHUNK_BYTES):
+            if self.swallows_from is not None and self.swallows_from in chunk:
+                self._alive.discard(client)
+                self.swallows_from = None
             if client in self._alive:
                 writer.write(chunk)
                 with suppress(ConnectionError):

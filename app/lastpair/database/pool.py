@@ -251,9 +251,11 @@ class Database:
         session = await self._servers.connect(*arguments, **options)
         assert isinstance(session, Session)  # noqa: S101 - the pool's connection_class
         try:
-            # The database makes the JSON of an answer. It is sent on as it is and never parsed here.
-            await session.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=orjson.Fragment)
-            session.key = await session.fetchval(BACKEND_PID)
+            # Its process id is not known yet, so the watch takes it for dead if the probe, which asked later, is served.
+            async with self.watch.waiting("a new session", None):
+                # The database makes the JSON of an answer. It is sent on as it is and never parsed here.
+                await session.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=orjson.Fragment)
+                session.key = await session.fetchval(BACKEND_PID)
         except BaseException:
             session.terminate()
             raise

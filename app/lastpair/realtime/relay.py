@@ -130,11 +130,12 @@ class Relay:
         )
         try:
             self._heard.clear()
-            self._backend_pid = await connection.fetchval(BACKEND_PID)
+            async with self._watch.waiting("the listener's first call", None):
+                self._backend_pid = await connection.fetchval(BACKEND_PID)
+            connection.add_termination_listener(lambda _: self._wakeup.set())
             async with self._waiting("the listener's first calls"):
                 self._key = await _call(connection, EVENT_KEY)
                 await _call(connection, ENSURE_EPOCH, False)
-            connection.add_termination_listener(lambda _: self._wakeup.set())
             is_listening = await self._listen(connection)
             await self._read_log(connection)
             self._is_following = True
@@ -166,7 +167,8 @@ class Relay:
         # Whether the session listens now. The log must be read afterwards, because of what was committed before.
         if asyncio.get_running_loop().time() < self._listen_at:
             return False
-        await connection.add_listener(CHANNEL, lambda *notification: self._hear(connection, notification[-1]))
+        async with self._waiting("the listener's LISTEN"):
+            await connection.add_listener(CHANNEL, lambda *notification: self._hear(connection, notification[-1]))
         return True
 
     def _check_now(self) -> None:

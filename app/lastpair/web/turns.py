@@ -1,29 +1,44 @@
 """Turns: what a client sent is parsed in small pieces, so that no client holds the event loop.
 
 uvloop delivers up to 256 KiB at once. Parsing that much takes a second or more if it consists of tiny frames, chunks or headers.
-A connection that got more than a piece therefore waits in line with the others, and reads nothing more until it is through.
+A connection that got more than a piece therefore waits in line with the others, and reads nothing more until it is through. A
+large body waits in the same line before its JSON is parsed.
 """
 
 import asyncio
 from abc import abstractmethod
 from collections import deque
+from collections.abc import Callable
 from time import perf_counter
+from typing import Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 TURN_SECONDS = 0.001
 """How long the waiting connections together may hold the event loop in one iteration. The last piece may exceed it."""
 
 
+Result = TypeVar("Result")
+
+
+class InLine(Protocol):
+    """A connection or a body that has something to parse."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def take_turn(self) -> None:
+        """Parse the next piece."""
+
+
 class Turns:
-    """The connections of one event loop that have more than a piece to parse, in line."""
+    """What has more than a piece to parse in one event loop, in line."""
 
     def __init__(self) -> None:
-        self._line: deque[PacedReading] = deque()
+        self._line: deque[InLine] = deque()
         self._is_scheduled = False
 
-    def add(self, connection: "PacedReading") -> None:
-        """Give this connection a turn after all that are in line."""
-        self._line.append(connection)
+    def add(self, waiting: InLine) -> None:
+        """Give it a turn after all that are in line."""
+        self._line.append(waiting)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -45,6 +60,34 @@ class Turns:
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
+
+
+def _stand_in_line(waiting: InLine) -> None:
+    _turns.setdefault(waiting.loop, Turns()).add(waiting)
+
+
+async def in_turn(parse: Callable[[], Result]) -> Result:
+    """Call this function when it is its turn. Returns what it returns, and raises what it raises."""
+    parsing = Parsing(parse)
+    _stand_in_line(parsing)
+    return await parsing.result
+
+
+class Parsing(Generic[Result]):
+    """A function that parses something, and its result."""
+
+    def __init__(self, parse: Callable[[], Result]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.result: asyncio.Future[Result] = self.loop.create_future()
+        self._parse = parse
+
+    def take_turn(self) -> None:
+        """Parse all of it, unless the result is not waited for any more."""
+        if not self.result.done():
+            try:
+                self.result.set_result(self._parse())
+            except Exception as error:
+                self.result.set_exception(error)
 
 
 class PacedReading(asyncio.Protocol):
@@ -109,7 +152,7 @@ class PacedReading(asyncio.Protocol):
     def _stand_in_line(self) -> None:
         if not self._is_in_line:
             self._is_in_line = True
-            _turns.setdefault(self.loop, Turns()).add(self)
+            _stand_in_line(self)
 
     def _is_listening(self) -> bool:
         return not self.transport.is_closing() and self.transport.get_protocol() is self

@@ -371,6 +371,8 @@ class StreamProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
             self._set_deadline(len(data))
         elif self._deadline is not None:
             self._cancel_deadline()
+        elif self._unread_bytes > DRAIN_BYTES:  # behind the last request of a connection, whose answer is a stream or late
+            self._cut_off()
 
     def on_headers_complete(self) -> None:
         """The head of a request is complete."""
@@ -407,6 +409,11 @@ class StreamProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         if cycle is not None and cycle.scope is self.scope:
             cycle.more_body = False
             cycle.message_event.set()
+            if self.headers and not self.parser.should_keep_alive() and cycle.keep_alive:
+                # The trailers say `Connection: close`, so the parser reads no other request.
+                cycle.keep_alive = False
+                if cycle.response_complete:
+                    self._close()
 
     def on_response_complete(self) -> None:
         """A request is answered."""
@@ -680,11 +687,18 @@ class FrameProtocol(PacedReading, WriteTimeout, WebSocketsSansIOProtocol):
     _frames_counted_at = 0.0
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrived. The handshake comes at once and whole, from StreamProtocol."""
-        if self.handshake_initiated:
+        """Parse what arrived. The handshake comes at once and whole, from StreamProtocol.
+
+        Frames wait until the handshake is answered. If they were parsed before, a pong or a close frame would come before the
+        status line.
+        """
+        if not self.handshake_initiated:
+            self._parse(data)
+        elif self.handshake_complete:
             super().data_received(data)
         else:
-            self._parse(data)
+            self.transport.pause_reading()
+            self._waiting = memoryview(b"".join((self._waiting, data)))
 
     def _parse(self, data: bytes) -> None:
         # Refuse an invalid handshake, which uvicorn would never answer.
@@ -695,6 +709,18 @@ class FrameProtocol(PacedReading, WriteTimeout, WebSocketsSansIOProtocol):
             refusal = refusal_of(error) if isinstance(error, InvalidHeader) else invalid(*BAD_HANDSHAKE)
             self.transport.write(refusal_bytes(refusal, self._handshake_scope, self.default_headers))
             self.transport.close()
+
+    def shutdown(self) -> None:
+        """The process stops. A handshake that is not answered yet gets 503, and an open WebSocket gets a close frame."""
+        if self.transport.is_closing():  # uvicorn would send a close frame again
+            return
+        if self.handshake_complete:
+            super().shutdown()
+        else:
+            self.transport.write(refusal_bytes(Unavailable(STOPPING), self.scope, self.default_headers))
+            self.disconnected = True  # the application gets ClientDisconnected if it answers as well
+            self.transport.close()
+            self._start_write_timer_if_unsent()
 
     def handle_connect(self, event: Request) -> None:
         """The handshake is complete. If it is not acceptable, data_received answers, because websockets' answer is plain text."""
@@ -738,6 +764,21 @@ class FrameProtocol(PacedReading, WriteTimeout, WebSocketsSansIOProtocol):
         # When the application has ended, uvicorn leaves the closing to this timer.
         self.close_timer = self._linger()
 
+    def send_receive_event_to_app(self) -> None:
+        """A message is complete. Text that is not UTF-8 is refused here, because uvicorn would log it as an error."""
+        if self.curr_msg_data_type == "text":
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self._fail(CloseCode.INVALID_DATA, "text that is not UTF-8", "malformed")
+                return
+        super().send_receive_event_to_app()
+
+    def handle_close(self, event: Frame) -> None:
+        """A close frame arrived. If a frame before it was refused, the connection is being closed already."""
+        if self._is_listening():
+            super().handle_close(event)
+
     def handle_ping(self) -> None:
         """Answer a ping, unless the client does not read, because the pongs would pile up."""
         if self.writable.is_set() and not self.disconnected:
@@ -765,7 +806,7 @@ class FrameProtocol(PacedReading, WriteTimeout, WebSocketsSansIOProtocol):
             self._start_write_timer()
 
     def _is_paused(self) -> bool:
-        return self.read_paused
+        return self.read_paused or not self.handshake_complete
 
     def _fail(self, code: CloseCode, reason: str, counted_as: str) -> None:
         # Close the connection because of what the client sent.
@@ -794,6 +835,8 @@ class FrameProtocol(PacedReading, WriteTimeout, WebSocketsSansIOProtocol):
             if message["type"] == "websocket.close":
                 self._read_on()
             await super().send(message)
+            if message["type"] == "websocket.accept" and self._is_listening():
+                self.resume_reading()  # frames that came before the handshake was answered
             if message["type"] == "websocket.http.response.body":
                 # uvicorn would log an error, because it does not see that this answer, too, completes the handshake.
                 self.handshake_complete = True
