@@ -1,7 +1,7 @@
 -- lastpair_api calls the public functions and touches nothing else, so a bug in an older process cannot touch a table. It can
 -- call them as a member of the three roles of test_roles.sql.
 begin;
-select plan(40);
+select plan(41);
 
 -- Run a statement as lastpair_api and give back the first column of its first row.
 create function pg_temp.as_api(p_sql text) returns text language plpgsql set role = lastpair_api as $$
@@ -182,7 +182,9 @@ cross join (values
   (22, 'prune_events', 'api.prune_events(3600) >= 0', 'true'),
   (23, 'event_key', 'octet_length(api.event_key())', '64'),
   (24, 'deployed', 'count(*) > 0 from api.deployed()', 'true'),
-  (25, 'ensure_epoch', 'api.ensure_epoch()', 'false')
+  (25, 'ensure_epoch', 'api.ensure_epoch()', 'false'),
+  (26, 'create_drop_from_json', 'name from api.create_drop_from_json(''{"name": "json", "price": 1, "total_stock": 1}'', %1$L)',
+    'json')
 ) as v (n, function, call, expected)
 order by v.n;
 

@@ -44,7 +44,8 @@ select is(
 )
 from (values (0, 'No units are refused.'), (-1, 'So is a negative number.')) as v (qty, description);
 select results_eq(
-  $$select qty, amount, status from api.purchase(pg_temp.drop_id('shoes'), pg_temp.user_id('ann'))$$, $$values (3, 30.00, 'paid')$$,
+  $$select qty, amount, status from api.purchase(pg_temp.drop_id('shoes'), pg_temp.user_id('ann'))$$, $$values (3, 30.00,
+    'paid')$$,
   'A purchase is of all the units of the hold.'
 );
 do $$ begin perform api.refund_purchase(pg_temp.purchase_id('shoes', 'ann')); end $$;
@@ -83,7 +84,8 @@ select pg_temp.make_sizes(
   'limited', '{"limit_per_user": 3}', '[{"name": "S", "total_stock": 2}, {"name": "M", "total_stock": 9}]');
 select is(
   pg_temp.reserving('limited', 'ann', 4, 'M'),
-  pg_temp.error('LIMIT_EXCEEDED', 'You may have 3 of this drop, and you hold or have bought 0.'), 'More than the limit is refused.'
+  pg_temp.error('LIMIT_EXCEEDED', 'You may have 3 of this drop, and you hold or have bought 0.'),
+    'More than the limit is refused.'
 );
 select is(
   pg_temp.asked('limited', 'ann 2 M', 'ann 2 S', 'ann 1 S', 'bob 3 M'), array['201', 'LIMIT_EXCEEDED', '201', '201'],
