@@ -19,7 +19,8 @@ begin
     case when p_users is not null then pg_temp.user_ids(variadic p_users) end,
     case p_table when 'drops' then 'created_by' when 'variants' then 'drop_id' else 'user_id' end);
   v_findings := array(
-    select concat_ws(': ', f.drop_name, f.invariant, f.expected || ', ' || f.found) from pg_temp.findings() f order by f.invariant
+    select concat_ws(': ', f.drop_name, f.invariant, f.expected || ', ' || f.found) from pg_temp.findings() f
+    order by f.invariant, f.expected
   );
   raise sqlstate 'UNDO0';
 exception when sqlstate 'UNDO0' then

@@ -52,7 +52,7 @@ do $$ begin perform api.refund_purchase(pg_temp.purchase_id('shoes', 'ann')); en
 select is(pg_temp.stock_of('shoes'), 3, 'A refund gives all of them back.');
 do $$ begin perform api.cancel_reservation(pg_temp.hold_id('shoes', 'cat'), pg_temp.user_id('cat')); end $$;
 select is(pg_temp.stock_of('shoes'), 5, 'So does a cancel.');
-select pg_temp.reserving('shoes', 'bob', 5);
+do $$ begin perform pg_temp.reserving('shoes', 'bob', 5); end $$;
 select pg_temp.let_run_out('shoes', 'bob');
 select is(pg_temp.asked('shoes', 'cat 4'), array['201'], 'A hold that ran out serves another of fewer units.');
 select is(pg_temp.stock_of('shoes'), 1, 'What is over is stock.');
@@ -157,13 +157,13 @@ select is(
   'So does one whose hold ran out, from then on, whether or not it was taken back; the wait is for all variants.'
 );
 select is(pg_temp.asked('waiting', 'cat 1 S'), array['201'], 'Others do not wait, and get the unit.');
-select pg_temp.age_holds('ann', 60, 'M');
+do $$ begin perform pg_temp.age_holds('ann', 60, 'M'); end $$;
 do $$ begin perform pg_temp.let_go('ann', 'S'); end $$;
 select is(
   pg_temp.asked('waiting', 'ann 1 S'), array['RESERVED_TOO_SOON'],
   'The hold that lapsed last counts, though a newer one lapsed before it.'
 );
-select pg_temp.age_holds('ann', 60, 'S');
+do $$ begin perform pg_temp.age_holds('ann', 60, 'S'); end $$;
 select is(pg_temp.asked('waiting', 'ann 1 S'), array['201'], 'When the time is over one may hold again.');
 select pg_temp.make_drop('no wait');
 select pg_temp.hold('no wait', 'ann');
