@@ -2,11 +2,11 @@
 
 # One drop: its id, users, keys. Many drops: the drop of each request, users, keys. Each becomes an array of requests.
 RESERVE = (
-    "select * from api.reserve_batch(array(select row($1::uuid, q.user_id, q.key)::api.reserve_request"
+    "select * from api.reserve_batch(array(select row($1::uuid, q.user_id, q.key, null, null)::api.reserve_request"
     " from rows from (unnest($2::uuid[]), unnest($3::text[])) with ordinality as q (user_id, key, n) order by q.n), $4)"
 )
 PURCHASE = (
-    "select * from api.purchase_batch(array(select row($1::uuid, q.user_id, q.key)::api.purchase_request"
+    "select * from api.purchase_batch(array(select row($1::uuid, q.user_id, q.key, null)::api.purchase_request"
     " from rows from (unnest($2::uuid[]), unnest($3::text[])) with ordinality as q (user_id, key, n) order by q.n))"
 )
 CANCEL = (
@@ -14,11 +14,11 @@ CANCEL = (
     " from unnest($1::uuid[], $2::uuid[]) with ordinality as q (id, user_id, n) order by q.n))"
 )
 RESERVE_OF_MANY_DROPS = (
-    "select * from api.reserve_batch(array(select row(q.drop_id, q.user_id, q.key)::api.reserve_request"
+    "select * from api.reserve_batch(array(select row(q.drop_id, q.user_id, q.key, null, null)::api.reserve_request"
     " from unnest($1::uuid[], $2::uuid[], $3::text[]) with ordinality as q (drop_id, user_id, key, n) order by q.n), $4)"
 )
 PURCHASE_OF_MANY_DROPS = (
-    "select * from api.purchase_batch(array(select row(q.drop_id, q.user_id, q.key)::api.purchase_request"
+    "select * from api.purchase_batch(array(select row(q.drop_id, q.user_id, q.key, null)::api.purchase_request"
     " from unnest($1::uuid[], $2::uuid[], $3::text[]) with ordinality as q (drop_id, user_id, key, n) order by q.n))"
 )
 PROVISION = (
