@@ -1394,7 +1394,7 @@ CREATE INDEX purchases_user_idx ON inventory.purchases USING btree (user_id, cre
 -- Name: reservations_active_key; Type: INDEX; Schema: inventory; Owner: -
 --
 
-CREATE UNIQUE INDEX reservations_active_key ON inventory.reservations USING btree (drop_id, user_id, variant_id) NULLS NOT DISTINCT WHERE (status = 'ACTIVE'::text);
+CREATE UNIQUE INDEX reservations_active_key ON inventory.reservations USING btree (drop_id, user_id, variant_id) NULLS NOT DISTINCT WHERE ((status = 'ACTIVE'::text) AND (drop_id IS NOT NULL) AND (user_id IS NOT NULL));
 
 
 --
@@ -1422,7 +1422,7 @@ COMMENT ON INDEX inventory.reservations_basket_idx IS 'The holds of a basket.';
 -- Name: reservations_due_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
-CREATE INDEX reservations_due_idx ON inventory.reservations USING btree (drop_id, expires_at) WHERE ((status = 'ACTIVE'::text) AND (expires_at IS NOT NULL));
+CREATE INDEX reservations_due_idx ON inventory.reservations USING btree (drop_id, expires_at) WHERE ((status = 'ACTIVE'::text) AND (expires_at IS NOT NULL) AND (drop_id IS NOT NULL));
 
 
 --
@@ -1478,7 +1478,7 @@ COMMENT ON INDEX inventory.reservations_past_idx IS 'Holds of a drop that ran ou
 -- Name: reservations_user_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
-CREATE INDEX reservations_user_idx ON inventory.reservations USING btree (user_id) WHERE ((status = 'ACTIVE'::text) AND (expires_at IS NOT NULL));
+CREATE INDEX reservations_user_idx ON inventory.reservations USING btree (user_id) WHERE ((status = 'ACTIVE'::text) AND (expires_at IS NOT NULL) AND (user_id IS NOT NULL));
 
 
 --

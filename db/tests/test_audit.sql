@@ -1,6 +1,6 @@
 -- api.audit finds every invariant that is violated and says nothing of a healthy database: all other proofs end by asking it.
 begin;
-select plan(17);
+select plan(25);
 
 -- Constraints and a unique index rule some of the damage out; this test does without them.
 alter table inventory.drops drop constraint drops_available_stock_check;
@@ -17,9 +17,10 @@ begin
     'update inventory.%I set %s where %I = %L and (%L::uuid[] is null or %I = any (%5$L))', p_table, p_change,
     case p_table when 'drops' then 'id' else 'drop_id' end, pg_temp.drop_id(p_drop),
     case when p_users is not null then pg_temp.user_ids(variadic p_users) end,
-    case p_table when 'drops' then 'created_by' else 'user_id' end);
+    case p_table when 'drops' then 'created_by' when 'variants' then 'drop_id' else 'user_id' end);
   v_findings := array(
-    select concat_ws(': ', f.drop_name, f.invariant, f.expected || ', ' || f.found) from pg_temp.findings() f order by f.invariant
+    select concat_ws(': ', f.drop_name, f.invariant, f.expected || ', ' || f.found) from pg_temp.findings() f
+    order by f.invariant, f.expected
   );
   raise sqlstate 'UNDO0';
 exception when sqlstate 'UNDO0' then
@@ -39,6 +40,10 @@ begin
   perform api.cancel_reservation(pg_temp.hold_id('shoes', 'gus'), pg_temp.user_id('gus'));
   perform pg_temp.let_run_out('shoes', 'hal');
   perform api.expire_reservations(1000000);
+  perform pg_temp.make_sizes('shirts');
+  perform pg_temp.reserving('shirts', 'ann', 2, 'M');
+  perform pg_temp.reserving('shirts', 'bob', 1, 'M');
+  perform api.purchase(pg_temp.drop_id('shirts'), pg_temp.user_id('bob'));
 end
 $$;
 
@@ -87,6 +92,36 @@ from (values
   ('reservations', 'status = ''CANCELLED''', 'shoes', array['cat', 'fay'],
     array['shoes: a purchase comes from a CONSUMED reservation: 0, 2'],
     'Purchases from reservations that are not CONSUMED are found, and counted.'),
+  -- Variants.
+  ('variants', 'total_stock = total_stock + 1', 'shirts', null,
+    array['shirts: total_stock of a drop = the sum of its variants: 7, 9',
+      'shirts: total_stock of a variant = available_stock + held + sold: 3, 2',
+      'shirts: total_stock of a variant = available_stock + held + sold: 6, 5'],
+    'Variants of more units than their drop, and than were held, sold and left, are found.'),
+  ('variants', 'available_stock = available_stock - 1', 'shirts', null,
+    array['shirts: available_stock of a drop = the sum of its variants: 4, 2',
+      'shirts: total_stock of a variant = available_stock + held + sold: 2, 1',
+      'shirts: total_stock of a variant = available_stock + held + sold: 5, 4'],
+    'So are variants that lost units.'),
+  ('reservations', 'variant_id = pg_temp.variant_id(''shirts'', ''S'')', 'shirts', array['ann'],
+    array['shirts: total_stock of a variant = available_stock + held + sold: 2, 4',
+      'shirts: total_stock of a variant = available_stock + held + sold: 5, 3'],
+    'A hold of another variant than the one whose units it took is found.'),
+  -- The facts of a sale.
+  ('purchases', 'amount = 1', 'shirts', array['bob'],
+    array['shirts: a purchase has the variant, units, price and amount of its reservation: 0, 1'],
+    'An amount that is not the price of the units is found.'),
+  ('purchases', 'unit_price = 1, amount = 1', 'shirts', array['bob'],
+    array['shirts: a purchase has the variant, units, price and amount of its reservation: 0, 1'],
+    'So is a price that is not that of the hold,'),
+  ('purchases', 'currency = ''EUR''', 'shirts', array['bob'],
+    array['shirts: a purchase has the variant, units, price and amount of its reservation: 0, 1'], 'and another currency.'),
+  ('reservations', 'unit_price = null, currency = null', 'shirts', array['bob'], '{}'::text[],
+    'A hold that is older than the facts has none to compare with.'),
+  -- The search for due holds.
+  ('drops', 'nothing_due_before = now() + interval ''1 hour''', 'shirts', null,
+    array['shirts: no ACTIVE reservation ends before nothing_due_before of its drop: 0, 1'],
+    'A hold that the search for due holds would not find is found.'),
   -- A cancelled drop.
   ('drops', 'status = ''cancelled''', 'shoes', null, array['shoes: a cancelled drop holds nothing: 0, 2'],
     'Holds on a cancelled drop are found.')

@@ -76,7 +76,8 @@ select set_eq(
   $$,
   array[
     'inventory.drops drops_insert_note', 'inventory.drops drops_update_note', 'inventory.drops drops_delete_keep',
-    'inventory.variants variants_note', 'inventory.variants variants_update_note', 'inventory.reservations reservations_insert_note',
+    'inventory.variants variants_note', 'inventory.variants variants_update_note',
+      'inventory.reservations reservations_insert_note',
     'inventory.reservations reservations_update_note', 'inventory.reservations reservations_delete_note',
     'inventory.reservations reservations_earlier_end', 'inventory.purchases purchases_insert_note',
     'inventory.purchases purchases_update_note', 'inventory.purchases purchases_delete_note', 'inventory.changes changes_order',

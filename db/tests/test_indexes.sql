@@ -1,6 +1,6 @@
 -- Every query that runs per request has its index, and the hot row of a drop can be updated without touching any.
 begin;
-select plan(22);
+select plan(27);
 
 -- An index as "unique? (columns) predicate?".
 create function pg_temp.index_of(p_index text) returns text language sql stable as $$
@@ -26,13 +26,21 @@ from (values
   ('drops_pkey', 'primary (id)', 'A drop is known by its id.'),
   ('drops_active_idx', '(status, starts_at, ends_at)', 'The drops on sale are found by status and times.'),
   ('reservations_pkey', 'primary (id, drop_id)', 'A reservation is known by id and drop, and found by id alone.'),
-  ('reservations_active_key', 'unique (drop_id, user_id, variant_id) where status = ''ACTIVE''',
+  ('reservations_active_key', 'unique (drop_id, user_id, variant_id) where status = ''ACTIVE'' AND drop_id IS NOT NULL AND user_id IS NOT NULL',
     'A user''s hold on a drop or a variant is found, and is one.'),
   ('reservations_idempotency_key', 'unique (drop_id, user_id, idempotency_key) where idempotency_key IS NOT NULL',
     'A repeated reserve is found by its key, and rows without a key cost the index nothing.'),
-  ('reservations_due_idx', '(drop_id, expires_at) where status = ''ACTIVE'' AND expires_at IS NOT NULL',
+  ('reservations_due_idx', '(drop_id, expires_at) where status = ''ACTIVE'' AND expires_at IS NOT NULL AND drop_id IS NOT NULL',
     'The due holds of a drop are found in order of time, among ACTIVE reservations only.'),
-  ('reservations_user_idx', '(user_id) where status = ''ACTIVE'' AND expires_at IS NOT NULL', 'A user''s holds are found.'),
+  ('reservations_lapsed_idx', '(drop_id, user_id, id) where status = ANY ARRAY[''EXPIRED'', ''CANCELLED'']',
+    'What became of a user''s holds of a drop is found.'),
+  ('reservations_basket_idx', '(basket_id) where basket_id IS NOT NULL', 'The holds of a basket are found.'),
+  ('purchases_of_user_idx', '(drop_id, user_id) where status = ANY ARRAY[''pending'', ''paid'']',
+    'What a user has bought of a drop is counted for its limit.'),
+  ('variants_pkey', 'primary (drop_id, id)', 'The variants of a drop are found together.'),
+  ('variants_name_key', 'unique (drop_id, name)', 'A variant of a drop is found by its name, and is one.'),
+  ('reservations_user_idx', '(user_id) where status = ''ACTIVE'' AND expires_at IS NOT NULL AND user_id IS NOT NULL',
+    'A user''s holds are found.'),
   ('purchases_pkey', 'primary (id, drop_id)', 'A purchase is known by id and drop, and found by id alone.'),
   ('purchases_reservation_key', 'unique (reservation_id, drop_id)', 'The purchase of a reservation is found, and is one.'),
   ('purchases_idempotency_key', 'unique (drop_id, user_id, idempotency_key) where idempotency_key IS NOT NULL',
@@ -50,8 +58,9 @@ from (values
 ) as v (index, expected, description);
 
 select ok(
-  (select c.reloptions @> array['fillfactor=20'] from pg_class c where c.oid = 'inventory.drops'::regclass),
-  'A page of drops is filled to a fifth, which leaves room for many updates.'
+  (select bool_and(c.reloptions @> array['fillfactor=20']) from pg_class c
+    where c.oid in ('inventory.drops'::regclass, 'inventory.variants'::regclass)),
+  'A page of drops or variants is filled to a fifth, which leaves room for many updates.'
 );
 -- Keys, expressions and predicates: an update of any column that an index depends on writes the index.
 select is_empty(
@@ -60,9 +69,10 @@ select is_empty(
     from pg_attribute a
     join pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = a.attrelid and d.refobjsubid = a.attnum
     join pg_index i on d.classid = 'pg_class'::regclass and i.indexrelid = d.objid
-    where a.attrelid = 'inventory.drops'::regclass and a.attname in ('available_stock', 'total_stock', 'updated_at')
+    where a.attrelid in ('inventory.drops'::regclass, 'inventory.variants'::regclass)
+      and a.attname in ('available_stock', 'total_stock', 'updated_at', 'nothing_due_before')
   $$,
-  'No index of drops depends on a column that a stock update changes.'
+  'No index of drops or variants depends on a column that a stock update changes.'
 );
 -- A reference would lock the drop's row: on every sale, or at a commit, when nothing but the log may be locked any more.
 select is_empty(
@@ -70,9 +80,10 @@ select is_empty(
     select c.conname from pg_constraint c
     where c.contype = 'f' and (
       c.conrelid in ('inventory.events'::regclass, 'inventory.changes'::regclass)
-      or c.conrelid = 'inventory.purchases'::regclass and c.confrelid = 'inventory.drops'::regclass)
+      or c.conrelid in ('inventory.reservations'::regclass, 'inventory.purchases'::regclass)
+        and c.confrelid in ('inventory.drops'::regclass, 'inventory.variants'::regclass))
   $$,
-  'Purchases have no foreign key to drops; events and changes have none at all.'
+  'Holds and purchases have no foreign key to drops or variants; events and changes have none at all.'
 );
 
 select * from finish();

@@ -186,7 +186,9 @@ cross join (values
   (26, 'list_purchases', 'status from api.list_purchases(%2$L, ''refunded'')', 'refunded'),
   (27, 'list_reservations', 'status from api.list_reservations(%2$L, ''CONSUMED'', p_limit => 1)', 'CONSUMED'),
   (28, 'refund_drop', 'remaining from api.refund_drop(%2$L)', '0'),
-  (29, 'is_superseded', 'api.is_superseded('''')', 'false')
+  (29, 'is_superseded', 'api.is_superseded('''')', 'false'),
+  (30, 'create_drop_from_json', 'name from api.create_drop_from_json(''{"name": "json", "price": 1, "total_stock": 1}'', %1$L)',
+    'json')
 ) as v (n, function, call, expected)
 order by v.n;
 

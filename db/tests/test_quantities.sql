@@ -44,14 +44,15 @@ select is(
 )
 from (values (0, 'No units are refused.'), (-1, 'So is a negative number.')) as v (qty, description);
 select results_eq(
-  $$select qty, amount, status from api.purchase(pg_temp.drop_id('shoes'), pg_temp.user_id('ann'))$$, $$values (3, 30.00, 'paid')$$,
+  $$select qty, amount, status from api.purchase(pg_temp.drop_id('shoes'), pg_temp.user_id('ann'))$$, $$values (3, 30.00,
+    'paid')$$,
   'A purchase is of all the units of the hold.'
 );
 do $$ begin perform api.refund_purchase(pg_temp.purchase_id('shoes', 'ann')); end $$;
 select is(pg_temp.stock_of('shoes'), 3, 'A refund gives all of them back.');
 do $$ begin perform api.cancel_reservation(pg_temp.hold_id('shoes', 'cat'), pg_temp.user_id('cat')); end $$;
 select is(pg_temp.stock_of('shoes'), 5, 'So does a cancel.');
-select pg_temp.reserving('shoes', 'bob', 5);
+do $$ begin perform pg_temp.reserving('shoes', 'bob', 5); end $$;
 select pg_temp.let_run_out('shoes', 'bob');
 select is(pg_temp.asked('shoes', 'cat 4'), array['201'], 'A hold that ran out serves another of fewer units.');
 select is(pg_temp.stock_of('shoes'), 1, 'What is over is stock.');
@@ -83,7 +84,8 @@ select pg_temp.make_sizes(
   'limited', '{"limit_per_user": 3}', '[{"name": "S", "total_stock": 2}, {"name": "M", "total_stock": 9}]');
 select is(
   pg_temp.reserving('limited', 'ann', 4, 'M'),
-  pg_temp.error('LIMIT_EXCEEDED', 'You may have 3 of this drop, and you hold or have bought 0.'), 'More than the limit is refused.'
+  pg_temp.error('LIMIT_EXCEEDED', 'You may have 3 of this drop, and you hold or have bought 0.'),
+    'More than the limit is refused.'
 );
 select is(
   pg_temp.asked('limited', 'ann 2 M', 'ann 2 S', 'ann 1 S', 'bob 3 M'), array['201', 'LIMIT_EXCEEDED', '201', '201'],
@@ -155,13 +157,13 @@ select is(
   'So does one whose hold ran out, from then on, whether or not it was taken back; the wait is for all variants.'
 );
 select is(pg_temp.asked('waiting', 'cat 1 S'), array['201'], 'Others do not wait, and get the unit.');
-select pg_temp.age_holds('ann', 60, 'M');
+do $$ begin perform pg_temp.age_holds('ann', 60, 'M'); end $$;
 do $$ begin perform pg_temp.let_go('ann', 'S'); end $$;
 select is(
   pg_temp.asked('waiting', 'ann 1 S'), array['RESERVED_TOO_SOON'],
   'The hold that lapsed last counts, though a newer one lapsed before it.'
 );
-select pg_temp.age_holds('ann', 60, 'S');
+do $$ begin perform pg_temp.age_holds('ann', 60, 'S'); end $$;
 select is(pg_temp.asked('waiting', 'ann 1 S'), array['201'], 'When the time is over one may hold again.');
 select pg_temp.make_drop('no wait');
 select pg_temp.hold('no wait', 'ann');

@@ -1,7 +1,7 @@
 -- A buyer, a seller and the service may each execute certain functions, and touch nothing else. A buyer and a seller act for the
 -- subject of the session's claims only.
 begin;
-select plan(25);
+select plan(27);
 
 -- The roles, by the catalog.
 
@@ -161,6 +161,28 @@ from (values
   ('lastpair_buyer', 60, null, 'But holds a unit.'),
   ('lastpair_service', 600, 'PT409 ALREADY_RESERVED', 'The service chooses.')
 ) as v (role, ttl_seconds, expected, description);
+-- create_drop_from_json leaves the check to the function that it calls.
+create function pg_temp.creating(p_creator text) returns text language plpgsql as $$
+declare
+  v_call text := format(
+    'select api.create_drop_from_json(''{"name": "x", "price": 1, "total_stock": 1}'', %L)', pg_temp.user_id(p_creator));
+  v_answer text := 'created';
+begin
+  perform set_config('request.jwt.claims', json_build_object('sub', pg_temp.user_id('seller'))::text, true);
+  perform set_config('role', 'lastpair_seller', true);
+  begin
+    execute v_call;
+  exception when others then
+    v_answer := sqlstate || ' ' || sqlerrm;
+  end;
+  perform set_config('role', 'none', true);
+  return v_answer;
+end
+$$;
+select is(pg_temp.creating(v.creator), v.expected, v.description)
+from (values
+  ('seller', 'created', 'A seller makes a drop from JSON.'), ('ann', 'PT403 FORBIDDEN', 'Not one of another seller.')
+) as v (creator, expected, description);
 
 select * from finish();
 rollback;

@@ -1,5 +1,5 @@
--- A sale keeps its own facts: unit price and currency are copied to the hold when it is made, and from it to the purchase. Nothing
--- that happens to the drop later rewrites them.
+-- A sale keeps its own facts: unit price and currency are copied to the hold when it is made, and from it to the purchase.
+-- Nothing that happens to the drop later rewrites them.
 begin;
 select plan(40);
 
@@ -11,7 +11,8 @@ select pg_temp.make_drop_with('shoes', '{"currency": "EUR"}', 100);
 select pg_temp.hold('shoes', 'ann');
 do $$ begin perform api.update_drop(pg_temp.drop_id('shoes'), '{"price": 999}'); end $$;
 select results_eq(
-  $$select qty, unit_price, currency, amount from api.my_reservations(pg_temp.user_id('ann'))$$, $$values (1, 100.00, 'EUR', 100.00)$$,
+  $$select qty, unit_price, currency, amount from api.my_reservations(pg_temp.user_id('ann'))$$, $$values (1, 100.00,
+    'EUR', 100.00)$$,
   'A hold keeps the price and the currency of the moment when it was made.'
 );
 select results_eq(
@@ -60,7 +61,8 @@ begin
 end
 $$;
 select results_eq(
-  $$select unit_price, amount from api.my_reservations(pg_temp.user_id('ann')) where drop_id = pg_temp.drop_id('shirts') order by 1$$,
+  $$select unit_price, amount from api.my_reservations(pg_temp.user_id('ann')) where drop_id = pg_temp.drop_id('shirts')
+    order by 1$$,
   'values (10.00, 30.00), (12.50, 37.50)', 'Each hold keeps the price of its variant, or the drop''s if it had none.'
 );
 
@@ -91,7 +93,8 @@ select is(
   array[null, 'RESERVATION_NOT_FOUND', 'RESERVATION_NOT_FOUND', 'RESERVATION_NOT_FOUND'],
   'The one that is named is bought. Another user''s, one of another drop and none at all are not found.'
 );
-select is(pg_temp.buying('shirts', 'ann', pg_temp.held('ann', 'L')), pg_temp.error('NO_ACTIVE_RESERVATION'), 'It is bought once.');
+select is(pg_temp.buying('shirts', 'ann', pg_temp.held('ann', 'L')), pg_temp.error('NO_ACTIVE_RESERVATION'),
+  'It is bought once.');
 select results_eq(
   $$select variant_id, qty, amount from api.purchase(pg_temp.drop_id('shirts'), pg_temp.user_id('ann'), 'key')$$,
   $$values (pg_temp.variant_id('shirts', 'S'), 3, 30.00)$$, 'When one hold is left it needs no name.'
@@ -120,7 +123,8 @@ select is(
   'A copy that was meant for a cancelled hold buys nothing.'
 );
 select is(
-  (select status from inventory.reservations where id = pg_temp.held('bob', 'L')), 'ACTIVE', 'The new hold at another price stays.'
+  (select status from inventory.reservations where id = pg_temp.held('bob', 'L')), 'ACTIVE',
+    'The new hold at another price stays.'
 );
 do $$
 begin
@@ -136,18 +140,21 @@ select is(
   (select variant_id from api.purchase(pg_temp.drop_id('shirts'), pg_temp.user_id('bob'))), pg_temp.variant_id('shirts', 'S'),
   'A hold that has run out is none by the clock, so the live one needs no name.'
 );
-select is(pg_temp.buying('shirts', 'bob'), pg_temp.error('RESERVATION_EXPIRED'), 'When only it is left one is told that it ran out.');
+select is(pg_temp.buying('shirts', 'bob'), pg_temp.error('RESERVATION_EXPIRED'),
+  'When only it is left one is told that it ran out.');
 do $$
 begin
   perform pg_temp.reserving('shirts', 'cat', 1, v) from unnest(array['S', 'L']) as v;
-  update inventory.reservations set expires_at = now() where user_id = pg_temp.user_id('cat') and drop_id = pg_temp.drop_id('shirts');
+  update inventory.reservations set expires_at = now()
+  where user_id = pg_temp.user_id('cat') and drop_id = pg_temp.drop_id('shirts');
 end
 $$;
 select is(pg_temp.buying('shirts', 'cat'), pg_temp.error('RESERVATION_EXPIRED'), 'So it is when several have.');
 
 -- Currencies.
 
-select is(inventory.currency_decimals(v.currency), v.decimals, format('%s has %s decimals.', v.currency, coalesce(v.decimals::text, 'no')))
+select is(inventory.currency_decimals(v.currency), v.decimals,
+  format('%s has %s decimals.', v.currency, coalesce(v.decimals::text, 'no')))
 from (values ('USD', 2), ('JPY', 0), ('KWD', 3), ('XXX', null), ('usd', null), ('XAU', null)) as v (currency, decimals);
 select is(
   (select price || ' ' || currency from api.create_drop(

@@ -1,4 +1,4 @@
--- A drop may have variants: sizes or tiers with a stock each. The stock of the drop is their sum, and a reserve names one of them.
+-- A drop may have variants: sizes or tiers with a stock each. The stock of the drop is their sum, and a reserve names one.
 begin;
 select plan(59);
 
@@ -7,7 +7,8 @@ select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 -- Made.
 
 select pg_temp.make_sizes('shirts', null, '[
-  {"name": "S", "total_stock": 2}, {"name": "M", "total_stock": 5, "price": null}, {"name": "L, signed", "total_stock": 1, "price": 25.5}]');
+  {"name": "S", "total_stock": 2}, {"name": "M", "total_stock": 5, "price": null},
+  {"name": "L, signed", "total_stock": 1, "price": 25.5}]');
 select is(
   pg_temp.variants_of('shirts'), array['S 2 of 2 at 10.00', 'M 5 of 5 at 10.00', 'L, signed 1 of 1 at 25.50'],
   'Variants are shown in the order given, each with its price or the drop''s.'
@@ -35,7 +36,8 @@ from (values
   ('null', '[{"name": "S"}]', 'variants.total_stock: must be 1 or more', 'A variant needs a stock.'),
   ('null', '[{"name": "S", "total_stock": 0}]', 'variants.total_stock: must be 1 or more', 'Of one unit at least.'),
   ('null', '[{"name": "S", "total_stock": 1.5}]', 'variants.total_stock: must be 1 or more', 'Of whole units.'),
-  ('null', '[{"name": "S", "total_stock": 2147483648}]', 'variants.total_stock: must be 1 or more', 'Not of more than an integer.'),
+  ('null', '[{"name": "S", "total_stock": 2147483648}]', 'variants.total_stock: must be 1 or more',
+    'Not of more than an integer.'),
   ('null', '[{"name": "S", "total_stock": 2147483647}, {"name": "M", "total_stock": 1}]',
     'variants: have more units together than a drop can have', 'Nor are all of them together.'),
   ('null', '[{"name": "S", "total_stock": 1, "price": "5"}]', 'variants.price: must be a number', 'A price is a number.'),
@@ -71,14 +73,16 @@ select is(pg_temp.reserving('shirts', 'cat', 1, 'S'), pg_temp.error('OUT_OF_STOC
 select is(pg_temp.reserving('shirts', 'cat', 1, 'M'), 'nothing was raised', 'and another one is not.');
 select is(
   pg_temp.variants_of('shirts') || pg_temp.stock_of('shirts')::text,
-  array['S 0 of 2 at 10.00', 'M 2 of 5 at 10.00', 'L, signed 1 of 1 at 25.50', '3'], 'Stock goes down in the variant and in the drop.'
+  array['S 0 of 2 at 10.00', 'M 2 of 5 at 10.00', 'L, signed 1 of 1 at 25.50', '3'],
+    'Stock goes down in the variant and in the drop.'
 );
 do $$
 begin
   perform api.purchase(pg_temp.drop_id('shirts'), pg_temp.user_id('bob'));
   perform api.refund_purchase(pg_temp.purchase_id('shirts', 'bob'));
   perform api.cancel_reservation(r.id, r.user_id) from inventory.reservations r
-  where r.drop_id = pg_temp.drop_id('shirts') and r.variant_id = pg_temp.variant_id('shirts', 'M') and r.user_id = pg_temp.user_id('ann');
+  where r.drop_id = pg_temp.drop_id('shirts') and r.variant_id = pg_temp.variant_id('shirts',
+    'M') and r.user_id = pg_temp.user_id('ann');
   perform pg_temp.let_run_out('shirts', 'cat');
   perform api.expire_reservations(1000);
 end
@@ -98,7 +102,8 @@ declare
   v_refusal text;
 begin
   foreach v_name in array array['S', 'M', 'XL'] loop
-    p_variants := replace(p_variants, '$' || v_name || '$', '"id": "' || coalesce(pg_temp.variant_id(p_drop, v_name)::text, 'none') || '"');
+    p_variants := replace(p_variants, '$' || v_name || '$', '"id": "' || coalesce(pg_temp.variant_id(p_drop, v_name)::text,
+      'none') || '"');
   end loop;
   v_refusal := pg_temp.refusal_of_update(p_drop, jsonb_build_object('variants', p_variants::jsonb));
   return case when v_refusal = 'nothing was raised' then pg_temp.variants_of(p_drop)::text else v_refusal end;
@@ -109,27 +114,32 @@ select is(pg_temp.changed('other', v.variants), v.expected, v.description)
 from (values
   (1, '[{$S$}, {$M$}, {"name": "XL", "total_stock": 3, "price": 12}]',
     '{"S 2 of 2 at 10.00","M 5 of 5 at 10.00","XL 3 of 3 at 12.00"}', 'A variant is added.'),
-  (2, '[{$XL$}, {$M$}, {$S$}]', '{"XL 3 of 3 at 12.00","M 5 of 5 at 10.00","S 2 of 2 at 10.00"}', 'They are put in another order.'),
+  (2, '[{$XL$}, {$M$}, {$S$}]', '{"XL 3 of 3 at 12.00","M 5 of 5 at 10.00","S 2 of 2 at 10.00"}',
+    'They are put in another order.'),
   (3, '[{$XL$, "name": "M"}, {$M$, "name": "XL"}, {$S$, "name": "Small"}]',
     '{"M 3 of 3 at 12.00","XL 5 of 5 at 10.00","Small 2 of 2 at 10.00"}', 'Two exchange their names, one gets a new one.'),
   (4, '[{$M$, "name": "XL"}, {$XL$, "name": "M", "total_stock": 7}, {"name": "S", "total_stock": 2}]',
     '{"XL 3 of 3 at 12.00","M 7 of 7 at 10.00","S 2 of 2 at 10.00"}', 'One that is not named goes; the stock of one changes.'),
   (5, '[{$XL$, "price": null, "add_stock": -1}, {$M$, "add_stock": 2}, {$S$}]',
-    '{"XL 2 of 2 at 10.00","M 9 of 9 at 10.00","S 2 of 2 at 10.00"}', 'Units are added and taken away; a price is the drop''s again.'),
+    '{"XL 2 of 2 at 10.00","M 9 of 9 at 10.00","S 2 of 2 at 10.00"}',
+      'Units are added and taken away; a price is the drop''s again.'),
   (6, '[{$XL$}, {$XL$}, {$M$}, {$S$}]', null, 'One that is named twice is refused.'),
   (7, '[{$M$, "name": "S"}, {$S$}]', 'PT400 VALIDATION_ERROR: variants.name: two variants of a drop have the same name',
     'A name that another one keeps is refused.'),
   (8, '[{$M$, "add_stock": "2"}, {$S$}]',
-    'PT400 VALIDATION_ERROR: variants.total_stock: must be a whole number, here or as add_stock', 'A string is no number of units.'),
+    'PT400 VALIDATION_ERROR: variants.total_stock: must be a whole number, here or as add_stock',
+      'A string is no number of units.'),
   (9, '[{$M$, "add_stock": 2, "total_stock": 2}, {$S$}]',
     'PT400 VALIDATION_ERROR: variants.total_stock: must be a whole number, here or as add_stock', 'Nor are two numbers one.'),
   (10, '[{$M$, "total_stock": 0}, {$S$}]', 'PT400 VALIDATION_ERROR: variants.total_stock: must be 1 or more', 'Nor is none.'),
-  (11, '[{"id": "x"}]', 'PT404 VARIANT_NOT_FOUND: This drop has no variant x, or it is named twice.', 'An id that is none is not found.')
+  (11, '[{"id": "x"}]', 'PT404 VARIANT_NOT_FOUND: This drop has no variant x, or it is named twice.',
+    'An id that is none is not found.')
 ) as v (n, variants, expected, description)
 where v.expected is not null
 order by v.n;
 select matches(
-  pg_temp.changed('other', '[{$XL$}, {$XL$}, {$M$}, {$S$}]'), '^PT404 VARIANT_NOT_FOUND: .* named twice', 'One that is named twice is refused.'
+  pg_temp.changed('other', '[{$XL$}, {$XL$}, {$M$}, {$S$}]'), '^PT404 VARIANT_NOT_FOUND: .* named twice',
+    'One that is named twice is refused.'
 );
 select is(pg_temp.stock_of('other'), 13, 'The stock of the drop is the sum of what they have now.');
 select is(
@@ -154,7 +164,8 @@ select is(pg_temp.changed('used', v.variants), v.expected, v.description)
 from (values
   ('[{$S$}]', 'PT409 VARIANT_IN_USE: Units of M were held or sold, so it cannot go.', 'A variant that is held cannot go.'),
   ('[{$M$}]', 'PT409 VARIANT_IN_USE: Units of S were held or sold, so it cannot go.', 'Nor can one that was held.'),
-  ('[{$S$}, {$M$, "total_stock": 1}]', 'PT409 STOCK_BELOW_COMMITTED: total_stock of M may not be less than the 2 units held and sold.',
+  ('[{$S$}, {$M$, "total_stock": 1}]',
+    'PT409 STOCK_BELOW_COMMITTED: total_stock of M may not be less than the 2 units held and sold.',
     'Its stock covers what is held.'),
   ('[{$S$}, {$M$, "total_stock": 2}]', '{"S 2 of 2 at 10.00","M 0 of 2 at 10.00"}', 'It may be no more than that.')
 ) as v (variants, expected, description);
@@ -171,7 +182,8 @@ select is(
 );
 do $$ begin perform api.cancel_reservation(pg_temp.hold_id('plain', 'ann'), pg_temp.user_id('ann')); end $$;
 select is(
-  pg_temp.changed('plain', '[{"name": "S", "total_stock": 4}]'), '{"S 4 of 4 at 10.00"}', 'Before, or after all went back, it does.'
+  pg_temp.changed('plain', '[{"name": "S", "total_stock": 4}]'), '{"S 4 of 4 at 10.00"}',
+    'Before, or after all went back, it does.'
 );
 
 -- Announced.
@@ -180,7 +192,8 @@ select is(
   (select array_agg(split_part(e, ' ', 1)) from unnest(pg_temp.announced(v.statement)) e), v.events, v.description)
 from (values
   ($$select pg_temp.changed('other', '[{$XL$}, {$S$}, {$M$}]')$$, array['DROP_UPDATED'], 'Another order is announced.'),
-  ($$select pg_temp.changed('other', '[{$XL$, "price": 3}, {$S$}, {$M$}]')$$, array['DROP_UPDATED'], 'So is a price of a variant.'),
+  ($$select pg_temp.changed('other', '[{$XL$, "price": 3}, {$S$}, {$M$}]')$$, array['DROP_UPDATED'],
+    'So is a price of a variant.'),
   ($$select pg_temp.changed('other', '[{$XL$}, {$S$}, {$M$}]')$$, null, 'What changes nothing is not.'),
   ($$select pg_temp.reserving('other', 'ann', 1, 'M')$$, array['STOCK_UPDATED'], 'A hold is announced as stock.')
 ) as v (statement, events, description);

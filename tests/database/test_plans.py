@@ -18,21 +18,28 @@ from tests.support.explained import Explained
 from tests.support.factories import assert_healthy, make_drop_by_sql, make_users
 
 # Which index each call, its commit included, may use on the tables that grow. Foreign keys are checked through primary keys. What
-# changes stock or sells is noted in changes and read there when it commits; a sale is looked up for its event, too.
+# changes stock or sells is noted in changes and read there when it commits; a sale is looked up for its event, too, and holds
+# that are due, because an event counts them as stock.
 EXPECTED = {
-    "reserve": {"reservations_due_idx", "reservations_active_key", "reservations_idempotency_key", "changes_pkey"},
+    # Its plan has the terms of a drop in it, although they are looked up only for a drop that has them.
+    "reserve": {
+        *("reservations_due_idx", "reservations_active_key", "reservations_idempotency_key", "changes_pkey"),
+        *("reservations_lapsed_idx", "purchases_of_user_idx"),
+    },
+    # What became of a hold that is gone is looked up for a purchase that is refused.
     "purchase": {
+        *("reservations_lapsed_idx", "purchases_user_idx"),
         *("purchases_idempotency_key", "reservations_active_key", "reservations_pkey"),
         *("changes_pkey", "purchases_pkey", "purchases_latest_idx"),
     },
-    "cancel": {"reservations_pkey", "changes_pkey"},
+    "cancel": {"reservations_pkey", "changes_pkey", "reservations_due_idx"},
     "sweep": {"reservations_due_idx", "reservations_pkey", "changes_pkey"},
-    "feed": {"purchases_latest_idx", "reservations_active_key"},
+    "feed": {"purchases_latest_idx", "reservations_due_idx"},
     "mine": {"reservations_user_idx"},
     "missed events": {"events_pkey"},
     "latest events": {"events_pkey"},
     "a drop's events": {"events_pkey", "events_drop_idx"},
-    "snapshot": {"events_pkey", "purchases_latest_idx", "reservations_active_key"},
+    "snapshot": {"events_pkey", "purchases_latest_idx", "reservations_due_idx"},
     "prune": {"events_pkey"},
 }
 

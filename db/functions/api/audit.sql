@@ -46,7 +46,14 @@ begin
   from inventory.variants v
   join inventory.drops d on d.id = v.drop_id
   group by v.drop_id
-  having sum(v.total_stock) <> max(d.total_stock) or sum(v.available_stock) <> max(d.available_stock)
+  having sum(v.total_stock) <> max(d.total_stock)
+
+  union all
+  select v.drop_id, 'available_stock of a drop = the sum of its variants', max(d.available_stock)::bigint, sum(v.available_stock)
+  from inventory.variants v
+  join inventory.drops d on d.id = v.drop_id
+  group by v.drop_id
+  having sum(v.available_stock) <> max(d.available_stock)
 
   union all
   select v.drop_id, 'total_stock of a variant = available_stock + held + sold', v.total_stock::bigint,
