@@ -80,10 +80,10 @@ async def test_migrations_go_down_and_up_again(migrated_url: str, session: async
 
 
 async def test_the_event_log_goes_down_and_comes_up_working(migrated_url: str, session: asyncpg.Connection) -> None:
-    """Sales go on without the migration of the event log but are not announced; with it again, they are."""
+    """What was made before is sold and announced after; of what happened before, the log knows nothing any more."""
     user_id = await session.fetchval("select id from api.create_user('seller')")
-    await roll_back(migrated_url, session, EVENT_LOG)
     drop_id = await session.fetchval("select id from api.create_drop('Quiet', 1, 2, $1, now())", user_id)
+    await roll_back(migrated_url, session, EVENT_LOG)
     await migrate(migrated_url)
     assert await session.fetch("select * from api.events_after(0)") == []
     await session.execute("select api.reserve($1, $2)", drop_id, user_id)
