@@ -189,7 +189,7 @@ def test_levels(database_url: str, http: httpx.Client, level: str, workers: int)
 @contextmanager
 def broken_get_drop(database_url: str, body: str) -> Iterator[None]:
     """The function api.get_drop does this while the block runs."""
-    head = "create or replace function api.get_drop(p_drop_id uuid) returns setof api.drop language plpgsql as"
+    head = "create or replace function api.get_drop(p_drop_id uuid) returns setof api.drop_row language plpgsql as"
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(f"{head} $$ begin {body}; end $$".encode())
         try:
