@@ -16,6 +16,7 @@ from lastpair.web.components import components_of
 from lastpair.web.lists import answer_list
 from lastpair.web.operation import EVENT_STREAM, STREAM_PARAMETERS, Raw, filters, operation, status_parameter
 from lastpair.web.requests import (
+    NUMBER,
     choice_in_query,
     expect_no_body,
     idempotency_key,
@@ -34,6 +35,7 @@ from lastpair.web.schemas import (
     BuyersReservation,
     CancelDropBody,
     Drop,
+    DropChange,
     DropChanges,
     ListedDrop,
     NewDrop,
@@ -41,6 +43,7 @@ from lastpair.web.schemas import (
     Purchase,
     PurchaseBody,
     Reservation,
+    ReservationChange,
     ReserveBody,
     User,
 )
@@ -267,6 +270,49 @@ async def of_drop_for_seller(request: Request, statuses: Sequence[str]) -> OfDro
     )
     await seller(request)
     return of_drop
+
+
+@operation("reservations", {200: {"reservation": Reservation}}, "RESERVATION_NOT_FOUND", caller="user")
+async def get_reservation(request: Request) -> Response:
+    """One reservation: yours, or of a drop that you sell."""
+    reservation_id = uuid_in_path(request, "id")
+    components = components_of(request)
+    reader_id = await components.identity.reader_id(request.scope)
+    return answer(request, await components.shop.get_reservation(reservation_id, reader_id), "reservation")
+
+
+@operation("reservations", {200: {"history": list[ReservationChange]}}, "RESERVATION_NOT_FOUND", caller="user")
+async def reservation_history(request: Request) -> Response:
+    """What became of a reservation: yours, or of a drop that you sell.
+
+    Who did what when, the oldest first.
+    """
+    reservation_id = uuid_in_path(request, "id")
+    components = components_of(request)
+    reader_id = await components.identity.reader_id(request.scope)
+    return answer(request, await components.shop.reservation_history(reservation_id, reader_id), "history")
+
+
+@operation("purchases", {200: {"purchase": Purchase}}, "PURCHASE_NOT_FOUND", caller="user")
+async def get_purchase(request: Request) -> Response:
+    """One purchase: yours, or of a drop that you sell."""
+    purchase_id = uuid_in_path(request, "id")
+    components = components_of(request)
+    reader_id = await components.identity.reader_id(request.scope)
+    return answer(request, await components.shop.get_purchase(purchase_id, reader_id), "purchase")
+
+
+@operation("drops", {200: {"history": list[DropChange]}}, "DROP_NOT_FOUND", caller="admin", is_paged=True)
+async def drop_history(request: Request) -> Response:
+    """What sellers did to a drop.
+
+    Who did what when, the newest first. Rows are only added.
+    """
+    drop_id = uuid_in_path(request, "dropId")
+    limit, cursor = limit_and_cursor(request, NUMBER)
+    await seller(request)
+    outcome = await components_of(request).shop.history(drop_id, limit, None if cursor is None else int(cursor))
+    return answer_page(request, outcome, "history")
 
 
 @operation("reservations", {200: {"reservations": list[Reservation]}}, caller="user", is_paged=True)
