@@ -261,15 +261,15 @@ async def purchases_of_drop(request: Request) -> Response:
 
 
 async def of_drop_for_seller(request: Request, statuses: Sequence[str]) -> OfDrop:
-    """What a list for the seller of a drop is to have. Raises VALIDATION_ERROR, and what `seller` raises."""
-    of_drop = OfDrop(
-        uuid_in_path(request, "dropId"),
+    """What a list for the seller of a drop is to have. Raises what `seller` raises, and VALIDATION_ERROR."""
+    drop_id = uuid_in_path(request, "dropId")
+    await seller(request)
+    return OfDrop(
+        drop_id,
         choice_in_query(request, "status", statuses),
         uuid_in_query(request, "variant_id"),
         uuid_in_query(request, "user_id"),
     )
-    await seller(request)
-    return of_drop
 
 
 @operation("reservations", {200: {"reservation": Reservation}}, "RESERVATION_NOT_FOUND", caller="user")
@@ -309,8 +309,8 @@ async def drop_history(request: Request) -> Response:
     Who did what when, the newest first. Rows are only added.
     """
     drop_id = uuid_in_path(request, "dropId")
-    limit, cursor = limit_and_cursor(request, NUMBER)
     await seller(request)
+    limit, cursor = limit_and_cursor(request, NUMBER)
     outcome = await components_of(request).shop.history(drop_id, limit, None if cursor is None else int(cursor))
     return answer_page(request, outcome, "history")
 
@@ -321,8 +321,8 @@ async def my_reservations(request: Request) -> Response:
 
     Reservations that are ACTIVE and not due, newest first.
     """
-    page = limit_and_cursor(request)
-    outcome = await components_of(request).shop.my_reservations(await reader(request), *page)
+    caller = await reader(request)
+    outcome = await components_of(request).shop.my_reservations(caller, *limit_and_cursor(request))
     return answer_page(request, outcome, "reservations")
 
 
@@ -332,8 +332,9 @@ async def my_purchases(request: Request) -> Response:
 
     In any status, newest first.
     """
-    page = limit_and_cursor(request)
-    return answer_page(request, await components_of(request).shop.my_purchases(await reader(request), *page), "purchases")
+    caller = await reader(request)
+    outcome = await components_of(request).shop.my_purchases(caller, *limit_and_cursor(request))
+    return answer_page(request, outcome, "purchases")
 
 
 @operation("realtime", {200: EVENT_STREAM}, parameters=STREAM_PARAMETERS)
