@@ -23,11 +23,15 @@ begin
       ('errors',              'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('events_after',        'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('get_drop',            'lastpair_buyer, lastpair_seller, lastpair_service'),
+      ('help',                'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('list_drops',          'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('snapshot',            'lastpair_buyer, lastpair_seller, lastpair_service'),
 
       -- Act for oneself. A seller is a user, too, because a drop has a creator.
       ('ensure_user',         'lastpair_buyer, lastpair_seller, lastpair_service'),
+      ('get_purchase',        'lastpair_buyer, lastpair_seller, lastpair_service'),
+      ('get_reservation',     'lastpair_buyer, lastpair_seller, lastpair_service'),
+      ('reservation_history', 'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('my_purchases',        'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('my_reservations',     'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('cancel_reservation',  'lastpair_buyer, lastpair_service'),
@@ -37,6 +41,7 @@ begin
       -- Make and run drops.
       ('create_drop',         'lastpair_seller, lastpair_service'),
       ('create_drop_from_json', 'lastpair_seller, lastpair_service'),
+      ('history',             'lastpair_seller, lastpair_service'),
       ('list_purchases',      'lastpair_seller, lastpair_service'),
       ('list_reservations',   'lastpair_seller, lastpair_service'),
       ('refund_drop',         'lastpair_seller, lastpair_service'),

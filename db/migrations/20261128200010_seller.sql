@@ -48,6 +48,8 @@ set local statement_timeout = '60s';
 drop index inventory.reservations_past_idx;
 -- squawk-ignore require-concurrent-index-deletion
 drop index inventory.purchases_unpaid_idx;
+-- squawk-ignore ban-drop-table
 drop table inventory.drop_changes;
 -- squawk-ignore ban-drop-function
 drop function inventory.refuse_rewriting();
+delete from inventory.function_files where path = 'inventory/refuse_rewriting.sql';

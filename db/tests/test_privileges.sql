@@ -186,8 +186,14 @@ cross join (values
   (26, 'list_purchases', 'status from api.list_purchases(%2$L, ''refunded'')', 'refunded'),
   (27, 'list_reservations', 'status from api.list_reservations(%2$L, ''CONSUMED'', p_limit => 1)', 'CONSUMED'),
   (28, 'refund_drop', 'remaining from api.refund_drop(%2$L)', '0'),
-  (29, 'is_superseded', 'api.is_superseded('''')', 'false'),
-  (30, 'create_drop_from_json', 'name from api.create_drop_from_json(''{"name": "json", "price": 1, "total_stock": 1}'', %1$L)',
+  (29, 'get_purchase', 'g.status from api.my_purchases(%1$L, 1) p, api.get_purchase(p.id, %1$L) g', 'paid'),
+  (30, 'get_reservation', 'g.status from api.my_purchases(%1$L, 1) p, api.get_reservation(p.reservation_id, %1$L) g', 'CONSUMED'),
+  (31, 'reservation_history', 'h.action from api.my_purchases(%1$L, 1) p, api.reservation_history(p.reservation_id, %1$L) h',
+    'reserved'),
+  (32, 'history', 'action from api.history(%2$L)', 'refunded'),
+  (33, 'help', 'count(*) > 20 from api.help()', 'true'),
+  (34, 'is_superseded', 'api.is_superseded('''')', 'false'),
+  (35, 'create_drop_from_json', 'name from api.create_drop_from_json(''{"name": "json", "price": 1, "total_stock": 1}'', %1$L)',
     'json')
 ) as v (n, function, call, expected)
 order by v.n;

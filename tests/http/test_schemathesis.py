@@ -34,8 +34,12 @@ from tests.support.waiting import wait_for
 UNSAYABLE = re.compile(
     r"(starts_at|ends_at): (must be later than starts_at|a scheduled or live drop needs one|a live drop has started)"
     r"|total_stock: must be a whole number"
+    r"|cursor: |limit: must not be given with Accept"
 )
-"""Why a request that fits the schema may be refused: a schema has no rules between fields, and takes 5.0 as an integer."""
+"""Why a request that fits the schema may be refused: a schema has no rules between fields, and takes 5.0 as an integer.
+
+A cursor is one that a page gave.
+"""
 
 load_all_checks()
 CONFIG = schemathesis.Config.from_dict({"seed": 1, "generation": {"deterministic": True}})
@@ -69,11 +73,15 @@ class Requests:
         """Let most good requests be about a drop or a hold that exists; returns the headers of a new user, who sends it."""
         user, name = self._new_user(), operation_id(case)
         if case.meta.generation.mode == GenerationMode.POSITIVE and next(self._numbers) % 8:
-            if name == "purchase" or name.startswith("cancel"):
-                reservation_id = self._make("reservation", f"/drops/{self._drop_id}/reserve", user)
-                case.path_parameters = {"dropId": self._drop_id} if name == "purchase" else {"id": reservation_id}
+            if name == "purchase" or "id" in case.path_parameters:
+                made_id = self._make("reservation", f"/drops/{self._drop_id}/reserve", user)
+                if name in {"getPurchase", "refundPurchase"}:
+                    made_id = self._make("purchase", f"/drops/{self._drop_id}/purchase", user)
+                case.path_parameters = {"dropId": self._drop_id} if name == "purchase" else {"id": made_id}
             elif "dropId" in case.path_parameters:
-                case.path_parameters = {"dropId": self._make_drop() if name == "updateDrop" else self._drop_id}
+                drop_id = self._make_drop() if name in {"updateDrop", "cancelDrop"} else self._drop_id
+                case.path_parameters = {"dropId": drop_id}
+            case.query.pop("cursor", None)
         return user
 
     def _new_user(self) -> dict[str, str]:

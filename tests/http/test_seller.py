@@ -8,7 +8,7 @@ import pytest
 
 from lastpair.shop import shop
 from tests.support.envelopes import as_user, assert_error, assert_invalid, assert_success
-from tests.support.factories import available_stock, hold, make_drop, make_user, make_users, purchase, reserve
+from tests.support.factories import available_stock, hold, make_drop, make_due, make_user, make_users, purchase, reserve
 from tests.support.row_checks import Row
 
 pytestmark = pytest.mark.usefixtures("healthy")
@@ -85,6 +85,66 @@ async def test_cancel_without_refunds(http: httpx.AsyncClient, owner: asyncpg.Po
     assert_error(answer, 409, "INVALID_STATUS_CHANGE")
     assert_error(await http.post(f"/drops/{uuid4()}/cancel", headers=as_user(seller)), 404, "DROP_NOT_FOUND")
     assert_error(await http.post(f"/drops/{drop['id']}/cancel"), 401, "AUTH_REQUIRED")
+
+
+async def test_ones_own(http: httpx.AsyncClient, owner: asyncpg.Pool, seller: str, user: str, drop: Row) -> None:
+    """A user reads the user's own hold and purchase, and so does the seller of the drop; to others they do not exist."""
+    held = await reserve(http, drop["id"], user)
+    other = as_user(await make_user(owner))
+    path = f"/reservations/{held['id']}"
+    for reader in (user, seller):
+        assert assert_success(await http.get(path, headers=as_user(reader)), "reservation") == held
+    bought = await purchase(http, drop["id"], user)
+    for reader in (user, seller):
+        assert assert_success(await http.get(f"/purchases/{bought['id']}", headers=as_user(reader)), "purchase") == bought
+        assert assert_success(await http.get(path, headers=as_user(reader)), "reservation")["status"] == "CONSUMED"
+    for kind, row in (("reservation", held), ("purchase", bought)):
+        there, nowhere = [
+            assert_error(await http.get(f"/{kind}s/{given}", headers=other), 404, f"{kind.upper()}_NOT_FOUND")
+            for given in (row["id"], uuid4())
+        ]
+        assert there == nowhere
+        assert_error(await http.get(f"/{kind}s/{row['id']}"), 401, "AUTH_REQUIRED")
+        assert_invalid(await http.get(f"/{kind}s/x", headers=other), "id")
+    assert_error(await http.get(f"{path}/history", headers=other), 404, "RESERVATION_NOT_FOUND")
+
+
+async def test_the_history_of_a_hold(http: httpx.AsyncClient, owner: asyncpg.Pool, seller: str) -> None:
+    """What became of a hold, and who did it, for each way that it can end."""
+    drop_id = (await make_drop(http, seller))["id"]
+    users = await make_users(owner, 4)
+    held = [await reserve(http, drop_id, buyer) for buyer in users]
+    await purchase(http, drop_id, users[0])
+    await http.delete(f"/reservations/{held[1]['id']}", headers=as_user(users[1]))
+    await make_due(owner, held[2]["id"])
+    await http.post(f"/drops/{drop_id}/cancel", json={"refund": True}, headers=as_user(seller))
+    told = []
+    for buyer, row in zip(users, held, strict=True):
+        history = assert_success(await http.get(f"/reservations/{row['id']}/history", headers=as_user(buyer)), "history")
+        names = {buyer: "buyer", seller: "seller", None: None}
+        told.append([(entry["action"], names[entry["user_id"]]) for entry in history if entry["action"] != "reserved"])
+    assert told[0] == [("purchased", "buyer"), ("refunded", "seller")]
+    assert told[1] == [("cancelled", "buyer")]
+    assert told[3] == [("cancelled", "seller")]
+    assert len(told[2]) == 1
+
+
+async def test_the_history_of_a_drop(http: httpx.AsyncClient, owner: asyncpg.Pool, seller: str, user: str, drop: Row) -> None:
+    """The newest change first, with what was before, in pages; a change in psql has its role."""
+    await http.patch(f"/drops/{drop['id']}", json={"price": 5}, headers=as_user(seller))
+    await owner.fetch("""select from api.update_drop($1, '{"name": "By hand"}')""", UUID(drop["id"]))
+    headers, path = as_user(seller), f"/drops/{drop['id']}/history"
+    rows = assert_success(await http.get(path, headers=headers), "history")
+    assert [(row["action"], row["user_id"]) for row in rows] == [("updated", None), ("updated", seller), ("created", seller)]
+    assert rows[0]["details"] == {"name": {"from": "Air One", "to": "By hand"}}
+    assert rows[0]["db_user"] not in ("", "lastpair_service")
+    assert rows[1]["db_user"] == "lastpair_service"
+    first = (await http.get(path, params={"limit": 2}, headers=headers)).json()
+    rest = await http.get(path, params={"limit": 2, "cursor": first["meta"]["nextCursor"]}, headers=headers)
+    assert [row["action"] for row in assert_success(rest, "history")] == ["created"]
+    assert_error(await http.get(f"/drops/{uuid4()}/history", headers=headers), 404, "DROP_NOT_FOUND")
+    assert_error(await http.get(path), 401, "AUTH_REQUIRED")
+    assert_invalid(await http.get(path, params={"cursor": "x"}, headers=headers), "cursor")
 
 
 async def test_the_seller_of_a_change_is_noted(http: httpx.AsyncClient, owner: asyncpg.Pool, seller: str, drop: Row) -> None:

@@ -21,6 +21,10 @@ from api.create_drop_from_json(jsonb_build_object('currency', $3::text) || jsonb
 UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2, p_changed_by => $3) d"
 REFUND_PURCHASE = "select to_json(p) from api.refund_purchase($1, $2) p"
 REFUND_DROP = "select refunded, remaining from api.refund_drop($1, $2, $3)"
+GET_RESERVATION = "select to_json(r) from api.get_reservation($1, $2) r"
+GET_PURCHASE = "select to_json(p) from api.get_purchase($1, $2) p"
+RESERVATION_HISTORY = "select to_json(array(select h from api.reservation_history($1, $2) h))"
+HISTORY = page_of("api.history($2, $1 + 1, $3)")
 CANCELLED = '{"status": "cancelled"}'
 REFUNDS_A_CALL = 500
 """Purchases that one call refunds at most, because it holds the drop's lock."""
@@ -125,6 +129,22 @@ class Shop:
     async def get_drop(self, drop_id: str) -> Outcome:
         """One drop, in any status. Data: the drop."""
         return await self._single(DONE, GET_DROP, drop_id)
+
+    async def get_reservation(self, reservation_id: str, user_id: str | None) -> Outcome:
+        """A reservation of this user or on a drop that this user made; of anyone if None. Data: the reservation."""
+        return await self._single(DONE, GET_RESERVATION, reservation_id, user_id)
+
+    async def get_purchase(self, purchase_id: str, user_id: str | None) -> Outcome:
+        """The same for a purchase. Data: the purchase."""
+        return await self._single(DONE, GET_PURCHASE, purchase_id, user_id)
+
+    async def reservation_history(self, reservation_id: str, user_id: str | None) -> Outcome:
+        """What became of such a reservation. Data: a list of who did what when, the oldest first."""
+        return await self._single(DONE, RESERVATION_HISTORY, reservation_id, user_id)
+
+    async def history(self, drop_id: str, limit: int, cursor: int | None) -> Outcome:
+        """What sellers did to a drop. Data: a page of who did what when, newest first."""
+        return await self._page(HISTORY, limit, drop_id, cursor)
 
     async def drops_on_sale(self) -> Outcome:
         """The first DEFAULT_LIMIT drops on sale. Data: a page of drops with their activity, newest start first."""

@@ -16,6 +16,7 @@ from lastpair.web.components import components_of
 from lastpair.web.lists import answer_list
 from lastpair.web.operation import EVENT_STREAM, STREAM_PARAMETERS, Raw, filters, operation, status_parameter
 from lastpair.web.requests import (
+    NUMBER,
     choice_in_query,
     expect_no_body,
     idempotency_key,
@@ -34,6 +35,7 @@ from lastpair.web.schemas import (
     BuyersReservation,
     CancelDropBody,
     Drop,
+    DropChange,
     DropChanges,
     ListedDrop,
     NewDrop,
@@ -41,6 +43,7 @@ from lastpair.web.schemas import (
     Purchase,
     PurchaseBody,
     Reservation,
+    ReservationChange,
     ReserveBody,
     User,
 )
@@ -258,15 +261,58 @@ async def purchases_of_drop(request: Request) -> Response:
 
 
 async def of_drop_for_seller(request: Request, statuses: Sequence[str]) -> OfDrop:
-    """What a list for the seller of a drop is to have. Raises VALIDATION_ERROR, and what `seller` raises."""
-    of_drop = OfDrop(
-        uuid_in_path(request, "dropId"),
+    """What a list for the seller of a drop is to have. Raises what `seller` raises, and VALIDATION_ERROR."""
+    drop_id = uuid_in_path(request, "dropId")
+    await seller(request)
+    return OfDrop(
+        drop_id,
         choice_in_query(request, "status", statuses),
         uuid_in_query(request, "variant_id"),
         uuid_in_query(request, "user_id"),
     )
+
+
+@operation("reservations", {200: {"reservation": Reservation}}, "RESERVATION_NOT_FOUND", caller="user")
+async def get_reservation(request: Request) -> Response:
+    """One reservation: yours, or of a drop that you sell."""
+    reservation_id = uuid_in_path(request, "id")
+    components = components_of(request)
+    reader_id = await components.identity.reader_id(request.scope)
+    return answer(request, await components.shop.get_reservation(reservation_id, reader_id), "reservation")
+
+
+@operation("reservations", {200: {"history": list[ReservationChange]}}, "RESERVATION_NOT_FOUND", caller="user")
+async def reservation_history(request: Request) -> Response:
+    """What became of a reservation: yours, or of a drop that you sell.
+
+    Who did what when, the oldest first.
+    """
+    reservation_id = uuid_in_path(request, "id")
+    components = components_of(request)
+    reader_id = await components.identity.reader_id(request.scope)
+    return answer(request, await components.shop.reservation_history(reservation_id, reader_id), "history")
+
+
+@operation("purchases", {200: {"purchase": Purchase}}, "PURCHASE_NOT_FOUND", caller="user")
+async def get_purchase(request: Request) -> Response:
+    """One purchase: yours, or of a drop that you sell."""
+    purchase_id = uuid_in_path(request, "id")
+    components = components_of(request)
+    reader_id = await components.identity.reader_id(request.scope)
+    return answer(request, await components.shop.get_purchase(purchase_id, reader_id), "purchase")
+
+
+@operation("drops", {200: {"history": list[DropChange]}}, "DROP_NOT_FOUND", caller="admin", is_paged=True)
+async def drop_history(request: Request) -> Response:
+    """What sellers did to a drop.
+
+    Who did what when, the newest first. Rows are only added.
+    """
+    drop_id = uuid_in_path(request, "dropId")
     await seller(request)
-    return of_drop
+    limit, cursor = limit_and_cursor(request, NUMBER)
+    outcome = await components_of(request).shop.history(drop_id, limit, None if cursor is None else int(cursor))
+    return answer_page(request, outcome, "history")
 
 
 @operation("reservations", {200: {"reservations": list[Reservation]}}, caller="user", is_paged=True)
@@ -275,8 +321,8 @@ async def my_reservations(request: Request) -> Response:
 
     Reservations that are ACTIVE and not due, newest first.
     """
-    page = limit_and_cursor(request)
-    outcome = await components_of(request).shop.my_reservations(await reader(request), *page)
+    caller = await reader(request)
+    outcome = await components_of(request).shop.my_reservations(caller, *limit_and_cursor(request))
     return answer_page(request, outcome, "reservations")
 
 
@@ -286,8 +332,9 @@ async def my_purchases(request: Request) -> Response:
 
     In any status, newest first.
     """
-    page = limit_and_cursor(request)
-    return answer_page(request, await components_of(request).shop.my_purchases(await reader(request), *page), "purchases")
+    caller = await reader(request)
+    outcome = await components_of(request).shop.my_purchases(caller, *limit_and_cursor(request))
+    return answer_page(request, outcome, "purchases")
 
 
 @operation("realtime", {200: EVENT_STREAM}, parameters=STREAM_PARAMETERS)

@@ -30,6 +30,9 @@ class Identity(Protocol):
     async def admin_id(self, scope: Scope) -> str:
         """The same for a user who may create and change drops. Also raises FORBIDDEN."""
 
+    async def reader_id(self, scope: Scope) -> str | None:
+        """The user whose rows may be read; None, a seller, may read anyone's. Raises as `user_id` does."""
+
     def user_name(self, scope: Scope) -> str | None:
         """The name for a user who is made now, if the request gives one. Raises VALIDATION_ERROR."""
 
@@ -52,6 +55,10 @@ class TrustedHeader:
 
     async def admin_id(self, scope: Scope) -> str:
         """The id in X-User-Id, because every user may create and change drops here."""
+        return await self.user_id(scope)
+
+    async def reader_id(self, scope: Scope) -> str | None:
+        """The id in X-User-Id, because a user here is the seller of nothing but the drops that the user made."""
         return await self.user_id(scope)
 
     def user_name(self, scope: Scope) -> str | None:

@@ -175,7 +175,9 @@ def _described(operation: Operation, is_jwt: bool) -> Schema:
     if operation.caller == "admin" and is_jwt:
         description += "\n\nTakes a token with the claim `role: admin`."
     said = {"tags": [operation.tag], "summary": summary.removesuffix("."), "description": description.strip()}
-    return said if operation.caller == "anyone" else said | {"security": [{"user": []}]}
+    if operation.caller != "anyone":
+        return said | {"security": [{"user": []}]}
+    return said | {"security": [{}, {"user": []}]} if "AUTH_REQUIRED" in operation.codes else said
 
 
 def _taken(operation: Operation) -> Schema:
@@ -229,7 +231,7 @@ def _codes(operation: Operation, path: str, method: str, is_jwt: bool) -> set[st
         codes |= {"AUTH_REQUIRED", *(["IDENTITY_UNAVAILABLE"] if is_jwt else [])}
     if operation.caller == "admin" and is_jwt:
         codes.add("FORBIDDEN")
-    return codes
+    return codes if is_jwt else codes - {"FORBIDDEN", "IDENTITY_UNAVAILABLE"}
 
 
 def _errors(codes: set[str]) -> Schema:

@@ -78,7 +78,7 @@ PAGE_PARAMETERS: tuple[Schema, ...] = (
         "name": "cursor",
         "in": "query",
         "description": "The `nextCursor` of the page before. Clients do not make one.",
-        "schema": UUID,
+        "schema": {"type": "string", "minLength": 1, "maxLength": 100},
     },
 )
 """The parameters of every list that has pages."""

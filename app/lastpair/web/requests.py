@@ -22,6 +22,7 @@ from lastpair.web.schemas import CANONICAL_UUID
 from lastpair.web.turns import in_turn
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+NUMBER = re.compile(r"[0-9]{1,18}")
 LIMIT = re.compile(r"[0-9]{1,3}")
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 
@@ -102,12 +103,12 @@ def uuid_in_query(request: Request, name: str) -> str | None:
     return None if value is None else parse_uuid(name, value)
 
 
-def limit_and_cursor(request: Request) -> tuple[int, str | None]:
+def limit_and_cursor(request: Request, cursors: re.Pattern[str] = CANONICAL_UUID) -> tuple[int, str | None]:
     """Which page of a list is wanted: how many rows, and after which cursor. Raises VALIDATION_ERROR."""
     limit, cursor = request.query_params.get("limit", str(DEFAULT_LIMIT)), request.query_params.get("cursor")
     if not LIMIT.fullmatch(limit) or not 1 <= int(limit) <= MAX_LIMIT:
         raise invalid("limit", f"must be a whole number from 1 to {MAX_LIMIT}")
-    if cursor is not None and not CANONICAL_UUID.fullmatch(cursor):
+    if cursor is not None and not cursors.fullmatch(cursor):
         raise invalid("cursor", "must be the nextCursor of a page")
     return int(limit), cursor
 

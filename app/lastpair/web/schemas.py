@@ -297,3 +297,24 @@ class BuyersPurchase(Purchase):
     """A purchase as the seller sees it, with the name of its user."""
 
     username: str
+
+
+class DropChange(Row):
+    """Something that a seller did to a drop. `user_id` is null if it was done in the database, as `db_user`."""
+
+    id: int
+    at: AwareDatetime
+    action: Literal["created", "updated", "cancelled", "refunded"]
+    user_id: UUID | None
+    username: str | None
+    db_user: str
+    details: Annotated[dict[str, Any], Field(description="For changes the fields, each with `from` and `to`.")]
+
+
+class ReservationChange(Row):
+    """Something that became of a reservation. `user_id` is null if nobody did it."""
+
+    at: AwareDatetime
+    action: Literal["reserved", "extended", "expired", "cancelled", "purchased", "refunded"]
+    user_id: UUID | None
+    details: dict[str, Any]

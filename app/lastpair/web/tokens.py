@@ -225,13 +225,21 @@ class BearerToken:
     async def admin_id(self, scope: Scope) -> str:
         """The same for a token whose claim JWT_ROLE_CLAIM is `admin`, or a list of strings with `admin` among them."""
         user_id = await self.user_id(scope)
-        given = claim_named(self._role_claim, scope["claims"])
-        roles = given if isinstance(given, list) else [given]
-        if not all(isinstance(role, str) for role in roles) or "admin" not in roles:
+        if not self._is_admin(scope):
             challenge = {"www-authenticate": f'{CHALLENGE}, error="insufficient_scope"'}
             message = f"This takes a token with the claim {self._role_claim}: admin."
             raise RefusalWithHeaders(403, "FORBIDDEN", message, challenge)
         return user_id
+
+    async def reader_id(self, scope: Scope) -> str | None:
+        """The user of the claim `sub`; None for such an admin."""
+        user_id = await self.user_id(scope)
+        return None if self._is_admin(scope) else user_id
+
+    def _is_admin(self, scope: Scope) -> bool:
+        given = claim_named(self._role_claim, scope["claims"])
+        roles = given if isinstance(given, list) else [given]
+        return all(isinstance(role, str) for role in roles) and "admin" in roles
 
     def user_name(self, scope: Scope) -> str | None:
         """The claim `preferred_username`, if it is acceptable as a name."""

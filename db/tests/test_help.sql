@@ -1,0 +1,23 @@
+-- api.help lists what the caller may call, in one screen.
+begin;
+select plan(6);
+
+create temp table helped on commit drop as select 'owner'::text as caller, h.* from api.help() h;
+set local role lastpair_buyer;
+create temp table buyers on commit drop as select * from api.help();
+reset role;
+
+select ok((select count(*) from helped) between 20 and 50, 'The list fits one screen.');
+select is_empty('select * from helped where arguments is null or does is null or does = '''' or does ~ E''\\n''', 'A line each.');
+select is_empty('select * from helped where length(function || arguments || does) > 150', 'A line is no longer than a screen.');
+select results_eq(
+  $$select arguments from helped where function = 'get_drop'$$, array['drop_id'], 'Arguments are named as on the wire.'
+);
+select is_empty('select * from helped where function ~ ''batch''', 'Batches are for programs.');
+select ok(
+  (select array_agg(function) @> array['reserve', 'help'] and not array_agg(function) && array['update_drop', 'audit'] from buyers),
+  'A buyer is shown what a buyer may call.'
+);
+
+select * from finish();
+rollback;
