@@ -56,13 +56,13 @@ logger = logging.getLogger("lastpair")
 class Relay:
     """One for each process. `is_connected` says whether it hears of commits now."""
 
-    def __init__(self, url: str, hub: Hub, watch: Watch) -> None:
+    def __init__(self, servers: Servers, hub: Hub, watch: Watch) -> None:
         self.is_connected = False
         self._watch = watch
         watch.on_loss.append(self._check_now)
         self._check_at = 0.0
         self._backend_pid = ""
-        self._servers = Servers(url)
+        self._servers = servers
         self._hub = hub
         self._key: bytes | None = None
         self._heard: deque[Event] = deque()
