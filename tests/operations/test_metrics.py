@@ -328,7 +328,8 @@ def test_a_clock_that_is_ahead() -> None:
     """If the database's clock is a minute ahead, the lag is 0 and not less."""
     hub = Hub()
     hub.restart(0)
-    relay = Relay("postgresql://nowhere", hub, Watch(Probe(Servers("postgresql://nowhere"))))
+    servers = Servers("postgresql://nowhere")
+    relay = Relay(servers, hub, Watch(Probe(servers)))
 
     def lag() -> tuple[float, float]:
         found = [REGISTRY.get_sample_value(f"lastpair_relay_lag_seconds_{name}") for name in ("count", "sum")]
