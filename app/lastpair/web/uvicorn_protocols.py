@@ -351,6 +351,7 @@ class StreamProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         self._cancel_deadline()
         self._disconnect_cycles()
         super().connection_lost(exc)
+        self._let_go()
 
     def _parse(self, data: bytes) -> None:
         # uvicorn's own method would log a warning for each request that is not HTTP.
@@ -449,6 +450,7 @@ class StreamProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         elif not self.transport.is_closing():
             self._cancel_deadline()
             super().handle_websocket_upgrade()
+            self._let_go()
 
     def pause_reading(self) -> None:
         """uvicorn wants no more bytes for now."""
@@ -462,6 +464,16 @@ class StreamProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
 
     def _is_paused(self) -> bool:
         return self.flow.read_paused
+
+    def _let_go(self) -> None:
+        # This protocol has no connection any more. Nothing may point back to it, because the garbage collector runs seldom.
+        self._unset_keepalive_if_required()
+        for cycle, _ in self.pipeline:
+            cycle.on_response = lambda: None
+        self.pipeline.clear()
+        self.parser = None  # type: ignore[assignment] # as in uvicorn's connection_lost
+        self.flow._transport = self.transport
+        self._answers._close = self.transport.close
 
     def _close_answered(self) -> None:
         # Close the connection after an answer.
