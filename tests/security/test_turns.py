@@ -1,6 +1,7 @@
 """What one client can ask for at once is bounded, and what it cannot help is not held against it."""
 
 import asyncio
+import gc
 import logging
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 from starlette.requests import Request
 from uvicorn import Server
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from websockets.frames import Frame, Opcode
 
 from lastpair.errors import Refusal
@@ -533,3 +535,33 @@ async def test_a_large_body_whose_client_left() -> None:
     left.cancel()
     with pytest.raises(Refusal):
         await requests.read_body(request_with(b"{" + b" " * 5000), NewDrop)
+
+
+# Memory
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        GET_HEALTHZ,
+        GET_LARGE + GET_HEALTHZ * 2,
+        GET_HEALTHZ.replace(b"healthz", b"api/events"),
+        CHUNKED % b"early",
+        b"nonsense\r\n\r\n",
+        UPGRADE % b"",
+        UPGRADE % b"" + NOT_UTF8,
+    ],
+    ids=["answered", "waiting", "stream", "body", "refused", "websocket", "refused websocket"],
+)
+async def test_a_connection_leaves_nothing_behind(server: Server, request_bytes: bytes) -> None:
+    """The memory of a connection is free when the client leaves, and does not wait for the garbage collector."""
+    kinds = StreamProtocol, FrameProtocol, RequestResponseCycle
+    gc.collect()
+    gc.disable()
+    try:
+        async with connected(server, request_bytes) as (reader, writer):
+            await reader.readexactly(9)
+            writer.transport.abort()
+        await eventually(lambda: not any(isinstance(found, kinds) for found in gc.get_objects()))
+    finally:
+        gc.enable()

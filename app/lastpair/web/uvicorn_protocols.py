@@ -85,6 +85,15 @@ HOST_VALUE = re.compile(HOST + rb"[ \t]*")
 ABSOLUTE_TARGET = re.compile(rb"https?://(?P<host>" + HOST + rb")(?P<rest>[/?].*)?", re.IGNORECASE)
 WEBSOCKET_TARGETS = frozenset(path.encode() for path in WEBSOCKET_PATHS)
 
+FALSE_PROTOCOLS = (b"RTSP/", b"ICE/")
+"""Protocols that llhttp serves as if they were HTTP."""
+
+FALSE_PROTOCOL = re.compile(rb" (?:RTSP|ICE)/")
+FALSE_PROTOCOL_BYTES = frozenset(b" RTSPICE")
+"""The last byte of a piece is one of these, if the next piece begins with the rest of such a name."""
+
+SPACES_BEFORE_FALSE_PROTOCOL = re.compile(rb"(?<! ) ++(?=RTSP/|ICE/|R?T?S?P?\Z|I?C?E?\Z)")
+
 NOT_HTTP = "request", "is not well-formed HTTP/1.1"
 HEAD_TOO_LARGE = "headers", f"must not be larger than {MAX_HEAD_BYTES} bytes, the request line included"
 TRAILERS_TOO_LARGE = "body", f"must not have trailers or chunk extensions larger than {MAX_HEAD_BYTES} bytes"
@@ -331,6 +340,8 @@ class StreamProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
     _answers: CoalescedWrites
     _refusal: bytes = b""  # what is sent when the requests before the refused one are answered
     _checked_host: bytes | None = None  # the Host of an earlier request, which most requests of a connection share
+    _url_has_ended = False  # with the space that was fed alone
+    _protocol: bytes | None = None  # the first bytes of the protocol's name, if a piece ended behind the URL or within the name
     _is_stopping = False
     _deadline: asyncio.TimerHandle | None = None
     # What the deadline waits for: a head (a request's scope), a body (its cycle) or the first head (None).
@@ -351,15 +362,21 @@ class StreamProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         self._cancel_deadline()
         self._disconnect_cycles()
         super().connection_lost(exc)
+        self._let_go()
 
     def _parse(self, data: bytes) -> None:
         # uvicorn's own method would log a warning for each request that is not HTTP.
         self._unset_keepalive_if_required()
         self._unread_bytes += len(data)
         try:
-            self.parser.feed_data(data)
+            if FALSE_PROTOCOL.search(data) or data[-1] in FALSE_PROTOCOL_BYTES or self._protocol is not None:
+                self._feed_in_parts(data)
+            else:
+                self.parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
             self._upgrade(data[upgrade.args[0] :])
+        except _Refused as refused:
+            self._refuse(*refused.args)
         except HttpParserError as error:
             cause = error.__context__
             if isinstance(cause, _Stopping):
@@ -373,6 +390,39 @@ class StreamProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
             self._cancel_deadline()
         elif self._unread_bytes > DRAIN_BYTES:  # behind the last request of a connection, whose answer is a stream or late
             self._cut_off()
+
+    def _feed_in_parts(self, data: bytes) -> None:
+        # Feed bytes that may have RTSP or ICE where the protocol should be. Raises _Refused, and what the parser raises.
+        #
+        # The parser does not tell the protocol, and these bytes may as well be in a header or a body. But if the space before
+        # them is fed alone and ends the URL, the parser calls on_url for it.
+        if self._protocol is not None:
+            self._check_protocol(self._protocol + data)
+        fed = 0
+        try:
+            for spaces in SPACES_BEFORE_FALSE_PROTOCOL.finditer(data):
+                self.parser.feed_data(data[fed : spaces.start()])
+                fed = spaces.start()
+                self._url_has_ended = False
+                self.parser.feed_data(b" ")
+                fed += 1
+                if self._url_has_ended:
+                    self._check_protocol(data[fed:])
+            self.parser.feed_data(data[fed:])
+        except HttpParserUpgrade as upgrade:
+            raise HttpParserUpgrade(fed + upgrade.args[0]) from None
+
+    def _check_protocol(self, begin: bytes) -> None:
+        # `begin` follows the URL. If it ends within the name of the protocol, the next piece is checked, too.
+        begin = begin.lstrip(b" ")
+        if begin.startswith(FALSE_PROTOCOLS):
+            raise _Refused(*BAD_VERSION)
+        self._protocol = begin if any(name.startswith(begin) for name in FALSE_PROTOCOLS) else None
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the URL arrived. It is empty if the byte that ends the URL was fed alone."""
+        self.url += url
+        self._url_has_ended = not url
 
     def on_headers_complete(self) -> None:
         """The head of a request is complete."""
@@ -449,6 +499,7 @@ class StreamProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         elif not self.transport.is_closing():
             self._cancel_deadline()
             super().handle_websocket_upgrade()
+            self._let_go()
 
     def pause_reading(self) -> None:
         """uvicorn wants no more bytes for now."""
@@ -462,6 +513,16 @@ class StreamProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
 
     def _is_paused(self) -> bool:
         return self.flow.read_paused
+
+    def _let_go(self) -> None:
+        # This protocol has no connection any more. Nothing may point back to it, because the garbage collector runs seldom.
+        self._unset_keepalive_if_required()
+        for cycle, _ in self.pipeline:
+            cycle.on_response = lambda: None
+        self.pipeline.clear()
+        self.parser = None  # type: ignore[assignment] # as in uvicorn's connection_lost
+        self.flow._transport = self.transport
+        self._answers._close = self.transport.close
 
     def _close_answered(self) -> None:
         # Close the connection after an answer.
