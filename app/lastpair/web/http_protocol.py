@@ -1,43 +1,26 @@
-"""uvicorn's HTTP and WebSocket protocols, with limits on clients that misbehave and faster writes to many clients.
+"""uvicorn's HTTP protocol, with limits on clients that misbehave.
 
-An incomplete request has a largest size and a time limit. The frames of a WebSocket client are counted. A client must take what
-is sent to it at a least rate. Beyond these limits the connection is closed, so that its memory and its stream slot are free
-again. Many bytes that arrive at once are parsed in turns (turns.py).
+An incomplete request has a largest size and a time limit. Beyond them the connection is closed (closing.py). Many bytes that
+arrive at once are parsed in turns (turns.py).
 
 A request that another HTTP parser could read in another way is refused, and its connection is closed. A proxy in front would
 otherwise see other requests than this process does, and one client would get the answers of another (request smuggling).
 """
 
 import asyncio
-import os
 import re
-import socket
-import struct
-from collections.abc import Callable, Sequence
-from http import HTTPStatus
-from typing import Any
+from collections.abc import Sequence
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from starlette.requests import HTTPConnection
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
-from uvicorn.protocols.utils import ClientDisconnected
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.exceptions import InvalidHeader
-from websockets.frames import CloseCode, Frame
-from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS, Request
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from lastpair.errors import STOPPING, Refusal, Unavailable, invalid
-from lastpair.observability.metrics import CUT_OFF
+from lastpair.web.closing import WriteTimeout, refusal_bytes
 from lastpair.web.error_codes import MAX_BODY_BYTES
-from lastpair.web.handshakes import refusal_of
-from lastpair.web.requests import REQUEST_ID, header
-from lastpair.web.responses import failure
+from lastpair.web.http_answers import CloseDelimitedCycle, CoalescedWrites
 from lastpair.web.turns import PacedReading
 from lastpair.web.url_paths import SSE_PATHS, WEBSOCKET_PATHS
-
-FRAMES = "lastpair.frames"
-"""The ASGI extension that tells an application that the server uses `FrameProtocol`."""
 
 MAX_HEAD_BYTES = 32 * 1024
 """The most bytes of the request line and all headers together, and of the trailers of a body."""
@@ -54,28 +37,9 @@ MAX_PIPELINED = 100
 
 HEAD_TIMEOUT_SECONDS = 10
 BODY_TIMEOUT_SECONDS = 30
-STALL_SECONDS = 60
-LEAST_BYTES_PER_SECOND = 256
-"""A client that takes fewer bytes than this, on average over STALL_SECONDS, while more wait for it is cut off."""
 
 DRAIN_BYTES = 2 * MAX_BODY_BYTES
 """The most bytes of a request's body that are read after its answer has begun."""
-
-FRAME_PIECE_BYTES = 512
-"""As FEED_BYTES, for WebSocket. It is smaller because parsing a frame of 6 bytes takes 15 microseconds."""
-
-MAX_FRAGMENTS = 64
-"""The frames of one WebSocket message."""
-
-FRAMES_PER_SECOND = 20
-FRAMES_AT_ONCE = 1200
-"""The frames of any kind that a WebSocket client may send at once; FRAMES_PER_SECOND are then added each second."""
-
-LINGER_SECONDS = 2
-"""How long a connection stays open after a refusal, so that a client that is still sending can read it."""
-
-LINGER_PAUSE_SECONDS = 0.01
-"""The pause between two reads of up to 256 KiB meanwhile."""
 
 DRAIN_SECONDS = 0.5
 """How long an idle connection stays open when the process stops, because a request may be on its way."""
@@ -103,20 +67,6 @@ BAD_HOST = "Host", "must be given once, as a host name or address with an option
 BAD_CODING = "Transfer-Encoding", "must be `chunked`, given once, in an HTTP/1.1 request"
 BAD_TARGET = "request target", "must be a path, or a http or https URL with a host and without a user"
 CONNECT = "method", "CONNECT is not possible here, because this is no proxy"
-BAD_HANDSHAKE = (
-    "WebSocket handshake",
-    f"must have at most {MAX_NUM_HEADERS} headers, none of them larger than {MAX_LINE_LENGTH} bytes",
-)
-
-
-def refusal_bytes(refusal: Refusal, scope: Any, headers: list[tuple[bytes, bytes]]) -> bytes:
-    """The answer to a request that never reaches the application. It is the last one on its connection."""
-    given = scope and header(scope, b"x-request-id")
-    request_id = given if given and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
-    response = failure(HTTPConnection({"type": "http", "request_id": request_id}), refusal)
-    head = [*headers, *response.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
-    lines = [b"%b: %b\r\n" % line for line in head]
-    return b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)])
 
 
 class _Refused(Exception):
@@ -127,201 +77,7 @@ class _Stopping(Exception):
     """The process stops, so that it begins no further request."""
 
 
-def taken_bytes(transport: asyncio.Transport) -> int:
-    """A number that grows by each byte that the client's side of the connection takes.
-
-    It is what TCP says was acknowledged (on Linux since 4.1). Elsewhere it is what the transport could not hand over to the
-    system yet, as a negative number.
-    """
-    try:
-        info = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
-        (acknowledged_bytes,) = struct.unpack_from("Q", info, 120)  # tcpi_bytes_acked
-    except (AttributeError, OSError, struct.error):
-        acknowledged_bytes = 0
-    return acknowledged_bytes or -transport.get_write_buffer_size()
-
-
-class WriteTimeout(asyncio.Protocol):
-    """Cuts off a client that does not take what is sent to it.
-
-    The limit is for idle clients: a client that takes LEAST_BYTES_PER_SECOND may take as long as it needs. TCP_USER_TIMEOUT is
-    not used, because it also cuts off a client that reads, but more slowly than the server has bytes to send.
-    """
-
-    transport: asyncio.Transport
-    loop: asyncio.AbstractEventLoop
-    _write_timer: asyncio.TimerHandle | None = None
-    _is_counted = False
-    # When the client had last taken enough, and what taken_bytes said then.
-    _took_at = 0.0
-    _had_taken = 0
-
-    def _count_as(self, reason: str) -> None:
-        """Count the connection among those that are cut off, with the first reason that was found."""
-        if not self._is_counted:
-            self._is_counted = True
-            CUT_OFF.labels(reason).inc()
-
-    def pause_writing(self) -> None:
-        """The transport's buffer is full."""
-        super().pause_writing()
-        self._start_write_timer()
-
-    def resume_writing(self) -> None:
-        """The client has read enough."""
-        super().resume_writing()
-        self._stop_write_timer()
-        if self.transport.is_closing():
-            self._start_write_timer_if_unsent()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
-        self._stop_write_timer()
-        super().connection_lost(exc)
-
-    def _start_write_timer_if_unsent(self) -> None:
-        # The transport closes the connection when the rest is sent. It calls pause_writing for a full buffer only, so the timer
-        # starts here.
-        if self.transport.get_write_buffer_size():
-            self._start_write_timer()
-
-    def _start_write_timer(self) -> None:
-        if self._write_timer is None:
-            self._took_at, self._had_taken = self.loop.time(), taken_bytes(self.transport)
-            self._write_timer = self.loop.call_later(STALL_SECONDS / 4, self._abort_unread)
-
-    def _abort_unread(self) -> None:
-        if self._takes_bytes():
-            self._write_timer = self.loop.call_later(STALL_SECONDS / 4, self._abort_unread)
-        else:
-            self._write_timer = None
-            self._count_as("unread")
-            self.transport.abort()
-
-    def _takes_bytes(self) -> bool:
-        """Whether the client took bytes at the least rate at some time in the last STALL_SECONDS."""
-        now, taken = self.loop.time(), taken_bytes(self.transport)
-        if taken - self._had_taken >= LEAST_BYTES_PER_SECOND * STALL_SECONDS:
-            self._took_at, self._had_taken = now, taken
-        return now - self._took_at < STALL_SECONDS
-
-    def _stop_write_timer(self) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
-
-    def _linger(self) -> asyncio.TimerHandle:
-        """Close the connection so that a client that is still sending can read the last answer."""
-        self.transport.write_eof()
-        protocol = self.transport.get_protocol()
-        return (protocol if isinstance(protocol, LingeringClose) else self._discard_input()).start_timer()
-
-    def _discard_input(self) -> "LingeringClose":
-        """Read no more of what the client sends. The connection stays open for answers."""
-        lingering = LingeringClose(self)
-        self.transport.set_protocol(lingering)
-        self.transport.resume_reading()
-        return lingering
-
-
-class LingeringClose(asyncio.Protocol):
-    """Discards what a refused client still sends, and closes the connection LINGER_SECONDS after the refusal.
-
-    If a socket is closed with unread input, TCP sends RST and the client loses the answer.
-    """
-
-    def __init__(self, protocol: WriteTimeout) -> None:
-        self._protocol = protocol
-        self.timer: asyncio.TimerHandle | None = None
-
-    def start_timer(self) -> asyncio.TimerHandle:
-        """The last answer was written, so the client has LINGER_SECONDS to read it. Returns the timer."""
-        self.timer = self._protocol.loop.call_later(LINGER_SECONDS, self._end)
-        return self.timer
-
-    def data_received(self, data: bytes) -> None:
-        """Discard what arrived. The pause before the next read keeps a client that sends without end from costing much."""
-        self._protocol.transport.pause_reading()
-        self._protocol.loop.call_later(LINGER_PAUSE_SECONDS, self._read_on)
-
-    def pause_writing(self) -> None:
-        """The transport's buffer is full of earlier answers."""
-        self._protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        """The client has read enough of them."""
-        self._protocol.resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
-        if self.timer is not None:
-            self.timer.cancel()
-        self._protocol.connection_lost(exc)
-
-    def _read_on(self) -> None:
-        if not self._protocol.transport.is_closing():
-            self._protocol.transport.resume_reading()
-
-    def _end(self) -> None:
-        transport = self._protocol.transport
-        if transport.get_write_buffer_size():
-            transport.close()  # when the rest is sent
-            self._protocol._start_write_timer()
-        else:
-            transport.abort()
-
-
-class CloseDelimitedCycle(RequestResponseCycle):
-    """A request of an HTTP/1.0 client, which does not know chunks. The end of the connection ends an answer without a length."""
-
-    _has_length = True
-
-    async def send(self, message: Any) -> None:
-        """ASGI."""
-        if message["type"] == "http.response.start":
-            self._has_length = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
-            if not self._has_length:
-                self.chunked_encoding = False
-        elif not self._has_length:
-            self.expected_content_length = len(message.get("body", b""))  # a part of the body is as long as it should be
-        await super().send(message)
-
-
-class CoalescedWrites:
-    """A transport that sends an answer's head together with its body.
-
-    uvicorn writes the two one after the other, and uvloop sends each write at once. Two system calls, two packets and a client
-    that wakes up twice took a tenth of the time of a request.
-    """
-
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        """`close` closes the connection when all is sent."""
-        self._transport = transport
-        self._close = close
-        self._head = b""
-        self.is_closing = transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        """Send these bytes, or keep them until the body follows."""
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif data.startswith(b"HTTP/1.1 ") and b"\r\ncontent-length: " in data:
-            self._head = data
-            return
-        self._transport.write(data)
-
-    def flush(self) -> None:
-        """Send a head that was kept although no body followed."""
-        if self._head:
-            self.write(b"")
-
-    def close(self) -> None:
-        """Close the connection when all is sent."""
-        self.flush()
-        self._close()
-
-
-class StreamProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
+class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
     """Sends each answer in one write, refuses heads that are too large or not clear, and closes connections whose request does
     not end in time.
 
@@ -543,7 +299,7 @@ class StreamProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
             self.handle_websocket_upgrade()
             if rest and not self.transport.is_closing():
                 protocol = self.transport.get_protocol()
-                assert isinstance(protocol, FrameProtocol)  # noqa: S101 - it has just been set
+                assert isinstance(protocol, PacedReading)  # noqa: S101 - it has just been set
                 protocol.data_received(rest)
             return
         # Parse the message again, without that header, and with another parser, because this one has ended the message.
@@ -559,7 +315,7 @@ class StreamProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
                 self._parse(message[start : start + FEED_BYTES])
 
     def _is_websocket_handshake(self) -> bool:
-        # FrameProtocol refuses one whose Sec-WebSocket headers are wrong.
+        # WebSocketProtocol refuses one whose Sec-WebSocket headers are wrong.
         def values(name: bytes) -> list[bytes]:
             return [value.strip().lower() for key, value in self.headers if key == name]
 
@@ -731,178 +487,3 @@ class StreamProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
             self._linger()
         else:
             self._cut_off()
-
-
-class FrameProtocol(PacedReading, WriteTimeout, WebSocketsSansIOProtocol):
-    """Limits the frames of a client, and tells a client that reads slowly from one that is gone.
-
-    It also sends encoded frames: `{"type": "websocket.send", "frames": bytes}`, any number of them at once.
-
-    An event's frame is the same for every client. Encoding it for each client limited the fan-out: with 1,000 clients 68,000
-    deliveries a second in bursts and a p99 latency of 590 ms, instead of 390,000 and 140 ms (bench/fanout.py).
-    """
-
-    _handshake_scope: dict[str, list[tuple[bytes, bytes]]] | None = None  # of a refused handshake, for refusal_bytes
-    _piece_bytes = FRAME_PIECE_BYTES
-    _frames_left: float = FRAMES_AT_ONCE
-    _frames_counted_at = 0.0
-
-    def data_received(self, data: bytes) -> None:
-        """Parse what arrived. The handshake comes at once and whole, from StreamProtocol.
-
-        Frames wait until the handshake is answered. If they were parsed before, a pong or a close frame would come before the
-        status line.
-        """
-        if not self.handshake_initiated:
-            self._parse(data)
-        elif self.handshake_complete:
-            super().data_received(data)
-        else:
-            self.transport.pause_reading()
-            self._waiting = memoryview(b"".join((self._waiting, data)))
-
-    def _parse(self, data: bytes) -> None:
-        # Refuse an invalid handshake, which uvicorn would never answer.
-        WebSocketsSansIOProtocol.data_received(self, data)
-        if self.conn.handshake_exc is not None and not self.transport.is_closing():
-            self._count_as("malformed")
-            error = self.conn.handshake_exc
-            refusal = refusal_of(error) if isinstance(error, InvalidHeader) else invalid(*BAD_HANDSHAKE)
-            self.transport.write(refusal_bytes(refusal, self._handshake_scope, self.default_headers))
-            self.transport.close()
-
-    def shutdown(self) -> None:
-        """The process stops. A handshake that is not answered yet gets 503, and an open WebSocket gets a close frame."""
-        if self.transport.is_closing():  # uvicorn would send a close frame again
-            return
-        if self.handshake_complete:
-            super().shutdown()
-        else:
-            self.transport.write(refusal_bytes(Unavailable(STOPPING), self.scope, self.default_headers))
-            self.disconnected = True  # the application gets ClientDisconnected if it answers as well
-            self.transport.close()
-            self._start_write_timer_if_unsent()
-
-    def handle_connect(self, event: Request) -> None:
-        """The handshake is complete. If it is not acceptable, data_received answers, because websockets' answer is plain text."""
-        if self.conn.accept(event).status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-            super().handle_connect(event)
-            self.scope["extensions"][FRAMES] = {}
-        else:
-            headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in event.headers.raw_items()]
-            self._handshake_scope = {"headers": headers}
-
-    def handle_events(self) -> None:
-        """Handle the frames that were parsed, unless the client sent too many in too short a time."""
-        now = self.loop.time()
-        earned = (now - self._frames_counted_at) * FRAMES_PER_SECOND
-        self._frames_left = min(FRAMES_AT_ONCE, self._frames_left + earned) - len(self.conn.events)
-        self._frames_counted_at = now
-        if self._frames_left < 0:
-            self._fail(CloseCode.POLICY_VIOLATION, f"more than {FRAMES_PER_SECOND} frames a second", "too_fast")
-        else:
-            super().handle_events()
-
-    def handle_cont(self, event: Frame) -> None:
-        """A fragment of a message arrived. Each is kept until the last one, even if it is empty."""
-        if len(self.frames) < MAX_FRAGMENTS:
-            super().handle_cont(event)
-        else:
-            self._fail(CloseCode.MESSAGE_TOO_BIG, f"more than {MAX_FRAGMENTS} fragments", "too_large")
-
-    def handle_parser_exception(self) -> None:
-        """The client broke the protocol, or a limit. uvicorn closes at once, and the client would lose the reason."""
-        if not self._is_listening():
-            return
-        closing = self.conn.close_sent
-        assert closing is not None  # noqa: S101 - the exception was answered with a close frame
-        self._count_as("too_large" if closing.code == CloseCode.MESSAGE_TOO_BIG else "malformed")
-        self.stop_keepalive()
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": closing.code, "reason": closing.reason})
-        self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = self.disconnected = True
-        self.writable.set()  # the application must not wait for a client that it has lost
-        # When the application has ended, uvicorn leaves the closing to this timer.
-        self.close_timer = self._linger()
-
-    def send_receive_event_to_app(self) -> None:
-        """A message is complete. Text that is not UTF-8 is refused here, because uvicorn would log it as an error."""
-        if self.curr_msg_data_type == "text":
-            try:
-                b"".join(self.frames).decode()
-            except UnicodeDecodeError:
-                self._fail(CloseCode.INVALID_DATA, "text that is not UTF-8", "malformed")
-                return
-        super().send_receive_event_to_app()
-
-    def handle_close(self, event: Frame) -> None:
-        """A close frame arrived. If a frame before it was refused, the connection is being closed already."""
-        if self._is_listening():
-            super().handle_close(event)
-
-    def handle_ping(self) -> None:
-        """Answer a ping, unless the client does not read, because the pongs would pile up."""
-        if self.writable.is_set() and not self.disconnected:
-            super().handle_ping()
-        else:
-            self.conn.data_to_send()
-
-    def send_keepalive_ping(self) -> None:
-        """Send a ping, and note how much the client has taken before it."""
-        self._takes_bytes()
-        super().send_keepalive_ping()
-
-    def keepalive_timeout(self) -> None:
-        """The client does not answer a ping. If it takes bytes, then the ping is behind those that it has not taken yet."""
-        if self._takes_bytes():
-            self.pong_timer = self.loop.call_later(self.ping_timeout or 0, self.keepalive_timeout)
-            return
-        super().keepalive_timeout()
-        self._start_write_timer_if_unsent()
-
-    def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        """The application has ended. The client gets a limited time for its closing handshake."""
-        super().on_task_complete(task)
-        if not self.disconnected:
-            self._start_write_timer()
-
-    def _is_paused(self) -> bool:
-        return self.read_paused or not self.handshake_complete
-
-    def _fail(self, code: CloseCode, reason: str, counted_as: str) -> None:
-        # Close the connection because of what the client sent.
-        if self._is_listening():
-            self._count_as(counted_as)
-            self.conn.fail(code, reason)
-            self.handle_parser_exception()
-
-    def _read_on(self) -> None:
-        # uvicorn itself would resume the transport, although bytes wait.
-        if self.read_paused:
-            self.read_paused = False
-            self.resume_reading()
-
-    async def receive(self) -> Any:
-        """ASGI."""
-        message = await self.queue.get()
-        if self.queue.empty():
-            self._read_on()
-        return message
-
-    async def send(self, message: Any) -> None:
-        """ASGI."""
-        frames: bytes | None = message.get("frames")
-        if frames is None:
-            if message["type"] == "websocket.close":
-                self._read_on()
-            await super().send(message)
-            if message["type"] == "websocket.accept" and self._is_listening():
-                self.resume_reading()  # frames that came before the handshake was answered
-            if message["type"] == "websocket.http.response.body":
-                # uvicorn would log an error, because it does not see that this answer, too, completes the handshake.
-                self.handshake_complete = True
-            return
-        await self.writable.wait()
-        if self.disconnected or self.transport.is_closing():
-            raise ClientDisconnected
-        self.transport.write(frames)
