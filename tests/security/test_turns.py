@@ -14,7 +14,7 @@ from uvicorn import Server
 from websockets.frames import Frame, Opcode
 
 from lastpair.errors import Refusal
-from lastpair.web import requests, turns
+from lastpair.web import handlers, requests, turns
 from lastpair.web import uvicorn_protocols as protocol
 from lastpair.web.schemas import NewDrop
 from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
@@ -458,3 +458,23 @@ async def test_a_large_body_whose_client_left() -> None:
     left.cancel()
     with pytest.raises(Refusal):
         await requests.read_body(request_with(b"{" + b" " * 5000), NewDrop)
+
+
+async def test_metrics_are_written_in_turn() -> None:
+    """The event loop goes on between the pieces, and the answer is all of them."""
+    iterations = 0
+
+    async def count() -> None:
+        nonlocal iterations
+        while not answer.done():
+            iterations += 1
+            await asyncio.sleep(0)
+
+    async def ask() -> bytes:
+        return bytes((await handlers.metrics.handler(request_with(b""))).body)
+
+    answer = asyncio.create_task(ask())
+    await count()
+    assert iterations > 20
+    body = answer.result()
+    assert body.count(b"# HELP lastpair_") == body.count(b"# TYPE lastpair_") > 15
