@@ -572,7 +572,7 @@ def test_a_process_that_begins_and_one_that_ends(tmp_path: Path, monkeypatch: py
         return exists(pid)
 
     monkeypatch.setattr(psutil, "pid_exists", removes_it_first)
-    assert Figures(exposition().decode()).values == {("things_total", frozenset()): 3}
+    assert Figures(b"".join(exposition()).decode()).values == {("things_total", frozenset()): 3}
 
 
 def served(pid: int, streams: list[SseStream]) -> int:

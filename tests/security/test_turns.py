@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from websockets.frames import Frame, Opcode
 
 from lastpair.errors import Refusal
-from lastpair.web import closing, http_protocol, requests, turns, websocket_protocol
+from lastpair.web import closing, handlers, http_protocol, requests, turns, websocket_protocol
 from lastpair.web.http_protocol import HttpProtocol
 from lastpair.web.schemas import NewDrop
 from lastpair.web.websocket_protocol import WebSocketProtocol
@@ -535,6 +535,26 @@ async def test_a_large_body_whose_client_left() -> None:
     left.cancel()
     with pytest.raises(Refusal):
         await requests.read_body(request_with(b"{" + b" " * 5000), NewDrop)
+
+
+async def test_metrics_are_written_in_turn() -> None:
+    """The event loop goes on between the pieces, and the answer is all of them."""
+    iterations = 0
+
+    async def count() -> None:
+        nonlocal iterations
+        while not answer.done():
+            iterations += 1
+            await asyncio.sleep(0)
+
+    async def ask() -> bytes:
+        return bytes((await handlers.metrics.handler(request_with(b""))).body)
+
+    answer = asyncio.create_task(ask())
+    await count()
+    assert iterations > 20
+    body = answer.result()
+    assert body.count(b"# HELP lastpair_") == body.count(b"# TYPE lastpair_") > 15
 
 
 # Memory
