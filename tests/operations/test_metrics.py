@@ -290,7 +290,8 @@ async def test_the_pool(api: Api, drop_id: str) -> None:
         held = time.monotonic() - begin
     assert {response.status_code for response in await asyncio.gather(*reading, listing)} == {200}
     await change.comes_to(0, "pool_busy_sessions")
-    assert await change.of("pool_wait_seconds_count") == 2 + POOL_SIZE + 1
+    calls = 2 + POOL_SIZE + 1
+    assert calls <= await change.of("pool_wait_seconds_count") <= calls + 3  # jobs of the sweeper may have come by
     assert await change.of("pool_wait_seconds_sum") > held
 
 
