@@ -452,11 +452,11 @@ async def test_a_client_that_this_process_paused(server: Server, monkeypatch: py
         assert await read_answer(reader) == b"100000"
 
 
-async def read_slowly(reader: StreamReader, seconds: float, is_over: Callable[[], bool]) -> None:
+async def read_slowly(reader: StreamReader, seconds: float, is_over: Callable[[], bool], piece_bytes: int = 20_000) -> None:
     """Take some bytes every now and then for so long. Fails when it is over before."""
     end = asyncio.get_running_loop().time() + seconds
     while asyncio.get_running_loop().time() < end:
-        assert await reader.read(65_536)
+        assert await reader.read(piece_bytes)
         assert not is_over()
         await asyncio.sleep(0.02)
 
@@ -470,7 +470,7 @@ async def test_slow_is_not_idle(server: Server, monkeypatch: pytest.MonkeyPatch,
     open_connection = connected(server, GET_LARGE) if transport == "http" else websocket(server, b"large")
     async with open_connection as (reader, _):
         (connection,) = server.server_state.connections
-        await read_slowly(reader, 2, lambda: not server.server_state.connections)
+        await read_slowly(reader, 2, lambda: not server.server_state.connections, piece_bytes=65_536)
         assert connection.transport.get_write_buffer_size()  # the server was never through
         await eventually(lambda: not server.server_state.connections)
     assert cut_off("unread") == before + 1
