@@ -17,9 +17,11 @@ from uvicorn.supervisors import Multiprocess
 from lastpair.errors import STOPPING, Unavailable
 from lastpair.observability.logs import log_config
 from lastpair.settings import InvalidSettings, Settings
+from lastpair.web.closing import refusal_bytes
+from lastpair.web.http_protocol import HttpProtocol
 from lastpair.web.stream_requests import HEARTBEAT_SECONDS
-from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol, refusal_bytes
 from lastpair.web.websocket import MAX_MESSAGE_BYTES
+from lastpair.web.websocket_protocol import WebSocketProtocol
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
@@ -106,8 +108,8 @@ def serve(settings: Settings, *listeners: socket.socket) -> None:
         factory=True,
         workers=settings.web_concurrency,
         loop="uvloop",
-        http=StreamProtocol,
-        ws=FrameProtocol,
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
         backlog=BACKLOG,
         log_config=log_config(settings),
         access_log=False,  # web/middleware.py logs requests

@@ -6,14 +6,16 @@ import signal
 from collections.abc import AsyncIterator
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
 import pytest
 
 from lastpair.cli import database_errors_in_one_line
-from lastpair.database import pool
+from lastpair.database import liveness, pool
 from lastpair.database.embedded import BIN_DIR
+from lastpair.database.liveness import Probe
 from lastpair.database.servers import Servers, reason
 from lastpair.errors import Unavailable
 from lastpair.realtime.hub import Hub
@@ -115,11 +117,83 @@ async def test_a_new_listener_dies(database: Database, proxy: Proxy, statement: 
     """While it is set up: another one is there in time."""
     async with calling(database.url) as calls:
         proxy.swallows_from = statement
-        relay = Relay(proxy.url, Hub(), calls.watch)
+        relay = Relay(Servers(proxy.url), Hub(), calls.watch)
         running = asyncio.create_task(relay.run())
         await eventually(lambda: relay.is_connected, SERVED_WITHIN_SECONDS)
         assert proxy.swallows_from is None
         running.cancel()
+
+
+@WAYS_TO_DIE
+async def test_the_first_of_two_servers_dies(database: Database, proxy: Proxy, owner: asyncpg.Pool, die: Any) -> None:
+    """Before anything asked /readyz. Requests, streams and /readyz find the other server in time."""
+    async with proxied(database.url) as other:
+        here, there = (urlsplit(each.url).netloc.rpartition("@")[2] for each in (proxy, other))
+        url = proxy.url.replace(here, f"{here},{there}")
+        async with served(settings_for(url, app_env="development", auth_mode="header")) as service:
+            hub, relay = service.components.hub, service.components.relay
+            assert (await service.http.get("/drops")).status_code == 200
+            await eventually(lambda: relay.is_connected and len(proxy._alive) >= 3)  # the pool's, the listener's, the probe's
+            die(proxy)
+            proxy.swallows_new = True
+            died = monotonic()
+            await make_drop_by_sql(owner, 1)
+            newest = await owner.fetchval("select max(id) from inventory.events")
+            while (await service.http.get("/drops")).is_error:
+                assert monotonic() - died < SERVED_WITHIN_SECONDS
+            await eventually(lambda: hub.head_id == newest and relay.is_connected, SERVED_WITHIN_SECONDS)
+            assert await readiness(service) == 200
+
+
+async def test_what_died_while_nothing_could_be_connected(proxy: Proxy) -> None:
+    """The probe says that its session was dead as soon as it has a new one, so that others look after theirs."""
+    probe = Probe(Servers(proxy.url))
+    assert await probe.ask(lambda session: session.fetchval("select 1")) == (1, False)
+    proxy.swallow()
+    proxy.swallows_new = True
+    with pytest.raises(TimeoutError):
+        await probe.ask(lambda session: session.fetchval("select 2"))
+    proxy.swallows_new = False
+    assert await probe.ask(lambda session: session.fetchval("select 3")) == (3, True)
+    assert await probe.ask(lambda session: session.fetchval("select 4")) == (4, False)
+    probe.close()
+
+
+async def test_a_question_that_was_given_up(database: Database) -> None:
+    """It does not make the probe take its session for dead."""
+    probe = Probe(Servers(database.url))
+    await probe.ask(lambda session: session.execute("select 1"))
+    given_up = asyncio.create_task(probe.ask(lambda session: session.execute("select pg_sleep(0.4)")))
+    await asyncio.sleep(0.1)
+    given_up.cancel()
+    assert await probe.ask(lambda session: session.fetchval("select 2")) == (2, False)
+    probe.close()
+
+
+async def test_a_server_that_is_far_away(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To connect takes longer than one look at /readyz may; the process is ready all the same, and stays so."""
+    connect = Servers.connect
+
+    async def slowly(servers: Servers, *arguments: Any, **options: Any) -> asyncpg.Connection:
+        await asyncio.sleep(0.3)
+        return await connect(servers, *arguments, **options)
+
+    monkeypatch.setattr(Servers, "connect", slowly)
+    monkeypatch.setattr(liveness, "NEW_SECONDS", 0.1)
+    monkeypatch.setattr(pool, "READY_TIMEOUT_SECONDS", 0.2)
+    async with calling(database.url) as calls:
+        with pytest.raises(Unavailable):
+            await calls.ready()
+
+        async def is_ready() -> bool:
+            try:
+                await calls.ready()
+            except Unavailable:
+                return False
+            return True
+
+        await eventually(is_ready, 2)
+        assert await is_ready()
 
 
 async def test_no_connection_carries_anything_for_a_while(service: InProcess, proxy: Proxy, owner: asyncpg.Pool) -> None:

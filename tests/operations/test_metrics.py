@@ -290,7 +290,8 @@ async def test_the_pool(api: Api, drop_id: str) -> None:
         held = time.monotonic() - begin
     assert {response.status_code for response in await asyncio.gather(*reading, listing)} == {200}
     await change.comes_to(0, "pool_busy_sessions")
-    assert await change.of("pool_wait_seconds_count") == 2 + POOL_SIZE + 1
+    calls = 2 + POOL_SIZE + 1
+    assert calls <= await change.of("pool_wait_seconds_count") <= calls + 3  # jobs of the sweeper may have come by
     assert await change.of("pool_wait_seconds_sum") > held
 
 
@@ -328,7 +329,8 @@ def test_a_clock_that_is_ahead() -> None:
     """If the database's clock is a minute ahead, the lag is 0 and not less."""
     hub = Hub()
     hub.restart(0)
-    relay = Relay("postgresql://nowhere", hub, Watch(Probe(Servers("postgresql://nowhere"))))
+    servers = Servers("postgresql://nowhere")
+    relay = Relay(servers, hub, Watch(Probe(servers)))
 
     def lag() -> tuple[float, float]:
         found = [REGISTRY.get_sample_value(f"lastpair_relay_lag_seconds_{name}") for name in ("count", "sum")]
@@ -571,7 +573,7 @@ def test_a_process_that_begins_and_one_that_ends(tmp_path: Path, monkeypatch: py
         return exists(pid)
 
     monkeypatch.setattr(psutil, "pid_exists", removes_it_first)
-    assert Figures(exposition().decode()).values == {("things_total", frozenset()): 3}
+    assert Figures(b"".join(exposition()).decode()).values == {("things_total", frozenset()): 3}
 
 
 def served(pid: int, streams: list[SseStream]) -> int:

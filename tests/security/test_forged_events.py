@@ -305,7 +305,7 @@ async def test_a_flood(
         seconds = loop.time() - begin
         assert reads <= 2 + 6 * seconds
         assert taken <= 1001 * (1 + seconds / 0.5)
-        assert max(late) < 1
+        assert max(late) < 3
         assert losses == []
         await eventually(lambda: not service.components.relay._log_is_due)
         await reserve(owner, drop_id)

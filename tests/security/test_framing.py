@@ -168,6 +168,11 @@ CLEAR = {
     b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: CHUNKED \r\n\r\n0003\r\nabc\r\n0\r\n\r\n": b"POST x /a abc",
     b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer_Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc": b"POST x /a abc",
     b"\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\n": b"GET x /a ",
+    b"GET /a HTTP/1.1\r\nA: /a RTSP/1.1\r\nHost: x\r\nB: GET /a RTSP/1.1\r\nC: b ICE/\r\n\r\n": b"GET x /a ",
+    b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 17\r\n\r\nGET /a RTSP/1.1\r\n": b"POST x /a GET /a RTSP/1.1\r\n",
+    b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\na  RTSP": b"POST x /a a  RTSP",
+    b"POST /a HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: foo\r\nContent-Length: 6\r\n\r\n RTSP/": b"POST x /a  RTSP/",
+    b"SOURCE /a HTTP/1.1\r\nHost: x\r\n\r\n": b"SOURCE x /a ",
 }
 
 
@@ -190,6 +195,13 @@ NO_CHUNK = b"0\r\n\r\n"
 UNCLEAR = [
     # the version
     *each(b"GET /a HTTP/%b\r\nHost: x\r\n\r\n", "2.0|1.2|0.9|3.0|1.10|11|1.1 |"),
+    *each(b"GET /a%b/1.1\r\nHost: x\r\n\r\n", " RTSP|  RTSP|            RTSP"),
+    b"GET RTSP/1.1 RTSP/1.1\r\nHost: x\r\n\r\n",
+    b"\r\n\rGET /a RTSP/1.0\r\n\r\n",
+    b"SOURCE /a ICE/1.1\r\nHost: x\r\n\r\n",
+    b"OPTIONS * RTSP/1.1\r\nHost: x\r\n\r\n",
+    b"POST /a RTSP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: foo\r\nContent-Length: 2\r\n\r\n{}",
+    b"GET /api/ws RTSP/1.1\r\n" + HANDSHAKE + b"\r\n",
     *[b"GET /a\r\n\r\n", b"GET /a http/1.1\r\nHost: x\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
     # the host
     b"GET /a HTTP/1.1\r\n\r\n",
@@ -237,6 +249,31 @@ def test_unclear_requests(url: str, way: str, request_bytes: bytes) -> None:
     ((status, body),) = sent(url, request_bytes + LAST, way)
     assert status == 400
     assert json.loads(body)["error"]["code"] == "VALIDATION_ERROR"
+
+
+PROTOCOL_PARTS = [
+    [b"GET /a", b" RTSP/1.1\r\n"],
+    [b"GET /a ", b"RTSP/1.1\r\n"],
+    [b"GET /a ", b" ", b" RTSP/1.1\r\n"],
+    [b"GET /a RT", b"SP/1.1\r\n"],
+    [b"GET /a RTS", b"P", b"/", b"1.1\r\n"],
+    [b"SOURCE /a  I", b"CE/1.1\r\n"],
+]
+
+
+@pytest.mark.parametrize("before", [b"", POST + b"Content-Length: 3\r\n\r\nabc"], ids=["first", "second"])
+@pytest.mark.parametrize("parts", PROTOCOL_PARTS, ids=lambda parts: b"|".join(parts).decode().strip())
+def test_another_protocol_in_parts(url: str, parts: list[bytes], before: bytes) -> None:
+    """Another protocol in the request line is refused wherever TCP cuts it; the same bytes in a body are taken."""
+    body = b"".join(parts)
+    good = POST + b"Content-Length: %d\r\n\r\n" % len(body)
+    for begin, answers in ((before, [400]), (before + good, [200, 200])):
+        with connected(url) as connection:
+            for piece in [begin + parts[0], *parts[1:], HOST + b"\r\n" if answers == [400] else LAST]:
+                connection.sendall(piece)
+                time.sleep(0.005)  # so that each is read by itself
+            found = [status for status, _ in answers_in(read_to_the_end(connection))]
+            assert found == [200] * bool(before) + answers
 
 
 @in_every_way

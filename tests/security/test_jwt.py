@@ -68,7 +68,7 @@ NOT_ADMIN = f'{CHALLENGE}, error="insufficient_scope"'
 
 SIGNATURE, ALGORITHM, FORM = "signature is wrong", "another algorithm", "not a well-formed"
 CLAIMS, SUBJECT = "must have exp, aud, iss and sub", "(sub) must be 1 to 255 characters"
-HEADER, KIND = "not understood here (crit, kid)", "of another kind (typ, cty, events)"
+HEADER, KIND = "not understood here (crit, kid)", "of another kind (typ, cty, type, token_type, token_use, events)"
 
 GOOD_HEADER = {"alg": "RS256", "typ": "JWT"}
 GOOD_TYPES = [None, "JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt", "Application/At+Jwt", "application/jwt"]
@@ -181,7 +181,9 @@ async def test_a_plain_user_buys(http: httpx.AsyncClient, owner: asyncpg.Pool) -
         {"exp": time.time() + 3600 * 24 * 365 * 10},
         {"role": ["admin"], "preferred_username": 7, "anything": {"else": None}},
         {"typ": "Bearer", "azp": "shop", "at_hash": "x", "nonce": "y"},
-        *[{name: kind} for name in ("token_type", "token_use", "type") for kind in ("access", "Bearer", 7)],
+        *[{"token_type": kind} for kind in ("access", "Bearer", "bearer", "sliding", "access_token", "at+jwt")],
+        *[{"token_use": "access"}, {"type": "access"}, {"typ": "Bearer", "type": "JWT"}, {"typ": "at+jwt"}, {"type": "person"}],
+        {"token_use": 7, "type": ["person"], "token_type": {"is": "id"}, "typ": True},
         *[{"header": {"typ": typ}} for typ in GOOD_TYPES],
         {"header": {"cty": "json"}},
     ],
@@ -445,8 +447,12 @@ BAD_TYPES = [
 OTHER_KINDS: list[dict[str, Any]] = [
     {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}},
     {"events": {}},
-    *[{"typ": typ} for typ in ("ID", "Refresh", "Offline", "Logout", "refresh")],
-    *[{name: kind} for name in ("token_type", "token_use", "type") for kind in ("refresh", "id", "Refresh_Token")],
+    *[{"typ": typ} for typ in ("ID", "Refresh", "Offline", "Logout", "refresh", "id", "LOGOUT")],  # Keycloak's, in any case
+    *[{"token_type": kind} for kind in ("refresh", "Refresh", "refresh_token", "id_token")],  # Simple JWT's
+    *[{"type": kind} for kind in ("refresh", "REFRESH", "offline", "refreshToken")],  # Flask-JWT-Extended's
+    *[{"token_use": use} for use in ("id", "ID", "refresh", "logout-token")],  # Cognito's
+    {"typ": "Bearer", "token_use": "id"},
+    {"token_type": "urn:ietf:params:oauth:token-type:id_token"},
 ]
 WHAT_IS_WRONG: dict[str, tuple[Callable[[], str], str]] = {
     # The signature

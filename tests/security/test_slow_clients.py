@@ -19,8 +19,8 @@ import pytest
 import uvloop
 from prometheus_client import REGISTRY
 
-from lastpair.web import uvicorn_protocols as protocol
-from lastpair.web.uvicorn_protocols import MAX_PIPELINED
+from lastpair.web import closing, http_protocol
+from lastpair.web.http_protocol import MAX_PIPELINED
 from tests.support.factories import assert_healthy, make_user
 from tests.support.in_process import served, server_for, settings_for, url_of
 from tests.support.raw_http import GET_HEALTHZ, connected, read_answer, reset
@@ -133,10 +133,10 @@ def times(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """A function that sets the time limits; those that it is not given are too long to matter."""
 
     def set_times(*, head: float = LONG, body: float = LONG, stall: float = LONG, linger: float = LONG) -> None:
-        monkeypatch.setattr(protocol, "HEAD_TIMEOUT_SECONDS", head)
-        monkeypatch.setattr(protocol, "BODY_TIMEOUT_SECONDS", body)
-        monkeypatch.setattr(protocol, "STALL_SECONDS", stall)
-        monkeypatch.setattr(protocol, "LINGER_SECONDS", linger)
+        monkeypatch.setattr(http_protocol, "HEAD_TIMEOUT_SECONDS", head)
+        monkeypatch.setattr(http_protocol, "BODY_TIMEOUT_SECONDS", body)
+        monkeypatch.setattr(closing, "STALL_SECONDS", stall)
+        monkeypatch.setattr(closing, "LINGER_SECONDS", linger)
 
     set_times()
     return set_times

@@ -1,6 +1,7 @@
 """What one client can ask for at once is bounded, and what it cannot help is not held against it."""
 
 import asyncio
+import gc
 import logging
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Callable
@@ -12,13 +13,14 @@ import pytest
 from prometheus_client import REGISTRY
 from starlette.requests import Request
 from uvicorn import Server
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from websockets.frames import Frame, Opcode
 
 from lastpair.errors import Refusal
-from lastpair.web import requests, turns
-from lastpair.web import uvicorn_protocols as protocol
+from lastpair.web import closing, handlers, http_protocol, requests, turns, websocket_protocol
+from lastpair.web.http_protocol import HttpProtocol
 from lastpair.web.schemas import NewDrop
-from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
+from lastpair.web.websocket_protocol import WebSocketProtocol
 from tests.support.in_process import server_for, url_of
 from tests.support.raw_http import GET_HEALTHZ, UPGRADE
 from tests.support.waiting import eventually
@@ -180,8 +182,8 @@ async def parsed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[tuple[in
 
         monkeypatch.setattr(cls, "_parse", parse)
 
-    watch(StreamProtocol, protocol.FEED_BYTES)
-    watch(FrameProtocol, protocol.FRAME_PIECE_BYTES)
+    watch(HttpProtocol, http_protocol.FEED_BYTES)
+    watch(WebSocketProtocol, websocket_protocol.FRAME_PIECE_BYTES)
     counting = asyncio.create_task(count())
     yield found
     counting.cancel()
@@ -201,14 +203,14 @@ async def test_many_small_chunks(server: Server, parsed: list[tuple[int, int]]) 
     async with connected(server, request + GET_HEALTHZ) as (reader, _):
         assert await read_answer(reader) == b"30000"
         assert await read_answer(reader) == b"no"
-    assert_in_turns(parsed, len(request + GET_HEALTHZ), protocol.FEED_BYTES)
+    assert_in_turns(parsed, len(request + GET_HEALTHZ), http_protocol.FEED_BYTES)
 
 
 async def test_many_small_messages(
     server: Server, application: Application, parsed: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Messages are parsed in turns as well, although uvicorn itself pauses after each; none is lost, and the order is kept."""
-    monkeypatch.setattr(protocol, "FRAMES_PER_SECOND", 10**9)
+    monkeypatch.setattr(websocket_protocol, "FRAMES_PER_SECOND", 10**9)
     expected = [f"{number}" for number in range(20_000)]
     async with websocket(server) as (_, writer):
         del parsed[:]
@@ -216,7 +218,7 @@ async def test_many_small_messages(
         writer.write(b"".join(frames))
         await eventually(lambda: len(application.messages) == len(expected))
     assert application.messages == expected
-    assert_in_turns(parsed, len(b"".join(frames)), protocol.FRAME_PIECE_BYTES)
+    assert_in_turns(parsed, len(b"".join(frames)), websocket_protocol.FRAME_PIECE_BYTES)
 
 
 async def test_many_connections_take_turns(server: Server, parsed: list[tuple[int, int]]) -> None:
@@ -228,7 +230,7 @@ async def test_many_connections_take_turns(server: Server, parsed: list[tuple[in
             assert await read_answer(small) == b"no"
             assert sum(size for _, size in parsed) < len(request)
         assert [await read_answer(reader) for reader in (one, two)] == [b"30000"] * 2
-    assert_in_turns(parsed, 2 * len(request) + len(GET_HEALTHZ), protocol.FEED_BYTES)
+    assert_in_turns(parsed, 2 * len(request) + len(GET_HEALTHZ), http_protocol.FEED_BYTES)
 
 
 async def test_a_handshake_behind_a_large_body(server: Server, application: Application) -> None:
@@ -258,7 +260,7 @@ async def test_too_many_frames(server: Server, application: Application, frame: 
     """Up to a limit, frames of any kind may come at once. More end the connection with 1008, which the client can read."""
     before = cut_off("too_fast")
     async with websocket(server) as (reader, writer):
-        writer.write(frame * (protocol.FRAMES_AT_ONCE - 2) + TEXT)
+        writer.write(frame * (websocket_protocol.FRAMES_AT_ONCE - 2) + TEXT)
         await eventually(lambda: "" in application.messages[-1:])
         assert cut_off("too_fast") == before
     async with websocket(server) as (reader, writer):
@@ -270,9 +272,9 @@ async def test_too_many_frames(server: Server, application: Application, frame: 
 
 async def test_frames_are_allowed_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a client may send grows again with time, up to the limit."""
-    monkeypatch.setattr(protocol, "FRAMES_PER_SECOND", 1000)
-    monkeypatch.setattr(FrameProtocol, "_frames_left", 400)
-    monkeypatch.setattr(protocol, "FRAMES_AT_ONCE", 400)
+    monkeypatch.setattr(websocket_protocol, "FRAMES_PER_SECOND", 1000)
+    monkeypatch.setattr(WebSocketProtocol, "_frames_left", 400)
+    monkeypatch.setattr(websocket_protocol, "FRAMES_AT_ONCE", 400)
     async with websocket(server) as (reader, writer):
         for _ in range(5):
             writer.write(PING * 300)
@@ -284,7 +286,7 @@ async def test_too_many_fragments(server: Server, application: Application) -> N
     """A message may have a limited number of fragments, even if they are empty; more end the connection with 1009."""
     before = cut_off("too_large")
     async with websocket(server) as (reader, writer):
-        writer.write((FIRST + EMPTY * (protocol.MAX_FRAGMENTS - 2) + LAST) * 2)
+        writer.write((FIRST + EMPTY * (websocket_protocol.MAX_FRAGMENTS - 2) + LAST) * 2)
         await eventually(lambda: application.messages == ["", ""])
         writer.write(FIRST + EMPTY * 100_000)
         assert await read_close(reader) == 1009
@@ -388,7 +390,7 @@ async def test_the_rest_of_a_large_body(server: Server) -> None:
 
 async def test_the_rest_of_a_small_body(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an early answer the rest of a usual body is read, and the connection goes on, however long it is idle then."""
-    monkeypatch.setattr(protocol, "BODY_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(http_protocol, "BODY_TIMEOUT_SECONDS", 0.2)
     body = b"x" * 65_536
     async with connected(server, b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 65536\r\n\r\n") as (reader, writer):
         for _ in range(5):
@@ -431,7 +433,7 @@ async def test_bytes_behind_the_last_request(server: Server) -> None:
     before = cut_off("out_of_turn")
     async with connected(server, b"GET /api/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") as (reader, writer):
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(bytes(protocol.DRAIN_BYTES + 8192))
+        writer.write(bytes(http_protocol.DRAIN_BYTES + 8192))
         with suppress(ConnectionError):
             await asyncio.wait_for(reader.read(), 5)
     assert cut_off("out_of_turn") == before + 1
@@ -442,7 +444,7 @@ async def test_bytes_behind_the_last_request(server: Server) -> None:
 
 async def test_a_client_that_this_process_paused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time in which this process did not read is not counted against a client."""
-    monkeypatch.setattr(protocol, "BODY_TIMEOUT_SECONDS", 0.6)
+    monkeypatch.setattr(http_protocol, "BODY_TIMEOUT_SECONDS", 0.6)
     request = b"POST /late HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
     async with connected(server, request + bytes(90_000)) as (reader, writer):
         await asyncio.sleep(0.8)
@@ -450,11 +452,11 @@ async def test_a_client_that_this_process_paused(server: Server, monkeypatch: py
         assert await read_answer(reader) == b"100000"
 
 
-async def read_slowly(reader: StreamReader, seconds: float, is_over: Callable[[], bool]) -> None:
+async def read_slowly(reader: StreamReader, seconds: float, is_over: Callable[[], bool], piece_bytes: int = 20_000) -> None:
     """Take some bytes every now and then for so long. Fails when it is over before."""
     end = asyncio.get_running_loop().time() + seconds
     while asyncio.get_running_loop().time() < end:
-        assert await reader.read(20_000)
+        assert await reader.read(piece_bytes)
         assert not is_over()
         await asyncio.sleep(0.02)
 
@@ -462,13 +464,13 @@ async def read_slowly(reader: StreamReader, seconds: float, is_over: Callable[[]
 @pytest.mark.parametrize("transport", ["http", "websocket"])
 async def test_slow_is_not_idle(server: Server, monkeypatch: pytest.MonkeyPatch, transport: str) -> None:
     """A client that takes bytes steadily is not cut off, however long it takes; one that takes nothing is."""
-    monkeypatch.setattr(protocol, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(closing, "STALL_SECONDS", 1)
     before = cut_off("unread")
     server.config.ws_ping_interval = server.config.ws_ping_timeout = 0.2
     open_connection = connected(server, GET_LARGE) if transport == "http" else websocket(server, b"large")
     async with open_connection as (reader, _):
         (connection,) = server.server_state.connections
-        await read_slowly(reader, 2, lambda: not server.server_state.connections)
+        await read_slowly(reader, 2, lambda: not server.server_state.connections, piece_bytes=65_536)
         assert connection.transport.get_write_buffer_size()  # the server was never through
         await eventually(lambda: not server.server_state.connections)
     assert cut_off("unread") == before + 1
@@ -476,8 +478,8 @@ async def test_slow_is_not_idle(server: Server, monkeypatch: pytest.MonkeyPatch,
 
 async def test_a_client_that_takes_too_little(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that takes bytes, but fewer than the least rate, is cut off."""
-    monkeypatch.setattr(protocol, "STALL_SECONDS", 0.5)
-    monkeypatch.setattr(protocol, "LEAST_BYTES_PER_SECOND", 10**10)
+    monkeypatch.setattr(closing, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(closing, "LEAST_BYTES_PER_SECOND", 10**10)
     async with connected(server, GET_LARGE) as (reader, _):
         with pytest.raises(AssertionError):
             await read_slowly(reader, 2, lambda: not server.server_state.connections)
@@ -486,14 +488,14 @@ async def test_a_client_that_takes_too_little(server: Server, monkeypatch: pytes
 async def test_a_system_that_does_not_say_what_was_taken(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where TCP does not say how much was acknowledged, the transport's buffer tells."""
     monkeypatch.delattr("socket.TCP_INFO")
-    monkeypatch.setattr(protocol, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(closing, "STALL_SECONDS", 0.5)
     async with connected(server, GET_LARGE) as (reader, _):
         (connection,) = server.server_state.connections
         await eventually(connection.transport.get_write_buffer_size)
-        before = protocol.taken_bytes(connection.transport)
+        before = closing.taken_bytes(connection.transport)
         assert before < 0
         await reader.readexactly(30_000_000)
-        await eventually(lambda: protocol.taken_bytes(connection.transport) > before)
+        await eventually(lambda: closing.taken_bytes(connection.transport) > before)
         await eventually(lambda: not server.server_state.connections)
 
 
@@ -533,3 +535,53 @@ async def test_a_large_body_whose_client_left() -> None:
     left.cancel()
     with pytest.raises(Refusal):
         await requests.read_body(request_with(b"{" + b" " * 5000), NewDrop)
+
+
+async def test_metrics_are_written_in_turn() -> None:
+    """The event loop goes on between the pieces, and the answer is all of them."""
+    iterations = 0
+
+    async def count() -> None:
+        nonlocal iterations
+        while not answer.done():
+            iterations += 1
+            await asyncio.sleep(0)
+
+    async def ask() -> bytes:
+        return bytes((await handlers.metrics.handler(request_with(b""))).body)
+
+    answer = asyncio.create_task(ask())
+    await count()
+    assert iterations > 20
+    body = answer.result()
+    assert body.count(b"# HELP lastpair_") == body.count(b"# TYPE lastpair_") > 15
+
+
+# Memory
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        GET_HEALTHZ,
+        GET_LARGE + GET_HEALTHZ * 2,
+        GET_HEALTHZ.replace(b"healthz", b"api/events"),
+        CHUNKED % b"early",
+        b"nonsense\r\n\r\n",
+        UPGRADE % b"",
+        UPGRADE % b"" + NOT_UTF8,
+    ],
+    ids=["answered", "waiting", "stream", "body", "refused", "websocket", "refused websocket"],
+)
+async def test_a_connection_leaves_nothing_behind(server: Server, request_bytes: bytes) -> None:
+    """The memory of a connection is free when the client leaves, and does not wait for the garbage collector."""
+    kinds = HttpProtocol, WebSocketProtocol, RequestResponseCycle
+    gc.collect()
+    gc.disable()
+    try:
+        async with connected(server, request_bytes) as (reader, writer):
+            await reader.readexactly(9)
+            writer.transport.abort()
+        await eventually(lambda: not any(isinstance(found, kinds) for found in gc.get_objects()))
+    finally:
+        gc.enable()

@@ -13,8 +13,9 @@ from starlette.applications import Starlette
 from lastpair.settings import Settings
 from lastpair.web.application import create_app
 from lastpair.web.components import Components, Lastpair
+from lastpair.web.http_protocol import HttpProtocol
 from lastpair.web.routes import routes
-from lastpair.web.uvicorn_protocols import FrameProtocol, StreamProtocol
+from lastpair.web.websocket_protocol import WebSocketProtocol
 from tests.support.waiting import eventually
 
 
@@ -56,8 +57,8 @@ def server_for(app: Any, **options: Any) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         port=0,
-        http=StreamProtocol,
-        ws=FrameProtocol,
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
         log_config=None,
         access_log=False,
         ws_per_message_deflate=False,

@@ -21,8 +21,9 @@ SILENT_SECONDS = 1
 LOOK_SECONDS = 0.3
 """The time between two looks at what is silent. Two of them must find the same, because an answer may be on its way."""
 
-KEPT_SECONDS, NEW_SECONDS = 0.5, 1.2
-"""How long the probe waits on the session that it has, and then on a new one."""
+KEPT_SECONDS, NEW_SECONDS, SLOW_SECONDS = 0.5, 1.2, 3
+"""How long the probe waits on the session that it has, and then on a new one. If that was not enough, the next new one gets
+SLOW_SECONDS: to connect to a server that is far away takes many round trips."""
 
 BACKEND_PID = "select pg_backend_pid()::text"
 MARK = "/* {} */ "
@@ -48,39 +49,50 @@ logger = logging.getLogger("lastpair")
 
 
 class Probe:
-    """A session of its own, which asks whether PostgreSQL answers. It is opened when it is first needed, and kept."""
+    """A session of its own, which asks whether PostgreSQL answers. It is opened when it is needed, and kept."""
 
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
         self._session: asyncpg.Connection | None = None
         self._turn = asyncio.Lock()
+        self._was_dead = False
+        self._new_seconds: float = NEW_SECONDS
 
     async def ask(self, question: Callable[[asyncpg.Connection], Awaitable[Answer]]) -> tuple[Answer, bool]:
-        """The answer, and whether the session that was kept turned out to be dead, so that a new one was opened.
+        """The answer, and whether the session that was kept turned out to be dead since the last answer.
 
         Raises CONNECTION_FAULTS.
         """
         async with self._turn:
-            was_dead = False
             if self._session is not None:
                 try:
                     async with asyncio.timeout(KEPT_SECONDS):
                         return await question(self._session), False
                 except CONNECTION_FAULTS:
-                    was_dead = True
+                    self._was_dead = True
                     self.close()
-            async with asyncio.timeout(NEW_SECONDS):
-                self._session = await self._servers.connect(
-                    timeout=NEW_SECONDS,
-                    command_timeout=NEW_SECONDS,
-                    statement_cache_size=0,  # there may be a pooler
-                    server_settings={"application_name": "lastpair probe"},
-                )
-                try:
-                    return await question(self._session), was_dead
-                except BaseException:
-                    self.close()
-                    raise
+            try:
+                async with asyncio.timeout(self._new_seconds):
+                    answer = await self._ask_on_new_session(question)
+            except TimeoutError:
+                self._new_seconds = SLOW_SECONDS
+                raise
+            self._new_seconds = NEW_SECONDS
+            was_dead, self._was_dead = self._was_dead, False
+            return answer, was_dead
+
+    async def _ask_on_new_session(self, question: Callable[[asyncpg.Connection], Awaitable[Answer]]) -> Answer:
+        self._session = await self._servers.connect(
+            timeout=self._new_seconds,
+            command_timeout=self._new_seconds,
+            statement_cache_size=0,  # there may be a pooler
+            server_settings={"application_name": "lastpair probe"},
+        )
+        try:
+            return await question(self._session)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Cut the session off."""

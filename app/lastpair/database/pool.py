@@ -100,8 +100,8 @@ class Database:
         self._single_sessions = asyncio.Semaphore(max(1, pool_size // 2))
         self._single_calls = 0
         self._max_single_calls = max_pending
-        self._servers = Servers(url)
-        self._probe = Probe(self._servers)
+        self.servers = Servers(url)
+        self._probe = Probe(self.servers)
         self.watch = Watch(self._probe)
         self.watch.on_loss.append(self._close_idle)
         self._watching: asyncio.Task[None] | None = None
@@ -126,6 +126,7 @@ class Database:
             server_settings={"application_name": "lastpair"} | ({} if self._pooled else SESSION_SETTINGS | TCP_SETTINGS),
         )
         self._watching = asyncio.create_task(self.watch.run())
+        self._check()  # a probe that is connected from the start notices when the connections die
 
     async def close(self) -> None:
         """Close the pool. Sessions that are still busy after a second are cut off."""
@@ -143,21 +144,25 @@ class Database:
 
         It waits for no session of the pool. Checks that are asked for at the same time are one.
         """
-        if self._checking is None or self._checking.done():
-            self._checking = asyncio.create_task(self._check())
-            self._checking.add_done_callback(_retrieve)
         try:
             async with asyncio.timeout(READY_TIMEOUT_SECONDS):
-                await asyncio.shield(self._checking)
+                await asyncio.shield(self._check())
         except CONNECTION_FAULTS as error:
             raise Unavailable(UNAVAILABLE) from error
 
-    async def _check(self) -> None:
+    def _check(self) -> "asyncio.Task[None]":
+        # The check that is under way, or a new one. It goes on when it is not waited for any more, because to connect anew may
+        # take longer.
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._ask_probe())
+            self._checking.add_done_callback(_retrieve)
+        return self._checking
+
+    async def _ask_probe(self) -> None:
         async def question(session: asyncpg.Connection) -> None:
             await session.execute(f"{BEGIN}; {READY}; rollback")
 
-        async with asyncio.timeout(READY_TIMEOUT_SECONDS):
-            _, was_dead = await self._probe.ask(question)
+        _, was_dead = await self._probe.ask(question)
         if was_dead:
             self.watch.lost()
 
@@ -248,7 +253,7 @@ class Database:
             release.add_done_callback(self._released)
 
     async def _connect(self, *arguments: Any, **options: Any) -> asyncpg.Connection:
-        session = await self._servers.connect(*arguments, **options)
+        session = await self.servers.connect(*arguments, **options)
         assert isinstance(session, Session)  # noqa: S101 - the pool's connection_class
         try:
             # Its process id is not known yet, so the watch takes it for dead if the probe, which asked later, is served.

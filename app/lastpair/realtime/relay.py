@@ -73,7 +73,7 @@ logger = logging.getLogger("lastpair")
 class Relay:
     """One for each process. `is_connected` says whether it hears of commits now, or reads them from the log all the time."""
 
-    def __init__(self, url: str, hub: Hub, watch: Watch) -> None:
+    def __init__(self, servers: Servers, hub: Hub, watch: Watch) -> None:
         self.is_connected = False
         self._watch = watch
         watch.on_loss.append(self._check_now)
@@ -84,7 +84,7 @@ class Relay:
         self._is_flooded = False  # the present session was given up because of too many notifications
         self._useless = 0  # see MAX_USELESS
         self._listen_at = 0.0  # the relay does not listen earlier; a time of the event loop, as the next three
-        self._servers = Servers(url)
+        self._servers = servers
         self._hub = hub
         self._key: bytes | None = None
         self._heard: deque[Event] = deque()

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from lastpair.database.pool import Database
+from lastpair.database.servers import Servers
 from lastpair.errors import Refusal
 from lastpair.realtime.event_log import EventLog
 from lastpair.realtime.hub import Hub
@@ -57,13 +58,12 @@ def components_for(settings: Settings) -> Components:
     """One of each component."""
     if settings.database_url is None:
         raise ValueError("DATABASE_URL: not set; `lastpair run` provides the embedded server's")
-    database = Database(
-        settings.database_url,
-        settings.database_pool_size,
-        pooled=settings.database_direct_url not in {None, settings.database_url},
-        max_pending=settings.max_pending,
-    )
+    direct_url = settings.database_direct_url or settings.database_url
+    is_pooled = direct_url != settings.database_url
+    database = Database(settings.database_url, settings.database_pool_size, pooled=is_pooled, max_pending=settings.max_pending)
     hub = Hub()
+    # The pool and the listener share what they know of the servers, so that both find the one that answers at once.
+    servers = Servers(direct_url) if is_pooled else database.servers
     return Components(
         shop=Shop(database, settings),
         database=database,
@@ -75,7 +75,7 @@ def components_for(settings: Settings) -> Components:
         stream_slots=StreamSlots(settings.max_streams, settings.max_streams_per_address),
         hub=hub,
         event_log=EventLog(database),
-        relay=Relay(settings.database_direct_url or settings.database_url, hub, database.watch),
+        relay=Relay(servers, hub, database.watch),
     )
 
 

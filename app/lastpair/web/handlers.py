@@ -48,6 +48,7 @@ from lastpair.web.schemas import (
     User,
 )
 from lastpair.web.sse import event_stream
+from lastpair.web.turns import in_turn
 from lastpair.web.websocket import serve_events
 
 NOT_LISTENING = "The database answers, but what it announces is not heard. Try again in a moment."
@@ -396,4 +397,7 @@ async def readyz(request: Request) -> Response:
 @operation("operations", {200: Raw(CONTENT_TYPE, {"type": "string"})}, needs_database=False)
 async def metrics(request: Request) -> Response:
     """The metrics, in Prometheus' text format."""
-    return Response(exposition(), headers=ANSWER_HEADERS, media_type=CONTENT_TYPE)
+    pieces, content = exposition(), b""
+    while piece := await in_turn(lambda: next(pieces, b"")):
+        content += piece
+    return Response(content, headers=ANSWER_HEADERS, media_type=CONTENT_TYPE)

@@ -6,6 +6,7 @@ Import this only where tokens are used: what it imports takes a third of the tim
 import asyncio
 import json
 import logging
+import re
 from http import HTTPStatus
 from time import monotonic
 from typing import Any, Protocol
@@ -36,6 +37,12 @@ KEYS_PAUSE_SECONDS = 10
 
 KEYS_TIMEOUT_SECONDS = 5
 MAX_KEYS_BYTES = 256 * 1024
+
+KIND_CLAIMS = ("typ", "type", "token_type", "token_use")
+"""The claims in which issuers write the kind of a token: Keycloak, Flask-JWT-Extended, Simple JWT, and Cognito."""
+
+OTHER_KIND = re.compile(r"(?:urn:.+:)?(?:id|logout|offline|refresh)(?:[ _-]?token)?", re.IGNORECASE)
+"""The kinds that are no access token, such as `ID`, `refresh_token` or the URN of RFC 8693 for one."""
 
 CHALLENGE = 'Bearer realm="lastpair"'
 """The challenge of RFC 6750; parameters may follow."""
@@ -210,7 +217,7 @@ class BearerToken:
             raise refused_token(REASONS.get(type(error), MALFORMED)) from None
         claims: dict[str, Any] = decoded["payload"]
         if not is_access_token(decoded["header"], claims):
-            raise refused_token("the token is of another kind (typ, cty, events)")
+            raise refused_token("the token is of another kind (typ, cty, type, token_type, token_use, events)")
         subject: str = claims["sub"]
         if CANONICAL_UUID.fullmatch(subject):
             user_id = subject.lower()
@@ -249,12 +256,6 @@ class BearerToken:
             return None
 
 
-KIND_CLAIMS = ("typ", "token_type", "token_use", "type")
-"""Claims by which issuers mark the kind of a token: Keycloak, Simple JWT, Cognito, Flask-JWT-Extended."""
-
-OTHER_KINDS = {"id", "logout", "offline", "refresh"}
-
-
 def is_access_token(header: dict[str, Any], claims: dict[str, Any]) -> bool:
     """Whether this may be an access token. Issuers sign other kinds with the same key, and some for the same audience.
 
@@ -264,13 +265,8 @@ def is_access_token(header: dict[str, Any], claims: dict[str, Any]) -> bool:
         media_type(header.get("typ", "JWT")) in {"jwt", "at+jwt"}
         and media_type(header.get("cty", "")) not in {"jwt", None}  # the claims would be in a token within
         and "events" not in claims  # a security event, such as a logout (RFC 8417)
-        and not any(kind_of(claims.get(name)) in OTHER_KINDS for name in KIND_CLAIMS)
+        and not any(OTHER_KIND.fullmatch(value) for name in KIND_CLAIMS if isinstance(value := claims.get(name), str))
     )
-
-
-def kind_of(value: object) -> str | None:
-    """The kind of a token as a claim names it, in lower case and without `_token`; None if the claim is no text."""
-    return value.lower().removesuffix("_token") if isinstance(value, str) else None
 
 
 def media_type(value: object) -> str | None:

@@ -1,8 +1,9 @@
 """Turns: what a client sent is parsed in small pieces, so that no client holds the event loop.
 
 uvloop delivers up to 256 KiB at once. Parsing that much takes a second or more if it consists of tiny frames, chunks or headers.
-A connection that got more than a piece therefore waits in line with the others, and reads nothing more until it is through. A
-large body waits in the same line before its JSON is parsed.
+A connection that got more than a piece therefore waits in line with the others, and reads nothing more until it is through.
+Other work that clients can cause, and that takes long, waits in the same line: the JSON of a large body, and each piece of
+/metrics.
 """
 
 import asyncio
@@ -21,16 +22,16 @@ Result = TypeVar("Result")
 
 
 class InLine(Protocol):
-    """A connection or a body that has something to parse."""
+    """A connection that has something to parse, or other work."""
 
     loop: asyncio.AbstractEventLoop
 
     def take_turn(self) -> None:
-        """Parse the next piece."""
+        """Do the next piece."""
 
 
 class Turns:
-    """What has more than a piece to parse in one event loop, in line."""
+    """What waits for its turn in one event loop, in line."""
 
     def __init__(self) -> None:
         self._line: deque[InLine] = deque()
@@ -66,26 +67,26 @@ def _stand_in_line(waiting: InLine) -> None:
     _turns.setdefault(waiting.loop, Turns()).add(waiting)
 
 
-async def in_turn(parse: Callable[[], Result]) -> Result:
+async def in_turn(work: Callable[[], Result]) -> Result:
     """Call this function when it is its turn. Returns what it returns, and raises what it raises."""
-    parsing = Parsing(parse)
-    _stand_in_line(parsing)
-    return await parsing.result
+    waiting = Work(work)
+    _stand_in_line(waiting)
+    return await waiting.result
 
 
-class Parsing(Generic[Result]):
-    """A function that parses something, and its result."""
+class Work(Generic[Result]):
+    """A function that waits for its turn, and its result."""
 
-    def __init__(self, parse: Callable[[], Result]) -> None:
+    def __init__(self, work: Callable[[], Result]) -> None:
         self.loop = asyncio.get_running_loop()
         self.result: asyncio.Future[Result] = self.loop.create_future()
-        self._parse = parse
+        self._work = work
 
     def take_turn(self) -> None:
-        """Parse all of it, unless the result is not waited for any more."""
+        """Call the function, unless its result is not waited for any more."""
         if not self.result.done():
             try:
-                self.result.set_result(self._parse())
+                self.result.set_result(self._work())
             except Exception as error:
                 self.result.set_exception(error)
 

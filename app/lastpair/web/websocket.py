@@ -19,7 +19,7 @@ from lastpair.web.requests import check_query, parse_json, parse_uuid
 from lastpair.web.responses import failure
 from lastpair.web.schemas import Text
 from lastpair.web.stream_requests import feed_for, last_event_id
-from lastpair.web.uvicorn_protocols import FRAMES
+from lastpair.web.websocket_protocol import FRAMES
 
 MAX_MESSAGE_BYTES = 4096
 """The largest message that a client may send."""
@@ -107,7 +107,7 @@ class WebSocketStream:
             self._feed.close()
 
     async def _send(self, events: list[Event]) -> None:
-        if FRAMES not in self._websocket.scope.get("extensions", {}):  # the server does not use uvicorn_protocols.FrameProtocol
+        if FRAMES not in self._websocket.scope.get("extensions", {}):  # the server does not use WebSocketProtocol
             for event in events:
                 await self._websocket.send_text(message_text(event))
         elif events:
