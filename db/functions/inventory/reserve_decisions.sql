@@ -40,6 +40,10 @@ declare
   v_repeated_n integer; -- an earlier request of this call that took units with the same Idempotency-Key
   f record;
 begin
+  -- All elements are there from the start, because the first element that is assigned would become the first of the array.
+  codes := array_fill(null::text, array[cardinality(p_requests)]);
+  messages := array_fill(null::text, array[cardinality(p_requests)]);
+  taker_ns := array_fill(null::integer, array[cardinality(p_requests)]);
   for f in select * from inventory.reserve_facts(p_drop, p_drop_id, v_variant_ids, v_user_ids, p_requests) loop
     v_repeated_n := null;
     if f.first_of_user < f.n then
