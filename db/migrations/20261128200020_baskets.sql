@@ -15,9 +15,9 @@ create table inventory.baskets (
   constraint baskets_idempotency_key_check check (idempotency_key ~ '^[!-~]{1,255}$')
 );
 comment on table inventory.baskets is
-'A user''s holds that were made together. It has no drop_id, because its holds may be of several drops; reservations.basket_id names it.';
+'Holds of a user that were made together. It has no drop_id, because its holds may be of several drops: reservations.basket_id.';
 comment on column inventory.baskets.items is
-'What was asked for, in that order: a list of api.basket_item. It tells whether a repeated Idempotency-Key came with the same request.';
+'What was asked for: a list of api.basket_item. It tells whether a repeated Idempotency-Key came with the same request.';
 comment on constraint baskets_idempotency_key_check on inventory.baskets is
 'Idempotency-Key: must be 1 to 255 visible ASCII characters';
 
@@ -38,7 +38,7 @@ create type api.basket_row as (
   "createdAt" timestamptz
 );
 comment on type api.basket_row is
-'A basket. Its reservations have the order of its items. amounts is what they cost in each currency, expires_at when the first ends.';
+'A basket. Its reservations have the order of its items. amounts has their cost by currency, expires_at is when the first ends.';
 
 -- migrate:down
 

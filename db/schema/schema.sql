@@ -44,6 +44,67 @@ COMMENT ON SCHEMA inventory IS 'Tables, private functions and triggers. Only the
 
 
 --
+-- Name: basket_item; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.basket_item AS (
+	drop_id uuid,
+	variant_id uuid,
+	qty integer
+);
+
+
+--
+-- Name: TYPE basket_item; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.basket_item IS 'One item of api.reserve_basket: qty units (null: 1) of drop_id, of its variant_id if it has variants.';
+
+
+--
+-- Name: reservation_row; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.reservation_row AS (
+	id uuid,
+	drop_id uuid,
+	variant_id uuid,
+	user_id uuid,
+	basket_id uuid,
+	qty integer,
+	unit_price numeric,
+	currency text,
+	amount numeric,
+	status text,
+	expires_at timestamp with time zone,
+	extended_at timestamp with time zone,
+	"createdAt" timestamp with time zone,
+	"updatedAt" timestamp with time zone
+);
+
+
+--
+-- Name: basket_row; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.basket_row AS (
+	id uuid,
+	user_id uuid,
+	reservations api.reservation_row[],
+	amounts jsonb,
+	expires_at timestamp with time zone,
+	"createdAt" timestamp with time zone
+);
+
+
+--
+-- Name: TYPE basket_row; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.basket_row IS 'A basket. Its reservations have the order of its items. amounts has their cost by currency, expires_at is when the first ends.';
+
+
+--
 -- Name: cancel_request; Type: TYPE; Schema: api; Owner: -
 --
 
@@ -270,28 +331,6 @@ COMMENT ON TYPE api.reservation IS 'Unused since 0.3, see api.reservation_row. T
 
 
 --
--- Name: reservation_row; Type: TYPE; Schema: api; Owner: -
---
-
-CREATE TYPE api.reservation_row AS (
-	id uuid,
-	drop_id uuid,
-	variant_id uuid,
-	user_id uuid,
-	basket_id uuid,
-	qty integer,
-	unit_price numeric,
-	currency text,
-	amount numeric,
-	status text,
-	expires_at timestamp with time zone,
-	extended_at timestamp with time zone,
-	"createdAt" timestamp with time zone,
-	"updatedAt" timestamp with time zone
-);
-
-
---
 -- Name: reserve_request; Type: TYPE; Schema: api; Owner: -
 --
 
@@ -446,6 +485,41 @@ COMMENT ON FUNCTION inventory.uuid_v7() IS 'A new UUIDv7: built in from PostgreS
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
+
+--
+-- Name: baskets; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.baskets (
+    id uuid DEFAULT inventory.uuid_v7() NOT NULL,
+    user_id uuid NOT NULL,
+    idempotency_key text,
+    items jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT baskets_idempotency_key_check CHECK ((idempotency_key ~ '^[!-~]{1,255}$'::text))
+);
+
+
+--
+-- Name: TABLE baskets; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.baskets IS 'Holds of a user that were made together. It has no drop_id, because its holds may be of several drops: reservations.basket_id.';
+
+
+--
+-- Name: COLUMN baskets.items; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.baskets.items IS 'What was asked for: a list of api.basket_item. It tells whether a repeated Idempotency-Key came with the same request.';
+
+
+--
+-- Name: CONSTRAINT baskets_idempotency_key_check ON baskets; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT baskets_idempotency_key_check ON inventory.baskets IS 'Idempotency-Key: must be 1 to 255 visible ASCII characters';
+
 
 --
 -- Name: changes; Type: TABLE; Schema: inventory; Owner: -
@@ -1057,6 +1131,22 @@ CREATE TABLE public.schema_migrations (
 
 
 --
+-- Name: baskets baskets_idempotency_key; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.baskets
+    ADD CONSTRAINT baskets_idempotency_key UNIQUE (user_id, idempotency_key);
+
+
+--
+-- Name: baskets baskets_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.baskets
+    ADD CONSTRAINT baskets_pkey PRIMARY KEY (id);
+
+
+--
 -- Name: changes changes_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
 --
 
@@ -1422,6 +1512,14 @@ CREATE TRIGGER variants_update_note AFTER UPDATE ON inventory.variants FOR EACH 
 
 
 --
+-- Name: baskets baskets_user_id_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.baskets
+    ADD CONSTRAINT baskets_user_id_fkey FOREIGN KEY (user_id) REFERENCES inventory.users(id);
+
+
+--
 -- Name: drops drops_created_by_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
 --
 
@@ -1472,4 +1570,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261128190011'),
     ('20261128190012'),
     ('20261128190020'),
-    ('20261128200000');
+    ('20261128200000'),
+    ('20261128200020');

@@ -135,7 +135,9 @@ select is(
 
 -- Bad requests.
 
-select is(pg_temp.refusal(format('select api.reserve_basket(%L, %s)', pg_temp.user_id(v.name), v.rest)), v.expected, v.description)
+select is(
+  pg_temp.refusal(format('select api.reserve_basket(%L, %s)', pg_temp.user_id(v.name), v.rest)), v.expected, v.description
+)
 from (values
   ('bob', 'null', pg_temp.error('VALIDATION_ERROR', 'items: must be 1 to 20 items'), 'null is no list of items.'),
   ('bob', '''{}''', pg_temp.error('VALIDATION_ERROR', 'items: must be 1 to 20 items'), 'A basket is not empty.'),
@@ -144,7 +146,8 @@ from (values
   ('bob', 'pg_temp.items(''shoes, bags, shoes 2'')',
     pg_temp.error('VALIDATION_ERROR', 'items: two items are the same drop and variant; give one with their qty together'),
     'It has no item twice.'),
-  ('bob', 'pg_temp.items(''bags, shoes 0'')', pg_temp.error('VALIDATION_ERROR', 'qty: must be 1 or more'), 'No item is of 0 units.'),
+  ('bob', 'pg_temp.items(''bags, shoes 0'')', pg_temp.error('VALIDATION_ERROR', 'qty: must be 1 or more'),
+    'No item is of 0 units.'),
   ('bob', 'pg_temp.items(''bags''), ''a b''',
     pg_temp.error('VALIDATION_ERROR', 'Idempotency-Key: must be 1 to 255 visible ASCII characters'), 'A key has a form.'),
   ('bob', 'pg_temp.items(''bags''), null, 0', pg_temp.error('VALIDATION_ERROR', 'p_ttl_seconds: must be between 1 and 86400'),
@@ -292,6 +295,10 @@ $$;
 select is(pg_temp.refused_items('cat', 'bags, hats'), null, 'A hold that ran out makes room at once.');
 select is_empty('select * from pg_temp.findings()', 'No unit was lost or made up on the way.');
 do $$ begin set constraints all immediate; end $$;
+update inventory.reservations set basket_id = null where id = pg_temp.hold_id('hats', 'cat');
+select results_eq(
+  'select expected, found from api.audit()', 'values (2::bigint, 1::bigint)', 'The audit misses a hold that a basket has lost.'
+);
 
 select * from finish();
 rollback;

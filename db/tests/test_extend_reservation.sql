@@ -19,7 +19,11 @@ $$;
 create temp table extended on commit drop as
 select * from api.extend_reservation(pg_temp.hold_id('shoes', 'ann'), pg_temp.user_id('ann'));
 select results_eq(
-  'select (reservation).id, (reservation).status, (reservation).expires_at, (reservation).extended_at, (reservation)."updatedAt", replayed from extended',
+  $$
+    select r.id, r.status, r.expires_at, r.extended_at, r."updatedAt", e.replayed
+    from extended e
+    cross join lateral (select (e.reservation).*) r
+  $$,
   $$values (pg_temp.hold_id('shoes', 'ann'), 'ACTIVE', now() + interval '45.000001 s', now(), now(), false)$$,
   'A hold of which a microsecond is left ends extension_seconds later than it would have.'
 );
@@ -36,7 +40,8 @@ from (values
   (pg_temp.hold_id('shoes', 'bob'), pg_temp.user_id('bob'), pg_temp.error('RESERVATION_EXPIRED'),
     'A hold that runs out at this moment has expired.'),
   (pg_temp.hold_id('shoes', 'cat'), pg_temp.user_id('cat'),
-    pg_temp.error('RESERVATION_NOT_ACTIVE', 'This reservation was consumed, so it cannot be extended.'), 'A purchase is no hold.'),
+    pg_temp.error('RESERVATION_NOT_ACTIVE', 'This reservation was consumed, so it cannot be extended.'),
+    'A purchase is no hold.'),
   (pg_temp.hold_id('shoes', 'dan'), pg_temp.user_id('dan'),
     pg_temp.error('RESERVATION_NOT_ACTIVE', 'This reservation was cancelled, so it cannot be extended.'),
     'What was cancelled is no hold.'),

@@ -55,5 +55,5 @@ end
 $$;
 
 comment on function api.cancel_basket(uuid, uuid) is
-'Give back all that a user holds in a basket, and return the basket. It may be repeated. With several drops no lock but the first is
-waited for longer than 100 ms (55P03).';
+'Give back all that a user holds in a basket, and return the basket. It may be repeated. With several drops no lock but the first
+is waited for longer than 100 ms (55P03).';

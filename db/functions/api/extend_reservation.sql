@@ -2,12 +2,12 @@
 --
 -- Purpose: a hold is extended once, so a repeated call changes nothing: it returns the reservation, with replayed true.
 --
--- Locks: the reservation. The stock does not change, so the drop is not locked. A sweep that has locked the hold at this moment is
--- waited for. One that comes while this transaction is open skips the hold.
+-- Locks: the reservation. The stock does not change, so the drop is not locked. A sweep or purchase that has locked the hold at
+-- this moment is waited for. While this transaction is open, a sweep skips the hold, and a purchase waits and finds it extended.
 --
 -- Errors: FORBIDDEN (a buyer names another user), AUTH_REQUIRED, RESERVATION_NOT_FOUND, RESERVATION_EXPIRED,
--- RESERVATION_NOT_ACTIVE, EXTENSION_NOT_ALLOWED. A reservation of another user is not found, because the answer must not show that
--- it exists.
+-- RESERVATION_NOT_ACTIVE, EXTENSION_NOT_ALLOWED. A reservation of another user is not found, because the answer must not show
+-- that it exists.
 
 create or replace function api.extend_reservation(p_reservation_id uuid, p_user_id uuid)
 returns table (reservation api.reservation_row, replayed boolean)

@@ -1,7 +1,7 @@
 -- api.purchase_basket: buy all that a user holds in a basket, or nothing.
 --
--- Purpose: calls inventory.purchase_on_drop for the holds of each drop. If all of them are bought already, by this function or one
--- by one, the answer is their purchases, so the call may be repeated.
+-- Purpose: calls inventory.purchase_on_drop for the holds of each drop. If all of them are bought already, by this function or
+-- one by one, the answer is their purchases, so the call may be repeated.
 --
 -- Locks: the basket's reservations in the order of their drops' ids and their own. They are locked before anything is decided, so
 -- a copy of the request waits here and then finds the purchases. No drop is locked, because no hold that has run out is touched:
@@ -73,5 +73,6 @@ end
 $$;
 
 comment on function api.purchase_basket(uuid, uuid) is
-'Buy all that a user holds in a basket, or nothing, and return the purchases in the order of its items. A repeated call returns the
-first purchases as they are now, with replayed true. select (purchase).*, replayed from api.purchase_basket(''<basket>'', ''<user>'');';
+'Buy all that a user holds in a basket, or nothing, and return the purchases in the order of its items. A repeated call returns
+the first purchases as they are now, with replayed true.
+select (purchase).*, replayed from api.purchase_basket(''<basket>'', ''<user>'');';

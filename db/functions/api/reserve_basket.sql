@@ -1,7 +1,7 @@
 -- api.reserve_basket: hold units of several drops and variants for a user: all items or none.
 --
--- Purpose: calls inventory.reserve_on_drop for the items of each drop, with one basket_id. If an item is refused, what was done is
--- undone, and the answer has a row for each refused item. So a refusal does not spend the Idempotency-Key.
+-- Purpose: calls inventory.reserve_on_drop for the items of each drop, with one basket_id. If an item is refused, what was done
+-- is undone, and the answer has a row for each refused item. So a refusal does not spend the Idempotency-Key.
 --
 -- Locks, in this order: the new row of baskets, behind another transaction that makes one with the same user and Idempotency-Key;
 -- then drop by drop in the order of their ids, as inventory.reserve_on_drop takes them. All transactions that lock several drops
@@ -102,8 +102,8 @@ end
 $$;
 
 comment on function api.reserve_basket(uuid, api.basket_item[], text, integer) is
-'Hold all of 1 to 20 items for a user, or none. If all are held the answer is one row with the basket; otherwise it has one row for
-each refused item: index is its place in p_items, from 0 on. A hold lasts hold_seconds of its drop, or else p_ttl_seconds. A repeated
-p_idempotency_key returns the first basket as it is now, with replayed true. With several drops no lock but the first is waited for
-longer than 100 ms (55P03). select index, code, message, (basket).* from api.reserve_basket(''<user>'',
+'Hold all of 1 to 20 items for a user, or none. If all are held the answer is one row with the basket; otherwise it has one row
+for each refused item: index is its place in p_items, from 0 on. A hold lasts hold_seconds of its drop, or else p_ttl_seconds. A
+repeated p_idempotency_key returns the first basket as it is now, with replayed true. With several drops no lock but the first is
+waited for longer than 100 ms (55P03). select index, code, message, (basket).* from api.reserve_basket(''<user>'',
 array[row(''<drop>'', ''<variant or null>'', 1)]::api.basket_item[]);';

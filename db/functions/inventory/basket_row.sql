@@ -1,5 +1,5 @@
--- inventory.basket_row: turn a row of baskets into the row that the API shows, with its reservations as they are by the clock, in the
--- order of its items.
+-- inventory.basket_row: turn a row of baskets into the row that the API shows, with its reservations as they are by the clock,
+-- in the order of its items.
 --
 -- Locks: none. Errors: none.
 -- Plans: see db/README.md, 'Plans'. A basket has at most 20 reservations, and reservations_basket_idx finds them.

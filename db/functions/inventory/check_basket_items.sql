@@ -13,7 +13,8 @@ begin
     perform inventory.refuse('VALIDATION_ERROR', 'items: must be 1 to 20 items');
   end if;
   if exists (select from unnest(p_items) i group by i.drop_id, i.variant_id having count(*) > 1) then
-    perform inventory.refuse('VALIDATION_ERROR', 'items: two items are the same drop and variant; give one with their qty together');
+    perform inventory.refuse(
+      'VALIDATION_ERROR', 'items: two items are the same drop and variant; give one with their qty together');
   end if;
 end
 $$;

@@ -20,4 +20,5 @@ begin
 end
 $$;
 
-comment on function inventory.find_basket(uuid, uuid) is 'A user''s basket; raises BASKET_NOT_FOUND if the user has none with this id.';
+comment on function inventory.find_basket(uuid, uuid) is 
+'A user''s basket; raises BASKET_NOT_FOUND if the user has none with this id.';
