@@ -67,10 +67,10 @@ begin
         select
           v_refused_indexes || array_agg(v_of_drop.indexes[o.n]) as indexes,
           v_refused_codes || array_agg(o.code) as codes,
-          v_refused_messages || array_agg(coalesce(o.message, e.message)) as messages
+          v_refused_messages || array_agg(o.message) as messages
         into v_refused
         from inventory.reserve_on_drop(v_of_drop.drop_id, v_of_drop.requests, p_ttl_seconds, v_basket.id) o
-        join api.errors() e on e.code = o.code;
+        where o.code is not null;
         v_refused_indexes := v_refused.indexes;
         v_refused_codes := v_refused.codes;
         v_refused_messages := v_refused.messages;
@@ -83,8 +83,9 @@ begin
     end if;
   exception when sqlstate 'LPUND' then
     return query
-    select r.*, false, null::api.basket_row
+    select r.index, r.code, coalesce(r.message, e.message), false, null::api.basket_row
     from unnest(v_refused_indexes, v_refused_codes, v_refused_messages) as r (index, code, message)
+    join api.errors() e on e.code = r.code
     order by r.index;
     return;
   end;
