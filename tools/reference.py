@@ -21,7 +21,20 @@ from lastpair.web.error_codes import ERRORS
 from lastpair.web.openapi import TAGS
 from lastpair.web.operation import STREAM_PARAMETERS, Operation, Raw
 from lastpair.web.routes import operations_of, routes
-from lastpair.web.schemas import ActivityFeed, Drop, DropChanges, NewDrop, NewUser, Purchase, Purchaser, Reservation, User
+from lastpair.web.schemas import (
+    ActivityFeed,
+    Basket,
+    BasketItem,
+    Drop,
+    DropChanges,
+    NewBasket,
+    NewDrop,
+    NewUser,
+    Purchase,
+    Purchaser,
+    Reservation,
+    User,
+)
 from tests.support.servers import ROOT
 
 REFERENCE = ROOT / "docs" / "reference.md"
@@ -54,6 +67,9 @@ Every answer except a stream, a page, the contract and the metrics is one of the
 { "success": true,  "data": {…}, "meta": { "requestId": "…" } }
 { "success": false, "error": { "code": "OUT_OF_STOCK", "message": "…" }, "meta": { "requestId": "…" } }
 ```
+
+If a basket is refused (`BASKET_REFUSED`), `error` has `items` besides: `index` (from 0 on), `code` and `message` of each item
+that cannot be held.
 
 `requestId` repeats the header `X-Request-Id` of the request if that has 1 to 128 of `A-Z a-z 0-9 . _ -`, and is made otherwise.
 It comes back as a header as well. Times are ISO 8601 with an offset from UTC. A price is a number with at most two decimals.
@@ -263,10 +279,10 @@ def reference() -> str:
         IDENTITY,
         BODIES,
     ]
-    for body in (NewDrop, DropChanges, NewUser):
+    for body in (NewDrop, DropChanges, NewBasket, BasketItem, NewUser):
         parts += [f"\n**{body.__name__}.** {body.__doc__}\n", table(("field", "type", ""), field_rows(body, "validation"))]
     parts.append(ROWS)
-    for row in (Drop, ActivityFeed, Purchaser, Reservation, Purchase, User):
+    for row in (Drop, ActivityFeed, Purchaser, Reservation, Basket, Purchase, User):
         parts += [f"\n**{row.__name__}.** {row.__doc__}\n", table(("field", "type", ""), field_rows(row, "serialization"))]
     parts += [
         ERRORS_HEAD,

@@ -34,9 +34,14 @@ begin
       ('reservation_history', 'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('my_purchases',        'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('my_reservations',     'lastpair_buyer, lastpair_seller, lastpair_service'),
+      ('cancel_basket',       'lastpair_buyer, lastpair_service'),
       ('cancel_reservation',  'lastpair_buyer, lastpair_service'),
+      ('extend_reservation',  'lastpair_buyer, lastpair_service'),
+      ('get_basket',          'lastpair_buyer, lastpair_service'),
       ('purchase',            'lastpair_buyer, lastpair_service'),
+      ('purchase_basket',     'lastpair_buyer, lastpair_service'),
       ('reserve',             'lastpair_buyer, lastpair_service'),
+      ('reserve_basket',      'lastpair_buyer, lastpair_service'),
 
       -- Make and run drops.
       ('create_drop',         'lastpair_seller, lastpair_service'),

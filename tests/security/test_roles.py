@@ -17,7 +17,10 @@ READ = {"currencies", "errors", "events_after", "get_drop", "list_drops", "snaps
 OWN = {"ensure_user", "my_purchases", "my_reservations"}
 ALLOWED = {
     "anonymous": set(),
-    "lastpair_buyer": READ | OWN | {"cancel_reservation", "purchase", "reserve"},
+    "lastpair_buyer": READ
+    | OWN
+    | {"cancel_reservation", "purchase", "reserve", "extend_reservation"}
+    | {"cancel_basket", "get_basket", "purchase_basket", "reserve_basket"},
     "lastpair_seller": READ | OWN | {"create_drop", "create_drop_from_json", "refund_purchase", "update_drop"},
 }
 """The public functions that each role of a client may execute; `anonymous` is a role that was granted nothing."""

@@ -30,7 +30,8 @@ class Outcome(NamedTuple):
     now."""
 
     data: Any
-    """The row or rows that were made, changed or read, as JSON of the database (orjson.Fragment); None after a refusal."""
+    """The row or rows that were made, changed or read, as JSON of the database (orjson.Fragment). After a refusal None, or of a
+    basket its refused items: a list of `index`, `code` and `message`."""
 
 
 class Page(NamedTuple):

@@ -5,10 +5,12 @@ statement, lets requests share calls, and makes a user on first use.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from time import perf_counter
 from typing import Any, NamedTuple
 
 from lastpair.database.pool import Database
-from lastpair.errors import Refusal, Unavailable
+from lastpair.errors import Busy, Refusal, Unavailable
 from lastpair.settings import Settings
 from lastpair.shop.outcome import AUTH_REQUIRED, CREATED, DONE, Caller, Outcome, Page
 from lastpair.shop.shared_calls import CancelRequest, PurchaseRequest, ReserveRequest, SharedCalls, UserRequest, page_of
@@ -34,7 +36,22 @@ MY_PURCHASES = page_of("api.my_purchases($2, $1 + 1, $3)")
 LIST_DROPS = page_of("api.list_drops($2, $1 + 1, $3)")
 LIST_RESERVATIONS = page_of("api.list_reservations($2, $4, $5, $6, $1 + 1, $3)")
 LIST_PURCHASES = page_of("api.list_purchases($2, $4, $5, $6, $1 + 1, $3)")
+# The items go as JSON, because JSON names their fields: during a deployment the database may already have an item with one more.
+RESERVE_BASKET = """
+select b.index, b.code, b.message, b.replayed, to_json(b.basket), refused.status, refused.code, refused.message
+from api.reserve_basket($1, array(select i from json_populate_recordset(null::api.basket_item, $2::text::json) i), $3, $4) b
+join api.errors() refused on refused.code = 'BASKET_REFUSED'
+order by b.index
+"""
+PURCHASE_BASKET = "select bool_or(b.replayed), json_agg(b.purchase) from api.purchase_basket($1, $2) b"
+CANCEL_BASKET = "select to_json(b) from api.cancel_basket($1, $2) b"
+GET_BASKET = "select to_json(b) from api.get_basket($1, $2) b"
+EXTEND = "select e.replayed, to_json(e.reservation) from api.extend_reservation($1, $2) e"
 CREATE_USER = "select to_json(u) from api.create_user($1) u"
+
+BASKET_RETRY_SECONDS = 1
+"""For how long a basket of several drops is tried again. While it holds the lock of one drop, it waits 100 ms at most for that of
+another, and then lets everything go."""
 
 
 class OfDrop(NamedTuple):
@@ -56,6 +73,7 @@ class Shop:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._default_currency = settings.default_currency
+        self._ttl_seconds = settings.reservation_ttl_seconds
         self._batches = SharedCalls(database, settings)
 
     async def reserve(
@@ -81,6 +99,40 @@ class Shop:
         """Give back the unit that the caller holds. Data: the reservation."""
         request = CancelRequest(reservation_id, caller.id)
         return await self._as_caller(caller, lambda: self._batches.cancel.submit(reservation_id, request))
+
+    async def extend(self, caller: Caller, reservation_id: str) -> Outcome:
+        """Let the caller's hold end later, once. Data: the reservation."""
+        return await self._as_caller(caller, lambda: self._repeatable(DONE, EXTEND, reservation_id, caller.id))
+
+    async def reserve_basket(self, caller: Caller, items: str, idempotency_key: str | None = None) -> Outcome:
+        """Hold all items, or none. `items` is a JSON list of api.basket_item. Data: the basket, or the refused items."""
+
+        async def act() -> Outcome:
+            rows = await self._while_busy(RESERVE_BASKET, caller.id, items, idempotency_key, self._ttl_seconds)
+            _, code, _, replayed, basket, *of_all = rows[0]
+            if code is None:
+                return Outcome(DONE if replayed else CREATED, None, None, replayed, basket)
+            refused = [{"index": index, "code": code, "message": message} for index, code, message, *_ in rows]
+            return Outcome(of_all[0], of_all[1], of_all[2], False, refused)
+
+        return await self._as_caller(caller, lambda: _outcome_of(act()))
+
+    async def purchase_basket(self, caller: Caller, basket_id: str) -> Outcome:
+        """Buy all that the caller holds in a basket, or nothing. Data: a list of purchases, in the order of the items."""
+        return await self._as_caller(caller, lambda: self._repeatable(CREATED, PURCHASE_BASKET, basket_id, caller.id))
+
+    async def cancel_basket(self, caller: Caller, basket_id: str) -> Outcome:
+        """Give back all that the caller holds in a basket. Data: the basket."""
+
+        async def act() -> Outcome:
+            [(basket,)] = await self._while_busy(CANCEL_BASKET, basket_id, caller.id)
+            return Outcome(DONE, None, None, False, basket)
+
+        return await self._as_caller(caller, lambda: _outcome_of(act()))
+
+    async def get_basket(self, caller: Caller, basket_id: str) -> Outcome:
+        """One of the caller's baskets. Data: the basket."""
+        return await self._as_caller(caller, lambda: self._single(DONE, GET_BASKET, basket_id, caller.id))
 
     async def my_reservations(self, caller: Caller, limit: int, cursor: str | None) -> Outcome:
         """The units that the caller holds. Data: a page of reservations, ACTIVE and not due, newest first."""
@@ -185,12 +237,35 @@ class Shop:
             return _refused(refusal)
 
     async def _single(self, status: int, statement: str, *arguments: Any) -> Outcome:
-        try:
+        async def act() -> Outcome:
             return Outcome(status, None, None, False, await self._database.value(statement, *arguments))
-        except Unavailable:
-            raise
-        except Refusal as refusal:
-            return _refused(refusal)
+
+        return await _outcome_of(act())
+
+    async def _repeatable(self, status: int, statement: str, *arguments: Any) -> Outcome:
+        # The statement says whether the request was carried out before.
+        async def act() -> Outcome:
+            [(replayed, data)] = await self._database.fetch_single(statement, *arguments)
+            return Outcome(DONE if replayed else status, None, None, replayed, data)
+
+        return await _outcome_of(act())
+
+    async def _while_busy(self, statement: str, *arguments: Any) -> list[Any]:
+        # A call that was busy had no effect, so it may be repeated.
+        last_try_at = perf_counter() + BASKET_RETRY_SECONDS
+        while perf_counter() < last_try_at:
+            with suppress(Busy):
+                return await self._database.fetch_single(statement, *arguments)
+        return await self._database.fetch_single(statement, *arguments)
+
+
+async def _outcome_of(act: Awaitable[Outcome]) -> Outcome:
+    try:
+        return await act
+    except Unavailable:
+        raise
+    except Refusal as refusal:
+        return _refused(refusal)
 
 
 def _refused(refusal: Refusal) -> Outcome:

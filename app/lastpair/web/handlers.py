@@ -31,6 +31,7 @@ from lastpair.web.schemas import (
     DROP_STATUSES,
     PURCHASE_STATUSES,
     RESERVATION_STATUSES,
+    Basket,
     BuyersPurchase,
     BuyersReservation,
     CancelDropBody,
@@ -38,6 +39,7 @@ from lastpair.web.schemas import (
     DropChange,
     DropChanges,
     ListedDrop,
+    NewBasket,
     NewDrop,
     NewUser,
     Purchase,
@@ -140,6 +142,79 @@ async def cancel(request: Request) -> Response:
     reservation_id = uuid_in_path(request, "id")
     await expect_no_body(request)
     return answer(request, await components_of(request).shop.cancel(await writer(request), reservation_id), "reservation")
+
+
+@operation(
+    "reservations",
+    {200: {"reservation": Reservation}},
+    *["RESERVATION_NOT_FOUND", "RESERVATION_NOT_ACTIVE", "RESERVATION_EXPIRED", "EXTENSION_NOT_ALLOWED"],
+    caller="user",
+    is_idempotent=True,
+)
+async def extend(request: Request) -> Response:
+    """Let a hold end later, by `extension_seconds` of its drop.
+
+    A reservation is extended once. A repeated request changes nothing and answers the reservation, with or without a key.
+    """
+    reservation_id = uuid_in_path(request, "id")
+    idempotency_key(request)
+    await expect_no_body(request)
+    return answer(request, await components_of(request).shop.extend(await writer(request), reservation_id), "reservation")
+
+
+@operation(
+    "baskets",
+    {201: {"basket": Basket}, 200: {"basket": Basket}},
+    *["BASKET_REFUSED", "IDEMPOTENCY_KEY_REUSED"],
+    caller="user",
+    is_idempotent=True,
+    body=NewBasket,
+)
+async def reserve_basket(request: Request) -> Response:
+    """Hold units of several drops and variants: all items, or none.
+
+    If an item is refused, nothing is held, and `error.items` has `index`, `code` and `message` of each that is.
+    """
+    key = idempotency_key(request)
+    body = await read_body(request, NewBasket)
+    shop, caller = components_of(request).shop, await writer(request)
+    return answer(request, await shop.reserve_basket(caller, body.items_as_json(), key), "basket")
+
+
+@operation(
+    "baskets",
+    {201: {"purchases": list[Purchase]}, 200: {"purchases": list[Purchase]}},
+    *["BASKET_NOT_FOUND", "BASKET_NOT_ACTIVE", "RESERVATION_EXPIRED"],
+    caller="user",
+    is_idempotent=True,
+)
+async def purchase_basket(request: Request) -> Response:
+    """Buy all that you hold in a basket, or nothing.
+
+    A repeated request answers the same purchases, with or without a key.
+    """
+    basket_id = uuid_in_path(request, "id")
+    idempotency_key(request)
+    await expect_no_body(request)
+    return answer(request, await components_of(request).shop.purchase_basket(await writer(request), basket_id), "purchases")
+
+
+@operation("baskets", {200: {"basket": Basket}}, "BASKET_NOT_FOUND", "BASKET_NOT_ACTIVE", caller="user")
+async def cancel_basket(request: Request) -> Response:
+    """Give back all that you hold in a basket.
+
+    What ran out or was cancelled before is no error. If something was bought, nothing is given back.
+    """
+    basket_id = uuid_in_path(request, "id")
+    await expect_no_body(request)
+    return answer(request, await components_of(request).shop.cancel_basket(await writer(request), basket_id), "basket")
+
+
+@operation("baskets", {200: {"basket": Basket}}, "BASKET_NOT_FOUND", caller="user")
+async def get_basket(request: Request) -> Response:
+    """One of your baskets, with its reservations as they are now."""
+    basket_id = uuid_in_path(request, "id")
+    return answer(request, await components_of(request).shop.get_basket(await reader(request), basket_id), "basket")
 
 
 @operation("drops", {201: {"drop": Drop}}, caller="admin", body=NewDrop)

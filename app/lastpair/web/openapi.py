@@ -21,6 +21,7 @@ from lastpair.web.url_paths import PROBE_PATHS
 TAGS: dict[Tag, str] = {
     "drops": "Create, change and list drops.",
     "reservations": "Hold units for a limited time, and give them back.",
+    "baskets": "Hold units of several drops together, all or none, and buy them or give them back together.",
     "purchases": "Buy held units.",
     "realtime": "Receive every committed change.",
     "operations": "For operators.",
@@ -97,6 +98,16 @@ NEXT_CURSOR: Schema = {
     "description": "The `cursor` of the next page; missing on the last one. Opaque: what is in it may change.",
 }
 MESSAGE: Schema = {"type": "string", "minLength": 1, "description": "For people."}
+REFUSED_ITEMS: Schema = {
+    "type": "array",
+    "minItems": 1,
+    "description": "The items that cannot be held.",
+    "items": _object(
+        index={"type": "integer", "minimum": 0, "description": "The place in the request's `items`, from 0 on."},
+        code={"type": "string"},
+        message=MESSAGE,
+    ),
+}
 
 
 def document(table: Mapping[str, Mapping[str, Operation]], *, is_jwt: bool) -> bytes:
@@ -243,7 +254,8 @@ def _errors(codes: set[str]) -> Schema:
     errors = {}
     for status, of_status in by_status.items():
         description = "\n".join(f"- `{code}`: {ERRORS[code][1]}" for code in of_status)
-        error = _object(code={"type": "string", "enum": of_status}, message=MESSAGE)
+        items = {"items": REFUSED_ITEMS} if of_status == ["BASKET_REFUSED"] else {}
+        error = _object(code={"type": "string", "enum": of_status}, message=MESSAGE, **items)
         schema = _object(success={"type": "boolean", "const": False}, error=error, meta=META)
         errors[str(status.value)] = _answer(description, "Retry-After" if status in RETRIED else None) | _json(schema)
     return errors

@@ -252,6 +252,7 @@ REASONS = {
     "is_instance_of": "must be a number",
     "less_than_equal": "must be {le} or less",
     "literal_error": "must be {expected}",
+    "list_type": "must be a list",
     "missing": "is required",
     "model_type": "must be a JSON object",
     "string_pattern_mismatch": "must not be blank or hold control characters",
@@ -259,6 +260,8 @@ REASONS = {
     "string_too_short": "must have at least {min_length} character",
     "string_type": "must be a string",
     "string_unicode": "must be valid Unicode",
+    "too_long": "must have at most {max_length} items",
+    "too_short": "must have at least {min_length} item",
     "value_error": "{error}",
 }
 """What is wrong with a value, in words for people, by pydantic's type of the error."""

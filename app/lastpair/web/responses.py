@@ -38,10 +38,10 @@ class Json(Response):
 
 
 def answer(request: Request, outcome: Outcome, name: str) -> Response:
-    """An outcome of the shop as a response, its data under `name`."""
+    """An outcome of the shop as a response, its data under `name`; of a refused basket, the refused items in the error."""
     status, code, message, replayed, data = outcome
     if code is not None:
-        return failure(request, Refusal(status, code, message or ""))
+        return failure(request, Refusal(status, code, message or ""), data)
     return success(request, {name: data}, status, REPLAYED if replayed else None)
 
 
@@ -62,12 +62,13 @@ def success(request: HTTPConnection, data: Any, status: int = 200, headers: Mapp
     return Json(body, status, headers)
 
 
-def failure(request: HTTPConnection, refusal: Refusal) -> Response:
-    """The error envelope."""
+def failure(request: HTTPConnection, refusal: Refusal, items: Any = None) -> Response:
+    """The error envelope. `items` are the refused items of a basket."""
     request.scope["outcome"] = refusal.code
+    error = {"code": refusal.code, "message": refusal.message}
     body = {
         "success": False,
-        "error": {"code": refusal.code, "message": refusal.message},
+        "error": error if items is None else error | {"items": items},
         "meta": {"requestId": request.scope["request_id"]},
     }
     return Json(body, refusal.status, _headers_of(refusal))

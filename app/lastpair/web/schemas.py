@@ -69,6 +69,7 @@ Timestamp = Annotated[
 ]
 UuidText = Annotated[str, BeforeValidator(_uuid), WithJsonSchema({"type": "string", "format": "uuid"})]
 MAX_VARIANTS = 200
+MAX_BASKET_ITEMS = 20
 Status = Literal["draft", "scheduled", "live", "ended", "cancelled"]
 ReservationStatus = Literal["ACTIVE", "EXPIRED", "CANCELLED", "CONSUMED"]
 PurchaseStatus = Literal["pending", "paid", "failed", "cancelled", "refunded"]
@@ -134,6 +135,24 @@ class ReserveBody(BaseModel, extra="forbid", json_schema_extra={"examples": [{"q
 
     variant_id: UuidText | None = None
     qty: Quantity | None = None
+
+
+class BasketItem(BaseModel, extra="forbid"):
+    """Units of a drop; of a variant, if it has variants. Without `qty` it is one unit."""
+
+    drop_id: UuidText
+    variant_id: UuidText | None = None
+    qty: Quantity | None = None
+
+
+class NewBasket(BaseModel, extra="forbid"):
+    """What to hold together: all items, or none. No two items are the same drop and variant."""
+
+    items: Annotated[list[BasketItem], Field(min_length=1, max_length=MAX_BASKET_ITEMS)]
+
+    def items_as_json(self) -> str:
+        """The items, as a JSON list."""
+        return orjson.dumps([item.model_dump() for item in self.items]).decode()
 
 
 class PurchaseBody(BaseModel, extra="forbid"):
@@ -266,6 +285,17 @@ class Reservation(Row):
     extended_at: AwareDatetime | None
     createdAt: AwareDatetime
     updatedAt: AwareDatetime
+
+
+class Basket(Row):
+    """Units of several drops that were held together."""
+
+    id: UUID
+    user_id: UUID
+    reservations: Annotated[list[Reservation], Field(description="As they are now, in the order of the items.")]
+    amounts: Annotated[dict[str, Money], Field(description="What they cost together, by currency.")]
+    expires_at: Annotated[AwareDatetime, Field(description="When the first reservation ends.")]
+    createdAt: AwareDatetime
 
 
 class Purchase(Row):

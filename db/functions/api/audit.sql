@@ -107,6 +107,14 @@ begin
   group by p.drop_id
 
   union all
+  select null, 'a basket has a reservation of its user for each item', jsonb_array_length(b.items)::bigint, held.holds
+  from inventory.baskets b
+  cross join lateral (
+    select count(*) as holds from inventory.reservations r where r.basket_id = b.id and r.user_id = b.user_id
+  ) held
+  where held.holds <> jsonb_array_length(b.items)
+
+  union all
   select d.id, 'a cancelled drop holds nothing', 0::bigint, held.units
   from inventory.drops d
   join held on held.drop_id = d.id

@@ -2,9 +2,11 @@
 --
 -- Purpose: the first step of inventory.purchase_on_drop. A request that names a reservation means that one, if it is the user's
 -- and ACTIVE. A request that names none means the one live hold that the user has on the drop; if there are several, it means none
--- of them. Only a user who has no live hold means one that has run out, because by the clock that one is not there any more. A request that repeats the Idempotency-Key of an earlier purchase means to consume nothing: its hold is null, as is that
--- of a user who holds nothing. Whether a hold is due is known before anything is locked, because now() and expires_at of a due
--- hold do not change during the transaction. The facts of the sale (units, price, currency) never change.
+-- of them. Only a user who has no live hold means one that has run out, because by the clock that one is not there any more. A
+-- request that repeats the Idempotency-Key of an earlier purchase means to consume nothing: its hold is null, as is that of a user
+-- who holds nothing. Whether a hold is due is known before anything is locked, because now() does not change during the
+-- transaction. Only an extension that began before the hold was due may still change it, so the caller looks at due holds again
+-- when it has locked them. The facts of the sale (units, price, currency) never change.
 --
 -- Locks: none. Errors: none. Plans: as in inventory.reserve_facts.
 

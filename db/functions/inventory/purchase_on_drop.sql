@@ -56,6 +56,17 @@ begin
 
   if v_due_ids is not null then
     perform inventory.lock_and_expire_holds(p_drop_id, v_live_ids, v_due_ids);
+    -- A hold that is not due any more was extended by a transaction that began before it was due and has committed since.
+    v_live_ids := v_live_ids || array(
+      select r.id
+      from inventory.reservations r
+      where r.id = any (v_due_ids) and r.drop_id = p_drop_id and r.expires_at > now()
+    );
+    v_holds.is_due := array(
+      select h.is_due and h.id <> all (v_live_ids)
+      from unnest(v_holds.ids, v_holds.is_due) with ordinality h (id, is_due, n)
+      order by h.n
+    );
   end if;
 
   with consumed as (

@@ -1,0 +1,56 @@
+-- api.extend_reservation: let a user's hold end later, once, by extension_seconds of its drop.
+--
+-- Purpose: a hold is extended once, so a repeated call changes nothing: it returns the reservation, with replayed true.
+--
+-- Locks: the reservation. The stock does not change, so the drop is not locked. A sweep or purchase that has locked the hold at
+-- this moment is waited for. While this transaction is open, a sweep skips the hold, and a purchase waits and finds it extended.
+--
+-- Errors: FORBIDDEN (a buyer names another user), AUTH_REQUIRED, RESERVATION_NOT_FOUND, RESERVATION_EXPIRED,
+-- RESERVATION_NOT_ACTIVE, EXTENSION_NOT_ALLOWED. A reservation of another user is not found, because the answer must not show
+-- that it exists.
+
+create or replace function api.extend_reservation(p_reservation_id uuid, p_user_id uuid)
+returns table (reservation api.reservation_row, replayed boolean)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_hold inventory.reservations;
+  v_extension_seconds integer;
+  v_status text;
+begin
+  perform inventory.require_self(p_user_id);
+  select * into v_hold
+  from inventory.reservations r
+  where r.id = p_reservation_id and r.user_id = p_user_id
+  for no key update;
+  if not found then
+    perform inventory.require_user(p_user_id);
+    perform inventory.refuse('RESERVATION_NOT_FOUND');
+  end if;
+  v_status := (inventory.reservation_row(v_hold)).status;
+  if v_status = 'EXPIRED' then
+    perform inventory.refuse('RESERVATION_EXPIRED');
+  elsif v_status <> 'ACTIVE' then
+    perform inventory.refuse(
+      'RESERVATION_NOT_ACTIVE', format('This reservation was %s, so it cannot be extended.', lower(v_status)));
+  elsif v_hold.extended_at is not null then
+    return query select inventory.reservation_row(v_hold), true;
+    return;
+  end if;
+
+  select d.extension_seconds into v_extension_seconds from inventory.drops d where d.id = v_hold.drop_id;
+  if v_extension_seconds is null then
+    perform inventory.refuse('EXTENSION_NOT_ALLOWED');
+  end if;
+  update inventory.reservations r
+  set expires_at = r.expires_at + make_interval(secs => v_extension_seconds), extended_at = now(), updated_at = now()
+  where r.id = p_reservation_id
+  returning * into v_hold;
+  return query select inventory.reservation_row(v_hold), false;
+end
+$$;
+
+comment on function api.extend_reservation(uuid, uuid) is
+'Let a user''s ACTIVE reservation end later by extension_seconds of its drop, once, and return it. A repeated call changes nothing
+and returns the reservation with replayed true. select (reservation).*, replayed from api.extend_reservation(''…'', ''…'');';
