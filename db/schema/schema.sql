@@ -818,6 +818,55 @@ COMMENT ON TABLE inventory.function_files IS 'The files under db/functions as la
 
 
 --
+-- Name: idempotency_keys; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.idempotency_keys (
+    user_id uuid,
+    key text NOT NULL,
+    fingerprint bytea NOT NULL,
+    row_id uuid NOT NULL,
+    transaction_id xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+
+--
+-- Name: TABLE idempotency_keys; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.idempotency_keys IS 'The Idempotency-Keys of rare requests, each with the row that the first one made. Pruned after a day.';
+
+
+--
+-- Name: COLUMN idempotency_keys.user_id; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.idempotency_keys.user_id IS 'Who sent the key; null: a request that names nobody.';
+
+
+--
+-- Name: COLUMN idempotency_keys.fingerprint; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.idempotency_keys.fingerprint IS 'SHA-256 of the operation and the request, so that a key of another request is noticed.';
+
+
+--
+-- Name: COLUMN idempotency_keys.row_id; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.idempotency_keys.row_id IS 'What the first request made.';
+
+
+--
+-- Name: COLUMN idempotency_keys.transaction_id; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.idempotency_keys.transaction_id IS 'The transaction of the first request; any other one is a replay.';
+
+
+--
 -- Name: pruned_events; Type: TABLE; Schema: inventory; Owner: -
 --
 
@@ -1105,6 +1154,14 @@ ALTER TABLE ONLY inventory.function_files
 
 
 --
+-- Name: idempotency_keys idempotency_keys_key; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.idempotency_keys
+    ADD CONSTRAINT idempotency_keys_key UNIQUE NULLS NOT DISTINCT (user_id, key);
+
+
+--
 -- Name: pruned_events pruned_events_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
 --
 
@@ -1209,6 +1266,20 @@ CREATE INDEX events_drop_idx ON inventory.events USING btree (drop_id, id);
 --
 
 COMMENT ON INDEX inventory.events_drop_idx IS 'The events of one drop, for clients that ask for that drop only.';
+
+
+--
+-- Name: idempotency_keys_created_at_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX idempotency_keys_created_at_idx ON inventory.idempotency_keys USING btree (created_at);
+
+
+--
+-- Name: INDEX idempotency_keys_created_at_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.idempotency_keys_created_at_idx IS 'The oldest keys, for pruning.';
 
 
 --
@@ -1472,4 +1543,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261128190011'),
     ('20261128190012'),
     ('20261128190020'),
-    ('20261128200000');
+    ('20261128200000'),
+    ('20261128200030');

@@ -10,16 +10,16 @@ from typing import Any
 from lastpair.database.pool import Database
 from lastpair.errors import Refusal, Unavailable
 from lastpair.settings import Settings
-from lastpair.shop.outcome import AUTH_REQUIRED, CREATED, DONE, Caller, Outcome
+from lastpair.shop.outcome import AUTH_REQUIRED, DONE, Caller, Outcome
 from lastpair.shop.shared_calls import CancelRequest, PurchaseRequest, ReserveRequest, SharedCalls, UserRequest
 from lastpair.shop.sweeper import expire_due_holds
 
-CREATE_DROP = "select to_json(d) from api.create_drop_from_json($1, $2) d"
+CREATE_DROP = "select status, code, message, replayed, data from api.create_drop_from_json($1, $2, $3)"
 UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2) d"
 GET_DROP = "select to_json(d) from api.get_drop($1) d"
 MY_RESERVATIONS = "select to_json(array(select r from api.my_reservations($1) r))"
 MY_PURCHASES = "select to_json(array(select p from api.my_purchases($1) p))"
-CREATE_USER = "select to_json(u) from api.create_user($1) u"
+CREATE_USER = "select status, code, message, replayed, data from api.create_user_outcome($1, $2)"
 
 
 class Shop:
@@ -59,31 +59,31 @@ class Shop:
 
     async def my_reservations(self, caller: Caller) -> Outcome:
         """The units that the caller holds. Data: a list of reservations, ACTIVE and not due, newest first."""
-        return await self._as_caller(caller, lambda: self._single(DONE, MY_RESERVATIONS, caller.id))
+        return await self._as_caller(caller, lambda: self._single(MY_RESERVATIONS, caller.id))
 
     async def my_purchases(self, caller: Caller) -> Outcome:
         """The units that the caller has bought. Data: a list of purchases, newest first."""
-        return await self._as_caller(caller, lambda: self._single(DONE, MY_PURCHASES, caller.id))
+        return await self._as_caller(caller, lambda: self._single(MY_PURCHASES, caller.id))
 
-    async def create_drop(self, caller: Caller, drop: str) -> Outcome:
+    async def create_drop(self, caller: Caller, drop: str, idempotency_key: str | None = None) -> Outcome:
         """Put a drop up for sale. `drop` is a JSON object with the parameters of api.create_drop. Data: the drop."""
-        return await self._as_caller(caller, lambda: self._single(CREATED, CREATE_DROP, drop, caller.id))
+        return await self._as_caller(caller, lambda: self._outcome(CREATE_DROP, drop, caller.id, idempotency_key))
 
     async def update_drop(self, drop_id: str, changes: str) -> Outcome:
         """Change those fields of a drop that are in `changes`, a JSON object. Data: the drop."""
-        return await self._single(DONE, UPDATE_DROP, drop_id, changes)
+        return await self._single(UPDATE_DROP, drop_id, changes)
 
     async def get_drop(self, drop_id: str) -> Outcome:
         """One drop, in any status. Data: the drop."""
-        return await self._single(DONE, GET_DROP, drop_id)
+        return await self._single(GET_DROP, drop_id)
 
     async def list_drops(self) -> Outcome:
         """The drops on sale. Data: a list of drops with their activity, newest start first."""
         return Outcome(DONE, None, None, False, await self._batches.list_drops.submit(None, None))
 
-    async def create_user(self, username: str) -> Outcome:
+    async def create_user(self, username: str, idempotency_key: str | None = None) -> Outcome:
         """Make a user. Data: the user."""
-        return await self._single(CREATED, CREATE_USER, username)
+        return await self._outcome(CREATE_USER, username, idempotency_key)
 
     async def expire_due_holds(self) -> Outcome:
         """Take back the due holds now, instead of at the next sweep. Data: the number of holds taken back."""
@@ -102,9 +102,19 @@ class Shop:
             return _refused(refusal)
         return outcome
 
-    async def _single(self, status: int, statement: str, *arguments: Any) -> Outcome:
+    async def _outcome(self, statement: str, *arguments: Any) -> Outcome:
+        # The statement returns a row of api.outcome.
         try:
-            return Outcome(status, None, None, False, await self._database.value(statement, *arguments))
+            [row] = await self._database.fetch_single(statement, *arguments)
+            return Outcome(*row)
+        except Unavailable:
+            raise
+        except Refusal as refusal:
+            return _refused(refusal)
+
+    async def _single(self, statement: str, *arguments: Any) -> Outcome:
+        try:
+            return Outcome(DONE, None, None, False, await self._database.value(statement, *arguments))
         except Unavailable:
             raise
         except Refusal as refusal:

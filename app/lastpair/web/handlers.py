@@ -115,16 +115,24 @@ async def cancel(request: Request) -> Response:
     return answer(request, await components_of(request).shop.cancel(await writer(request), reservation_id), "reservation")
 
 
-@operation("drops", {201: {"drop": Drop}}, caller="admin", body=NewDrop)
+@operation(
+    "drops",
+    {201: {"drop": Drop}, 200: {"drop": Drop}},
+    *["DROP_NOT_FOUND", "IDEMPOTENCY_KEY_REUSED"],
+    caller="admin",
+    is_idempotent=True,
+    body=NewDrop,
+)
 async def create_drop(request: Request) -> Response:
     """Put a drop up for sale.
 
     Without a status, `starts_at` decides: if it is missing the drop is a draft, if it is in the future the drop is scheduled,
     otherwise live.
     """
+    key = idempotency_key(request)
     caller = await admin(request)
     body = await read_body(request, NewDrop)
-    return answer(request, await components_of(request).shop.create_drop(caller, body.as_json()), "drop")
+    return answer(request, await components_of(request).shop.create_drop(caller, body.as_json(), key), "drop")
 
 
 @operation(
@@ -199,19 +207,28 @@ async def socket(websocket: WebSocket) -> None:
     await serve_events(websocket)
 
 
-@operation("development", {201: {"user": User}}, "USERNAME_TAKEN", body=NewUser)
+@operation(
+    "development",
+    {201: {"user": User}, 200: {"user": User}},
+    *["USERNAME_TAKEN", "IDEMPOTENCY_KEY_REUSED"],
+    is_idempotent=True,
+    body=NewUser,
+)
 async def create_user(request: Request) -> Response:
     """Make a user."""
+    key = idempotency_key(request)
     body = await read_body(request, NewUser)
-    return answer(request, await components_of(request).shop.create_user(body.username), "user")
+    return answer(request, await components_of(request).shop.create_user(body.username, key), "user")
 
 
-@operation("development", {200: {"expired": int}})
+@operation("development", {200: {"expired": int}}, is_idempotent=True)
 async def expire_now(request: Request) -> Response:
     """Take back every hold that is due.
 
-    `expired` is the number of holds that went back to stock.
+    `expired` is the number of holds that went back to stock. An Idempotency-Key changes nothing, because a repeated request takes
+    nothing back twice.
     """
+    idempotency_key(request)
     await expect_no_body(request)
     return answer(request, await components_of(request).shop.expire_due_holds(), "expired")
 

@@ -52,7 +52,7 @@ RETRIED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABL
 KEY: Schema = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "Makes it safe to repeat the request, because it counts once for each user, drop and key.",
+    "description": "Makes it safe to repeat the request, because a user's request with one key is carried out once.",
     "schema": {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY.pattern}$"},
 }
 USER_ID: Schema = {
@@ -183,7 +183,7 @@ def _path_parameter(name: str) -> Schema:
 def _answers(operation: Operation, schemas: Mapping[Any, Schema]) -> Schema:
     answers = {}
     for status, answer in operation.answers.items():
-        is_replay = operation.is_idempotent and status == HTTPStatus.OK
+        is_replay = operation.is_idempotent and status == HTTPStatus.OK and HTTPStatus.CREATED in operation.answers
         answers[str(status)] = _answer(HTTPStatus(status).phrase, "Idempotency-Replayed" if is_replay else None)
         if is_replay:
             answers[str(status)]["description"] = (
