@@ -1,7 +1,7 @@
 -- migrate:up
 
 -- Retries of requests that are rare: putting a drop up for sale, making a user. A reserve and a purchase keep their key in their
--- own row.
+-- own row. And revisions of a drop.
 
 set local lock_timeout = '5s';
 set local statement_timeout = '60s';
@@ -23,11 +23,26 @@ comment on column inventory.idempotency_keys.fingerprint is 'SHA-256 of the oper
 comment on column inventory.idempotency_keys.row_id is 'What the first request made.';
 comment on column inventory.idempotency_keys.transaction_id is 'The transaction of the first request; any other one is a replay.';
 
+-- What a seller changes, so that two sellers do not undo one another's work. A constant default rewrites no row.
+alter table inventory.drops add column revision integer not null default 1;
+comment on column inventory.drops.revision is 'How often what a seller sets was changed. Sales and the clock do not raise it.';
+create function inventory.raise_revision() returns trigger language plpgsql as 'begin return new; end';
+create trigger drops_raise_revision
+  before update of name, price, total_stock, starts_at, ends_at, status, paused_at, limit_per_user, hold_seconds,
+    rehold_after_seconds, extension_seconds
+  on inventory.drops
+  for each row execute function inventory.raise_revision();
+
 -- migrate:down
 
 set local lock_timeout = '5s';
 set local statement_timeout = '60s';
 
+drop trigger drops_raise_revision on inventory.drops;
+-- squawk-ignore ban-drop-function
+drop function inventory.raise_revision();
+-- squawk-ignore ban-drop-column
+alter table inventory.drops drop column revision;
 -- squawk-ignore ban-drop-table
 drop table inventory.idempotency_keys;
 -- Every function file is applied again, because some of them use what has changed.

@@ -126,6 +126,7 @@ CREATE TYPE api.drop_row AS (
 	hold_seconds integer,
 	rehold_after_seconds integer,
 	extension_seconds integer,
+	revision integer,
 	created_by uuid,
 	"createdAt" timestamp with time zone,
 	"updatedAt" timestamp with time zone
@@ -426,6 +427,15 @@ CREATE FUNCTION inventory.publish_change() RETURNS trigger
 
 
 --
+-- Name: raise_revision(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.raise_revision() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return new; end$$;
+
+
+--
 -- Name: uuid_v7(); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
@@ -498,6 +508,7 @@ CREATE TABLE inventory.drops (
     extension_seconds integer,
     paused_at timestamp with time zone,
     nothing_due_before timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    revision integer DEFAULT 1 NOT NULL,
     CONSTRAINT drops_available_stock_check CHECK (((available_stock >= 0) AND (available_stock <= total_stock))),
     CONSTRAINT drops_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
     CONSTRAINT drops_ends_at_check CHECK ((ends_at > starts_at)),
@@ -571,6 +582,13 @@ COMMENT ON COLUMN inventory.drops.paused_at IS 'Since when the drop is paused; n
 --
 
 COMMENT ON COLUMN inventory.drops.nothing_due_before IS 'No ACTIVE hold of the drop ends before this time. A search for due holds begins here, so it does not visit all that were sold.';
+
+
+--
+-- Name: COLUMN drops.revision; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.drops.revision IS 'How often what a seller sets was changed. Sales and the clock do not raise it.';
 
 
 --
@@ -1427,6 +1445,13 @@ CREATE TRIGGER drops_delete_keep BEFORE DELETE ON inventory.drops FOR EACH ROW E
 --
 
 CREATE TRIGGER drops_insert_note AFTER INSERT ON inventory.drops FOR EACH ROW EXECUTE FUNCTION inventory.note_drop();
+
+
+--
+-- Name: drops drops_raise_revision; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER drops_raise_revision BEFORE UPDATE OF name, price, total_stock, starts_at, ends_at, status, paused_at, limit_per_user, hold_seconds, rehold_after_seconds, extension_seconds ON inventory.drops FOR EACH ROW EXECUTE FUNCTION inventory.raise_revision();
 
 
 --

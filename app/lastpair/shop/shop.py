@@ -15,7 +15,7 @@ from lastpair.shop.shared_calls import CancelRequest, PurchaseRequest, ReserveRe
 from lastpair.shop.sweeper import expire_due_holds
 
 CREATE_DROP = "select status, code, message, replayed, data from api.create_drop_from_json($1, $2, $3)"
-UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2) d"
+UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2, $3) d"
 GET_DROP = "select to_json(d) from api.get_drop($1) d"
 MY_RESERVATIONS = "select to_json(array(select r from api.my_reservations($1) r))"
 MY_PURCHASES = "select to_json(array(select p from api.my_purchases($1) p))"
@@ -69,9 +69,9 @@ class Shop:
         """Put a drop up for sale. `drop` is a JSON object with the parameters of api.create_drop. Data: the drop."""
         return await self._as_caller(caller, lambda: self._outcome(CREATE_DROP, drop, caller.id, idempotency_key))
 
-    async def update_drop(self, drop_id: str, changes: str) -> Outcome:
-        """Change those fields of a drop that are in `changes`, a JSON object. Data: the drop."""
-        return await self._single(UPDATE_DROP, drop_id, changes)
+    async def update_drop(self, drop_id: str, changes: str, if_revision: int | None = None) -> Outcome:
+        """Change those fields of a drop that are in `changes`, a JSON object; only if it has this revision. Data: the drop."""
+        return await self._single(UPDATE_DROP, drop_id, changes, if_revision)
 
     async def get_drop(self, drop_id: str) -> Outcome:
         """One drop, in any status. Data: the drop."""

@@ -29,11 +29,12 @@ from lastpair.web.routes import nowhere, routes
 from lastpair.web.tracing import tracing
 
 REQUEST_HEADERS = (
-    "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-Id", "X-User-Id", "X-User-Name",
+    "Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID",
+    "X-Request-Id", "X-User-Id", "X-User-Name",
     "Cache-Control", "X-Requested-With",  # libraries for EventSource and XMLHttpRequest send these
     "Baggage", "Traceparent", "Tracestate",  # libraries for tracing send these
 )  # fmt: skip
-RESPONSE_HEADERS = ("Idempotency-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id")
+RESPONSE_HEADERS = ("ETag", "Idempotency-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id")
 
 
 def create_app(settings: Settings | None = None) -> Lastpair:

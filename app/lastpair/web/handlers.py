@@ -11,6 +11,7 @@ from lastpair.errors import Unavailable
 from lastpair.observability.metrics import CONTENT_TYPE, exposition
 from lastpair.shop.outcome import Caller
 from lastpair.web.components import components_of
+from lastpair.web.conditions import IF_MATCH, IF_NONE_MATCH, drop_answer, known_etags, revision_to_match
 from lastpair.web.operation import EVENT_STREAM, STREAM_PARAMETERS, Raw, operation
 from lastpair.web.requests import expect_no_body, idempotency_key, read_body, read_optional_body, uuid_in_path
 from lastpair.web.responses import ANSWER_HEADERS, answer, success
@@ -121,6 +122,7 @@ async def cancel(request: Request) -> Response:
     *["DROP_NOT_FOUND", "IDEMPOTENCY_KEY_REUSED"],
     caller="admin",
     is_idempotent=True,
+    has_etag=True,
     body=NewDrop,
 )
 async def create_drop(request: Request) -> Response:
@@ -132,14 +134,16 @@ async def create_drop(request: Request) -> Response:
     key = idempotency_key(request)
     caller = await admin(request)
     body = await read_body(request, NewDrop)
-    return answer(request, await components_of(request).shop.create_drop(caller, body.as_json(), key), "drop")
+    return drop_answer(request, await components_of(request).shop.create_drop(caller, body.as_json(), key))
 
 
 @operation(
     "drops",
     {200: {"drop": Drop}},
-    *["DROP_NOT_FOUND", "INVALID_STATUS_CHANGE", "STOCK_BELOW_COMMITTED", "VARIANT_NOT_FOUND", "VARIANT_IN_USE"],
+    *["DROP_NOT_FOUND", "INVALID_STATUS_CHANGE", "STOCK_BELOW_COMMITTED", "VARIANT_NOT_FOUND", "VARIANT_IN_USE", "DROP_CHANGED"],
     caller="admin",
+    has_etag=True,
+    parameters=[IF_MATCH],
     body=DropChanges,
 )
 async def update_drop(request: Request) -> Response:
@@ -147,17 +151,20 @@ async def update_drop(request: Request) -> Response:
 
     Only the fields given are changed; null clears a time or a term. Cancelling a drop releases every hold. A drop moves from
     draft to scheduled, live or cancelled; from scheduled to draft, live, ended or cancelled; from live to ended or cancelled.
+
+    With If-Match, the drop is changed only if no other seller has changed it since the ETag was read. Sales do not count.
     """
-    drop_id = uuid_in_path(request, "dropId")
+    drop_id, revision = uuid_in_path(request, "dropId"), revision_to_match(request)
     await admin(request)
     changes = (await read_body(request, DropChanges)).given()
-    return answer(request, await components_of(request).shop.update_drop(drop_id, changes), "drop")
+    return drop_answer(request, await components_of(request).shop.update_drop(drop_id, changes, revision))
 
 
-@operation("drops", {200: {"drop": Drop}}, "DROP_NOT_FOUND")
+@operation("drops", {200: {"drop": Drop}, 304: None}, "DROP_NOT_FOUND", has_etag=True, parameters=[IF_NONE_MATCH])
 async def get_drop(request: Request) -> Response:
     """One drop, in any status."""
-    return answer(request, await components_of(request).shop.get_drop(uuid_in_path(request, "dropId")), "drop")
+    outcome = await components_of(request).shop.get_drop(uuid_in_path(request, "dropId"))
+    return drop_answer(request, outcome, known=known_etags(request))
 
 
 @operation("drops", {200: {"drops": list[ListedDrop]}})

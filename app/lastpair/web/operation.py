@@ -69,6 +69,9 @@ class Operation:
 
     needs_database: bool
 
+    has_etag: bool
+    """Does an answer that succeeds have an ETag?"""
+
     parameters: tuple[Schema, ...]
     """Parameters in the query and in headers."""
 
@@ -82,12 +85,13 @@ def operation(
     caller: AllowedCaller = "anyone",
     is_idempotent: bool = False,
     needs_database: bool = True,
+    has_etag: bool = False,
     parameters: Iterable[Schema] = (),
     body: type[BaseModel] | None = None,
 ) -> Callable[[Handler], Operation]:
     """Declare a handler. The first line of its docstring is the summary, the rest the description."""
 
     def declare(handler: Handler) -> Operation:
-        return Operation(handler, tag, answers, codes, caller, is_idempotent, needs_database, tuple(parameters), body)
+        return Operation(handler, tag, answers, codes, caller, is_idempotent, needs_database, has_etag, tuple(parameters), body)
 
     return declare

@@ -211,6 +211,7 @@ class Drop(Row):
     hold_seconds: int | None
     rehold_after_seconds: int
     extension_seconds: int | None
+    revision: Annotated[int, Field(ge=1, description="Rises when a seller changes the drop, and not when units are sold.")]
     created_by: UUID
     createdAt: AwareDatetime
     updatedAt: AwareDatetime
