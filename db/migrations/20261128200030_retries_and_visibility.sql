@@ -33,11 +33,19 @@ create trigger drops_raise_revision
   on inventory.drops
   for each row execute function inventory.raise_revision();
 
+-- Drafts are the seller's: what happens to one is not announced. A drop that goes back to draft, or is deleted by hand, is announced
+-- as removed, so the note says whether the drop could be seen before the transaction.
+alter table inventory.changes add column was_public boolean;
+create trigger drops_delete_note after delete on inventory.drops
+  for each row execute function inventory.note_drop();
+
 -- migrate:down
 
 set local lock_timeout = '5s';
 set local statement_timeout = '60s';
 
+drop trigger drops_delete_note on inventory.drops;
+alter table inventory.changes drop column was_public;
 drop trigger drops_raise_revision on inventory.drops;
 -- squawk-ignore ban-drop-function
 drop function inventory.raise_revision();

@@ -474,7 +474,8 @@ CREATE UNLOGGED TABLE inventory.changes (
     added_total bigint DEFAULT 0 NOT NULL,
     added_available bigint DEFAULT 0 NOT NULL,
     added_held bigint DEFAULT 0 NOT NULL,
-    added_sold bigint DEFAULT 0 NOT NULL
+    added_sold bigint DEFAULT 0 NOT NULL,
+    was_public boolean
 );
 
 
@@ -1438,6 +1439,13 @@ CREATE CONSTRAINT TRIGGER changes_publish AFTER INSERT ON inventory.changes DEFE
 --
 
 CREATE TRIGGER drops_delete_keep BEFORE DELETE ON inventory.drops FOR EACH ROW EXECUTE FUNCTION inventory.keep_drop_with_holds();
+
+
+--
+-- Name: drops drops_delete_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER drops_delete_note AFTER DELETE ON inventory.drops FOR EACH ROW EXECUTE FUNCTION inventory.note_drop();
 
 
 --

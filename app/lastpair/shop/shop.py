@@ -16,7 +16,7 @@ from lastpair.shop.sweeper import expire_due_holds
 
 CREATE_DROP = "select status, code, message, replayed, data from api.create_drop_from_json($1, $2, $3)"
 UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2, $3) d"
-GET_DROP = "select to_json(d) from api.get_drop($1) d"
+GET_DROP = "select to_json(d) from api.get_drop($1, $2) d"
 MY_RESERVATIONS = "select to_json(array(select r from api.my_reservations($1) r))"
 MY_PURCHASES = "select to_json(array(select p from api.my_purchases($1) p))"
 CREATE_USER = "select status, code, message, replayed, data from api.create_user_outcome($1, $2)"
@@ -73,9 +73,9 @@ class Shop:
         """Change those fields of a drop that are in `changes`, a JSON object; only if it has this revision. Data: the drop."""
         return await self._single(UPDATE_DROP, drop_id, changes, if_revision)
 
-    async def get_drop(self, drop_id: str) -> Outcome:
-        """One drop, in any status. Data: the drop."""
-        return await self._single(GET_DROP, drop_id)
+    async def get_drop(self, drop_id: str, *, drafts: bool) -> Outcome:
+        """One drop, in any status; a draft only with `drafts`, which is for sellers. Data: the drop."""
+        return await self._single(GET_DROP, drop_id, drafts)
 
     async def list_drops(self) -> Outcome:
         """The drops on sale. Data: a list of drops with their activity, newest start first."""

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from lastpair import __version__
-from lastpair.errors import Unavailable
+from lastpair.errors import Refusal, Unavailable
 from lastpair.observability.metrics import CONTENT_TYPE, exposition
 from lastpair.shop.outcome import Caller
 from lastpair.web.components import components_of
@@ -50,6 +50,15 @@ async def admin(request: Request) -> Caller:
     caller = caller_of(request, await components_of(request).identity.admin_id(request.scope))
     components_of(request).user_limit.count(caller.id)
     return caller
+
+
+async def is_admin(request: Request) -> bool:
+    """Whether the request names a user who may create and change drops. Costs nothing unless it is asked."""
+    try:
+        await components_of(request).identity.admin_id(request.scope)
+    except Refusal:
+        return False
+    return True
 
 
 def caller_of(request: Request, user_id: str) -> Caller:
@@ -162,8 +171,14 @@ async def update_drop(request: Request) -> Response:
 
 @operation("drops", {200: {"drop": Drop}, 304: None}, "DROP_NOT_FOUND", has_etag=True, parameters=[IF_NONE_MATCH])
 async def get_drop(request: Request) -> Response:
-    """One drop, in any status."""
-    outcome = await components_of(request).shop.get_drop(uuid_in_path(request, "dropId"))
+    """One drop, in any status.
+
+    A draft is found by those only who may change drops.
+    """
+    shop, drop_id = components_of(request).shop, uuid_in_path(request, "dropId")
+    outcome = await shop.get_drop(drop_id, drafts=False)
+    if outcome.code == "DROP_NOT_FOUND" and await is_admin(request):
+        outcome = await shop.get_drop(drop_id, drafts=True)
     return drop_answer(request, outcome, known=known_etags(request))
 
 
@@ -196,9 +211,10 @@ async def stream(request: Request) -> Response:
     """Server-Sent Events, until the client leaves.
 
     The first event is SNAPSHOT, `{ drops }`. Then, in the order of the commits: DROP_CREATED and DROP_UPDATED, `{ drop }`;
-    STOCK_UPDATED, `{ dropId, availableStock }`; RESERVATION_EXPIRED, `{ dropId, reservationId }`; PURCHASE_COMPLETED, `{ dropId,
-    username, purchasedAt }`; ACTIVITY_UPDATED, `{ dropId, latestPurchasers }`. If events were missed that the log no longer has:
-    RESYNC_REQUIRED, `{ reason }`, and a SNAPSHOT. POSITION, `{ }`, says that nothing happened up to its id.
+    DROP_REMOVED, `{ dropId }`; STOCK_UPDATED, `{ dropId, availableStock }`; RESERVATION_EXPIRED, `{ dropId, reservationId }`;
+    PURCHASE_COMPLETED, `{ dropId, username, purchasedAt }`; ACTIVITY_UPDATED, `{ dropId, latestPurchasers }`. Drafts are not
+    among them. If events were missed that the log no longer has: RESYNC_REQUIRED, `{ reason }`, and a SNAPSHOT. POSITION, `{ }`,
+    says that nothing happened up to its id.
     """
     return await event_stream(request)
 

@@ -29,7 +29,7 @@ STREAM_PARAMETERS: tuple[Schema, ...] = (
     {
         "name": "dropId",
         "in": "query",
-        "description": "Only these drops, in any status.",
+        "description": "Only these drops, in any status but draft.",
         "schema": {"type": "array", "items": {"type": "string", "format": "uuid"}, "maxItems": MAX_DROPS},
     },
     {
