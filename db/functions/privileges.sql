@@ -55,7 +55,8 @@ begin
       ('purchase_batch',      'lastpair_service'),
       ('purchase_batches',    'lastpair_service'),
       ('reserve_batch',       'lastpair_service'),
-      ('reserve_batches',     'lastpair_service')
+      ('reserve_batches',     'lastpair_service'),
+      ('set_purchaser_names', 'lastpair_service')
     ) as l (function, roles)
     join pg_catalog.pg_proc p on p.proname = l.function and p.pronamespace = 'api'::regnamespace
   loop

@@ -39,6 +39,17 @@ alter table inventory.changes add column was_public boolean;
 create trigger drops_delete_note after delete on inventory.drops
   for each row execute function inventory.note_drop();
 
+-- What the service is configured with and the database must know, because it writes the events.
+create table inventory.settings (
+  is_only boolean primary key default true constraint settings_is_only_check check (is_only),
+  purchaser_names text not null default 'full',
+  constraint settings_purchaser_names_check check (purchaser_names in ('full', 'initials', 'hidden'))
+);
+comment on table inventory.settings is 'One row: what the service is configured with and the functions must know.';
+comment on column inventory.settings.purchaser_names is 'How purchasers'' names are shown to everybody.';
+comment on constraint settings_purchaser_names_check on inventory.settings is 'p_names: must be full, initials or hidden';
+insert into inventory.settings default values;
+
 -- migrate:down
 
 set local lock_timeout = '5s';
@@ -51,6 +62,8 @@ drop trigger drops_raise_revision on inventory.drops;
 drop function inventory.raise_revision();
 -- squawk-ignore ban-drop-column
 alter table inventory.drops drop column revision;
+-- squawk-ignore ban-drop-table
+drop table inventory.settings;
 -- squawk-ignore ban-drop-table
 drop table inventory.idempotency_keys;
 -- Every function file is applied again, because some of them use what has changed.

@@ -1017,6 +1017,39 @@ COMMENT ON CONSTRAINT reservations_qty_check ON inventory.reservations IS 'qty: 
 
 
 --
+-- Name: settings; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.settings (
+    is_only boolean DEFAULT true NOT NULL,
+    purchaser_names text DEFAULT 'full'::text NOT NULL,
+    CONSTRAINT settings_is_only_check CHECK (is_only),
+    CONSTRAINT settings_purchaser_names_check CHECK ((purchaser_names = ANY (ARRAY['full'::text, 'initials'::text, 'hidden'::text])))
+);
+
+
+--
+-- Name: TABLE settings; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.settings IS 'One row: what the service is configured with and the functions must know.';
+
+
+--
+-- Name: COLUMN settings.purchaser_names; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.settings.purchaser_names IS 'How purchasers'' names are shown to everybody.';
+
+
+--
+-- Name: CONSTRAINT settings_purchaser_names_check ON settings; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT settings_purchaser_names_check ON inventory.settings IS 'p_names: must be full, initials or hidden';
+
+
+--
 -- Name: users; Type: TABLE; Schema: inventory; Owner: -
 --
 
@@ -1210,6 +1243,14 @@ ALTER TABLE ONLY inventory.purchases
 
 ALTER TABLE ONLY inventory.reservations
     ADD CONSTRAINT reservations_pkey PRIMARY KEY (id, drop_id);
+
+
+--
+-- Name: settings settings_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.settings
+    ADD CONSTRAINT settings_pkey PRIMARY KEY (is_only);
 
 
 --

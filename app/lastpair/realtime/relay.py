@@ -27,6 +27,7 @@ from lastpair.realtime.notification import event_of
 CHANNEL = "lastpair_events"
 LISTEN = "listen lastpair_events"
 EVENT_KEY = "select api.event_key()"
+SET_PURCHASER_NAMES = "select api.set_purchaser_names($1)"
 ENSURE_EPOCH = "select api.ensure_epoch($1)"
 MAX_HEARD_EVENTS = 10_000
 """Events that may wait to be published. If there are more, they are dropped and the log is read instead."""
@@ -56,9 +57,11 @@ logger = logging.getLogger("lastpair")
 class Relay:
     """One for each process. `is_connected` says whether it hears of commits now."""
 
-    def __init__(self, url: str, hub: Hub, watch: Watch) -> None:
+    def __init__(self, url: str, hub: Hub, watch: Watch, purchaser_names: str = "full") -> None:
+        """`purchaser_names` is the setting, which the relay tells the database before it first hears of an event."""
         self.is_connected = False
         self._watch = watch
+        self._purchaser_names = purchaser_names
         watch.on_loss.append(self._check_now)
         self._check_at = 0.0
         self._backend_pid = ""
@@ -108,6 +111,7 @@ class Relay:
             async with self._watch.waiting("the listener's first calls", self._backend_pid):
                 self._key = await _call(connection, EVENT_KEY)
                 await _call(connection, ENSURE_EPOCH, False)
+                await _call(connection, SET_PURCHASER_NAMES, self._purchaser_names)
             connection.add_termination_listener(lambda _: self._wakeup.set())
             await connection.add_listener(CHANNEL, lambda *notification: self._hear(notification[-1]))
             await self._read_log(connection)

@@ -81,7 +81,7 @@ def components_for(settings: Settings) -> Components:
         stream_slots=StreamSlots(settings.max_streams, settings.max_streams_per_address),
         hub=hub,
         event_log=EventLog(database),
-        relay=Relay(settings.database_direct_url or settings.database_url, hub, database.watch),
+        relay=Relay(settings.database_direct_url or settings.database_url, hub, database.watch, settings.purchaser_names),
     )
 
 
@@ -100,7 +100,9 @@ def identity_for(settings: Settings) -> Identity:
     else:
         keys = KeySet(settings.jwt_jwks_url or "")
     audience, issuer = settings.jwt_audience or "", settings.jwt_issuer or ""
-    return BearerToken(keys, audience=audience, issuer=issuer, role_claim=settings.jwt_role_claim)
+    return BearerToken(
+        keys, audience=audience, issuer=issuer, role_claim=settings.jwt_role_claim, name_claim=settings.jwt_name_claim
+    )
 
 
 def guarded(settings: Settings) -> Callable[[ASGIApp], ASGIApp]:

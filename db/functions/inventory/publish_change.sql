@@ -30,6 +30,7 @@ as $$
 declare
   v_change inventory.changes;
   v_drop inventory.drops;
+  v_names text;
 begin
   delete from inventory.changes c
   where c.transaction_id = new.transaction_id and c.drop_id = new.drop_id
@@ -69,10 +70,11 @@ begin
       from (select v_drop.id as "dropId", x.id as "reservationId" from unnest(v_change.expired_ids) as x (id)) e));
   end if;
   if v_change.purchased_ids <> '{}' then
+    v_names := inventory.purchaser_names();
     perform inventory.publish(v_drop.id, 'PURCHASE_COMPLETED', variadic array(
       select to_json(e)
       from (
-        select v_drop.id as "dropId", buyer.username, sale.created_at as "purchasedAt"
+        select v_drop.id as "dropId", inventory.public_name(buyer.username, v_names) as username, sale.created_at as "purchasedAt"
         from unnest(v_change.purchased_ids) with ordinality as x (id, n)
         cross join lateral (
           select p.user_id, p.created_at, p.status from inventory.purchases p where p.id = x.id and p.drop_id = v_drop.id limit 1
