@@ -27,6 +27,7 @@ begin
 
       -- Act for oneself. A seller is a user, too, because a drop has a creator.
       ('ensure_user',         'lastpair_buyer, lastpair_seller, lastpair_service'),
+      ('forget_user',         'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('my_purchases',        'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('my_reservations',     'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('cancel_reservation',  'lastpair_buyer, lastpair_service'),

@@ -342,12 +342,48 @@ COMMENT ON TYPE api.user_request IS 'One request of api.ensure_user_batch: make 
 
 
 --
+-- Name: fold_case(text); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.fold_case(p_text text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT lower(upper((p_text COLLATE pg_c_utf8))) AS lower;
+END;
+
+
+--
+-- Name: FUNCTION fold_case(p_text text); Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON FUNCTION inventory.fold_case(p_text text) IS 'A text without its case, in every script, whatever the locale of the database is.';
+
+
+--
 -- Name: keep_drop_with_holds(); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
 CREATE FUNCTION inventory.keep_drop_with_holds() RETURNS trigger
     LANGUAGE plpgsql
     AS $$begin return old; end$$;
+
+
+--
+-- Name: name_key(text); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.name_key(p_name text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select inventory.fold_case(btrim(regexp_replace(
+    regexp_replace(
+      normalize(p_name, NFKC),
+      '[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u2064\u206a-\u206f\u2800\u3164'
+      '\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]',
+      '', 'g'),
+    '[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+', ' ', 'g')))
+$$;
 
 
 --
@@ -382,6 +418,15 @@ CREATE FUNCTION inventory.note_purchases() RETURNS trigger
 --
 
 CREATE FUNCTION inventory.note_reservations() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return null; end$$;
+
+
+--
+-- Name: note_user(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.note_user() RETURNS trigger
     LANGUAGE plpgsql
     AS $$begin return null; end$$;
 
@@ -1043,6 +1088,13 @@ COMMENT ON COLUMN inventory.settings.purchaser_names IS 'How purchasers'' names 
 
 
 --
+-- Name: CONSTRAINT settings_is_only_check ON settings; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT settings_is_only_check ON inventory.settings IS 'is_only: there is one row';
+
+
+--
 -- Name: CONSTRAINT settings_purchaser_names_check ON settings; Type: COMMENT; Schema: inventory; Owner: -
 --
 
@@ -1058,7 +1110,7 @@ CREATE TABLE inventory.users (
     username text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT users_username_check CHECK (((char_length(username) <= 200) AND (username ~ '\S'::text) AND (username !~ '[\u0001-\u001f\u007f-\u009f]'::text)))
+    CONSTRAINT users_username_check CHECK (((char_length(username) <= 200) AND (username IS NFC NORMALIZED) AND (inventory.name_key(username) <> ''::text) AND (username !~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]'::text)))
 );
 
 
@@ -1073,7 +1125,7 @@ COMMENT ON TABLE inventory.users IS 'Buyers and sellers.';
 -- Name: CONSTRAINT users_username_check ON users; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON CONSTRAINT users_username_check ON inventory.users IS 'username: must be 1 to 200 characters, not all blank, without control characters';
+COMMENT ON CONSTRAINT users_username_check ON inventory.users IS 'username: must be 1 to 200 characters, not all invisible, without control characters or changes of text direction';
 
 
 --
@@ -1262,21 +1314,6 @@ ALTER TABLE ONLY inventory.users
 
 
 --
--- Name: users users_username_key; Type: CONSTRAINT; Schema: inventory; Owner: -
---
-
-ALTER TABLE ONLY inventory.users
-    ADD CONSTRAINT users_username_key UNIQUE (username);
-
-
---
--- Name: CONSTRAINT users_username_key ON users; Type: COMMENT; Schema: inventory; Owner: -
---
-
-COMMENT ON CONSTRAINT users_username_key ON inventory.users IS 'username: is taken';
-
-
---
 -- Name: variants variants_name_key; Type: CONSTRAINT; Schema: inventory; Owner: -
 --
 
@@ -1462,6 +1499,20 @@ CREATE INDEX reservations_user_idx ON inventory.reservations USING btree (user_i
 
 
 --
+-- Name: users_username_key; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE UNIQUE INDEX users_username_key ON inventory.users USING btree (inventory.name_key(username));
+
+
+--
+-- Name: INDEX users_username_key; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.users_username_key IS 'No two users have usernames that look alike.';
+
+
+--
 -- Name: changes changes_order; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
@@ -1557,6 +1608,13 @@ CREATE TRIGGER reservations_insert_note AFTER INSERT ON inventory.reservations R
 --
 
 CREATE TRIGGER reservations_update_note AFTER UPDATE ON inventory.reservations REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_reservations();
+
+
+--
+-- Name: users users_rename_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER users_rename_note AFTER UPDATE OF username ON inventory.users FOR EACH ROW WHEN ((old.username <> new.username)) EXECUTE FUNCTION inventory.note_user();
 
 
 --

@@ -1,7 +1,7 @@
 -- lastpair_api calls the public functions and touches nothing else, so a bug in an older process cannot touch a table. It can
 -- call them as a member of the three roles of test_roles.sql.
 begin;
-select plan(44);
+select plan(45);
 
 -- Run a statement as lastpair_api and give back the first column of its first row.
 create function pg_temp.as_api(p_sql text) returns text language plpgsql set role = lastpair_api as $$
@@ -187,7 +187,8 @@ cross join (values
     'status from api.create_drop_from_json(''{"name": "a", "price": 1, "total_stock": 1}'', %1$L, ''k'')', '201'),
   (27, 'create_user_outcome', 'status from api.create_user_outcome(''privileges of a retry'', ''k'')', '201'),
   (28, 'prune_idempotency_keys', 'api.prune_idempotency_keys(86400) >= 0', 'true'),
-  (29, 'set_purchaser_names', 'api.set_purchaser_names(''full'')', '')
+  (29, 'set_purchaser_names', 'api.set_purchaser_names(''full'')', ''),
+  (30, 'forget_user', 'username like ''former-user-%%'' from api.forget_user(%1$L)', 'true')
 ) as v (n, function, call, expected)
 order by v.n;
 

@@ -19,6 +19,7 @@ UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2, $3) d"
 GET_DROP = "select to_json(d) from api.get_drop($1, $2) d"
 MY_RESERVATIONS = "select to_json(array(select r from api.my_reservations($1) r))"
 MY_PURCHASES = "select to_json(array(select p from api.my_purchases($1) p))"
+FORGET_USER = "select to_json(u) from api.forget_user($1) u"
 CREATE_USER = "select status, code, message, replayed, data from api.create_user_outcome($1, $2)"
 
 
@@ -84,6 +85,10 @@ class Shop:
     async def create_user(self, username: str, idempotency_key: str | None = None) -> Outcome:
         """Make a user. Data: the user."""
         return await self._outcome(CREATE_USER, username, idempotency_key)
+
+    async def forget_user(self, user_id: str) -> Outcome:
+        """Replace the user's name by one that says nothing. Data: the user."""
+        return await self._single(FORGET_USER, user_id)
 
     async def expire_due_holds(self) -> Outcome:
         """Take back the due holds now, instead of at the next sweep. Data: the number of holds taken back."""

@@ -206,6 +206,16 @@ async def my_purchases(request: Request) -> Response:
     return answer(request, await components_of(request).shop.my_purchases(await reader(request)), "purchases")
 
 
+@operation("users", {200: {"user": User}}, caller="user")
+async def forget_me(request: Request) -> Response:
+    """Make yourself anonymous.
+
+    Your name is replaced by one that says nothing. What you have bought stays yours.
+    """
+    await expect_no_body(request)
+    return answer(request, await components_of(request).shop.forget_user((await writer(request)).id), "user")
+
+
 @operation("realtime", {200: EVENT_STREAM}, parameters=STREAM_PARAMETERS)
 async def stream(request: Request) -> Response:
     """Server-Sent Events, until the client leaves.

@@ -23,6 +23,7 @@ TAGS: dict[Tag, str] = {
     "drops": "Create, change and list drops.",
     "reservations": "Hold units for a limited time, and give them back.",
     "purchases": "Buy held units.",
+    "users": "Yourself.",
     "realtime": "Receive every committed change.",
     "operations": "For operators.",
     "development": "Helpers, in development only.",

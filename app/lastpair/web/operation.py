@@ -11,7 +11,7 @@ from lastpair.realtime.feed import MAX_DROPS
 Handler = Callable[[Any], Awaitable[Any]]
 """It answers a Request with a Response, or serves a WebSocket."""
 
-Tag = Literal["drops", "reservations", "purchases", "realtime", "operations", "development"]
+Tag = Literal["drops", "reservations", "purchases", "users", "realtime", "operations", "development"]
 AllowedCaller = Literal["anyone", "user", "admin"]
 Schema = dict[str, Any]
 

@@ -195,7 +195,7 @@ REASONS = {
     "literal_error": "must be {expected}",
     "missing": "is required",
     "model_type": "must be a JSON object",
-    "string_pattern_mismatch": "must not be blank or hold control characters",
+    "string_pattern_mismatch": "must not be blank or hold control characters, or others that cannot be in a name",
     "string_too_long": "must have at most {max_length} characters",
     "string_too_short": "must have at least {min_length} character",
     "string_type": "must be a string",

@@ -84,6 +84,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
             route(f"{base}/reservations/{{id}}", delete=handlers.cancel),
             route(f"{base}/reservations/{{id}}/cancel", delete=handlers.cancel),
             route(f"{base}/purchases/me", get=handlers.my_purchases),
+            route(f"{base}/users/me", delete=handlers.forget_me),
             route(f"{base}/events", get=handlers.stream),
             WebSocketRoute(f"{base}/ws", handlers.socket.handler),
             route(f"{base}/openapi.json", get=openapi),

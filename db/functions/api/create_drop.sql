@@ -7,7 +7,8 @@
 -- Without a status, starts_at decides: if it is missing the drop is a draft, if it is in the future the drop is scheduled,
 -- otherwise live.
 --
--- With p_idempotency_key a repeated request returns the drop that the first one made, as it is now. A key counts once for each seller.
+-- With p_idempotency_key a repeated request returns the drop that the first one made, as it is now. A key counts once for each
+-- seller.
 --
 -- Locks: the key. It waits for a transaction that is making a drop with the same key.
 -- Errors: FORBIDDEN (a seller names another user), AUTH_REQUIRED (the seller does not exist), VALIDATION_ERROR,

@@ -3,6 +3,8 @@
 -- With p_idempotency_key a repeated request returns the user that the first one made. Nobody is identified here, so a key counts
 -- once for all callers.
 --
+-- The name is stored in Unicode's normal form C. It is taken if it looks like another user's (inventory.name_key).
+--
 -- Locks: the key. It waits for a transaction that is making a user with the same username or the same key.
 -- Errors: VALIDATION_ERROR, USERNAME_TAKEN, IDEMPOTENCY_KEY_REUSED.
 
@@ -19,7 +21,7 @@ begin
   v_earlier_id := inventory.claim_idempotency_key(
     null, p_idempotency_key, 'create_user', jsonb_build_object('username', p_username), v_id);
   if v_earlier_id is null then
-    insert into inventory.users (id, username) values (v_id, coalesce(p_username, ''));
+    insert into inventory.users (id, username) values (v_id, normalize(coalesce(p_username, ''), NFC));
   end if;
   return query
   select u.id, u.username, u.created_at, u.updated_at from inventory.users u where u.id = coalesce(v_earlier_id, v_id);
