@@ -62,7 +62,8 @@ select bag_eq(
       ('lastpair_buyer lastpair_seller', 'api.ensure_user(uuid,text)'),
       ('lastpair_buyer lastpair_seller', 'api.errors()'),
       ('lastpair_buyer lastpair_seller', 'api.events_after(bigint,integer,uuid[])'),
-      ('lastpair_buyer lastpair_seller', 'api.get_drop(uuid)'),
+      ('lastpair_buyer lastpair_seller', 'api.forget_user(uuid)'),
+      ('lastpair_buyer lastpair_seller', 'api.get_drop(uuid,boolean)'),
       ('lastpair_buyer lastpair_seller', 'api.list_drops()'),
       ('lastpair_buyer lastpair_seller', 'api.my_purchases(uuid)'),
       ('lastpair_buyer lastpair_seller', 'api.my_reservations(uuid)'),
@@ -71,9 +72,10 @@ select bag_eq(
       ('lastpair_buyer', 'api.purchase(uuid,uuid,text)'),
       ('lastpair_buyer', 'api.reserve(uuid,uuid,text,integer)'),
       ('lastpair_seller',
-        'api.create_drop(text,numeric,integer,uuid,timestamp with time zone,timestamp with time zone,text)'),
+        'api.create_drop(text,numeric,integer,uuid,timestamp with time zone,timestamp with time zone,text,jsonb,jsonb,text)'),
+      ('lastpair_seller', 'api.create_drop_from_json(jsonb,uuid,text)'),
       ('lastpair_seller', 'api.refund_purchase(uuid)'),
-      ('lastpair_seller', 'api.update_drop(uuid,jsonb)')
+      ('lastpair_seller', 'api.update_drop(uuid,jsonb,integer)')
     ) as f (roles, signature)
     cross join lateral string_to_table(f.roles, ' ') as r (name)
   $$,

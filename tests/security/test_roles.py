@@ -14,11 +14,11 @@ from tests.support.database import Database, connected
 from tests.support.factories import make_drop, make_user, purchase, reserve
 
 READ = {"errors", "events_after", "get_drop", "list_drops", "snapshot"}
-OWN = {"ensure_user", "my_purchases", "my_reservations"}
+OWN = {"ensure_user", "forget_user", "my_purchases", "my_reservations"}
 ALLOWED = {
     "anonymous": set(),
     "lastpair_buyer": READ | OWN | {"cancel_reservation", "purchase", "reserve"},
-    "lastpair_seller": READ | OWN | {"create_drop", "refund_purchase", "update_drop"},
+    "lastpair_seller": READ | OWN | {"create_drop", "create_drop_from_json", "refund_purchase", "update_drop"},
 }
 """The public functions that each role of a client may execute; `anonymous` is a role that was granted nothing."""
 

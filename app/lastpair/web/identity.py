@@ -64,5 +64,5 @@ class TrustedHeader:
         except ValueError:  # not UTF-8, or not a name
             raise invalid(
                 "X-User-Name",
-                "must be 1 to 200 characters of UTF-8, not all invisible, without control characters or changes of text direction",
+                "must be 1 to 200 characters in UTF-8, not all invisible, without control characters or changes of direction",
             ) from None

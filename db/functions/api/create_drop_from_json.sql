@@ -12,6 +12,7 @@ declare
   v_drop api.drop_row;
   v_replayed boolean;
 begin
+  perform inventory.require_self(p_created_by);
   select c.* into v_drop
   from api.create_drop(
     p_drop ->> 'name',
