@@ -158,6 +158,16 @@ class Settings(BaseSettings):
         description="The claim that makes an admin if it is `admin`, or a list with `admin` in it: the name of a claim, or a path"
         " such as `realm_access.roles`.",
     )
+    jwt_name_claim: str = Field(
+        "preferred_username",
+        pattern=r"^\S+$",
+        description="The claim that holds a user's name: the name of a claim, or a path.",
+    )
+    purchaser_names: Literal["full", "initials", "hidden"] = Field(
+        "full",
+        description="How everybody sees the names of purchasers, in lists and on streams: `full`, `initials`, or `hidden`. A name"
+        " that looks like an e-mail address is never shown whole.",
+    )
     cors_origins: Annotated[list[str], NoDecode] = Field(
         [],
         description="The origins, separated by commas, whose pages may call the API and open WebSockets, as browsers write them."

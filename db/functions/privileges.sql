@@ -32,6 +32,7 @@ begin
       ('get_purchase',        'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('get_reservation',     'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('reservation_history', 'lastpair_buyer, lastpair_seller, lastpair_service'),
+      ('forget_user',         'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('my_purchases',        'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('my_reservations',     'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('cancel_basket',       'lastpair_buyer, lastpair_service'),
@@ -58,6 +59,7 @@ begin
       ('audit',               'lastpair_service'),
       ('cancel_batch',        'lastpair_service'),
       ('create_user',         'lastpair_service'),
+      ('create_user_outcome', 'lastpair_service'),
       ('deployed',            'lastpair_service'),
       ('ensure_epoch',        'lastpair_service'),
       ('ensure_user_batch',   'lastpair_service'),
@@ -65,10 +67,12 @@ begin
       ('expire_reservations', 'lastpair_service'),
       ('is_superseded',       'lastpair_service'),
       ('prune_events',        'lastpair_service'),
+      ('prune_idempotency_keys', 'lastpair_service'),
       ('purchase_batch',      'lastpair_service'),
       ('purchase_batches',    'lastpair_service'),
       ('reserve_batch',       'lastpair_service'),
-      ('reserve_batches',     'lastpair_service')
+      ('reserve_batches',     'lastpair_service'),
+      ('set_purchaser_names', 'lastpair_service')
     ) as l (function, roles)
     join pg_catalog.pg_proc p on p.proname = l.function and p.pronamespace = 'api'::regnamespace
   loop

@@ -203,6 +203,7 @@ create type api.drop_row as (
   hold_seconds integer,
   rehold_after_seconds integer,
   extension_seconds integer,
+  revision integer,
   created_by uuid,
   "createdAt" timestamptz,
   "updatedAt" timestamptz

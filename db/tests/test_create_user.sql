@@ -20,11 +20,11 @@ select isnt((select id from api.create_user(pg_temp.username('bob'))), (select i
 select is(pg_temp.refusal(format('select api.create_user(%L)', v.username)), pg_temp.error(v.code, v.sentence), v.description)
 from (values
   (pg_temp.username('ann'), 'USERNAME_TAKEN', null, 'A name that another user has is refused.'),
-  ('', 'VALIDATION_ERROR', 'username: must be 1 to 200 characters, not all blank, without control characters',
+  ('', 'VALIDATION_ERROR', 'username: must be 1 to 200 characters, not all invisible, without control characters or changes of text direction',
     'An empty name is refused, with the field and the reason.'),
-  (null, 'VALIDATION_ERROR', 'username: must be 1 to 200 characters, not all blank, without control characters',
+  (null, 'VALIDATION_ERROR', 'username: must be 1 to 200 characters, not all invisible, without control characters or changes of text direction',
     'A missing name is refused as an empty one.'),
-  (E'ann\r', 'VALIDATION_ERROR', 'username: must be 1 to 200 characters, not all blank, without control characters',
+  (E'ann\r', 'VALIDATION_ERROR', 'username: must be 1 to 200 characters, not all invisible, without control characters or changes of text direction',
     'A name with a control character is refused.')
 ) as v (username, code, sentence, description);
 select is(

@@ -75,9 +75,9 @@ select is(
   v.description
 )
 from (values
-  (pg_temp.user_id('gus'), E'a\nb', 'username: must be 1 to 200 characters, not all blank, without control characters',
+  (pg_temp.user_id('gus'), E'a\nb', 'username: must be 1 to 200 characters, not all invisible, without control characters or changes of text direction',
     'A name with a control character is refused.'),
-  (pg_temp.user_id('gus'), '', 'username: must be 1 to 200 characters, not all blank, without control characters',
+  (pg_temp.user_id('gus'), '', 'username: must be 1 to 200 characters, not all invisible, without control characters or changes of text direction',
     'An empty name is refused, with the field and the reason.'),
   (null, 'gus', 'p_user_id: is required', 'A null id is refused.')
 ) as v (id, name, reason, description);

@@ -22,7 +22,7 @@ $$;
 select is(pg_temp.index_of(v.index), v.expected, v.description)
 from (values
   ('users_pkey', 'primary (id)', 'A user is known by its id.'),
-  ('users_username_key', 'unique (username)', 'A user is found by username.'),
+  ('users_username_key', 'unique (inventory.name_key(username))', 'No two users have names that look alike.'),
   ('drops_pkey', 'primary (id)', 'A drop is known by its id.'),
   ('drops_active_idx', '(status, starts_at, ends_at)', 'The drops on sale are found by status and times.'),
   ('reservations_pkey', 'primary (id, drop_id)', 'A reservation is known by id and drop, and found by id alone.'),

@@ -1,7 +1,7 @@
 -- lastpair_api calls the public functions and touches nothing else, so a bug in an older process cannot touch a table. It can
 -- call them as a member of the three roles of test_roles.sql.
 begin;
-select plan(41);
+select plan(60);
 
 -- Run a statement as lastpair_api and give back the first column of its first row.
 create function pg_temp.as_api(p_sql text) returns text language plpgsql set role = lastpair_api as $$
@@ -130,7 +130,8 @@ select ok(
   (select array_agg(name::text) @> array[
       'inventory.users', 'inventory.drops', 'inventory.reservations', 'inventory.purchases', 'inventory.function_files',
       'inventory.events', 'inventory.changes', 'inventory.events_id_seq', 'inventory.event_key', 'inventory.event_order',
-      'inventory.event_epochs', 'inventory.pruned_events', 'inventory.function_sets']
+      'inventory.event_epochs', 'inventory.pruned_events', 'inventory.function_sets', 'inventory.idempotency_keys',
+      'inventory.settings']
     from relation)
     and exists (select from forbidden where sql like 'select inventory.expire_%'),
   'The tables, the sequence and the private functions are among what is tried here.'
@@ -193,8 +194,12 @@ cross join (values
   (32, 'history', 'action from api.history(%2$L)', 'refunded'),
   (33, 'help', 'count(*) > 20 from api.help()', 'true'),
   (34, 'is_superseded', 'api.is_superseded('''')', 'false'),
-  (35, 'create_drop_from_json', 'name from api.create_drop_from_json(''{"name": "json", "price": 1, "total_stock": 1}'', %1$L)',
-    'json')
+  (35, 'create_drop_from_json',
+    'status from api.create_drop_from_json(''{"name": "a", "price": 1, "total_stock": 1}'', %1$L, ''k'')', '201'),
+  (36, 'create_user_outcome', 'status from api.create_user_outcome(''privileges of a retry'', ''k'')', '201'),
+  (37, 'prune_idempotency_keys', 'api.prune_idempotency_keys(86400) >= 0', 'true'),
+  (38, 'set_purchaser_names', 'api.set_purchaser_names(''full'')', ''),
+  (39, 'forget_user', 'username like ''former-user-%%'' from api.forget_user(%1$L)', 'true')
 ) as v (n, function, call, expected)
 order by v.n;
 

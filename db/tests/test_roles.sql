@@ -62,7 +62,8 @@ select bag_eq(
       ('lastpair_buyer lastpair_seller', 'api.ensure_user(uuid,text)'),
       ('lastpair_buyer lastpair_seller', 'api.errors()'),
       ('lastpair_buyer lastpair_seller', 'api.events_after(bigint,integer,uuid[])'),
-      ('lastpair_buyer lastpair_seller', 'api.get_drop(uuid)'),
+      ('lastpair_buyer lastpair_seller', 'api.forget_user(uuid)'),
+      ('lastpair_buyer lastpair_seller', 'api.get_drop(uuid,boolean)'),
       ('lastpair_buyer lastpair_seller', 'api.get_purchase(uuid,uuid)'),
       ('lastpair_buyer lastpair_seller', 'api.get_reservation(uuid,uuid)'),
       ('lastpair_buyer lastpair_seller', 'api.help()'),
@@ -80,14 +81,14 @@ select bag_eq(
       ('lastpair_buyer', 'api.purchase_basket(uuid,uuid)'),
       ('lastpair_buyer', 'api.reserve_basket(uuid,api.basket_item[],text,integer)'),
       ('lastpair_seller',
-        'api.create_drop(text,numeric,integer,uuid,timestamp with time zone,timestamp with time zone,text,jsonb,jsonb)'),
-      ('lastpair_seller', 'api.create_drop_from_json(jsonb,uuid)'),
+        'api.create_drop(text,numeric,integer,uuid,timestamp with time zone,timestamp with time zone,text,jsonb,jsonb,text)'),
+      ('lastpair_seller', 'api.create_drop_from_json(jsonb,uuid,text)'),
       ('lastpair_seller', 'api.history(uuid,integer,bigint)'),
       ('lastpair_seller', 'api.list_purchases(uuid,text,uuid,uuid,integer,uuid)'),
       ('lastpair_seller', 'api.list_reservations(uuid,text,uuid,uuid,integer,uuid)'),
       ('lastpair_seller', 'api.refund_drop(uuid,integer,uuid)'),
       ('lastpair_seller', 'api.refund_purchase(uuid,uuid)'),
-      ('lastpair_seller', 'api.update_drop(uuid,jsonb,timestamp with time zone,uuid)')
+      ('lastpair_seller', 'api.update_drop(uuid,jsonb,integer,uuid)')
     ) as f (roles, signature)
     cross join lateral string_to_table(f.roles, ' ') as r (name)
   $$,

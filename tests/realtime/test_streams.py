@@ -132,7 +132,7 @@ async def test_headers_and_the_beginning_of_an_sse_stream(api: Api, seller: str,
         assert int(snapshot.id) == await newest_id(api.owner)
         shown = await truth(api.owner)
         drops = assert_snapshot(snapshot, list(shown))
-        assert {drop["status"] for drop in drops} == {"draft", "scheduled", "live"}
+        assert {drop["status"] for drop in drops} == {"scheduled", "live"}
         listed = assert_success(await api.http.get("/drops"), "drops")
         assert [drop for drop in drops if drop["status"] == "live"] == listed
         assert listed[0]["activity_feed"]["latest_purchasers"][0]["userId"] == buyer

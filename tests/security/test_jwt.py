@@ -322,6 +322,28 @@ async def test_the_name_of_the_role_claim(database: Database, name: str, given: 
             assert f"the claim {name}: admin" in assert_error(response, 403, "FORBIDDEN")
 
 
+NAME_CLAIMS: list[tuple[str, dict[str, Any], bool]] = [
+    ("preferred_username", {"preferred_username": "NAME"}, True),
+    ("name", {"preferred_username": "another", "name": "NAME"}, True),
+    ("profile.nick", {"profile": {"nick": "NAME"}}, True),
+    ("https://shop.example/name", {"https://shop.example/name": "NAME"}, True),
+    ("profile.nick", {"preferred_username": "NAME"}, False),
+    ("profile.nick", {"profile": "NAME"}, False),
+    ("name", {"name": ["NAME"]}, False),
+]
+
+
+@pytest.mark.parametrize(("claim", "given", "is_taken"), NAME_CLAIMS, ids=str)
+async def test_the_name_claim(database: Database, owner: asyncpg.Pool, claim: str, given: dict[str, Any], is_taken: bool) -> None:
+    """JWT_NAME_CLAIM names the claim, or the path to it, that holds the name of a new user."""
+    user_id, name = uuid4(), uuid4().hex
+    named = json.loads(json.dumps(given).replace("NAME", name))
+    async with client_with(database, COMMON | ENVIRONMENTS["HS256"] | {"JWT_NAME_CLAIM": claim}) as http:
+        headers = bearer(forged({"alg": "HS256"}, claims() | {"sub": str(user_id)} | named, SECRET))
+        assert_success(await http.get("/purchases/me", headers=headers), "purchases")
+    assert await name_of(owner, user_id) == (name if is_taken else f"user-{str(user_id)[:8]}")
+
+
 # Subjects that are no UUID
 
 

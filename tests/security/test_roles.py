@@ -14,7 +14,7 @@ from tests.support.database import Database, connected
 from tests.support.factories import make_drop, make_user, purchase, reserve
 
 READ = {"currencies", "errors", "events_after", "get_drop", "list_drops", "snapshot"}
-OWN = {"ensure_user", "my_purchases", "my_reservations"}
+OWN = {"ensure_user", "forget_user", "my_purchases", "my_reservations"}
 ALLOWED = {
     "anonymous": set(),
     "lastpair_buyer": READ

@@ -21,7 +21,7 @@ from tests.support.database import calling, connected
 from tests.support.factories import assert_healthy, make_user, make_users
 from tests.support.waiting import eventually
 
-JOBS = ["expire_holds", "advance_drops", "prune_events", "measure_notify_queue"]
+JOBS = ["expire_holds", "advance_drops", "prune_events", "prune_idempotency_keys", "measure_notify_queue"]
 POLL_MS = 50
 FAKE_POLL_MS = 5
 
@@ -34,6 +34,7 @@ class FakeDatabase:
             sweeper.EXPIRE_RESERVATIONS: [(0, None)],
             sweeper.ADVANCE_DROPS: [],
             sweeper.PRUNE_EVENTS: [(0,)],
+            sweeper.PRUNE_KEYS: [(0,)],
             sweeper.NOTIFY_QUEUE: [(0.25,)],
         }
         self.calls: Counter[str] = Counter()
@@ -90,6 +91,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeDatabase:
     """A database that answers; every job is due after the poll interval."""
     monkeypatch.setattr(sweeper, "PRUNE_INTERVAL_SECONDS", (0, FAKE_POLL_MS / 1000))
     monkeypatch.setattr(sweeper, "GAUGE_INTERVAL_SECONDS", FAKE_POLL_MS / 1000)
+    monkeypatch.setattr(sweeper, "KEY_PRUNE_INTERVAL_SECONDS", FAKE_POLL_MS / 1000)
     return FakeDatabase()
 
 
@@ -100,10 +102,11 @@ def last_success(job: str) -> float:
 
 @pytest.mark.parametrize(("retention_seconds", "prune_seconds"), [(1, 1), (100, 10), (3600, 60), (2_592_000, 60)])
 def test_each_job_has_its_own_interval(retention_seconds: int, prune_seconds: float) -> None:
-    """Holds and drops are looked at every EXPIRY_POLL_MS, the log is pruned ten times within its retention but not too often."""
+    """Holds and drops are looked at every EXPIRY_POLL_MS, the log is pruned ten times within its retention but not too
+    often, and old keys every minute."""
     settings = Settings.model_construct(expiry_poll_ms=250, event_retention_seconds=retention_seconds)
     intervals = {job.name: job.interval_seconds for job in jobs(FakeDatabase(), settings)}  # type: ignore[arg-type]
-    assert intervals == dict(zip(JOBS, [0.25, 0.25, prune_seconds, 5], strict=True))
+    assert intervals == dict(zip(JOBS, [0.25, 0.25, prune_seconds, 60, 5], strict=True))
 
 
 @pytest.mark.parametrize("failure", [refuse, break_down, hang])

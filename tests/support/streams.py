@@ -329,6 +329,8 @@ class Follower:
         if event_type in ("DROP_CREATED", "DROP_UPDATED"):
             old = self.drops.get(data["drop"]["id"], {"activity_feed": {"latest_purchasers": []}})
             self.drops[data["drop"]["id"]] = old | data["drop"]
+        elif event_type == "DROP_REMOVED":
+            self.drops.pop(data["dropId"], None)
         elif data.get("dropId") in self.drops:
             drop = self.drops[data["dropId"]]
             if event_type == "STOCK_UPDATED":
@@ -342,7 +344,7 @@ class Follower:
         return {drop_id: as_announced(drop) for drop_id, drop in self.drops.items() if is_shown(drop_id)}
 
 
-OPEN = ("draft", "scheduled", "live")
+OPEN = ("scheduled", "live")
 
 
 def as_announced(drop: Row) -> Row:

@@ -13,10 +13,14 @@ REPLACEABLE = frozenset({"STOCK_UPDATED", "ACTIVITY_UPDATED"})
 EVENTS = {
     SNAPSHOT: (
         "{ drops }",
-        "The first message: the drops that are draft, scheduled or live, or the drops asked for. Every later event follows.",
+        "The first message: the drops that are scheduled or live, or the drops asked for, no drafts. Every later event follows.",
     ),
-    "DROP_CREATED": ("{ drop }", "A drop was made."),
+    "DROP_CREATED": (
+        "{ drop }",
+        "A drop was made, or a draft was published. A client that has the drop already takes it as it is now.",
+    ),
     "DROP_UPDATED": ("{ drop }", "The name, price, times, status or `total_stock` of a drop changed."),
+    "DROP_REMOVED": ("{ dropId }", "A drop went back to draft, or was deleted by hand: it is not to be seen any more."),
     "STOCK_UPDATED": (
         "{ dropId, availableStock }",
         "Units were reserved, given back, expired, refunded, added or removed; one event for each drop and transaction.",

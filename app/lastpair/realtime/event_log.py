@@ -45,7 +45,7 @@ class EventLog:
         return [Event(text) for (text,) in await self._database.fetch_single(EVENTS_AFTER, event_id, limit, drop_ids)]
 
     async def snapshot(self, drop_ids: Sequence[str] | None) -> Event:
-        """A SNAPSHOT of these drops; if `drop_ids` is None, of all drops that are draft, scheduled or live.
+        """A SNAPSHOT of these drops; if `drop_ids` is None, of all drops that are scheduled or live.
 
         At most two queries run at once: one for all drops, and one for chosen drops. Clients that ask while such a query runs
         share it, or the next one. Otherwise many clients that open streams at the same time would take all sessions of the pool

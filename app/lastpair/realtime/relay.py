@@ -31,6 +31,7 @@ from lastpair.realtime.notification import event_of
 CHANNEL = "lastpair_events"
 LISTEN = "listen lastpair_events"
 EVENT_KEY = "select api.event_key()"
+SET_PURCHASER_NAMES = "select api.set_purchaser_names($1)"
 ENSURE_EPOCH = "select api.ensure_epoch($1)"
 MAX_HEARD_EVENTS = 10_000
 """Events that may wait to be published. If there are more, the relay stops listening for a while."""
@@ -73,9 +74,11 @@ logger = logging.getLogger("lastpair")
 class Relay:
     """One for each process. `is_connected` says whether it hears of commits now, or reads them from the log all the time."""
 
-    def __init__(self, servers: Servers, hub: Hub, watch: Watch) -> None:
+    def __init__(self, servers: Servers, hub: Hub, watch: Watch, purchaser_names: str = "full") -> None:
+        """`purchaser_names` is the setting, which the relay tells the database before it first hears of an event."""
         self.is_connected = False
         self._watch = watch
+        self._purchaser_names = purchaser_names
         watch.on_loss.append(self._check_now)
         self._check_at = 0.0
         self._backend_pid = ""
@@ -136,6 +139,7 @@ class Relay:
             async with self._waiting("the listener's first calls"):
                 self._key = await _call(connection, EVENT_KEY)
                 await _call(connection, ENSURE_EPOCH, False)
+                await _call(connection, SET_PURCHASER_NAMES, self._purchaser_names)
             is_listening = await self._listen(connection)
             await self._read_log(connection)
             self._is_following = True

@@ -17,10 +17,10 @@ from lastpair.shop.shared_calls import CancelRequest, PurchaseRequest, ReserveRe
 from lastpair.shop.sweeper import expire_due_holds
 
 CREATE_DROP = """
-select to_json(d)
-from api.create_drop_from_json(jsonb_build_object('currency', $3::text) || jsonb_strip_nulls($1::jsonb), $2) d
+select status, code, message, replayed, data
+from api.create_drop_from_json(jsonb_build_object('currency', $4::text) || jsonb_strip_nulls($1::jsonb), $2, $3)
 """
-UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2, p_changed_by => $3) d"
+UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2, $3, $4) d"
 REFUND_PURCHASE = "select to_json(p) from api.refund_purchase($1, $2) p"
 REFUND_DROP = "select refunded, remaining from api.refund_drop($1, $2, $3)"
 GET_RESERVATION = "select to_json(r) from api.get_reservation($1, $2) r"
@@ -30,7 +30,7 @@ HISTORY = page_of("api.history($2, $1 + 1, $3)")
 CANCELLED = '{"status": "cancelled"}'
 REFUNDS_A_CALL = 500
 """Purchases that one call refunds at most, because it holds the drop's lock."""
-GET_DROP = "select to_json(d) from api.get_drop($1) d"
+GET_DROP = "select to_json(d) from api.get_drop($1, $2) d"
 MY_RESERVATIONS = page_of("api.my_reservations($2, $1 + 1, $3)")
 MY_PURCHASES = page_of("api.my_purchases($2, $1 + 1, $3)")
 LIST_DROPS = page_of("api.list_drops($2, $1 + 1, $3)")
@@ -47,7 +47,8 @@ PURCHASE_BASKET = "select bool_or(b.replayed), json_agg(b.purchase) from api.pur
 CANCEL_BASKET = "select to_json(b) from api.cancel_basket($1, $2) b"
 GET_BASKET = "select to_json(b) from api.get_basket($1, $2) b"
 EXTEND = "select e.replayed, to_json(e.reservation) from api.extend_reservation($1, $2) e"
-CREATE_USER = "select to_json(u) from api.create_user($1) u"
+FORGET_USER = "select to_json(u) from api.forget_user($1) u"
+CREATE_USER = "select status, code, message, replayed, data from api.create_user_outcome($1, $2)"
 
 BASKET_RETRY_SECONDS = 1
 """For how long a basket of several drops is tried again. While it holds the lock of one drop, it waits 100 ms at most for that of
@@ -132,7 +133,7 @@ class Shop:
 
     async def get_basket(self, caller: Caller, basket_id: str) -> Outcome:
         """One of the caller's baskets. Data: the basket."""
-        return await self._as_caller(caller, lambda: self._single(DONE, GET_BASKET, basket_id, caller.id))
+        return await self._as_caller(caller, lambda: self._single(GET_BASKET, basket_id, caller.id))
 
     async def my_reservations(self, caller: Caller, limit: int, cursor: str | None) -> Outcome:
         """The units that the caller holds. Data: a page of reservations, ACTIVE and not due, newest first."""
@@ -150,20 +151,21 @@ class Shop:
         """Who bought units of a drop. Data: a page of purchases with usernames, newest first."""
         return await self._page(LIST_PURCHASES, limit, of_drop.drop_id, cursor, *of_drop[1:])
 
-    async def create_drop(self, caller: Caller, drop: str) -> Outcome:
+    async def create_drop(self, caller: Caller, drop: str, idempotency_key: str | None = None) -> Outcome:
         """Put a drop up for sale. `drop` is a JSON object with the parameters of api.create_drop. Data: the drop.
 
         Without a currency it gets DEFAULT_CURRENCY.
         """
-        return await self._as_caller(caller, lambda: self._single(CREATED, CREATE_DROP, drop, caller.id, self._default_currency))
+        arguments = (drop, caller.id, idempotency_key, self._default_currency)
+        return await self._as_caller(caller, lambda: self._row(CREATE_DROP, *arguments))
 
-    async def update_drop(self, caller: Caller, drop_id: str, changes: str) -> Outcome:
-        """Change those fields of a drop that are in `changes`, a JSON object. Data: the drop."""
-        return await self._as_caller(caller, lambda: self._single(DONE, UPDATE_DROP, drop_id, changes, caller.id))
+    async def update_drop(self, caller: Caller, drop_id: str, changes: str, if_revision: int | None = None) -> Outcome:
+        """Change those fields of a drop that are in `changes`, a JSON object; only if it has this revision. Data: the drop."""
+        return await self._as_caller(caller, lambda: self._single(UPDATE_DROP, drop_id, changes, if_revision, caller.id))
 
     async def refund_purchase(self, caller: Caller, purchase_id: str) -> Outcome:
         """Refund all of a purchase. Data: the purchase."""
-        return await self._as_caller(caller, lambda: self._single(DONE, REFUND_PURCHASE, purchase_id, caller.id))
+        return await self._as_caller(caller, lambda: self._single(REFUND_PURCHASE, purchase_id, caller.id))
 
     async def cancel_drop(self, caller: Caller, drop_id: str, *, refund: bool) -> Outcome:
         """Cancel a drop, and refund what was paid if `refund`. Data: the drop.
@@ -176,23 +178,23 @@ class Shop:
         remaining = 1
         while remaining:
             [(_, remaining)] = await self._database.fetch_single(REFUND_DROP, drop_id, REFUNDS_A_CALL, caller.id)
-        return await self.get_drop(drop_id)
+        return await self.get_drop(drop_id, drafts=True)
 
-    async def get_drop(self, drop_id: str) -> Outcome:
-        """One drop, in any status. Data: the drop."""
-        return await self._single(DONE, GET_DROP, drop_id)
+    async def get_drop(self, drop_id: str, *, drafts: bool) -> Outcome:
+        """One drop, in any status; a draft only with `drafts`, which is for sellers. Data: the drop."""
+        return await self._single(GET_DROP, drop_id, drafts)
 
     async def get_reservation(self, reservation_id: str, user_id: str | None) -> Outcome:
         """A reservation of this user or on a drop that this user made; of anyone if None. Data: the reservation."""
-        return await self._single(DONE, GET_RESERVATION, reservation_id, user_id)
+        return await self._single(GET_RESERVATION, reservation_id, user_id)
 
     async def get_purchase(self, purchase_id: str, user_id: str | None) -> Outcome:
         """The same for a purchase. Data: the purchase."""
-        return await self._single(DONE, GET_PURCHASE, purchase_id, user_id)
+        return await self._single(GET_PURCHASE, purchase_id, user_id)
 
     async def reservation_history(self, reservation_id: str, user_id: str | None) -> Outcome:
         """What became of such a reservation. Data: a list of who did what when, the oldest first."""
-        return await self._single(DONE, RESERVATION_HISTORY, reservation_id, user_id)
+        return await self._single(RESERVATION_HISTORY, reservation_id, user_id)
 
     async def history(self, drop_id: str, limit: int, cursor: int | None) -> Outcome:
         """What sellers did to a drop. Data: a page of who did what when, newest first."""
@@ -206,9 +208,13 @@ class Shop:
         """The drops of this status, or on sale. Data: a page of drops with their activity, newest start first."""
         return await self._page(LIST_DROPS, limit, status, cursor)
 
-    async def create_user(self, username: str) -> Outcome:
+    async def create_user(self, username: str, idempotency_key: str | None = None) -> Outcome:
         """Make a user. Data: the user."""
-        return await self._single(CREATED, CREATE_USER, username)
+        return await self._row(CREATE_USER, username, idempotency_key)
+
+    async def forget_user(self, user_id: str) -> Outcome:
+        """Replace the user's name by one that says nothing. Data: the user."""
+        return await self._single(FORGET_USER, user_id)
 
     async def expire_due_holds(self) -> Outcome:
         """Take back the due holds now, instead of at the next sweep. Data: the number of holds taken back."""
@@ -228,17 +234,23 @@ class Shop:
         return outcome
 
     async def _page(self, statement: str, limit: int, *arguments: Any) -> Outcome:
-        try:
+        async def act() -> Outcome:
             [page] = await self._database.fetch_single(statement, limit, *arguments)
             return Outcome(DONE, None, None, False, Page(*page))
-        except Unavailable:
-            raise
-        except Refusal as refusal:
-            return _refused(refusal)
 
-    async def _single(self, status: int, statement: str, *arguments: Any) -> Outcome:
+        return await _outcome_of(act())
+
+    async def _row(self, statement: str, *arguments: Any) -> Outcome:
+        # The statement returns a row of api.outcome.
         async def act() -> Outcome:
-            return Outcome(status, None, None, False, await self._database.value(statement, *arguments))
+            [row] = await self._database.fetch_single(statement, *arguments)
+            return Outcome(*row)
+
+        return await _outcome_of(act())
+
+    async def _single(self, statement: str, *arguments: Any) -> Outcome:
+        async def act() -> Outcome:
+            return Outcome(DONE, None, None, False, await self._database.value(statement, *arguments))
 
         return await _outcome_of(act())
 

@@ -1,8 +1,8 @@
 """The sweeper: jobs that run again and again.
 
-They take back due holds, start and end drops, prune the event log and read a gauge. Every process runs them; locks in the
-database keep two processes from doing the same work. Each job has its own task, its own interval and its own failures, so that
-one job that is slow or fails does not delay the others.
+They take back due holds, start and end drops, prune the event log and old keys, and read a gauge. Every process runs them;
+locks in the database keep two processes from doing the same work. Each job has its own task, its own interval and its own
+failures, so that one job that is slow or fails does not delay the others.
 """
 
 import asyncio
@@ -24,11 +24,16 @@ PRUNE_LIMIT = 10_000
 PRUNE_INTERVAL_SECONDS = (1, 60)
 """The shortest and the longest time between two prunings."""
 
+KEY_RETENTION_SECONDS = 86_400
+"""How long the Idempotency-Key of a rare request counts. That of a reserve or a purchase counts as long as its row is there."""
+
+KEY_PRUNE_INTERVAL_SECONDS = 60
 GAUGE_INTERVAL_SECONDS = 5
 EXPIRE_RESERVATIONS = "select count(*), extract(epoch from max(now() - expires_at))::float from api.expire_reservations($1)"
 ADVANCE_DROPS = "select from api.advance_drops()"
 NOTIFY_QUEUE = "select pg_notification_queue_usage()"
 PRUNE_EVENTS = "select api.prune_events($1, $2)"
+PRUNE_KEYS = "select api.prune_idempotency_keys($1)"
 
 logger = logging.getLogger("lastpair")
 
@@ -53,6 +58,7 @@ def jobs(database: Database, settings: Settings) -> list[Job]:
         Job("expire_holds", poll_seconds, partial(expire_due_holds, database)),
         Job("advance_drops", poll_seconds, partial(database.fetch, ADVANCE_DROPS)),
         Job("prune_events", prune_seconds, partial(prune_events, database, settings.event_retention_seconds)),
+        Job("prune_idempotency_keys", KEY_PRUNE_INTERVAL_SECONDS, partial(database.fetch, PRUNE_KEYS, KEY_RETENTION_SECONDS)),
         Job("measure_notify_queue", GAUGE_INTERVAL_SECONDS, partial(measure_notify_queue, database)),
     ]
 

@@ -29,7 +29,7 @@ from lastpair.web.responses import ANSWER_HEADERS, not_routed, refused
 from lastpair.web.routes import nowhere, routes
 from lastpair.web.tracing import tracing
 
-RESPONSE_HEADERS = ("Idempotency-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id")
+RESPONSE_HEADERS = ("ETag", "Idempotency-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id")
 
 
 def create_app(settings: Settings | None = None) -> Lastpair:
@@ -75,7 +75,7 @@ def components_for(settings: Settings) -> Components:
         stream_slots=StreamSlots(settings.max_streams, settings.max_streams_per_address),
         hub=hub,
         event_log=EventLog(database),
-        relay=Relay(servers, hub, database.watch),
+        relay=Relay(servers, hub, database.watch, settings.purchaser_names),
     )
 
 
@@ -94,7 +94,9 @@ def identity_for(settings: Settings) -> Identity:
     else:
         keys = KeySet(settings.jwt_jwks_url or "")
     audience, issuer = settings.jwt_audience or "", settings.jwt_issuer or ""
-    return BearerToken(keys, audience=audience, issuer=issuer, role_claim=settings.jwt_role_claim)
+    return BearerToken(
+        keys, audience=audience, issuer=issuer, role_claim=settings.jwt_role_claim, name_claim=settings.jwt_name_claim
+    )
 
 
 def guarded(settings: Settings) -> Callable[[ASGIApp], ASGIApp]:

@@ -8,11 +8,12 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from lastpair import __version__
-from lastpair.errors import Unavailable
+from lastpair.errors import Refusal, Unavailable
 from lastpair.observability.metrics import CONTENT_TYPE, exposition
 from lastpair.shop.outcome import Caller
 from lastpair.shop.shop import OfDrop
 from lastpair.web.components import components_of
+from lastpair.web.conditions import IF_MATCH, IF_NONE_MATCH, drop_answer, known_etags, revision_to_match
 from lastpair.web.lists import answer_list
 from lastpair.web.operation import EVENT_STREAM, STREAM_PARAMETERS, Raw, filters, operation, status_parameter
 from lastpair.web.requests import (
@@ -78,6 +79,15 @@ async def admin(request: Request) -> Caller:
     caller = await seller(request)
     components_of(request).user_limit.count(caller.id)
     return caller
+
+
+async def is_admin(request: Request) -> bool:
+    """Whether the request names a user who may create and change drops. Costs nothing unless it is asked."""
+    try:
+        await components_of(request).identity.admin_id(request.scope)
+    except Refusal:
+        return False
+    return True
 
 
 def caller_of(request: Request, user_id: str) -> Caller:
@@ -217,23 +227,34 @@ async def get_basket(request: Request) -> Response:
     return answer(request, await components_of(request).shop.get_basket(await reader(request), basket_id), "basket")
 
 
-@operation("drops", {201: {"drop": Drop}}, caller="admin", body=NewDrop)
+@operation(
+    "drops",
+    {201: {"drop": Drop}, 200: {"drop": Drop}},
+    *["DROP_NOT_FOUND", "IDEMPOTENCY_KEY_REUSED"],
+    caller="admin",
+    is_idempotent=True,
+    has_etag=True,
+    body=NewDrop,
+)
 async def create_drop(request: Request) -> Response:
     """Put a drop up for sale.
 
     Without a status, `starts_at` decides: if it is missing the drop is a draft, if it is in the future the drop is scheduled,
     otherwise live.
     """
+    key = idempotency_key(request)
     caller = await admin(request)
     body = await read_body(request, NewDrop)
-    return answer(request, await components_of(request).shop.create_drop(caller, body.as_json()), "drop")
+    return drop_answer(request, await components_of(request).shop.create_drop(caller, body.as_json(), key))
 
 
 @operation(
     "drops",
     {200: {"drop": Drop}},
-    *["DROP_NOT_FOUND", "INVALID_STATUS_CHANGE", "STOCK_BELOW_COMMITTED", "VARIANT_NOT_FOUND", "VARIANT_IN_USE"],
+    *["DROP_NOT_FOUND", "INVALID_STATUS_CHANGE", "STOCK_BELOW_COMMITTED", "VARIANT_NOT_FOUND", "VARIANT_IN_USE", "DROP_CHANGED"],
     caller="admin",
+    has_etag=True,
+    parameters=[IF_MATCH],
     body=DropChanges,
 )
 async def update_drop(request: Request) -> Response:
@@ -241,11 +262,13 @@ async def update_drop(request: Request) -> Response:
 
     Only the fields given are changed; null clears a time or a term. Cancelling a drop releases every hold. A drop moves from
     draft to scheduled, live or cancelled; from scheduled to draft, live, ended or cancelled; from live to ended or cancelled.
+
+    With If-Match, the drop is changed only if no other seller has changed it since the ETag was read. Sales do not count.
     """
-    drop_id = uuid_in_path(request, "dropId")
+    drop_id, revision = uuid_in_path(request, "dropId"), revision_to_match(request)
     caller = await admin(request)
     changes = (await read_body(request, DropChanges)).given()
-    return answer(request, await components_of(request).shop.update_drop(caller, drop_id, changes), "drop")
+    return drop_answer(request, await components_of(request).shop.update_drop(caller, drop_id, changes, revision))
 
 
 @operation("drops", {200: {"drop": Drop}}, *["DROP_NOT_FOUND", "INVALID_STATUS_CHANGE"], caller="admin", body=CancelDropBody)
@@ -273,10 +296,17 @@ async def refund_purchase(request: Request) -> Response:
     return answer(request, await components_of(request).shop.refund_purchase(caller, purchase_id), "purchase")
 
 
-@operation("drops", {200: {"drop": Drop}}, "DROP_NOT_FOUND")
+@operation("drops", {200: {"drop": Drop}, 304: None}, "DROP_NOT_FOUND", has_etag=True, parameters=[IF_NONE_MATCH])
 async def get_drop(request: Request) -> Response:
-    """One drop, in any status."""
-    return answer(request, await components_of(request).shop.get_drop(uuid_in_path(request, "dropId")), "drop")
+    """One drop, in any status.
+
+    A draft is found by those only who may change drops.
+    """
+    shop, drop_id = components_of(request).shop, uuid_in_path(request, "dropId")
+    outcome = await shop.get_drop(drop_id, drafts=False)
+    if outcome.code == "DROP_NOT_FOUND" and await is_admin(request):
+        outcome = await shop.get_drop(drop_id, drafts=True)
+    return drop_answer(request, outcome, known=known_etags(request))
 
 
 @operation(
@@ -413,14 +443,25 @@ async def my_purchases(request: Request) -> Response:
     return answer_page(request, outcome, "purchases")
 
 
+@operation("users", {200: {"user": User}}, caller="user")
+async def forget_me(request: Request) -> Response:
+    """Make yourself anonymous.
+
+    Your name is replaced by one that says nothing. What you have bought stays yours.
+    """
+    await expect_no_body(request)
+    return answer(request, await components_of(request).shop.forget_user((await writer(request)).id), "user")
+
+
 @operation("realtime", {200: EVENT_STREAM}, parameters=STREAM_PARAMETERS)
 async def stream(request: Request) -> Response:
     """Server-Sent Events, until the client leaves.
 
     The first event is SNAPSHOT, `{ drops }`. Then, in the order of the commits: DROP_CREATED and DROP_UPDATED, `{ drop }`;
-    STOCK_UPDATED, `{ dropId, availableStock }`; RESERVATION_EXPIRED, `{ dropId, reservationId }`; PURCHASE_COMPLETED, `{ dropId,
-    username, purchasedAt }`; ACTIVITY_UPDATED, `{ dropId, latestPurchasers }`. If events were missed that the log no longer has:
-    RESYNC_REQUIRED, `{ reason }`, and a SNAPSHOT. POSITION, `{ }`, says that nothing happened up to its id.
+    DROP_REMOVED, `{ dropId }`; STOCK_UPDATED, `{ dropId, availableStock }`; RESERVATION_EXPIRED, `{ dropId, reservationId }`;
+    PURCHASE_COMPLETED, `{ dropId, username, purchasedAt }`; ACTIVITY_UPDATED, `{ dropId, latestPurchasers }`. Drafts are not
+    among them. If events were missed that the log no longer has: RESYNC_REQUIRED, `{ reason }`, and a SNAPSHOT. POSITION, `{ }`,
+    says that nothing happened up to its id.
     """
     return await event_stream(request)
 
@@ -436,19 +477,28 @@ async def socket(websocket: WebSocket) -> None:
     await serve_events(websocket)
 
 
-@operation("development", {201: {"user": User}}, "USERNAME_TAKEN", body=NewUser)
+@operation(
+    "development",
+    {201: {"user": User}, 200: {"user": User}},
+    *["USERNAME_TAKEN", "IDEMPOTENCY_KEY_REUSED"],
+    is_idempotent=True,
+    body=NewUser,
+)
 async def create_user(request: Request) -> Response:
     """Make a user."""
+    key = idempotency_key(request)
     body = await read_body(request, NewUser)
-    return answer(request, await components_of(request).shop.create_user(body.username), "user")
+    return answer(request, await components_of(request).shop.create_user(body.username, key), "user")
 
 
-@operation("development", {200: {"expired": int}})
+@operation("development", {200: {"expired": int}}, is_idempotent=True)
 async def expire_now(request: Request) -> Response:
     """Take back every hold that is due.
 
-    `expired` is the number of holds that went back to stock.
+    `expired` is the number of holds that went back to stock. An Idempotency-Key changes nothing, because a repeated request takes
+    nothing back twice.
     """
+    idempotency_key(request)
     await expect_no_body(request)
     return answer(request, await components_of(request).shop.expire_due_holds(), "expired")
 

@@ -8,9 +8,9 @@ from starlette.types import Scope
 
 from lastpair.errors import Refusal, invalid
 from lastpair.web.requests import header
-from lastpair.web.schemas import CANONICAL_UUID, Text
+from lastpair.web.schemas import CANONICAL_UUID, Username
 
-USERNAME: TypeAdapter[str] = TypeAdapter(Text)
+USERNAME: TypeAdapter[str] = TypeAdapter(Username)
 SUBJECT = re.compile(r"(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,255}")
 """What the subject of a token may be: 255 is the limit of OpenID Connect."""
 
@@ -70,5 +70,6 @@ class TrustedHeader:
             return USERNAME.validate_python(name.encode("latin-1").decode())
         except ValueError:  # not UTF-8, or not a name
             raise invalid(
-                "X-User-Name", "must be 1 to 200 characters of UTF-8, not all blank, without control characters"
+                "X-User-Name",
+                "must be 1 to 200 characters in UTF-8, not all invisible, without control characters or changes of direction",
             ) from None

@@ -13,6 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core.core_schema import WithDefaultSchema
 
 from lastpair import __version__
+from lastpair.web.conditions import ETAG
 from lastpair.web.error_codes import ERRORS
 from lastpair.web.operation import Operation, Raw, Schema, Tag
 from lastpair.web.requests import IDEMPOTENCY_KEY, REQUEST_ID
@@ -23,6 +24,7 @@ TAGS: dict[Tag, str] = {
     "reservations": "Hold units for a limited time, and give them back.",
     "baskets": "Hold units of several drops together, all or none, and buy them or give them back together.",
     "purchases": "Buy held units.",
+    "users": "Yourself.",
     "realtime": "Receive every committed change.",
     "operations": "For operators.",
     "development": "Helpers, in development only.",
@@ -53,7 +55,7 @@ RETRIED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABL
 KEY: Schema = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "Makes it safe to repeat the request, because it counts once for each user, drop and key.",
+    "description": "Makes it safe to repeat the request, because a user's request with one key is carried out once.",
     "schema": {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY.pattern}$"},
 }
 USER_ID: Schema = {
@@ -73,6 +75,11 @@ HEADERS: dict[str, Schema] = {
         "description": "The id of the request, to be quoted.",
         "required": True,
         "schema": {"type": "string", "pattern": f"^{REQUEST_ID.pattern}$", "examples": ["0f3d8a52c6b14e7f9a1d2b3c4e5f6a70"]},
+    },
+    "ETag": {
+        "description": "The version of the drop, for If-Match and If-None-Match.",
+        "required": True,
+        "schema": {"type": "string", "pattern": f"^{ETAG.pattern}$", "examples": ['"3-9f86d081884c7d65"']},
     },
     "Retry-After": {
         "description": "Seconds to wait before the next try.",
@@ -206,8 +213,9 @@ def _path_parameter(name: str) -> Schema:
 def _answers(operation: Operation, schemas: Mapping[Any, Schema]) -> Schema:
     answers = {}
     for status, answer in operation.answers.items():
-        is_replay = operation.is_idempotent and status == HTTPStatus.OK
-        answers[str(status)] = _answer(HTTPStatus(status).phrase, "Idempotency-Replayed" if is_replay else None)
+        is_replay = operation.is_idempotent and status == HTTPStatus.OK and HTTPStatus.CREATED in operation.answers
+        headers = [*(["Idempotency-Replayed"] if is_replay else []), *(["ETag"] if operation.has_etag else [])]
+        answers[str(status)] = _answer(HTTPStatus(status).phrase, *headers)
         if is_replay:
             answers[str(status)]["description"] = (
                 "This Idempotency-Key was used before: what the first request made, as it is now"
@@ -257,12 +265,12 @@ def _errors(codes: set[str]) -> Schema:
         items = {"items": REFUSED_ITEMS} if of_status == ["BASKET_REFUSED"] else {}
         error = _object(code={"type": "string", "enum": of_status}, message=MESSAGE, **items)
         schema = _object(success={"type": "boolean", "const": False}, error=error, meta=META)
-        errors[str(status.value)] = _answer(description, "Retry-After" if status in RETRIED else None) | _json(schema)
+        errors[str(status.value)] = _answer(description, *(["Retry-After"] if status in RETRIED else [])) | _json(schema)
     return errors
 
 
-def _answer(description: str, header: str | None) -> Schema:
-    names = ["X-Request-Id", *([header] if header else [])]
+def _answer(description: str, *headers: str) -> Schema:
+    names = ["X-Request-Id", *headers]
     return {"description": description, "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names}}
 
 

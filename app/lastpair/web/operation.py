@@ -12,7 +12,7 @@ from lastpair.shop.shared_calls import DEFAULT_LIMIT
 Handler = Callable[[Any], Awaitable[Any]]
 """It answers a Request with a Response, or serves a WebSocket."""
 
-Tag = Literal["drops", "reservations", "baskets", "purchases", "realtime", "operations", "development"]
+Tag = Literal["drops", "reservations", "baskets", "purchases", "users", "realtime", "operations", "development"]
 AllowedCaller = Literal["anyone", "user", "admin"]
 Schema = dict[str, Any]
 
@@ -47,7 +47,7 @@ STREAM_PARAMETERS: tuple[Schema, ...] = (
     {
         "name": "dropId",
         "in": "query",
-        "description": "Only these drops, in any status.",
+        "description": "Only these drops, in any status but draft.",
         "schema": {"type": "array", "items": {"type": "string", "format": "uuid"}, "maxItems": MAX_DROPS},
     },
     {
@@ -104,6 +104,9 @@ class Operation:
 
     needs_database: bool
 
+    has_etag: bool
+    """Does an answer that succeeds have an ETag?"""
+
     parameters: tuple[Schema, ...]
     """Parameters in the query and in headers."""
 
@@ -123,6 +126,7 @@ def operation(
     caller: AllowedCaller = "anyone",
     is_idempotent: bool = False,
     needs_database: bool = True,
+    has_etag: bool = False,
     parameters: Iterable[Schema] = (),
     body: type[BaseModel] | None = None,
     is_paged: bool = False,
@@ -132,6 +136,8 @@ def operation(
 
     def declare(handler: Handler) -> Operation:
         taken = (*parameters, *(PAGE_PARAMETERS if is_paged else ()))
-        return Operation(handler, tag, answers, codes, caller, is_idempotent, needs_database, taken, body, is_paged, offers_csv)
+        return Operation(
+            *(handler, tag, answers, codes, caller, is_idempotent, needs_database, has_etag, taken, body, is_paged, offers_csv)
+        )
 
     return declare

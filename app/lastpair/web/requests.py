@@ -68,9 +68,14 @@ def uuid_in_path(request: Request, name: str) -> str:
 
 
 def idempotency_key(request: Request) -> str | None:
-    """The Idempotency-Key header, if there is one; raises VALIDATION_ERROR."""
-    key = header(request.scope, b"idempotency-key")
-    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+    """The Idempotency-Key header, if there is one; raises VALIDATION_ERROR, also for two of them, because either may count."""
+    keys = [value for name, value in request.scope["headers"] if name == b"idempotency-key"]
+    if not keys:
+        return None
+    if len(keys) > 1:
+        raise invalid("Idempotency-Key", "must not be sent twice")
+    key: str = keys[0].decode("latin-1")
+    if not IDEMPOTENCY_KEY.fullmatch(key):
         raise invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
     return key
 
@@ -255,7 +260,7 @@ REASONS = {
     "list_type": "must be a list",
     "missing": "is required",
     "model_type": "must be a JSON object",
-    "string_pattern_mismatch": "must not be blank or hold control characters",
+    "string_pattern_mismatch": "must not be blank or hold control characters, or others that cannot be in a name",
     "string_too_long": "must have at most {max_length} characters",
     "string_too_short": "must have at least {min_length} character",
     "string_type": "must be a string",

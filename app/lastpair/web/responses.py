@@ -37,12 +37,17 @@ class Json(Response):
             self.raw_headers += [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
-def answer(request: Request, outcome: Outcome, name: str) -> Response:
-    """An outcome of the shop as a response, its data under `name`; of a refused basket, the refused items in the error."""
+def answer(request: Request, outcome: Outcome, name: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An outcome of the shop as a response, its data under `name`; of a refused basket, the refused items in the error.
+
+    A success has these headers besides.
+    """
     status, code, message, replayed, data = outcome
     if code is not None:
         return failure(request, Refusal(status, code, message or ""), data)
-    return success(request, {name: data}, status, REPLAYED if replayed else None)
+    if replayed:
+        headers = REPLAYED | dict(headers or {})
+    return success(request, {name: data}, status, headers)
 
 
 def answer_page(request: Request, outcome: Outcome, name: str) -> Response:

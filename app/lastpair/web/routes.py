@@ -100,6 +100,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
             route(f"{base}/purchases/me", get=handlers.my_purchases),
             route(f"{base}/purchases/{{id}}", get=handlers.get_purchase),
             route(f"{base}/purchases/{{id}}/refund", post=handlers.refund_purchase),
+            route(f"{base}/users/me", delete=handlers.forget_me),
             route(f"{base}/events", get=handlers.stream),
             WebSocketRoute(f"{base}/ws", handlers.socket.handler),
             route(f"{base}/openapi.json", get=openapi),

@@ -7,6 +7,7 @@ and are never parsed here; their models serve the contract only.
 # ruff: noqa: N815 - columns have the wire's names
 
 import re
+import unicodedata
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, get_args
@@ -45,12 +46,27 @@ def _uuid(value: object) -> object:
     return value.lower()
 
 
+def _normal_form(value: object) -> object:
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
+
+
 def _thousandths(value: Decimal) -> Decimal:
     return value.quantize(Decimal("0.001"))  # exact, because the value has no more decimals; 0e9999999 becomes 0.000
 
 
 Text = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")
+]
+# The same rule as in the database (users_username_check), which knows besides which names look alike.
+FORBIDDEN = "\\x00-\\x1f\\x7f-\\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u2064\u206a-\u206f\u2800\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff"
+)
+Username = Annotated[
+    str,
+    BeforeValidator(_normal_form),
+    Field(min_length=1, max_length=200, pattern=f"^[^{FORBIDDEN}]*[^\\s{FORBIDDEN}{INVISIBLE}][^{FORBIDDEN}]*$"),
 ]
 Money = Annotated[Decimal, MONEY]
 # No currency has more than three decimals. The database knows how many the drop's has.
@@ -85,7 +101,7 @@ def _as_json(model: BaseModel) -> str:
 class NewUser(BaseModel, extra="forbid", json_schema_extra={"examples": [{"username": "alice"}]}):
     """A user to make."""
 
-    username: Text
+    username: Username
 
 
 class NewVariant(BaseModel, extra="forbid"):
@@ -241,6 +257,7 @@ class Drop(Row):
     hold_seconds: int | None
     rehold_after_seconds: int
     extension_seconds: int | None
+    revision: Annotated[int, Field(ge=1, description="Rises when a seller changes the drop, and not when units are sold.")]
     created_by: UUID
     createdAt: AwareDatetime
     updatedAt: AwareDatetime

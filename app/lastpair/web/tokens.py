@@ -190,12 +190,15 @@ class BearerToken:
 
     creates_users = True
 
-    def __init__(self, keys: Keys, *, audience: str, issuer: str, role_claim: str = "role") -> None:
+    def __init__(
+        self, keys: Keys, *, audience: str, issuer: str, role_claim: str = "role", name_claim: str = "preferred_username"
+    ) -> None:
         self._keys = keys
         self._audience = audience
         self._issuer = issuer
         self._subjects = uuid5(NAMESPACE_URL, issuer)
         self._role_claim = role_claim
+        self._name_claim = name_claim
 
     async def user_id(self, scope: Scope) -> str:
         """The user of the claim `sub`. Leaves `claims` in the scope."""
@@ -249,9 +252,9 @@ class BearerToken:
         return all(isinstance(role, str) for role in roles) and "admin" in roles
 
     def user_name(self, scope: Scope) -> str | None:
-        """The claim `preferred_username`, if it is acceptable as a name."""
+        """The claim JWT_NAME_CLAIM, if it is acceptable as a name."""
         try:
-            return USERNAME.validate_python(scope["claims"].get("preferred_username"))
+            return USERNAME.validate_python(claim_named(self._name_claim, scope["claims"]))
         except ValueError:
             return None
 

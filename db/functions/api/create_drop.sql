@@ -7,7 +7,12 @@
 -- Without a status, starts_at decides: if it is missing the drop is a draft, if it is in the future the drop is scheduled,
 -- otherwise live.
 --
--- Locks: none. Errors: FORBIDDEN (a seller names another user), AUTH_REQUIRED (the seller does not exist), VALIDATION_ERROR.
+-- With p_idempotency_key a repeated request returns the drop that the first one made, as it is now. A key counts once for each
+-- seller.
+--
+-- Locks: the key. It waits for a transaction that is making a drop with the same key.
+-- Errors: FORBIDDEN (a seller names another user), AUTH_REQUIRED (the seller does not exist), VALIDATION_ERROR,
+-- IDEMPOTENCY_KEY_REUSED, DROP_NOT_FOUND (the drop that the first request made was deleted).
 
 create or replace function api.create_drop(
   p_name text,
@@ -18,7 +23,8 @@ create or replace function api.create_drop(
   p_ends_at timestamptz default null,
   p_status text default null,
   p_variants jsonb default null,
-  p_terms jsonb default null
+  p_terms jsonb default null,
+  p_idempotency_key text default null
 )
 returns setof api.drop_row
 language plpgsql security definer
@@ -29,12 +35,25 @@ declare
     p_status,
     case when p_starts_at is null then 'draft' when p_starts_at > now() then 'scheduled' else 'live' end
   );
+  v_id uuid := inventory.uuid_v7();
+  v_earlier_id uuid;
   v_drop inventory.drops;
   v_variants inventory.variants[];
   v_constraint_name text;
 begin
   perform inventory.require_self(p_created_by);
   perform inventory.require_user(p_created_by);
+  -- Equal times and prices have one text here, whatever the time zone of the session is.
+  v_earlier_id := inventory.claim_idempotency_key(
+    p_created_by, p_idempotency_key, 'create_drop',
+    jsonb_build_array(
+      p_name, trim_scale(p_price), p_total_stock, p_starts_at at time zone 'UTC', p_ends_at at time zone 'UTC', p_status, p_variants,
+      p_terms),
+    v_id);
+  if v_earlier_id is not null then
+    return query select d.* from api.get_drop(v_earlier_id) d;
+    return;
+  end if;
   perform inventory.check_terms(p_terms);
   if v_status in ('ended', 'cancelled') then
     perform inventory.refuse('VALIDATION_ERROR', 'status: a new drop is draft, scheduled or live');
@@ -45,9 +64,9 @@ begin
 
   v_drop := jsonb_populate_record(
     row(
-      inventory.uuid_v7(), coalesce(p_name, ''), p_price, p_total_stock, p_total_stock,
+      v_id, coalesce(p_name, ''), p_price, p_total_stock, p_total_stock,
       case when v_status = 'live' then coalesce(p_starts_at, now()) else p_starts_at end, p_ends_at, v_status, p_created_by,
-      now(), now(), 'USD', null, null, 0, null, null, '-infinity'
+      now(), now(), 'USD', null, null, 0, null, null, '-infinity', 1
     )::inventory.drops,
     coalesce(p_terms, '{}'));
   v_drop.price := inventory.check_price(p_price, v_drop.currency);
@@ -80,7 +99,8 @@ exception
 end
 $$;
 
-comment on function api.create_drop(text, numeric, integer, uuid, timestamptz, timestamptz, text, jsonb, jsonb) is
+comment on function api.create_drop(text, numeric, integer, uuid, timestamptz, timestamptz, text, jsonb, jsonb, text) is
 'Put a drop of p_total_stock units up for sale, or one of p_variants ([{"name", "total_stock", "price"}]), and return it. Without
 p_status the times decide: a drop without p_starts_at is a draft, a future p_starts_at makes it scheduled, a past one live. p_terms:
-{"currency", "limit_per_user", "hold_seconds", "rehold_after_seconds", "extension_seconds"}.';
+{"currency", "limit_per_user", "hold_seconds", "rehold_after_seconds", "extension_seconds"}. A repeated request with the
+same p_idempotency_key returns the drop made before.';

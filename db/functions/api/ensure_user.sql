@@ -12,7 +12,7 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_username text := coalesce(p_username, 'user-' || left(p_user_id::text, 8));
+  v_username text := normalize(coalesce(p_username, 'user-' || left(p_user_id::text, 8)), NFC);
   v_constraint_name text;
 begin
   perform inventory.require_self(p_user_id);
@@ -29,7 +29,7 @@ begin
       on conflict (id) do nothing;
     exception
       when unique_violation then
-        v_username := left(coalesce(p_username, 'user'), 190) || '-' || substr(md5(gen_random_uuid()::text), 1, 8);
+        v_username := left(normalize(coalesce(p_username, 'user'), NFC), 190) || '-' || substr(md5(gen_random_uuid()::text), 1, 8);
       when check_violation then
         get stacked diagnostics v_constraint_name = constraint_name;
         perform inventory.refuse_constraint(v_constraint_name);

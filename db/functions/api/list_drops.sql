@@ -25,6 +25,7 @@ returns table (
   hold_seconds integer,
   rehold_after_seconds integer,
   extension_seconds integer,
+  revision integer,
   created_by uuid,
   "createdAt" timestamptz,
   "updatedAt" timestamptz,

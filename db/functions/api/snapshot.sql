@@ -1,6 +1,7 @@
 -- api.snapshot: the drops as they are, and the id of the last event that is in them: a SNAPSHOT event of no drop.
 --
--- Purpose: where a reader starts; it then applies the events after this id. Locks: none. Errors: none.
+-- Purpose: where a reader starts; it then applies the events after this id. Like them it is public, so it has no drafts.
+-- Locks: none. Errors: none.
 --
 -- The function is stable, so all its statements see one moment. Ids are in commit order, so what it sees is exactly what the
 -- events up to that id announced. Times are written in UTC, as they are there.
@@ -16,7 +17,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_drop_ids uuid[] := coalesce(
-    p_drop_ids, array(select d.id from inventory.drops d where d.status in ('draft', 'scheduled', 'live')));
+    p_drop_ids, array(select d.id from inventory.drops d where d.status in ('scheduled', 'live')));
 begin
   return query
   select 'SNAPSHOT', coalesce((select max(e.id) from inventory.events e), 0)::text, null::uuid, to_json(s)
@@ -29,7 +30,7 @@ begin
           inventory.activity_feed(d.id) as activity_feed
         from inventory.drops d
         cross join lateral inventory.drop_row(d) r
-        where d.id = any (v_drop_ids)
+        where d.id = any (v_drop_ids) and d.status <> 'draft'
         order by d.starts_at desc nulls last, d.id desc
       ) l
     ) as drops
@@ -38,4 +39,4 @@ end
 $$;
 
 comment on function api.snapshot(uuid[]) is
-'The drops p_drop_ids, or all that are draft, scheduled or live, as a SNAPSHOT event. Its id is that of the last event in it.';
+'The drops p_drop_ids, or all that are scheduled or live, as a SNAPSHOT event; no drafts, because it is public. Its id is that of the last event in it.';

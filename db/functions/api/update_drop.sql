@@ -3,7 +3,8 @@
 -- p_changes is a JSON object of the fields to change; null clears a time or a term. add_stock changes total_stock by so many units,
 -- so that two sellers who each add some do not undo one another. inventory.may_become defines the allowed changes of status,
 -- inventory.drop_after_changes how a change of status sets starts_at and ends_at, inventory.variants_after_changes what variants
--- may become. With p_if_updated_at nothing is changed unless the drop was last changed at that time.
+-- may become. With p_if_revision nothing is changed unless the drop has that revision, which
+-- a sale does not raise.
 --
 -- Steps: inventory.check_drop_changes looks at the JSON. The drop is locked, and what is due is taken back as far as it matters.
 -- inventory.drop_after_changes decides about fields, status and times. If the drop is cancelled, inventory.cancel_all_holds ends
@@ -14,7 +15,7 @@
 -- VARIANT_NOT_FOUND, VARIANT_IN_USE, DROP_CHANGED, FORBIDDEN (a seller names another user), AUTH_REQUIRED.
 
 create or replace function api.update_drop(
-  p_drop_id uuid, p_changes jsonb, p_if_updated_at timestamptz default null, p_changed_by uuid default null
+  p_drop_id uuid, p_changes jsonb, p_if_revision integer default null, p_changed_by uuid default null
 )
 returns setof api.drop_row
 language plpgsql security definer
@@ -35,7 +36,7 @@ begin
   if not found then
     perform inventory.refuse('DROP_NOT_FOUND');
   end if;
-  if p_if_updated_at <> v_drop.updated_at then
+  if p_if_revision <> v_drop.revision then
     perform inventory.refuse('DROP_CHANGED');
   end if;
   v_before := to_jsonb(inventory.drop_row(v_drop));
@@ -74,6 +75,7 @@ begin
     hold_seconds = v_new.hold_seconds,
     rehold_after_seconds = v_new.rehold_after_seconds,
     extension_seconds = v_new.extension_seconds,
+    revision = d.revision + (v_variants is not null)::integer,
     updated_at = now()
   where d.id = p_drop_id
   returning d.* into v_new;
@@ -89,7 +91,7 @@ exception when check_violation or unique_violation then
 end
 $$;
 
-comment on function api.update_drop(uuid, jsonb, timestamptz, uuid) is
+comment on function api.update_drop(uuid, jsonb, integer, uuid) is
 'Change a drop and return it. p_changes holds any of name, price, starts_at, ends_at, status, total_stock or add_stock or variants,
 paused, limit_per_user, hold_seconds, rehold_after_seconds, extension_seconds; null clears a time or a term. Cancelling releases
-every hold. select * from api.update_drop(''…'', ''{"status": "live"}'');';
+every hold. With p_if_revision the drop is changed only if it has that revision. select * from api.update_drop(''…'', ''{"status": "live"}'');';

@@ -31,7 +31,7 @@ begin
   return row(
     p_drop.id, p_drop.name, p_drop.price, p_drop.currency, p_drop.total_stock, p_drop.available_stock, v_variants,
     p_drop.starts_at, p_drop.ends_at, inventory.status_now(p_drop), p_drop.paused_at, p_drop.limit_per_user, p_drop.hold_seconds,
-    p_drop.rehold_after_seconds, p_drop.extension_seconds, p_drop.created_by, p_drop.created_at, p_drop.updated_at
+    p_drop.rehold_after_seconds, p_drop.extension_seconds, p_drop.revision, p_drop.created_by, p_drop.created_at, p_drop.updated_at
   )::api.drop_row;
 end
 $$;

@@ -1,4 +1,5 @@
--- inventory.latest_purchasers: the three latest paid purchases of a drop, the newest first, as a JSON array.
+-- inventory.latest_purchasers: the three latest paid purchases of a drop, the newest first, as a JSON array, with the names that
+-- everybody may see.
 --
 -- Locks: none. Errors: none.
 -- Plans: see db/README.md, 'Plans'. Here a lateral subquery with a limit looks up each user, so the planner cannot make it a
@@ -11,9 +12,11 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
+declare
+  v_names text := inventory.purchaser_names();
 begin
   return to_json(array(
-    select row(latest.user_id, u.username, latest.qty, latest.created_at)::api.purchaser
+    select row(latest.user_id, inventory.public_name(u.username, v_names), latest.qty, latest.created_at)::api.purchaser
     from (
       select p.id, p.user_id, p.qty, p.created_at
       from inventory.purchases p

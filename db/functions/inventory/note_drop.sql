@@ -1,5 +1,5 @@
--- inventory.note_drop: trigger on drops: note that a drop was created, that it changed or that its stock changed. The commit
--- announces the note, and refuses it if the stock does not balance.
+-- inventory.note_drop: trigger on drops: note that a drop was created, that it changed or that its stock changed, that it was
+-- deleted, and whether it could be seen before. The commit announces the note, and refuses it if the stock does not balance.
 --
 -- Locks: only this transaction's own row of inventory.changes, which no other transaction touches. Errors: none.
 
@@ -13,6 +13,16 @@ declare
   v_stock_updated boolean := false;
   v_updated boolean := false;
 begin
+  if tg_op = 'DELETE' then
+    insert into inventory.changes as c (drop_id, was_public, added_total, added_available)
+    values (old.id, old.status <> 'draft', - old.total_stock, - old.available_stock)
+    on conflict (transaction_id, drop_id) do update
+    set
+      was_public = coalesce(c.was_public, excluded.was_public),
+      added_total = c.added_total + excluded.added_total,
+      added_available = c.added_available + excluded.added_available;
+    return null;
+  end if;
   if not v_created then
     v_stock_updated := old.available_stock <> new.available_stock;
     v_updated := (
@@ -23,9 +33,9 @@ begin
       new.hold_seconds, new.rehold_after_seconds, new.extension_seconds
     );
   end if;
-  insert into inventory.changes as c (drop_id, is_created, is_updated, is_stock_updated, added_total, added_available)
+  insert into inventory.changes as c (drop_id, is_created, is_updated, is_stock_updated, was_public, added_total, added_available)
   values (
-    new.id, v_created, v_updated, v_stock_updated,
+    new.id, v_created, v_updated, v_stock_updated, not v_created and old.status <> 'draft',
     new.total_stock - case when v_created then 0 else old.total_stock end,
     new.available_stock - case when v_created then 0 else old.available_stock end
   )
@@ -33,6 +43,7 @@ begin
   set
     is_updated = c.is_updated or excluded.is_updated,
     is_stock_updated = c.is_stock_updated or excluded.is_stock_updated,
+    was_public = coalesce(c.was_public, excluded.was_public),
     added_total = c.added_total + excluded.added_total,
     added_available = c.added_available + excluded.added_available;
   return null;

@@ -12,6 +12,9 @@
 -- changed one of total_stock, available_stock, the holds and the sales without the others; foreign_key_violation (23503), if a hold is
 -- of no drop.
 --
+-- The log is public, so nothing of a draft is in it. A draft that is published comes as DROP_CREATED; a drop that goes back to draft,
+-- or is deleted, as DROP_REMOVED. A draft that is cancelled was never seen, and is not announced.
+--
 -- It is security definer, because at the commit the session's own role is back, which may do nothing here. Times are written in
 -- UTC, because the sessions that commit have different time zones.
 
@@ -27,6 +30,7 @@ as $$
 declare
   v_change inventory.changes;
   v_drop inventory.drops;
+  v_names text;
 begin
   delete from inventory.changes c
   where c.transaction_id = new.transaction_id and c.drop_id = new.drop_id
@@ -41,17 +45,23 @@ begin
       hint = 'Change the stock with the functions of the schema api, or everything that belongs to it in one transaction.';
   end if;
   select * into v_drop from inventory.drops d where d.id = v_change.drop_id;
-  if not found then
-    if v_change.added_held <> 0 or v_change.added_sold <> 0 then
-      raise foreign_key_violation using message = format('there is no drop %s', v_change.drop_id);
+  if not found and (v_change.added_held > 0 or v_change.added_sold > 0) then
+    raise foreign_key_violation using message = format('there is no drop %s', v_change.drop_id);
+  end if;
+  if v_drop.id is null or v_drop.status = 'draft' then
+    if v_change.was_public then
+      perform inventory.publish(v_change.drop_id, 'DROP_REMOVED', (select to_json(e) from (select v_change.drop_id as "dropId") e));
     end if;
-    return null; -- deleted by hand
+    return null;
+  end if;
+  if v_drop.status = 'cancelled' and not v_change.was_public then
+    return null;
   end if;
 
   if v_change.is_created or v_change.is_updated then
     perform inventory.publish(
       v_drop.id,
-      case when v_change.is_created then 'DROP_CREATED' else 'DROP_UPDATED' end,
+      case when v_change.is_created or not v_change.was_public then 'DROP_CREATED' else 'DROP_UPDATED' end,
       (select to_json(e) from (select inventory.drop_row(v_drop) as drop) e));
   end if;
   if v_change.expired_ids <> '{}' then
@@ -60,10 +70,11 @@ begin
       from (select v_drop.id as "dropId", x.id as "reservationId" from unnest(v_change.expired_ids) as x (id)) e));
   end if;
   if v_change.purchased_ids <> '{}' then
+    v_names := inventory.purchaser_names();
     perform inventory.publish(v_drop.id, 'PURCHASE_COMPLETED', variadic array(
       select to_json(e)
       from (
-        select v_drop.id as "dropId", buyer.username, sale.created_at as "purchasedAt"
+        select v_drop.id as "dropId", inventory.public_name(buyer.username, v_names) as username, sale.created_at as "purchasedAt"
         from unnest(v_change.purchased_ids) with ordinality as x (id, n)
         cross join lateral (
           select p.user_id, p.created_at, p.status from inventory.purchases p where p.id = x.id and p.drop_id = v_drop.id limit 1

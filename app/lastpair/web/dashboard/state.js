@@ -62,9 +62,14 @@ export class State {
   }
 
   DROP_CREATED({ drop: row }) {
+    if (this.drops.has(row.id)) return this.DROP_UPDATED({ drop: row });
     this.drops.set(row.id, { ...this.#drop({ ...row, activity_feed: { latest_purchasers: [], held_stock: 0 } }), sold_stock: 0 });
-    this.#addNews(row.id, "was added", { at: row.createdAt });
+    this.#addNews(row.id, "was added", { at: row.updatedAt });
     this.onChange(null);
+  }
+
+  DROP_REMOVED({ dropId }) {
+    if (this.drops.delete(dropId)) this.onChange(null);
   }
 
   DROP_UPDATED({ drop: row }) {
