@@ -47,6 +47,7 @@ begin
       -- Make and run drops.
       ('create_drop',         'lastpair_seller, lastpair_service'),
       ('create_drop_from_json', 'lastpair_seller, lastpair_service'),
+      ('cancel_drop',         'lastpair_seller, lastpair_service'),
       ('history',             'lastpair_seller, lastpair_service'),
       ('list_purchases',      'lastpair_seller, lastpair_service'),
       ('list_reservations',   'lastpair_seller, lastpair_service'),
@@ -70,6 +71,7 @@ begin
       ('prune_idempotency_keys', 'lastpair_service'),
       ('purchase_batch',      'lastpair_service'),
       ('purchase_batches',    'lastpair_service'),
+      ('refund_purchase_outcome', 'lastpair_service'),
       ('reserve_batch',       'lastpair_service'),
       ('reserve_batches',     'lastpair_service'),
       ('set_purchaser_names', 'lastpair_service')

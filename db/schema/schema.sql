@@ -44,6 +44,67 @@ COMMENT ON SCHEMA inventory IS 'Tables, private functions and triggers. Only the
 
 
 --
+-- Name: basket_item; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.basket_item AS (
+	drop_id uuid,
+	variant_id uuid,
+	qty integer
+);
+
+
+--
+-- Name: TYPE basket_item; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.basket_item IS 'One item of api.reserve_basket: qty units (null: 1) of drop_id, of its variant_id if it has variants.';
+
+
+--
+-- Name: reservation_row; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.reservation_row AS (
+	id uuid,
+	drop_id uuid,
+	variant_id uuid,
+	user_id uuid,
+	basket_id uuid,
+	qty integer,
+	unit_price numeric,
+	currency text,
+	amount numeric,
+	status text,
+	expires_at timestamp with time zone,
+	extended_at timestamp with time zone,
+	"createdAt" timestamp with time zone,
+	"updatedAt" timestamp with time zone
+);
+
+
+--
+-- Name: basket_row; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.basket_row AS (
+	id uuid,
+	user_id uuid,
+	reservations api.reservation_row[],
+	amounts jsonb,
+	expires_at timestamp with time zone,
+	"createdAt" timestamp with time zone
+);
+
+
+--
+-- Name: TYPE basket_row; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.basket_row IS 'A basket. Its reservations have the order of its items. amounts has their cost by currency, expires_at is when the first ends.';
+
+
+--
 -- Name: cancel_request; Type: TYPE; Schema: api; Owner: -
 --
 
@@ -126,6 +187,7 @@ CREATE TYPE api.drop_row AS (
 	hold_seconds integer,
 	rehold_after_seconds integer,
 	extension_seconds integer,
+	revision integer,
 	created_by uuid,
 	"createdAt" timestamp with time zone,
 	"updatedAt" timestamp with time zone
@@ -270,28 +332,6 @@ COMMENT ON TYPE api.reservation IS 'Unused since 0.3, see api.reservation_row. T
 
 
 --
--- Name: reservation_row; Type: TYPE; Schema: api; Owner: -
---
-
-CREATE TYPE api.reservation_row AS (
-	id uuid,
-	drop_id uuid,
-	variant_id uuid,
-	user_id uuid,
-	basket_id uuid,
-	qty integer,
-	unit_price numeric,
-	currency text,
-	amount numeric,
-	status text,
-	expires_at timestamp with time zone,
-	extended_at timestamp with time zone,
-	"createdAt" timestamp with time zone,
-	"updatedAt" timestamp with time zone
-);
-
-
---
 -- Name: reserve_request; Type: TYPE; Schema: api; Owner: -
 --
 
@@ -341,12 +381,48 @@ COMMENT ON TYPE api.user_request IS 'One request of api.ensure_user_batch: make 
 
 
 --
+-- Name: fold_case(text); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.fold_case(p_text text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT lower(upper((p_text COLLATE pg_c_utf8))) AS lower;
+END;
+
+
+--
+-- Name: FUNCTION fold_case(p_text text); Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON FUNCTION inventory.fold_case(p_text text) IS 'A text without its case, in every script, whatever the locale of the database is.';
+
+
+--
 -- Name: keep_drop_with_holds(); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
 CREATE FUNCTION inventory.keep_drop_with_holds() RETURNS trigger
     LANGUAGE plpgsql
     AS $$begin return old; end$$;
+
+
+--
+-- Name: name_key(text); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.name_key(p_name text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select inventory.fold_case(btrim(regexp_replace(
+    regexp_replace(
+      normalize(p_name, NFKC),
+      '[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u2064\u206a-\u206f\u2800\u3164'
+      '\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]',
+      '', 'g'),
+    '[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+', ' ', 'g')))
+$$;
 
 
 --
@@ -381,6 +457,15 @@ CREATE FUNCTION inventory.note_purchases() RETURNS trigger
 --
 
 CREATE FUNCTION inventory.note_reservations() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return null; end$$;
+
+
+--
+-- Name: note_user(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.note_user() RETURNS trigger
     LANGUAGE plpgsql
     AS $$begin return null; end$$;
 
@@ -426,6 +511,15 @@ CREATE FUNCTION inventory.publish_change() RETURNS trigger
 
 
 --
+-- Name: raise_revision(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.raise_revision() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return new; end$$;
+
+
+--
 -- Name: refuse_rewriting(); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
@@ -457,6 +551,41 @@ SET default_tablespace = '';
 SET default_table_access_method = heap;
 
 --
+-- Name: baskets; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.baskets (
+    id uuid DEFAULT inventory.uuid_v7() NOT NULL,
+    user_id uuid NOT NULL,
+    idempotency_key text,
+    items jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT baskets_idempotency_key_check CHECK ((idempotency_key ~ '^[!-~]{1,255}$'::text))
+);
+
+
+--
+-- Name: TABLE baskets; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.baskets IS 'Holds of a user that were made together. It has no drop_id, because its holds may be of several drops: reservations.basket_id.';
+
+
+--
+-- Name: COLUMN baskets.items; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.baskets.items IS 'What was asked for: a list of api.basket_item. It tells whether a repeated Idempotency-Key came with the same request.';
+
+
+--
+-- Name: CONSTRAINT baskets_idempotency_key_check ON baskets; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT baskets_idempotency_key_check ON inventory.baskets IS 'Idempotency-Key: must be 1 to 255 visible ASCII characters';
+
+
+--
 -- Name: changes; Type: TABLE; Schema: inventory; Owner: -
 --
 
@@ -473,7 +602,8 @@ CREATE UNLOGGED TABLE inventory.changes (
     added_total bigint DEFAULT 0 NOT NULL,
     added_available bigint DEFAULT 0 NOT NULL,
     added_held bigint DEFAULT 0 NOT NULL,
-    added_sold bigint DEFAULT 0 NOT NULL
+    added_sold bigint DEFAULT 0 NOT NULL,
+    was_public boolean
 );
 
 
@@ -565,6 +695,7 @@ CREATE TABLE inventory.drops (
     extension_seconds integer,
     paused_at timestamp with time zone,
     nothing_due_before timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    revision integer DEFAULT 1 NOT NULL,
     CONSTRAINT drops_available_stock_check CHECK (((available_stock >= 0) AND (available_stock <= total_stock))),
     CONSTRAINT drops_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
     CONSTRAINT drops_ends_at_check CHECK ((ends_at > starts_at)),
@@ -638,6 +769,13 @@ COMMENT ON COLUMN inventory.drops.paused_at IS 'Since when the drop is paused; n
 --
 
 COMMENT ON COLUMN inventory.drops.nothing_due_before IS 'No ACTIVE hold of the drop ends before this time. A search for due holds begins here, so it does not visit all that were sold.';
+
+
+--
+-- Name: COLUMN drops.revision; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.drops.revision IS 'How often what a seller sets was changed. Sales and the clock do not raise it.';
 
 
 --
@@ -917,6 +1055,55 @@ ALTER TABLE inventory.function_sets ALTER COLUMN number ADD GENERATED ALWAYS AS 
 
 
 --
+-- Name: idempotency_keys; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.idempotency_keys (
+    user_id uuid,
+    key text NOT NULL,
+    fingerprint bytea NOT NULL,
+    row_id uuid NOT NULL,
+    transaction_id xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+
+--
+-- Name: TABLE idempotency_keys; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.idempotency_keys IS 'The Idempotency-Keys of rare requests, each with the row that the first one made. Pruned after a day.';
+
+
+--
+-- Name: COLUMN idempotency_keys.user_id; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.idempotency_keys.user_id IS 'Who sent the key; null: a request that names nobody.';
+
+
+--
+-- Name: COLUMN idempotency_keys.fingerprint; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.idempotency_keys.fingerprint IS 'SHA-256 of the operation and the request, so that a key of another request is noticed.';
+
+
+--
+-- Name: COLUMN idempotency_keys.row_id; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.idempotency_keys.row_id IS 'What the first request made.';
+
+
+--
+-- Name: COLUMN idempotency_keys.transaction_id; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.idempotency_keys.transaction_id IS 'The transaction of the first request; any other one is a replay.';
+
+
+--
 -- Name: pruned_events; Type: TABLE; Schema: inventory; Owner: -
 --
 
@@ -1048,6 +1235,46 @@ COMMENT ON CONSTRAINT reservations_qty_check ON inventory.reservations IS 'qty: 
 
 
 --
+-- Name: settings; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.settings (
+    is_only boolean DEFAULT true NOT NULL,
+    purchaser_names text DEFAULT 'full'::text NOT NULL,
+    CONSTRAINT settings_is_only_check CHECK (is_only),
+    CONSTRAINT settings_purchaser_names_check CHECK ((purchaser_names = ANY (ARRAY['full'::text, 'initials'::text, 'hidden'::text])))
+);
+
+
+--
+-- Name: TABLE settings; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.settings IS 'One row: what the service is configured with and the functions must know.';
+
+
+--
+-- Name: COLUMN settings.purchaser_names; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.settings.purchaser_names IS 'How purchasers'' names are shown to everybody.';
+
+
+--
+-- Name: CONSTRAINT settings_is_only_check ON settings; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT settings_is_only_check ON inventory.settings IS 'is_only: there is one row';
+
+
+--
+-- Name: CONSTRAINT settings_purchaser_names_check ON settings; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT settings_purchaser_names_check ON inventory.settings IS 'p_names: must be full, initials or hidden';
+
+
+--
 -- Name: users; Type: TABLE; Schema: inventory; Owner: -
 --
 
@@ -1056,7 +1283,7 @@ CREATE TABLE inventory.users (
     username text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT users_username_check CHECK (((char_length(username) <= 200) AND (username ~ '\S'::text) AND (username !~ '[\u0001-\u001f\u007f-\u009f]'::text)))
+    CONSTRAINT users_username_check CHECK (((char_length(username) <= 200) AND (username IS NFC NORMALIZED) AND (inventory.name_key(username) <> ''::text) AND (username !~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]'::text)))
 );
 
 
@@ -1071,7 +1298,7 @@ COMMENT ON TABLE inventory.users IS 'Buyers and sellers.';
 -- Name: CONSTRAINT users_username_check ON users; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON CONSTRAINT users_username_check ON inventory.users IS 'username: must be 1 to 200 characters, not all blank, without control characters';
+COMMENT ON CONSTRAINT users_username_check ON inventory.users IS 'username: must be 1 to 200 characters, not all invisible, without control characters or changes of text direction';
 
 
 --
@@ -1156,6 +1383,22 @@ CREATE TABLE public.schema_migrations (
 
 
 --
+-- Name: baskets baskets_idempotency_key; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.baskets
+    ADD CONSTRAINT baskets_idempotency_key UNIQUE (user_id, idempotency_key);
+
+
+--
+-- Name: baskets baskets_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.baskets
+    ADD CONSTRAINT baskets_pkey PRIMARY KEY (id);
+
+
+--
 -- Name: changes changes_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
 --
 
@@ -1228,6 +1471,14 @@ ALTER TABLE ONLY inventory.function_sets
 
 
 --
+-- Name: idempotency_keys idempotency_keys_key; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.idempotency_keys
+    ADD CONSTRAINT idempotency_keys_key UNIQUE NULLS NOT DISTINCT (user_id, key);
+
+
+--
 -- Name: pruned_events pruned_events_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
 --
 
@@ -1260,26 +1511,19 @@ ALTER TABLE ONLY inventory.reservations
 
 
 --
+-- Name: settings settings_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.settings
+    ADD CONSTRAINT settings_pkey PRIMARY KEY (is_only);
+
+
+--
 -- Name: users users_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
 --
 
 ALTER TABLE ONLY inventory.users
     ADD CONSTRAINT users_pkey PRIMARY KEY (id);
-
-
---
--- Name: users users_username_key; Type: CONSTRAINT; Schema: inventory; Owner: -
---
-
-ALTER TABLE ONLY inventory.users
-    ADD CONSTRAINT users_username_key UNIQUE (username);
-
-
---
--- Name: CONSTRAINT users_username_key ON users; Type: COMMENT; Schema: inventory; Owner: -
---
-
-COMMENT ON CONSTRAINT users_username_key ON inventory.users IS 'username: is taken';
 
 
 --
@@ -1332,6 +1576,20 @@ CREATE INDEX events_drop_idx ON inventory.events USING btree (drop_id, id);
 --
 
 COMMENT ON INDEX inventory.events_drop_idx IS 'The events of one drop, for clients that ask for that drop only.';
+
+
+--
+-- Name: idempotency_keys_created_at_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX idempotency_keys_created_at_idx ON inventory.idempotency_keys USING btree (created_at);
+
+
+--
+-- Name: INDEX idempotency_keys_created_at_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.idempotency_keys_created_at_idx IS 'The oldest keys, for pruning.';
 
 
 --
@@ -1482,6 +1740,20 @@ CREATE INDEX reservations_user_idx ON inventory.reservations USING btree (user_i
 
 
 --
+-- Name: users_username_key; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE UNIQUE INDEX users_username_key ON inventory.users USING btree (inventory.name_key(username));
+
+
+--
+-- Name: INDEX users_username_key; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.users_username_key IS 'No two users have usernames that look alike.';
+
+
+--
 -- Name: changes changes_order; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
@@ -1510,10 +1782,24 @@ CREATE TRIGGER drops_delete_keep BEFORE DELETE ON inventory.drops FOR EACH ROW E
 
 
 --
+-- Name: drops drops_delete_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER drops_delete_note AFTER DELETE ON inventory.drops FOR EACH ROW EXECUTE FUNCTION inventory.note_drop();
+
+
+--
 -- Name: drops drops_insert_note; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
 CREATE TRIGGER drops_insert_note AFTER INSERT ON inventory.drops FOR EACH ROW EXECUTE FUNCTION inventory.note_drop();
+
+
+--
+-- Name: drops drops_raise_revision; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER drops_raise_revision BEFORE UPDATE OF name, price, total_stock, starts_at, ends_at, status, paused_at, limit_per_user, hold_seconds, rehold_after_seconds, extension_seconds ON inventory.drops FOR EACH ROW EXECUTE FUNCTION inventory.raise_revision();
 
 
 --
@@ -1573,6 +1859,13 @@ CREATE TRIGGER reservations_update_note AFTER UPDATE ON inventory.reservations R
 
 
 --
+-- Name: users users_rename_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER users_rename_note AFTER UPDATE OF username ON inventory.users FOR EACH ROW WHEN ((old.username <> new.username)) EXECUTE FUNCTION inventory.note_user();
+
+
+--
 -- Name: variants variants_note; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
@@ -1584,6 +1877,14 @@ CREATE TRIGGER variants_note AFTER INSERT OR DELETE ON inventory.variants FOR EA
 --
 
 CREATE TRIGGER variants_update_note AFTER UPDATE ON inventory.variants FOR EACH ROW WHEN ((((((old.name IS DISTINCT FROM new.name) OR (old.price IS DISTINCT FROM new.price)) OR (old.total_stock IS DISTINCT FROM new.total_stock)) OR (old.available_stock IS DISTINCT FROM new.available_stock)) OR (old."position" IS DISTINCT FROM new."position"))) EXECUTE FUNCTION inventory.note_variant();
+
+
+--
+-- Name: baskets baskets_user_id_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.baskets
+    ADD CONSTRAINT baskets_user_id_fkey FOREIGN KEY (user_id) REFERENCES inventory.users(id);
 
 
 --
@@ -1640,4 +1941,6 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261128190030'),
     ('20261128190031'),
     ('20261128200000'),
-    ('20261128200010');
+    ('20261128200010'),
+    ('20261128200020'),
+    ('20261128200030');

@@ -76,9 +76,9 @@ select bag_eq(
       ('lastpair_buyer', 'api.cancel_reservation(uuid,uuid)'),
       ('lastpair_buyer', 'api.purchase(uuid,uuid,text,uuid)'),
       ('lastpair_buyer', 'api.reserve(uuid,uuid,text,integer,uuid,integer)'),
-      ('lastpair_buyer', 'api.extend_reservation(uuid,uuid)'),
+      ('lastpair_buyer', 'api.extend_reservation(uuid,uuid,text)'),
       ('lastpair_buyer', 'api.get_basket(uuid,uuid)'),
-      ('lastpair_buyer', 'api.purchase_basket(uuid,uuid)'),
+      ('lastpair_buyer', 'api.purchase_basket(uuid,uuid,text)'),
       ('lastpair_buyer', 'api.reserve_basket(uuid,api.basket_item[],text,integer)'),
       ('lastpair_seller',
         'api.create_drop(text,numeric,integer,uuid,timestamp with time zone,timestamp with time zone,text,jsonb,jsonb,text)'),
@@ -87,7 +87,8 @@ select bag_eq(
       ('lastpair_seller', 'api.list_purchases(uuid,text,uuid,uuid,integer,uuid)'),
       ('lastpair_seller', 'api.list_reservations(uuid,text,uuid,uuid,integer,uuid)'),
       ('lastpair_seller', 'api.refund_drop(uuid,integer,uuid)'),
-      ('lastpair_seller', 'api.refund_purchase(uuid,uuid)'),
+      ('lastpair_seller', 'api.cancel_drop(uuid,boolean,uuid,text)'),
+      ('lastpair_seller', 'api.refund_purchase(uuid,uuid,text)'),
       ('lastpair_seller', 'api.update_drop(uuid,jsonb,integer,uuid)')
     ) as f (roles, signature)
     cross join lateral string_to_table(f.roles, ' ') as r (name)

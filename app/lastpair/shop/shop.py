@@ -21,15 +21,12 @@ select status, code, message, replayed, data
 from api.create_drop_from_json(jsonb_build_object('currency', $4::text) || jsonb_strip_nulls($1::jsonb), $2, $3)
 """
 UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2, $3, $4) d"
-REFUND_PURCHASE = "select to_json(p) from api.refund_purchase($1, $2) p"
-REFUND_DROP = "select refunded, remaining from api.refund_drop($1, $2, $3)"
+REFUND_PURCHASE = "select status, code, message, replayed, data from api.refund_purchase_outcome($1, $2, $3)"
+CANCEL_DROP = "select remaining, replayed, to_json(drop) from api.cancel_drop($1, $2, $3, $4)"
 GET_RESERVATION = "select to_json(r) from api.get_reservation($1, $2) r"
 GET_PURCHASE = "select to_json(p) from api.get_purchase($1, $2) p"
 RESERVATION_HISTORY = "select to_json(array(select h from api.reservation_history($1, $2) h))"
 HISTORY = page_of("api.history($2, $1 + 1, $3)")
-CANCELLED = '{"status": "cancelled"}'
-REFUNDS_A_CALL = 500
-"""Purchases that one call refunds at most, because it holds the drop's lock."""
 GET_DROP = "select to_json(d) from api.get_drop($1, $2) d"
 MY_RESERVATIONS = page_of("api.my_reservations($2, $1 + 1, $3)")
 MY_PURCHASES = page_of("api.my_purchases($2, $1 + 1, $3)")
@@ -43,10 +40,10 @@ from api.reserve_basket($1, array(select i from json_populate_recordset(null::ap
 join api.errors() refused on refused.code = 'BASKET_REFUSED'
 order by b.index
 """
-PURCHASE_BASKET = "select bool_or(b.replayed), json_agg(b.purchase) from api.purchase_basket($1, $2) b"
+PURCHASE_BASKET = "select bool_or(b.replayed), json_agg(b.purchase) from api.purchase_basket($1, $2, $3) b"
 CANCEL_BASKET = "select to_json(b) from api.cancel_basket($1, $2) b"
 GET_BASKET = "select to_json(b) from api.get_basket($1, $2) b"
-EXTEND = "select e.replayed, to_json(e.reservation) from api.extend_reservation($1, $2) e"
+EXTEND = "select e.replayed, to_json(e.reservation) from api.extend_reservation($1, $2, $3) e"
 FORGET_USER = "select to_json(u) from api.forget_user($1) u"
 CREATE_USER = "select status, code, message, replayed, data from api.create_user_outcome($1, $2)"
 
@@ -101,9 +98,10 @@ class Shop:
         request = CancelRequest(reservation_id, caller.id)
         return await self._as_caller(caller, lambda: self._batches.cancel.submit(reservation_id, request))
 
-    async def extend(self, caller: Caller, reservation_id: str) -> Outcome:
+    async def extend(self, caller: Caller, reservation_id: str, idempotency_key: str | None = None) -> Outcome:
         """Let the caller's hold end later, once. Data: the reservation."""
-        return await self._as_caller(caller, lambda: self._repeatable(DONE, EXTEND, reservation_id, caller.id))
+        arguments = (reservation_id, caller.id, idempotency_key)
+        return await self._as_caller(caller, lambda: self._repeatable(DONE, EXTEND, *arguments))
 
     async def reserve_basket(self, caller: Caller, items: str, idempotency_key: str | None = None) -> Outcome:
         """Hold all items, or none. `items` is a JSON list of api.basket_item. Data: the basket, or the refused items."""
@@ -118,9 +116,10 @@ class Shop:
 
         return await self._as_caller(caller, lambda: _outcome_of(act()))
 
-    async def purchase_basket(self, caller: Caller, basket_id: str) -> Outcome:
+    async def purchase_basket(self, caller: Caller, basket_id: str, idempotency_key: str | None = None) -> Outcome:
         """Buy all that the caller holds in a basket, or nothing. Data: a list of purchases, in the order of the items."""
-        return await self._as_caller(caller, lambda: self._repeatable(CREATED, PURCHASE_BASKET, basket_id, caller.id))
+        arguments = (basket_id, caller.id, idempotency_key)
+        return await self._as_caller(caller, lambda: self._repeatable(CREATED, PURCHASE_BASKET, *arguments))
 
     async def cancel_basket(self, caller: Caller, basket_id: str) -> Outcome:
         """Give back all that the caller holds in a basket. Data: the basket."""
@@ -163,22 +162,24 @@ class Shop:
         """Change those fields of a drop that are in `changes`, a JSON object; only if it has this revision. Data: the drop."""
         return await self._as_caller(caller, lambda: self._single(UPDATE_DROP, drop_id, changes, if_revision, caller.id))
 
-    async def refund_purchase(self, caller: Caller, purchase_id: str) -> Outcome:
+    async def refund_purchase(self, caller: Caller, purchase_id: str, idempotency_key: str | None = None) -> Outcome:
         """Refund all of a purchase. Data: the purchase."""
-        return await self._as_caller(caller, lambda: self._single(REFUND_PURCHASE, purchase_id, caller.id))
+        return await self._as_caller(caller, lambda: self._row(REFUND_PURCHASE, purchase_id, caller.id, idempotency_key))
 
-    async def cancel_drop(self, caller: Caller, drop_id: str, *, refund: bool) -> Outcome:
-        """Cancel a drop, and refund what was paid if `refund`. Data: the drop.
+    async def cancel_drop(self, caller: Caller, drop_id: str, *, refund: bool, idempotency_key: str | None = None) -> Outcome:
+        """Cancel a drop, and refund what was paid if `refund`, in as many calls as that takes. Data: the drop.
 
         It is safe to repeat after a failure: a drop that is cancelled stays so, and the rest is refunded.
         """
-        outcome = await self.update_drop(caller, drop_id, CANCELLED)
-        if outcome.code is not None or not refund:
-            return outcome
-        remaining = 1
-        while remaining:
-            [(_, remaining)] = await self._database.fetch_single(REFUND_DROP, drop_id, REFUNDS_A_CALL, caller.id)
-        return await self.get_drop(drop_id, drafts=True)
+
+        async def act() -> Outcome:
+            arguments = (drop_id, refund, caller.id, idempotency_key)
+            [(remaining, replayed, drop)] = await self._database.fetch_single(CANCEL_DROP, *arguments)
+            while remaining:
+                [(remaining, _, drop)] = await self._database.fetch_single(CANCEL_DROP, *arguments)
+            return Outcome(DONE, None, None, replayed, drop)
+
+        return await self._as_caller(caller, lambda: _outcome_of(act()))
 
     async def get_drop(self, drop_id: str, *, drafts: bool) -> Outcome:
         """One drop, in any status; a draft only with `drafts`, which is for sellers. Data: the drop."""

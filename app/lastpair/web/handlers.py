@@ -158,6 +158,7 @@ async def cancel(request: Request) -> Response:
     "reservations",
     {200: {"reservation": Reservation}},
     *["RESERVATION_NOT_FOUND", "RESERVATION_NOT_ACTIVE", "RESERVATION_EXPIRED", "EXTENSION_NOT_ALLOWED"],
+    "IDEMPOTENCY_KEY_REUSED",
     caller="user",
     is_idempotent=True,
 )
@@ -166,10 +167,9 @@ async def extend(request: Request) -> Response:
 
     A reservation is extended once. A repeated request changes nothing and answers the reservation, with or without a key.
     """
-    reservation_id = uuid_in_path(request, "id")
-    idempotency_key(request)
+    reservation_id, key = uuid_in_path(request, "id"), idempotency_key(request)
     await expect_no_body(request)
-    return answer(request, await components_of(request).shop.extend(await writer(request), reservation_id), "reservation")
+    return answer(request, await components_of(request).shop.extend(await writer(request), reservation_id, key), "reservation")
 
 
 @operation(
@@ -194,7 +194,7 @@ async def reserve_basket(request: Request) -> Response:
 @operation(
     "baskets",
     {201: {"purchases": list[Purchase]}, 200: {"purchases": list[Purchase]}},
-    *["BASKET_NOT_FOUND", "BASKET_NOT_ACTIVE", "RESERVATION_EXPIRED"],
+    *["BASKET_NOT_FOUND", "BASKET_NOT_ACTIVE", "RESERVATION_EXPIRED", "IDEMPOTENCY_KEY_REUSED"],
     caller="user",
     is_idempotent=True,
 )
@@ -203,10 +203,9 @@ async def purchase_basket(request: Request) -> Response:
 
     A repeated request answers the same purchases, with or without a key.
     """
-    basket_id = uuid_in_path(request, "id")
-    idempotency_key(request)
+    basket_id, key = uuid_in_path(request, "id"), idempotency_key(request)
     await expect_no_body(request)
-    return answer(request, await components_of(request).shop.purchase_basket(await writer(request), basket_id), "purchases")
+    return answer(request, await components_of(request).shop.purchase_basket(await writer(request), basket_id, key), "purchases")
 
 
 @operation("baskets", {200: {"basket": Basket}}, "BASKET_NOT_FOUND", "BASKET_NOT_ACTIVE", caller="user")
@@ -271,29 +270,45 @@ async def update_drop(request: Request) -> Response:
     return drop_answer(request, await components_of(request).shop.update_drop(caller, drop_id, changes, revision))
 
 
-@operation("drops", {200: {"drop": Drop}}, *["DROP_NOT_FOUND", "INVALID_STATUS_CHANGE"], caller="admin", body=CancelDropBody)
+@operation(
+    "drops",
+    {200: {"drop": Drop}},
+    *["DROP_NOT_FOUND", "INVALID_STATUS_CHANGE", "IDEMPOTENCY_KEY_REUSED"],
+    caller="admin",
+    is_idempotent=True,
+    has_etag=True,
+    body=CancelDropBody,
+)
 async def cancel_drop(request: Request) -> Response:
     """Cancel a drop, and refund its sales.
 
     Every hold is released. With `refund` every paid purchase is refunded, in many transactions if there are many. Repeat the
-    request if it fails: what was refunded stays so, and the rest follows.
+    request if it fails: what was refunded stays so, and the rest follows. A drop that is over stays over, and with `refund` its
+    sales are refunded.
     """
-    drop_id = uuid_in_path(request, "dropId")
+    drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
     caller = await admin(request)
-    body = await read_optional_body(request, CancelDropBody)
-    return answer(request, await components_of(request).shop.cancel_drop(caller, drop_id, refund=body.refund), "drop")
+    refund = (await read_optional_body(request, CancelDropBody)).refund
+    outcome = await components_of(request).shop.cancel_drop(caller, drop_id, refund=refund, idempotency_key=key)
+    return drop_answer(request, outcome)
 
 
-@operation("purchases", {200: {"purchase": Purchase}}, *["PURCHASE_NOT_FOUND", "INVALID_STATUS_CHANGE"], caller="admin")
+@operation(
+    "purchases",
+    {200: {"purchase": Purchase}},
+    *["PURCHASE_NOT_FOUND", "INVALID_STATUS_CHANGE", "IDEMPOTENCY_KEY_REUSED"],
+    caller="admin",
+    is_idempotent=True,
+)
 async def refund_purchase(request: Request) -> Response:
     """Refund all of a purchase.
 
     Its units go back to stock. A purchase is refunded once.
     """
-    purchase_id = uuid_in_path(request, "id")
+    purchase_id, key = uuid_in_path(request, "id"), idempotency_key(request)
     caller = await admin(request)
     await expect_no_body(request)
-    return answer(request, await components_of(request).shop.refund_purchase(caller, purchase_id), "purchase")
+    return answer(request, await components_of(request).shop.refund_purchase(caller, purchase_id, key), "purchase")
 
 
 @operation("drops", {200: {"drop": Drop}, 304: None}, "DROP_NOT_FOUND", has_etag=True, parameters=[IF_NONE_MATCH])

@@ -1,15 +1,16 @@
 -- api.extend_reservation: let a user's hold end later, once, by extension_seconds of its drop.
 --
 -- Purpose: a hold is extended once, so a repeated call changes nothing: it returns the reservation, with replayed true.
+-- p_idempotency_key is not needed for that; a key that came with another request is refused.
 --
--- Locks: the reservation. The stock does not change, so the drop is not locked. A sweep or purchase that has locked the hold at
+-- Locks: the key, the reservation. The stock does not change, so the drop is not locked. A sweep or purchase that has locked the hold at
 -- this moment is waited for. While this transaction is open, a sweep skips the hold, and a purchase waits and finds it extended.
 --
 -- Errors: FORBIDDEN (a buyer names another user), AUTH_REQUIRED, RESERVATION_NOT_FOUND, RESERVATION_EXPIRED,
--- RESERVATION_NOT_ACTIVE, EXTENSION_NOT_ALLOWED. A reservation of another user is not found, because the answer must not show
--- that it exists.
+-- RESERVATION_NOT_ACTIVE, EXTENSION_NOT_ALLOWED, IDEMPOTENCY_KEY_REUSED. A reservation of another user is not found, because the
+-- answer must not show that it exists.
 
-create or replace function api.extend_reservation(p_reservation_id uuid, p_user_id uuid)
+create or replace function api.extend_reservation(p_reservation_id uuid, p_user_id uuid, p_idempotency_key text default null)
 returns table (reservation api.reservation_row, replayed boolean)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -20,6 +21,8 @@ declare
   v_status text;
 begin
   perform inventory.require_self(p_user_id);
+  perform inventory.claim_idempotency_key(
+    p_user_id, p_idempotency_key, 'extend_reservation', to_jsonb(p_reservation_id), p_reservation_id);
   select * into v_hold
   from inventory.reservations r
   where r.id = p_reservation_id and r.user_id = p_user_id
@@ -51,6 +54,6 @@ begin
 end
 $$;
 
-comment on function api.extend_reservation(uuid, uuid) is
+comment on function api.extend_reservation(uuid, uuid, text) is
 'Let a user''s ACTIVE reservation end later by extension_seconds of its drop, once, and return it. A repeated call changes nothing
 and returns the reservation with replayed true. select (reservation).*, replayed from api.extend_reservation(''…'', ''…'');';

@@ -1,17 +1,18 @@
 -- api.purchase_basket: buy all that a user holds in a basket, or nothing.
 --
 -- Purpose: calls inventory.purchase_on_drop for the holds of each drop. If all of them are bought already, by this function or
--- one by one, the answer is their purchases, so the call may be repeated.
+-- one by one, the answer is their purchases, so the call may be repeated. p_idempotency_key is not needed for that; a key that
+-- came with another request is refused.
 --
--- Locks: the basket's reservations in the order of their drops' ids and their own. They are locked before anything is decided, so
+-- Locks: the key, then the basket's reservations in the order of their drops' ids and their own. They are locked before anything is decided, so
 -- a copy of the request waits here and then finds the purchases. No drop is locked, because no hold that has run out is touched:
 -- a reserve on its drop or a sweep takes it back.
 --
 -- Errors: FORBIDDEN (a buyer names another user), AUTH_REQUIRED, BASKET_NOT_FOUND, RESERVATION_EXPIRED, BASKET_NOT_ACTIVE (a hold
--- was cancelled, or some but not all were bought). The sentence of the last two names the item. The refusal is raised, so nothing
--- is bought.
+-- was cancelled, or some but not all were bought), IDEMPOTENCY_KEY_REUSED. The sentence of RESERVATION_EXPIRED and
+-- BASKET_NOT_ACTIVE names the item. The refusal is raised, so nothing is bought.
 
-create or replace function api.purchase_basket(p_basket_id uuid, p_user_id uuid)
+create or replace function api.purchase_basket(p_basket_id uuid, p_user_id uuid, p_idempotency_key text default null)
 returns table (purchase api.purchase_row, replayed boolean)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -27,6 +28,7 @@ declare
   v_code text;
 begin
   perform inventory.require_self(p_user_id);
+  perform inventory.claim_idempotency_key(p_user_id, p_idempotency_key, 'purchase_basket', to_jsonb(p_basket_id), p_basket_id);
   v_basket := inventory.find_basket(p_basket_id, p_user_id);
   perform from inventory.reservations r where r.basket_id = p_basket_id order by r.drop_id, r.id for no key update;
   v_holds := (inventory.basket_row(v_basket)).reservations;
@@ -72,7 +74,7 @@ begin
 end
 $$;
 
-comment on function api.purchase_basket(uuid, uuid) is
+comment on function api.purchase_basket(uuid, uuid, text) is
 'Buy all that a user holds in a basket, or nothing, and return the purchases in the order of its items. A repeated call returns
 the first purchases as they are now, with replayed true.
 select (purchase).*, replayed from api.purchase_basket(''<basket>'', ''<user>'');';

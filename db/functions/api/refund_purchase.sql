@@ -1,9 +1,14 @@
 -- api.refund_purchase: refund all of a paid purchase and give its units back to stock.
 --
--- Locks, in this order: the drop's row, the purchase. Errors: PURCHASE_NOT_FOUND, INVALID_STATUS_CHANGE (not paid), FORBIDDEN (a
--- seller names another user), AUTH_REQUIRED.
+-- Purpose: with p_idempotency_key a repeated request returns the purchase that the first one refunded. Without it a purchase that is
+-- refunded already is refused.
+--
+-- Locks, in this order: the key, the drop's row, the purchase. Errors: PURCHASE_NOT_FOUND, INVALID_STATUS_CHANGE (not paid),
+-- IDEMPOTENCY_KEY_REUSED, FORBIDDEN (a seller names another user), AUTH_REQUIRED.
 
-create or replace function api.refund_purchase(p_purchase_id uuid, p_refunded_by uuid default null)
+create or replace function api.refund_purchase(
+  p_purchase_id uuid, p_refunded_by uuid default null, p_idempotency_key text default null
+)
 returns setof api.purchase_row
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -13,6 +18,13 @@ declare
   v_status text;
   v_purchase inventory.purchases;
 begin
+  if inventory.claim_idempotency_key(
+    p_refunded_by, p_idempotency_key, 'refund_purchase', to_jsonb(p_purchase_id), p_purchase_id) is not null
+  then
+    return query
+    select r.* from inventory.purchases p cross join lateral inventory.purchase_row(p) r where p.id = p_purchase_id;
+    return;
+  end if;
   perform from inventory.drops d where d.id = v_drop_id for no key update;
   select p.status into v_status
   from inventory.purchases p
@@ -33,5 +45,6 @@ begin
 end
 $$;
 
-comment on function api.refund_purchase(uuid, uuid) is
-'Refund a paid purchase, give its units back to stock and return it. p_refunded_by is noted in the history.';
+comment on function api.refund_purchase(uuid, uuid, text) is
+'Refund a paid purchase, give its units back to stock and return it. p_refunded_by is noted in the history. A repeated request with
+the same p_idempotency_key returns the purchase.';
