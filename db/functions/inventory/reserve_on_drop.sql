@@ -54,6 +54,19 @@ begin
   select * into v_decision
   from inventory.reserve_decisions(v_drop, p_drop_id, v_drop_refusal, v_variants, p_requests);
 
+  if v_variants <> '{}' then
+    update inventory.variants v
+    set available_stock = v.available_stock - taken.units, updated_at = now()
+    from (
+      select q.variant_id, sum(coalesce(q.qty, 1)) as units
+      from rows from (unnest(p_requests), unnest(v_decision.taker_ns)) with ordinality
+        as q (drop_id, user_id, idempotency_key, variant_id, qty, taker_n, n)
+      where q.taker_n = q.n
+      group by q.variant_id
+    ) taken
+    where v.drop_id = p_drop_id and v.id = taken.variant_id;
+  end if;
+
   return query
   with decision as materialized (
     select
@@ -84,17 +97,6 @@ begin
       updated_at = now()
     from (select sum(decision.qty) as units from decision where decision.taker_n = decision.n) taken
     where d.id = p_drop_id and taken.units > 0
-  ),
-  variants_taken as (
-    update inventory.variants v
-    set available_stock = v.available_stock - taken.units, updated_at = now()
-    from (
-      select decision.variant_id, sum(decision.qty) as units
-      from decision
-      where decision.taker_n = decision.n and decision.variant_id is not null
-      group by decision.variant_id
-    ) taken
-    where v.drop_id = p_drop_id and v.id = taken.variant_id
   )
   select
     d.n,
