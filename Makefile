@@ -10,6 +10,9 @@ INSTALL = $(BIN)/pip install $(QUIET) --no-deps
 UV = UV_CUSTOM_COMPILE_COMMAND='make lock' .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate $(UPGRADE)
 
+# Python keeps what it compiles, even where it is told not to: tests start hundreds of processes, which would all compile it again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The tests run in several processes, each with an embedded server of its own. Three suit two processors, because many tests wait.
 # Of the slow tests some measure how fast answers come, so there are two. On a server that is given they run in one, because roles
 # belong to the whole server. The files keep their order: by their number of tests, the few long ones would come last.
