@@ -10,9 +10,13 @@ INSTALL = $(BIN)/pip install $(QUIET) --no-deps
 UV = UV_CUSTOM_COMPILE_COMMAND='make lock' .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate $(UPGRADE)
 
-# The tests run in two processes, each with an embedded server of its own. On a server that is given they run in one, because
-# roles belong to the whole server.
-PARALLEL := $(if $(DATABASE_URL),,--numprocesses 2 --dist loadfile)
+# Python keeps what it compiles, even where it is told not to: tests start hundreds of processes, which would all compile it again.
+unexport PYTHONDONTWRITEBYTECODE
+
+# The tests run in several processes, each with an embedded server of its own. Three suit two processors, because many tests wait.
+# Of the slow tests some measure how fast answers come, so there are two. On a server that is given they run in one, because roles
+# belong to the whole server. The files keep their order: by their number of tests, the few long ones would come last.
+parallel = $(if $(DATABASE_URL),,--numprocesses $(1) --dist loadfile --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-slow bench screenshots swagger-ui lint format migrate rollback schema seed seed-reset psql reference lock wheel clean
@@ -24,10 +28,10 @@ run: .venv/run ## Serve the API on http://localhost:4000 (Ctrl-C stops it)
 	@exec $(BIN)/lastpair run
 
 test: .venv/dev ## Run the tests, on PostgreSQL servers of their own
-	@$(BIN)/python -m pytest $(PARALLEL) -m 'not slow'
+	@$(BIN)/python -m pytest $(call parallel,3) -m 'not slow'
 
 test-slow: .venv/dev ## Run the slow tests
-	@$(BIN)/python -m pytest $(PARALLEL) -m slow
+	@$(BIN)/python -m pytest $(call parallel,2) -m slow
 
 bench: .venv/dev ## Measure how fast a drop sells and write bench/results.md (needs wrk)
 	@$(BIN)/python -m bench

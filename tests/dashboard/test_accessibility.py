@@ -52,6 +52,7 @@ async def focus_on(page: Page, button: Locator) -> None:
     pytest.fail("the Tab key does not reach the element")
 
 
+@pytest.mark.slow
 async def test_keyboard(drop_id: str, page: Page) -> None:
     """Tab to Reserve, Enter, Enter buys. The focus is visible and is not lost when its button goes away."""
     reserve_button, purchase_button, cancel_button = [

@@ -43,6 +43,7 @@ async def test_order(api: Api, visitor: Visitor) -> None:
     await expect(button).to_be_focused()
 
 
+@pytest.mark.slow
 async def test_over(api: Api, visitor: Visitor) -> None:
     """A drop that has ended is shown for five more minutes. Without a drop the page says so."""
     seller = await make_user(api.owner)
@@ -68,6 +69,7 @@ async def test_over(api: Api, visitor: Visitor) -> None:
     await expect(page.get_by_text("There are no drops yet.")).to_be_visible()
 
 
+@pytest.mark.slow
 async def test_chart(api: Api, visitor: Visitor) -> None:
     """The chart has the units left since the page knows the drop; its scale says how long that is, at most five minutes."""
     seller = await make_user(api.owner)

@@ -125,6 +125,7 @@ async def test_a_new_listener_dies(database: Database, proxy: Proxy, statement: 
 
 
 @WAYS_TO_DIE
+@pytest.mark.slow
 async def test_the_first_of_two_servers_dies(database: Database, proxy: Proxy, owner: asyncpg.Pool, die: Any) -> None:
     """Before anything asked /readyz. Requests, streams and /readyz find the other server in time."""
     async with proxied(database.url) as other:

@@ -104,6 +104,7 @@ def test_only_its_user_reaches_it(folder: Path, name: str) -> None:
     assert {mode(above) for above in [data_dir, *data_dir.parents] if above.is_relative_to(folder)} == {ENTER_ALL}
 
 
+@pytest.mark.slow
 def test_folders_that_the_servers_user_may_not_enter(folder: Path) -> None:
     """A private home stays private: all folders above the data keep their permissions, and the server runs all the same."""
     home = folder / "home"
@@ -169,6 +170,7 @@ def test_a_folder_of_another_user(folder: Path) -> None:
     assert data.stat().st_uid == 65534
 
 
+@pytest.mark.slow
 def test_the_last_process_stops_it(folder: Path) -> None:
     """Each use counts, and the server runs as long as there is one."""
     uses = [ExitStack() for _ in range(3)]

@@ -72,7 +72,7 @@ def made() -> list[str]:
     ("signal_number", "group", "workers"),
     [
         (signal.SIGTERM, False, "1"),
-        (signal.SIGINT, True, "2"),
+        pytest.param(signal.SIGINT, True, "2", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, False, "2", marks=pytest.mark.slow),
     ],
 )

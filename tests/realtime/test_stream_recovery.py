@@ -184,6 +184,7 @@ async def test_a_log_that_was_pruned(database: Database) -> None:
                 assert await types_of(stream, 2) == ["RESYNC_REQUIRED", "SNAPSHOT"]
 
 
+@pytest.mark.slow
 async def test_a_listener_away_for_longer_than_the_log(database: Database) -> None:
     """While it is away /readyz is 503. Afterwards every connected client is told to start again, and is right again."""
     async with fresh_database(database) as url, serving(url) as api:
@@ -374,6 +375,7 @@ async def test_a_listener_that_is_silently_dead(server: Crashable) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 async def test_a_database_that_comes_later(server: Crashable) -> None:
     """Clients that connect before the database is there wait a moment, and are then served."""
     server.crash()

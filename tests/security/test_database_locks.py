@@ -195,6 +195,7 @@ async def test_the_migration_waits_for_transactions_without_its_trigger(migrated
 
 
 @pytest.mark.parametrize("with_migration", [False, True])
+@pytest.mark.slow
 async def test_events_are_in_order_while_deployments_change_the_lock(migrated_url: str, with_migration: bool) -> None:
     """Sessions commit all the time while the function, old and new, and the trigger come and go: no id appears late.
 

@@ -66,8 +66,8 @@ class Service:
         return time.monotonic() - begin
 
 
-PORTS = count(20_000 + 6_000 * (os.environ.get("PYTEST_XDIST_WORKER") == "gw1"))
-"""Ports below those that the system gives to clients. Each of the two test processes has its own, so they do not meet."""
+PORTS = count(20_000 + 3_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))
+"""Ports below those that the system gives to clients. Each of up to four test processes has its own, so they do not meet."""
 
 
 def free_port() -> int:

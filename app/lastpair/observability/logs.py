@@ -78,7 +78,7 @@ class BatchedLines(logging.Handler):
 
 
 class JsonLines(logging.Formatter):
-    """A JSON object a line: time, level, logger, message, and for a request the fields of web.middleware.count_and_log."""
+    """A JSON object a line: time, level, logger, message, and for a request the fields of web.middleware.observe_and_log."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""

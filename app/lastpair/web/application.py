@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -13,7 +12,6 @@ from starlette.types import ASGIApp
 
 from lastpair.database.pool import Database
 from lastpair.database.servers import Servers
-from lastpair.errors import Refusal
 from lastpair.realtime.event_log import EventLog
 from lastpair.realtime.hub import Hub
 from lastpair.realtime.relay import Relay
@@ -25,7 +23,7 @@ from lastpair.web.identity import Identity, TrustedHeader
 from lastpair.web.lifespan import running
 from lastpair.web.limits import RateLimit, StreamSlots
 from lastpair.web.middleware import RequestContext
-from lastpair.web.responses import ANSWER_HEADERS, not_routed, refused
+from lastpair.web.responses import ANSWER_HEADERS, AnsweringRefusals
 from lastpair.web.routes import nowhere, routes
 from lastpair.web.tracing import tracing
 
@@ -44,8 +42,7 @@ def create_app(settings: Settings | None = None) -> Lastpair:
 
     app = Lastpair(
         routes=routes(settings),
-        middleware=[*tracing(settings), Middleware(RequestContext, guarded(settings))],
-        exception_handlers={Refusal: refused, HTTPException: not_routed},
+        middleware=[*tracing(settings), Middleware(RequestContext, guarded(settings)), Middleware(AnsweringRefusals)],
         lifespan=lifespan,
     )
     app.router.default = nowhere

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from lastpair.errors import STOPPING, Refusal, Unavailable, invalid
 from lastpair.web.closing import WriteTimeout, refusal_bytes
 from lastpair.web.error_codes import MAX_BODY_BYTES
-from lastpair.web.http_answers import CloseDelimitedCycle, CoalescedWrites
+from lastpair.web.http_answers import CloseDelimitedCycle, CoalescedWrites, WholeAnswerCycle
 from lastpair.web.turns import PacedReading
 from lastpair.web.url_paths import SSE_PATHS, WEBSOCKET_PATHS
 
@@ -52,7 +52,6 @@ WEBSOCKET_TARGETS = frozenset(path.encode() for path in WEBSOCKET_PATHS)
 FALSE_PROTOCOLS = (b"RTSP/", b"ICE/")
 """Protocols that llhttp serves as if they were HTTP."""
 
-FALSE_PROTOCOL = re.compile(rb" (?:RTSP|ICE)/")
 FALSE_PROTOCOL_BYTES = frozenset(b" RTSPICE")
 """The last byte of a piece is one of these, if the next piece begins with the rest of such a name."""
 
@@ -125,7 +124,7 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._unread_bytes += len(data)
         try:
-            if FALSE_PROTOCOL.search(data) or data[-1] in FALSE_PROTOCOL_BYTES or self._protocol is not None:
+            if b" RTSP/" in data or b" ICE/" in data or data[-1] in FALSE_PROTOCOL_BYTES or self._protocol is not None:
                 self._feed_in_parts(data)
             else:
                 self.parser.feed_data(data)
@@ -197,6 +196,8 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         if self.scope["http_version"] == "1.0":
             self.cycle.__class__ = CloseDelimitedCycle
             self.cycle.waiting_for_100_continue = False
+        else:
+            self.cycle.__class__ = WholeAnswerCycle
         self.cycle.transport = self._answers  # type: ignore[assignment] # it has what a cycle uses of a transport
         self.headers = []  # trailers go here, because they are not headers of the request
         if running is not None and not running.response_complete:

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-import os
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
+from random import getrandbits
 from time import perf_counter, time
 
-from prometheus_client import Counter, Histogram
+import prometheus_client
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -57,7 +58,7 @@ class RequestContext:
             return
         begin = perf_counter()
         given = header(scope, b"x-request-id")
-        request_id = given if given is not None and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+        request_id = given if given is not None and REQUEST_ID.fullmatch(given) else f"{getrandbits(128):032x}"  # no secret
         scope["request_id"] = request_id
         status = 0
 
@@ -110,14 +111,21 @@ class DeferredLog:
 
     def _write(self) -> None:
         requests, self._ended = self._ended, []
+        for kind, number in Counter(map(kind_of, requests)).items():
+            counter_of(*kind).inc(number)
         for request in requests:
-            count_and_log(*request)
+            observe_and_log(*request)
 
 
-def count_and_log(scope: Scope, status: int, ended_at: float, seconds: float) -> None:
-    """Count a request that has ended, and log it."""
+def kind_of(ended: EndedRequest) -> tuple[str, str, int]:
+    """The request's method, route and status."""
+    scope, status, _, _ = ended
+    return scope.get("method", "WS"), route_of(scope), status
+
+
+def observe_and_log(scope: Scope, status: int, ended_at: float, seconds: float) -> None:
+    """Count how long a request took that has ended, and log it."""
     method, route = scope.get("method", "WS"), route_of(scope)
-    counter_of(method, route, status).inc()
     if route not in STREAM_PATHS:  # a stream lasts as long as its client likes
         histogram_of(route).observe(seconds)
     level = logging.WARNING if status >= 500 else logging.DEBUG if route in PROBE_PATHS else logging.INFO
@@ -140,13 +148,13 @@ def count_and_log(scope: Scope, status: int, ended_at: float, seconds: float) ->
 # These are cached, because finding a metric by its labels takes longer than counting. The caches are bounded, because the client
 # chooses the method.
 @lru_cache(maxsize=1024)
-def counter_of(method: str, route: str, status: int) -> Counter:
+def counter_of(method: str, route: str, status: int) -> prometheus_client.Counter:
     """The counter of such requests."""
     return REQUESTS.labels(method if method in METHODS else OTHER_METHOD, route, status)
 
 
 @lru_cache(maxsize=1024)
-def histogram_of(route: str) -> Histogram:
+def histogram_of(route: str) -> prometheus_client.Histogram:
     """The histogram of such requests."""
     return REQUEST_SECONDS.labels(route)
 

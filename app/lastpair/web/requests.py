@@ -47,12 +47,17 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """The first header of this name, which is in lower case. Faster than Starlette's Headers, and every request needs it."""
-    for key, value in scope["headers"]:
-        if key == name:
-            text: str = value.decode("latin-1")
-            return text
-    return None
+    """The first header of this name, which is in lower case. Faster than Starlette's Headers, and every request needs some."""
+    value = headers_of(scope).get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """The headers by name, the first of each name."""
+    headers: dict[bytes, bytes] | None = scope.get("lastpair.headers")
+    if headers is None:
+        headers = scope["lastpair.headers"] = dict(reversed(scope["headers"]))
+    return headers
 
 
 def parse_uuid(name: str, value: str) -> str:

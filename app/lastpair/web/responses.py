@@ -7,6 +7,7 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lastpair.errors import Refusal
 from lastpair.shop.outcome import Outcome, Page
@@ -87,16 +88,24 @@ def _headers_of(refusal: Refusal) -> Mapping[str, str] | None:
     return None
 
 
-async def refused(request: Request, refusal: Exception) -> Response:
-    """Starlette's exception handler for Refusal."""
-    assert isinstance(refusal, Refusal)  # noqa: S101 - registered for nothing else
-    return failure(request, refusal)
+class AnsweringRefusals:
+    """Answers what the router and the handlers raise: a Refusal, and Starlette's HTTPException, which is that there is no such
+    file or method. RequestContext answers the rest."""
 
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
 
-async def not_routed(request: Request, error: Exception) -> Response:
-    """Starlette's exception handler for its own HTTPException: no such file or method."""
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-    if error.status_code == 405:
-        message = f"{request.method} is not possible here; the Allow header lists what is."
-        return failure(request, RefusalWithHeaders(405, "METHOD_NOT_ALLOWED", message, error.headers or {}))
-    return failure(request, NOT_FOUND)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        try:
+            await self.app(scope, receive, send)
+            return
+        except Refusal as error:
+            refusal = error
+        except HTTPException as error:
+            refusal = NOT_FOUND
+            if error.status_code == 405:
+                message = f"{scope['method']} is not possible here; the Allow header lists what is."
+                refusal = RefusalWithHeaders(405, "METHOD_NOT_ALLOWED", message, error.headers or {})
+        await failure(HTTPConnection(scope), refusal)(scope, receive, send)
+        refusal.__traceback__ = None  # some refusals are constants, whose tracebacks would grow
