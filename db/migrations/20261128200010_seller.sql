@@ -35,6 +35,8 @@ comment on column inventory.drop_changes.changed_by is 'The user; null: a person
 comment on column inventory.drop_changes.db_user is 'The role that the session logged in as, or has set.';
 comment on column inventory.drop_changes.details is
 'created: the fields; updated and cancelled: the fields that changed, each with "from" and "to"; refunded: what was refunded.';
+comment on constraint drop_changes_action_check on inventory.drop_changes is
+'action: must be created, updated, cancelled or refunded';
 create function inventory.refuse_rewriting() returns trigger language plpgsql as 'begin return null; end';
 create trigger drop_changes_keep before update or delete or truncate on inventory.drop_changes
   for each statement execute function inventory.refuse_rewriting();

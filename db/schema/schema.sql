@@ -659,6 +659,13 @@ COMMENT ON COLUMN inventory.drop_changes.details IS 'created: the fields; update
 
 
 --
+-- Name: CONSTRAINT drop_changes_action_check ON drop_changes; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drop_changes_action_check ON inventory.drop_changes IS 'action: must be created, updated, cancelled or refunded';
+
+
+--
 -- Name: drop_changes_id_seq; Type: SEQUENCE; Schema: inventory; Owner: -
 --
 

@@ -1,6 +1,7 @@
 -- Empty all tables of the product, real data included. For development only; make seed-reset runs it before the seed.
 
-truncate inventory.users, inventory.drops, inventory.variants, inventory.reservations, inventory.purchases, inventory.events;
+truncate inventory.users, inventory.drops, inventory.variants, inventory.reservations, inventory.purchases, inventory.baskets,
+  inventory.idempotency_keys, inventory.events;
 -- The history refuses this otherwise.
 alter table inventory.drop_changes disable trigger drop_changes_keep;
 truncate inventory.drop_changes;

@@ -45,7 +45,7 @@ select is(
 from (values
   (1, 'select api.purchase(%L, %L)', 'ann',
     array[
-      'PURCHASE_COMPLETED {"dropId":"shoes","username":"pgtap ann","purchasedAt":"now"}',
+      'PURCHASE_COMPLETED {"dropId":"shoes","username":"pgtap ann","qty":1,"purchasedAt":"now"}',
       'ACTIVITY_UPDATED {"dropId":"shoes","latestPurchasers":[{"userId":"ann","username":"pgtap ann","qty":1,"createdAt":"now"}]}'
     ],
     'So is a purchase.'),
@@ -76,6 +76,8 @@ select set_eq(
   $$,
   array[
     'inventory.drops drops_insert_note', 'inventory.drops drops_update_note', 'inventory.drops drops_delete_keep',
+    'inventory.drops drops_delete_note', 'inventory.drops drops_raise_revision', 'inventory.users users_rename_note',
+    'inventory.drop_changes drop_changes_keep',
     'inventory.variants variants_note', 'inventory.variants variants_update_note',
       'inventory.reservations reservations_insert_note',
     'inventory.reservations reservations_update_note', 'inventory.reservations reservations_delete_note',

@@ -73,7 +73,7 @@ select is(
       '"limit_per_user":null,"hold_seconds":null,"rehold_after_seconds":0,"extension_seconds":null,"created_by":"seller",'
       '"createdAt":"now","updatedAt":"now"}}',
     'RESERVATION_EXPIRED {"dropId":"shoes","reservationId":"hold of dan"}',
-    'PURCHASE_COMPLETED {"dropId":"shoes","username":"pgtap cat","purchasedAt":"now"}',
+    'PURCHASE_COMPLETED {"dropId":"shoes","username":"pgtap cat","qty":1,"purchasedAt":"now"}',
     'STOCK_UPDATED {"dropId":"shoes","availableStock":6}',
     'ACTIVITY_UPDATED {"dropId":"shoes","latestPurchasers":[{"userId":"cat","username":"pgtap cat","qty":1,"createdAt":"now"}]}'
   ],

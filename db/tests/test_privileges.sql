@@ -171,7 +171,18 @@ cross join (values
   (11, 'cancel_reservation', 'c.status from api.my_reservations(%1$L) r, api.cancel_reservation(r.id, %1$L) c', 'CANCELLED'),
   (12, 'cancel_batch',
     'c.status from api.reserve(%2$L, %1$L, ''key'') r, api.cancel_batch(array[row(r.id, %1$L)]::api.cancel_request[]) c', '200'),
+  (12.1, 'reserve_basket', '((b.basket).reservations[1]).status from api.reserve_basket(%1$L, array[row(%2$L, null, 1)]::api.basket_item[]) b', 'ACTIVE'),
+  (12.2, 'get_basket', '(b.reservations[1]).status from api.my_reservations(%1$L) r, api.get_basket(r.basket_id, %1$L) b', 'ACTIVE'),
+  (12.3, 'cancel_basket',
+    '(b.reservations[1]).status from api.my_reservations(%1$L) r, api.cancel_basket(r.basket_id, %1$L) b', 'CANCELLED'),
+  (12.4, 'purchase_basket', '(p.purchase).status from api.reserve_basket(%1$L, array[row(%2$L, null, 1)]::api.basket_item[]) b, api.purchase_basket((b.basket).id, %1$L) p', 'paid'),
+  (12.5, 'refund_purchase_outcome',
+    'o.status from api.my_purchases(%1$L, 1) p, api.refund_purchase_outcome(p.id, %1$L, ''key'') o', '200'),
+  (12.6, 'update_drop', 'extension_seconds from api.update_drop(%2$L, ''{"extension_seconds": 9}'')', '9'),
+  (12.7, 'extend_reservation',
+    '(e.reservation).status from api.reserve(%2$L, %1$L) r, api.extend_reservation(r.id, %1$L) e', 'ACTIVE'),
   (13, 'update_drop', 'status from api.update_drop(%2$L, ''{"status": "cancelled"}'')', 'cancelled'),
+  (13.1, 'cancel_drop', 'remaining from api.cancel_drop(%2$L)', '0'),
   (14, 'ensure_user', 'username <> '''' from api.ensure_user(%1$L)', 'true'),
   (15, 'ensure_user_batch', 'status from api.ensure_user_batch(array[row(%1$L, null)]::api.user_request[])', '200'),
   (16, 'expire_reservations', 'count(*) >= 0 from api.expire_reservations(1)', 'true'),
@@ -199,7 +210,8 @@ cross join (values
   (36, 'create_user_outcome', 'status from api.create_user_outcome(''privileges of a retry'', ''k'')', '201'),
   (37, 'prune_idempotency_keys', 'api.prune_idempotency_keys(86400) >= 0', 'true'),
   (38, 'set_purchaser_names', 'api.set_purchaser_names(''full'')', ''),
-  (39, 'forget_user', 'username like ''former-user-%%'' from api.forget_user(%1$L)', 'true')
+  (39, 'currencies', 'count(*) > 100 from api.currencies()', 'true'),
+  (40, 'forget_user', 'username like ''former-user-%%'' from api.forget_user(%1$L)', 'true')
 ) as v (n, function, call, expected)
 order by v.n;
 

@@ -13,7 +13,7 @@ create function pg_temp.refund(p_drop text, p_user text) returns void language s
 $$;
 
 create function pg_temp.completed(p_drop text, p_user text, p_at text default 'now') returns text language sql as $$
-  select format('PURCHASE_COMPLETED {"dropId":"%s","username":"pgtap %s","purchasedAt":"%s"}', p_drop, p_user, p_at)
+  select format('PURCHASE_COMPLETED {"dropId":"%s","username":"pgtap %s","qty":1,"purchasedAt":"%s"}', p_drop, p_user, p_at)
 $$;
 
 -- Purchasers are written "ann 1 now", with quantity and time.

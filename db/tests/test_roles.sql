@@ -60,6 +60,7 @@ select bag_eq(
     select r.name, f.signature
     from (values
       ('lastpair_buyer lastpair_seller', 'api.ensure_user(uuid,text)'),
+      ('lastpair_buyer lastpair_seller', 'api.currencies()'),
       ('lastpair_buyer lastpair_seller', 'api.errors()'),
       ('lastpair_buyer lastpair_seller', 'api.events_after(bigint,integer,uuid[])'),
       ('lastpair_buyer lastpair_seller', 'api.forget_user(uuid)'),

@@ -33,7 +33,8 @@ from (values
       'created_at timestamp with time zone not null default now()', 'updated_at timestamp with time zone not null default now()',
       'currency text not null default ''USD''::text', 'limit_per_user integer', 'hold_seconds integer',
       'rehold_after_seconds integer not null default 0', 'extension_seconds integer', 'paused_at timestamp with time zone',
-      'nothing_due_before timestamp with time zone not null default ''-infinity''::timestamp with time zone'
+      'nothing_due_before timestamp with time zone not null default ''-infinity''::timestamp with time zone',
+      'revision integer not null default 1'
     ],
     'A drop has a price of as many decimals as its currency has, its stock, its times, its seller and its terms.'
   ),
@@ -84,7 +85,8 @@ from (values
       'is_stock_updated boolean not null default false', 'is_activity_updated boolean not null default false',
       'expired_ids uuid[] not null default ''{}''::uuid[]', 'purchased_ids uuid[] not null default ''{}''::uuid[]',
       'variant_ids uuid[] not null default ''{}''::uuid[]', 'added_total bigint not null default 0',
-      'added_available bigint not null default 0', 'added_held bigint not null default 0', 'added_sold bigint not null default 0'
+      'added_available bigint not null default 0', 'added_held bigint not null default 0', 'added_sold bigint not null default 0',
+      'was_public boolean'
     ],
     'A change belongs to the transaction that notes it, and to a drop. It adds up by how many units each side moved.'
   )
@@ -117,12 +119,15 @@ select is(
   ),
   array[
     'inventory.changes changes_order at the commit, each row', 'inventory.changes changes_publish at the commit, each row',
-    'inventory.drops drops_delete_keep each row', 'inventory.drops drops_insert_note each row',
+    'inventory.drop_changes drop_changes_keep each statement',
+    'inventory.drops drops_delete_keep each row', 'inventory.drops drops_delete_note each row',
+    'inventory.drops drops_insert_note each row', 'inventory.drops drops_raise_revision each row',
     'inventory.drops drops_update_note each row', 'inventory.purchases purchases_delete_note each statement',
     'inventory.purchases purchases_insert_note each statement', 'inventory.purchases purchases_update_note each statement',
     'inventory.reservations reservations_delete_note each statement', 'inventory.reservations reservations_earlier_end each row',
     'inventory.reservations reservations_insert_note each statement',
-    'inventory.reservations reservations_update_note each statement', 'inventory.variants variants_note each row',
+    'inventory.reservations reservations_update_note each statement', 'inventory.users users_rename_note each row',
+    'inventory.variants variants_note each row',
     'inventory.variants variants_update_note each row'
   ],
   'Statements note what they do, and the commit publishes it.'

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.support.envelopes import LONG_AGO, as_user, assert_error, assert_invalid, assert_success
+from tests.support.factories import make_drop, purchase, reserve
 from tests.support.row_checks import Row
 
 NEW_DROP: Row = {"name": "Air One", "price": 199.9, "total_stock": 5, "starts_at": LONG_AGO}
@@ -119,6 +120,35 @@ async def test_a_repeated_user_is_made_once(http: httpx.AsyncClient) -> None:
     assert_error(without, 409, "USERNAME_TAKEN")
 
 
+@pytest.mark.parametrize("name", ["extend", "basket", "refund", "cancel"])
+async def test_what_is_done_once(http: httpx.AsyncClient, owner: asyncpg.Pool, seller: str, user: str, name: str) -> None:
+    """A request that makes no row is carried out once, too; a retry says so; the key of another request is refused."""
+    drops = [await make_drop(http, seller, extension_seconds=30) for _ in range(2)]
+    caller = user if name in ("extend", "basket") else seller
+    paths = [await path_of(http, name, drop, user) for drop in drops]
+    key = as_user(caller, idempotency_key=uuid4().hex)
+    first, again = [await http.post(paths[0], headers=key) for _ in range(2)]
+    assert (first.is_success, "idempotency-replayed" in first.headers) == (True, False)
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (200, "true")
+    assert again.json()["data"] == first.json()["data"]
+    assert_error(await http.post(paths[1], headers=key), 422, "IDEMPOTENCY_KEY_REUSED")
+    assert (await http.post(paths[1], headers=as_user(caller, idempotency_key=uuid4().hex))).is_success
+    assert await owner.fetch("select * from api.audit()") == []
+
+
+async def path_of(http: httpx.AsyncClient, name: str, drop: Row, user: str) -> str:
+    """Where to post to extend a hold of the drop, to buy a basket, to refund a sale, or to cancel the drop."""
+    if name == "cancel":
+        return f"/drops/{drop['id']}/cancel"
+    if name == "basket":
+        answer = await http.post("/baskets", json={"items": [{"drop_id": drop["id"]}]}, headers=as_user(user))
+        return f"/baskets/{assert_success(answer, 'basket', 201)['id']}/purchase"
+    held = await reserve(http, drop["id"], user)
+    if name == "extend":
+        return f"/reservations/{held['id']}/extend"
+    return f"/purchases/{(await purchase(http, drop['id'], user))['id']}/refund"
+
+
 async def test_expire_now_takes_a_key(http: httpx.AsyncClient) -> None:
     """It is harmless to repeat, so a key is checked and changes nothing."""
     for _ in range(2):
@@ -126,14 +156,20 @@ async def test_expire_now_takes_a_key(http: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/drops", "/drops/{drop}/reserve", "/drops/{drop}/purchase", "/internal/users", "/internal/expire-now"]
+    "path",
+    [
+        *["/drops", "/drops/{drop}/reserve", "/drops/{drop}/purchase", "/drops/{drop}/cancel", "/internal/users"],
+        *["/baskets", "/baskets/{drop}/purchase", "/reservations/{drop}/extend", "/purchases/{drop}/refund"],
+        "/internal/expire-now",
+    ],
 )
 @pytest.mark.parametrize(
     "keys", [["one", "two"], ["one", "one"], [""], ["a b"], ["a\tb"], ["é"], ["k" * 256]], ids=lambda keys: ascii(keys)[:20]
 )
 async def test_a_bad_key(http: httpx.AsyncClient, seller: str, drop: Row, path: str, keys: list[str]) -> None:
     """Two keys, even equal ones, or one that is not visible ASCII: 400 that names the header, and nothing is made."""
-    body = {"/drops": NEW_DROP, "/internal/users": {"username": uuid4().hex}}.get(path)
+    items = {"items": [{"drop_id": drop["id"]}]}
+    body = {"/drops": NEW_DROP, "/internal/users": {"username": uuid4().hex}, "/baskets": items}.get(path)
     headers = [*as_user(seller).items(), *(("Idempotency-Key", key.encode()) for key in keys)]
     response = await http.post(path.format(drop=drop["id"]), json=body, headers=headers)  # type: ignore[arg-type]
     assert_invalid(response, "Idempotency-Key")

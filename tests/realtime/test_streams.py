@@ -205,7 +205,7 @@ async def test_every_event_on_both_transports(api: Api) -> None:
         bought = await purchase(http, drop_id, ann)
         name = await owner.fetchval("select username from inventory.users where id = $1", UUID(ann))
         purchaser = {"userId": ann, "username": name, "qty": 1, "createdAt": bought["createdAt"]}
-        expect("PURCHASE_COMPLETED", dropId=drop_id, username=name, purchasedAt=bought["createdAt"])
+        expect("PURCHASE_COMPLETED", dropId=drop_id, username=name, qty=1, purchasedAt=bought["createdAt"])
         expect("ACTIVITY_UPDATED", dropId=drop_id, latestPurchasers=[purchaser])
         hold = await reserve(http, drop_id, bob)
         expect_stock(3)

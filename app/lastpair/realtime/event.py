@@ -26,7 +26,7 @@ EVENTS = {
         "Units were reserved, given back, expired, refunded, added or removed; one event for each drop and transaction.",
     ),
     "RESERVATION_EXPIRED": ("{ dropId, reservationId }", "The time of a hold ran out, and its unit went back."),
-    "PURCHASE_COMPLETED": ("{ dropId, username, purchasedAt }", "A purchase was paid."),
+    "PURCHASE_COMPLETED": ("{ dropId, username, qty, purchasedAt }", "A purchase was paid."),
     "ACTIVITY_UPDATED": (
         "{ dropId, latestPurchasers: [{ userId, username, qty, createdAt }] }",
         "The three latest purchasers of a drop changed; one event for each drop and transaction.",

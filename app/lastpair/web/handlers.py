@@ -474,7 +474,7 @@ async def stream(request: Request) -> Response:
 
     The first event is SNAPSHOT, `{ drops }`. Then, in the order of the commits: DROP_CREATED and DROP_UPDATED, `{ drop }`;
     DROP_REMOVED, `{ dropId }`; STOCK_UPDATED, `{ dropId, availableStock }`; RESERVATION_EXPIRED, `{ dropId, reservationId }`;
-    PURCHASE_COMPLETED, `{ dropId, username, purchasedAt }`; ACTIVITY_UPDATED, `{ dropId, latestPurchasers }`. Drafts are not
+    PURCHASE_COMPLETED, `{ dropId, username, qty, purchasedAt }`; ACTIVITY_UPDATED, `{ dropId, latestPurchasers }`. Drafts are not
     among them. If events were missed that the log no longer has: RESYNC_REQUIRED, `{ reason }`, and a SNAPSHOT. POSITION, `{ }`,
     says that nothing happened up to its id.
     """

@@ -216,6 +216,8 @@ def _answers(operation: Operation, schemas: Mapping[Any, Schema]) -> Schema:
         is_replay = operation.is_idempotent and status == HTTPStatus.OK and HTTPStatus.CREATED in operation.answers
         headers = [*(["Idempotency-Replayed"] if is_replay else []), *(["ETag"] if operation.has_etag else [])]
         answers[str(status)] = _answer(HTTPStatus(status).phrase, *headers)
+        if not is_replay and status == HTTPStatus.OK and "IDEMPOTENCY_KEY_REUSED" in operation.codes:
+            answers[str(status)]["headers"]["Idempotency-Replayed"] = HEADERS["Idempotency-Replayed"] | {"required": False}
         if is_replay:
             answers[str(status)]["description"] = (
                 "This Idempotency-Key was used before: what the first request made, as it is now"

@@ -22,7 +22,7 @@ begin
     p_cancelled_by, p_idempotency_key, 'cancel_drop',
     jsonb_build_object('drop_id', p_drop_id, 'refund', p_refund), p_drop_id);
   select * into v_drop from inventory.drops d where d.id = p_drop_id for no key update;
-  if not (found and p_refund and inventory.status_now(v_drop) = 'ended') then
+  if not found or (v_drop.status <> 'cancelled' and not (p_refund and inventory.status_now(v_drop) = 'ended')) then
     perform from api.update_drop(p_drop_id, '{"status": "cancelled"}', p_changed_by => p_cancelled_by);
   end if;
   remaining := 0;

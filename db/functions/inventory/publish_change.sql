@@ -74,10 +74,12 @@ begin
     perform inventory.publish(v_drop.id, 'PURCHASE_COMPLETED', variadic array(
       select to_json(e)
       from (
-        select v_drop.id as "dropId", inventory.public_name(buyer.username, v_names) as username, sale.created_at as "purchasedAt"
+        select
+          v_drop.id as "dropId", inventory.public_name(buyer.username, v_names) as username, sale.qty,
+          sale.created_at as "purchasedAt"
         from unnest(v_change.purchased_ids) with ordinality as x (id, n)
         cross join lateral (
-          select p.user_id, p.created_at, p.status from inventory.purchases p where p.id = x.id and p.drop_id = v_drop.id limit 1
+          select p.user_id, p.qty, p.created_at, p.status from inventory.purchases p where p.id = x.id and p.drop_id = v_drop.id limit 1
         ) sale
         cross join lateral (
           select u.username from inventory.users u where u.id = sale.user_id limit 1

@@ -4,7 +4,8 @@
 
 create or replace function inventory.refuse_rewriting()
 returns trigger
-language plpgsql
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise restrict_violation using

@@ -5,18 +5,22 @@ import { formatDuration, timeElement } from "./times.js";
 
 const SOON_MS = 60_000;
 const CHART_MIN_MS = 10_000, CHART_WIDTH = 300, CHART_HEIGHT = 48, CHART_MARGIN = 2;
-const PRICE = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2 });
+
+/** An amount of money, with the decimals that its currency has. */
+function formatMoney(amount, currency) {
+  return new Intl.NumberFormat(undefined, { style: "currency", currency }).format(amount);
+}
 
 /**
- * Shows the drops of a State as a list of cards. Calls `act(action, drop)` when a button is pressed. `holdOf(dropId)` returns the
- * chosen user's hold on a drop, if there is one.
+ * Shows the drops of a State as a list of cards. Calls `act(action, drop, variantId)` when a button is pressed; of a drop with
+ * variants `variantId` is the chosen one, or null. `holdOf(dropId, variantId)` returns the chosen user's hold, if there is one.
  */
 export class Cards {
   #cards = new Map();
   #changed = new Set();
 
-  constructor(state, { list, empty, template, clock, act, holdOf }) {
-    Object.assign(this, { state, list, empty, template, clock, act, holdOf });
+  constructor(state, { list, empty, template, sizeTemplate, clock, act, holdOf }) {
+    Object.assign(this, { state, list, empty, template, sizeTemplate, clock, act, holdOf });
   }
 
   /** This drop must be drawn again at the next render(). With null all must, and the set of drops may be another. */
@@ -99,6 +103,8 @@ function compareRanks([group, time, id], [otherGroup, otherTime, otherId]) {
 }
 
 class Card {
+  #sizes = new Map(); // the choices, by variant id
+
   constructor(drop, cards) {
     this.drop = drop;
     this.cards = cards;
@@ -109,10 +115,15 @@ class Card {
     this.element.setAttribute("aria-labelledby", titleId);
     for (const action of ["reserve", "purchase", "cancel"]) {
       this.#part(action).addEventListener("click", ({ currentTarget: button }) => {
-        if (button.ariaDisabled !== "true") cards.act(action, this.drop);
+        if (button.ariaDisabled !== "true") cards.act(action, this.drop, this.variantId);
       });
       this.#part(action).setAttribute("aria-describedby", titleId);
     }
+  }
+
+  /** The variant that is chosen, or null. */
+  get variantId() {
+    return this.element.querySelector(".sizes :checked")?.value ?? null;
   }
 
   #part(name) {
@@ -133,7 +144,8 @@ class Card {
     const { drop } = this, held = heldStock(drop), left = drop.available_stock;
     const share = (units) => `${(100 * units) / drop.total_stock}%`;
     this.#text("name", drop.name);
-    this.#text("price", PRICE.format(drop.price));
+    this.#text("price", formatMoney(drop.price, drop.currency));
+    this.#renderSizes();
     const bar = this.#part("bar");
     for (const [name, units] of [["left", left], ["held", held], ["sold", drop.sold_stock]]) {
       bar.querySelector(`.${name}`).style.width = share(units);
@@ -149,11 +161,57 @@ class Card {
     this.tick();
   }
 
+  /** One choice for each variant, updated in place, so that a choice and the keyboard focus stay. */
+  #renderSizes() {
+    const { drop } = this, list = this.#part("size-list");
+    this.#part("sizes").hidden = drop.variants.length === 0;
+    for (const [variantId, size] of this.#sizes) {
+      if (!drop.variants.some(({ id }) => id === variantId)) {
+        size.remove();
+        this.#sizes.delete(variantId);
+      }
+    }
+    drop.variants.forEach((variant, place) => {
+      const size = this.#sizes.get(variant.id) ?? this.#makeSize(variant.id), left = variant.available_stock;
+      const set = (name, text) => {
+        const part = size.querySelector(`.${name}`);
+        if (part.textContent !== text) part.textContent = text;
+      };
+      set("size-name", variant.name);
+      set("size-left", left > 0 ? `${left.toLocaleString()} left` : "sold out");
+      set("size-price", variant.price === drop.price ? "" : formatMoney(variant.price, drop.currency));
+      if (list.children[place] !== size) list.insertBefore(size, list.children[place] ?? null);
+    });
+  }
+
+  #makeSize(variantId) {
+    const size = this.cards.sizeTemplate.content.firstElementChild.cloneNode(true), input = size.querySelector("input");
+    input.name = `size-${this.drop.id}`;
+    input.value = variantId;
+    input.addEventListener("change", () => this.tick());
+    this.#sizes.set(variantId, size);
+    return size;
+  }
+
+  /** Mark the sizes that are held. One that is sold out cannot be chosen; if nothing is chosen, a size that is held is. */
+  #tickSizes() {
+    let held;
+    for (const { id, available_stock: left } of this.drop.variants) {
+      const size = this.#sizes.get(id), input = size.querySelector("input"), isHeld = Boolean(this.cards.holdOf(this.drop.id, id));
+      if (isHeld) held ??= input;
+      size.classList.toggle("is-held", isHeld);
+      input.hidden = !this.cards.areActionsShown;
+      input.disabled = left === 0 && !isHeld && !input.checked;
+    }
+    if (held && this.variantId === null) held.checked = true;
+  }
+
   tick() {
     const { drop } = this, now = this.cards.clock(), status = statusAt(drop, now);
-    const isSoldOut = status === "live" && drop.available_stock === 0;
-    this.element.dataset.status = isSoldOut ? "sold-out" : status;
-    this.#text("status", isSoldOut ? "sold out" : status);
+    const shown = status !== "live" ? status : drop.available_stock === 0 ? "sold out" : drop.paused_at ? "paused" : "live";
+    this.element.dataset.status = shown.replace(" ", "-");
+    this.#text("status", shown);
+    this.#tickSizes();
     this.#text("countdown", countdown(drop, status, now));
     this.#draw(now);
     this.#showActions(status, now);
@@ -177,14 +235,15 @@ class Card {
   }
 
   #showActions(status, now) {
-    const hold = this.cards.holdOf(this.drop.id), actions = this.#part("actions");
+    const hold = this.cards.holdOf(this.drop.id, this.variantId), actions = this.#part("actions");
     actions.hidden = !this.cards.areActionsShown;
     if (actions.hidden) return;
     const focused = actions.contains(document.activeElement) && document.activeElement;
     this.#part("reserve").hidden = Boolean(hold);
-    this.#part("reserve").ariaDisabled = String(status !== "live"); // not `disabled`, because that would lose the keyboard focus
+    this.#part("reserve").ariaDisabled = String(status !== "live" || Boolean(this.drop.paused_at)); // not `disabled`, because that would lose the keyboard focus
     this.#part("purchase").hidden = this.#part("cancel").hidden = !hold;
-    this.#text("hold", hold ? `held for ${formatSeconds(hold.expiresAt - now)}` : "");
+    const units = hold?.qty > 1 ? `${hold.qty} ` : "";
+    this.#text("hold", hold ? `${units}held for ${formatSeconds(hold.expiresAt - now)}` : "");
     if (focused?.hidden) this.#part(hold ? "purchase" : "reserve").focus(); // a hidden button cannot keep the keyboard focus
   }
 }

@@ -39,9 +39,9 @@ const tools = new Tools(state, {
   },
 });
 const cards = new Cards(state, {
-  list: $("drops"), empty: $("empty"), template: $("card"), clock,
-  act: (action, drop) => tools.act(action, drop),
-  holdOf: (dropId) => tools.holds.get(dropId),
+  list: $("drops"), empty: $("empty"), template: $("card"), sizeTemplate: $("size"), clock,
+  act: (action, drop, variantId) => tools.act(action, drop, variantId),
+  holdOf: (dropId, variantId) => tools.holdOf(dropId, variantId),
 });
 const news = new News(state, $("news"));
 

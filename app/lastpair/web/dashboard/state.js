@@ -83,9 +83,13 @@ export class State {
     this.onChange(row.id);
   }
 
-  STOCK_UPDATED({ dropId, availableStock }) {
+  STOCK_UPDATED({ dropId, availableStock, variants = [] }) {
     this.#change(dropId, (drop) => {
       drop.available_stock = availableStock;
+      for (const changed of variants) {
+        const variant = drop.variants.find(({ id }) => id === changed.id);
+        if (variant) variant.available_stock = changed.availableStock;
+      }
       this.#sample(drop);
       this.#addNews(dropId, availableStock ? `has ${availableStock.toLocaleString()} left` : "has none left", { kind: "stock" });
     });
@@ -98,10 +102,10 @@ export class State {
     });
   }
 
-  PURCHASE_COMPLETED({ dropId, username, purchasedAt }) {
+  PURCHASE_COMPLETED({ dropId, username, qty = 1, purchasedAt }) {
     this.#change(dropId, (drop) => {
-      drop.sold_stock += 1;
-      this.#addNews(dropId, `was bought by ${username}`, { kind: "sale", at: purchasedAt });
+      drop.sold_stock += qty;
+      this.#addNews(dropId, `was bought by ${username}${qty > 1 ? ` × ${qty}` : ""}`, { kind: "sale", at: purchasedAt });
     });
   }
 

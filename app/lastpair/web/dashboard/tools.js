@@ -7,6 +7,9 @@ const JUST_BEFORE_SECONDS = -1; // so that a drop that starts now has already st
 const EXPIRY_GRACE_MS = 3000; // the event of an expired hold comes with the server's next sweep, so it comes late
 const USERS_KEY = "lastpair.users", USER_KEY = "lastpair.user";
 const MAX_USERS = 50;
+const HOLD_CHANGED = new Set([
+  "NO_ACTIVE_RESERVATION", "RESERVATION_NOT_FOUND", "RESERVATION_EXPIRED", "RESERVATION_NOT_ACTIVE", "ALREADY_RESERVED",
+]);
 const $ = (id) => document.getElementById(id);
 
 // The fallback when the browser allows no storage. The only loss then is that a reload forgets the users.
@@ -30,8 +33,7 @@ function remember(key, value) {
 }
 
 export class Tools {
-  /** The holds of the chosen user, `{ id, expiresAt }`, by drop id. */
-  holds = new Map();
+  #holds = new Map(); // the holds of the chosen user, `{ id, dropId, variantId, qty, expiresAt }`, by drop and variant
   #busy = new Set();
   #unanswered = new Map(); // the calls without an answer, by drop and user; the button repeats one with the same key
   #changeCount = 0;
@@ -54,31 +56,38 @@ export class Tools {
     this.#onUserChosen();
   }
 
-  /** Do what the pressed button of a card says: reserve, purchase or cancel. */
-  async act(action, drop) {
+  /** The hold of the chosen user on a drop, or on its variant. */
+  holdOf(dropId, variantId) {
+    return this.#holds.get(`${dropId} ${variantId}`);
+  }
+
+  /** Do what the pressed button of a card says: reserve, purchase or cancel. `variantId` is the chosen one, if there are some. */
+  async act(action, drop, variantId) {
     if (this.#busy.has(drop.id)) return; // ignore the second click of a double click
+    if (drop.variants.length > 0 && variantId === null) return this.answer(drop.id, "Choose a size first.", true);
     this.#busy.add(drop.id);
     this.answer(drop.id, ""); // so that a screen reader speaks the answer again, even if it is the same
     try {
-      const hold = this.holds.get(drop.id), user = await this.#userOrGuest();
+      const hold = this.holdOf(drop.id, variantId), user = await this.#userOrGuest();
       if (action === "reserve") {
-        let { reservation } = await this.#callIdempotently("reserve", drop, user);
+        const body = variantId === null ? undefined : { variant_id: variantId };
+        let { reservation } = await this.#callIdempotently("reserve", drop, user, body);
         // A repeated call returns the reservation of the first one. If that is no longer active, reserve with a new key.
-        if (reservation.status !== "ACTIVE") ({ reservation } = await this.#callIdempotently("reserve", drop, user));
+        if (reservation.status !== "ACTIVE") ({ reservation } = await this.#callIdempotently("reserve", drop, user, body));
         if (user === $("user").value) this.#addHold(reservation); // not if another user was chosen meanwhile
         this.answer(drop.id, "A unit is held for you.");
       } else if (action === "purchase") {
-        await this.#callIdempotently("purchase", drop, user);
-        this.#removeHold(drop.id, hold);
+        await this.#callIdempotently("purchase", drop, user, { reservation_id: hold.id });
+        this.#removeHold(hold);
         this.answer(drop.id, "It is yours.");
       } else {
         await call("DELETE", `/reservations/${hold.id}/cancel`, { user });
-        this.#removeHold(drop.id, hold);
+        this.#removeHold(hold);
         this.answer(drop.id, "The unit went back.");
       }
     } catch (refusal) {
       this.answer(drop.id, refusal.message, true);
-      if (["NO_ACTIVE_RESERVATION", "RESERVATION_EXPIRED", "RESERVATION_NOT_ACTIVE", "ALREADY_RESERVED"].includes(refusal.code)) {
+      if (HOLD_CHANGED.has(refusal.code)) {
         await this.#readHolds(); // the hold was changed elsewhere, for example in another tab
       }
     } finally {
@@ -94,11 +103,11 @@ export class Tools {
 
   /** Remove the holds of cancelled drops, and the holds that have expired although no event has said so. */
   removeOldHolds() {
-    for (const [dropId, hold] of this.holds) {
+    for (const [key, { dropId, expiresAt }] of this.#holds) {
       const isCancelled = this.state.drops.get(dropId)?.status === "cancelled";
       if (isCancelled) this.answer(dropId, "The drop was cancelled, and your hold with it.", true);
-      if (isCancelled || hold.expiresAt + EXPIRY_GRACE_MS < this.clock()) {
-        this.holds.delete(dropId);
+      if (isCancelled || expiresAt + EXPIRY_GRACE_MS < this.clock()) {
+        this.#holds.delete(key);
         this.onHoldsChange();
       }
     }
@@ -106,22 +115,22 @@ export class Tools {
 
   /** Remove an expired hold, if it belongs to the chosen user, and say so. */
   onHoldExpired(reservationId) {
-    for (const [dropId, hold] of this.holds) {
+    for (const [key, hold] of this.#holds) {
       if (hold.id === reservationId) {
-        this.holds.delete(dropId);
-        this.answer(dropId, "Your hold ran out, and the unit went back.", true);
+        this.#holds.delete(key);
+        this.answer(hold.dropId, "Your hold ran out, and the unit went back.", true);
         this.onHoldsChange();
       }
     }
   }
 
   /** Call the API with an idempotency key. A repeat of a call that got no answer uses the key of that call. */
-  async #callIdempotently(action, drop, user) {
+  async #callIdempotently(action, drop, user, body) {
     const dropAndUser = `${drop.id} ${user}`, last = this.#unanswered.get(dropAndUser);
-    const key = last?.action === action ? last.key : uuid();
-    this.#unanswered.set(dropAndUser, { action, key });
+    const asked = JSON.stringify([action, body]), key = last?.asked === asked ? last.key : uuid();
+    this.#unanswered.set(dropAndUser, { asked, key });
     try {
-      const data = await call("POST", `/drops/${drop.id}/${action}`, { user, key });
+      const data = await call("POST", `/drops/${drop.id}/${action}`, { user, key, body });
       this.#unanswered.delete(dropAndUser);
       return data;
     } catch (refusal) {
@@ -130,19 +139,20 @@ export class Tools {
     }
   }
 
-  #removeHold(dropId, hold) {
+  #removeHold({ id, dropId, variantId }) {
     this.#changeCount += 1;
-    if (this.holds.get(dropId)?.id === hold?.id) this.holds.delete(dropId);
+    if (this.holdOf(dropId, variantId)?.id === id) this.#holds.delete(`${dropId} ${variantId}`);
   }
 
   #addHold(reservation) {
     this.#changeCount += 1;
-    this.holds.set(reservation.drop_id, { id: reservation.id, expiresAt: Date.parse(reservation.expires_at) });
+    const { id, drop_id: dropId, variant_id: variantId, qty, expires_at } = reservation;
+    this.#holds.set(`${dropId} ${variantId}`, { id, dropId, variantId, qty, expiresAt: Date.parse(expires_at) });
   }
 
   async #readHolds() {
     const user = $("user").value;
-    if (user !== this.#holdsUser) this.holds.clear();
+    if (user !== this.#holdsUser) this.#holds.clear();
     this.#holdsUser = user;
     this.onHoldsChange();
     if (!user) return;
@@ -151,7 +161,7 @@ export class Tools {
     if (user !== $("user").value) return; // another user was chosen meanwhile
     if (changeCount !== this.#changeCount) return this.#readHolds(); // the answer is older than what a button did
     if (!reservations) return; // the call failed; keep the holds that are known
-    this.holds.clear();
+    this.#holds.clear();
     reservations.forEach((reservation) => this.#addHold(reservation));
     this.#changeCount = changeCount; // because #addHold counted, and reading the holds is no change by a button
     this.onHoldsChange();
