@@ -68,7 +68,7 @@ begin
   execute format(
     $$
       create function inventory.fold_case(p_text text) returns text
-        language sql immutable strict parallel safe
+        language sql immutable parallel safe
         begin atomic
           select pg_catalog.lower(pg_catalog.upper(p_text collate %s));
         end
@@ -80,7 +80,7 @@ comment on function inventory.fold_case(text) is 'A text without its case, in ev
 
 create function inventory.name_key(p_name text)
 returns text
-language sql immutable strict parallel safe
+language sql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
   select inventory.fold_case(btrim(regexp_replace(

@@ -385,7 +385,7 @@ COMMENT ON TYPE api.user_request IS 'One request of api.ensure_user_batch: make 
 --
 
 CREATE FUNCTION inventory.fold_case(p_text text) RETURNS text
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
     BEGIN ATOMIC
  SELECT lower(upper((p_text COLLATE pg_c_utf8))) AS lower;
 END;
@@ -412,7 +412,7 @@ CREATE FUNCTION inventory.keep_drop_with_holds() RETURNS trigger
 --
 
 CREATE FUNCTION inventory.name_key(p_name text) RETURNS text
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
   select inventory.fold_case(btrim(regexp_replace(

@@ -46,7 +46,7 @@ select is(
   pg_temp.refusal($$
     select api.ensure_user_batch(array[row(pg_temp.user_id('eve'), 'pgtap eve'), row(pg_temp.user_id('fay'), '')]::api.user_request[])
   $$),
-  'PT400 VALIDATION_ERROR: username: must be 1 to 200 characters, not all blank, without control characters',
+  'PT400 VALIDATION_ERROR: username: must be 1 to 200 characters, not all invisible, without control characters or changes of text direction',
   'What is refused for one user is raised for the call.'
 );
 select is_empty($$select * from pg_temp.made('eve', 'fay')$$, 'Then nobody is made.');

@@ -23,7 +23,7 @@ select bag_eq(
     ('SEVERAL_RESERVATIONS', 409, 'You hold several variants of this drop. Say which reservation: reservation_id.'),
     ('NO_ACTIVE_RESERVATION', 409, 'You hold no unit of this drop. Reserve one first.'),
     ('RESERVATION_EXPIRED', 409, 'Your reservation ran out and its unit went back to stock. Reserve again.'),
-    ('RESERVATION_NOT_ACTIVE', 409, 'This reservation is not ACTIVE any more: it was consumed, was cancelled or expired.'),
+    ('RESERVATION_NOT_ACTIVE', 409, 'This reservation was consumed, so it cannot be cancelled.'),
     ('EXTENSION_NOT_ALLOWED', 409, 'Holds of this drop cannot be extended.'),
     ('BASKET_REFUSED', 409, 'Not every item of the basket can be held, so none is. See what was refused, and why.'),
     ('BASKET_NOT_ACTIVE', 409, 'Not every hold of this basket is ACTIVE any more.'),
@@ -46,7 +46,7 @@ select is_empty(
     select * from named
     where code not in (select e.code from api.errors() e)
       and code not in (
-        'DROP_CREATED', 'DROP_UPDATED', 'STOCK_UPDATED', 'PURCHASE_COMPLETED', 'ACTIVITY_UPDATED', 'RESYNC_REQUIRED')
+        'DROP_CREATED', 'DROP_UPDATED', 'DROP_REMOVED', 'STOCK_UPDATED', 'PURCHASE_COMPLETED', 'ACTIVITY_UPDATED', 'RESYNC_REQUIRED')
   $$,
   'Functions name no code that is not defined.'
 );

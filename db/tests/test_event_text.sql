@@ -9,10 +9,15 @@ create function pg_temp.odd_name() returns text language sql immutable as $$
   select E'"Zoë"\u2028\\n \\u0041 ''{}'' 👟 <b>&amp;' || repeat('𝒳', 160)
 $$;
 
+-- A username does not break a line.
+create function pg_temp.odd_username() returns text language sql immutable as $$
+  select translate(pg_temp.odd_name(), E'\u2028', '')
+$$;
+
 do $$
 begin
   perform pg_temp.make_users('seller');
-  perform api.ensure_user(pg_temp.user_id('odd'), pg_temp.odd_name());
+  perform api.ensure_user(pg_temp.user_id('odd'), pg_temp.odd_username());
   perform api.create_drop(
     pg_temp.odd_name(), 1234567890.1, 3, pg_temp.user_id('seller'), '2020-07-01 00:00:00.25+00', '2999-01-01 00:00+05:30');
   perform api.reserve(id, pg_temp.user_id('odd')) from inventory.drops where created_by = pg_temp.user_id('seller');
@@ -36,8 +41,8 @@ from (values
   (4, 'ACTIVITY_UPDATED', '{latestPurchasers,0,createdAt}', '2020-07-02T03:00:00+00:00', 'It is seen to be sold in UTC.'),
   (5, 'DROP_CREATED', '{drop,price}', '1234567890.10', 'A price is the number it is.'),
   (6, 'DROP_CREATED', '{drop,name}', pg_temp.odd_name(), 'A name comes out as it went in.'),
-  (7, 'PURCHASE_COMPLETED', '{username}', pg_temp.odd_name(), 'A buyer''s name does.'),
-  (8, 'ACTIVITY_UPDATED', '{latestPurchasers,0,username}', pg_temp.odd_name(), 'A purchaser''s name does.')
+  (7, 'PURCHASE_COMPLETED', '{username}', pg_temp.odd_username(), 'A buyer''s name does.'),
+  (8, 'ACTIVITY_UPDATED', '{latestPurchasers,0,username}', pg_temp.odd_username(), 'A purchaser''s name does.')
 ) as v (n, type, path, expected, description)
 order by v.n;
 select is(

@@ -56,7 +56,7 @@ from (values
       'DROP_UPDATED {"drop":{"id":"shoes","name":"shoes","price":10.00,"currency":"USD","total_stock":5,"available_stock":4,'
         '"variants":[],'
         '"starts_at":"2020-01-01T00:00:00+00:00","ends_at":null,"status":"cancelled","paused_at":null,"limit_per_user":null,'
-        '"hold_seconds":null,"rehold_after_seconds":0,"extension_seconds":null,"created_by":"seller","createdAt":"now",'
+        '"hold_seconds":null,"rehold_after_seconds":0,"extension_seconds":null,"revision":n,"created_by":"seller","createdAt":"now",'
         '"updatedAt":"now"}}',
       'STOCK_UPDATED {"dropId":"shoes","availableStock":4}'
     ],

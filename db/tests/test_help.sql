@@ -11,7 +11,7 @@ select ok((select count(*) from helped) between 20 and 50, 'The list fits one sc
 select is_empty('select * from helped where arguments is null or does is null or does = '''' or does ~ E''\\n''', 'A line each.');
 select is_empty('select * from helped where length(function || arguments || does) > 150', 'A line is no longer than a screen.');
 select results_eq(
-  $$select arguments from helped where function = 'get_drop'$$, array['drop_id'], 'Arguments are named as on the wire.'
+  $$select arguments from helped where function = 'get_drop'$$, array['drop_id, [drafts]'], 'Arguments are named as on the wire.'
 );
 select is_empty('select * from helped where function ~ ''batch''', 'Batches are for programs.');
 select ok(

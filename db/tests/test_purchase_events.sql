@@ -12,8 +12,9 @@ create function pg_temp.refund(p_drop text, p_user text) returns void language s
   select api.refund_purchase(pg_temp.purchase_id(p_drop, p_user))
 $$;
 
-create function pg_temp.completed(p_drop text, p_user text, p_at text default 'now') returns text language sql as $$
-  select format('PURCHASE_COMPLETED {"dropId":"%s","username":"pgtap %s","qty":1,"purchasedAt":"%s"}', p_drop, p_user, p_at)
+create function pg_temp.completed(p_drop text, p_user text, p_at text default 'now', p_qty integer default 1)
+returns text language sql as $$
+  select format('PURCHASE_COMPLETED {"dropId":"%s","username":"pgtap %s","qty":%s,"purchasedAt":"%s"}', p_drop, p_user, p_qty, p_at)
 $$;
 
 -- Purchasers are written "ann 1 now", with quantity and time.
@@ -157,11 +158,11 @@ select is(
 select bag_eq(
   $sql$select unnest(pg_temp.announced($$select pg_temp.put_in('paid', array['tickets', 'quick'], 'eve', 'dan')$$))$sql$,
   array[
-    pg_temp.completed('tickets', 'eve', '2021-01-01T01:00:00+00:00'),
-    pg_temp.completed('tickets', 'dan', '2021-01-01T02:00:00+00:00'),
+    pg_temp.completed('tickets', 'eve', '2021-01-01T01:00:00+00:00', 2),
+    pg_temp.completed('tickets', 'dan', '2021-01-01T02:00:00+00:00', 2),
     pg_temp.activity('tickets', 'dan 2 2021-01-01T02:00:00+00:00', 'eve 2 2021-01-01T01:00:00+00:00'),
-    pg_temp.completed('quick', 'eve', '2021-01-01T01:00:00+00:00'),
-    pg_temp.completed('quick', 'dan', '2021-01-01T02:00:00+00:00'),
+    pg_temp.completed('quick', 'eve', '2021-01-01T01:00:00+00:00', 2),
+    pg_temp.completed('quick', 'dan', '2021-01-01T02:00:00+00:00', 2),
     pg_temp.activity('quick', 'dan 2 2021-01-01T02:00:00+00:00', 'eve 2 2021-01-01T01:00:00+00:00')
   ],
   'Sales of two drops that one statement puts in are announced, with how many units each is of.'
@@ -176,8 +177,8 @@ $$) as events;
 select bag_eq(
   $$select unnest(events) from paid$$,
   array[
-    pg_temp.completed('tickets', 'bob', '2021-01-01T01:00:00+00:00'),
-    pg_temp.completed('tickets', 'cat', '2021-01-01T02:00:00+00:00'),
+    pg_temp.completed('tickets', 'bob', '2021-01-01T01:00:00+00:00', 2),
+    pg_temp.completed('tickets', 'cat', '2021-01-01T02:00:00+00:00', 2),
     pg_temp.activity('tickets', 'cat 2 2021-01-01T02:00:00+00:00', 'bob 2 2021-01-01T01:00:00+00:00'),
     pg_temp.stock_updated('tickets', 5),
     'ACTIVITY_UPDATED {"dropId":"quick","latestPurchasers":[]}', pg_temp.stock_updated('quick', 5)

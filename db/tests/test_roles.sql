@@ -111,7 +111,7 @@ select is_empty(
       and (p.proargnames && array['p_user_id', 'p_created_by'])
       and exists (select from role r where r.name <> 'lastpair_service' and has_function_privilege(r.oid, p.oid, 'execute'))
       and p.proname <> 'create_drop_from_json' -- it does nothing but call create_drop
-      and p.prosrc !~ '^\s*(declare[^;]+;(\s+\w[^;]+;)*\s+)?begin\s+perform inventory\.require_self\('
+      and regexp_replace(p.prosrc, '--[^\n]*', '', 'g') !~ '^\s*(declare[^;]+;(\s+\w[^;]+;)*\s+)?begin\s+perform inventory\.require_self\('
   $$,
   'Each of these functions that takes a user begins with the check that the user is the caller.'
 );

@@ -53,8 +53,8 @@ select is(
 );
 select is(
   (select pg_temp.names_in(data) from snapshot),
-  array['early', 'live', 'over', 'older', 'second', 'first', 'other draft', 'draft'],
-  'They are the drops that are draft, scheduled or live: newest start first, then newest drop, those without a start last.'
+  array['early', 'live', 'over', 'older', 'second', 'first'],
+  'They are the drops that are scheduled or live: newest start first, then newest drop.'
 );
 select is(
   (
@@ -78,7 +78,7 @@ select is(
   (
     select d ->> 'activity_feed'
     from snapshot, json_array_elements(data -> 'drops') as d
-    where d ->> 'id' = pg_temp.drop_id('draft')::text
+    where d ->> 'id' = pg_temp.drop_id('first')::text
   ),
   '{"latest_purchasers":[],"held_stock":0}', 'A drop that nobody bought has an empty feed.'
 );
@@ -86,11 +86,11 @@ select is(
   (
     select array_agg(key)
     from snapshot, json_array_elements(data -> 'drops') as d, json_object_keys(d) as key
-    where d ->> 'id' = pg_temp.drop_id('draft')::text
+    where d ->> 'id' = pg_temp.drop_id('first')::text
   ),
   array[
     'id', 'name', 'price', 'currency', 'total_stock', 'available_stock', 'variants', 'starts_at', 'ends_at', 'status',
-    'paused_at', 'limit_per_user', 'hold_seconds', 'rehold_after_seconds', 'extension_seconds', 'created_by', 'createdAt',
+    'paused_at', 'limit_per_user', 'hold_seconds', 'rehold_after_seconds', 'extension_seconds', 'revision', 'created_by', 'createdAt',
     'updatedAt',
     'activity_feed'
   ],
@@ -105,8 +105,8 @@ select is(
 -- The drops that are asked for.
 
 select is(
-  pg_temp.names_of('first', 'cancelled', 'draft', 'ended', 'live'), array['cancelled', 'live', 'first', 'ended', 'draft'],
-  'Drops that are asked for are given in any status, in the same order.'
+  pg_temp.names_of('first', 'cancelled', 'draft', 'ended', 'live'), array['cancelled', 'live', 'first', 'ended'],
+  'Drops that are asked for are given in any status but draft, in the same order.'
 );
 select is(pg_temp.names_of('live', 'live', 'nothing'), array['live'], 'Each is given once; null asks for none.');
 select is(

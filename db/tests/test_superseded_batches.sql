@@ -89,7 +89,7 @@ select is(
   pg_temp.refusal($$
     select api.ensure_user_batch(array[md5('pgtap old 2'), md5('pgtap old 3')]::uuid[], array['pgtap old 2', ''])
   $$),
-  'PT400 VALIDATION_ERROR: username: must be 1 to 200 characters, not all blank, without control characters',
+  'PT400 VALIDATION_ERROR: username: must be 1 to 200 characters, not all invisible, without control characters or changes of text direction',
   'What is refused for one user is raised for the call.'
 );
 select is_empty($$select from inventory.users where id = md5('pgtap old 2')::uuid$$, 'Then nobody is made.');

@@ -18,7 +18,7 @@ select is(
   (select array_agg(key) from changed, json_object_keys(to_json(changed)) as key),
   array[
     'id', 'name', 'price', 'currency', 'total_stock', 'available_stock', 'variants', 'starts_at', 'ends_at', 'status',
-    'paused_at', 'limit_per_user', 'hold_seconds', 'rehold_after_seconds', 'extension_seconds', 'created_by', 'createdAt',
+    'paused_at', 'limit_per_user', 'hold_seconds', 'rehold_after_seconds', 'extension_seconds', 'revision', 'created_by', 'createdAt',
     'updatedAt'
   ],
   'The row has the names of the wire.'
@@ -28,7 +28,7 @@ select results_eq(
   $$
     values (
       pg_temp.drop_id('row'), 'row', 12.50, 'USD', 11, 11, '{}'::api.variant_row[], now() + interval '1 hour', null::timestamptz,
-      'scheduled', null::timestamptz, null::integer, null::integer, 0, null::integer, pg_temp.user_id('seller'),
+      'scheduled', null::timestamptz, null::integer, null::integer, 0, null::integer, 2, pg_temp.user_id('seller'),
       now() - interval '1 day', now())
   $$,
   'The drop comes back as it is after the change, changed now.'
@@ -51,7 +51,7 @@ begin
   return (
     select jsonb_object_agg(a.key, a.value)
     from jsonb_each(v_after) a
-    where a.key <> 'updated_at' and a.value <> v_before -> a.key
+    where a.key not in ('updated_at', 'revision') and a.value <> v_before -> a.key
   );
 end
 $$;

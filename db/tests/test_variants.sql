@@ -1,6 +1,6 @@
 -- A drop may have variants: sizes or tiers with a stock each. The stock of the drop is their sum, and a reserve names one.
 begin;
-select plan(59);
+select plan(60);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 
@@ -182,8 +182,14 @@ select is(
 );
 do $$ begin perform api.cancel_reservation(pg_temp.hold_id('plain', 'ann'), pg_temp.user_id('ann')); end $$;
 select is(
-  pg_temp.changed('plain', '[{"name": "S", "total_stock": 4}]'), '{"S 4 of 4 at 10.00"}',
-    'Before, or after all went back, it does.'
+  pg_temp.refusal_of_update('plain', '{"variants": [{"name": "S", "total_stock": 10}]}'),
+  pg_temp.error('VARIANT_IN_USE', 'Units of this drop were held or sold without a variant, so it cannot get variants.'),
+  'Nor does it when all went back, because the history of its holds names none.'
+);
+do $$ begin perform pg_temp.make_drop('untouched'); end $$;
+select is(
+  pg_temp.changed('untouched', '[{"name": "S", "total_stock": 4}]'), '{"S 4 of 4 at 10.00"}',
+  'A drop of which nothing was held does.'
 );
 
 -- Announced.

@@ -9,7 +9,7 @@
 
 create or replace function inventory.name_key(p_name text)
 returns text
-language sql immutable strict parallel safe
+language sql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
   select inventory.fold_case(btrim(regexp_replace(
