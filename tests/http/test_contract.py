@@ -138,7 +138,7 @@ async def test_patch_changes_what_it_names(http: httpx.AsyncClient, base: str, u
     drop = await make_drop(http, user, ends_at="2998-01-01T00:00:00Z")
     changed = assert_success(await patch(http, drop, changes, base), "drop")
     expected = drop | changes | {"updatedAt": changed["updatedAt"], "available_stock": changes.get("total_stock", 5)}
-    assert assert_row(changed, DROP) == expected | {"price": Decimal(str(expected["price"]))}
+    assert assert_row(changed, DROP) == expected | {"price": Decimal(str(expected["price"])), "revision": drop["revision"] + 1}
     assert changed["updatedAt"] > drop["updatedAt"]
     assert assert_success(await http.get(f"/drops/{drop['id']}"), "drop") == changed
 

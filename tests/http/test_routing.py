@@ -10,7 +10,7 @@ import pytest
 
 from lastpair.settings import Settings
 from tests.support.database import Database
-from tests.support.envelopes import assert_envelope, assert_error, assert_success
+from tests.support.envelopes import assert_envelope, assert_error
 from tests.support.in_process import client_of_app, running_app
 
 ANY = str(UUID(int=0))
@@ -20,9 +20,21 @@ METHODS = {
     f"/api/drops/{ANY}/reserve": {"POST"},
     f"/api/drops/{ANY}/purchase": {"POST"},
     "/api/reservations/me": {"GET", "HEAD"},
-    f"/api/reservations/{ANY}": {"DELETE"},
+    f"/api/drops/{ANY}/cancel": {"POST"},
+    f"/api/drops/{ANY}/history": {"GET", "HEAD"},
+    f"/api/drops/{ANY}/reservations": {"GET", "HEAD"},
+    f"/api/drops/{ANY}/purchases": {"GET", "HEAD"},
+    f"/api/reservations/{ANY}": {"GET", "HEAD", "DELETE"},
     f"/api/reservations/{ANY}/cancel": {"DELETE"},
+    f"/api/reservations/{ANY}/extend": {"POST"},
+    f"/api/reservations/{ANY}/history": {"GET", "HEAD"},
+    "/api/baskets": {"POST"},
+    f"/api/baskets/{ANY}": {"GET", "HEAD", "DELETE"},
+    f"/api/baskets/{ANY}/purchase": {"POST"},
     "/api/purchases/me": {"GET", "HEAD"},
+    f"/api/purchases/{ANY}": {"GET", "HEAD"},
+    f"/api/purchases/{ANY}/refund": {"POST"},
+    "/api/users/me": {"DELETE"},
     "/api/events": {"GET", "HEAD"},
     "/api/openapi.json": {"GET", "HEAD"},
     "/api/internal/users": {"POST"},
@@ -92,14 +104,6 @@ async def test_unknown_paths(http: httpx.AsyncClient, api_url: str, path: str) -
     url = httpx.URL(api_url).copy_with(raw_path=path.encode())
     for method in ("GET", "POST", "DELETE"):
         assert_error(await http.request(method, url), 404, "NOT_FOUND")
-
-
-@pytest.mark.parametrize(
-    "query", ["?x=1", "?", "?a=%00&b=%ff", "?limit=-1&limit=2", "?" + "q" * 8_000, "?'; drop table users; --"]
-)
-async def test_query_strings_are_ignored(http: httpx.AsyncClient, query: str) -> None:
-    """A query means nothing to an endpoint that takes none."""
-    assert_success(await http.get(f"/drops{query}"), "drops")
 
 
 @pytest.mark.parametrize("given", ["a", "A.b_c-9", string.ascii_letters, "x" * 128, str(UUID(int=1))])

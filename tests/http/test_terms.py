@@ -81,9 +81,9 @@ async def test_terms_are_changed(http: httpx.AsyncClient, drop: Row) -> None:
     """By PATCH; null takes one away."""
     terms = {name: value for name, value in TERMS.items() if name != "currency"}
     changed = await change(http, drop, **terms)
-    assert changed == drop | terms | {"updatedAt": changed["updatedAt"]}
+    assert changed == drop | terms | {"updatedAt": changed["updatedAt"], "revision": drop["revision"] + 1}
     cleared = await change(http, drop, limit_per_user=None, hold_seconds=None, rehold_after_seconds=0, extension_seconds=None)
-    assert cleared == drop | {"updatedAt": cleared["updatedAt"]}
+    assert cleared == drop | {"updatedAt": cleared["updatedAt"], "revision": drop["revision"] + 2}
 
 
 @pytest.fixture(scope="module")

@@ -13,15 +13,18 @@ from lastpair.database.pool import SESSION_SETTINGS
 from tests.support.database import Database, connected
 from tests.support.factories import make_drop, make_user, purchase, reserve
 
-READ = {"currencies", "errors", "events_after", "get_drop", "list_drops", "snapshot"}
-OWN = {"ensure_user", "forget_user", "my_purchases", "my_reservations"}
+READ = {"currencies", "errors", "events_after", "get_drop", "help", "list_drops", "snapshot"}
+OWN = {"ensure_user", "forget_user", "my_purchases", "my_reservations", "get_purchase", "get_reservation", "reservation_history"}
 ALLOWED = {
     "anonymous": set(),
     "lastpair_buyer": READ
     | OWN
     | {"cancel_reservation", "purchase", "reserve", "extend_reservation"}
     | {"cancel_basket", "get_basket", "purchase_basket", "reserve_basket"},
-    "lastpair_seller": READ | OWN | {"create_drop", "create_drop_from_json", "refund_purchase", "update_drop"},
+    "lastpair_seller": READ
+    | OWN
+    | {"create_drop", "create_drop_from_json", "update_drop", "cancel_drop", "refund_purchase", "refund_drop"}
+    | {"history", "list_purchases", "list_reservations"},
 }
 """The public functions that each role of a client may execute; `anonymous` is a role that was granted nothing."""
 

@@ -195,17 +195,18 @@ async def test_overload(database: Database, owner: asyncpg.Pool) -> None:
 
 COUNTED = """
 create sequence inventory.calls;
-alter function api.list_drops() rename to list_drops_uncounted;
-create function api.list_drops() returns setof json language plpgsql security definer as $$
+alter function api.list_drops(text, integer, uuid) rename to list_drops_uncounted;
+create function api.list_drops(p_status text default null, p_limit integer default 50, p_after uuid default null)
+returns setof json language plpgsql security definer as $$
 declare
-  v_drops json[] := array(select to_json(d) from api.list_drops_uncounted() d);
+  v_drops json[] := array(select to_json(d) from api.list_drops_uncounted(p_status, p_limit, p_after) d);
 begin
   perform nextval('inventory.calls');
   perform pg_advisory_xact_lock_shared(42);
   return query select unnest(v_drops);
 end
 $$;
-grant execute on function api.list_drops() to lastpair_service;
+grant execute on function api.list_drops(text, integer, uuid) to lastpair_service;
 """
 """Counts its calls. A call that has its answer does not return while another transaction has the lock 42."""
 

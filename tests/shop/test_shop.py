@@ -13,7 +13,7 @@ import pytest
 
 from lastpair.errors import Refusal, Unavailable
 from lastpair.settings import Settings
-from lastpair.shop.outcome import Caller, Outcome
+from lastpair.shop.outcome import Caller, Outcome, Page
 from lastpair.shop.shop import Shop
 from tests.support.database import Database, calling
 from tests.support.factories import available_stock, hold, make_drop_by_sql, make_due, make_user, make_users, statuses
@@ -28,16 +28,24 @@ ACTS: dict[str, Callable[[Shop, Caller], Awaitable[Outcome]]] = {
     "reserve": lambda shop, caller: shop.reserve(caller, NOBODY),
     "purchase": lambda shop, caller: shop.purchase(caller, NOBODY),
     "cancel": lambda shop, caller: shop.cancel(caller, NOBODY),
-    "my_reservations": lambda shop, caller: shop.my_reservations(caller),
-    "my_purchases": lambda shop, caller: shop.my_purchases(caller),
+    "my_reservations": lambda shop, caller: shop.my_reservations(caller, 50, None),
+    "my_purchases": lambda shop, caller: shop.my_purchases(caller, 50, None),
     "create_drop": lambda shop, caller: shop.create_drop(caller, NEW_DROP),
+    "extend": lambda shop, caller: shop.extend(caller, NOBODY),
+    "reserve_basket": lambda shop, caller: shop.reserve_basket(caller, f'[{{"drop_id": "{NOBODY}"}}]'),
+    "purchase_basket": lambda shop, caller: shop.purchase_basket(caller, NOBODY),
+    "cancel_basket": lambda shop, caller: shop.cancel_basket(caller, NOBODY),
+    "get_basket": lambda shop, caller: shop.get_basket(caller, NOBODY),
 }
 """Every method that acts for a user."""
 
 REST: dict[str, Callable[[Shop], Awaitable[Outcome]]] = {
-    "update_drop": lambda shop: shop.update_drop(NOBODY, "{}"),
-    "get_drop": lambda shop: shop.get_drop(NOBODY),
-    "list_drops": lambda shop: shop.list_drops(),
+    "update_drop": lambda shop: shop.update_drop(Caller(NOBODY), NOBODY, "{}"),
+    "cancel_drop": lambda shop: shop.cancel_drop(Caller(NOBODY), NOBODY, refund=True),
+    "refund_purchase": lambda shop: shop.refund_purchase(Caller(NOBODY), NOBODY),
+    "get_drop": lambda shop: shop.get_drop(NOBODY, drafts=False),
+    "list_drops": lambda shop: shop.list_drops(None, 50, None),
+    "drops_on_sale": lambda shop: shop.drops_on_sale(),
     "create_user": lambda shop: shop.create_user("ann"),
     "expire_due_holds": lambda shop: shop.expire_due_holds(),
 }
@@ -58,8 +66,8 @@ async def shop(database: Database) -> AsyncIterator[Shop]:
 
 
 def data(outcome: Outcome) -> Any:
-    """What was made, changed or read."""
-    return orjson.loads(orjson.dumps(outcome.data))
+    """What was made, changed or read; of a page its rows."""
+    return orjson.loads(orjson.dumps(outcome.data.rows if isinstance(outcome.data, Page) else outcome.data))
 
 
 def carried_out(outcome: Outcome, status: int, *, replayed: bool = False) -> Any:
@@ -81,11 +89,11 @@ async def test_a_drop_is_made_changed_and_listed(shop: Shop, owner: asyncpg.Pool
     drop = carried_out(await shop.create_drop(seller, NEW_DROP), 201)
     assert (drop["name"], drop["price"], drop["available_stock"], drop["status"]) == ("Air One", 199.9, 2, "draft")
     assert drop["created_by"] == seller.id
-    assert drop["id"] not in {listed["id"] for listed in carried_out(await shop.list_drops(), 200)}
-    changed = carried_out(await shop.update_drop(drop["id"], '{"status": "live", "total_stock": 3}'), 200)
+    assert drop["id"] not in {listed["id"] for listed in carried_out(await shop.drops_on_sale(), 200)}
+    changed = carried_out(await shop.update_drop(seller, drop["id"], '{"status": "live", "total_stock": 3}'), 200)
     assert (changed["status"], changed["available_stock"]) == ("live", 3)
-    assert carried_out(await shop.get_drop(drop["id"]), 200) == changed
-    assert drop["id"] in {listed["id"] for listed in carried_out(await shop.list_drops(), 200)}
+    assert carried_out(await shop.get_drop(drop["id"], drafts=False), 200) == changed
+    assert drop["id"] in {listed["id"] for listed in carried_out(await shop.drops_on_sale(), 200)}
 
 
 async def test_a_unit_is_reserved_purchased_and_given_back(shop: Shop, owner: asyncpg.Pool) -> None:
@@ -94,11 +102,11 @@ async def test_a_unit_is_reserved_purchased_and_given_back(shop: Shop, owner: as
     caller = Caller(user)
     held = carried_out(await shop.reserve(caller, drop_id), 201)
     assert (held["drop_id"], held["user_id"], held["status"]) == (drop_id, user, "ACTIVE")
-    assert carried_out(await shop.my_reservations(caller), 200) == [held]
+    assert carried_out(await shop.my_reservations(caller, 50, None), 200) == [held]
     bought = carried_out(await shop.purchase(caller, drop_id), 201)
     assert (bought["reservation_id"], bought["status"]) == (held["id"], "paid")
-    assert carried_out(await shop.my_purchases(caller), 200) == [bought]
-    assert carried_out(await shop.my_reservations(caller), 200) == []
+    assert carried_out(await shop.my_purchases(caller, 50, None), 200) == [bought]
+    assert carried_out(await shop.my_reservations(caller, 50, None), 200) == []
     again = carried_out(await shop.reserve(caller, drop_id), 201)
     assert carried_out(await shop.cancel(caller, again["id"]), 200)["status"] == "CANCELLED"
     assert await available_stock(owner, drop_id) == 1
@@ -143,9 +151,9 @@ async def test_a_refusal_is_an_outcome(shop: Shop, owner: asyncpg.Pool) -> None:
         (shop.purchase(other, drop_id), 409, "NO_ACTIVE_RESERVATION"),
         (shop.cancel(other, held), 404, "RESERVATION_NOT_FOUND"),
         (shop.cancel(late, due), 409, "RESERVATION_EXPIRED"),
-        (shop.get_drop(NOBODY), 404, "DROP_NOT_FOUND"),
-        (shop.update_drop(drop_id, '{"status": "draft"}'), 409, "INVALID_STATUS_CHANGE"),
-        (shop.update_drop(small, '{"total_stock": 0}'), 400, "VALIDATION_ERROR"),
+        (shop.get_drop(NOBODY, drafts=True), 404, "DROP_NOT_FOUND"),
+        (shop.update_drop(other, drop_id, '{"status": "draft"}'), 409, "INVALID_STATUS_CHANGE"),
+        (shop.update_drop(other, small, '{"total_stock": 0}'), 400, "VALIDATION_ERROR"),
         (shop.create_drop(holder, NEW_DROP.replace("199.90", "-1")), 400, "VALIDATION_ERROR"),
         (shop.create_user(name), 409, "USERNAME_TAKEN"),
     ]
@@ -239,7 +247,7 @@ async def test_overloaded_is_raised_when_too_many_wait(database: Database, owner
             with pytest.raises(Unavailable) as raised:
                 await shop.reserve(users[2], drop_id)
             assert (raised.value.status, raised.value.code) == (503, "OVERLOADED")
-            carried_out(await shop.list_drops(), 200)  # other methods have room of their own
+            carried_out(await shop.drops_on_sale(), 200)  # other methods have room of their own
         for outcome in await asyncio.gather(*waiting):
             carried_out(outcome, 201)
         carried_out(await shop.reserve(users[3], drop_id), 201)

@@ -74,6 +74,7 @@ DROP = {
     "hold_seconds": optional(is_integer),
     "rehold_after_seconds": is_integer,
     "extension_seconds": optional(is_integer),
+    "revision": is_integer,
     "created_by": is_uuid,
     "createdAt": is_time,
     "updatedAt": is_time,

@@ -79,7 +79,7 @@ begin
     updated_at = now()
   where d.id = p_drop_id
   returning d.* into v_new;
-  v_changed := inventory.changed_fields(v_before, to_jsonb(inventory.drop_row(v_new)) - 'updatedAt');
+  v_changed := inventory.changed_fields(v_before, to_jsonb(inventory.drop_row(v_new)) - array['updatedAt', 'revision']);
   if v_changed <> '{}' then
     perform inventory.record_change(
       p_drop_id, case when v_changed #>> '{status,to}' = 'cancelled' then 'cancelled' else 'updated' end, p_changed_by, v_changed);

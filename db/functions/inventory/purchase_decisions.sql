@@ -109,7 +109,7 @@ as $$
     inventory.purchase_refusal(
       q.is_consumed, q.leads, q.repeats_leader, q.repeats_earlier, q.earlier_differs,
       q.hold_status, q.has_several, q.reservation_id is not null, q.user_exists, p_drop_status),
-    q.repeats_earlier or (q.is_consumed and q.repeats_leader),
+    (q.repeats_earlier and q.earlier_differs is not true) or (q.is_consumed and q.repeats_leader),
     q.earlier
   from led q
 $$;

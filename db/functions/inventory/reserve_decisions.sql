@@ -65,9 +65,6 @@ begin
       codes[f.n] := 'AUTH_REQUIRED';
     elsif p_drop_refusal is not null then
       codes[f.n] := p_drop_refusal;
-    elsif f.variant_n is null then
-      codes[f.n] := 'VARIANT_NOT_FOUND';
-      messages[f.n] := case when f.variant_id is null then 'This drop has variants. Say which one: variant_id.' end;
     elsif v_repeated_n is not null then
       if (p_requests[v_repeated_n]).variant_id is distinct from f.variant_id
         or coalesce((p_requests[v_repeated_n]).qty, 1) <> f.qty then
@@ -75,6 +72,9 @@ begin
       else
         taker_ns[f.n] := v_repeated_n;
       end if;
+    elsif f.variant_n is null then
+      codes[f.n] := 'VARIANT_NOT_FOUND';
+      messages[f.n] := case when f.variant_id is null then 'This drop has variants. Say which one: variant_id.' end;
     elsif f.holds then
       codes[f.n] := 'ALREADY_RESERVED';
     elsif f.units::bigint + f.qty > p_drop.limit_per_user then
