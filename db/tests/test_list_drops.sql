@@ -5,7 +5,7 @@ select plan(9);
 -- What is listed of the seller's drops, in its order.
 create function pg_temp.listed() returns table (place bigint, name text, id uuid, feed jsonb) language sql stable as $$
   select row_number() over (), d.name, d.id, d.activity_feed::jsonb
-  from (select * from api.list_drops() where created_by = pg_temp.user_id('seller')) d
+  from (select * from api.list_drops(p_limit => 1000) where created_by = pg_temp.user_id('seller')) d
 $$;
 
 -- The purchasers in a drop's feed as "ann 1 00:02:00": name, quantity and age.
@@ -59,7 +59,7 @@ select results_eq(
     select
       id, name, price, currency, total_stock, available_stock, variants, starts_at, ends_at, status, paused_at, limit_per_user,
       hold_seconds, rehold_after_seconds, extension_seconds, revision, created_by, "createdAt", "updatedAt"
-    from api.list_drops()
+    from api.list_drops(p_limit => 1000)
     where id = (select pg_temp.drop_id('live, to end'))
   $$,
   $$select * from api.get_drop(pg_temp.drop_id('live, to end'))$$,
@@ -112,7 +112,7 @@ select is(
   'Every drop has a feed of its own, where a user who bought twice is twice.'
 );
 select results_eq(
-  $$select available_stock, activity_feed ->> 'held_stock' from api.list_drops() where id = (select pg_temp.drop_id('live'))$$,
+  $$select available_stock, activity_feed ->> 'held_stock' from api.list_drops(p_limit => 1000) where id = (select pg_temp.drop_id('live'))$$,
   $$values (0, '1')$$,
   'The stock listed is what is left now; of the nine units that were reserved one is held, because the others were bought.'
 );

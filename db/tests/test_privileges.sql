@@ -160,7 +160,7 @@ from sale s
 cross join (values
   (1, 'reserve', 'status from api.reserve(%2$L, %1$L)', 'ACTIVE'),
   (2, 'purchase', 'status from api.purchase(%2$L, %1$L)', 'paid'),
-  (3, 'list_drops', 'name from api.list_drops() where id = %2$L', 'api'),
+  (3, 'list_drops', 'name from api.list_drops(p_limit => 1000) where id = %2$L', 'api'),
   (4, 'get_drop', 'available_stock from api.get_drop(%2$L)', '2'),
   (5, 'my_purchases', 'status from api.my_purchases(%1$L)', 'paid'),
   (6, 'refund_purchase', 'r.status from api.my_purchases(%1$L) p, api.refund_purchase(p.id) r', 'refunded'),

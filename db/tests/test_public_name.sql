@@ -32,7 +32,7 @@ select is(
   'P. A.', 'So has the event of the latest purchasers.'
 );
 select is(
-  (select activity_feed #>> '{latest_purchasers,0,username}' from api.list_drops() where id = pg_temp.drop_id('shoes')),
+  (select activity_feed #>> '{latest_purchasers,0,username}' from api.list_drops(p_limit => 1000) where id = pg_temp.drop_id('shoes')),
   'P. A.', 'And the list.'
 );
 

@@ -10,7 +10,7 @@ import pytest
 
 from lastpair import __version__
 from tests.support.envelopes import JSON, LONG_AGO, SOON, as_user, assert_envelope, assert_error, assert_success
-from tests.support.factories import available_stock, make_drop, make_due, make_user, purchase, reserve
+from tests.support.factories import available_stock, drops_on_sale, make_drop, make_due, make_user, purchase, reserve
 from tests.support.row_checks import DROP, DROP_STATUSES, LISTED_DROP, PURCHASE, PURCHASER, RESERVATION, USER, Row, assert_row
 
 pytestmark = pytest.mark.usefixtures("healthy")
@@ -32,7 +32,7 @@ async def patch(http: httpx.AsyncClient, drop: Row, changes: Row, base: str = ""
 
 async def listed_drop(http: httpx.AsyncClient, drop: Row, base: str = "") -> Row:
     """The drop as the list shows it."""
-    [listed] = [row for row in assert_success(await http.get(f"{base}/drops"), "drops") if row["id"] == drop["id"]]
+    [listed] = [row for row in await drops_on_sale(http, base) if row["id"] == drop["id"]]
     return assert_row(listed, LISTED_DROP)
 
 
@@ -84,7 +84,7 @@ async def test_the_list_holds_what_is_on_sale(http: httpx.AsyncClient, base: str
     await reserve(http, made[3]["id"], user)
     for drop, status in zip(made[-2:], ["ended", "cancelled"], strict=True):
         await patch(http, drop, {"status": status})
-    listed = [assert_row(drop, LISTED_DROP)["id"] for drop in assert_success(await http.get(f"{base}/drops"), "drops")]
+    listed = [assert_row(drop, LISTED_DROP)["id"] for drop in await drops_on_sale(http, base)]
     assert {drop["id"] for drop in made}.intersection(listed) == {drop["id"] for drop in made[:4]}
 
 

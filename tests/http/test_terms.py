@@ -12,7 +12,18 @@ import pytest
 
 from tests.support.database import Database, client_of, running_api
 from tests.support.envelopes import JSON, LONG_AGO, SOON, as_user, assert_error, assert_invalid, assert_success
-from tests.support.factories import ask_change, ask_reserve, change, make_drop, make_due, make_user, purchase, read, reserve
+from tests.support.factories import (
+    ask_change,
+    ask_reserve,
+    change,
+    drops_on_sale,
+    make_drop,
+    make_due,
+    make_user,
+    purchase,
+    read,
+    reserve,
+)
 from tests.support.row_checks import Row
 from tests.support.streams import close_streams, open_stream
 
@@ -175,7 +186,7 @@ async def shown(http: httpx.AsyncClient, api_url: str, drop: Row) -> list[Row]:
         snapshot = await (await open_stream("sse", api_url, [drop["id"]])).receive()
     finally:
         await close_streams()
-    listed = [row for row in assert_success(await http.get("/drops"), "drops") if row["id"] == drop["id"]]
+    listed = [row for row in await drops_on_sale(http) if row["id"] == drop["id"]]
     return [await read(http, drop), *snapshot.data["drops"], *listed]
 
 

@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 from lastpair.database.embedded import BIN_DIR
 from tests.support.database import Database
 from tests.support.envelopes import JSON, as_user, assert_invalid, assert_success
-from tests.support.factories import assert_healthy, make_drop, make_due, make_user, purchase, reserve
+from tests.support.factories import assert_healthy, drops_on_sale, make_drop, make_due, make_user, purchase, reserve
 from tests.support.row_checks import DROP, LISTED_DROP, PURCHASER, Row, assert_row, is_time
 from tests.support.streams import (
     TRANSPORTS,
@@ -133,7 +133,7 @@ async def test_headers_and_the_beginning_of_an_sse_stream(api: Api, seller: str,
         shown = await truth(api.owner)
         drops = assert_snapshot(snapshot, list(shown))
         assert {drop["status"] for drop in drops} == {"scheduled", "live"}
-        listed = assert_success(await api.http.get("/drops"), "drops")
+        listed = await drops_on_sale(api.http)
         assert [drop for drop in drops if drop["status"] == "live"] == listed
         assert listed[0]["activity_feed"]["latest_purchasers"][0]["userId"] == buyer
         await assert_silent_until(stream, api, drop["id"])

@@ -135,3 +135,15 @@ async def name_of(owner: Owner, user_id: object) -> str | None:
     """The user's name; None if there is no such user."""
     name: str | None = await owner.fetchval("select username from inventory.users where id = $1", user_id)
     return name
+
+
+async def drops_on_sale(http: httpx.AsyncClient, base: str = "") -> list[Row]:
+    """All drops that GET /drops lists, page after page."""
+    drops: list[Row] = []
+    cursor = ""
+    while True:
+        response = await http.get(f"{base}/drops?limit=200{cursor}")
+        drops += assert_success(response, "drops")
+        if "nextCursor" not in response.json()["meta"]:
+            return drops
+        cursor = "&cursor=" + response.json()["meta"]["nextCursor"]
