@@ -52,7 +52,7 @@ async def test_card(api: Api, visitor: Visitor) -> None:
     page = await visitor.open()
     card = card_of(page, drop_id)
     await expect(card.get_by_role("heading", level=3)).to_have_text("Air One")
-    await expect(card.locator(".price")).to_have_text("1,234.50")
+    await expect(card.locator(".price")).to_have_text("$1,234.50")
     await expect(card.locator(".status")).to_have_text("live")
     await expect(card.locator(".countdown")).to_have_text("")
     await expect_stock(page, drop_id, 3, 1, 4)
@@ -63,7 +63,7 @@ async def test_card(api: Api, visitor: Visitor) -> None:
     await expect(card.locator(".purchasers li")).to_have_text([re.compile(rf"^buyer {n} \d") for n in (4, 3, 2)])
     await update_drop(api, drop_id, name="Air Two", price=10, total_stock=10)
     await expect(card.get_by_role("heading", level=3)).to_have_text("Air Two")
-    await expect(card.locator(".price")).to_have_text("10.00")
+    await expect(card.locator(".price")).to_have_text("$10.00")
     await expect_stock(page, drop_id, 4, 1, 5)
     # The line ends on the right at the height of what is left: 4 of 10 are 2 + 44 * 0.6 from the top.
     await expect(card.locator(".chart .line")).to_have_attribute("d", re.compile(r"(M[\d.]+ |V)28\.4H300$"))

@@ -162,7 +162,8 @@ async def test_a_function_that_fails(server: Crashable) -> None:
     states = {"40001": 503, "40P01": 503, "53300": 503, "55P03": 503, "57014": 503, "P0001": 500, "XX000": 500, "22P02": 500}
     failures = {f"raise exception 'secret' using errcode = '{state}'": status for state, status in states.items()}
     failures |= {"perform 1 / 0": 500, "perform secret from nowhere": 500}
-    head = "create or replace function api.get_drop(p_drop_id uuid) returns setof api.drop_row language plpgsql as"
+    head = "create or replace function api.get_drop(p_drop_id uuid, p_drafts boolean default true) returns setof api.drop_row"
+    head += " language plpgsql as"
     with started(DATABASE_URL=server.url, CORS_ORIGINS="https://shop.example", **SLEEPS) as service:
         service.wait_until_ready()
         async with connected(server.url) as owner, client_of(service.url) as http:

@@ -299,12 +299,12 @@ async def test_database_errors(api: Api) -> None:
     """Failed calls are counted by SQLSTATE; a refusal is not counted."""
     change = await from_now(api)
     assert_error(await api.http.get(f"/drops/{uuid4()}"), 404, "DROP_NOT_FOUND")
-    await api.owner.execute("alter function api.get_drop(uuid) rename to get_drop_elsewhere")
+    await api.owner.execute("alter function api.get_drop(uuid, boolean) rename to get_drop_elsewhere")
     try:
         for _ in range(2):
             assert_error(await api.http.get(f"/drops/{uuid4()}"), 503, "DATABASE_UNAVAILABLE")
     finally:
-        await api.owner.execute("alter function api.get_drop_elsewhere(uuid) rename to get_drop")
+        await api.owner.execute("alter function api.get_drop_elsewhere(uuid, boolean) rename to get_drop")
     assert await change.of("database_errors_total", sqlstate="42883") == 2
     labels = (await figures(api)).labels("lastpair_database_errors_total")
     assert "PT404" not in {found["sqlstate"] for found in labels}

@@ -50,7 +50,7 @@ def http() -> Iterator[httpx.Client]:
 
 def make_drop(http: httpx.Client, url: str) -> str:
     """A new drop; returns its id."""
-    body = dumps({"name": "Air", "price": 1, "total_stock": 1})
+    body = dumps({"name": "Air", "price": 1, "total_stock": 1, "starts_at": "2020-01-01T00:00:00Z"})
     headers = as_user(SELLER) | {"Content-Type": "application/json"}
     drop_id: str = assert_success(http.post(f"{url}/api/drops", content=body, headers=headers), "drop", 201)["id"]
     return drop_id

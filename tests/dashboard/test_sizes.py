@@ -1,0 +1,56 @@
+"""A drop with sizes: what a card shows of them, and how one is chosen, held and bought."""
+
+from uuid import UUID
+
+from playwright.async_api import Locator, Page, expect
+
+from tests.support.dashboard import card_of, expect_answer, press
+from tests.support.factories import make_drop, make_user, reserve
+from tests.support.streams import Api
+
+SIZES = [{"name": "41", "total_stock": 1}, {"name": "42", "total_stock": 3}, {"name": "43", "total_stock": 2, "price": 12.5}]
+
+
+def size_of(page: Page, drop_id: str, name: str) -> Locator:
+    """The choice of this size."""
+    return card_of(page, drop_id).get_by_role("radio", name=name)
+
+
+async def test_a_size_is_chosen_held_and_bought(api: Api, page: Page) -> None:
+    """Each size has its stock, live, and a price if it is another; two sizes are held at once, each with its own buttons."""
+    seller, other = await make_user(api.owner), await make_user(api.owner)
+    drop = await make_drop(api.http, seller, price=10, total_stock=None, variants=SIZES)
+    drop_id, card = drop["id"], card_of(page, drop["id"])
+    await expect(card.locator(".size")).to_have_text(["41 1 left", "42 3 left", "43 2 left $12.50"])
+    await press(page, drop_id, "Reserve")
+    await expect_answer(page, drop_id, "Choose a size first.")
+
+    await reserve(api.http, drop_id, other, {"variant_id": drop["variants"][0]["id"]})
+    await expect(card.locator(".size").first).to_have_text("41 sold out")
+    await expect(size_of(page, drop_id, "41")).to_be_disabled()
+
+    for name in ("42", "43"):
+        await size_of(page, drop_id, name).check(force=True)
+        await press(page, drop_id, "Reserve")
+        await expect_answer(page, drop_id, "A unit is held for you.")
+    await expect(card.locator(".is-held .size-name")).to_have_text(["42", "43"])
+    await size_of(page, drop_id, "42").check(force=True)
+    await press(page, drop_id, "Purchase")
+    await expect_answer(page, drop_id, "It is yours.")
+    await expect(card.locator(".is-held .size-name")).to_have_text(["43"])
+    bought = await api.owner.fetch(
+        "select variant_id::text, amount from inventory.purchases where drop_id = $1::text::uuid", drop_id
+    )
+    assert [(row["variant_id"], float(row["amount"])) for row in bought] == [(drop["variants"][1]["id"], 10)]
+    await expect(card.locator(".size")).to_contain_text(["41 sold out", "42 2 left", "43 1 left"])
+
+
+async def test_a_paused_drop(api: Api, page: Page) -> None:
+    """It says so, and cannot be reserved until it goes on."""
+    seller = await make_user(api.owner)
+    drop_id = (await make_drop(api.http, seller))["id"]
+    for paused, shown in ((True, "paused"), (False, "live")):
+        await api.http.patch(f"/drops/{drop_id}", json={"paused": paused}, headers={"X-User-Id": seller})
+        await expect(card_of(page, drop_id).locator(".status")).to_have_text(shown)
+        button = card_of(page, drop_id).get_by_role("button", name="Reserve")
+        await expect(button).to_have_attribute("aria-disabled", str(paused).lower())
