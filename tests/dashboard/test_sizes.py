@@ -1,7 +1,5 @@
 """A drop with sizes: what a card shows of them, and how one is chosen, held and bought."""
 
-from uuid import UUID
-
 from playwright.async_api import Locator, Page, expect
 
 from tests.support.dashboard import card_of, expect_answer, press
