@@ -92,7 +92,9 @@ as $$
     '[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+', ' ', 'g')))
 $$;
 
+-- squawk-ignore ban-drop-constraint
 alter table inventory.users drop constraint users_username_key;
+-- squawk-ignore ban-drop-constraint
 alter table inventory.users drop constraint users_username_check;
 do $$
 begin
@@ -140,8 +142,9 @@ drop trigger users_rename_note on inventory.users;
 drop function inventory.note_user();
 -- squawk-ignore require-concurrent-index-deletion
 drop index inventory.users_username_key;
+-- squawk-ignore ban-drop-constraint
 alter table inventory.users drop constraint users_username_check;
--- squawk-ignore disallowed-unique-constraint
+-- squawk-ignore disallowed-unique-constraint, constraint-missing-not-valid
 alter table inventory.users add constraint users_username_key unique (username);
 -- squawk-ignore constraint-missing-not-valid
 alter table inventory.users add constraint users_username_check
@@ -151,6 +154,7 @@ comment on constraint users_username_key on inventory.users is 'username: is tak
 -- squawk-ignore ban-drop-function
 drop function inventory.name_key(text), inventory.fold_case(text);
 drop trigger drops_delete_note on inventory.drops;
+-- squawk-ignore ban-drop-column
 alter table inventory.changes drop column was_public;
 drop trigger drops_raise_revision on inventory.drops;
 -- squawk-ignore ban-drop-function
