@@ -15,11 +15,12 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_user_id uuid := inventory.acting_user(p_cancelled_by);
   v_drop inventory.drops;
   v_refunds_a_call constant integer := 500;
 begin
   perform inventory.claim_idempotency_key(
-    p_cancelled_by, p_idempotency_key, 'cancel_drop',
+    v_user_id, p_idempotency_key, 'cancel_drop',
     jsonb_build_object('drop_id', p_drop_id, 'refund', p_refund), p_drop_id);
   select * into v_drop from inventory.drops d where d.id = p_drop_id for no key update;
   if not found or (v_drop.status <> 'cancelled' and not (p_refund and inventory.status_now(v_drop) = 'ended')) then
@@ -30,7 +31,7 @@ begin
     select r.remaining into remaining from api.refund_drop(p_drop_id, v_refunds_a_call, p_cancelled_by) r;
   end if;
   drop := (select inventory.drop_row(d) from inventory.drops d where d.id = p_drop_id);
-  replayed := inventory.is_replay(p_cancelled_by, p_idempotency_key);
+  replayed := inventory.is_replay(v_user_id, p_idempotency_key);
   return next;
 end
 $$;

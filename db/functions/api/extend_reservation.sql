@@ -1,7 +1,7 @@
 -- api.extend_reservation: let a user's hold end later, once, by extension_seconds of its drop.
 --
--- Purpose: a hold is extended once, so a repeated call changes nothing: it returns the reservation, with replayed true.
--- p_idempotency_key is not needed for that; a key that came with another request is refused.
+-- Purpose: a hold is extended once, so a repeated call changes nothing: it returns the reservation, with replayed true. After
+-- the hold has ended, a repeat is told so by p_idempotency_key only. A key that came with another request is refused.
 --
 -- Locks: the key, the reservation. The stock does not change, so the drop is not locked. A sweep or purchase that has locked the hold at
 -- this moment is waited for. While this transaction is open, a sweep skips the hold, and a purchase waits and finds it extended.
@@ -19,10 +19,11 @@ declare
   v_hold inventory.reservations;
   v_extension_seconds integer;
   v_status text;
+  v_is_repeated boolean; -- by its key; then the hold may have ended since
 begin
   perform inventory.require_self(p_user_id);
-  perform inventory.claim_idempotency_key(
-    p_user_id, p_idempotency_key, 'extend_reservation', to_jsonb(p_reservation_id), p_reservation_id);
+  v_is_repeated := inventory.claim_idempotency_key(
+    p_user_id, p_idempotency_key, 'extend_reservation', to_jsonb(p_reservation_id), p_reservation_id) is not null;
   select * into v_hold
   from inventory.reservations r
   where r.id = p_reservation_id and r.user_id = p_user_id
@@ -32,14 +33,14 @@ begin
     perform inventory.refuse('RESERVATION_NOT_FOUND');
   end if;
   v_status := (inventory.reservation_row(v_hold)).status;
-  if v_status = 'EXPIRED' then
+  if v_is_repeated or (v_status = 'ACTIVE' and v_hold.extended_at is not null) then
+    return query select inventory.reservation_row(v_hold), true;
+    return;
+  elsif v_status = 'EXPIRED' then
     perform inventory.refuse('RESERVATION_EXPIRED');
   elsif v_status <> 'ACTIVE' then
     perform inventory.refuse(
       'RESERVATION_NOT_ACTIVE', format('This reservation was %s, so it cannot be extended.', lower(v_status)));
-  elsif v_hold.extended_at is not null then
-    return query select inventory.reservation_row(v_hold), true;
-    return;
   end if;
 
   select d.extension_seconds into v_extension_seconds from inventory.drops d where d.id = v_hold.drop_id;

@@ -19,7 +19,8 @@ declare
   v_purchase inventory.purchases;
 begin
   if inventory.claim_idempotency_key(
-    p_refunded_by, p_idempotency_key, 'refund_purchase', to_jsonb(p_purchase_id), p_purchase_id) is not null
+    inventory.acting_user(p_refunded_by), p_idempotency_key,
+    'refund_purchase', to_jsonb(p_purchase_id), p_purchase_id) is not null
   then
     return query
     select r.* from inventory.purchases p cross join lateral inventory.purchase_row(p) r where p.id = p_purchase_id;

@@ -12,7 +12,8 @@ declare
 begin
   select * into v_purchase from api.refund_purchase(p_purchase_id, p_refunded_by, p_idempotency_key);
   return next row(
-    1, 200, null, null, inventory.is_replay(p_refunded_by, p_idempotency_key), to_json(v_purchase))::api.outcome;
+    1, 200, null, null, inventory.is_replay(inventory.acting_user(p_refunded_by), p_idempotency_key),
+    to_json(v_purchase))::api.outcome;
 end
 $$;
 

@@ -1,7 +1,7 @@
 -- inventory.record_change: add a row to the history of a drop.
 --
--- Purpose: the last step of every public function with which a seller changes a drop. Who did it is p_changed_by, or else the
--- subject of the session's verified claims, or else nobody but the session's role.
+-- Purpose: the last step of every public function with which a seller changes a drop. inventory.acting_user says
+-- who did it.
 --
 -- Locks: none; the caller holds the drop's row. Errors: FORBIDDEN (a seller names another user), AUTH_REQUIRED (there is no such
 -- user).
@@ -10,17 +10,11 @@ create or replace function inventory.record_change(p_drop_id uuid, p_action text
 returns void
 language plpgsql
 as $$
-declare
-  v_subject text := nullif(current_setting('request.jwt.claims', true), '')::json ->> 'sub';
 begin
-  if p_changed_by is not null then
-    perform inventory.require_self(p_changed_by);
-    perform inventory.require_user(p_changed_by);
-  elsif v_subject ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
-    p_changed_by := v_subject::uuid;
-  end if;
   insert into inventory.drop_changes (drop_id, action, changed_by, db_user, details)
-  values (p_drop_id, p_action, p_changed_by, coalesce(nullif(current_setting('role'), 'none'), session_user), p_details);
+  values (
+    p_drop_id, p_action, inventory.acting_user(p_changed_by),
+    coalesce(nullif(current_setting('role'), 'none'), session_user), p_details);
 end
 $$;
 
