@@ -54,28 +54,24 @@ insert into inventory.settings default values;
 -- Usernames that look alike are taken for the same. Rows that break the new rules get a name that does not: of those that look alike
 -- the oldest keeps its name, the others get a suffix.
 -- Case in Unicode does not depend on the locale of the database: from PostgreSQL 17 on by a collation that is built in, before by ICU.
-do $do$
-declare
-  v_collation text := (
-    select quote_ident(c.collname)
-    from pg_collation c
-    where c.collnamespace = 'pg_catalog'::regnamespace and c.collname in ('pg_c_utf8', 'und-x-icu')
-      and c.collencoding in (-1, pg_char_to_encoding(getdatabaseencoding()))
-    order by c.collname
-    limit 1
-  );
+-- The function looks for the collation when it runs, because a dump may be restored where there is another one.
+create function inventory.fold_case(p_text text)
+returns text
+language plpgsql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
 begin
-  execute format(
-    $$
-      create function inventory.fold_case(p_text text) returns text
-        language sql immutable parallel safe
-        begin atomic
-          select pg_catalog.lower(pg_catalog.upper(p_text collate %s));
-        end
-    $$,
-    'pg_catalog.' || coalesce(v_collation, '"default"'));
+  if exists (select from pg_collation c where c.collname = 'pg_c_utf8') and getdatabaseencoding() = 'UTF8' then
+    return lower(upper(p_text collate pg_c_utf8));
+  elsif exists (
+    select from pg_collation c
+    where c.collname = 'und-x-icu' and c.collencoding in (-1, pg_char_to_encoding(getdatabaseencoding()))
+  ) then
+    return lower(upper(p_text collate "und-x-icu"));
+  end if;
+  return lower(upper(p_text));
 end
-$do$;
+$$;
 comment on function inventory.fold_case(text) is 'A text without its case, in every script, whatever the locale of the database is.';
 
 create function inventory.name_key(p_name text)

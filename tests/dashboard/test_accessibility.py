@@ -129,9 +129,9 @@ async def show_everything(api: Api, page: Page, name: str = "Air One", **fields:
     """Fill the page: drops in every status, a hold, answers and refusals."""
     seller = await make_user(api.owner)
     later = {"starts_at": (datetime.now(UTC) + timedelta(days=3)).isoformat()}
-    kinds: list[Row] = [{"starts_at": None}, later, {}, {"total_stock": 1}, {}, {}, {}]
+    kinds: list[Row] = [later, {}, {"total_stock": 1}, {}, {}, {}]
     drops = [(await make_drop(api.http, seller, **{"name": name} | fields | kind))["id"] for kind in kinds]
-    live, sold_out, ended, cancelled, refused = drops[2:]
+    live, sold_out, ended, cancelled, refused = drops[1:]
     buyer = await make_user(api.owner)
     for drop_id in (live, sold_out):
         await buy(api, drop_id, buyer)

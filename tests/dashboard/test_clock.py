@@ -18,17 +18,17 @@ from tests.support.streams import Api, serving
 async def test_order(api: Api, visitor: Visitor) -> None:
     """Drops on sale or soon on sale come first and do not move when they begin; the focus stays with its card."""
     seller = await make_user(api.owner)
-    minutes = {"Old": -60, "New": -1, "Soon": 0.9, "Next": 30, "Later": 60, "Draft": None, "Over": -2}
+    minutes = {"Old": -60, "New": -1, "Soon": 0.9, "Next": 30, "Later": 60, "Over": -2}
     ids = {}
     for name, starts_in in minutes.items():
-        starts_at = None if starts_in is None else (datetime.now(UTC) + timedelta(minutes=starts_in)).isoformat()
+        starts_at = (datetime.now(UTC) + timedelta(minutes=starts_in)).isoformat()
         ids[name] = (await make_drop(api.http, seller, name=name, starts_at=starts_at))["id"]
     context = await visitor.context()
     await set_clock(context)
     page = await visitor.open(context)
-    await expect(page.locator(".card")).to_have_count(7)
+    await expect(page.locator(".card")).to_have_count(6)
     await update_drop(api, ids["Over"], status="ended")
-    order = ["Soon", "New", "Old", "Next", "Later", "Draft", "Over"]
+    order = ["Soon", "New", "Old", "Next", "Later", "Over"]
     await expect(page.locator(".card .name")).to_have_text(order)
     button = card_of(page, ids["New"]).get_by_role("button", name="Reserve")
     await button.focus()
@@ -36,9 +36,9 @@ async def test_order(api: Api, visitor: Visitor) -> None:
     await expect(card_of(page, ids["Soon"]).locator(".status")).to_have_text("live")
     assert await page.locator(".card .name").all_inner_texts() == order
     await update_drop(api, ids["Later"], starts_at=(datetime.now(UTC) + timedelta(minutes=20)).isoformat())
-    await expect(page.locator(".card .name")).to_have_text(["Soon", "New", "Old", "Later", "Next", "Draft", "Over"])
+    await expect(page.locator(".card .name")).to_have_text(["Soon", "New", "Old", "Later", "Next", "Over"])
     await update_drop(api, ids["New"], status="ended")
-    await expect(page.locator(".card .name")).to_have_text(["Soon", "Old", "Later", "Next", "Draft", "New", "Over"])
+    await expect(page.locator(".card .name")).to_have_text(["Soon", "Old", "Later", "Next", "New", "Over"])
     await expect(button).to_be_disabled()
     await expect(button).to_be_focused()
 

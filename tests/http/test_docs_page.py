@@ -14,7 +14,7 @@ from tests.support.factories import make_drop, make_user
 
 pytestmark = pytest.mark.slow
 
-TAGS = ["drops", "reservations", "purchases", "realtime", "operations", "development"]
+TAGS = ["drops", "reservations", "baskets", "purchases", "users", "realtime", "operations", "development"]
 FILES = ["main.js", "style.css", "swagger-ui-bundle.js", "swagger-ui.css"]
 OTHER_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-cache"}
 
