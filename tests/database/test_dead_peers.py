@@ -69,6 +69,7 @@ async def readiness(service: InProcess) -> int:
     return answer.status_code
 
 
+@pytest.mark.slow
 @WAYS_TO_DIE
 async def test_idle_connections_die(
     service: InProcess, proxy: Proxy, owner: asyncpg.Pool, die: Any, caplog: pytest.LogCaptureFixture
