@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any
@@ -104,6 +105,12 @@ def exceptions(error: BaseException | None) -> Iterator[dict[str, Any]]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
+@lru_cache(maxsize=1)
+def clock_time(seconds: int) -> str:
+    """The time of day, which is the same for many lines."""
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
+
+
 class ReadableLines(logging.Formatter):
     """Lines for people, in colour if standard error is a terminal."""
 
@@ -113,7 +120,7 @@ class ReadableLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and a stack trace under it where there is one."""
-        moment = time.strftime("%H:%M:%S", time.localtime(record.created))
+        moment = clock_time(int(record.created))
         request = record.__dict__.get("request")
         if request is None:
             colour = "" if record.levelno < logging.WARNING else YELLOW if record.levelno < logging.ERROR else RED

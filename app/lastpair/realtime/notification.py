@@ -6,6 +6,7 @@ inventory.publish wrote it. Nothing else that a notification says is used.
 
 import hmac
 import re
+from functools import lru_cache
 
 import orjson
 
@@ -19,6 +20,12 @@ NOTIFICATION = re.compile(
 """A notification as inventory.publish writes it. The code is over the rest, with its opening brace."""
 
 
+@lru_cache(maxsize=1)
+def code_by(key: bytes) -> hmac.HMAC:
+    """The code of an empty text. A copy goes on from here in less time than a new one begins."""
+    return hmac.new(key, digestmod="sha256")
+
+
 def event_of(payload: str, key: bytes | None) -> Event | None:
     """The event of a notification; None if the notification does not prove that it is one.
 
@@ -28,7 +35,9 @@ def event_of(payload: str, key: bytes | None) -> Event | None:
     if found is None or key is None:
         return None
     text = "{" + found["rest"]
-    if not hmac.compare_digest(hmac.digest(key, text.encode(), "sha256").hex(), found["mac"]):
+    code = code_by(key).copy()
+    code.update(text.encode())
+    if not hmac.compare_digest(code.hexdigest(), found["mac"]):
         return None
     event = Event(text)
     try:

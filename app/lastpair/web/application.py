@@ -23,7 +23,7 @@ from lastpair.web.identity import Identity, TrustedHeader
 from lastpair.web.lifespan import running
 from lastpair.web.limits import RateLimit, StreamSlots
 from lastpair.web.middleware import RequestContext
-from lastpair.web.responses import ANSWER_HEADERS, AnsweringRefusals
+from lastpair.web.responses import ANSWER_HEADERS
 from lastpair.web.routes import nowhere, routes
 from lastpair.web.tracing import tracing
 
@@ -42,7 +42,7 @@ def create_app(settings: Settings | None = None) -> Lastpair:
 
     app = Lastpair(
         routes=routes(settings),
-        middleware=[*tracing(settings), Middleware(RequestContext, guarded(settings)), Middleware(AnsweringRefusals)],
+        middleware=[*tracing(settings), Middleware(RequestContext, guarded(settings))],
         lifespan=lifespan,
     )
     app.router.default = nowhere
@@ -99,8 +99,8 @@ def identity_for(settings: Settings) -> Identity:
 def guarded(settings: Settings) -> Callable[[ASGIApp], ASGIApp]:
     """What an application is wrapped in: the guard, and inside it CORS if CORS_ORIGINS names an origin.
 
-    RequestContext wraps it around the application and around a 500, so that a page of an allowed origin can read a 500 as well,
-    and so that preflights and what the guard refuses are logged and counted.
+    RequestContext wraps it around the application and around the answers to exceptions, so that a page of an allowed origin can
+    read those as well, and so that preflights and what the guard refuses are logged and counted.
     """
 
     def wrap(app: ASGIApp) -> ASGIApp:

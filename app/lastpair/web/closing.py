@@ -5,7 +5,6 @@ are free again. The HTTP and the WebSocket protocol share this.
 """
 
 import asyncio
-import os
 import socket
 import struct
 from typing import Any
@@ -15,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from lastpair.errors import Refusal
 from lastpair.observability.metrics import CUT_OFF
-from lastpair.web.requests import REQUEST_ID, header
+from lastpair.web.requests import request_id_of
 from lastpair.web.responses import failure
 
 STALL_SECONDS = 60
@@ -31,8 +30,7 @@ LINGER_PAUSE_SECONDS = 0.01
 
 def refusal_bytes(refusal: Refusal, scope: Any, headers: list[tuple[bytes, bytes]]) -> bytes:
     """The answer to a request that never reaches the application. It is the last one on its connection."""
-    given = scope and header(scope, b"x-request-id")
-    request_id = given if given and REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+    request_id = request_id_of(scope or {"headers": ()})
     response = failure(HTTPConnection({"type": "http", "request_id": request_id}), refusal)
     head = [*headers, *response.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
     lines = [b"%b: %b\r\n" % line for line in head]

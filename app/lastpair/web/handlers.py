@@ -14,6 +14,7 @@ from lastpair.shop.outcome import Caller
 from lastpair.shop.shop import OfDrop
 from lastpair.web.components import components_of
 from lastpair.web.conditions import IF_MATCH, IF_NONE_MATCH, drop_answer, known_etags, revision_to_match
+from lastpair.web.identity import Identity
 from lastpair.web.lists import answer_list
 from lastpair.web.operation import EVENT_STREAM, STREAM_PARAMETERS, Raw, filters, operation, status_parameter
 from lastpair.web.requests import (
@@ -59,26 +60,30 @@ NOT_LISTENING = "The database answers, but what it announces is not heard. Try a
 
 async def reader(request: Request) -> Caller:
     """The user of a request that reads the user's own rows. Raises AUTH_REQUIRED or IDENTITY_UNAVAILABLE."""
-    return caller_of(request, await components_of(request).identity.user_id(request.scope))
+    identity = components_of(request).identity
+    return caller_of(request, identity, await identity.user_id(request.scope))
 
 
 async def writer(request: Request) -> Caller:
     """The user of a request that changes something. Raises the same, and RATE_LIMITED."""
-    caller = await reader(request)
-    components_of(request).user_limit.count(caller.id)
-    return caller
+    components = components_of(request)
+    user_id = await components.identity.user_id(request.scope)
+    components.user_limit.count(user_id)
+    return caller_of(request, components.identity, user_id)
 
 
 async def seller(request: Request) -> Caller:
     """The user of a request that reads what is the seller's. Raises the same as `reader`, and FORBIDDEN."""
-    return caller_of(request, await components_of(request).identity.admin_id(request.scope))
+    identity = components_of(request).identity
+    return caller_of(request, identity, await identity.admin_id(request.scope))
 
 
 async def admin(request: Request) -> Caller:
     """The user of a request that creates or changes a drop. Raises the same, and FORBIDDEN."""
-    caller = await seller(request)
-    components_of(request).user_limit.count(caller.id)
-    return caller
+    components = components_of(request)
+    user_id = await components.identity.admin_id(request.scope)
+    components.user_limit.count(user_id)
+    return caller_of(request, components.identity, user_id)
 
 
 async def is_admin(request: Request) -> bool:
@@ -90,9 +95,8 @@ async def is_admin(request: Request) -> bool:
     return True
 
 
-def caller_of(request: Request, user_id: str) -> Caller:
+def caller_of(request: Request, identity: Identity, user_id: str) -> Caller:
     """This user as the shop takes it, with the name that the request gives if missing users are made here."""
-    identity = components_of(request).identity
     return Caller(user_id, (lambda: identity.user_name(request.scope)) if identity.creates_users else None)
 
 

@@ -1,42 +1,62 @@
 """How an HTTP answer is written: head and body in one write, and without chunks for HTTP/1.0."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from starlette.types import Receive, Scope, Send
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 DECIDED_BY_UVICORN = frozenset({b"connection", b"transfer-encoding"})
 """Headers that say how the answer ends."""
 
 
-class WholeAnswerCycle(RequestResponseCycle):
-    """A request of an HTTP/1.1 client, with a short way for an answer that is whole and has a length, as nearly all have.
+def with_own_answers(app: ASGI3Application) -> ASGI3Application:
+    """The application, for uvicorn's requests to it, whose answers the two classes below write."""
+
+    def run(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        cycle: RequestResponseCycle = send.__self__  # type: ignore[attr-defined] # uvicorn gives a method of its own
+        answer = CloseDelimitedAnswer(cycle) if scope["http_version"] == "1.0" else WholeAnswer(cycle)
+        return app(scope, receive, answer.send)  # type: ignore[arg-type] # uvicorn's types of ASGI, which are narrower
+
+    return run  # type: ignore[return-value] # the same
+
+
+class WholeAnswer:
+    """The answer to a HTTP/1.1 client, with a short way for one that is whole and has a length, as nearly all have.
 
     uvicorn looks at every header with two regular expressions and three comparisons. All other answers are written by it.
     """
 
-    _has_short_head = False
+    __slots__ = ("_cycle", "_has_short_head")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._has_short_head = False
 
     async def send(self, message: Any) -> None:
         """ASGI."""
-        is_open = not self.disconnected and not self.flow.write_paused
-        if is_open and not self.response_started and message["type"] == "http.response.start" and self._start(message):
-            return
-        if is_open and self._has_short_head and self._is_rest(message):
-            self.transport.write(message["body"])
-            self.expected_content_length = 0
-            self.response_complete = True
-            self.message_event.set()
-            self.on_response()
-            return
-        await super().send(message)
+        cycle = self._cycle
+        if not cycle.disconnected and not cycle.flow.write_paused:
+            if not cycle.response_started:
+                if message["type"] == "http.response.start" and self._start(message):
+                    return
+            elif self._has_short_head and self._is_rest(message):
+                cycle.transport.write(message["body"])
+                cycle.expected_content_length = 0
+                cycle.response_complete = True
+                cycle.message_event.set()
+                cycle.on_response()
+                return
+        await cycle.send(message)
 
     def _start(self, message: Any) -> bool:
         # Write the head, if its answer has a length and the connection stays open. The names are in lower case, as ASGI wants it.
-        if not self.keep_alive or self.scope["method"] == "HEAD":
+        cycle = self._cycle
+        if not cycle.keep_alive or cycle.scope["method"] == "HEAD":
             return False
-        headers = [*self.default_headers, *message.get("headers", ())]
+        headers = [*cycle.default_headers, *message.get("headers", ())]
         content = [STATUS_LINE[message["status"]]]
         length = None
         for name, value in headers:
@@ -50,37 +70,43 @@ class WholeAnswerCycle(RequestResponseCycle):
         # A line more than there are headers is an answer that someone split. uvicorn raises the error.
         if length is None or head.count(b"\n") != len(headers) + 2 or head.count(b"\r") != len(headers) + 2 or b"\0" in head:
             return False
-        self.response_started = self._has_short_head = True
-        self.waiting_for_100_continue = self.chunked_encoding = False
-        self.expected_content_length = int(length)
-        self.transport.write(head)
+        cycle.response_started = self._has_short_head = True
+        cycle.waiting_for_100_continue = cycle.chunked_encoding = False
+        cycle.expected_content_length = int(length)
+        cycle.transport.write(head)
         return True
 
     def _is_rest(self, message: Any) -> bool:
         # Whether this is all of the body.
+        cycle = self._cycle
         return (
-            self.keep_alive
-            and not self.response_complete
+            cycle.keep_alive
+            and not cycle.response_complete
             and message["type"] == "http.response.body"
             and not message.get("more_body", False)
-            and len(message.get("body", b"")) == self.expected_content_length > 0
+            and len(message.get("body", b"")) == cycle.expected_content_length > 0
         )
 
 
-class CloseDelimitedCycle(RequestResponseCycle):
-    """A request of an HTTP/1.0 client, which does not know chunks. The end of the connection ends an answer without a length."""
+class CloseDelimitedAnswer:
+    """The answer to a HTTP/1.0 client, which does not know chunks. The end of the connection ends an answer without a length."""
 
-    _has_length = True
+    __slots__ = ("_cycle", "_has_length")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._has_length = True
 
     async def send(self, message: Any) -> None:
         """ASGI."""
         if message["type"] == "http.response.start":
             self._has_length = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
             if not self._has_length:
-                self.chunked_encoding = False
+                self._cycle.chunked_encoding = False
         elif not self._has_length:
-            self.expected_content_length = len(message.get("body", b""))  # a part of the body is as long as it should be
-        await super().send(message)
+            # A part of the body is as long as it should be.
+            self._cycle.expected_content_length = len(message.get("body", b""))
+        await self._cycle.send(message)
 
 
 class CoalescedWrites:

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from lastpair.errors import STOPPING, Refusal, Unavailable, invalid
 from lastpair.web.closing import WriteTimeout, refusal_bytes
 from lastpair.web.error_codes import MAX_BODY_BYTES
-from lastpair.web.http_answers import CloseDelimitedCycle, CoalescedWrites, WholeAnswerCycle
+from lastpair.web.http_answers import CoalescedWrites, with_own_answers
 from lastpair.web.turns import PacedReading
 from lastpair.web.url_paths import SSE_PATHS, WEBSOCKET_PATHS
 
@@ -109,6 +109,7 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         """A client connected."""
         super().connection_made(transport)
         self.flow = FlowControl(self)  # type: ignore[arg-type] # it has what FlowControl uses of a transport
+        self.app = with_own_answers(self.app)
         self._answers = CoalescedWrites(transport, self._close_answered)
         self._deadline = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self._expire, HEAD_TIMEOUT_SECONDS)
 
@@ -194,10 +195,7 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
                 raise _Refused(*CONNECT)
             return  # the message ends here for the parser, and _upgrade goes on
         if self.scope["http_version"] == "1.0":
-            self.cycle.__class__ = CloseDelimitedCycle
             self.cycle.waiting_for_100_continue = False
-        else:
-            self.cycle.__class__ = WholeAnswerCycle
         self.cycle.transport = self._answers  # type: ignore[assignment] # it has what a cycle uses of a transport
         self.headers = []  # trailers go here, because they are not headers of the request
         if running is not None and not running.response_complete:

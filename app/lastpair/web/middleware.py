@@ -1,11 +1,10 @@
-"""The middleware around all handlers: request ids, the access log, request metrics, and a 500 without details."""
+"""The middleware around all handlers: request ids, the access log, request metrics, and the answers to exceptions."""
 
 import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
-from random import getrandbits
 from time import perf_counter, time
 
 import prometheus_client
@@ -16,8 +15,8 @@ from lastpair.errors import STOPPING, Refusal, Unavailable
 from lastpair.observability.logs import access_logger, log_request, printable
 from lastpair.observability.metrics import REQUEST_SECONDS, REQUESTS
 from lastpair.web.error_codes import INTERNAL_ERROR
-from lastpair.web.requests import REQUEST_ID, header
-from lastpair.web.responses import failure
+from lastpair.web.requests import request_id_of
+from lastpair.web.responses import failure, refusal_in
 from lastpair.web.schemas import CANONICAL_UUID
 from lastpair.web.url_paths import PROBE_PATHS, STREAM_PATHS
 
@@ -40,15 +39,17 @@ logger = logging.getLogger("lastpair")
 
 
 class RequestContext:
-    """Gives each request its id, turns an unexpected exception into a 500 without details, logs and counts.
+    """Gives each request its id, answers what the router and the handlers raise, logs and counts.
+
+    A Refusal is answered as it says, and an unexpected exception with a 500 without details.
 
     The handlers leave in the scope: `route` (the path's template), `user_id`, and through responses.failure the `outcome`.
     """
 
     def __init__(self, app: ASGIApp, around: Callable[[ASGIApp], ASGIApp] = lambda answering: answering) -> None:
-        """`around` wraps both the application and the 500 that is sent in its place (it is used for CORS)."""
+        """`around` wraps both the application and the answer to an exception of it (it is used for CORS)."""
         self.app = around(app)
-        self._around = around
+        self._refuse = around(answer_refusal)
         self._log = DeferredLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,9 +58,7 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         begin = perf_counter()
-        given = header(scope, b"x-request-id")
-        request_id = given if given is not None and REQUEST_ID.fullmatch(given) else f"{getrandbits(128):032x}"  # no secret
-        scope["request_id"] = request_id
+        scope["request_id"] = request_id = request_id_of(scope)
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -72,7 +71,8 @@ class RequestContext:
             await send(message)
 
         async def fail(refusal: Refusal) -> None:
-            await self._around(failure(HTTPConnection(scope), refusal))(scope, receive, send_with_id)
+            scope["refusal"] = refusal
+            await self._refuse(scope, receive, send_with_id)
 
         try:
             await self.app(scope, receive, send_with_id)
@@ -81,16 +81,24 @@ class RequestContext:
         except asyncio.CancelledError:  # the server is stopping and has waited long enough
             if not status:
                 await fail(Unavailable(STOPPING))
-        except Exception:
-            logger.exception("request %s failed: %s %s", request_id, scope.get("method", "WS"), logged_path(scope))
+        except Exception as error:
+            refusal = refusal_in(error, scope)
+            if refusal is None or status:
+                logger.exception("request %s failed: %s %s", request_id, scope.get("method", "WS"), logged_path(scope))
             if status:
                 raise
-            await fail(INTERNAL_ERROR)
+            await fail(refusal or INTERNAL_ERROR)
+            error.__traceback__ = None  # some refusals are constants, whose tracebacks would grow
         finally:
             if not status:
                 status = CLIENT_CLOSED_REQUEST
                 scope["outcome"] = "CLIENT_CLOSED_REQUEST"
             self._log.add((scope, status, time(), perf_counter() - begin))
+
+
+async def answer_refusal(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the refusal in the scope, as an ASGI application."""
+    await failure(HTTPConnection(scope), scope["refusal"])(scope, receive, send)
 
 
 EndedRequest = tuple[Scope, int, float, float]
@@ -111,21 +119,15 @@ class DeferredLog:
 
     def _write(self) -> None:
         requests, self._ended = self._ended, []
-        for kind, number in Counter(map(kind_of, requests)).items():
+        kinds = [(scope.get("method", "WS"), route_of(scope), status) for scope, status, _, _ in requests]
+        for kind, number in Counter(kinds).items():
             counter_of(*kind).inc(number)
-        for request in requests:
-            observe_and_log(*request)
+        for (method, route, _), request in zip(kinds, requests, strict=True):
+            observe_and_log(method, route, *request)
 
 
-def kind_of(ended: EndedRequest) -> tuple[str, str, int]:
-    """The request's method, route and status."""
-    scope, status, _, _ = ended
-    return scope.get("method", "WS"), route_of(scope), status
-
-
-def observe_and_log(scope: Scope, status: int, ended_at: float, seconds: float) -> None:
+def observe_and_log(method: str, route: str, scope: Scope, status: int, ended_at: float, seconds: float) -> None:
     """Count how long a request took that has ended, and log it."""
-    method, route = scope.get("method", "WS"), route_of(scope)
     if route not in STREAM_PATHS:  # a stream lasts as long as its client likes
         histogram_of(route).observe(seconds)
     level = logging.WARNING if status >= 500 else logging.DEBUG if route in PROBE_PATHS else logging.INFO

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from json import JSONDecodeError
 from json import loads as json_loads
+from random import getrandbits
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -58,6 +59,12 @@ def headers_of(scope: Scope) -> dict[bytes, bytes]:
     if headers is None:
         headers = scope["lastpair.headers"] = dict(reversed(scope["headers"]))
     return headers
+
+
+def request_id_of(scope: Scope) -> str:
+    """The X-Request-Id that the client gave, or a new one. It is no secret, so it need not be hard to guess."""
+    given = header(scope, b"x-request-id")
+    return given if given is not None and REQUEST_ID.fullmatch(given) else f"{getrandbits(128):032x}"
 
 
 def parse_uuid(name: str, value: str) -> str:

@@ -7,7 +7,7 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from lastpair.errors import Refusal
 from lastpair.shop.outcome import Outcome, Page
@@ -45,7 +45,7 @@ def answer(request: Request, outcome: Outcome, name: str, headers: Mapping[str, 
     """
     status, code, message, replayed, data = outcome
     if code is not None:
-        return failure(request, Refusal(status, code, message or ""), data)
+        return _refused(request, status, code, message or "", None, data)
     if replayed:
         headers = REPLAYED | dict(headers or {})
     return success(request, {name: data}, status, headers)
@@ -68,16 +68,23 @@ def success(request: HTTPConnection, data: Any, status: int = 200, headers: Mapp
     return Json(body, status, headers)
 
 
-def failure(request: HTTPConnection, refusal: Refusal, items: Any = None) -> Response:
-    """The error envelope. `items` are the refused items of a basket."""
-    request.scope["outcome"] = refusal.code
-    error = {"code": refusal.code, "message": refusal.message}
+def failure(request: HTTPConnection, refusal: Refusal) -> Response:
+    """The error envelope."""
+    return _refused(request, refusal.status, refusal.code, refusal.message, _headers_of(refusal))
+
+
+def _refused(
+    request: HTTPConnection, status: int, code: str, message: str, headers: Mapping[str, str] | None, items: Any = None
+) -> Response:
+    # `items` are the refused items of a basket.
+    request.scope["outcome"] = code
+    error = {"code": code, "message": message}
     body = {
         "success": False,
         "error": error if items is None else error | {"items": items},
         "meta": {"requestId": request.scope["request_id"]},
     }
-    return Json(body, refusal.status, _headers_of(refusal))
+    return Json(body, status, headers)
 
 
 def _headers_of(refusal: Refusal) -> Mapping[str, str] | None:
@@ -88,24 +95,16 @@ def _headers_of(refusal: Refusal) -> Mapping[str, str] | None:
     return None
 
 
-class AnsweringRefusals:
-    """Answers what the router and the handlers raise: a Refusal, and Starlette's HTTPException, which is that there is no such
-    file or method. RequestContext answers the rest."""
+def refusal_in(error: Exception, scope: Scope) -> Refusal | None:
+    """The refusal that an exception of the router or a handler stands for; None if the exception is a fault of ours.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        try:
-            await self.app(scope, receive, send)
-            return
-        except Refusal as error:
-            refusal = error
-        except HTTPException as error:
-            refusal = NOT_FOUND
-            if error.status_code == 405:
-                message = f"{scope['method']} is not possible here; the Allow header lists what is."
-                refusal = RefusalWithHeaders(405, "METHOD_NOT_ALLOWED", message, error.headers or {})
-        await failure(HTTPConnection(scope), refusal)(scope, receive, send)
-        refusal.__traceback__ = None  # some refusals are constants, whose tracebacks would grow
+    Starlette raises HTTPException where there is no such file or method.
+    """
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, HTTPException):
+        if error.status_code != 405:
+            return NOT_FOUND
+        message = f"{scope['method']} is not possible here; the Allow header lists what is."
+        return RefusalWithHeaders(405, "METHOD_NOT_ALLOWED", message, error.headers or {})
+    return None
