@@ -18,7 +18,8 @@
 --   taker_ns         for each basket its own number if it gets its items; the number of an earlier basket of the same user with
 --                    the same Idempotency-Key, if that one gets its items; else null
 --
--- Locks: none. Errors: none. Plans: the caller's settings are in force, see inventory.reserve_facts.
+-- Locks: none. Errors: none. Plans: the caller's settings are in force. No argument of inventory.reserve_facts is a subquery,
+-- because then PostgreSQL would plan that function at every call.
 
 create or replace function inventory.basket_decisions(
   p_drop_ids uuid[],
@@ -37,6 +38,7 @@ as $$
 declare
   v_drop inventory.drops;
   v_variants inventory.variants[];
+  v_variant_ids uuid[];
   v_of_drop record; -- what is asked for of one drop: the requests, their users, and their places in p_holds
   v_facts inventory.item_facts[] := '{}';
   v_stock integer[] := '{}'; -- of the variants of one drop after the other, or of the drop if it has none
@@ -78,6 +80,7 @@ begin
 
     v_drop := p_drops[i];
     v_variants := array(select v from inventory.variants v where v.drop_id = p_drop_ids[i] order by v.id);
+    v_variant_ids := array(select v.id from unnest(v_variants) v);
     v_facts := v_facts || array(
       select
         row(
@@ -86,7 +89,7 @@ begin
           inventory.drop_refusal(v_drop), fact.holds, fact.units, v_drop.limit_per_user,
           fact.lapsed_at + make_interval(secs => v_drop.rehold_after_seconds))::inventory.item_facts
       from inventory.reserve_facts(
-        v_drop, p_drop_ids[i], array(select v.id from unnest(v_variants) v), v_of_drop.user_ids, v_of_drop.holds) fact
+        v_drop, p_drop_ids[i], v_variant_ids, v_of_drop.user_ids, v_of_drop.holds) fact
     );
     v_stock := v_stock || case
       when v_variants = '{}' then array[v_drop.available_stock]

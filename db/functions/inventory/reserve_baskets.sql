@@ -11,8 +11,8 @@
 -- cannot deadlock with each other or with anything that locks several drops. The first drop is waited for as long as the caller's
 -- lock_timeout allows, because nothing else is locked by then. Every other lock is waited for 100 ms at most, because the drops
 -- that are locked already sell nothing meanwhile; then lock_not_available (55P03) is raised, nothing is done for any basket, and
--- the caller may try again. A basket with an item of a drop that sells nothing locks no drop, so a crowd that asks for what is
--- sold out does not queue.
+-- the caller may try again. A basket with an item of a drop that sells nothing locks no drop on which nothing is due, so a
+-- crowd that asks for what is sold out does not queue.
 --
 -- Errors raised, for all baskets together: VALIDATION_ERROR (a qty, a key, p_ttl_seconds). Each basket has its code:
 -- VALIDATION_ERROR (its list of items), AUTH_REQUIRED, IDEMPOTENCY_KEY_REUSED, BASKET_REFUSED. Codes of refused items: see
@@ -36,6 +36,7 @@ declare
   v_drops inventory.drops[];
   v_closed_drop_ns integer[] := '{}'; -- the drops of which no unit can be taken
   v_hopeless_ns integer[]; -- the requests for a unit of one of those
+  v_needs_all boolean; -- whether the drop is locked for hopeless requests, too
   v_earlier inventory.baskets[]; -- of each request: the basket that was made with its key
   v_is_settled boolean[]; -- of each request: whether its answer is known without looking at its items
   v_decision record;
@@ -102,6 +103,8 @@ begin
   -- An earlier basket may have taken the last unit, so it is looked for after that was seen.
   v_earlier := case when v_has_keys then inventory.earlier_baskets(p_requests) end;
   for i in 1 .. cardinality(v_drop_ids) loop
+    -- What is due on another drop of a hopeless basket is taken back for it too, because its answer names every refused item.
+    v_needs_all := v_hopeless_ns <> '{}' and inventory.has_due(v_drops[i]);
     select array_agg(item.hold order by item.place) as holds
     into v_of_drop
     from (
@@ -109,7 +112,7 @@ begin
         unnest(v_item.holds) as hold, unnest(v_item.drop_ns) as drop_n, unnest(v_item.basket_ns) as basket_n,
         generate_series(1, cardinality(v_item.drop_ns)) as place
     ) item
-    where item.drop_n = i and item.basket_n <> all (v_hopeless_ns) and (v_earlier[item.basket_n]).id is null;
+    where item.drop_n = i and (v_needs_all or item.basket_n <> all (v_hopeless_ns)) and (v_earlier[item.basket_n]).id is null;
     continue when v_of_drop.holds is null;
     v_drops[i] := inventory.prepare_drop(v_drop_ids[i], v_of_drop.holds);
     perform set_config('lock_timeout', '100ms', true);
