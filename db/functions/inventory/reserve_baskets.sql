@@ -63,6 +63,7 @@ begin
   from (
     select q.user_id, q.items, q.ordinality as n, inventory.basket_fault(q.items) as fault
     from unnest(p_requests) with ordinality q
+    offset 0 -- otherwise the function would be called wherever its result is used
   ) q
   left join lateral (
     select u.id from inventory.users u where u.id = q.user_id limit 1
