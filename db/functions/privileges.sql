@@ -72,6 +72,7 @@ begin
       ('purchase_batch',      'lastpair_service'),
       ('purchase_batches',    'lastpair_service'),
       ('refund_purchase_outcome', 'lastpair_service'),
+      ('reserve_basket_batch', 'lastpair_service'),
       ('reserve_batch',       'lastpair_service'),
       ('reserve_batches',     'lastpair_service'),
       ('set_purchaser_names', 'lastpair_service')

@@ -62,6 +62,24 @@ COMMENT ON TYPE api.basket_item IS 'One item of api.reserve_basket: qty units (n
 
 
 --
+-- Name: basket_request; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.basket_request AS (
+	user_id uuid,
+	items api.basket_item[],
+	idempotency_key text
+);
+
+
+--
+-- Name: TYPE basket_request; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.basket_request IS 'One request of api.reserve_basket_batch: hold all of the items for user_id, or none. Without a key it is null.';
+
+
+--
 -- Name: reservation_row; Type: TYPE; Schema: api; Owner: -
 --
 
@@ -310,6 +328,24 @@ CREATE TYPE api.purchaser AS (
 
 
 --
+-- Name: refused_item; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.refused_item AS (
+	index integer,
+	code text,
+	message text
+);
+
+
+--
+-- Name: TYPE refused_item; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.refused_item IS 'An item of a basket that cannot be held: its place in the items, from 0 on, and why.';
+
+
+--
 -- Name: reservation; Type: TYPE; Schema: api; Owner: -
 --
 
@@ -381,14 +417,53 @@ COMMENT ON TYPE api.user_request IS 'One request of api.ensure_user_batch: make 
 
 
 --
+-- Name: item_facts; Type: TYPE; Schema: inventory; Owner: -
+--
+
+CREATE TYPE inventory.item_facts AS (
+	place integer,
+	basket_n integer,
+	user_id uuid,
+	variant_id uuid,
+	qty integer,
+	first_place_of_user integer,
+	stock_n integer,
+	user_exists boolean,
+	drop_refusal text,
+	holds boolean,
+	units integer,
+	limit_per_user integer,
+	may_hold_at timestamp with time zone
+);
+
+
+--
+-- Name: TYPE item_facts; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TYPE inventory.item_facts IS 'What inventory.basket_decisions knows about an item before it decides.';
+
+
+--
 -- Name: fold_case(text); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
 CREATE FUNCTION inventory.fold_case(p_text text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    BEGIN ATOMIC
- SELECT lower(upper((p_text COLLATE pg_c_utf8))) AS lower;
-END;
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if exists (select from pg_collation c where c.collname = 'pg_c_utf8') and getdatabaseencoding() = 'UTF8' then
+    return lower(upper(p_text collate pg_c_utf8));
+  elsif exists (
+    select from pg_collation c
+    where c.collname = 'und-x-icu' and c.collencoding in (-1, pg_char_to_encoding(getdatabaseencoding()))
+  ) then
+    return lower(upper(p_text collate "und-x-icu"));
+  end if;
+  return lower(upper(p_text));
+end
+$$;
 
 
 --
@@ -1950,4 +2025,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261128200000'),
     ('20261128200010'),
     ('20261128200020'),
-    ('20261128200030');
+    ('20261128200030'),
+    ('20261128200050');

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 import pytest
 
-from tests.support.batch_statements import CANCEL, PURCHASE, RESERVE
+from tests.support.batch_statements import CANCEL, PURCHASE, RESERVE, RESERVE_BASKETS
 from tests.support.database import Database, connected
 from tests.support.explained import Explained
 from tests.support.factories import assert_healthy, make_drop_by_sql, make_users
@@ -23,6 +23,10 @@ from tests.support.factories import assert_healthy, make_drop_by_sql, make_users
 EXPECTED = {
     # Its plan has the terms of a drop in it, although they are looked up only for a drop that has them.
     "reserve": {
+        *("reservations_due_idx", "reservations_active_key", "reservations_idempotency_key", "changes_pkey"),
+        *("reservations_lapsed_idx", "purchases_of_user_idx"),
+    },
+    "basket": {
         *("reservations_due_idx", "reservations_active_key", "reservations_idempotency_key", "changes_pkey"),
         *("reservations_lapsed_idx", "purchases_of_user_idx"),
     },
@@ -107,6 +111,9 @@ async def walk(session: Explained, drop_id: str, users: list[str]) -> dict[str, 
     _, walked["cancel"] = await session.indexes(CANCEL, held[:2], ten[:2])
     rows, walked["purchase"] = await session.indexes(PURCHASE, drop_id, ten, none)
     assert [row["code"] for row in rows] == ["NO_ACTIVE_RESERVATION"] * 2 + [None] * 8
+    baskets = [{"user_id": user, "items": [{"drop_id": drop_id}], "idempotency_key": "basket"} for user in users[20:30]]
+    rows, walked["basket"] = await session.indexes(RESERVE_BASKETS, orjson.dumps(baskets).decode(), 60)
+    assert {row["code"] for row in rows} == {None}
     _, walked["feed"] = await session.indexes("select inventory.activity_feed($1)", drop_id)
     await session.indexes(RESERVE, drop_id, users[10:20], none, 60)
     await session.connection.execute(

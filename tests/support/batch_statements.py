@@ -36,6 +36,9 @@ PROVISION = (
     "select * from api.ensure_user_batch(array(select row(q.user_id, q.name)::api.user_request"
     " from unnest($1::uuid[], $2::text[]) with ordinality as q (user_id, name, n) order by q.n))"
 )
+RESERVE_BASKETS = (  # a JSON list of api.basket_request
+    "select * from api.reserve_basket_batch(array(select r from json_populate_recordset(null::api.basket_request, $1) r), $2)"
+)
 SWEEP = "select count(*) from api.expire_reservations($1)"
 
 LISTENERS = "select count(*) from pg_stat_activity where application_name = 'lastpair listener' and datname = current_database()"

@@ -1,7 +1,8 @@
-"""Which requests share a call to the database: reserve, purchase, cancel, the list of drops, and making users on their first
-use."""
+"""Which requests share a call to the database: reserve, of single units and of baskets, purchase, cancel, the list of drops, and
+making users on their first use."""
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from time import perf_counter
@@ -10,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import orjson
 
 from lastpair.database.pool import Database
+from lastpair.errors import Busy
 from lastpair.observability.metrics import BATCH_CALL_SECONDS, BATCH_SIZE, BATCH_WAIT_SECONDS
 from lastpair.settings import Settings
 from lastpair.shop.batcher import Batcher
@@ -20,6 +22,10 @@ from lastpair.shop.outcome import Outcome, Page
 RESERVE = """
 select status, code, message, replayed, data
 from api.reserve_batch(array(select r from json_populate_recordset(null::api.reserve_request, $1::text::json) r), $2)
+"""
+RESERVE_BASKETS = """
+select status, code, message, replayed, data
+from api.reserve_basket_batch(array(select r from json_populate_recordset(null::api.basket_request, $1::text::json) r), $2)
 """
 PURCHASE = """
 select status, code, message, replayed, data
@@ -50,6 +56,13 @@ DROPS_ON_SALE = page_of(f"api.list_drops(p_limit => {DEFAULT_LIMIT + 1})")
 MAX_USERS = 64
 """Users that one call makes at most: each takes a subtransaction, and PostgreSQL keeps 64 of a session in shared memory."""
 
+MAX_BASKETS = 64
+"""Baskets that one call holds at most, because all of their drops are locked until it ends."""
+
+BASKET_RETRY_SECONDS = 1
+"""For how long a call for baskets is tried again. While it holds the lock of one drop, it waits 100 ms at most for that of
+another, and then lets everything go."""
+
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
@@ -64,6 +77,29 @@ class ReserveRequest:
     idempotency_key: str | None
     variant_id: str | None
     qty: int | None
+
+
+@dataclass
+class BasketItem:
+    """`api.basket_item`."""
+
+    drop_id: str
+    variant_id: str | None
+    qty: int | None
+
+
+@dataclass
+class BasketRequest:
+    """`api.basket_request`; its lane is the set of its drops."""
+
+    user_id: str
+    items: Sequence[BasketItem]
+    idempotency_key: str | None
+
+    @property
+    def lane(self) -> frozenset[str]:
+        """The drops, which the call locks."""
+        return frozenset(item.drop_id for item in self.items)
 
 
 @dataclass
@@ -128,6 +164,9 @@ class SharedCalls:
         self._ttl_seconds = settings.reservation_ttl_seconds
         size, pending = settings.batch_max_size, settings.max_pending
         self.reserve = MeasuredBatcher("reserve", self._reserve, max_size=size, max_pending=pending)
+        self.reserve_basket = MeasuredBatcher(
+            "reserve_basket", self._reserve_baskets, max_size=min(size, MAX_BASKETS), max_pending=pending
+        )
         self.purchase = MeasuredBatcher("purchase", self._purchase, max_size=size, max_pending=pending)
         self.cancel = MeasuredBatcher("cancel", self._cancel, max_size=size, max_pending=pending)
         # In the metrics the label `provision` stands for making users.
@@ -136,6 +175,17 @@ class SharedCalls:
 
     async def _reserve(self, requests: list[ReserveRequest]) -> list[Outcome]:
         return await self._outcomes(RESERVE, requests, self._ttl_seconds)
+
+    async def _reserve_baskets(self, requests: list[BasketRequest]) -> list[Outcome]:
+        arguments = (RESERVE_BASKETS, _as_json(requests), self._ttl_seconds)
+        # After a call for several lanes was busy, many calls for one basket may follow. They must leave sessions to the batches.
+        fetch = self._database.fetch if len(requests) > 1 else self._database.fetch_single
+        # A call for several lanes is not tried again here, because the batcher makes one for each lane, and not all may be busy.
+        if len({request.lane for request in requests}) > 1:
+            rows = await fetch(*arguments)
+        else:
+            rows = await while_busy(lambda: fetch(*arguments))
+        return [Outcome(*row) for row in rows]
 
     async def _purchase(self, requests: list[PurchaseRequest]) -> list[Outcome]:
         return await self._outcomes(PURCHASE, requests)
@@ -155,6 +205,15 @@ class SharedCalls:
 
     async def _outcomes(self, statement: str, requests: Sequence[object], *arguments: Any) -> list[Outcome]:
         return [Outcome(*row) for row in await self._database.fetch(statement, _as_json(requests), *arguments)]
+
+
+async def while_busy(call: Callable[[], Awaitable[Answer]]) -> Answer:
+    """What the call returns; it is tried again for BASKET_RETRY_SECONDS while it raises Busy, because then it had no effect."""
+    last_try_at = perf_counter() + BASKET_RETRY_SECONDS
+    while perf_counter() < last_try_at:
+        with suppress(Busy):
+            return await call()
+    return await call()
 
 
 def _as_json(requests: Sequence[object]) -> str:

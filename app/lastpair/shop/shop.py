@@ -4,16 +4,24 @@ A transport parses a request, calls one method and renders the outcome. The data
 statement, lets requests share calls, and makes a user on first use.
 """
 
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from time import perf_counter
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 from lastpair.database.pool import Database
-from lastpair.errors import Busy, Refusal, Unavailable
+from lastpair.errors import Refusal, Unavailable
 from lastpair.settings import Settings
 from lastpair.shop.outcome import AUTH_REQUIRED, CREATED, DONE, Caller, Outcome, Page
-from lastpair.shop.shared_calls import CancelRequest, PurchaseRequest, ReserveRequest, SharedCalls, UserRequest, page_of
+from lastpair.shop.shared_calls import (
+    BasketItem,
+    BasketRequest,
+    CancelRequest,
+    PurchaseRequest,
+    ReserveRequest,
+    SharedCalls,
+    UserRequest,
+    page_of,
+    while_busy,
+)
 from lastpair.shop.sweeper import expire_due_holds
 
 CREATE_DROP = """
@@ -33,23 +41,12 @@ MY_PURCHASES = page_of("api.my_purchases($2, $1 + 1, $3)")
 LIST_DROPS = page_of("api.list_drops($2, $1 + 1, $3)")
 LIST_RESERVATIONS = page_of("api.list_reservations($2, $4, $5, $6, $1 + 1, $3)")
 LIST_PURCHASES = page_of("api.list_purchases($2, $4, $5, $6, $1 + 1, $3)")
-# The items go as JSON, because JSON names their fields: during a deployment the database may already have an item with one more.
-RESERVE_BASKET = """
-select b.index, b.code, b.message, b.replayed, to_json(b.basket), refused.status, refused.code, refused.message
-from api.reserve_basket($1, array(select i from json_populate_recordset(null::api.basket_item, $2::text::json) i), $3, $4) b
-join api.errors() refused on refused.code = 'BASKET_REFUSED'
-order by b.index
-"""
 PURCHASE_BASKET = "select bool_or(b.replayed), json_agg(b.purchase) from api.purchase_basket($1, $2, $3) b"
 CANCEL_BASKET = "select to_json(b) from api.cancel_basket($1, $2) b"
 GET_BASKET = "select to_json(b) from api.get_basket($1, $2) b"
 EXTEND = "select e.replayed, to_json(e.reservation) from api.extend_reservation($1, $2, $3) e"
 FORGET_USER = "select to_json(u) from api.forget_user($1) u"
 CREATE_USER = "select status, code, message, replayed, data from api.create_user_outcome($1, $2)"
-
-BASKET_RETRY_SECONDS = 1
-"""For how long a basket of several drops is tried again. While it holds the lock of one drop, it waits 100 ms at most for that of
-another, and then lets everything go."""
 
 
 class OfDrop(NamedTuple):
@@ -103,18 +100,10 @@ class Shop:
         arguments = (reservation_id, caller.id, idempotency_key)
         return await self._as_caller(caller, lambda: self._repeatable(DONE, EXTEND, *arguments))
 
-    async def reserve_basket(self, caller: Caller, items: str, idempotency_key: str | None = None) -> Outcome:
-        """Hold all items, or none. `items` is a JSON list of api.basket_item. Data: the basket, or the refused items."""
-
-        async def act() -> Outcome:
-            rows = await self._while_busy(RESERVE_BASKET, caller.id, items, idempotency_key, self._ttl_seconds)
-            _, code, _, replayed, basket, *of_all = rows[0]
-            if code is None:
-                return Outcome(DONE if replayed else CREATED, None, None, replayed, basket)
-            refused = [{"index": index, "code": code, "message": message} for index, code, message, *_ in rows]
-            return Outcome(of_all[0], of_all[1], of_all[2], False, refused)
-
-        return await self._as_caller(caller, lambda: _outcome_of(act()))
+    async def reserve_basket(self, caller: Caller, items: Sequence[BasketItem], idempotency_key: str | None = None) -> Outcome:
+        """Hold all items, or none. Data: the basket, or the refused items."""
+        request = BasketRequest(caller.id, items, idempotency_key)
+        return await self._as_caller(caller, lambda: self._batches.reserve_basket.submit(request.lane, request))
 
     async def purchase_basket(self, caller: Caller, basket_id: str, idempotency_key: str | None = None) -> Outcome:
         """Buy all that the caller holds in a basket, or nothing. Data: a list of purchases, in the order of the items."""
@@ -125,7 +114,7 @@ class Shop:
         """Give back all that the caller holds in a basket. Data: the basket."""
 
         async def act() -> Outcome:
-            [(basket,)] = await self._while_busy(CANCEL_BASKET, basket_id, caller.id)
+            [(basket,)] = await while_busy(lambda: self._database.fetch_single(CANCEL_BASKET, basket_id, caller.id))
             return Outcome(DONE, None, None, False, basket)
 
         return await self._as_caller(caller, lambda: _outcome_of(act()))
@@ -262,14 +251,6 @@ class Shop:
             return Outcome(DONE if replayed else status, None, None, replayed, data)
 
         return await _outcome_of(act())
-
-    async def _while_busy(self, statement: str, *arguments: Any) -> list[Any]:
-        # A call that was busy had no effect, so it may be repeated.
-        last_try_at = perf_counter() + BASKET_RETRY_SECONDS
-        while perf_counter() < last_try_at:
-            with suppress(Busy):
-                return await self._database.fetch_single(statement, *arguments)
-        return await self._database.fetch_single(statement, *arguments)
 
 
 async def _outcome_of(act: Awaitable[Outcome]) -> Outcome:

@@ -11,6 +11,7 @@ from lastpair import __version__
 from lastpair.errors import Refusal, Unavailable
 from lastpair.observability.metrics import CONTENT_TYPE, exposition
 from lastpair.shop.outcome import Caller
+from lastpair.shop.shared_calls import BasketItem
 from lastpair.shop.shop import OfDrop
 from lastpair.web.components import components_of
 from lastpair.web.conditions import IF_MATCH, IF_NONE_MATCH, drop_answer, known_etags, revision_to_match
@@ -192,7 +193,8 @@ async def reserve_basket(request: Request) -> Response:
     key = idempotency_key(request)
     body = await read_body(request, NewBasket)
     shop, caller = components_of(request).shop, await writer(request)
-    return answer(request, await shop.reserve_basket(caller, body.items_as_json(), key), "basket")
+    items = [BasketItem(item.drop_id, item.variant_id, item.qty) for item in body.items]
+    return answer(request, await shop.reserve_basket(caller, items, key), "basket")
 
 
 @operation(

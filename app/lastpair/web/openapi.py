@@ -33,8 +33,8 @@ TAGS: dict[Tag, str] = {
 ABOUT = """Lastpair sells limited drops without ever overselling.
 
 Every path under `/api` is also served under `/api/v1`. Every GET has a HEAD. Times are ISO 8601 with an offset, a price is a
-number with the decimals of its currency. Bodies are strict: an unknown field, or a value of another type or out of bounds, is refused,
-never trimmed, rounded or converted. So are queries: an unknown parameter, or one that is given twice, is refused.
+number with the decimals of its currency. Bodies are strict: an unknown field, or a value of another type or out of bounds, is
+refused, never trimmed, rounded or converted. So are queries: an unknown parameter, or one that is given twice, is refused.
 
 An answer's `requestId` is the `X-Request-Id` of the request if that has 1 to 128 of `A-Z a-z 0-9 . _ -`, and is made otherwise.
 Use `error.code` to tell errors apart; the message is for people.

@@ -166,10 +166,6 @@ class NewBasket(BaseModel, extra="forbid"):
 
     items: Annotated[list[BasketItem], Field(min_length=1, max_length=MAX_BASKET_ITEMS)]
 
-    def items_as_json(self) -> str:
-        """The items, as a JSON list."""
-        return orjson.dumps([item.model_dump() for item in self.items]).decode()
-
 
 class PurchaseBody(BaseModel, extra="forbid"):
     """What to buy: without `reservation_id` the one reservation that there is."""

@@ -11,27 +11,15 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
-declare
-  v_reservations api.reservation_row[] := array(
+begin
+  return inventory.basket_as_shown(p_basket, array(
     select inventory.reservation_row(r)
     from inventory.reservations r
     join rows from (jsonb_to_recordset(p_basket.items) as (drop_id uuid, variant_id uuid)) with ordinality item
       on item.drop_id = r.drop_id and item.variant_id is not distinct from r.variant_id
     where r.basket_id = p_basket.id
     order by item.ordinality
-  );
-begin
-  return row(
-    p_basket.id,
-    p_basket.user_id,
-    v_reservations,
-    (
-      select jsonb_object_agg(of_currency.currency, of_currency.amount)
-      from (select r.currency, sum(r.amount) as amount from unnest(v_reservations) r group by r.currency) of_currency
-    ),
-    (select min(r.expires_at) from unnest(v_reservations) r),
-    p_basket.created_at
-  )::api.basket_row;
+  ));
 end
 $$;
 

@@ -22,7 +22,7 @@ declare
   v_own_due_ids uuid[];
 begin
   select * into v_drop from inventory.drops d where d.id = p_drop_id;
-  if not inventory.is_on_sale(v_drop) or (v_drop.available_stock = 0 and not inventory.has_due(v_drop)) then
+  if not inventory.can_sell(v_drop) then
     return v_drop;
   end if;
 

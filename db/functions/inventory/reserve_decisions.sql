@@ -35,9 +35,13 @@ declare
   v_variant_ids uuid[] := array(select v.id from unnest(p_variants) v);
   v_user_ids uuid[] := array(select q.user_id from unnest(p_requests) q);
   v_stock integer[] := case
-    when p_variants = '{}' then array[p_drop.available_stock] else array(select v.available_stock from unnest(p_variants) v)
+    when p_variants = '{}' then array[p_drop.available_stock]
+    -- If the drop is sold out it is not locked, and what came back to a variant meanwhile cannot be taken.
+    else array(select least(v.available_stock, p_drop.available_stock) from unnest(p_variants) v)
   end;
   v_repeated_n integer; -- an earlier request of this call that took units with the same Idempotency-Key
+  v_may_hold_at timestamptz;
+  v_code text;
   f record;
 begin
   -- An array that is empty would begin at the first number that is written to, not at 1.
@@ -61,10 +65,6 @@ begin
       else
         earlier[f.n] := f.earlier;
       end if;
-    elsif not f.user_exists then
-      codes[f.n] := 'AUTH_REQUIRED';
-    elsif p_drop_refusal is not null then
-      codes[f.n] := p_drop_refusal;
     elsif v_repeated_n is not null then
       if (p_requests[v_repeated_n]).variant_id is distinct from f.variant_id
         or coalesce((p_requests[v_repeated_n]).qty, 1) <> f.qty then
@@ -72,27 +72,19 @@ begin
       else
         taker_ns[f.n] := v_repeated_n;
       end if;
-    elsif f.variant_n is null then
-      codes[f.n] := 'VARIANT_NOT_FOUND';
-      messages[f.n] := case when f.variant_id is null then 'This drop has variants. Say which one: variant_id.' end;
-    elsif f.holds then
-      codes[f.n] := 'ALREADY_RESERVED';
-    elsif f.units::bigint + f.qty > p_drop.limit_per_user then
-      codes[f.n] := 'LIMIT_EXCEEDED';
-      messages[f.n] := format(
-        'You may have %s of this drop, and you hold or have bought %s.', p_drop.limit_per_user, f.units);
-    elsif f.lapsed_at + make_interval(secs => p_drop.rehold_after_seconds) > now() then
-      codes[f.n] := 'RESERVED_TOO_SOON';
-      messages[f.n] := format(
-        'You let a hold of this drop go. You may hold units again in %s seconds.',
-        ceil(extract(epoch from f.lapsed_at + make_interval(secs => p_drop.rehold_after_seconds) - now())));
-    elsif v_stock[f.variant_n] < f.qty then
-      codes[f.n] := 'OUT_OF_STOCK';
-      messages[f.n] := case when v_stock[f.variant_n] > 0 then
-        format('Only %s left of what you asked for.', v_stock[f.variant_n]) end;
     else
-      v_stock[f.variant_n] := v_stock[f.variant_n] - f.qty;
-      taker_ns[f.n] := f.n;
+      v_may_hold_at := f.lapsed_at + make_interval(secs => p_drop.rehold_after_seconds);
+      v_code := inventory.reserve_refusal(
+        f.user_exists, p_drop_refusal, f.variant_n, f.holds, f.units, p_drop.limit_per_user, v_may_hold_at,
+        v_stock[f.variant_n], f.qty);
+      if v_code is null then
+        v_stock[f.variant_n] := v_stock[f.variant_n] - f.qty;
+        taker_ns[f.n] := f.n;
+      else
+        codes[f.n] := v_code;
+        messages[f.n] := inventory.reserve_sentence(
+          v_code, f.variant_id, f.units, p_drop.limit_per_user, v_may_hold_at, v_stock[f.variant_n]);
+      end if;
     end if;
   end loop;
 end

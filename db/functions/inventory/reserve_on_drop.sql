@@ -24,7 +24,7 @@ create or replace function inventory.reserve_on_drop(
   p_drop_id uuid,
   p_requests api.reserve_request[],
   p_ttl_seconds integer,
-  p_basket_id uuid default null
+  p_basket_ids uuid[] default null
 )
 returns table (n integer, code text, message text, replayed boolean, reservation api.reservation_row)
 language plpgsql rows 10
@@ -34,7 +34,6 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_drop inventory.drops;
-  v_drop_refusal text;
   v_variants inventory.variants[];
   v_expires_at timestamptz;
   v_new_ids uuid[]; -- an id for each request, in case it takes units
@@ -43,16 +42,12 @@ begin
   perform inventory.check_reserve_requests(p_requests, p_ttl_seconds);
 
   v_drop := inventory.prepare_drop(p_drop_id, p_requests);
-  v_drop_refusal := case
-    when v_drop.id is null then 'DROP_NOT_FOUND'
-    when not inventory.is_on_sale(v_drop) then 'DROP_NOT_ACTIVE'
-  end;
   v_variants := array(select v from inventory.variants v where v.drop_id = p_drop_id order by v.id);
   v_expires_at := now() + make_interval(secs => coalesce(v_drop.hold_seconds, p_ttl_seconds));
   v_new_ids := array(select inventory.uuid_v7() from unnest(p_requests));
 
   select * into v_decision
-  from inventory.reserve_decisions(v_drop, p_drop_id, v_drop_refusal, v_variants, p_requests);
+  from inventory.reserve_decisions(v_drop, p_drop_id, inventory.drop_refusal(v_drop), v_variants, p_requests);
 
   if v_variants <> '{}' then
     update inventory.variants v
@@ -83,7 +78,7 @@ begin
     insert into inventory.reservations (
       id, drop_id, variant_id, user_id, basket_id, qty, unit_price, currency, expires_at, idempotency_key)
     select
-      v_new_ids[d.n], p_drop_id, d.variant_id, d.user_id, p_basket_id, d.qty, d.unit_price, v_drop.currency, v_expires_at,
+      v_new_ids[d.n], p_drop_id, d.variant_id, d.user_id, p_basket_ids[d.n], d.qty, d.unit_price, v_drop.currency, v_expires_at,
       d.idempotency_key
     from decision d
     where d.taker_n = d.n
@@ -107,7 +102,7 @@ begin
       coalesce(
         v_decision.earlier[d.n],
         row(
-          v_new_ids[d.taker_n], p_drop_id, d.variant_id, d.user_id, p_basket_id, d.qty, d.unit_price, v_drop.currency,
+          v_new_ids[d.taker_n], p_drop_id, d.variant_id, d.user_id, p_basket_ids[d.taker_n], d.qty, d.unit_price, v_drop.currency,
           d.qty * d.unit_price, 'ACTIVE', v_expires_at, null, now(), now())::api.reservation_row)
     end
   from decision d
@@ -115,5 +110,5 @@ begin
 end
 $$;
 
-comment on function inventory.reserve_on_drop(uuid, api.reserve_request[], integer, uuid) is
+comment on function inventory.reserve_on_drop(uuid, api.reserve_request[], integer, uuid[]) is
 'Hold units of a drop for each of many requests, in the order given; one outcome per request, nothing raised for a refusal.';
