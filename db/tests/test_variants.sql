@@ -69,7 +69,7 @@ select is(pg_temp.reserving('shirts', 'ann', 1, 'S'), 'nothing was raised', 'A v
 select is(pg_temp.reserving('shirts', 'ann', 1, 'S'), pg_temp.error('ALREADY_RESERVED'), 'A user has one hold of a variant.');
 select is(pg_temp.reserving('shirts', 'ann', 2, 'M'), 'nothing was raised', 'The same user may hold another variant.');
 select is(pg_temp.reserving('shirts', 'bob', 1, 'S'), 'nothing was raised', 'Another user takes the last unit of a variant.');
-select is(pg_temp.reserving('shirts', 'cat', 1, 'S'), pg_temp.error('OUT_OF_STOCK'), 'Then this variant is sold out,');
+select is(pg_temp.reserving('shirts', 'cat', 1, 'S'), pg_temp.error('OUT_OF_STOCK', 'None left of what you asked for.'), 'Then this variant is sold out,');
 select is(pg_temp.reserving('shirts', 'cat', 1, 'M'), 'nothing was raised', 'and another one is not.');
 select is(
   pg_temp.variants_of('shirts') || pg_temp.stock_of('shirts')::text,
