@@ -1,7 +1,7 @@
 -- api.create_drop puts a drop up for sale: all its stock is available, its times decide its status, and no value is bent to fit.
 -- test_constraints.sql proves which values the table accepts; here one of each kind shows that its refusal is passed on.
 begin;
-select plan(37);
+select plan(46);
 
 select pg_temp.make_users('seller');
 
@@ -96,6 +96,28 @@ from (values
   ('9999999999.99, 2147483647', 'The highest price and the largest stock are accepted.'),
   ('19.900, 1', 'Zeros at the end are no decimals.')
 ) as v (arguments, description);
+
+-- What an HTTP client sends as JSON is checked before it is cast.
+
+select is(
+  pg_temp.refusal(format('select api.create_drop_from_json(%L, %L)', v.fields, pg_temp.user_id('seller'))),
+  'PT400 VALIDATION_ERROR: ' || v.message, v.description
+)
+from (values
+  ('[]', 'body: must be an object', 'A list is no drop.'),
+  ('{"name": "x", "price": "1", "total_stock": 1}', 'price: must be a number', 'A price is no text.'),
+  ('{"name": "x", "price": 1, "total_stock": 1.5}', 'total_stock: is not a value this field can have', 'Half a unit cannot be sold.'),
+  ('{"name": "x", "price": 1, "total_stock": 2147483648}', 'total_stock: is not a value this field can have', 'Nor too many.'),
+  ('{"name": "x", "price": 1, "total_stock": 1, "starts_at": "yesterday"}',
+    'starts_at: must be a time such as 2026-12-01T18:00:00Z', 'A word is no time,'),
+  ('{"name": "x", "price": 1, "total_stock": 1, "ends_at": "infinity"}',
+    'ends_at: must be a time such as 2026-12-01T18:00:00Z', 'and never is none.'),
+  ('{"name": "x", "price": 1, "total_stock": 1, "ends_at": "2026-02-30"}',
+    'ends_at: is not a value this field can have', 'A day that is not in the calendar is refused.'),
+  ('{"name": "x", "price": 1, "total_stock": 1, "colour": "red"}', 'colour: is not a field that can be set', 'So is another field,'),
+  ('{"name": "x", "price": 1, "variants": [{"name": "S", "total_stock": 2147483647}, {"name": "M", "total_stock": 1}]}',
+    'variants: have more units together than a drop can have', 'and more units than a number can count.')
+) as v (fields, message, description);
 
 select * from finish();
 rollback;

@@ -9,21 +9,30 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_fields jsonb := jsonb_strip_nulls(p_drop - 'variants');
+  v_field text;
+  v_value jsonb;
   v_drop api.drop_row;
   v_replayed boolean;
 begin
   perform inventory.require_self(p_created_by);
+  if jsonb_typeof(p_drop) is distinct from 'object' then
+    perform inventory.refuse('VALIDATION_ERROR', 'body: must be an object');
+  end if;
+  for v_field, v_value in select * from jsonb_each(v_fields) loop
+    perform inventory.check_field_of_drop(v_field, v_value);
+  end loop;
   select c.* into v_drop
   from api.create_drop(
-    p_drop ->> 'name',
-    (p_drop ->> 'price')::numeric,
-    (p_drop ->> 'total_stock')::integer,
+    v_fields ->> 'name',
+    (v_fields ->> 'price')::numeric,
+    (v_fields ->> 'total_stock')::integer,
     p_created_by,
-    (p_drop ->> 'starts_at')::timestamptz,
-    (p_drop ->> 'ends_at')::timestamptz,
-    p_drop ->> 'status',
+    (v_fields ->> 'starts_at')::timestamptz,
+    (v_fields ->> 'ends_at')::timestamptz,
+    v_fields ->> 'status',
     nullif(p_drop -> 'variants', 'null'),
-    jsonb_strip_nulls(p_drop - array['name', 'price', 'total_stock', 'starts_at', 'ends_at', 'status', 'variants']),
+    v_fields - array['name', 'price', 'total_stock', 'starts_at', 'ends_at', 'status'],
     p_idempotency_key
   ) c;
   v_replayed := inventory.is_replay(p_created_by, p_idempotency_key);

@@ -16,7 +16,7 @@ declare
   end;
 begin
   if v_kind is null then
-    perform inventory.refuse('VALIDATION_ERROR', p_field || ': is not a field that can be changed');
+    perform inventory.refuse('VALIDATION_ERROR', p_field || ': is not a field that can be set');
   end if;
   if p_value = 'null' then
     if p_field not in ('starts_at', 'ends_at', 'limit_per_user', 'hold_seconds', 'extension_seconds') then
@@ -26,6 +26,9 @@ begin
   end if;
   if jsonb_typeof(p_value) <> v_kind then
     perform inventory.refuse('VALIDATION_ERROR', format('%s: must be a %s', p_field, v_kind));
+  end if;
+  if p_field in ('starts_at', 'ends_at') and p_value #>> '{}' !~ '^\s*[0-9]{4,6}-[0-9]{2}-[0-9]{2}' then
+    perform inventory.refuse('VALIDATION_ERROR', p_field || ': must be a time such as 2026-12-01T18:00:00Z');
   end if;
   perform jsonb_populate_record(null::inventory.drops, jsonb_build_object(p_field, p_value));
 exception when data_exception then
