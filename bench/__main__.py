@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -93,12 +93,22 @@ def number(value: float) -> str:
 
 
 def wrk(
-    service: Service, clients: int, method: str, paths: list[str], expected: set[str], first_user: int = 0, seconds: int = SECONDS
+    service: Service,
+    clients: int,
+    method: str,
+    paths: list[str],
+    expected: set[str],
+    first_user: int = 0,
+    seconds: int = SECONDS,
+    bodies: Sequence[object] = (),
 ) -> Load:
     """Load a service; fails when an answer is not one of those expected, told by its status and, of a refusal, its code."""
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "10s", "-s", str(LOAD_SCRIPT), service.url]
     output = subprocess.run(
-        [*command, "--", method, ",".join(paths), str(first_user)], capture_output=True, text=True, check=True
+        [*command, "--", method, ",".join(paths), str(first_user), "\n".join(map(json.dumps, bodies))],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     result = json.loads(output.partition("RESULT ")[2])
     assert result["errors"] == 0, output
@@ -258,6 +268,32 @@ def sale(bench: Bench) -> Iterator[Row]:
     bench.rates |= {"Reserve then purchase, both counted": both, "Reserve, 100 drops at once": many}
 
 
+def sizes_and_baskets(bench: Bench) -> Iterator[Row]:
+    """Reserves on a drop with sizes, and baskets, over HTTP. They are compared with reserves that say nothing of either."""
+    service = bench.service()
+
+    def of_a_size(clients: int) -> float:
+        sizes = json.dumps([{"name": f"EU {36 + n}", "total_stock": PLENTY} for n in range(12)])
+        statement = "select id, variants from api.create_drop('Bench', 1, null, $1, now(), p_variants => $2::jsonb)"
+        [[drop_id, variants]] = bench.sql(statement, SELLER, sizes)
+        bodies = [{"variant_id": variant["id"]} for variant in json.loads(variants)]
+        return wrk(service, clients, "POST", [f"/api/drops/{drop_id}/reserve"], {"201"}, bodies=bodies).rate
+
+    def of_a_basket(clients: int) -> float:
+        basket = {"items": [{"drop_id": bench.drop()} for _ in range(3)]}
+        return wrk(service, clients, "POST", ["/api/baskets"], {"201"}, bodies=[basket]).rate
+
+    for clients in (64, 256):
+        plain, sized, baskets = medians(
+            lambda c=clients: reserve(bench, service, c).rate,
+            lambda c=clients: of_a_size(c),
+            lambda c=clients: of_a_basket(c),
+        )
+        yield Row(f"reserve, a drop with 12 sizes, {clients} clients ÷ one hot drop", sized, plain, 0.85)
+        yield Row(f"baskets of three drops, {clients} clients ÷ reserves on one hot drop", baskets, plain, 0.3)
+    bench.rates |= {"Reserve, a drop with 12 sizes": sized, "Baskets of three drops": baskets}
+
+
 def listing(bench: Bench) -> Iterator[Row]:
     """GET /drops, with 50 of them on sale."""
     for _ in range(50):
@@ -409,7 +445,7 @@ def plan(bench: Bench, session: Explained, units: int) -> str:
     return "\n".join(re.sub(r"  \(cost=.*", "", node) for node in nodes if not re.search(r"(Key|Window|Storage|Filter):", node))
 
 
-PARTS = (hot_drop, sale, listing, functions_alone, sweep, never_analysed, growth)
+PARTS = (hot_drop, sale, sizes_and_baskets, listing, functions_alone, sweep, never_analysed, growth)
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
 -- wrk's script: requests of one user after the other to one path after the other. Prints what happened as one line of JSON.
--- Arguments: method, paths (comma-separated), number of the first user.
+-- Arguments: method, paths (comma-separated), number of the first user, JSON bodies (one a line; none: no body).
 
 local counts = {}
 local threads = {}
@@ -13,12 +13,20 @@ function init(args)
   for path in string.gmatch(args[2], "[^,]+") do
     table.insert(paths, path)
   end
+  bodies = {}
+  for body in string.gmatch(args[4], "[^\n]+") do
+    table.insert(bodies, body)
+  end
 end
 
 function request()
   user = user + 1
   local headers = { ["X-User-Id"] = string.format("00000000-0000-7000-8000-%012x", user) }
-  return wrk.format(method, paths[user % #paths + 1], headers)
+  local body = #bodies > 0 and bodies[user % #bodies + 1] or nil
+  if body then
+    headers["Content-Type"] = "application/json"
+  end
+  return wrk.format(method, paths[user % #paths + 1], headers, body)
 end
 
 function response(status, headers, body)
