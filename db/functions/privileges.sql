@@ -64,6 +64,7 @@ begin
       ('deployed',            'lastpair_service'),
       ('ensure_epoch',        'lastpair_service'),
       ('ensure_user_batch',   'lastpair_service'),
+      ('rename_user_batch',   'lastpair_service'),
       ('event_key',           'lastpair_service'),
       ('expire_reservations', 'lastpair_service'),
       ('is_superseded',       'lastpair_service'),

@@ -1365,6 +1365,7 @@ CREATE TABLE inventory.users (
     username text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    forgotten_at timestamp with time zone,
     CONSTRAINT users_username_check CHECK (((char_length(username) <= 200) AND (username IS NFC NORMALIZED) AND (inventory.name_key(username) <> ''::text) AND (username !~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]'::text)))
 );
 
@@ -1374,6 +1375,13 @@ CREATE TABLE inventory.users (
 --
 
 COMMENT ON TABLE inventory.users IS 'Buyers and sellers.';
+
+
+--
+-- Name: COLUMN users.forgotten_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.users.forgotten_at IS 'When api.forget_user replaced the name; null: it never did.';
 
 
 --
@@ -2026,4 +2034,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261128200010'),
     ('20261128200020'),
     ('20261128200030'),
-    ('20261128200050');
+    ('20261128200050'),
+    ('20261128200060');

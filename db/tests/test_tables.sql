@@ -20,9 +20,10 @@ from (values
     'users',
     array[
       'id uuid not null default inventory.uuid_v7()', 'username text not null',
-      'created_at timestamp with time zone not null default now()', 'updated_at timestamp with time zone not null default now()'
+      'created_at timestamp with time zone not null default now()', 'updated_at timestamp with time zone not null default now()',
+      'forgotten_at timestamp with time zone'
     ],
-    'A user has an id, which sorts by time of birth, a username, and times that are the transaction''s.'
+    'A user has an id, which sorts by time of birth, a username, and times, most of which are the transaction''s.'
   ),
   (
     'drops',

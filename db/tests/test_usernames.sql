@@ -1,6 +1,6 @@
 -- Usernames: which are refused, which look alike, and that a user can be forgotten.
 begin;
-select plan(36);
+select plan(45);
 
 select is(
   pg_temp.refusal(format('select api.create_user(%L)', v.name)),
@@ -39,17 +39,47 @@ select matches(
   'A user who comes with a name that looks like another gets a suffix.'
 );
 
+-- Renaming.
+select is(
+  api.rename_user_batch(
+    array[row(pg_temp.user_id('ann'), E'pgtap Anne\u0301'), row(gen_random_uuid(), 'x'), row(pg_temp.user_id('seller'), null)]::api.user_request[]),
+  1, 'A user gets another name; one who does not exist is not made, and one without a name stays.'
+);
+select is((select u.username from inventory.users u where u.id = pg_temp.user_id('ann')), E'pgtap Ann\u00e9', 'It is in normal form C.');
+select is(
+  api.rename_user_batch(array[row(pg_temp.user_id('ann'), E'pgtap Ann\u00e9')]::api.user_request[]), 0, 'The same name changes nothing.'
+);
+select is(
+  api.rename_user_batch(array[row(pg_temp.user_id('seller'), E'pgtap Ann\u00e9')]::api.user_request[]), 1, 'A name may be taken.'
+);
+select matches(
+  (select u.username from inventory.users u where u.id = pg_temp.user_id('seller')), E'^pgtap Ann\u00e9-[0-9a-f]{8}$', 'Then it gets a suffix.'
+);
+select is(
+  api.rename_user_batch(array[row(pg_temp.user_id('seller'), E'pgtap Ann\u00e9')]::api.user_request[]), 0, 'and keeps it.'
+);
+select is(
+  pg_temp.refusal(format('select api.rename_user_batch(array[row(%L, E''a\nb'')]::api.user_request[])', pg_temp.user_id('ann'))),
+  pg_temp.refusal('select api.create_user(E''a\nb'')'), 'A name that no user may have is refused.'
+);
+
 -- Forgetting, and what it announces.
 select pg_temp.make_drop('shoes', 5);
 select pg_temp.buy('shoes', 'ann');
+select pg_temp.hold('shoes', 'ann');
 set constraints all immediate;
 set constraints all deferred;
 select matches((select username from api.forget_user(pg_temp.user_id('ann'))), '^former-user-[0-9a-f]{12}$', 'The name says nothing.');
+select is(pg_temp.stock_of('shoes'), 4, 'What the user held is for sale again.');
 set constraints all immediate;
 select is(
   (select left(e.data #>> '{latestPurchasers,0,username}', 12) from inventory.events e
     where e.drop_id = pg_temp.drop_id('shoes') order by e.id desc limit 1),
   'former-user-', 'Dashboards hear of it.'
+);
+select is(
+  api.rename_user_batch(array[row(pg_temp.user_id('ann'), 'pgtap Ann again')]::api.user_request[]), 0,
+  'A user who was forgotten keeps the name that says nothing.'
 );
 select is((select count(*) from api.my_purchases(pg_temp.user_id('ann'))), 1::bigint, 'The sale stays.');
 select is(pg_temp.refusal('select api.forget_user(gen_random_uuid())'), pg_temp.error('AUTH_REQUIRED'), 'There must be such a user.');

@@ -37,6 +37,7 @@ from tests.support.tokens import (
     rsa_key,
     token,
 )
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("healthy")
 
@@ -225,18 +226,31 @@ async def test_the_headers_of_development_are_ignored(http: httpx.AsyncClient, o
 
 @pytest.mark.parametrize("name", ["Zoë 🎟 Ⅳ", "x" * 200, "'; drop table users; --"])
 async def test_a_new_user_takes_the_name_of_the_token(http: httpx.AsyncClient, owner: asyncpg.Pool, name: str) -> None:
-    """A new user gets the token's name verbatim; a known user keeps the name, and a name that is taken gets a suffix."""
+    """A new user gets the token's name verbatim, and a name that is taken gets a suffix."""
     await owner.execute("update inventory.users set username = id::text where username = $1", name)
     users = [uuid4(), uuid4()]
     for user_id in users:
-        for given in (name, "another"):
-            response = await http.get("/purchases/me", headers=bearer(token(RSA, user_id, preferred_username=given)))
-            assert_success(response, "purchases")
+        response = await http.get("/purchases/me", headers=bearer(token(RSA, user_id, preferred_username=name)))
+        assert_success(response, "purchases")
     first, second = [await name_of(owner, user_id) for user_id in users]
     assert first == name
     assert second is not None
     assert second != name
     assert second.startswith(name[:150])
+
+
+async def test_a_rename_at_the_identity_provider_arrives(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
+    """A token with another name renames the user, also back. One without a name, or with a bad one, changes nothing."""
+    user_id = uuid4()
+    maiden, married = f"anna {user_id}", f"anna-maria {user_id}"
+    for name in (maiden, married, maiden):
+        for given in ({"preferred_username": name}, {}, {"preferred_username": "a\nb"}):
+            assert_success(await http.get("/purchases/me", headers=bearer(token(RSA, user_id, **given))), "purchases")
+
+            async def is_renamed(name: str = name) -> bool:
+                return await name_of(owner, user_id) == name
+
+            await eventually(is_renamed)
 
 
 @pytest.mark.parametrize(

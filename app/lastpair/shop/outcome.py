@@ -56,3 +56,6 @@ class Caller:
 
     If there is no such function, a user who does not exist is refused with AUTH_REQUIRED.
     """
+
+    is_named_elsewhere: bool = False
+    """Whether that name is the user's at this moment, so that a user who has another one here is renamed."""

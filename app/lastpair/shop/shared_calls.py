@@ -53,6 +53,10 @@ from (select to_json(r) as r from {rows} r) page
 
 DROPS_ON_SALE = page_of(f"api.list_drops(p_limit => {DEFAULT_LIMIT + 1})")
 
+RENAME_USERS = """
+select api.rename_user_batch(array(select r from json_populate_recordset(null::api.user_request, $1::text::json) r))
+"""
+
 MAX_USERS = 64
 """Users that one call makes at most: each takes a subtransaction, and PostgreSQL keeps 64 of a session in shared memory."""
 
@@ -171,6 +175,7 @@ class SharedCalls:
         self.cancel = MeasuredBatcher("cancel", self._cancel, max_size=size, max_pending=pending)
         # In the metrics the label `provision` stands for making users.
         self.ensure_user = MeasuredBatcher("provision", self._ensure_user, max_size=min(size, MAX_USERS), max_pending=pending)
+        self.rename_user = MeasuredBatcher("rename", self._rename_user, max_size=min(size, MAX_USERS), max_pending=pending)
         self.drops_on_sale: Batcher[None, None, Page] = Batcher(self._drops_on_sale, max_size=pending, max_pending=pending)
 
     async def _reserve(self, requests: list[ReserveRequest]) -> list[Outcome]:
@@ -202,6 +207,10 @@ class SharedCalls:
     async def _drops_on_sale(self, requests: Mapping[None, list[None]]) -> list[Page]:
         [page] = await self._database.fetch(DROPS_ON_SALE, DEFAULT_LIMIT)
         return [Page(*page)] * len(requests[None])
+
+    async def _rename_user(self, requests: list[UserRequest]) -> list[None]:
+        await self._database.fetch_single(RENAME_USERS, _as_json(requests))
+        return [None] * len(requests)
 
     async def _outcomes(self, statement: str, requests: Sequence[object], *arguments: Any) -> list[Outcome]:
         return [Outcome(*row) for row in await self._database.fetch(statement, _as_json(requests), *arguments)]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from lastpair.database.pool import Database
 from lastpair.errors import Refusal, Unavailable
 from lastpair.settings import Settings
+from lastpair.shop.current_names import CurrentNames
 from lastpair.shop.outcome import AUTH_REQUIRED, CREATED, DONE, Caller, Outcome, Page
 from lastpair.shop.shared_calls import (
     BasketItem,
@@ -70,6 +71,7 @@ class Shop:
         self._default_currency = settings.default_currency
         self._ttl_seconds = settings.reservation_ttl_seconds
         self._batches = SharedCalls(database, settings)
+        self._names = CurrentNames(self._batches.rename_user)
 
     async def reserve(
         self,
@@ -221,6 +223,8 @@ class Shop:
             raise
         except Refusal as refusal:
             return _refused(refusal)
+        if caller.is_named_elsewhere and caller.name_if_new is not None:
+            self._names.follow(caller.id, caller.name_if_new())
         return outcome
 
     async def _page(self, statement: str, limit: int, *arguments: Any) -> Outcome:

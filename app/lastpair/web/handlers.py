@@ -98,7 +98,9 @@ async def is_admin(request: Request) -> bool:
 
 def caller_of(request: Request, identity: Identity, user_id: str) -> Caller:
     """This user as the shop takes it, with the name that the request gives if missing users are made here."""
-    return Caller(user_id, (lambda: identity.user_name(request.scope)) if identity.creates_users else None)
+    if not identity.creates_users:
+        return Caller(user_id)
+    return Caller(user_id, lambda: identity.user_name(request.scope), identity.follows_names)
 
 
 @operation(

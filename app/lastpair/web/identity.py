@@ -21,6 +21,9 @@ class Identity(Protocol):
     creates_users: bool
     """Whether a missing user is made on first use."""
 
+    follows_names: bool
+    """Whether `user_name` is the user's name at this moment, so that a user who has another one here is renamed."""
+
     async def user_id(self, scope: Scope) -> str:
         """The id of the user, in lower case. Leaves `user_id` in the scope for the process log.
 
@@ -42,6 +45,7 @@ class TrustedHeader:
 
     def __init__(self, *, creates_users: bool) -> None:
         self.creates_users = creates_users
+        self.follows_names = False
 
     async def user_id(self, scope: Scope) -> str:
         """The id in X-User-Id."""

@@ -189,6 +189,7 @@ class BearerToken:
     """
 
     creates_users = True
+    follows_names = True
 
     def __init__(
         self, keys: Keys, *, audience: str, issuer: str, role_claim: str = "role", name_claim: str = "preferred_username"
