@@ -289,7 +289,7 @@ async def test_two_tabs_of_one_user(api: Api, visitor: Visitor, drop_id: str) ->
         await expect_buttons(quick, drop_id, "Reserve")
         await press(slow, drop_id, button)
         if button == "Purchase":
-            await expect_refused(slow, drop_id, await message_of(api, "RESERVATION_NOT_FOUND"))
+            await expect_refused(slow, drop_id, await message_of(api, "NO_ACTIVE_RESERVATION"))
         else:
             await expect_answer(slow, drop_id, "The unit went back.")
         await expect_buttons(slow, drop_id, "Reserve")

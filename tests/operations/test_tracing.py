@@ -120,8 +120,8 @@ async def test_a_span(service: Service, collector: Collector, http: httpx.AsyncC
     user, content = str(uuid4()), '{"name": "Air", "price": 1, "total_stock": 3, "starts_at": "2020-01-01T00:00:00+00:00"}'
     made = await http.post("/api/drops", content=content, headers=as_user(user) | JSON)
     drop_id = made.json()["data"]["drop"]["id"]
-    for outcome, status in [("OK", 201), ("ALREADY_RESERVED", 409)]:
-        response = await http.post(f"/api/drops/{drop_id}/reserve?token=sesame", headers=as_user(user))
+    for query, outcome, status in [("", "OK", 201), ("", "ALREADY_RESERVED", 409), ("?token=sesame", "VALIDATION_ERROR", 400)]:
+        response = await http.post(f"/api/drops/{drop_id}/reserve{query}", headers=as_user(user))
         assert response.status_code == status
         span = collector.of(response.headers["x-request-id"])
         assert (span.name, span.kind) == (RESERVE, Span.SPAN_KIND_SERVER)

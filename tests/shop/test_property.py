@@ -203,8 +203,10 @@ class CallsAgainstModel(RuleBasedStateMachine):
         ]
         users, keys = [self.users[user] for user, *_ in batch], [key for _, key, *_ in batch]
         outcomes = self.rows(PURCHASE_NAMED, drop.id, users, keys, named)
-        several = {user: len(drop.held_by(user)) > 1 for user, *_ in batch}  # whom a request means is decided before the first
-        meant = {user: drop.held_by(user)[:1] for user, *_ in batch}
+        # What a request means is decided before the first: the one live hold, or a due one if there is no live one.
+        lives = {user: [r for r in drop.held_by(user) if r.live] for user, *_ in batch}
+        several = {user: len(lives[user]) > 1 for user in lives}
+        meant = {user: (lives[user] or drop.held_by(user))[:1] for user in lives}
         spent: set[tuple[int, str]] = set(drop.purchase_keys)
         sold_with: dict[UUID, str | None] = {}
         for (user, key, *_), name, outcome in zip(batch, named, outcomes, strict=True):
