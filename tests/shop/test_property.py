@@ -1,12 +1,9 @@
 """Random legal and illegal calls against a model of the rules; after each the database must agree with the model.
 
-The model knows nothing of locks, batches or plans: a batch is its requests one after the other. Time passes only when the test
-says so, by moving a hold's expires_at back. A hold that is due counts as free in the model, because a request that needs its unit
-takes it.
+A batch is its requests one after the other. Time passes only when the test says so, by moving a hold's expires_at back.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from json import dumps
 from uuid import UUID, uuid4
 
@@ -18,8 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from psycopg import RawCursor
 from psycopg.rows import dict_row
 
-from tests.support.batch_statements import CANCEL, PURCHASE_NAMED, RESERVE_VARIANTS
+from tests.support.batch_statements import CANCEL, PURCHASE_NAMED, RESERVE_BASKETS, RESERVE_VARIANTS
 from tests.support.database import Database
+from tests.support.drop_model import Basket, Drop
 
 Row = dict[str, object]
 Request = tuple[int, str | None, int | None, int]
@@ -34,66 +32,8 @@ keys = st.sampled_from([None, None, "a", "b"])
 requests = st.tuples(user_numbers, keys, st.sampled_from([0, 0, 0, 1, 1, 1, None, NO_VARIANT]), st.sampled_from([1, 1, 1, 2, 3]))
 batches = st.lists(requests, min_size=1, max_size=10)
 drop_numbers = st.integers(0, 1)
-
-
-@dataclass
-class Reservation:
-    """A reservation in the model."""
-
-    id: UUID
-    user: int
-    variant: UUID | None
-    qty: int
-    price: int
-    status: str = "ACTIVE"
-    due: bool = False
-
-    @property
-    def live(self) -> bool:
-        """Does it hold units that no other user may take?"""
-        return self.status == "ACTIVE" and not self.due
-
-
-@dataclass
-class Drop:
-    """A drop in the model. Without variants its stock is that of the variant None."""
-
-    id: UUID
-    totals: dict[UUID | None, int]
-    limit: int | None
-    price: int = 1
-    status: str = "live"
-    reservations: dict[UUID, Reservation] = field(default_factory=dict)
-    reserve_keys: dict[tuple[int, str], UUID] = field(default_factory=dict)
-    purchase_keys: dict[tuple[int, str], UUID] = field(default_factory=dict)
-    purchases: dict[UUID, Reservation] = field(default_factory=dict)
-    refunded: set[UUID] = field(default_factory=set)
-
-    @property
-    def total(self) -> int:
-        """All units."""
-        return sum(self.totals.values())
-
-    def taken(self) -> Iterator[Reservation]:
-        """What is held or sold."""
-        yield from (reservation for reservation in self.reservations.values() if reservation.live)
-        yield from (reservation for purchase, reservation in self.purchases.items() if purchase not in self.refunded)
-
-    def committed(self, variant: UUID | None) -> int:
-        """Units of a variant that are held or sold."""
-        return sum(reservation.qty for reservation in self.taken() if reservation.variant == variant)
-
-    def has(self, user: int) -> int:
-        """Units that a user holds and has bought."""
-        return sum(reservation.qty for reservation in self.taken() if reservation.user == user)
-
-    def held_by(self, user: int) -> list[Reservation]:
-        """The user's ACTIVE reservations, due or not."""
-        return [r for r in self.reservations.values() if r.user == user and r.status == "ACTIVE"]
-
-    def newest_of(self, user: int) -> Reservation | None:
-        """The user's newest reservation."""
-        return next((r for r in reversed(self.reservations.values()) if r.user == user), None)
+items = st.lists(st.tuples(drop_numbers, requests.map(lambda request: request[2:])), min_size=1, max_size=3)
+baskets = st.lists(st.tuples(user_numbers, keys, items), min_size=1, max_size=4)
 
 
 class CallsAgainstModel(RuleBasedStateMachine):
@@ -106,12 +46,14 @@ class CallsAgainstModel(RuleBasedStateMachine):
     )
     def open_shop(self, totals: list[int], limit: int | None) -> None:
         self.users = [self.row("select id from api.create_user($1)", uuid4().hex)["id"] for _ in range(USERS)] + [uuid4()]
-        self.drops = []
+        self.drops: list[Drop] = []
+        self.baskets: dict[UUID, Basket] = {}
+        self.basket_keys: dict[tuple[int, str], UUID] = {}
         create = (
             "select id, array(select v.id from unnest(d.variants) v) as variants"
             " from api.create_drop('property', 1, $1, $2, now(), p_variants => $3, p_terms => $4) d"
         )
-        terms = dumps({} if limit is None else {"limit_per_user": limit})
+        terms = dumps({"extension_seconds": 30} | ({} if limit is None else {"limit_per_user": limit}))
         sizes = dumps([{"name": str(n), "total_stock": total} for n, total in enumerate(totals[1:])])
         for total, variants in ((totals[0], None), (None, sizes)):
             row = self.row(create, total, self.users[0], variants, terms)
@@ -128,15 +70,14 @@ class CallsAgainstModel(RuleBasedStateMachine):
         [row] = self.rows(statement, *arguments)
         return row
 
-    def refusal(self, statement: str, *arguments: object) -> str | None:
-        """The code a function raises, if it raises one."""
+    def answer(self, statement: str, *arguments: object) -> tuple[str | None, list[Row]]:
+        """The code a function raises, if it raises one, and the rows it returns."""
         try:
-            self.rows(statement, *arguments)
+            return None, self.rows(statement, *arguments)
         except psycopg.Error as error:
             if not (error.sqlstate or "").startswith("PT"):
                 raise
-            return error.diag.message_primary
-        return None
+            return error.diag.message_primary, []
 
     def reload(self, drop: Drop) -> None:
         """See which due holds have been taken back meanwhile; nothing else may have changed by itself."""
@@ -161,7 +102,7 @@ class CallsAgainstModel(RuleBasedStateMachine):
         variants, qtys = [self.variant_of(drop, number) for *_, number, _ in batch], [qty for *_, qty in batch]
         outcomes = self.rows(RESERVE_VARIANTS, drop.id, users, keys, 600, variants, qtys)
         for (user, key, _, qty), variant, outcome in zip(batch, variants, outcomes, strict=True):
-            expected, replayed, held = None, False, None
+            expected, replayed = None, False
             if key is not None and (user, key) in drop.reserve_keys:
                 first = drop.reservations[drop.reserve_keys[user, key]]
                 if (first.variant, first.qty) != (variant, qty):
@@ -171,25 +112,12 @@ class CallsAgainstModel(RuleBasedStateMachine):
                     assert outcome["data"]["id"] == str(first.id)  # type: ignore[index]
             elif user == UNKNOWN_USER:
                 expected = "AUTH_REQUIRED"
-            elif drop.status != "live":
-                expected = "DROP_NOT_ACTIVE"
-            elif variant not in drop.totals:
-                expected = "VARIANT_NOT_FOUND"
             else:
-                held = next((r for r in drop.held_by(user) if r.variant == variant), None)
-                if held is not None and held.live:
-                    expected = "ALREADY_RESERVED"
-                elif drop.limit is not None and drop.has(user) + qty > drop.limit:
-                    expected = "LIMIT_EXCEEDED"
-                elif drop.committed(variant) + qty > drop.totals[variant]:
-                    expected = "OUT_OF_STOCK"
+                expected = drop.refusal(user, variant, qty)
             assert (outcome["code"], outcome["replayed"]) == (expected, replayed)
             if expected is None and not replayed:
-                if held is not None:
-                    held.status = "EXPIRED"
                 assert outcome["data"]["amount"] == qty * drop.price  # type: ignore[index]
-                reservation = Reservation(UUID(outcome["data"]["id"]), user, variant, qty, drop.price)  # type: ignore[index]
-                drop.reservations[reservation.id] = reservation
+                reservation = drop.hold(UUID(outcome["data"]["id"]), user, variant, qty)  # type: ignore[index]
                 if key is not None:
                     drop.reserve_keys[user, key] = reservation.id
         self.reload(drop)
@@ -249,6 +177,131 @@ class CallsAgainstModel(RuleBasedStateMachine):
             assert (outcome["code"], outcome["replayed"]) == (expected, replayed)
         self.reload(drop)
 
+    @rule(batch=baskets)
+    def reserve_baskets(self, batch: list[tuple[int, str | None, list[tuple[int, tuple[int | None, int]]]]]) -> None:
+        asked = []
+        for user, key, drawn in batch:
+            wanted = {(which, self.variant_of(self.drops[which], number)): qty for which, (number, qty) in drawn}
+            asked.append((user, key, [(self.drops[which], variant, qty) for (which, variant), qty in wanted.items()]))
+        requests = [
+            {
+                "user_id": str(self.users[user]),
+                "idempotency_key": key,
+                "items": [{"drop_id": str(d.id), "variant_id": v and str(v), "qty": qty} for d, v, qty in items],
+            }
+            for user, key, items in asked
+        ]
+        outcomes = self.rows(RESERVE_BASKETS, dumps(requests), 600)
+        for (user, key, items), outcome in zip(asked, outcomes, strict=True):
+            named = [(drop.id, variant, qty) for drop, variant, qty in items]
+            expected, replayed, refused = None, False, []
+            if user == UNKNOWN_USER:
+                expected = "AUTH_REQUIRED"
+            elif key is not None and (user, key) in self.basket_keys:
+                replayed = self.baskets[self.basket_keys[user, key]].items == named
+                expected = None if replayed else "IDEMPOTENCY_KEY_REUSED"
+            else:
+                refused = self.hold_items(user, items, outcome, key)
+                expected = "BASKET_REFUSED" if refused else None
+            assert (outcome["code"], outcome["replayed"]) == (expected, replayed)
+            if refused:
+                assert [(item["index"], item["code"]) for item in outcome["data"]] == refused  # type: ignore[attr-defined]
+            if replayed:
+                assert outcome["data"]["id"] == str(self.basket_keys[user, key])  # type: ignore[index]
+        for drop in self.drops:
+            self.reload(drop)
+
+    def hold_items(
+        self, user: int, items: list[tuple[Drop, UUID | None, int]], outcome: Row, key: str | None
+    ) -> list[tuple[int, str]]:
+        """Hold all items in the model, or none; the place and the code of each one that is refused."""
+        data = outcome["data"]
+        ids = [UUID(held["id"]) for held in data["reservations"]] if outcome["code"] is None else []  # type: ignore[index]
+        before = [(reservation, reservation.status) for drop in self.drops for reservation in drop.reservations.values()]
+        holds, refused = [], []
+        for index, (drop, variant, qty) in enumerate(items):
+            code = drop.refusal(user, variant, qty)
+            if code is None:
+                holds.append((drop, drop.hold(ids[index] if ids else uuid4(), user, variant, qty)))
+            else:
+                refused.append((index, code))
+        if refused:
+            for drop, reservation in holds:
+                del drop.reservations[reservation.id]
+            for reservation, status in before:
+                reservation.status = status
+        elif ids:
+            basket_id = UUID(data["id"])  # type: ignore[index]
+            self.baskets[basket_id] = Basket(user, [(drop.id, variant, qty) for drop, variant, qty in items], holds)
+            assert [held["amount"] for held in data["reservations"]] == [r.qty * r.price for _, r in holds]  # type: ignore[index]
+            if key is not None:
+                self.basket_keys[user, key] = basket_id
+        return refused
+
+    @precondition(lambda self: self.baskets)
+    @rule(data=st.data(), own=st.sampled_from([True] * 5 + [False]))
+    def purchase_basket(self, data: st.DataObject, own: bool) -> None:
+        basket_id = data.draw(st.sampled_from(list(self.baskets)))
+        basket = self.baskets[basket_id]
+        statuses = {reservation.status_now for _, reservation in basket.holds}
+        if not own:
+            expected = "BASKET_NOT_FOUND"
+        elif "EXPIRED" in statuses:
+            expected = "RESERVATION_EXPIRED"
+        elif statuses in ({"ACTIVE"}, {"CONSUMED"}):
+            expected = None
+        else:
+            expected = "BASKET_NOT_ACTIVE"
+        user = self.users[basket.user if own else (basket.user + 1) % USERS]
+        code, rows = self.answer("select (purchase).*, replayed from api.purchase_basket($1, $2)", basket_id, user)
+        assert code == expected
+        for (drop, reservation), row in zip(basket.holds, rows, strict=code is None):
+            assert (row["reservation_id"], row["amount"]) == (reservation.id, reservation.qty * reservation.price)
+            assert row["replayed"] == (row["id"] in drop.purchases) == (reservation.status == "CONSUMED")
+            drop.purchases[row["id"]] = reservation  # type: ignore[index]
+            reservation.status = "CONSUMED"
+        for drop in self.drops:
+            self.reload(drop)
+
+    @precondition(lambda self: self.baskets)
+    @rule(data=st.data(), own=st.sampled_from([True] * 5 + [False]))
+    def cancel_basket(self, data: st.DataObject, own: bool) -> None:
+        basket_id = data.draw(st.sampled_from(list(self.baskets)))
+        basket = self.baskets[basket_id]
+        if not own:
+            expected = "BASKET_NOT_FOUND"
+        else:
+            expected = "BASKET_NOT_ACTIVE" if any(r.status == "CONSUMED" for _, r in basket.holds) else None
+        user = self.users[basket.user if own else (basket.user + 1) % USERS]
+        code, _ = self.answer("select * from api.cancel_basket($1, $2)", basket_id, user)
+        assert code == expected
+        if expected is None:
+            for _, reservation in basket.holds:
+                reservation.status = {"ACTIVE": "CANCELLED"}.get(reservation.status_now, reservation.status_now)
+        for drop in self.drops:
+            self.reload(drop)
+
+    @precondition(lambda self: any(drop.reservations for drop in self.drops))
+    @rule(data=st.data(), own=st.sampled_from([True] * 5 + [False]))
+    def extend(self, data: st.DataObject, own: bool) -> None:
+        drop, reservation = data.draw(st.sampled_from([(drop, r) for drop in self.drops for r in drop.reservations.values()]))
+        status = reservation.status_now
+        if not own:
+            expected = "RESERVATION_NOT_FOUND"
+        elif status == "EXPIRED":
+            expected = "RESERVATION_EXPIRED"
+        elif status != "ACTIVE":
+            expected = "RESERVATION_NOT_ACTIVE"
+        else:
+            expected = None if reservation.extended or drop.extends else "EXTENSION_NOT_ALLOWED"
+        user = self.users[reservation.user if own else (reservation.user + 1) % USERS]
+        code, rows = self.answer("select replayed from api.extend_reservation($1, $2)", reservation.id, user)
+        assert code == expected
+        if expected is None:
+            assert rows == [{"replayed": reservation.extended}]
+            reservation.extended = True
+        self.reload(drop)
+
     @precondition(lambda self: any(drop.reservations for drop in self.drops))
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
@@ -299,7 +352,7 @@ class CallsAgainstModel(RuleBasedStateMachine):
         change: Row = {"add_stock": total - drop.totals[variant]} if adds else {"total_stock": total}
         if variant is not None:
             change = {"variants": [{"id": str(each)} | (change if each == variant else {}) for each in drop.totals]}
-        code = self.refusal("select * from api.update_drop($1, $2)", drop.id, dumps(change))
+        code, _ = self.answer("select * from api.update_drop($1, $2)", drop.id, dumps(change))
         if total < 1:
             assert code == "VALIDATION_ERROR"
         elif total < drop.committed(variant):
@@ -309,27 +362,43 @@ class CallsAgainstModel(RuleBasedStateMachine):
             drop.totals[variant] = total
         self.reload(drop)
 
-    @rule(which=drop_numbers, price=st.integers(1, 3), limit=st.sampled_from([None, 2, 3]))
-    def change_terms(self, which: int, price: int, limit: int | None) -> None:
+    @rule(
+        which=drop_numbers,
+        price=st.integers(1, 3),
+        limit=st.sampled_from([None, 2, 3]),
+        waits=st.integers(0, 3),
+        extends=st.booleans(),
+    )
+    def change_terms(self, which: int, price: int, limit: int | None, waits: int, extends: bool) -> None:
         drop = self.drops[which]
-        assert (
-            self.refusal("select * from api.update_drop($1, $2)", drop.id, dumps({"price": price, "limit_per_user": limit}))
-            is None
-        )
-        drop.price, drop.limit = price, limit
+        drop.price, drop.limit, drop.waits, drop.extends = price, limit, waits == 3, extends
+        terms = {
+            "price": price,
+            "limit_per_user": limit,
+            "rehold_after_seconds": 600 if drop.waits else 0,
+            "extension_seconds": 30 if extends else None,
+        }
+        assert self.answer("select from api.update_drop($1, $2)", drop.id, dumps(terms)) == (None, [{}])
+
+    @rule(which=drop_numbers, paused=st.sampled_from([False] * 3 + [True]))
+    def pause(self, which: int, paused: bool) -> None:
+        drop = self.drops[which]
+        change = dumps({"paused": paused})
+        assert self.answer("select from api.update_drop($1, $2)", drop.id, change) == (None, [{}])
+        drop.paused = paused
 
     @precondition(lambda self: any(drop.purchases for drop in self.drops))
     @rule(data=st.data())
     def refund(self, data: st.DataObject) -> None:
         drop, purchase_id = data.draw(st.sampled_from([(drop, purchase) for drop in self.drops for purchase in drop.purchases]))
-        code = self.refusal("select * from api.refund_purchase($1)", purchase_id)
+        code, _ = self.answer("select * from api.refund_purchase($1)", purchase_id)
         assert code == ("INVALID_STATUS_CHANGE" if purchase_id in drop.refunded else None)
         drop.refunded.add(purchase_id)
 
     @rule(which=drop_numbers, status=st.sampled_from(["live"] * 40 + ["draft", "scheduled", "ended", "cancelled"]))
     def change_status(self, which: int, status: str) -> None:  # mostly to live again, because a drop that is over refuses all
         drop = self.drops[which]
-        code = self.refusal("select * from api.update_drop($1, jsonb_build_object('status', $2::text))", drop.id, status)
+        code, _ = self.answer("select * from api.update_drop($1, $2)", drop.id, dumps({"status": status}))
         legal = status == drop.status or (drop.status == "live" and status in ("ended", "cancelled"))
         assert code == (None if legal else "INVALID_STATUS_CHANGE")
         if legal:
