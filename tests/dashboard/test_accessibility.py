@@ -119,6 +119,10 @@ async def test_live_region(api: Api, visitor: Visitor) -> None:
         await expect_stock(page, drop_id, 4, 1, 0)
     await context.clock.fast_forward(5000)
     await expect(announcer).to_have_text("Air 3: 4 of 5 left. Air 4: 4 of 5 left. Air 5: 4 of 5 left, and 2 others changed.")
+    await update_drop(api, drops[1], paused=True)
+    await expect(card_of(page, drops[1]).locator(".status")).to_have_text("paused")
+    await context.clock.fast_forward(5000)
+    await expect(announcer).to_have_text("Air 1: paused.")
     await update_drop(api, drops[0], status="cancelled")
     await expect(card_of(page, drops[0]).locator(".status")).to_have_text("cancelled")
     await context.clock.fast_forward(5000)
@@ -129,12 +133,16 @@ async def show_everything(api: Api, page: Page, name: str = "Air One", **fields:
     """Fill the page: drops in every status, a hold, answers and refusals."""
     seller = await make_user(api.owner)
     later = {"starts_at": (datetime.now(UTC) + timedelta(days=3)).isoformat()}
-    kinds: list[Row] = [later, {}, {"total_stock": 1}, {}, {}, {}]
-    drops = [(await make_drop(api.http, seller, **{"name": name} | fields | kind))["id"] for kind in kinds]
-    live, sold_out, ended, cancelled, refused = drops[1:]
+    size_stock = int(str(fields.get("total_stock", 9))) // 9
+    sizes = [{"name": f"{name[:99]}{n}", "total_stock": size_stock if n else 1, "price": n} for n in range(9)]
+    kinds: list[Row] = [later, {}, {"total_stock": 1}, {}, {}, {}, {"total_stock": None, "variants": sizes}]
+    rows = [await make_drop(api.http, seller, **{"name": name} | fields | kind) for kind in kinds]
+    drops = [row["id"] for row in rows]
+    live, sold_out, ended, cancelled, refused, sized = drops[1:]
     buyer = await make_user(api.owner)
     for drop_id in (live, sold_out):
         await buy(api, drop_id, buyer)
+    await reserve(api.http, sized, buyer, {"variant_id": rows[-1]["variants"][0]["id"]})
     await expect(page.locator(".card")).to_have_count(len(drops))
     await press(page, live, "Reserve")
     await press(page, sold_out, "Reserve")
@@ -143,6 +151,9 @@ async def show_everything(api: Api, page: Page, name: str = "Air One", **fields:
     )
     await press(page, refused, "Reserve")
     await expect(card_of(page, refused).get_by_role("button", name="Purchase")).to_be_visible()
+    await card_of(page, sized).locator(".size label").last.click()
+    await press(page, sized, "Reserve")
+    await expect(card_of(page, sized).locator(".size-hold").last).to_contain_text("yours for")
     await update_drop(api, ended, status="ended")
     await update_drop(api, cancelled, status="cancelled")
     await expect(card_of(page, cancelled).locator(".status")).to_have_text("cancelled")

@@ -150,5 +150,5 @@ async def test_hold_runs_out(api: Api, browser: Browser, drop_id: str) -> None:
         await expect_stock(page, drop_id, 5, 0, 0)
         await expect(card.locator(".hold")).to_have_text("")
         await expect(card.get_by_role("button")).to_have_text(["Reserve"])
-        counted_down = {f"4 left, 1 held, 0 sold of 5, held for {seconds} s" for seconds in (1, 2, 3)}
+        counted_down = {f"4 left, 1 held, 0 sold of 5, held for {seconds} s, $199.90" for seconds in (1, 2, 3)}
         assert len(counted_down & set(await page.evaluate("window.said"))) >= 2

@@ -1,5 +1,7 @@
 """A drop with sizes: what a card shows of them, and how one is chosen, held and bought."""
 
+import re
+
 from playwright.async_api import Locator, Page, expect
 
 from tests.support.dashboard import card_of, expect_answer, press
@@ -14,6 +16,12 @@ def size_of(page: Page, drop_id: str, name: str) -> Locator:
     return card_of(page, drop_id).get_by_role("radio", name=name)
 
 
+async def choose(page: Page, drop_id: str, name: str) -> None:
+    """Click on this size."""
+    await card_of(page, drop_id).locator(".size label").filter(has=page.get_by_text(name, exact=True)).click()
+    await expect(size_of(page, drop_id, name)).to_be_checked()
+
+
 async def test_a_size_is_chosen_held_and_bought(api: Api, page: Page) -> None:
     """Each size has its stock, live, and a price if it is another; two sizes are held at once, each with its own buttons."""
     seller, other = await make_user(api.owner), await make_user(api.owner)
@@ -24,27 +32,45 @@ async def test_a_size_is_chosen_held_and_bought(api: Api, page: Page) -> None:
     await expect_answer(page, drop_id, "Choose a size first.")
 
     await reserve(api.http, drop_id, other, {"variant_id": drop["variants"][0]["id"]})
-    await expect(card.locator(".size").first).to_have_text("41 sold out")
+    await expect(card.locator(".size").first).to_have_text("41 none left")
     await expect(size_of(page, drop_id, "41")).to_be_disabled()
 
     for name in ("42", "43"):
-        await size_of(page, drop_id, name).check(force=True)
+        await choose(page, drop_id, name)
         await press(page, drop_id, "Reserve")
         await expect_answer(page, drop_id, "A unit is held for you.")
-    await expect(card.locator(".is-held .size-name")).to_have_text(["42", "43"])
-    await size_of(page, drop_id, "42").check(force=True)
+    held = card.locator(".size").filter(has_text=re.compile(r"yours for \d+ s"))
+    await expect(held.locator(".size-name")).to_have_text(["42", "43"])
+    await expect(card.locator(".hold")).to_have_text(re.compile(r"^43 held for \d+ s, \$12\.50$"))
+    await choose(page, drop_id, "42")
+    await expect(card.locator(".hold")).to_have_text(re.compile(r"^42 held for \d+ s, \$10\.00$"))
     await press(page, drop_id, "Purchase")
     await expect_answer(page, drop_id, "It is yours.")
-    await expect(card.locator(".is-held .size-name")).to_have_text(["43"])
+    await expect(held.locator(".size-name")).to_have_text(["43"])
     bought = await api.owner.fetch(
         "select variant_id::text, amount from inventory.purchases where drop_id = $1::text::uuid", drop_id
     )
     assert [(row["variant_id"], float(row["amount"])) for row in bought] == [(drop["variants"][1]["id"], 10)]
-    await expect(card.locator(".size")).to_contain_text(["41 sold out", "42 2 left", "43 1 left"])
+    await expect(card.locator(".size")).to_contain_text(["41 none left", "42 2 left", "43 1 left"])
+
+
+async def test_sizes_by_keyboard(api: Api, page: Page) -> None:
+    """Arrow keys choose among the sizes of which some are left; the group is named after its drop."""
+    drop = await make_drop(api.http, await make_user(api.owner), name="Air", total_stock=None, variants=SIZES)
+    await reserve(api.http, drop["id"], await make_user(api.owner), {"variant_id": drop["variants"][0]["id"]})
+    await expect(size_of(page, drop["id"], "41")).to_be_disabled()
+    await expect(page.get_by_role("group", name="Air Sizes")).to_be_visible()
+    await size_of(page, drop["id"], "42").focus()
+    await page.keyboard.press("Space")
+    for key, name in (("ArrowRight", "43"), ("ArrowRight", "42"), ("ArrowLeft", "43")):
+        await page.keyboard.press(key)
+        await expect(size_of(page, drop["id"], name)).to_be_checked()
+    await press(page, drop["id"], "Reserve")
+    await expect(card_of(page, drop["id"]).locator(".hold")).to_contain_text("43 held for")
 
 
 async def test_a_paused_drop(api: Api, page: Page) -> None:
-    """It says so, and cannot be reserved until it goes on."""
+    """It says so, also to screen readers, and cannot be reserved until it goes on."""
     seller = await make_user(api.owner)
     drop_id = (await make_drop(api.http, seller))["id"]
     for paused, shown in ((True, "paused"), (False, "live")):

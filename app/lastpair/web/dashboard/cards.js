@@ -1,6 +1,6 @@
 // The cards of the page: one for each drop. A card is updated in place, never rebuilt.
 
-import { HISTORY_MS, heldStock, isOver, statusAt } from "./state.js";
+import { HISTORY_MS, heldStock, isOver, shownStatus, statusAt } from "./state.js";
 import { formatDuration, timeElement } from "./times.js";
 
 const SOON_MS = 60_000;
@@ -113,6 +113,8 @@ class Card {
     const titleId = `drop-${drop.id}`;
     this.#part("name").id = titleId;
     this.element.setAttribute("aria-labelledby", titleId);
+    this.#part("sizes-title").id = `sizes-${drop.id}`;
+    this.#part("sizes").setAttribute("aria-labelledby", `${titleId} sizes-${drop.id}`); // each card has a choice of sizes
     for (const action of ["reserve", "purchase", "cancel"]) {
       this.#part(action).addEventListener("click", ({ currentTarget: button }) => {
         if (button.ariaDisabled !== "true") cards.act(action, this.drop, this.variantId);
@@ -178,7 +180,7 @@ class Card {
         if (part.textContent !== text) part.textContent = text;
       };
       set("size-name", variant.name);
-      set("size-left", left > 0 ? `${left.toLocaleString()} left` : "sold out");
+      set("size-left", left > 0 ? `${left.toLocaleString()} left` : "none left");
       set("size-price", variant.price === drop.price ? "" : formatMoney(variant.price, drop.currency));
       if (list.children[place] !== size) list.insertBefore(size, list.children[place] ?? null);
     });
@@ -193,25 +195,24 @@ class Card {
     return size;
   }
 
-  /** Mark the sizes that are held. One that is sold out cannot be chosen; if nothing is chosen, a size that is held is. */
-  #tickSizes() {
+  /** Show on each size how long it is held. One with none left cannot be chosen; if nothing is chosen, a size that is held is. */
+  #tickSizes(now) {
     let held;
     for (const { id, available_stock: left } of this.drop.variants) {
-      const size = this.#sizes.get(id), input = size.querySelector("input"), isHeld = Boolean(this.cards.holdOf(this.drop.id, id));
-      if (isHeld) held ??= input;
-      size.classList.toggle("is-held", isHeld);
+      const size = this.#sizes.get(id), input = size.querySelector("input"), hold = this.cards.holdOf(this.drop.id, id);
+      if (hold) held ??= input;
+      size.querySelector(".size-hold").textContent = hold ? `yours for ${formatSeconds(hold.expiresAt - now)}` : "";
       input.hidden = !this.cards.areActionsShown;
-      input.disabled = left === 0 && !isHeld && !input.checked;
+      input.disabled = left === 0 && !hold && !input.checked;
     }
     if (held && this.variantId === null) held.checked = true;
   }
 
   tick() {
-    const { drop } = this, now = this.cards.clock(), status = statusAt(drop, now);
-    const shown = status !== "live" ? status : drop.available_stock === 0 ? "sold out" : drop.paused_at ? "paused" : "live";
+    const { drop } = this, now = this.cards.clock(), status = statusAt(drop, now), shown = shownStatus(drop, now);
     this.element.dataset.status = shown.replace(" ", "-");
     this.#text("status", shown);
-    this.#tickSizes();
+    this.#tickSizes(now);
     this.#text("countdown", countdown(drop, status, now));
     this.#draw(now);
     this.#showActions(status, now);
@@ -234,16 +235,23 @@ class Card {
     this.#text("ago", `${duration} ago`);
   }
 
+  /** A hold in words: its size, if the drop has sizes, its units, the time that is left of it, and what it costs. */
+  #describe({ variantId, qty, expiresAt, amount, currency }, now) {
+    const size = this.drop.variants.find(({ id }) => id === variantId)?.name;
+    const held = `held for ${formatSeconds(expiresAt - now)}, ${formatMoney(amount, currency)}`;
+    return [size, qty > 1 && `× ${qty}`, held].filter(Boolean).join(" ");
+  }
+
   #showActions(status, now) {
     const hold = this.cards.holdOf(this.drop.id, this.variantId), actions = this.#part("actions");
     actions.hidden = !this.cards.areActionsShown;
     if (actions.hidden) return;
     const focused = actions.contains(document.activeElement) && document.activeElement;
     this.#part("reserve").hidden = Boolean(hold);
-    this.#part("reserve").ariaDisabled = String(status !== "live" || Boolean(this.drop.paused_at)); // not `disabled`, because that would lose the keyboard focus
+    // Not `disabled`, because that would lose the keyboard focus.
+    this.#part("reserve").ariaDisabled = String(status !== "live" || Boolean(this.drop.paused_at));
     this.#part("purchase").hidden = this.#part("cancel").hidden = !hold;
-    const units = hold?.qty > 1 ? `${hold.qty} ` : "";
-    this.#text("hold", hold ? `${units}held for ${formatSeconds(hold.expiresAt - now)}` : "");
+    this.#text("hold", hold ? this.#describe(hold, now) : "");
     if (focused?.hidden) this.#part(hold ? "purchase" : "reserve").focus(); // a hidden button cannot keep the keyboard focus
   }
 }

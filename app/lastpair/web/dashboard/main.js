@@ -2,7 +2,7 @@
 
 import { Cards } from "./cards.js";
 import { News } from "./news.js";
-import { State, statusAt } from "./state.js";
+import { State, shownStatus } from "./state.js";
 import { listen, snapshotOf } from "./stream.js";
 import { Tools } from "./tools.js";
 
@@ -83,7 +83,7 @@ function announce() {
   unannounced.clear();
   if (drops.length === 0) return;
   const said = drops.slice(-3).map((drop) => {
-    const status = statusAt(drop, clock());
+    const status = shownStatus(drop, clock());
     return `${drop.name}: ${status === "live" ? `${drop.available_stock} of ${drop.total_stock} left` : status}`;
   });
   const others = drops.length > 3 ? `, and ${drops.length - 3} others changed` : "";

@@ -162,6 +162,14 @@ export function statusAt(drop, now) {
   return startsAt <= now ? "live" : "scheduled";
 }
 
+/** What to call the state of a drop at a moment: its status, or else "sold out" or "paused" while nothing of it can be had. */
+export function shownStatus(drop, now) {
+  const status = statusAt(drop, now);
+  if (status !== "live") return status;
+  if (drop.available_stock === 0) return "sold out";
+  return drop.paused_at ? "paused" : "live";
+}
+
 /** Whether a drop with this status sells nothing more, now or later. */
 export function isOver(status) {
   return ["ended", "cancelled"].includes(status);

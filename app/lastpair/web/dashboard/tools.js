@@ -33,7 +33,7 @@ function remember(key, value) {
 }
 
 export class Tools {
-  #holds = new Map(); // the holds of the chosen user, `{ id, dropId, variantId, qty, expiresAt }`, by drop and variant
+  #holds = new Map(); // the holds of the chosen user, as #addHold makes them, by drop and variant
   #busy = new Set();
   #unanswered = new Map(); // the calls without an answer, by drop and user; the button repeats one with the same key
   #changeCount = 0;
@@ -146,8 +146,9 @@ export class Tools {
 
   #addHold(reservation) {
     this.#changeCount += 1;
-    const { id, drop_id: dropId, variant_id: variantId, qty, expires_at } = reservation;
-    this.#holds.set(`${dropId} ${variantId}`, { id, dropId, variantId, qty, expiresAt: Date.parse(expires_at) });
+    const { id, drop_id: dropId, variant_id: variantId, qty, amount, currency, expires_at } = reservation;
+    const hold = { id, dropId, variantId, qty, amount, currency, expiresAt: Date.parse(expires_at) };
+    this.#holds.set(`${dropId} ${variantId}`, hold);
   }
 
   async #readHolds() {
