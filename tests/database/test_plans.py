@@ -38,6 +38,7 @@ EXPECTED = {
     },
     "cancel": {"reservations_pkey", "changes_pkey", "reservations_due_idx"},
     "sweep": {"reservations_due_idx", "reservations_pkey", "changes_pkey"},
+    "sweep of nothing": {"reservations_due_idx"},
     "feed": {"purchases_latest_idx", "reservations_due_idx"},
     "mine": {"reservations_user_idx"},
     "missed events": {"events_pkey"},
@@ -121,6 +122,8 @@ async def walk(session: Explained, drop_id: str, users: list[str]) -> dict[str, 
     )
     rows, walked["sweep"] = await session.indexes("select * from api.expire_reservations(10)")
     assert len(rows) == 10
+    rows, walked["sweep of nothing"] = await session.indexes("select * from api.expire_reservations(10)")
+    assert len(rows) == 0
     _, walked["latest events"] = await session.indexes("select * from api.events_after(null, 10)")
     newest = await session.connection.fetchval("select max(id) from inventory.events")
     rows, walked["missed events"] = await session.indexes("select * from api.events_after($1, 10)", newest - 10)

@@ -30,7 +30,7 @@ begin
   while v_left > 0 loop
     select r.drop_id into v_drop_id
     from inventory.reservations r
-    where r.status = 'ACTIVE' and r.expires_at is not null and r.drop_id > v_drop_id
+    where r.status = 'ACTIVE' and r.expires_at >= '-infinity' and r.drop_id > v_drop_id
     order by r.drop_id, r.expires_at
     limit 1;
     exit when not found;

@@ -15,7 +15,7 @@ begin
   with locked as materialized (
     select r.id
     from inventory.reservations r
-    where r.drop_id = p_drop_id and r.status = 'ACTIVE' and r.expires_at is not null -- for reservations_due_idx
+    where r.drop_id = p_drop_id and r.status = 'ACTIVE' and r.expires_at >= '-infinity' -- for reservations_due_idx
     order by r.id
     for no key update
   ),
