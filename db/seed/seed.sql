@@ -27,8 +27,8 @@ declare
   v_buyer uuid;
   v_drop json;
   v_drop_id uuid;
+  v_wanted record; -- what somebody wants: a size, if the drop has sizes, and units
   v_first integer := 1;
-  v_purchase_id uuid;
 begin
   select array_agg(u.id order by n.position) into v_users
   from unnest(v_names) with ordinality as n (name, position)
@@ -56,23 +56,25 @@ begin
     ) d;
     commit;
 
-    -- Everybody wants one size. If there is none left, it is another one.
+    -- Everybody wants one size; if there is none left, it is another one. Every fourth wants two units, where one may have two.
     for i in 0 .. coalesce((v_drop ->> 'buyers')::integer, 0) + coalesce((v_drop ->> 'holders')::integer, 0) - 1 loop
       v_buyer := v_users[1 + (v_first + i) % cardinality(v_users)];
+      select size.id, case when i % 4 = 3 and d.limit_per_user > 1 then least(2, size.available_stock) else 1 end as units
+      into v_wanted
+      from inventory.drops d
+      left join lateral (
+        select v.id, v.available_stock
+        from inventory.variants v
+        where v.drop_id = d.id and v.available_stock > 0
+        order by md5(v_buyer::text || v.name)
+        limit 1
+      ) size on true
+      where d.id = v_drop_id;
       perform from api.reserve(
-        v_drop_id, v_buyer,
-        p_ttl_seconds => 300 + 20 * i,
-        p_variant_id => (
-          select v.id
-          from inventory.variants v
-          where v.drop_id = v_drop_id and v.available_stock > 0
-          order by md5(v_buyer::text || v.name)
-          limit 1
-        )
-      );
+        v_drop_id, v_buyer, p_ttl_seconds => 300 + 20 * i, p_variant_id => v_wanted.id, p_qty => v_wanted.units);
       commit;
       if i < coalesce((v_drop ->> 'buyers')::integer, 0) then
-        select p.id into v_purchase_id from api.purchase(v_drop_id, v_buyer) p;
+        perform from api.purchase(v_drop_id, v_buyer);
         commit;
       end if;
     end loop;
@@ -84,7 +86,7 @@ begin
     end if;
   end loop;
 
-  -- The last buyer of the ended drop gets a refund.
-  perform from api.refund_purchase(v_purchase_id);
+  -- The last buyer of two units gets a refund.
+  perform from api.refund_purchase((select p.id from inventory.purchases p where p.qty > 1 order by p.created_at desc limit 1));
 end
 $$;

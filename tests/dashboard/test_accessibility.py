@@ -153,7 +153,7 @@ async def show_everything(api: Api, page: Page, name: str = "Air One", **fields:
     await expect(card_of(page, refused).get_by_role("button", name="Purchase")).to_be_visible()
     await card_of(page, sized).locator(".size label").last.click()
     await press(page, sized, "Reserve")
-    await expect(card_of(page, sized).locator(".size-hold").last).to_contain_text("yours for")
+    await expect(card_of(page, sized).locator(".size-hold").last).to_contain_text("yours, ")
     await update_drop(api, ended, status="ended")
     await update_drop(api, cancelled, status="cancelled")
     await expect(card_of(page, cancelled).locator(".status")).to_have_text("cancelled")

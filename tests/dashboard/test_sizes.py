@@ -39,7 +39,7 @@ async def test_a_size_is_chosen_held_and_bought(api: Api, page: Page) -> None:
         await choose(page, drop_id, name)
         await press(page, drop_id, "Reserve")
         await expect_answer(page, drop_id, "A unit is held for you.")
-    held = card.locator(".size").filter(has_text=re.compile(r"yours for \d+ s"))
+    held = card.locator(".size").filter(has_text=re.compile(r"yours, \d+ s"))
     await expect(held.locator(".size-name")).to_have_text(["42", "43"])
     await expect(card.locator(".hold")).to_have_text(re.compile(r"^43 held for \d+ s, \$12\.50$"))
     await choose(page, drop_id, "42")

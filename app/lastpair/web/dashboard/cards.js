@@ -201,7 +201,7 @@ class Card {
     for (const { id, available_stock: left } of this.drop.variants) {
       const size = this.#sizes.get(id), input = size.querySelector("input"), hold = this.cards.holdOf(this.drop.id, id);
       if (hold) held ??= input;
-      size.querySelector(".size-hold").textContent = hold ? `yours for ${formatSeconds(hold.expiresAt - now)}` : "";
+      size.querySelector(".size-hold").textContent = hold ? `yours, ${formatSeconds(hold.expiresAt - now)}` : "";
       input.hidden = !this.cards.areActionsShown;
       input.disabled = left === 0 && !hold && !input.checked;
     }
