@@ -3,8 +3,29 @@
 -- What a real sale needs: variants, quantities, limits, baskets, and the facts of each sale (unit price, currency, amount), which
 -- nothing that happens to the drop later rewrites. A drop without variants sells as before.
 
-set local lock_timeout = '5s';
 set local statement_timeout = '60s';
+
+-- All tables at once. Calls in progress lock them in several orders, so this gives way and tries again before a deadlock is found.
+do $$
+declare
+  v_gives_up_at timestamptz := clock_timestamp() + interval '5 seconds';
+begin
+  loop
+    begin
+      set local lock_timeout = '200ms';
+      lock table inventory.drops, inventory.reservations, inventory.purchases, inventory.users, inventory.changes
+        in access exclusive mode;
+      return;
+    exception when lock_not_available then
+      if clock_timestamp() > v_gives_up_at then
+        raise;
+      end if;
+      perform pg_sleep(0.05);
+    end;
+  end loop;
+end
+$$;
+set local lock_timeout = '5s';
 
 -- The decimals of a price depend on its currency, so the column has no scale any more; inventory.check_price has the rule.
 -- No row is written for this, because a numeric without a scale is stored in the same way.
@@ -260,8 +281,29 @@ comment on type api.purchase_request is
 -- What only this version knows is lost: variants, limits, and the prices of sales. A hold becomes one of a single unit, and its other
 -- units go back to stock. It is refused by the index reservations_active_key while a user holds two variants of a drop.
 
-set local lock_timeout = '5s';
 set local statement_timeout = '60s';
+
+-- All tables at once. Calls in progress lock them in several orders, so this gives way and tries again before a deadlock is found.
+do $$
+declare
+  v_gives_up_at timestamptz := clock_timestamp() + interval '5 seconds';
+begin
+  loop
+    begin
+      set local lock_timeout = '200ms';
+      lock table inventory.drops, inventory.reservations, inventory.purchases, inventory.users, inventory.changes
+        in access exclusive mode;
+      return;
+    exception when lock_not_available then
+      if clock_timestamp() > v_gives_up_at then
+        raise;
+      end if;
+      perform pg_sleep(0.05);
+    end;
+  end loop;
+end
+$$;
+set local lock_timeout = '5s';
 
 -- The trigger is off, because what it notes would be pending when its table is altered.
 alter table inventory.drops disable trigger drops_update_note;
