@@ -134,7 +134,7 @@ def rollback(settings: Settings, _: argparse.Namespace) -> None:
     """Take the last migration back. The data that only its columns and tables have is lost."""
     with database(settings) as urls:
         asyncio.run(require_owner(urls.owner))
-        asyncio.run(roll_back(urls.owner))
+        report(asyncio.run(roll_back(urls.owner)))
 
 
 def schema(_: Settings, __: argparse.Namespace) -> None:

@@ -12,7 +12,17 @@ import asyncpg
 import pytest
 
 from lastpair.cli import seed
-from lastpair.database.migrate import FUNCTIONS_DIR, SCHEMA_FILE, MigrationFailed, apply_functions, dbmate, migrate, write_schema
+from lastpair.database import migrate as migrations
+from lastpair.database.migrate import (
+    DB_DIR,
+    FUNCTIONS_DIR,
+    SCHEMA_FILE,
+    MigrationFailed,
+    apply_functions,
+    migrate,
+    roll_back,
+    write_schema,
+)
 from lastpair.settings import InvalidSettings, Settings
 
 SHAPE = """
@@ -64,16 +74,16 @@ async def test_migrating_twice_changes_nothing_and_locks_no_table(migrated_url: 
     assert len(before) > 50
 
 
-async def roll_back(url: str, session: asyncpg.Connection, version: str) -> None:
+async def roll_back_to(url: str, session: asyncpg.Connection, version: str) -> None:
     """Roll back the migration of this version and all after it."""
     for _ in range(await session.fetchval("select count(*) from public.schema_migrations where version >= $1", version)):
-        await dbmate(url, "rollback")
+        await roll_back(url)
 
 
 async def test_migrations_go_down_and_up_again(migrated_url: str, session: asyncpg.Connection) -> None:
     """Rolling back leaves no trace in the database; migrating again gives the same product."""
     before = await things(session)
-    await roll_back(migrated_url, session, "")
+    await roll_back_to(migrated_url, session, "")
     assert await session.fetchval("select count(*) from pg_namespace where nspname in ('api', 'inventory')") == 0
     await migrate(migrated_url)
     assert await things(session) == before
@@ -83,7 +93,7 @@ async def test_the_event_log_goes_down_and_comes_up_working(migrated_url: str, s
     """What was made before is sold and announced after; of what happened before, the log knows nothing any more."""
     user_id = await session.fetchval("select id from api.create_user('seller')")
     drop_id = await session.fetchval("select id from api.create_drop('Quiet', 1, 2, $1, now())", user_id)
-    await roll_back(migrated_url, session, EVENT_LOG)
+    await roll_back_to(migrated_url, session, EVENT_LOG)
     await migrate(migrated_url)
     assert await session.fetch("select * from api.events_after(0)") == []
     await session.execute("select api.reserve($1, $2)", drop_id, user_id)
@@ -142,6 +152,44 @@ async def test_a_broken_file_changes_nothing(session: asyncpg.Connection, functi
     with pytest.raises(MigrationFailed, match="does not define the function it is named after"):
         await apply_functions(session, functions)
     assert await session.fetch(SHAPE) == before
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the migrations and function files, which migrate and roll_back use."""
+    for name in ("migrations", "functions"):
+        shutil.copytree(DB_DIR / name, tmp_path / name)
+    monkeypatch.setattr(migrations, "DB_DIR", tmp_path)
+    monkeypatch.setattr(migrations, "FUNCTIONS_DIR", tmp_path / "functions")
+    return tmp_path
+
+
+async def test_migrations_and_functions_commit_together(migrated_url: str, session: asyncpg.Connection, folder: Path) -> None:
+    """No call meets a new table with an old function: if a function file fails, no migration has run."""
+    (folder / "migrations" / "29990101000000_try_out.sql").write_text(
+        "-- migrate:up\ncreate table inventory.try_out ();\n-- migrate:down\ndrop table inventory.try_out;\n"
+    )
+    function = folder / "functions" / "inventory" / "try_out.sql"
+    function.write_text("create or replace function inventory.try_out() returns nonsense;")
+    before = await session.fetch(SHAPE)
+    with pytest.raises(MigrationFailed, match=r"inventory/try_out\.sql"):
+        await migrate(migrated_url)
+    assert await session.fetch(SHAPE) == before
+    function.write_text(FUNCTION.format(arguments="", result="integer", value="1"))
+    assert await migrate(migrated_url) == "Migrated: 29990101000000_try_out.sql\nFunctions: 1 applied"
+    assert await roll_back(migrated_url) == "Rolled back: 29990101000000_try_out.sql"
+    assert await session.fetchval("select to_regclass('inventory.try_out')") is None
+
+
+async def test_what_cannot_be_taken_back(migrated_url: str, folder: Path) -> None:
+    """A migration whose file another version has; and a file that has no down half."""
+    file = max((folder / "migrations").iterdir())
+    file.write_text(file.read_text().partition("-- migrate:down")[0])
+    with pytest.raises(MigrationFailed, match=rf"^db/migrations/{file.name}: must have the lines"):
+        await roll_back(migrated_url)
+    file.unlink()
+    with pytest.raises(MigrationFailed, match=f"no file of the migration {file.name.partition('_')[0]}"):
+        await roll_back(migrated_url)
 
 
 def test_schema_file_is_what_dbmate_dumps(tmp_path: Path) -> None:

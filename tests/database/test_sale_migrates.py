@@ -4,7 +4,7 @@ from uuid import UUID
 
 import asyncpg
 
-from lastpair.database.migrate import dbmate, migrate
+from lastpair.database.migrate import migrate, roll_back
 from tests.support.factories import assert_healthy
 
 FIRST_OF_SALE = "20261128200000"
@@ -40,7 +40,7 @@ STOCK = "select total_stock, available_stock from inventory.drops where id = $1"
 async def undo(url: str, session: asyncpg.Connection) -> None:
     """Roll back the migrations of the sale."""
     for _ in range(await session.fetchval("select count(*) from public.schema_migrations where version >= $1", FIRST_OF_SALE)):
-        await dbmate(url, "rollback")
+        await roll_back(url)
 
 
 async def test_a_drop_that_is_being_sold_goes_on(migrated_url: str, session: asyncpg.Connection) -> None:

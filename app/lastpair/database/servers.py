@@ -96,7 +96,11 @@ def reason(error: BaseException) -> str:
 
 def _close_when_dead(connection: asyncpg.Connection) -> None:
     endpoint = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]
-    if endpoint.family != socket.AF_UNIX:
+    # The socket is closed if the connection was lost meanwhile. uvloop says so with a ValueError, asyncio with an OSError; the
+    # first call on the connection says it with an error that callers expect.
+    with suppress(ValueError, OSError):
+        if endpoint.family == socket.AF_UNIX:
+            return
         endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in TCP_OPTIONS.items():
             endpoint.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
