@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 import asyncpg
 import httpx
 import pytest
+import uvloop
 
 from lastpair.cli import database_errors_in_one_line
-from lastpair.database import liveness, pool
+from lastpair.database import liveness, pool, servers
 from lastpair.database.embedded import BIN_DIR
 from lastpair.database.liveness import Probe
-from lastpair.database.servers import Servers, reason
+from lastpair.database.servers import CONNECTION_FAULTS, Servers, reason
 from lastpair.errors import Unavailable
 from lastpair.realtime.hub import Hub
 from lastpair.realtime.relay import Relay
@@ -363,3 +364,26 @@ async def test_a_timeout_says_what_timed_out(proxy: Proxy, database: Database, m
         database_errors_in_one_line("DATABASE_URL"),
     ):
         raise TimeoutError
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_connection_that_is_lost_at_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """Whichever loop runs it, the first call fails in the way that callers expect of a database that is away."""
+
+    async def connect_and_lose(url: str, *_: object) -> asyncpg.Connection:
+        connection = await asyncpg.connect(url)
+        connection.terminate()
+        await asyncio.sleep(0.01)  # the loop closes the socket in one of its next iterations
+        return connection
+
+    async def use_it() -> None:
+        async with proxied(database.url) as proxy:
+            connection = await Servers(proxy.url).connect()
+            with pytest.raises(CONNECTION_FAULTS):
+                await connection.fetchval("select 1")
+
+    monkeypatch.setattr(servers, "_connect", connect_and_lose)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(use_it())

@@ -97,7 +97,7 @@ async def test_a_server_of_the_version_before(server: Cluster) -> None:
         superuser.execute("drop owned by lastpair_app")
         superuser.execute("revoke connect on database lastpair from lastpair_app")
         superuser.execute("drop role lastpair_app, lastpair_buyer, lastpair_seller, lastpair_service")
-    with pytest.raises(MigrationFailed, match="lastpair may not make the role lastpair_buyer.*db/recipes/role.sql"):
+    with pytest.raises(MigrationFailed, match=r"lastpair may not make the role lastpair_buyer.*db/recipes/role\.sql"):
         await migrate(server.url_with_password)
     server.psql(ROLE_RECIPE, server.superuser_url, LASTPAIR_APP_PASSWORD=PASSWORD)
     assert await migrate(server.url_with_password)
