@@ -164,11 +164,10 @@ async def test_a_refusal_is_an_outcome(shop: Shop, owner: asyncpg.Pool) -> None:
 
 
 async def test_due_holds_are_taken_back_on_request(shop: Shop, owner: asyncpg.Pool) -> None:
-    """The answer is how many there were."""
+    """The answer is how many there were, with those of other tests, which may run out at any moment."""
     drop_id, users = await make_drop_by_sql(owner, 5), await make_users(owner, 3)
-    await shop.expire_due_holds()  # of other tests
     await make_due(owner, *list((await hold(owner, drop_id, users)).values())[:2])
-    assert carried_out(await shop.expire_due_holds(), 200) == 2
+    assert carried_out(await shop.expire_due_holds(), 200) >= 2
     assert await statuses(owner, drop_id) == {"ACTIVE": 1, "EXPIRED": 2}
 
 
