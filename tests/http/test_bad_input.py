@@ -181,6 +181,16 @@ async def test_many_unknown_fields(writer: Writer, names: list[str], named: list
     assert message == "; ".join(sorted(reasons)) + more
 
 
+async def test_unknown_fields_of_objects_in_a_list(writer: Writer) -> None:
+    """The answer is as short, whether one object has too many fields or many have a wrong one."""
+    [full, wrong] = [[{f"f{n}": 1 for n in range(21)}], [{"name": "", "total_stock": 0, "size": 1}] * 200]
+    message = assert_invalid(await writer.send_fields(variants=dumps(full)), "variants.0")
+    assert message.endswith("must not have more than 20 fields")
+    message = assert_error(await writer.send_fields(variants=dumps(wrong)), 400, "VALIDATION_ERROR")
+    assert "variants.0.size: is not a field here" in message
+    assert "variants.1." not in message
+
+
 @pytest.mark.parametrize("value", ["1", "1e9", "{}", '{"a":0}', "[]", '""'])
 async def test_too_many_values(writer: Writer, value: str) -> None:
     """JSON of very many values is refused before it is parsed."""

@@ -44,6 +44,9 @@ MAX_NAMED_FIELDS = 5
 MAX_NAME_LENGTH = 100
 """Of more unknown fields an error names MAX_NAMED_FIELDS and says how many follow. A longer name is cut."""
 
+MAX_ITEM_FIELDS = 20
+"""The most fields of an object within a list. None has that many, so there is no need to say which ones are unknown."""
+
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -175,7 +178,10 @@ def parse_json(raw: str | bytes, model: type[Body]) -> Body:
         raise invalid("body", "is not UTF-8") from None
     except RecursionError:
         raise invalid("body", "is nested too deeply") from None
-    unnamed = _leave_out_unknown(value, model) if isinstance(value, dict) else 0
+    unnamed = 0
+    if isinstance(value, dict):
+        _refuse_large_items(value)
+        unnamed = _leave_out_unknown(value, model)
     try:
         return model.model_validate(value, strict=True)
     except ValidationError as error:
@@ -194,6 +200,13 @@ def _leave_out_unknown(value: dict[str, Any], model: type[BaseModel]) -> int:
     for name in surplus:
         del value[name]
     return len(surplus)
+
+
+def _refuse_large_items(value: dict[str, Any]) -> None:
+    for name, items in value.items():
+        for n, item in enumerate(items if isinstance(items, list) else ()):
+            if isinstance(item, dict) and len(item) > MAX_ITEM_FIELDS:
+                raise invalid(f"{_shortened(name)}.{n}", f"must not have more than {MAX_ITEM_FIELDS} fields")
 
 
 async def expect_no_body(request: Request) -> None:

@@ -121,7 +121,7 @@ class NewDrop(BaseModel, extra="forbid", json_schema_extra={"examples": [A_DROP]
     name: Text
     price: Price
     total_stock: Stock | None = None
-    variants: Annotated[list[NewVariant], Field(min_length=1, max_length=MAX_VARIANTS)] | None = None
+    variants: Annotated[list[NewVariant], Field(min_length=1, max_length=MAX_VARIANTS, fail_fast=True)] | None = None
     starts_at: Timestamp | None = None
     ends_at: Timestamp | None = None
     status: Literal["draft", "scheduled", "live"] | None = None
@@ -164,7 +164,7 @@ class BasketItem(BaseModel, extra="forbid"):
 class NewBasket(BaseModel, extra="forbid"):
     """What to hold together: all items, or none. No two items are the same drop and variant."""
 
-    items: Annotated[list[BasketItem], Field(min_length=1, max_length=MAX_BASKET_ITEMS)]
+    items: Annotated[list[BasketItem], Field(min_length=1, max_length=MAX_BASKET_ITEMS, fail_fast=True)]
 
 
 class PurchaseBody(BaseModel, extra="forbid"):
@@ -190,7 +190,7 @@ class DropChanges(BaseModel, extra="forbid", json_schema_extra={"minProperties":
     price: Price = Decimal(0)
     total_stock: Stock = 1
     add_stock: AddedStock = 0
-    variants: Annotated[list[VariantChanges], Field(min_length=1, max_length=MAX_VARIANTS)] = []
+    variants: Annotated[list[VariantChanges], Field(min_length=1, max_length=MAX_VARIANTS, fail_fast=True)] = []
     starts_at: Timestamp | None = None
     ends_at: Timestamp | None = None
     status: Status = "draft"
