@@ -71,11 +71,9 @@ begin
       ('prune_events',        'lastpair_service'),
       ('prune_idempotency_keys', 'lastpair_service'),
       ('purchase_batch',      'lastpair_service'),
-      ('purchase_batches',    'lastpair_service'),
       ('refund_purchase_outcome', 'lastpair_service'),
       ('reserve_basket_batch', 'lastpair_service'),
       ('reserve_batch',       'lastpair_service'),
-      ('reserve_batches',     'lastpair_service'),
       ('set_purchaser_names', 'lastpair_service')
     ) as l (function, roles)
     join pg_catalog.pg_proc p on p.proname = l.function and p.pronamespace = 'api'::regnamespace

@@ -56,21 +56,3 @@ comment on function api.cancel_batch(api.cancel_request[]) is
 'Cancel ACTIVE reservations and give their units back. The answer has one row a request: n is its place in p_requests, status the
 HTTP status, code and message say why it is refused. With several drops no lock is waited for longer than 100 ms (55P03).
 select * from api.cancel_batch(array[row(''<reservation>'', ''<user>'')]::api.cancel_request[]);';
-
--- Superseded in 0.2; a process of 0.1 calls it during a rolling deployment. Remove it in 0.3.
-create or replace function api.cancel_batch(p_reservation_ids uuid[], p_user_ids uuid[])
-returns setof api.outcome
-language sql security definer
-set search_path = pg_catalog, pg_temp
-as $$
-  select o.*
-  from api.cancel_batch(
-    array(
-      select row(q.reservation_id, q.user_id)::api.cancel_request
-      from unnest(p_reservation_ids, p_user_ids) with ordinality as q (reservation_id, user_id, n)
-      order by q.n
-    )) o
-$$;
-
-comment on function api.cancel_batch(uuid[], uuid[]) is
-'Superseded in 0.2 by api.cancel_batch(api.cancel_request[]); removed in 0.3.';

@@ -55,23 +55,3 @@ comment on function api.ensure_user_batch(api.user_request[]) is
 place in p_requests, status 201 if the user was made, 200 if it was there. A name that is not acceptable is raised and no user is
 made. With several users no lock is waited for longer than 100 ms (55P03).
 select * from api.ensure_user_batch(array[row(''<user>'', ''ann''), row(''<user>'', null)]::api.user_request[]);';
-
--- Superseded in 0.2; a process of 0.1 calls it during a rolling deployment. Remove it in 0.3.
-create or replace function api.ensure_user_batch(p_user_ids uuid[], p_usernames text[])
-returns void
-language plpgsql security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform
-  from api.ensure_user_batch(
-    array(
-      select row(q.user_id, q.username)::api.user_request
-      from unnest(p_user_ids, p_usernames) with ordinality as q (user_id, username, n)
-      order by q.n
-    ));
-end
-$$;
-
-comment on function api.ensure_user_batch(uuid[], text[]) is
-'Superseded in 0.2 by api.ensure_user_batch(api.user_request[]); removed in 0.3.';

@@ -7,7 +7,7 @@
 -- - it reads some drops only, and no event of theirs after its own was pruned. Then its event may be older than the log, but must
 --   not be one that was lost (api.ensure_epoch).
 --
--- Readers of 0.1 take everything after the key `data` as it is, so `data` stays the last column.
+-- Readers take everything after the key `data` as it is, so `data` stays the last column.
 
 create or replace function api.events_after(p_after bigint, p_limit integer default 1000, p_drop_ids uuid[] default null)
 returns table (type text, id text, drop_id uuid, data json)

@@ -22,7 +22,7 @@ as $$
   ) a
   where p.pronamespace = 'api'::regnamespace
     and has_function_privilege(coalesce(nullif(current_setting('role'), 'none'), session_user), p.oid, 'execute')
-    and p.proname !~ '_batch(es)?$|_from_json$' and said.text !~* '^superseded'
+    and p.proname !~ '_batch$|_from_json$' and said.text !~* '^superseded'
   order by p.proname, p.pronargs
 $$;
 

@@ -49,21 +49,3 @@ comment on function api.purchase_batch(api.purchase_request[]) is
 'Purchase what each user holds, in the order given. The answer has one row a request: n is its place in p_requests, status the
 HTTP status, code and message say why it is refused. With several drops no lock is waited for longer than 100 ms (55P03).
 select * from api.purchase_batch(array[row(''<drop>'', ''<user>'', ''<key or null>'', ''<reservation or null>'')]::api.purchase_request[]);';
-
--- Superseded in 0.2; a process of 0.1 calls it during a rolling deployment. Remove it in 0.3.
-create or replace function api.purchase_batch(p_drop_id uuid, p_user_ids uuid[], p_idempotency_keys text[])
-returns setof api.outcome
-language sql security definer
-set search_path = pg_catalog, pg_temp
-as $$
-  select o.*
-  from api.purchase_batch(
-    array(
-      select row(p_drop_id, q.user_id, q.idempotency_key, null)::api.purchase_request
-      from rows from (unnest(p_user_ids), unnest(p_idempotency_keys)) with ordinality as q (user_id, idempotency_key, n)
-      order by q.n
-    )) o
-$$;
-
-comment on function api.purchase_batch(uuid, uuid[], text[]) is
-'Superseded in 0.2 by api.purchase_batch(api.purchase_request[]); removed in 0.3.';

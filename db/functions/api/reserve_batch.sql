@@ -51,27 +51,3 @@ comment on function api.reserve_batch(api.reserve_request[], integer) is
 status, code and message say why it is refused. A hold lasts p_ttl_seconds, or hold_seconds of the drop. With several drops no lock
 is waited for longer than 100 ms (55P03). select * from api.reserve_batch(
 array[row(''<drop>'', ''<user>'', ''<key or null>'', ''<variant or null>'', 1)]::api.reserve_request[]);';
-
--- Superseded in 0.2; a process of 0.1 calls it during a rolling deployment. Remove it in 0.3.
-create or replace function api.reserve_batch(
-  p_drop_id uuid,
-  p_user_ids uuid[],
-  p_idempotency_keys text[],
-  p_ttl_seconds integer default 60
-)
-returns setof api.outcome
-language sql security definer
-set search_path = pg_catalog, pg_temp
-as $$
-  select o.*
-  from api.reserve_batch(
-    array(
-      select row(p_drop_id, q.user_id, q.idempotency_key, null, null)::api.reserve_request
-      from rows from (unnest(p_user_ids), unnest(p_idempotency_keys)) with ordinality as q (user_id, idempotency_key, n)
-      order by q.n
-    ),
-    p_ttl_seconds) o
-$$;
-
-comment on function api.reserve_batch(uuid, uuid[], text[], integer) is
-'Superseded in 0.2 by api.reserve_batch(api.reserve_request[]); removed in 0.3.';
