@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from functools import cache
 from json import JSONDecodeError
 from json import loads as json_loads
 from random import getrandbits
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
@@ -84,12 +85,11 @@ def uuid_in_path(request: Request, name: str) -> str:
 
 def idempotency_key(request: Request) -> str | None:
     """The Idempotency-Key header, if there is one; raises VALIDATION_ERROR, also for two of them, because either may count."""
-    keys = [value for name, value in request.scope["headers"] if name == b"idempotency-key"]
-    if not keys:
+    key = header(request.scope, b"idempotency-key")
+    if key is None:
         return None
-    if len(keys) > 1:
+    if sum(name == b"idempotency-key" for name, _ in request.scope["headers"]) > 1:
         raise invalid("Idempotency-Key", "must not be sent twice")
-    key: str = keys[0].decode("latin-1")
     if not IDEMPOTENCY_KEY.fullmatch(key):
         raise invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
     return key
@@ -139,11 +139,16 @@ async def read_optional_body(request: Request, model: type[Body]) -> Body:
     Most requests have none, so it is not awaited.
     """
     if not has_body(request.scope):
-        return model()
+        return cast(Body, _empty(model))
     body = await _read_bytes(request)
     if len(body) > MAX_SMALL_BYTES:
         raise invalid("body", f"must not be larger than {MAX_SMALL_BYTES} bytes here")
     return parse_json(body or b"{}", model)
+
+
+@cache
+def _empty(model: type[BaseModel]) -> BaseModel:
+    return model()
 
 
 def has_body(scope: Scope) -> bool:

@@ -86,10 +86,9 @@ begin
         row(
           v_of_drop.places[fact.n], p_basket_ns[v_of_drop.places[fact.n]], fact.user_id, fact.variant_id, fact.qty,
           v_of_drop.places[fact.first_of_user], cardinality(v_stock) + fact.variant_n, fact.user_exists,
-          inventory.drop_refusal(v_drop), fact.holds, fact.units, v_drop.limit_per_user,
-          fact.lapsed_at + make_interval(secs => v_drop.rehold_after_seconds))::inventory.item_facts
-      from inventory.reserve_facts(
-        v_drop, p_drop_ids[i], v_variant_ids, v_of_drop.user_ids, v_of_drop.holds) fact
+          inventory.drop_refusal(v_drop), fact.holds, term.units, v_drop.limit_per_user, term.may_hold_at)::inventory.item_facts
+      from inventory.reserve_facts(p_drop_ids[i], v_variant_ids, v_of_drop.user_ids, v_of_drop.holds) fact
+      join inventory.term_facts(v_drop, p_drop_ids[i], v_of_drop.user_ids) term on term.n = fact.n
     );
     v_stock := v_stock || case
       when v_variants = '{}' then array[v_drop.available_stock]

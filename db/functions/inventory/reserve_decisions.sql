@@ -12,6 +12,7 @@
 --   taker_ns    the number of the request that takes the units: its own, or that of an earlier one in this call with the same
 --               Idempotency-Key; null if it takes none
 --   earlier     the reservation of an earlier call with the same Idempotency-Key, or null
+-- And one number: units, how many are taken in all.
 --
 -- Locks: none. Errors: none. A repeated Idempotency-Key is no error, not even if the drop is over: the answer is the first
 -- reservation as it is now. It is one if it asks for something else.
@@ -27,7 +28,8 @@ create or replace function inventory.reserve_decisions(
   out codes text[],
   out messages text[],
   out taker_ns integer[],
-  out earlier api.reservation_row[]
+  out earlier api.reservation_row[],
+  out units integer
 )
 language plpgsql stable
 as $$
@@ -39,21 +41,29 @@ declare
     -- If the drop is sold out it is not locked, and what came back to a variant meanwhile cannot be taken.
     else array(select least(v.available_stock, p_drop.available_stock) from unnest(p_variants) v)
   end;
+  v_user_units integer[];      -- for each request, if the drop has such terms: what its user has,
+  v_may_hold_at timestamptz[]; -- and when that user may hold units again
+  v_units integer;
   v_repeated_n integer; -- an earlier request of this call that took units with the same Idempotency-Key
-  v_may_hold_at timestamptz;
   v_code text;
   f record;
 begin
+  units := 0;
+  if p_drop.limit_per_user is not null or p_drop.rehold_after_seconds > 0 then
+    select array_agg(t.units order by t.n), array_agg(t.may_hold_at order by t.n) into v_user_units, v_may_hold_at
+    from inventory.term_facts(p_drop, p_drop_id, v_user_ids) t;
+  end if;
   -- An array that is empty would begin at the first number that is written to, not at 1.
   codes := array_fill(null::text, array[coalesce(cardinality(p_requests), 0)]);
   messages := codes;
   taker_ns := array_fill(null::integer, array[coalesce(cardinality(p_requests), 0)]);
-  for f in select * from inventory.reserve_facts(p_drop, p_drop_id, v_variant_ids, v_user_ids, p_requests) loop
+  for f in select * from inventory.reserve_facts(p_drop_id, v_variant_ids, v_user_ids, p_requests) loop
     v_repeated_n := null;
+    v_units := v_user_units[f.n];
     if f.first_of_user < f.n then
       for i in f.first_of_user .. f.n - 1 loop
         continue when taker_ns[i] is distinct from i or v_user_ids[i] <> f.user_id;
-        f.units := f.units + coalesce((p_requests[i]).qty, 1);
+        v_units := v_units + coalesce((p_requests[i]).qty, 1);
         f.holds := f.holds or (p_requests[i]).variant_id is not distinct from f.variant_id;
         v_repeated_n := case when (p_requests[i]).idempotency_key = f.idempotency_key then i else v_repeated_n end;
       end loop;
@@ -73,17 +83,17 @@ begin
         taker_ns[f.n] := v_repeated_n;
       end if;
     else
-      v_may_hold_at := f.lapsed_at + make_interval(secs => p_drop.rehold_after_seconds);
       v_code := inventory.reserve_refusal(
-        f.user_exists, p_drop_refusal, f.variant_n, f.holds, f.units, p_drop.limit_per_user, v_may_hold_at,
+        f.user_exists, p_drop_refusal, f.variant_n, f.holds, v_units, p_drop.limit_per_user, v_may_hold_at[f.n],
         v_stock[f.variant_n], f.qty);
       if v_code is null then
+        units := units + f.qty;
         v_stock[f.variant_n] := v_stock[f.variant_n] - f.qty;
         taker_ns[f.n] := f.n;
       else
         codes[f.n] := v_code;
         messages[f.n] := inventory.reserve_sentence(
-          v_code, f.variant_id, f.units, p_drop.limit_per_user, v_may_hold_at, v_stock[f.variant_n]);
+          v_code, f.variant_id, v_units, p_drop.limit_per_user, v_may_hold_at[f.n], v_stock[f.variant_n]);
       end if;
     end if;
   end loop;

@@ -9,18 +9,17 @@
 --   user_exists
 --   earlier            the reservation of the same Idempotency-Key, or null
 --   holds              the user holds this variant already
---   units              the units of the drop that the user holds and has bought, if the drop has a limit
---   lapsed_at          when the hold that lapsed last ended, of any variant, if the drop makes such users wait
+--
+-- What the terms of a drop ask for, a limit for example, is in inventory.term_facts.
 --
 -- Locks: none. Errors: none.
 --
 -- Plans: this is a plain SQL function without settings, so that PostgreSQL puts its query into the statement that calls it, which
 -- is planned once for the session (db/README.md). Each request probes the tables in a lateral subquery with a limit, because that
--- cannot be turned into a join of another order. A subquery with a condition on p_drop only is not run for other drops. array_position is quadratic, but of
--- 256 users it takes 1 us, and a window function takes more.
+-- cannot be turned into a join of another order. array_position is quadratic, but of 256 users it takes 1 us, and a window function
+-- takes more.
 
 create or replace function inventory.reserve_facts(
-  p_drop inventory.drops,
   p_drop_id uuid,
   p_variant_ids uuid[],
   p_user_ids uuid[],
@@ -36,9 +35,7 @@ returns table (
   variant_n integer,
   user_exists boolean,
   earlier api.reservation_row,
-  holds boolean,
-  units integer,
-  lapsed_at timestamptz
+  holds boolean
 )
 language sql stable
 as $$
@@ -52,23 +49,7 @@ as $$
     case when p_variant_ids = '{}' and q.variant_id is null then 1 else array_position(p_variant_ids, q.variant_id) end,
     known.id is not null,
     earlier.reservation,
-    own_hold.id is not null,
-    case when p_drop.limit_per_user is not null then
-      coalesce((
-        select sum(r.qty) from inventory.reservations r
-        where r.drop_id = p_drop_id and r.user_id = q.user_id and r.status = 'ACTIVE'
-      ), 0) + coalesce((
-        select sum(p.qty) from inventory.purchases p
-        where p.drop_id = p_drop_id and p.user_id = q.user_id and p.status in ('pending', 'paid')
-      ), 0)
-    end::integer,
-    case when p_drop.rehold_after_seconds > 0 then
-      (
-        select max(case r.status when 'EXPIRED' then r.expires_at else r.updated_at end)
-        from inventory.reservations r
-        where r.drop_id = p_drop_id and r.user_id = q.user_id and r.status in ('EXPIRED', 'CANCELLED')
-      )
-    end
+    own_hold.id is not null
   from unnest(p_requests) with ordinality q
   left join lateral (
     select u.id from inventory.users u where u.id = q.user_id limit 1
@@ -89,5 +70,5 @@ as $$
   order by q.ordinality
 $$;
 
-comment on function inventory.reserve_facts(inventory.drops, uuid, uuid[], uuid[], api.reserve_request[]) is
+comment on function inventory.reserve_facts(uuid, uuid[], uuid[], api.reserve_request[]) is
 'What the tables say about each reserve request on a drop. Reads, decides nothing.';

@@ -37,6 +37,7 @@ declare
   v_variants inventory.variants[];
   v_expires_at timestamptz;
   v_new_ids uuid[]; -- an id for each request, in case it takes units
+  v_unit_prices numeric[]; -- of each request, if the drop has variants
   v_decision record;
 begin
   perform inventory.check_reserve_requests(p_requests, p_ttl_seconds);
@@ -44,12 +45,26 @@ begin
   v_drop := inventory.prepare_drop(p_drop_id, p_requests);
   v_variants := array(select v from inventory.variants v where v.drop_id = p_drop_id order by v.id);
   v_expires_at := now() + make_interval(secs => coalesce(v_drop.hold_seconds, p_ttl_seconds));
-  v_new_ids := array(select inventory.uuid_v7() from unnest(p_requests));
 
   select * into v_decision
   from inventory.reserve_decisions(v_drop, p_drop_id, inventory.drop_refusal(v_drop), v_variants, p_requests);
 
+  if v_decision.units = 0 then
+    return query
+    select q.n::integer, q.code, q.message, q.code is null, v_decision.earlier[q.n]
+    from rows from (unnest(v_decision.codes), unnest(v_decision.messages)) with ordinality as q (code, message, n)
+    order by q.n;
+    return;
+  end if;
+
+  v_new_ids := array(select inventory.uuid_v7() from unnest(p_requests));
   if v_variants <> '{}' then
+    v_unit_prices := array(
+      select coalesce(v.price, v_drop.price)
+      from unnest(p_requests) with ordinality q
+      left join unnest(v_variants) v on v.id = q.variant_id
+      order by q.ordinality
+    );
     update inventory.variants v
     set available_stock = v.available_stock - taken.units, updated_at = now()
     from (
@@ -66,10 +81,7 @@ begin
   with decision as materialized (
     select
       q.n::integer, q.user_id, q.variant_id, coalesce(q.qty, 1) as qty, q.idempotency_key, q.code, q.message, q.taker_n,
-      case
-        when q.variant_id is null then v_drop.price
-        else coalesce((select v.price from unnest(v_variants) v where v.id = q.variant_id), v_drop.price)
-      end as unit_price
+      coalesce(v_unit_prices[q.n], v_drop.price) as unit_price
     from rows from (
       unnest(p_requests), unnest(v_decision.codes), unnest(v_decision.messages), unnest(v_decision.taker_ns)
     ) with ordinality as q (drop_id, user_id, idempotency_key, variant_id, qty, code, message, taker_n, n)
@@ -87,11 +99,10 @@ begin
   stock_taken as (
     update inventory.drops d
     set
-      available_stock = d.available_stock - taken.units,
+      available_stock = d.available_stock - v_decision.units,
       nothing_due_before = least(v_drop.nothing_due_before, v_expires_at),
       updated_at = now()
-    from (select sum(decision.qty) as units from decision where decision.taker_n = decision.n) taken
-    where d.id = p_drop_id and taken.units > 0
+    where d.id = p_drop_id
   )
   select
     d.n,
