@@ -417,6 +417,28 @@ COMMENT ON TYPE api.user_request IS 'One request of api.ensure_user_batch: make 
 
 
 --
+-- Name: hold_facts; Type: TYPE; Schema: inventory; Owner: -
+--
+
+CREATE TYPE inventory.hold_facts AS (
+	hold_id uuid,
+	is_due boolean,
+	has_several boolean,
+	variant_id uuid,
+	qty integer,
+	unit_price numeric,
+	currency text
+);
+
+
+--
+-- Name: TYPE hold_facts; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TYPE inventory.hold_facts IS 'The hold that a purchase request means, or nulls: whether it has run out, whether the request could mean several, and its facts.';
+
+
+--
 -- Name: item_facts; Type: TYPE; Schema: inventory; Owner: -
 --
 
@@ -2026,4 +2048,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261128200020'),
     ('20261128200030'),
     ('20261128200050'),
-    ('20261128200060');
+    ('20261128200060'),
+    ('20261129110000');

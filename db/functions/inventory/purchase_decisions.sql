@@ -1,10 +1,9 @@
 -- inventory.purchase_decisions: decide what becomes of each purchase request on one drop: a sale, a replay or a refusal.
 --
 -- Purpose: a step of inventory.purchase_on_drop, after the holds were consumed. It reads and decides, and writes nothing.
--- p_hold_ids[n] is the hold that request n meant to consume, p_hold_is_due[n] whether it had run out, p_has_several[n] whether it
--- could mean several, and then come the facts of that hold. p_live_count is the number of different holds that should be consumed, p_consumed_ids are the holds that
--- were consumed. If one is missing, another transaction changed it: a cancel, a sweep, or a copy of the request. This statement
--- has a later snapshot, so it sees the new status.
+-- p_holds[n] is the hold that request n meant to consume. p_live_count is the number of different holds that should be consumed,
+-- p_consumed_ids are those that were. If one is missing, another transaction changed it: a cancel, a sweep, or a copy of the
+-- request. This statement has a later snapshot, so it sees the new status.
 --
 -- A row of the answer, one for each request:
 --   n                 the number of the request
@@ -22,13 +21,7 @@ create or replace function inventory.purchase_decisions(
   p_drop_id uuid,
   p_drop_status text,
   p_requests api.purchase_request[],
-  p_hold_ids uuid[],
-  p_hold_is_due boolean[],
-  p_has_several boolean[],
-  p_variant_ids uuid[],
-  p_qtys integer[],
-  p_unit_prices numeric[],
-  p_currencies text[],
+  p_holds inventory.hold_facts[],
   p_live_count integer,
   p_consumed_ids uuid[]
 )
@@ -62,10 +55,7 @@ as $$
         when q.hold_id is null then inventory.newest_hold_status(p_drop_id, q.user_id, q.reservation_id)
         else lost_hold.status
       end as hold_status
-    from rows from (
-      unnest(p_requests), unnest(p_hold_ids), unnest(p_hold_is_due), unnest(p_has_several), unnest(p_variant_ids), unnest(p_qtys),
-      unnest(p_unit_prices), unnest(p_currencies)
-    ) with ordinality as q (
+    from rows from (unnest(p_requests), unnest(p_holds)) with ordinality as q (
       drop_id, user_id, idempotency_key, reservation_id, hold_id, is_due, has_several, variant_id, qty, unit_price, currency, n)
     left join lateral (
       select p.id, p.reservation_id, inventory.purchase_row(p) as purchase
@@ -115,6 +105,5 @@ as $$
 $$;
 
 comment on function
-inventory.purchase_decisions(
-  uuid, text, api.purchase_request[], uuid[], boolean[], boolean[], uuid[], integer[], numeric[], text[], integer, uuid[]) is
+inventory.purchase_decisions(uuid, text, api.purchase_request[], inventory.hold_facts[], integer, uuid[]) is
 'What becomes of each purchase request on a drop, once the holds were consumed. Reads and decides, writes nothing.';

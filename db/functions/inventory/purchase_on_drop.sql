@@ -29,7 +29,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_drop inventory.drops;
-  v_holds record;   -- for each request the hold that it means to consume, or null, and the facts of that hold
+  v_holds inventory.hold_facts[]; -- of each request
   v_live_ids uuid[];
   v_due_ids uuid[];
   v_consumed_ids uuid[];
@@ -38,21 +38,17 @@ begin
   perform inventory.check_idempotency_keys(array(select q.idempotency_key from unnest(p_requests) q));
   select * into v_drop from inventory.drops d where d.id = p_drop_id;
 
-  -- Each has its own "order by", because PostgreSQL may sort the rows for a "distinct" before it gives them to the others.
-  select
-    array_agg(h.hold_id order by h.n) as ids,
-    array_agg(h.is_due order by h.n) as is_due,
-    array_agg(h.has_several order by h.n) as has_several,
-    array_agg(h.variant_id order by h.n) as variant_ids,
-    array_agg(h.qty order by h.n) as qtys,
-    array_agg(coalesce(h.unit_price, v_drop.price) order by h.n) as unit_prices,
-    array_agg(coalesce(h.currency, v_drop.currency) order by h.n) as currencies,
-    array_agg(distinct h.hold_id) filter (where not h.is_due) as live_ids,
-    array_agg(distinct h.hold_id) filter (where h.is_due) as due_ids
-  into v_holds
-  from inventory.find_holds(p_drop_id, p_requests) h;
-  v_live_ids := v_holds.live_ids;
-  v_due_ids := v_holds.due_ids;
+  v_holds := array(
+    select
+      row(
+        h.hold_id, h.is_due, h.has_several, h.variant_id, h.qty, coalesce(h.unit_price, v_drop.price),
+        coalesce(h.currency, v_drop.currency))::inventory.hold_facts
+    from inventory.find_holds(p_drop_id, p_requests) h
+    order by h.n
+  );
+  select array_agg(distinct h.hold_id) filter (where not h.is_due), array_agg(distinct h.hold_id) filter (where h.is_due)
+  into v_live_ids, v_due_ids
+  from unnest(v_holds) h;
 
   if v_due_ids is not null then
     perform inventory.lock_and_expire_holds(p_drop_id, v_live_ids, v_due_ids);
@@ -62,10 +58,13 @@ begin
       from inventory.reservations r
       where r.id = any (v_due_ids) and r.drop_id = p_drop_id and r.expires_at > now()
     );
-    v_holds.is_due := array(
-      select h.is_due and h.id <> all (v_live_ids)
-      from unnest(v_holds.ids, v_holds.is_due) with ordinality h (id, is_due, n)
-      order by h.n
+    v_holds := array(
+      select
+        row(
+          h.hold_id, h.is_due and h.hold_id <> all (v_live_ids), h.has_several, h.variant_id, h.qty, h.unit_price,
+          h.currency)::inventory.hold_facts
+      from unnest(v_holds) with ordinality h
+      order by h.ordinality
     );
   end if;
 
@@ -83,8 +82,7 @@ begin
   with decision as materialized (
     select *
     from inventory.purchase_decisions(
-      p_drop_id, v_drop.status, p_requests, v_holds.ids, v_holds.is_due, v_holds.has_several, v_holds.variant_ids, v_holds.qtys,
-      v_holds.unit_prices, v_holds.currencies, cardinality(v_live_ids), v_consumed_ids)
+      p_drop_id, v_drop.status, p_requests, v_holds, cardinality(v_live_ids), v_consumed_ids)
   ),
   sale as (
     insert into inventory.purchases (
