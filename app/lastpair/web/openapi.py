@@ -3,6 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from functools import cache
 from http import HTTPStatus
 from inspect import cleandoc
 from typing import Any
@@ -145,7 +146,7 @@ def document(table: Mapping[str, Mapping[str, Operation]], *, is_jwt: bool) -> b
             ],
             "paths": paths,
             "components": {
-                "schemas": definitions | _metas(),
+                "schemas": {**definitions, **_metas()},
                 "headers": HEADERS,
                 "securitySchemes": {"user": BEARER if is_jwt else USER_ID},
             },
@@ -168,7 +169,7 @@ class _Generator(GenerateJsonSchema):
         return self.generate_inner(schema["schema"])
 
 
-def _schemas(operations: Iterable[Operation]) -> tuple[dict[Any, JsonSchemaValue], dict[str, Schema]]:
+def _schemas(operations: Iterable[Operation]) -> tuple[Mapping[Any, JsonSchemaValue], Mapping[str, Schema]]:
     # The schema of each type in a request or an answer, and the definitions that these refer to.
     modes: dict[Any, JsonSchemaMode] = {}
     for operation in operations:
@@ -177,8 +178,13 @@ def _schemas(operations: Iterable[Operation]) -> tuple[dict[Any, JsonSchemaValue
                 modes |= dict.fromkeys(answer.values(), "serialization")
         if operation.body is not None:
             modes[operation.body] = "validation"
+    return _schemas_of(tuple(modes.items()))
+
+
+@cache  # they take 40 ms, and the same types are in the documents of all base paths
+def _schemas_of(modes: tuple[tuple[Any, JsonSchemaMode], ...]) -> tuple[Mapping[Any, JsonSchemaValue], Mapping[str, Schema]]:
     found, rest = TypeAdapter.json_schemas(
-        [(kind, mode, TypeAdapter(kind)) for kind, mode in modes.items()],
+        [(kind, mode, TypeAdapter(kind)) for kind, mode in modes],
         ref_template="#/components/schemas/{model}",
         schema_generator=_Generator,
     )
