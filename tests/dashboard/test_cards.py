@@ -69,6 +69,7 @@ async def test_card(api: Api, visitor: Visitor) -> None:
     await expect(card.locator(".chart .line")).to_have_attribute("d", re.compile(r"(M[\d.]+ |V)28\.4H300$"))
 
 
+@pytest.mark.slow
 async def test_status(api: Api, visitor: Visitor) -> None:
     """A new status is on the card and in the news at once. Only a live drop can be reserved."""
     seller = await make_user(api.owner)
@@ -111,6 +112,7 @@ async def test_news(api: Api, page: Page) -> None:
     await expect(news_of(page)).to_have_text([re.compile(rf"^\d+:\d\d:\d\d [AP]M {line}$") for line in lines])
 
 
+@pytest.mark.slow
 async def test_stock_moves(api: Api, visitor: Visitor) -> None:
     """Left, held and sold are right after each reserve, purchase, cancel and refund, over HTTP and by SQL."""
     users = [await make_user(api.owner) for _ in range(8)]

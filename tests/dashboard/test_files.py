@@ -41,6 +41,7 @@ async def test_headers(service: Api, path: str) -> None:
             assert again.headers["content-security-policy"] == response.headers["content-security-policy"]
 
 
+@pytest.mark.slow
 async def test_what_the_page_requests(api: Api, visitor: Visitor) -> None:
     """The page loads each of its own files once, and nothing else."""
     await visitor.open()
@@ -51,6 +52,7 @@ async def test_what_the_page_requests(api: Api, visitor: Visitor) -> None:
     )
 
 
+@pytest.mark.slow
 async def test_production(api: Api, visitor: Visitor) -> None:
     """In production there are no tools and no buttons, and events are shown all the same."""
     now = datetime.now(UTC).isoformat()

@@ -199,6 +199,7 @@ async def test_a_server_that_is_far_away(database: Database, monkeypatch: pytest
         assert await is_ready()
 
 
+@pytest.mark.slow
 async def test_no_connection_carries_anything_for_a_while(service: InProcess, proxy: Proxy, owner: asyncpg.Pool) -> None:
     """Neither old ones nor new ones: /readyz is red in time, and all is served in time from when new ones work."""
     drop_id, users = await make_drop_by_sql(owner, 5), await make_users(owner, 2)
@@ -215,6 +216,7 @@ async def test_no_connection_carries_anything_for_a_while(service: InProcess, pr
     await assert_healthy(owner)
 
 
+@pytest.mark.slow
 async def test_a_call_that_waits_for_a_lock_is_alive(
     service: InProcess, owner: asyncpg.Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -257,6 +259,7 @@ async def test_a_frozen_backend(database: Database) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 async def test_connections_to_a_pooler_die(database: Database, owner: asyncpg.Pool) -> None:
     """Also in the middle of a transaction, whose locks are given up with it; and one that works on is waited for."""
     drop_id, users = await make_drop_by_sql(owner, 5), await make_users(owner, 2)

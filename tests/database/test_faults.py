@@ -95,7 +95,8 @@ async def test_an_outage(server: Crashable) -> None:
         service.stop()
 
 
-@pytest.mark.parametrize("end", [pytest.param(Crashable.crash, marks=pytest.mark.slow), Crashable.kill])
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [Crashable.crash, Crashable.kill])
 async def test_postgresql_ends_under_load(server: Crashable, end: Any) -> None:
     """It crashes, or its processes are killed without a word: every request gets an answer and what was confirmed is there."""
     with started(DATABASE_URL=server.url, EXPIRY_POLL_MS="50") as service:
@@ -109,6 +110,7 @@ async def test_postgresql_ends_under_load(server: Crashable, end: Any) -> None:
         service.stop()
 
 
+@pytest.mark.slow
 async def test_sessions_cut_off_under_load(server: Crashable) -> None:
     """Again and again: every request gets an answer, none takes effect by half, and afterwards all are served."""
     terminate = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'lastpair'"

@@ -81,7 +81,7 @@ ODD = 'it\'s a (b), c; d%20&e="f" é'
     "name",
     [
         pytest.param("data", id="short", marks=pytest.mark.slow),
-        pytest.param(LONG, id="long"),
+        pytest.param(LONG, id="long", marks=pytest.mark.slow),
         pytest.param(ODD, id="odd", marks=pytest.mark.slow),
     ],
 )

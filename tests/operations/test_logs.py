@@ -326,6 +326,7 @@ def test_a_head_that_would_break_a_line(either: Service, head: bytes) -> None:
             assert list(loads(line))[:4] == ["time", "level", "logger", "message"], line
 
 
+@pytest.mark.slow
 async def test_a_database_that_goes_away(database: Database) -> None:
     """Each part of the service logs this once, without the database's password and not once for each try."""
     async with fresh_database(database) as url:

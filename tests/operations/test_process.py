@@ -71,7 +71,7 @@ def made() -> list[str]:
 @pytest.mark.parametrize(
     ("signal_number", "group", "workers"),
     [
-        (signal.SIGTERM, False, "1"),
+        pytest.param(signal.SIGTERM, False, "1", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, True, "2", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, False, "2", marks=pytest.mark.slow),
     ],

@@ -47,6 +47,7 @@ async def other_url(database: Database) -> AsyncIterator[str]:
         yield url
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BIN_DIR is None, reason="pg_dump comes with the embedded server")
 async def test_a_dump_that_is_restored(migrated_url: str, other_url: str, tmp_path: Path) -> None:
     """Clients that have an event of the dump go on. Those that have a later one, which is lost, start again."""

@@ -226,6 +226,7 @@ async def snapshot_of(owner: Owner, drops: list[UUID]) -> tuple[int, dict[str, A
     return int(row["id"]), {drop["id"]: drop for drop in loads(row["data"])["drops"]}
 
 
+@pytest.mark.slow
 async def test_storm_is_announced_in_order_and_to_the_last_unit(owner: asyncpg.Pool, listener: Listener) -> None:
     """Eight sessions, thousands of transactions, six drops: readers, listeners and snapshots agree, and the figures add up."""
     drops = [await make_drop_by_sql(owner, 30) for _ in range(6)]

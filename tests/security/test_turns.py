@@ -461,6 +461,7 @@ async def read_slowly(reader: StreamReader, seconds: float, is_over: Callable[[]
         await asyncio.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["http", "websocket"])
 async def test_slow_is_not_idle(server: Server, monkeypatch: pytest.MonkeyPatch, transport: str) -> None:
     """A client that takes bytes steadily is not cut off, however long it takes; one that takes nothing is."""

@@ -108,7 +108,7 @@ def refusal(row: Any) -> tuple[Any, ...]:
     return row["index"], row["code"], None if row["code"] == "RESERVED_TOO_SOON" else row["message"]
 
 
-@pytest.mark.parametrize("runs", [6, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [4, pytest.param(100, marks=pytest.mark.slow)])
 async def test_a_batch_of_baskets_is_as_one_after_the_other(owner: asyncpg.Pool, runs: int) -> None:
     """Random baskets, some with keys that come again: the same outcomes and the same holds, in one call and one by one."""
     met: Counter[str | None] = Counter()

@@ -122,7 +122,7 @@ async def test_a_storm_of_baskets(owner: asyncpg.Pool, calls_each: int) -> None:
     assert met["BASKET_REFUSED"] > 0
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
 async def test_buy_a_basket_against_giving_it_back(owner: asyncpg.Pool, count: int) -> None:
     """Two copies of a purchase and one cancel at once: all is sold, or all is back."""
     drops = [await make_drop_by_sql(owner, count) for _ in range(3)]

@@ -112,6 +112,7 @@ class Trial:
         return count
 
 
+@pytest.mark.slow
 async def test_batches_change_no_outcome(owner: asyncpg.Pool, api_url: str, unbatched_url: str) -> None:
     """The same waves get the same answers, request by request, with and without batches, and leave the same rows."""
     met: Counter[object] = Counter()

@@ -430,7 +430,7 @@ def connection(database: Database) -> Iterator[psycopg.Connection[Row]]:
         yield connection
 
 
-@pytest.mark.parametrize("examples", [12, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [5, pytest.param(100, marks=pytest.mark.slow)])
 def test_the_database_agrees_with_the_model(connection: psycopg.Connection[Row], examples: int) -> None:
     """Random calls, legal and illegal, alone and in batches, have the outcomes and leave the rows that the model has."""
     CallsAgainstModel.connection = connection

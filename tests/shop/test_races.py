@@ -8,6 +8,7 @@ from json import dumps
 from uuid import uuid4
 
 import asyncpg
+import httpx
 import pytest
 
 from tests.support.batch_statements import (
@@ -20,6 +21,7 @@ from tests.support.batch_statements import (
     SWEEP,
 )
 from tests.support.database import client_of as lastpair_client
+from tests.support.envelopes import as_user
 from tests.support.factories import (
     ask_purchase,
     ask_reserve,
@@ -66,9 +68,16 @@ async def test_one_user_50_times_gets_one_reservation(client: Client, owner: asy
     assert await available_stock(owner, drop_id) == 99
 
 
-@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize(
+    ("batched", "rounds"),
+    [
+        (True, 1),
+        pytest.param(False, 1, marks=pytest.mark.slow),
+        pytest.param(True, 20, marks=pytest.mark.slow),
+    ],
+)
 async def test_one_user_200_times_gets_no_more_than_the_limit(
-    owner: asyncpg.Pool, api_url: str, unbatched_url: str, batched: bool
+    owner: asyncpg.Pool, api_url: str, unbatched_url: str, batched: bool, rounds: int
 ) -> None:
     """200 requests for three sizes at once, while the purchases of what is held go on beside them, end with exactly two units."""
     sizes = dumps([{"name": name, "total_stock": 500} for name in ("41", "42", "43")])
@@ -76,23 +85,24 @@ async def test_one_user_200_times_gets_no_more_than_the_limit(
         "select d.id::text, array(select v.id::text from unnest(d.variants) v) as variants"
         " from api.create_drop('race', 1, null, $1, now(), p_variants => $2, p_terms => '{\"limit_per_user\": 2}') d"
     )
-    user, other = await make_users(owner, 2)
-    drop_id, variant_ids = await owner.fetchrow(create, other, sizes)
     async with lastpair_client(api_url if batched else unbatched_url) as http:
 
-        async def ask(n: int) -> str | int:
-            answer = await ask_reserve(http, drop_id, user, {"variant_id": variant_ids[n % 3]})
+        async def ask(drop: asyncpg.Record, user: str, n: int) -> str | int:
+            answer = await ask_reserve(http, drop["id"], user, {"variant_id": drop["variants"][n % 3]})
             if answer.status_code != 201:
                 return str(answer.json()["error"]["code"])
             held = answer.json()["data"]["reservation"]["id"]
-            assert (await ask_purchase(http, drop_id, user, {"reservation_id": held})).status_code == 201
+            assert (await ask_purchase(http, drop["id"], user, {"reservation_id": held})).status_code == 201
             return 201
 
-        met = Counter(await asyncio.gather(*map(ask, range(200))))
-    assert met[201] == 2
-    assert set(met) <= {201, "LIMIT_EXCEEDED", "ALREADY_RESERVED"}
-    assert await statuses(owner, drop_id) == {"CONSUMED": 2}
-    assert await available_stock(owner, drop_id) == 1498
+        for _ in range(rounds):
+            user, other = await make_users(owner, 2)
+            drop = await owner.fetchrow(create, other, sizes)
+            met = Counter(await asyncio.gather(*(ask(drop, user, n) for n in range(200))))
+            assert met[201] == 2
+            assert set(met) <= {201, "LIMIT_EXCEEDED", "ALREADY_RESERVED"}
+            assert await statuses(owner, drop["id"]) == {"CONSUMED": 2}
+            assert await available_stock(owner, drop["id"]) == 1498
 
 
 async def test_many_users_at_their_limit(client: Client, owner: asyncpg.Pool) -> None:
@@ -107,6 +117,25 @@ async def test_many_users_at_their_limit(client: Client, owner: asyncpg.Pool) ->
         "select sum(qty)::integer as n from inventory.purchases where drop_id = $1 group by user_id", drop_id
     )
     assert [row["n"] for row in sold] == [3] * 20
+
+
+@sizes("rounds", 10, 500)
+async def test_two_sellers_add_stock_while_it_sells(http: httpx.AsyncClient, owner: asyncpg.Pool, rounds: int) -> None:
+    """Each adds two units while four buyers take what there is: no addition is lost, and no unit is made or lost."""
+    seller, *users = await make_users(owner, 1 + 4 * rounds)
+    drop_id = await make_drop_by_sql(owner, 5)
+
+    async def add() -> None:
+        headers = as_user(seller) | {"content-type": "application/json"}
+        assert (await http.patch(f"/drops/{drop_id}", content='{"add_stock": 2}', headers=headers)).status_code == 200
+
+    for n in range(rounds):
+        asked = [ask_reserve(http, drop_id, user) for user in users[4 * n : 4 * n + 4]]
+        answers = await asyncio.gather(*asked, add(), add())
+        assert {answer.status_code for answer in answers if answer is not None} <= {201, 409}
+    total = await owner.fetchval("select total_stock from inventory.drops where id = $1", drop_id)
+    assert total == 5 + 4 * rounds
+    assert sum((await statuses(owner, drop_id)).values()) + await available_stock(owner, drop_id) == total
 
 
 @pytest.mark.parametrize("request_for", [reserve, purchase])
@@ -124,7 +153,7 @@ async def test_one_key_100_times_counts_once(
     assert await available_stock(owner, drop_id) == 99
 
 
-@sizes("count", 900, 3000)
+@sizes("count", 300, 3000)
 async def test_purchase_against_expiry_at_the_boundary(owner: asyncpg.Pool, count: int) -> None:
     """Holds are sold, refused as due, or taken back by a sweep that comes first; the books balance whichever it is.
 
