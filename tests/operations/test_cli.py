@@ -145,6 +145,7 @@ async def test_a_port_that_is_taken_is_reported_before_anything_is_migrated(empt
 # run
 
 
+@pytest.mark.slow
 def test_the_terminal_of_run(empty_url: str, tmp_path: Path) -> None:
     """The first start prints the migrations, then the URL; the second start prints only the URL."""
     for is_first in (True, False):

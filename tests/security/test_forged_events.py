@@ -395,6 +395,7 @@ async def test_a_key_that_is_changed(
     await stream.close()
 
 
+@pytest.mark.slow
 async def test_a_published_event_that_the_log_does_not_have(
     service: InProcess, owner: asyncpg.Connection, drop_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,7 +119,7 @@ async def test_many_users_at_their_limit(client: Client, owner: asyncpg.Pool) ->
     assert [row["n"] for row in sold] == [3] * 20
 
 
-@sizes("rounds", 10, 500)
+@sizes("rounds", 5, 500)
 async def test_two_sellers_add_stock_while_it_sells(http: httpx.AsyncClient, owner: asyncpg.Pool, rounds: int) -> None:
     """Each adds two units while four buyers take what there is: no addition is lost, and no unit is made or lost."""
     seller, *users = await make_users(owner, 1 + 4 * rounds)
