@@ -276,7 +276,7 @@ def sizes_and_baskets(bench: Bench) -> Iterator[Row]:
         sizes = json.dumps([{"name": f"EU {36 + n}", "total_stock": PLENTY} for n in range(12)])
         statement = "select id, variants from api.create_drop('Bench', 1, null, $1, now(), p_variants => $2::jsonb)"
         [[drop_id, variants]] = bench.sql(statement, SELLER, sizes)
-        bodies = [{"variant_id": variant["id"]} for variant in json.loads(variants)]
+        bodies = [{"variant_id": str(variant["id"])} for variant in variants]
         return wrk(service, clients, "POST", [f"/api/drops/{drop_id}/reserve"], {"201"}, bodies=bodies).rate
 
     def of_a_basket(clients: int) -> float:

@@ -4,15 +4,14 @@ import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import cache
-from json import JSONDecodeError
-from json import loads as json_loads
+from json import JSONDecodeError, JSONDecoder
 from random import getrandbits
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
 from lastpair.errors import Refusal, invalid
@@ -57,6 +56,10 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
+def _all(scope: Scope, name: bytes) -> list[bytes]:
+    return [value for each, value in scope["headers"] if each == name]
+
+
 def headers_of(scope: Scope) -> dict[bytes, bytes]:
     """The headers by name, the first of each name."""
     headers: dict[bytes, bytes] | None = scope.get("lastpair.headers")
@@ -88,7 +91,7 @@ def idempotency_key(request: Request) -> str | None:
     key = header(request.scope, b"idempotency-key")
     if key is None:
         return None
-    if sum(name == b"idempotency-key" for name, _ in request.scope["headers"]) > 1:
+    if len(_all(request.scope, b"idempotency-key")) > 1:
         raise invalid("Idempotency-Key", "must not be sent twice")
     if not IDEMPOTENCY_KEY.fullmatch(key):
         raise invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
@@ -170,13 +173,7 @@ def parse_json(raw: str | bytes, model: type[Body]) -> Body:
         text = raw.decode() if isinstance(raw, bytes) else raw
         if text.count(",") > MAX_COMMAS:
             raise invalid("body", f"must not have more than {MAX_COMMAS} commas")
-        value = json_loads(
-            text,
-            parse_float=_decimal,
-            parse_int=_integer,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_refuse_duplicates,
-        )
+        value = DECODER.decode(text)
     except JSONDecodeError as error:
         raise invalid("body", f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except UnicodeDecodeError:
@@ -228,25 +225,28 @@ async def _read_bytes(request: Request) -> bytes:
     # answer.
     most_read_bytes = 16 * MAX_BODY_BYTES
     body = bytearray()
-    received_bytes = int(request.headers.get("content-length", "0"))
-    if received_bytes <= most_read_bytes:
+    received_bytes = int(header(request.scope, b"content-length") or 0)
+    has_more = received_bytes <= most_read_bytes
+    if has_more:
         received_bytes = 0
-        async for chunk in request.stream():
-            received_bytes += len(chunk)
-            if received_bytes <= MAX_BODY_BYTES:
-                body += chunk
-            elif received_bytes > most_read_bytes:
-                break
+    while has_more and received_bytes <= most_read_bytes:
+        received = await request.receive()
+        if received["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = received.get("body", b"")
+        received_bytes += len(chunk)
+        if received_bytes <= MAX_BODY_BYTES:
+            body += chunk
+        has_more = received.get("more_body", False)
     if received_bytes > MAX_BODY_BYTES:
         message = f"body: must not be larger than {MAX_BODY_BYTES} bytes"
         raise RefusalWithHeaders(413, "PAYLOAD_TOO_LARGE", message, {"connection": "close"})
     # A proxy or a filter may look at another one of two headers, so each one counts.
-    codings = {coding.strip().lower() for coding in request.headers.getlist("content-encoding")}
-    if body and codings - {"", "identity"}:
+    if body and {coding.strip().lower() for coding in _all(request.scope, b"content-encoding")} - {b"", b"identity"}:
         message = "Content-Encoding: must not be given, because bodies are not decoded"
         raise RefusalWithHeaders(415, "UNSUPPORTED_MEDIA_TYPE", message, {"accept-encoding": "identity"})
-    content_types = [each.partition(";")[0].strip().lower() for each in request.headers.getlist("content-type")]
-    if body and content_types != ["application/json"]:
+    content_types = [each.partition(b";")[0].strip().lower() for each in _all(request.scope, b"content-type")]
+    if body and content_types != [b"application/json"]:
         reason = "must not be given twice" if len(content_types) > 1 else "must be application/json"
         raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", f"Content-Type: {reason}")
     return bytes(body)
@@ -274,6 +274,11 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         raise invalid("body", "must not give a field twice")
     return fields
 
+
+# It is made once, because to make it takes longer than to decode a small body.
+DECODER = JSONDecoder(
+    parse_float=_decimal, parse_int=_integer, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates
+)
 
 REASONS = {
     "bool_type": "must be true or false",
