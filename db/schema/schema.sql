@@ -559,10 +559,10 @@ CREATE FUNCTION inventory.note_user() RETURNS trigger
 
 
 --
--- Name: note_variant(); Type: FUNCTION; Schema: inventory; Owner: -
+-- Name: note_variants(); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
-CREATE FUNCTION inventory.note_variant() RETURNS trigger
+CREATE FUNCTION inventory.note_variants() RETURNS trigger
     LANGUAGE plpgsql
     AS $$begin return null; end$$;
 
@@ -1969,17 +1969,24 @@ CREATE TRIGGER users_rename_note AFTER UPDATE OF username ON inventory.users FOR
 
 
 --
--- Name: variants variants_note; Type: TRIGGER; Schema: inventory; Owner: -
+-- Name: variants variants_delete_note; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
-CREATE TRIGGER variants_note AFTER INSERT OR DELETE ON inventory.variants FOR EACH ROW EXECUTE FUNCTION inventory.note_variant();
+CREATE TRIGGER variants_delete_note AFTER DELETE ON inventory.variants REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_variants();
+
+
+--
+-- Name: variants variants_insert_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER variants_insert_note AFTER INSERT ON inventory.variants REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_variants();
 
 
 --
 -- Name: variants variants_update_note; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
-CREATE TRIGGER variants_update_note AFTER UPDATE ON inventory.variants FOR EACH ROW WHEN ((((((old.name IS DISTINCT FROM new.name) OR (old.price IS DISTINCT FROM new.price)) OR (old.total_stock IS DISTINCT FROM new.total_stock)) OR (old.available_stock IS DISTINCT FROM new.available_stock)) OR (old."position" IS DISTINCT FROM new."position"))) EXECUTE FUNCTION inventory.note_variant();
+CREATE TRIGGER variants_update_note AFTER UPDATE ON inventory.variants REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_variants();
 
 
 --
@@ -2049,4 +2056,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261128200030'),
     ('20261128200050'),
     ('20261128200060'),
-    ('20261129110000');
+    ('20261129110000'),
+    ('20261129110010');

@@ -128,8 +128,8 @@ select is(
     'inventory.reservations reservations_delete_note each statement', 'inventory.reservations reservations_earlier_end each row',
     'inventory.reservations reservations_insert_note each statement',
     'inventory.reservations reservations_update_note each statement', 'inventory.users users_rename_note each row',
-    'inventory.variants variants_note each row',
-    'inventory.variants variants_update_note each row'
+    'inventory.variants variants_delete_note each statement', 'inventory.variants variants_insert_note each statement',
+    'inventory.variants variants_update_note each statement'
   ],
   'Statements note what they do, and the commit publishes it.'
 );

@@ -1,0 +1,51 @@
+-- inventory.note_variants: trigger on variants: note that variants are new, changed or gone, or that their stock changed. The commit
+-- announces it with the drop.
+--
+-- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches. Errors: none.
+--
+-- Plans: it uses except and does not join old and new rows, as inventory.note_reservations does, and for the same reason.
+
+create or replace function inventory.note_variants()
+returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'INSERT' then
+    insert into inventory.changes (drop_id, is_updated)
+    select n.drop_id, true from new_rows n group by n.drop_id
+    on conflict (transaction_id, drop_id) do update set is_updated = true;
+  elsif tg_op = 'DELETE' then
+    insert into inventory.changes (drop_id, is_updated)
+    select o.drop_id, true from old_rows o group by o.drop_id
+    on conflict (transaction_id, drop_id) do update set is_updated = true;
+  else
+    insert into inventory.changes as c (drop_id, is_updated, is_stock_updated, variant_ids)
+    select
+      e.drop_id, bool_or(not e.is_stock), bool_or(e.is_stock), coalesce(array_agg(e.id) filter (where e.is_stock), '{}')
+    from (
+      (
+        select n.drop_id, n.id, true as is_stock, n.available_stock from new_rows n
+        except
+        select o.drop_id, o.id, true, o.available_stock from old_rows o
+      )
+      union all
+      select changed.drop_id, changed.id, false, null
+      from (
+        select n.drop_id, n.id, n.name, n.price, n.total_stock, n.position from new_rows n
+        except
+        select o.drop_id, o.id, o.name, o.price, o.total_stock, o.position from old_rows o
+      ) changed
+    ) e
+    group by e.drop_id
+    on conflict (transaction_id, drop_id) do update
+    set
+      is_updated = c.is_updated or excluded.is_updated,
+      is_stock_updated = c.is_stock_updated or excluded.is_stock_updated,
+      variant_ids = c.variant_ids || excluded.variant_ids;
+  end if;
+  return null;
+end
+$$;
+
+comment on function inventory.note_variants() is 'Trigger: note how variants changed; the commit announces it with the drop.';
