@@ -182,7 +182,8 @@ def parse_json(raw: str | bytes, model: type[Body]) -> Body:
         raise invalid("body", "is nested too deeply") from None
     unnamed = 0
     if isinstance(value, dict):
-        _refuse_large_items(value)
+        if len(text) > MAX_SMALL_BYTES:
+            _refuse_large_items(value)
         unnamed = _leave_out_unknown(value, model)
     try:
         return model.model_validate(value, strict=True)
