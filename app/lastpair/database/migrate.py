@@ -79,7 +79,7 @@ where number >= (select s.number from inventory.function_sets s where s.checksum
 
 
 class MigrationFailed(Exception):
-    """dbmate or a function file failed. The message says which and why."""
+    """A migration or a function file failed. The message says which and why."""
 
 
 def is_checkout() -> bool:
