@@ -27,7 +27,7 @@ class Explained:
         assert "Index" in plan
         assert not re.search(r"(Seq|Bitmap Heap) Scan on (reservations|purchases|users|changes|events)\b", plan), plan
         # A step that is not put into its caller's statement would be planned at every call.
-        assert not re.search(r"Function Scan on (reserve_facts|purchase_decisions|find_holds)", plan), plan
+        assert not re.search(r"Function Scan on (reserve_facts|term_facts|purchase_decisions|find_holds)", plan), plan
         walked = r"Index (?:Only )?Scan (?:Backward )?using (\w+) on (?:reservations|purchases|changes|events)\b"
         return rows, set(re.findall(walked, plan))
 
