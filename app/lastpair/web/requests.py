@@ -45,7 +45,8 @@ MAX_NAME_LENGTH = 100
 """Of more unknown fields an error names MAX_NAMED_FIELDS and says how many follow. A longer name is cut."""
 
 MAX_ITEM_FIELDS = 20
-"""The most fields of an object within a list. None has that many, so there is no need to say which ones are unknown."""
+"""The most fields of an object within a list, if the body is larger than MAX_SMALL_BYTES. None has that many, so the error does
+not say which ones are unknown."""
 
 Body = TypeVar("Body", bound=BaseModel)
 
