@@ -1,12 +1,16 @@
 """A drop with sizes: what a card shows of them, and how one is chosen, held and bought."""
 
 import re
+from collections.abc import Awaitable
+from typing import Any
 
 from playwright.async_api import Locator, Page, expect
 
-from tests.support.dashboard import card_of, expect_answer, press
+from tests.support.browser import Visitor
+from tests.support.dashboard import card_of, expect_answer, press, update_drop
 from tests.support.factories import make_drop, make_user, reserve
 from tests.support.streams import Api
+from tests.support.waiting import eventually
 
 SIZES = [{"name": "41", "total_stock": 1}, {"name": "42", "total_stock": 3}, {"name": "43", "total_stock": 2, "price": 12.5}]
 
@@ -52,6 +56,33 @@ async def test_a_size_is_chosen_held_and_bought(api: Api, page: Page) -> None:
     )
     assert [(row["variant_id"], float(row["amount"])) for row in bought] == [(drop["variants"][1]["id"], 10)]
     await expect(card.locator(".size")).to_contain_text(["41 none left", "42 2 left", "43 1 left"])
+
+
+async def test_a_size_that_is_added(api: Api, visitor: Visitor) -> None:
+    """A size, or a drop with sizes, is shown with the next frame, even if the clock of the page ticks between event and frame."""
+    seller = await make_user(api.owner)
+    drop = await make_drop(api.http, seller, total_stock=None, variants=SIZES)
+    drop_id = drop["id"]
+    context = await visitor.context()
+    await context.clock.install()
+    page = await visitor.open(context)
+    await expect(card_of(page, drop_id).locator(".size")).to_have_count(3)
+    await page.evaluate("() => { window.nextFrame = requestAnimationFrame; }")
+
+    async def tick_before_the_frame(change: Awaitable[Any]) -> Any:
+        await page.evaluate("() => { window.waiting = []; window.requestAnimationFrame = (frame) => waiting.push(frame); }")
+        result = await change
+        await eventually(lambda: page.evaluate("waiting.length"))
+        await context.clock.fast_forward(1500)
+        await page.evaluate("() => { window.requestAnimationFrame = nextFrame; waiting.forEach((frame) => frame()); }")
+        return result
+
+    kept = [{"id": variant["id"]} for variant in drop["variants"]]
+    added = {"variants": [*kept, {"name": "44", "total_stock": 4}]}
+    await tick_before_the_frame(update_drop(api, drop_id, **added))
+    await expect(card_of(page, drop_id).locator(".size-name")).to_have_text(["41", "42", "43", "44"])
+    new = await tick_before_the_frame(make_drop(api.http, seller, total_stock=None, variants=SIZES))
+    await expect(card_of(page, new["id"]).locator(".size-name")).to_have_text(["41", "42", "43"])
 
 
 async def test_sizes_by_keyboard(api: Api, page: Page) -> None:

@@ -199,7 +199,9 @@ class Card {
   #tickSizes(now) {
     let held;
     for (const { id, available_stock: left } of this.drop.variants) {
-      const size = this.#sizes.get(id), input = size.querySelector("input"), hold = this.cards.holdOf(this.drop.id, id);
+      const size = this.#sizes.get(id);
+      if (!size) continue; // it is new and comes with the next frame
+      const input = size.querySelector("input"), hold = this.cards.holdOf(this.drop.id, id);
       if (hold) held ??= input;
       size.querySelector(".size-hold").textContent = hold ? `yours, ${formatSeconds(hold.expiresAt - now)}` : "";
       input.hidden = !this.cards.areActionsShown;
