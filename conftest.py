@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Generator, Iterator
 from urllib.parse import urlsplit
 
@@ -9,6 +10,8 @@ import asyncpg
 import httpx
 import psycopg
 import pytest
+from _pytest.nodeid import coerce_node_id
+from schemathesis.pytest.plugin import SchemathesisFunction
 
 from lastpair.database.migrate import migrate
 from tests.support.database import Database, another_database, client_of, fresh_embedded_database, running_api, scratch_database
@@ -25,6 +28,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, which CI does not allow: {report.longrepr}"
     return report
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A test of Schemathesis gets an id of its own. With pytest 9.2 all operations have the id of their function."""
+    if isinstance(item, SchemathesisFunction) and item.parent is not None:
+        item._id = coerce_node_id(f"{item.parent.nodeid}::{item.name}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """No two tests have one id, because of those only one would run in several processes."""
+    twice = [node_id for node_id, number in Counter(item.nodeid for item in items).items() if number > 1]
+    assert not twice, f"these ids belong to several tests: {twice}"
 
 
 @pytest.fixture(scope="session")
