@@ -5,8 +5,9 @@
 -- asks for a drop that is sold out does not queue. A drop that does not exist is a row of nulls.
 --
 -- Due holds are taken back here even if there is plenty of stock, because the sweep does not wait for the lock of a busy drop.
--- The users' own due holds go first, because an ACTIVE hold, due or not, is in the way of its user's next one. If nothing was
--- due, nothing_due_before of the row that is returned is the present time.
+-- The users' own due holds go first, because an ACTIVE hold, due or not, is in the way of its user's next one. Then go the oldest,
+-- as many as the requests have units, and more while a variant that is asked for has too few, because the oldest may be of other
+-- variants. If nothing was due, nothing_due_before of the row that is returned is the present time.
 --
 -- Locks, in this order: the drop's row; due reservations, with skip locked. Errors: none.
 
@@ -20,6 +21,8 @@ as $$
 declare
   v_drop inventory.drops;
   v_own_due_ids uuid[];
+  v_due_ids uuid[];
+  v_limit integer := (select least(sum(coalesce(q.qty, 1)), 100000) from unnest(p_requests) q);
 begin
   select * into v_drop from inventory.drops d where d.id = p_drop_id;
   if not inventory.can_sell(v_drop) then
@@ -46,9 +49,17 @@ begin
     ) own_hold
   );
   perform from inventory.expire_due(p_drop_id, v_own_due_ids);
-  perform from inventory.expire_due(
-    p_drop_id,
-    inventory.lock_due_reservations(v_drop, (select least(sum(coalesce(q.qty, 1)), 100000)::integer from unnest(p_requests) q)));
+  loop
+    v_due_ids := inventory.lock_due_reservations(v_drop, v_limit);
+    perform from inventory.expire_due(p_drop_id, v_due_ids);
+    exit when cardinality(v_due_ids) < v_limit or not exists (
+      select
+      from inventory.variants v
+      where v.drop_id = p_drop_id
+        and v.available_stock < (select sum(coalesce(q.qty, 1)) from unnest(p_requests) q where q.variant_id = v.id)
+    );
+    v_limit := greatest(1000, least(4 * v_limit, 100000)); -- each look passes over those of the last
+  end loop;
   select * into v_drop from inventory.drops d where d.id = p_drop_id;
   return v_drop;
 end
