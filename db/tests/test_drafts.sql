@@ -1,6 +1,6 @@
 -- Drafts are the seller's: a buyer finds none, and the log, which is public, has nothing of them.
 begin;
-select plan(15);
+select plan(17);
 
 select pg_temp.make_users('seller', 'ann');
 create temp table drafts on commit drop as
@@ -33,6 +33,13 @@ $$;
 select is(pg_temp.finds('lastpair_buyer'), false, 'A buyer does not.');
 select is(pg_temp.finds('lastpair_seller'), true, 'A seller does.');
 select is(pg_temp.finds('lastpair_service'), true, 'The service does.');
+set local role lastpair_buyer;
+prepare drafts_of_a_buyer as select * from api.list_drops('draft');
+select throws_ok('drafts_of_a_buyer', 'PT403', 'FORBIDDEN', 'Nor does a buyer list drafts.');
+reset role;
+set local role lastpair_seller;
+select isnt_empty($$select from api.list_drops('draft') where id in (select id from drafts)$$, 'A seller does.');
+reset role;
 
 -- What a statement announces of the draft.
 create function pg_temp.heard(p_sql text) returns text language plpgsql as $$

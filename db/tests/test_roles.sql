@@ -1,7 +1,7 @@
 -- A buyer, a seller and the service may each execute certain functions, and touch nothing else. A buyer and a seller act for the
 -- subject of the session's claims only.
 begin;
-select plan(27);
+select plan(28);
 
 -- The roles, by the catalog.
 
@@ -164,6 +164,11 @@ from (values
   ('lastpair_api', '', null, 'So does lastpair_api.')
 ) as v (role, claims, expected, description);
 
+select is(
+  pg_temp.refused(
+    'lastpair_buyer', format('{"sub": "%s"}', pg_temp.user_id('ann')),
+    format('api.reserve_basket(%%L, array[row(%L, null, 1)]::api.basket_item[], null, 86400)', pg_temp.drop_id('shoes'))),
+  'PT403 FORBIDDEN', 'Nor how long those of a basket last.');
 select is(
   pg_temp.refused(
     v.role, format('{"sub": "%s"}', pg_temp.user_id('ann')),

@@ -3,7 +3,7 @@
 --
 -- The status is the one by the clock: an `ended` drop may be stored as live, because the sweep has not come by.
 --
--- Locks: none. Errors: VALIDATION_ERROR (status, limit, cursor).
+-- Locks: none. Errors: FORBIDDEN (drafts, see inventory.may_see_drafts), VALIDATION_ERROR (status, limit, cursor).
 --
 -- Plans: for each status that a drop of the list may be stored with, the first rows of an index scan of drops_active_idx, from the
 -- cursor on. The plan is made anew for each call, because it depends on whether there is a cursor.
@@ -53,6 +53,8 @@ begin
     v_stored := array['scheduled', 'live'];
   elsif v_stored is null then
     perform inventory.refuse_constraint('drops_status_check');
+  elsif p_status = 'draft' and not inventory.may_see_drafts() then
+    perform inventory.refuse('FORBIDDEN', 'status: drafts are the sellers'' to see.');
   end if;
   if p_after is not null then
     select d.starts_at, d.id into v_starts_at, v_id

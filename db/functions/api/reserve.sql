@@ -35,9 +35,7 @@ declare
   v_outcome record;
 begin
   perform inventory.require_self(p_user_id);
-  if p_ttl_seconds <> 60 and not inventory.acts_for_anyone() then
-    perform inventory.refuse('FORBIDDEN', 'p_ttl_seconds: a buyer does not choose how long a hold lasts.');
-  end if;
+  perform inventory.require_usual_ttl(p_ttl_seconds);
   select * into strict v_outcome
   from inventory.reserve_on_drop(
     p_drop_id, array[row(p_drop_id, p_user_id, p_idempotency_key, p_variant_id, p_qty)::api.reserve_request], p_ttl_seconds);

@@ -3,9 +3,10 @@
 -- Purpose: calls inventory.reserve_baskets for one basket. A refused basket is an answer with a row for each refused item,
 -- because an error could not name them all. A refusal does not spend the Idempotency-Key.
 --
--- Locks: see inventory.reserve_baskets. Errors raised: FORBIDDEN (a buyer names another user), AUTH_REQUIRED, VALIDATION_ERROR
--- (the items, a qty, the key, p_ttl_seconds), IDEMPOTENCY_KEY_REUSED; with several drops lock_not_available (55P03) after 100 ms
--- at a lock. Then nothing is done, and the caller may try again. Codes of refused items: see inventory.reserve_on_drop.
+-- Locks: see inventory.reserve_baskets. Errors raised: FORBIDDEN (a buyer names another user, or a p_ttl_seconds), AUTH_REQUIRED,
+-- VALIDATION_ERROR (the items, a qty, the key, p_ttl_seconds), IDEMPOTENCY_KEY_REUSED; with several drops lock_not_available
+-- (55P03) after 100 ms at a lock. Then nothing is done, and the caller may try again. Codes of refused items: see
+-- inventory.reserve_on_drop.
 
 create or replace function api.reserve_basket(
   p_user_id uuid,
@@ -22,6 +23,7 @@ declare
   v_outcome record;
 begin
   perform inventory.require_self(p_user_id);
+  perform inventory.require_usual_ttl(p_ttl_seconds);
   select * into v_outcome
   from inventory.reserve_baskets(array[row(p_user_id, p_items, p_idempotency_key)::api.basket_request], p_ttl_seconds);
   if v_outcome.code = 'BASKET_REFUSED' then
