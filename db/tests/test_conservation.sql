@@ -1,7 +1,7 @@
 -- A transaction that does not balance is refused at its commit: what it adds to the total is what it adds to the available, the
 -- held and the sold units. So a change by hand cannot make a unit, or lose one.
 begin;
-select plan(26);
+select plan(31);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 select pg_temp.make_drops('shoes', 'other');
@@ -91,6 +91,26 @@ select matches(
       select ''by hand'', 1, 5, 4, now(), ''live'', CAT'),
   '^23000 the stock of drop .* does not balance$', 'A new drop has all its stock.'
 );
+select is(
+  pg_temp.committed('update inventory.drops set id = gen_random_uuid() where id = OTHER'), '23503 drop other keeps its id',
+  'A drop keeps its id, because its holds name it.'
+);
+
+select pg_temp.make_sizes('sizes');
+set constraints all immediate;
+set constraints all deferred;
+select matches(
+  pg_temp.committed(replace(v.statement, 'SIZES', quote_literal(pg_temp.drop_id('sizes')))),
+  '^23000 the stock of drop .* is not that of its variants$', v.description
+)
+from (values
+  ('update inventory.variants set available_stock = available_stock + 1, total_stock = total_stock + 1
+    where drop_id = SIZES and name = ''S''', 'A variant does not get a unit alone.'),
+  ('update inventory.variants set available_stock = available_stock - 1 where drop_id = SIZES and name = ''S''', 'Nor loses one.'),
+  ('update inventory.drops set available_stock = available_stock + 1, total_stock = total_stock + 1 where id = SIZES',
+    'Nor does a drop that has variants.'),
+  ('delete from inventory.variants where drop_id = SIZES and name = ''S''', 'A variant does not go without its units.')
+) as v (statement, description);
 select is_empty('select * from pg_temp.findings()', 'No unit was lost or made up on the way.');
 
 select * from finish();

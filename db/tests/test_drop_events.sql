@@ -1,6 +1,6 @@
 -- A drop that is created or changed is announced as it is in the end; what changes nothing that a client sees is not announced.
 begin;
-select plan(26);
+select plan(27);
 
 -- The event of a drop. A time is in UTC; a year stands for its first moment.
 create function pg_temp.drop_event(
@@ -148,6 +148,11 @@ select bag_eq(
   'Drops that the clock starts and ends are announced, others are not.'
 );
 select is(pg_temp.announced('select api.advance_drops()'), '{}', 'When the clock moves nothing, nothing is announced.');
+
+select matches(
+  (pg_temp.announced($$update inventory.drops set currency = 'EUR' where id = pg_temp.drop_id('shoes')$$))[1],
+  '^DROP_UPDATED .*"currency":"EUR"', 'A currency that is changed by hand is announced.'
+);
 
 select * from finish();
 rollback;

@@ -1,7 +1,7 @@
 -- A sale is announced with its buyer and moment, in the order of arrival, and the drop's latest purchasers whenever they may have
 -- changed; a sale that its own transaction took back is not.
 begin;
-select plan(23);
+select plan(26);
 
 -- Purchases of one transaction have one time; this gives a sale its own.
 create function pg_temp.date_back(p_drop text, p_user text, p_created_at timestamptz) returns void language sql as $$
@@ -37,7 +37,10 @@ select is(
   array[pg_temp.completed('shoes', 'ann'), pg_temp.activity('shoes', 'ann 1 now')],
   'A sale announces the buyer and the latest purchasers; stock was announced with the reserve.'
 );
-do $$ begin perform pg_temp.date_back('shoes', 'ann', '2020-01-01 10:00+00'); end $$;
+select is(
+  pg_temp.announced($$select pg_temp.date_back('shoes', 'ann', '2020-01-01 10:00+00')$$),
+  array[pg_temp.activity('shoes', 'ann 1 2020-01-01T10:00:00+00:00')], 'A time that is changed by hand is announced, and no sale.'
+);
 select is(
   pg_temp.announced($$select api.purchase(pg_temp.drop_id('shoes'), pg_temp.user_id('bob'))$$),
   array[pg_temp.completed('shoes', 'bob'), pg_temp.activity('shoes', 'bob 1 now', 'ann 1 2020-01-01T10:00:00+00:00')],
@@ -208,6 +211,24 @@ from (values
 order by v.n;
 
 select is_empty('select from inventory.changes where transaction_id = pg_current_xact_id()', 'Nothing is left to be announced.');
+
+-- By hand, and on a drop that is over.
+
+select pg_temp.make_drop('by hand');
+select pg_temp.buy('by hand', 'ann');
+select is(
+  pg_temp.announced($$
+    update inventory.purchases set user_id = pg_temp.user_id('fay') where id = pg_temp.purchase_id('by hand', 'ann')
+  $$),
+  array[pg_temp.activity('by hand', 'fay 1 now')], 'A sale that is given to another by hand is announced, but not as a new one.'
+);
+do $$ begin perform api.update_drop(pg_temp.drop_id('by hand'), '{"status": "ended"}'); end $$;
+select matches(
+  (pg_temp.announced($$
+    select api.rename_user_batch(array[row(pg_temp.user_id('fay'), 'pgtap fay new')]::api.user_request[])
+  $$))[1],
+  '^ACTIVITY_UPDATED .*pgtap fay new', 'So is a buyer of a drop that is over who is renamed.'
+);
 
 select * from finish();
 rollback;

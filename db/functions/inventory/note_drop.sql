@@ -1,7 +1,8 @@
 -- inventory.note_drop: trigger on drops: note that a drop was created, that it changed or that its stock changed, that it was
 -- deleted, and whether it could be seen before. The commit announces the note, and refuses it if the stock does not balance.
 --
--- Locks: only this transaction's own row of inventory.changes, which no other transaction touches. Errors: none.
+-- Locks: only this transaction's own row of inventory.changes, which no other transaction touches. Errors: foreign_key_violation
+-- (23503), if a drop is given another id, because its holds, sales and events name this one.
 
 create or replace function inventory.note_drop()
 returns trigger
@@ -24,12 +25,15 @@ begin
     return null;
   end if;
   if not v_created then
+    if new.id <> old.id then
+      raise foreign_key_violation using message = format('drop %s keeps its id', old.id);
+    end if;
     v_stock_updated := old.available_stock <> new.available_stock;
     v_updated := (
-      old.name, old.price, old.total_stock, old.starts_at, old.ends_at, old.status, old.paused_at, old.limit_per_user,
+      old.name, old.price, old.currency, old.created_by, old.total_stock, old.starts_at, old.ends_at, old.status, old.paused_at, old.limit_per_user,
       old.hold_seconds, old.rehold_after_seconds, old.extension_seconds
     ) is distinct from (
-      new.name, new.price, new.total_stock, new.starts_at, new.ends_at, new.status, new.paused_at, new.limit_per_user,
+      new.name, new.price, new.currency, new.created_by, new.total_stock, new.starts_at, new.ends_at, new.status, new.paused_at, new.limit_per_user,
       new.hold_seconds, new.rehold_after_seconds, new.extension_seconds
     );
   end if;

@@ -36,9 +36,9 @@ begin
       e.drop_id, bool_or(e.is_activity), coalesce(array_agg(e.id) filter (where e.is_paid), '{}'), sum(e.units)
     from (
       (
-        select n.drop_id, n.id, true as is_paid, true as is_activity, 0 as units from new_rows n where n.status = 'paid'
+        select n.drop_id, n.id, true as is_paid, false as is_activity, 0 as units from new_rows n where n.status = 'paid'
         except
-        select o.drop_id, o.id, true, true, 0 from old_rows o where o.status = 'paid'
+        select o.drop_id, o.id, true, false, 0 from old_rows o where o.status = 'paid'
       )
       union all
       (
@@ -46,6 +46,13 @@ begin
         except
         select n.drop_id, n.id, false, true, 0 from new_rows n where n.status = 'paid'
       )
+      union all
+      select shown.drop_id, null, false, true, 0
+      from (
+        select n.drop_id, n.id, n.user_id, n.qty, n.created_at from new_rows n where n.status = 'paid'
+        except
+        select o.drop_id, o.id, o.user_id, o.qty, o.created_at from old_rows o where o.status = 'paid'
+      ) shown
       union all
       select n.drop_id, null, false, false, n.qty from new_rows n where n.status in ('pending', 'paid')
       union all

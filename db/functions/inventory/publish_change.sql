@@ -9,8 +9,8 @@
 -- of the two constraints alone.
 --
 -- Errors: integrity_constraint_violation (23000), if what the transaction did to the stock does not balance: by hand it may have
--- changed one of total_stock, available_stock, the holds and the sales without the others; foreign_key_violation (23503), if a hold is
--- of no drop.
+-- changed one of total_stock, available_stock, the holds and the sales without the others, or variants and not their drop;
+-- foreign_key_violation (23503), if a hold is of no drop.
 --
 -- The log is public, so nothing of a draft is in it. A draft that is published comes as DROP_CREATED; a drop that goes back to draft,
 -- or is deleted, as DROP_REMOVED. A draft that is cancelled was never seen, and is not announced.
@@ -47,6 +47,9 @@ begin
   select * into v_drop from inventory.drops d where d.id = v_change.drop_id;
   if not found and (v_change.added_held > 0 or v_change.added_sold > 0) then
     raise foreign_key_violation using message = format('there is no drop %s', v_change.drop_id);
+  end if;
+  if v_change.is_updated or v_change.variant_ids <> '{}' then
+    perform inventory.check_sums_of_variants(v_drop);
   end if;
   if v_drop.id is null or v_drop.status = 'draft' then
     if v_change.was_public then
