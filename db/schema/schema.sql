@@ -510,7 +510,7 @@ CREATE FUNCTION inventory.keep_drop_with_holds() RETURNS trigger
 
 CREATE FUNCTION inventory.name_key(p_name text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN (p_name ~ '^[!-~]+( [!-~]+)*$'::text) THEN lower((p_name COLLATE "C")) ELSE inventory.fold_case(btrim(regexp_replace(regexp_replace(NORMALIZE(p_name, NFKC), '[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u2064\u206a-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]'::text, ''::text, 'g'::text), '[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+'::text, ' '::text, 'g'::text))) END;
+    RETURN CASE WHEN (p_name ~ '^[!-~]+( [!-~]+)*$'::text) THEN lower((p_name COLLATE "C")) ELSE inventory.fold_case(btrim(regexp_replace(regexp_replace(NORMALIZE(p_name, NFKC), '[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u2065\u206a-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]'::text, ''::text, 'g'::text), '[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+'::text, ' '::text, 'g'::text))) END;
 
 
 --
@@ -2057,4 +2057,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261128200050'),
     ('20261128200060'),
     ('20261129110000'),
-    ('20261129110010');
+    ('20261129110010'),
+    ('20261129150000');

@@ -13,7 +13,7 @@ as $$
   select case
     when p_names = 'hidden' then 'Somebody'
     when p_names = 'initials' then inventory.initials(p_username)
-    when p_username ~ '\S[@＠﹫]\S' then left(p_username, 1) || '…'
+    when p_username ~ '\S\s*[@＠﹫]\s*\S' then left(p_username, 1) || '…'
     else p_username
   end
 $$;
