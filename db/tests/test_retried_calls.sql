@@ -1,7 +1,7 @@
 -- To extend a hold, buy a basket, refund a purchase and cancel a drop count once for each user and Idempotency-Key, too.
 -- test_idempotency_keys.sql is about requests that make a row.
 begin;
-select plan(38);
+select plan(45);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 do $$
@@ -144,6 +144,37 @@ select results_eq(
 );
 
 select is_empty('select * from pg_temp.findings()', 'The books balance.');
+
+-- One key with two holds: the first purchase decides, whether both come in one call or one after the other.
+select pg_temp.make_sizes('two sizes');
+do $$
+begin
+  perform api.reserve(pg_temp.drop_id('two sizes'), pg_temp.user_id('ann'), null, 60, pg_temp.variant_id('two sizes', v))
+  from unnest(array['S', 'M']) v;
+end
+$$;
+create temp table two_holds on commit drop as
+select r.id from inventory.reservations r where r.drop_id = pg_temp.drop_id('two sizes') order by r.id;
+select is(
+  (select array_agg(coalesce(o.code, o.status::text) order by o.n) from api.purchase_batch(array(
+    select row(pg_temp.drop_id('two sizes'), pg_temp.user_id('ann'), 'one-key', h.id)::api.purchase_request
+    from (select id from two_holds union all select id from two_holds) h order by h.id)) o),
+  array['201', '200', 'IDEMPOTENCY_KEY_REUSED', 'IDEMPOTENCY_KEY_REUSED'], 'A key buys one of two holds, in one call.'
+);
+select is(pg_temp.statuses_on('two sizes'), array['ann ACTIVE', 'ann CONSUMED'], 'The other is held still.');
+
+-- A call that names nothing says so, with a key or without.
+select is(pg_temp.refusal('select ' || v.call), pg_temp.error(v.code), v.call)
+from (values
+  ('api.refund_purchase(null, null, ''k'')', 'PURCHASE_NOT_FOUND'),
+  ('api.cancel_drop(null, false, null, ''k'')', 'DROP_NOT_FOUND'),
+  (format('api.purchase_basket(null, %L, ''k'')', pg_temp.user_id('ann')), 'BASKET_NOT_FOUND'),
+  (format('api.extend_reservation(null, %L, ''k'')', pg_temp.user_id('ann')), 'RESERVATION_NOT_FOUND')
+) as v (call, code);
+select is(
+  pg_temp.refusal(format('select api.create_drop_from_json(''null'', %L)', pg_temp.user_id('seller'))),
+  pg_temp.error('VALIDATION_ERROR', 'body: must be an object'), 'A drop is made from an object.'
+);
 
 select * from finish();
 rollback;

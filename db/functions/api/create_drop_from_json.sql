@@ -9,7 +9,7 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_fields jsonb := jsonb_strip_nulls(p_drop - 'variants');
+  v_fields jsonb;
   v_field text;
   v_value jsonb;
   v_drop api.drop_row;
@@ -19,6 +19,7 @@ begin
   if jsonb_typeof(p_drop) is distinct from 'object' then
     perform inventory.refuse('VALIDATION_ERROR', 'body: must be an object');
   end if;
+  v_fields := jsonb_strip_nulls(p_drop - 'variants');
   for v_field, v_value in select * from jsonb_each(v_fields) loop
     perform inventory.check_field_of_drop(v_field, v_value);
   end loop;

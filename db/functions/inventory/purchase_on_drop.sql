@@ -8,6 +8,8 @@
 -- are any; the live ones are consumed here; inventory.purchase_decisions says what becomes of each request; the sales are
 -- written here, with the units, the unit price and the currency of the hold.
 --
+-- Requests that name several reservations with one key are carried out one by one, because the first one decides on the others.
+--
 -- Locks, in this order: the drop's row, only if one of the holds has run out and its unit must go back; reservations in the order
 -- of their ids. Otherwise the drop is left alone, because the reserve has taken the stock already.
 --
@@ -36,6 +38,21 @@ declare
   v_new_ids uuid[]; -- an id for each request, in case it buys units
 begin
   perform inventory.check_idempotency_keys(array(select q.idempotency_key from unnest(p_requests) q));
+  if exists (
+    select
+    from unnest(p_requests) q
+    where q.reservation_id is not null and q.idempotency_key is not null
+    group by q.user_id, q.idempotency_key
+    having min(q.reservation_id::text) <> max(q.reservation_id::text)
+  ) then
+    return query
+    select q.n::integer, o.code, o.replayed, o.purchase
+    from unnest(p_requests) with ordinality as q (drop_id, user_id, idempotency_key, reservation_id, n)
+    cross join lateral inventory.purchase_on_drop(
+      p_drop_id, array[row(q.drop_id, q.user_id, q.idempotency_key, q.reservation_id)::api.purchase_request]) o
+    order by q.n;
+    return;
+  end if;
   select * into v_drop from inventory.drops d where d.id = p_drop_id;
 
   v_holds := array(
@@ -76,6 +93,9 @@ begin
     returning r.id
   )
   select array_agg(consumed.id) into v_consumed_ids from consumed;
+  if cardinality(v_consumed_ids) is distinct from cardinality(v_live_ids) then
+    select * into v_drop from inventory.drops d where d.id = p_drop_id; -- it may have been cancelled while this call waited
+  end if;
 
   v_new_ids := array(select inventory.uuid_v7() from unnest(p_requests));
   return query
