@@ -189,8 +189,8 @@ begin
 end
 $$;
 select is(
-  pg_temp.statuses_on('cancel'), array['ann CONSUMED', 'bob CANCELLED', 'cat CANCELLED', 'dan CANCELLED'],
-  'Cancelling a drop releases every hold.'
+  pg_temp.statuses_on('cancel'), array['ann CONSUMED', 'bob EXPIRED', 'cat CANCELLED', 'dan CANCELLED'],
+  'Cancelling a drop releases every hold. One that is due has expired.'
 );
 select is(
   (select count(*) from inventory.reservations where drop_id = pg_temp.drop_id('cancel') and updated_at = now()), 3::bigint,

@@ -1,6 +1,6 @@
 -- A drop may have variants: sizes or tiers with a stock each. The stock of the drop is their sum, and a reserve names one.
 begin;
-select plan(60);
+select plan(61);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 
@@ -29,11 +29,11 @@ from (values
   ('null', '{}', 'variants: must be an array of 1 to 200 objects', 'So is an object.'),
   ('null', 'null', 'variants: must be an array of 1 to 200 objects', 'So is null as JSON.'),
   ('null', '["S"]', 'variants: must be an array of objects', 'So is a name alone.'),
-  ('null', '[{"total_stock": 3}]', 'variants.name: must be a string', 'A variant needs a name.'),
+  ('null', '[{"total_stock": 3}]', 'variants: a new variant needs a name and a total_stock', 'A variant needs a name.'),
   ('null', '[{"name": 7, "total_stock": 3}]', 'variants.name: must be a string', 'The name is a string.'),
   ('null', '[{"name": " ", "total_stock": 3}]',
     'variants.name: must be 1 to 200 characters, not all blank, without control characters', 'It is not blank.'),
-  ('null', '[{"name": "S"}]', 'variants.total_stock: must be 1 or more', 'A variant needs a stock.'),
+  ('null', '[{"name": "S"}]', 'variants: a new variant needs a name and a total_stock', 'A variant needs a stock.'),
   ('null', '[{"name": "S", "total_stock": 0}]', 'variants.total_stock: must be 1 or more', 'Of one unit at least.'),
   ('null', '[{"name": "S", "total_stock": 1.5}]', 'variants.total_stock: must be 1 or more', 'Of whole units.'),
   ('null', '[{"name": "S", "total_stock": 2147483648}]', 'variants.total_stock: must be 1 or more',
@@ -127,10 +127,9 @@ from (values
   (7, '[{$M$, "name": "S"}, {$S$}]', 'PT400 VALIDATION_ERROR: variants.name: two variants of a drop have the same name',
     'A name that another one keeps is refused.'),
   (8, '[{$M$, "add_stock": "2"}, {$S$}]',
-    'PT400 VALIDATION_ERROR: variants.total_stock: must be a whole number, here or as add_stock',
-      'A string is no number of units.'),
+    'PT400 VALIDATION_ERROR: variants.add_stock: must be a whole number', 'A string is no number of units.'),
   (9, '[{$M$, "add_stock": 2, "total_stock": 2}, {$S$}]',
-    'PT400 VALIDATION_ERROR: variants.total_stock: must be a whole number, here or as add_stock', 'Nor are two numbers one.'),
+    'PT400 VALIDATION_ERROR: variants.add_stock: give it or total_stock, not both', 'Nor are two numbers one.'),
   (10, '[{$M$, "total_stock": 0}, {$S$}]', 'PT400 VALIDATION_ERROR: variants.total_stock: must be 1 or more', 'Nor is none.'),
   (11, '[{"id": "x"}]', 'PT404 VARIANT_NOT_FOUND: This drop has no variant x, or it is named twice.',
     'An id that is none is not found.')
@@ -146,8 +145,10 @@ select is(
   pg_temp.refusal_of_update('other', v.changes), pg_temp.error('VALIDATION_ERROR', v.sentence), v.description
 )
 from (values
-  ('{"total_stock": 20}'::jsonb, 'total_stock: is the sum of the variants; change theirs', 'The sum is not set.'),
-  ('{"add_stock": 1}', 'total_stock: is the sum of the variants; change theirs', 'Nor is it added to.')
+  ('{"total_stock": 20, "variants": [{"name": "S", "total_stock": 20}]}'::jsonb,
+    'total_stock: give it or variants, not both', 'Only one of the two is given.'),
+  ('{"total_stock": 20}', 'total_stock: is the sum of the variants; change theirs', 'The sum is not set.'),
+  ('{"add_stock": 1}', 'add_stock: total_stock is the sum of the variants; add to theirs', 'Nor is it added to.')
 ) as v (changes, sentence, description);
 
 -- In use.

@@ -19,6 +19,7 @@ declare
   v_drop inventory.drops;
   v_refunds_a_call constant integer := 500;
 begin
+  p_refund := coalesce(p_refund, false);
   perform inventory.claim_idempotency_key(
     v_user_id, p_idempotency_key, 'cancel_drop',
     jsonb_build_object('drop_id', p_drop_id, 'refund', p_refund), p_drop_id);

@@ -3,8 +3,7 @@
 -- p_changes is a JSON object of the fields to change; null clears a time or a term. add_stock changes total_stock by so many units,
 -- so that two sellers who each add some do not undo one another. inventory.may_become defines the allowed changes of status,
 -- inventory.drop_after_changes how a change of status sets starts_at and ends_at, inventory.variants_after_changes what variants
--- may become. With p_if_revision nothing is changed unless the drop has that revision, which
--- a sale does not raise.
+-- may become. With p_if_revision nothing is changed unless the drop has that revision, which a sale does not raise.
 --
 -- Steps: inventory.check_drop_changes looks at the JSON. The drop is locked, and what is due is taken back as far as it matters.
 -- inventory.drop_after_changes decides about fields, status and times. If the drop is cancelled, inventory.cancel_all_holds ends
@@ -30,6 +29,7 @@ declare
   v_changed jsonb;
   v_constraint_name text;
 begin
+  perform inventory.acting_user(p_changed_by);
   perform inventory.check_drop_changes(p_changes);
 
   select * into v_drop from inventory.drops d where d.id = p_drop_id for no key update;

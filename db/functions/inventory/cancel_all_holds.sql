@@ -1,4 +1,5 @@
--- inventory.cancel_all_holds: cancel every ACTIVE reservation of a drop and return how many units they held.
+-- inventory.cancel_all_holds: cancel every ACTIVE reservation of a drop and return how many units they held. One that is due
+-- becomes EXPIRED instead, as it would have with a sweep a moment before.
 --
 -- Purpose: a step of api.update_drop, when the drop is cancelled. It gives the units back to the variants. The stock of the drop
 -- is the caller's to change, together with the rest of the row.
@@ -21,7 +22,7 @@ begin
   ),
   cancelled as (
     update inventory.reservations r
-    set status = 'CANCELLED', updated_at = now()
+    set status = case when r.expires_at <= now() then 'EXPIRED' else 'CANCELLED' end, updated_at = now()
     where r.id in (select l.id from locked l) and r.drop_id = p_drop_id
     returning r.variant_id, r.qty
   ),

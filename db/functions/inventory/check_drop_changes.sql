@@ -28,6 +28,9 @@ begin
   if p_changes ? 'paused' and jsonb_typeof(p_changes -> 'paused') <> 'boolean' then
     perform inventory.refuse('VALIDATION_ERROR', 'paused: must be a boolean');
   end if;
+  if p_changes ?& array['total_stock', 'variants'] then
+    perform inventory.refuse('VALIDATION_ERROR', 'total_stock: give it or variants, not both');
+  end if;
   if p_changes ? 'add_stock' then
     if inventory.whole_number(p_changes -> 'add_stock') is null then
       perform inventory.refuse('VALIDATION_ERROR', 'add_stock: must be a whole number; a negative one takes units away');

@@ -21,6 +21,10 @@ begin
     perform inventory.refuse('INVALID_STATUS_CHANGE', format('A drop that is %s cannot become %s.', v_from, v_new.status));
   end if;
 
+  if v_new.status = 'draft' and p_drop.available_stock < p_drop.total_stock then
+    perform inventory.refuse('INVALID_STATUS_CHANGE', 'A drop whose units are held or sold cannot become a draft.');
+  end if;
+
   v_new.price := inventory.check_price(v_new.price, p_drop.currency);
   if p_changes ? 'add_stock' then
     if p_drop.total_stock + (p_changes ->> 'add_stock')::bigint not between 1 and 2147483647 then
@@ -30,7 +34,12 @@ begin
   end if;
   if v_new.total_stock <> p_drop.total_stock
     and exists (select from inventory.variants v where v.drop_id = p_drop.id) then
-    perform inventory.refuse('VALIDATION_ERROR', 'total_stock: is the sum of the variants; change theirs');
+    perform inventory.refuse(
+      'VALIDATION_ERROR',
+      case
+        when p_changes ? 'add_stock' then 'add_stock: total_stock is the sum of the variants; add to theirs'
+        else 'total_stock: is the sum of the variants; change theirs'
+      end);
   end if;
   v_new.paused_at := case
     when not p_changes ? 'paused' then p_drop.paused_at

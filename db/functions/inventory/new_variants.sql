@@ -22,7 +22,10 @@ begin
     if jsonb_typeof(v_variant) <> 'object' then
       perform inventory.refuse('VALIDATION_ERROR', 'variants: must be an array of objects');
     end if;
-    if jsonb_typeof(v_variant -> 'name') is distinct from 'string' then
+    if not v_variant ?& array['name', 'total_stock'] then
+      perform inventory.refuse('VALIDATION_ERROR', 'variants: a new variant needs a name and a total_stock');
+    end if;
+    if jsonb_typeof(v_variant -> 'name') <> 'string' then
       perform inventory.refuse('VALIDATION_ERROR', 'variants.name: must be a string');
     end if;
     if jsonb_typeof(v_variant -> 'total_stock') is distinct from 'number'

@@ -12,6 +12,7 @@ language plpgsql stable
 as $$
 declare
   v_stock integer;
+  v_field text := case when p_change ? 'add_stock' then 'add_stock' else 'total_stock' end;
 begin
   if exists (select from jsonb_object_keys(p_change) k where k not in ('id', 'name', 'total_stock', 'add_stock', 'price')) then
     perform inventory.refuse('VALIDATION_ERROR', 'variants: a variant has id, name, total_stock or add_stock, and price, nothing else');
@@ -29,15 +30,16 @@ begin
     p_variant.price := inventory.check_price((p_change ->> 'price')::numeric, p_drop.currency, 'variants.price');
   end if;
   if p_change ? 'total_stock' or p_change ? 'add_stock' then
+    if p_change ?& array['total_stock', 'add_stock'] then
+      perform inventory.refuse('VALIDATION_ERROR', 'variants.add_stock: give it or total_stock, not both');
+    elsif inventory.whole_number(p_change -> v_field) is null then
+      perform inventory.refuse('VALIDATION_ERROR', format('variants.%s: must be a whole number', v_field));
+    end if;
     v_stock := case
-      when p_change ? 'total_stock' and p_change ? 'add_stock' then null
       when p_change ? 'total_stock' then inventory.whole_number(p_change -> 'total_stock')
-      when jsonb_typeof(p_change -> 'add_stock') = 'number' then
-        inventory.whole_number(to_jsonb(p_variant.total_stock + (p_change ->> 'add_stock')::numeric))
+      else inventory.whole_number(to_jsonb(p_variant.total_stock + (p_change ->> 'add_stock')::numeric))
     end;
-    if v_stock is null then
-      perform inventory.refuse('VALIDATION_ERROR', 'variants.total_stock: must be a whole number, here or as add_stock');
-    elsif v_stock < 1 then
+    if coalesce(v_stock < 1, true) then
       perform inventory.refuse_constraint('variants_total_stock_check');
     end if;
     p_variant.total_stock := v_stock;
