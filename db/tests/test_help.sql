@@ -1,6 +1,6 @@
 -- api.help lists what the caller may call, in one screen.
 begin;
-select plan(6);
+select plan(7);
 
 create temp table helped on commit drop as select 'owner'::text as caller, h.* from api.help() h;
 set local role lastpair_buyer;
@@ -8,12 +8,19 @@ create temp table buyers on commit drop as select * from api.help();
 reset role;
 
 select ok((select count(*) from helped) between 20 and 50, 'The list fits one screen.');
-select is_empty('select * from helped where arguments is null or does is null or does = '''' or does ~ E''\\n''', 'A line each.');
-select is_empty('select * from helped where length(function || arguments || does) > 150', 'A line is no longer than a screen.');
+select is_empty('select * from helped where arguments is null or does is null or does = '''' or does ~ E''\\n''', 'Each has a line.');
+select is_empty(
+  $$select * from helped cross join regexp_split_to_table(arguments, E'\n') line where length(line) > 60 or length(does) > 70$$,
+  'A line is no longer than a screen.'
+);
+select is(
+  (select array_agg(arg order by arg) from helped cross join regexp_split_to_table(arguments, ',\s') arg where function = 'reserve'),
+  array['[idempotency_key]', '[qty]', '[ttl_seconds]', '[variant_id]', 'drop_id', 'user_id'], 'No argument is left out.'
+);
 select results_eq(
   $$select arguments from helped where function = 'get_drop'$$, array['drop_id, [drafts]'], 'Arguments are named as on the wire.'
 );
-select is_empty('select * from helped where function ~ ''batch''', 'Batches are for programs.');
+select is_empty('select * from helped where function ~ ''batch|outcome|json''', 'Batches and outcomes are for programs.');
 select ok(
   (select array_agg(function) @> array['reserve', 'help'] and not array_agg(function) && array['update_drop', 'audit'] from buyers),
   'A buyer is shown what a buyer may call.'

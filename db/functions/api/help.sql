@@ -1,7 +1,7 @@
 -- api.help: the functions that the caller may call, in one screen.
 --
--- A line of each: its arguments, those that may be left out in brackets, and the first sentence of its comment. \df+ shows all.
--- Batches are left out, because they are for programs, and so are functions that are superseded.
+-- Of each its arguments, those that may be left out in brackets, and the begin of the first sentence of its comment. \df+ shows all.
+-- Batches and outcomes are left out, because they are for programs, and so are functions that are superseded.
 --
 -- Locks: none. Errors: none.
 
@@ -10,7 +10,10 @@ returns table (function text, arguments text, does text)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select p.proname::text, left(a.names, 60), left(split_part(replace(said.text, E'\n', ' '), '. ', 1), 70)
+  select
+    p.proname::text,
+    case when length(a.names) > 60 then regexp_replace(a.names, '(.{40,58},) ', E'\\1\n', 'g') else a.names end,
+    case when length(first.sentence) > 70 then regexp_replace(left(first.sentence, 69), '\s+\S*$', '') || '…' else first.sentence end
   from pg_proc p
   cross join lateral (select obj_description(p.oid, 'pg_proc') as text) said
   cross join lateral (
@@ -20,9 +23,10 @@ as $$
     from unnest(p.proargnames) with ordinality as x (name, n)
     where x.n <= p.pronargs
   ) a
+  cross join lateral (select split_part(replace(said.text, E'\n', ' '), '. ', 1) as sentence) first
   where p.pronamespace = 'api'::regnamespace
     and has_function_privilege(coalesce(nullif(current_setting('role'), 'none'), session_user), p.oid, 'execute')
-    and p.proname !~ '_batch$|_from_json$' and said.text !~* '^superseded'
+    and p.proname !~ '_(batch|from_json|outcome)$' and said.text !~* '^superseded'
   order by p.proname, p.pronargs
 $$;
 
