@@ -1,6 +1,6 @@
 -- Usernames: which are refused, which look alike, and that a user can be forgotten.
 begin;
-select plan(45);
+select plan(46);
 
 select is(
   pg_temp.refusal(format('select api.create_user(%L)', v.name)),
@@ -82,6 +82,11 @@ select is(
   'A user who was forgotten keeps the name that says nothing.'
 );
 select is((select count(*) from api.my_purchases(pg_temp.user_id('ann'))), 1::bigint, 'The sale stays.');
+do $$ begin perform api.forget_user((select id from api.create_user('pgtap made with a key', 'key'))); end $$;
+select is_empty(
+  $$select from inventory.idempotency_keys k join inventory.users u on u.id = k.row_id where u.forgotten_at is not null$$,
+  'The key with which a user was made, and so a hash of the name, goes too.'
+);
 select is(pg_temp.refusal('select api.forget_user(gen_random_uuid())'), pg_temp.error('AUTH_REQUIRED'), 'There must be such a user.');
 
 select * from finish();

@@ -27,7 +27,7 @@ begin
   if v_held <> '{}' then
     perform from api.cancel_batch(v_held);
   end if;
-  delete from inventory.idempotency_keys k where k.user_id = p_user_id;
+  delete from inventory.idempotency_keys k where k.user_id = p_user_id or k.row_id = p_user_id; -- that of its making too
   return query
   update inventory.users u
   set username = 'former-user-' || substr(md5(gen_random_uuid()::text), 1, 12), forgotten_at = now(), updated_at = now()
