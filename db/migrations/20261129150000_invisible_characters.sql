@@ -25,7 +25,8 @@ return case
 end;
 update inventory.users u
 set
-  username = left(regexp_replace(u.username, '[\u2065\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a]', '', 'g'), 190) || '-' || substr(md5(gen_random_uuid()::text), 1, 8),
+  username = left(normalize(regexp_replace(u.username, '[\u2065\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a]', '', 'g'), NFC), 190)
+    || '-' || substr(md5(gen_random_uuid()::text), 1, 8),
   updated_at = now()
 where u.username ~ '[\u2065\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a]';
 -- squawk-ignore constraint-missing-not-valid

@@ -1,5 +1,6 @@
 """The migration of usernames takes rows over that its rules would refuse, and can be undone."""
 
+import re
 from unicodedata import is_normalized
 
 import asyncpg
@@ -7,7 +8,9 @@ import asyncpg
 from lastpair.database.migrate import migrate
 from tests.support.servers import ROOT
 
-MIGRATION = ROOT / "db" / "migrations" / "20261128200030_retries_and_visibility.sql"
+MIGRATIONS = ROOT / "db" / "migrations"
+MIGRATION = MIGRATIONS / "20261128200030_retries_and_visibility.sql"
+INVISIBLE = MIGRATIONS / "20261129150000_invisible_characters.sql"
 OLD_NAMES = [
     *[
         "Ann",
@@ -51,3 +54,20 @@ async def test_old_names(migrated_url: str) -> None:
     assert {name[:5] for name in names[9:11]} == {"user-"}
     assert (names[11], names[12][:9]) == ("evileman", "evileman-")
     assert all(is_normalized("NFC", name) and len(name) <= 200 for name in names)
+
+
+async def test_invisible_characters(migrated_url: str) -> None:
+    """A name with a character that cannot be seen, and counted before, gets one that is free; others stay."""
+    up, down = INVISIBLE.read_text().split("-- migrate:down")
+    connection = await asyncpg.connect(migrated_url)
+    try:
+        async with connection.transaction():
+            await connection.execute(down)
+        old_names = ["Ann", "Ann\u2065", "e\ufff9\u0301", "\U0001d173", "Zoë"]
+        await connection.executemany("insert into inventory.users (username) values ($1)", [(name,) for name in old_names])
+        async with connection.transaction():
+            await connection.execute(up)
+        names = [row["username"] for row in await connection.fetch("select username from inventory.users order by username")]
+    finally:
+        await connection.close()
+    assert [re.sub("-[0-9a-f]{8}$", "-…", name) for name in names] == ["-…", "Ann", "Ann-…", "Zoë", "é-…"]

@@ -62,6 +62,17 @@ async def test_an_open_purchase_hides_no_other_unit(owner: asyncpg.Pool, forgott
     await forgotten.execute("commit")
 
 
+async def test_a_purchase_that_waited_for_the_cancel_of_its_drop(owner: asyncpg.Pool, forgotten: asyncpg.Connection) -> None:
+    """It is told of the cancel, as the next purchase is."""
+    drop_id, users = await make_drop_by_sql(owner, 1), await make_users(owner, 1)
+    await hold(owner, drop_id, users)
+    await forgotten.execute('select from api.update_drop($1, \'{"status": "cancelled"}\')', drop_id)
+    purchase = asyncio.create_task(codes(owner, PURCHASE, drop_id, users, [None]))
+    await lock_waits(owner, 1)
+    await forgotten.execute("commit")
+    assert await purchase == await codes(owner, PURCHASE, drop_id, users, [None]) == ["DROP_NOT_ACTIVE"]
+
+
 async def test_the_oldest_due_hold_is_passed_over_while_it_is_locked(owner: asyncpg.Pool, forgotten: asyncpg.Connection) -> None:
     """Its buyer locked it after it ran out, so it is due and the first that every scan for due holds meets."""
     drop_id, users = await make_drop_by_sql(owner, 2), await make_users(owner, 3)
