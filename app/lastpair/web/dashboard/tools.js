@@ -64,7 +64,10 @@ export class Tools {
   /** Do what the pressed button of a card says: reserve, purchase or cancel. `variantId` is the chosen one, if there are some. */
   async act(action, drop, variantId) {
     if (this.#busy.has(drop.id)) return; // ignore the second click of a double click
-    if (drop.variants.length > 0 && variantId === null) return this.answer(drop.id, "Choose a size first.", true);
+    if (drop.variants.length > 0 && variantId === null) {
+      const isLeft = drop.variants.some(({ available_stock: left }) => left > 0);
+      return this.answer(drop.id, isLeft ? "Choose a size first." : "None is left of any size.", true);
+    }
     this.#busy.add(drop.id);
     this.answer(drop.id, ""); // so that a screen reader speaks the answer again, even if it is the same
     try {
