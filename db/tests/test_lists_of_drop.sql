@@ -1,6 +1,6 @@
 -- api.list_purchases and api.list_reservations show a seller who bought and who holds, the newest first, in pages.
 begin;
-select plan(22);
+select plan(23);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve');
 select pg_temp.make_drops('shoes', 'other');
@@ -104,6 +104,18 @@ from (values
   (format('p_after => %L', pg_temp.purchase_id('other', 'ann')), 'cursor: is not of this list; begin again without one',
     'A row of another drop is no place in this list.')
 ) as v (arguments, sentence, description);
+
+select pg_temp.make_sizes('sizes');
+do $$ begin perform api.reserve(pg_temp.drop_id('sizes'), pg_temp.user_id('ann'), null, 60, pg_temp.variant_id('sizes', 'M')); end $$;
+do $$ begin perform api.purchase(pg_temp.drop_id('sizes'), pg_temp.user_id('ann')); end $$;
+select results_eq(
+  $$
+    select variant_name from api.list_purchases(pg_temp.drop_id('sizes'))
+    union all
+    select variant_name from api.list_reservations(pg_temp.drop_id('sizes'))
+  $$,
+  array['M', 'M'], 'Both lists say the name of the variant.'
+);
 
 select * from finish();
 rollback;

@@ -331,15 +331,17 @@ class Purchase(Row):
 
 
 class BuyersReservation(Reservation):
-    """A reservation as the seller sees it, with the name of its user."""
+    """A reservation as the seller sees it, with the names of its user and of its variant."""
 
     username: str
+    variant_name: str | None
 
 
 class BuyersPurchase(Purchase):
-    """A purchase as the seller sees it, with the name of its user."""
+    """A purchase as the seller sees it, with the names of its user and of its variant."""
 
     username: str
+    variant_name: str | None
 
 
 class DropChange(Row):

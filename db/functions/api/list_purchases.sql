@@ -29,7 +29,8 @@ returns table (
   refunded_at timestamptz,
   "createdAt" timestamptz,
   "updatedAt" timestamptz,
-  username text
+  username text,
+  variant_name text
 )
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -53,7 +54,7 @@ begin
     end if;
   end if;
   return query
-  select (inventory.purchase_row(page.p)).*, u.username
+  select (inventory.purchase_row(page.p)).*, u.username, v.name
   from (
     select listed.p
     from (
@@ -86,6 +87,7 @@ begin
     limit p_limit
   ) page
   left join inventory.users u on u.id = (page.p).user_id
+  left join inventory.variants v on v.id = (page.p).variant_id and v.drop_id = p_drop_id
   order by (page.p).created_at desc, (page.p).id desc;
 end
 $$;

@@ -30,7 +30,8 @@ returns table (
   extended_at timestamptz,
   "createdAt" timestamptz,
   "updatedAt" timestamptz,
-  username text
+  username text,
+  variant_name text
 )
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -54,7 +55,7 @@ begin
     end if;
   end if;
   return query
-  select (inventory.reservation_row(page.r)).*, u.username
+  select (inventory.reservation_row(page.r)).*, u.username, v.name
   from (
     select listed.r
     from (
@@ -88,6 +89,7 @@ begin
     limit p_limit
   ) page
   left join inventory.users u on u.id = (page.r).user_id
+  left join inventory.variants v on v.id = (page.r).variant_id and v.drop_id = p_drop_id
   order by (page.r).created_at desc, (page.r).id desc;
 end
 $$;
