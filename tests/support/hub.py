@@ -12,9 +12,10 @@ DROPS = [str(UUID(int=n)) for n in range(4)]
 TYPES = ["DROP_UPDATED", "STOCK_UPDATED", "PURCHASE_COMPLETED", "ACTIVITY_UPDATED"]
 
 
-def event_of(event_type: str, event_id: int, drop_id: str = DROPS[0]) -> Event:
-    """An event of a drop, with empty data."""
-    return make_event(event_type, event_id, {}, drop_id)
+def event_of(event_type: str, event_id: int, drop_id: str = DROPS[0], variants: str = "") -> Event:
+    """An event of a drop, and of these variants of one letter; besides them its data is empty."""
+    data = {"variants": [{"id": variant} for variant in variants]} if variants else {}
+    return make_event(event_type, event_id, data, drop_id)
 
 
 def started_hub(event_id: int = 0) -> Hub:

@@ -8,7 +8,7 @@ SNAPSHOT = "SNAPSHOT"
 RESYNC_REQUIRED = "RESYNC_REQUIRED"
 POSITION = "POSITION"
 REPLACEABLE = frozenset({"STOCK_UPDATED", "ACTIVITY_UPDATED"})
-"""The types whose newer event of a drop makes the older ones unnecessary."""
+"""The types whose newer event makes those unnecessary that are older and have the same `subject`."""
 
 EVENTS = {
     SNAPSHOT: (
@@ -51,7 +51,7 @@ class Event:
     api.events_after or api.snapshot, or a notification that is an event, which has the key `committedAt` besides.
     """
 
-    __slots__ = ("_encoded", "committed_at", "data", "drop_id", "id", "size_bytes", "type")
+    __slots__ = ("_encoded", "committed_at", "data", "drop_id", "id", "size_bytes", "subject", "type")
 
     def __init__(self, text: str) -> None:
         head, _, data = text.partition(DATA_KEY)
@@ -62,8 +62,10 @@ class Event:
         self.type: str = fields["type"]
         self.id = int(fields["id"])
         self.committed_at: float | None = fields.get("committedAt")  # seconds since 1970; only a notification has it
-        self.drop_id: str | None = fields["drop_id"] if "drop_id" in fields else _drop_id_in(self.data)
+        self.drop_id: str | None = fields["drop_id"]
         """The room that the event is for; None for a SNAPSHOT or RESYNC_REQUIRED, which is for one client."""
+        self.subject = (self.type, self.drop_id, _variants_in(self.data)) if self.type in REPLACEABLE else None
+        """What the event says something new about: the stock of a drop and of certain variants, or a drop's latest purchasers."""
         self._encoded: dict[Callable[[Event], bytes], bytes] = {}
 
     @property
@@ -91,12 +93,10 @@ def in_one_line(data: str) -> str:
     return data
 
 
-def _drop_id_in(data: str) -> str | None:
-    # The functions of 0.1, which an old process may put back during a deployment, name the drop only in the data. Remove this in
-    # 0.3.
-    content = orjson.loads(data)
-    drop_id: str | None = content.get("dropId") or content.get("drop", {}).get("id")
-    return drop_id
+def _variants_in(data: str) -> frozenset[str]:
+    if '"variants":' not in data:
+        return frozenset()
+    return frozenset(variant["id"] for variant in orjson.loads(data).get("variants", ()))
 
 
 def make_event(event_type: str, event_id: int, data: object, drop_id: str | None = None) -> Event:

@@ -11,7 +11,7 @@ Subscriber.wait awaits.
 import asyncio
 from bisect import bisect_right
 
-from lastpair.realtime.event import POSITION, REPLACEABLE, Event, make_event
+from lastpair.realtime.event import POSITION, Event, make_event
 
 MEMORY_EVENTS = 8192
 """Events kept for clients that come back after a moment."""
@@ -51,7 +51,7 @@ class Hub:
         self.count = 0  # events published so far, and so the sequence number of the next one
         self.capacity = MEMORY_EVENTS
         self._events: list[Event] = []
-        self._newest: dict[tuple[str, Room], int] = {}  # the sequence number of a drop's newest event of a replaceable type
+        self._newest: dict[object, int] = {}  # the sequence number of the newest event of each subject
         self._rooms: dict[Room, set[Subscriber]] = {GLOBAL_ROOM: set()}
         self._subscribers: set[Subscriber] = set()
         self._position = make_event(POSITION, 0, {})
@@ -83,8 +83,8 @@ class Hub:
             self._events.append(event)
         else:
             self._replace_oldest(sequence, event)
-        if event.type in REPLACEABLE:
-            self._newest[event.type, event.drop_id] = sequence
+        if event.subject is not None:
+            self._newest[event.subject] = sequence
         for room in (GLOBAL_ROOM, event.drop_id):
             for subscriber in self._rooms.get(room, ()):
                 subscriber.notice(sequence)
@@ -94,7 +94,7 @@ class Hub:
         forgotten = self._events[slot]
         self.forgotten_id = forgotten.id
         if not self.is_replaced(sequence - self.capacity):
-            self._newest.pop((forgotten.type, forgotten.drop_id), None)
+            self._newest.pop(forgotten.subject, None)
         self._events[slot] = event
 
     def reaches(self, event_id: int) -> bool:
@@ -144,9 +144,8 @@ class Hub:
         return bisect_right(range(self.count), event_id, lo=oldest, key=lambda sequence: self.event(sequence).id)
 
     def is_replaced(self, sequence: int) -> bool:
-        """Whether a newer event of the same drop makes this one unnecessary."""
-        event = self.event(sequence)
-        return self._newest.get((event.type, event.drop_id), sequence) > sequence
+        """Whether a newer event makes this one unnecessary."""
+        return self._newest.get(self.event(sequence).subject, sequence) > sequence
 
     def enter(self, subscriber: "Subscriber") -> None:
         """Notify this client of the events of its rooms."""
