@@ -300,6 +300,23 @@ async def test_numbers_and_times_are_exact(http: httpx.AsyncClient, seller: str,
         assert str(assert_success(response, "drop")[field]) == expected
 
 
+@pytest.mark.parametrize(
+    ("field", "sent", "reason"),
+    [
+        ("currency", '"eur"', "must be an ISO 4217 code, such as USD"),
+        ("currency", "840", "must be an ISO 4217 code, such as USD"),
+        ("total_stock", "9" * 10, "must be 2147483647 or less"),
+        ("total_stock", "9" * 5000, "must be 2147483647 or less"),
+        ("limit_per_user", "-" + "9" * 50, "must be 1 or more"),
+    ],
+    ids=short,
+)
+async def test_reasons(http: httpx.AsyncClient, seller: str, field: str, sent: str, reason: str) -> None:
+    """The reason is that of the field."""
+    response = await http.post("/drops", content=body(**{field: sent}), headers=as_user(seller) | JSON)
+    assert assert_invalid(response, field) == f"{field}: {reason}"
+
+
 async def test_stock_of_any_size(http: httpx.AsyncClient, seller: str) -> None:
     """The stock may be PostgreSQL's largest integer, and selling works there."""
     drop = await make_drop(http, seller, total_stock=2**31 - 1)

@@ -1,5 +1,6 @@
 """Names of users over HTTP: the same rule as in SQL, and DELETE /users/me."""
 
+from time import process_time
 from uuid import uuid4
 
 import asyncpg
@@ -22,6 +23,10 @@ UNSEEN = [
     "\u034f",
     "\U000e0041",
     "\ufe0f",
+    "\u2065",
+    "\ufff9\ufffb",
+    "\U0001bca3",
+    "\U0001d173",
 ]
 FORBIDDEN = ["ann\u202eeel", "\u202aann\u202c", "\u2066ann\u2069", "ann\u2028lee", "ann\u0085", "a\x00b"]
 
@@ -37,6 +42,15 @@ async def test_names_that_are_refused(http: httpx.AsyncClient, owner: asyncpg.Po
         with pytest.raises(asyncpg.CheckViolationError):
             await owner.execute("insert into inventory.users (username) values ($1)", name)
     assert await name_of(owner, user_id) is None
+
+
+async def test_a_name_that_is_too_long(http: httpx.AsyncClient) -> None:
+    """It is refused before it is brought into normal form, because combining marks take long; the message counts characters."""
+    begin = process_time()
+    for name in ("x" * 201, "a" + "\u0301\u0316" * 15_000):
+        message = assert_invalid(await http.post("/internal/users", json={"username": name}), "username")
+        assert message == "username: must have at most 200 characters"
+    assert process_time() - begin < 0.3
 
 
 @pytest.mark.parametrize("change", [str.upper, lambda name: name.replace(" ", "\u00a0"), lambda name: f"\u200b{name}\ufeff "])

@@ -19,8 +19,11 @@ from pydantic.config import JsonDict
 
 CANONICAL_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:[0-5]\d)")
+CURRENCY = re.compile("[A-Z]{3}")
+MAX_NAME_LENGTH = 200
 MAX_INTEGER = 2**31 - 1  # PostgreSQL's integer
-MONEY = WithJsonSchema({"type": "number", "minimum": 0, "maximum": 9_999_999_999.999, "multipleOf": 0.001, "examples": [199.9]})
+AMOUNT = {"type": "number", "minimum": 0, "multipleOf": 0.001, "examples": [199.9]}
+MONEY = WithJsonSchema(AMOUNT | {"maximum": 9_999_999_999.999})
 
 A_DROP: JsonDict = {"name": "Air Jordan 1", "price": 199.9, "total_stock": 100, "starts_at": "2026-01-01T00:00:00Z"}
 
@@ -47,7 +50,16 @@ def _uuid(value: object) -> object:
 
 
 def _normal_form(value: object) -> object:
-    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
+    # 64 KB of combining marks would take a second. No character is written with more than four, so what is longer is too long.
+    if isinstance(value, str) and len(value) <= 4 * MAX_NAME_LENGTH:
+        return unicodedata.normalize("NFC", value)
+    return value
+
+
+def _currency(value: object) -> object:
+    if not isinstance(value, str) or not CURRENCY.fullmatch(value):
+        raise ValueError("must be an ISO 4217 code, such as USD")
+    return value
 
 
 def _thousandths(value: Decimal) -> Decimal:
@@ -55,20 +67,24 @@ def _thousandths(value: Decimal) -> Decimal:
 
 
 Text = Annotated[
-    str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")
+    str,
+    Field(
+        min_length=1, max_length=MAX_NAME_LENGTH, pattern=r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    ),
 ]
 # The same rule as in the database (users_username_check), which knows besides which names look alike.
 FORBIDDEN = "\\x00-\\x1f\\x7f-\\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
 INVISIBLE = (
-    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u2064\u206a-\u206f\u2800\u3164"
-    "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff"
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u2065\u206a-\u206f\u2800\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 Username = Annotated[
     str,
+    Field(min_length=1, max_length=MAX_NAME_LENGTH, pattern=f"^[^{FORBIDDEN}]*[^\\s{FORBIDDEN}{INVISIBLE}][^{FORBIDDEN}]*$"),
     BeforeValidator(_normal_form),
-    Field(min_length=1, max_length=200, pattern=f"^[^{FORBIDDEN}]*[^\\s{FORBIDDEN}{INVISIBLE}][^{FORBIDDEN}]*$"),
 ]
 Money = Annotated[Decimal, MONEY]
+Amount = Annotated[Decimal, WithJsonSchema(AMOUNT)]  # of any number of units
 # No currency has more than three decimals. The database knows how many the drop's has.
 Price = Annotated[
     Decimal, BeforeValidator(_number), Field(ge=0, max_digits=13, decimal_places=3), AfterValidator(_thousandths), MONEY
@@ -77,7 +93,11 @@ Stock = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 AddedStock = Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER, description="Units to add; a negative number takes away.")]
 Quantity = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
-Currency = Annotated[str, Field(pattern="^[A-Z]{3}$", description="ISO 4217.", examples=["EUR"])]
+Currency = Annotated[
+    str,
+    BeforeValidator(_currency),
+    WithJsonSchema({"type": "string", "pattern": f"^{CURRENCY.pattern}$", "description": "ISO 4217.", "examples": ["EUR"]}),
+]
 Timestamp = Annotated[
     str,
     BeforeValidator(_timestamp),
@@ -292,7 +312,7 @@ class Reservation(Row):
     qty: int
     unit_price: Annotated[Money | None, Field(description="As it was when the hold was made.")]
     currency: Currency | None
-    amount: Annotated[Money | None, Field(description="`qty` times `unit_price`.")]
+    amount: Annotated[Amount | None, Field(description="`qty` times `unit_price`.")]
     status: ReservationStatus
     expires_at: AwareDatetime
     extended_at: AwareDatetime | None
@@ -306,7 +326,7 @@ class Basket(Row):
     id: UUID
     user_id: UUID
     reservations: Annotated[list[Reservation], Field(description="As they are now, in the order of the items.")]
-    amounts: Annotated[dict[str, Money], Field(description="What they cost together, by currency.")]
+    amounts: Annotated[dict[str, Amount], Field(description="What they cost together, by currency.")]
     expires_at: Annotated[AwareDatetime, Field(description="When the first reservation ends.")]
     createdAt: AwareDatetime
 
@@ -322,9 +342,9 @@ class Purchase(Row):
     qty: int
     unit_price: Annotated[Money | None, Field(description="Null: sold before version 0.3.")]
     currency: Currency | None
-    amount: Money | None
+    amount: Amount | None
     status: PurchaseStatus
-    refunded_amount: Money | None
+    refunded_amount: Amount | None
     refunded_at: AwareDatetime | None
     createdAt: AwareDatetime
     updatedAt: AwareDatetime
