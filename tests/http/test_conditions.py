@@ -136,8 +136,9 @@ async def test_lists_of_etags(http: httpx.AsyncClient, drop: Row, patch: Any) ->
     assert_success(await patch({"price": 2}, f"{other} , {old},"), "drop")
     assert_success(await patch({"price": 3}, other, old, await etag_of(http, drop)), "drop")
     now = await etag_of(http, drop)
-    for tags in ([old], [other], ['""'], [other, old], [f"W/{now}"], ['"999999999-0123456789abcdef"']):
+    for tags in ([old], [other], ['""'], [other, old], [f"W/{now}", other], ['"999999999-0123456789abcdef"']):
         assert_error(await patch({"price": 4}, *tags), 412, "DROP_CHANGED")
+    assert "weak" in assert_invalid(await patch({"price": 4}, f"W/{now}"), "If-Match")
 
 
 @pytest.mark.parametrize("value", ["", "3", "'3'", '"3', '3"', '"3" "4"', '*, "3"', 'w/"3"', '"3"x', ","])

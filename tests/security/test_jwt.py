@@ -289,6 +289,19 @@ async def test_changing_drops_takes_the_role(http: httpx.AsyncClient, owner: asy
     assert assert_success(await http.get(f"/drops/{drop_id}"), "drop")["name"] == DROP["name"]
 
 
+async def test_a_draft_is_hidden_but_not_behind_a_dead_token(http: httpx.AsyncClient) -> None:
+    """A draft is 404 to the public and to a plain user; a token that is refused is told so."""
+    draft = assert_success(
+        await http.post("/drops", json=DROP | {"status": "draft"}, headers=bearer(token(RSA, role="admin"))), "drop", 201
+    )
+    path = f"/drops/{draft['id']}"
+    assert_success(await http.get(path, headers=bearer(token(RSA, role="admin"))), "drop")
+    for headers in ({}, bearer(token(RSA))):
+        assert_error(await http.get(path, headers=headers), 404, "DROP_NOT_FOUND")
+    for dead in (bearer(token(RSA, role="admin", exp=1)), {"Authorization": "Basic x"}):
+        assert_error(await http.get(path, headers=dead), 401, "AUTH_REQUIRED")
+
+
 async def test_an_admin(http: httpx.AsyncClient, owner: asyncpg.Pool) -> None:
     """An admin creates drops, as a user who is made for it, and changes them."""
     user_id = uuid4()

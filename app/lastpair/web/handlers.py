@@ -88,10 +88,15 @@ async def admin(request: Request) -> Caller:
 
 
 async def is_admin(request: Request) -> bool:
-    """Whether the request names a user who may create and change drops. Costs nothing unless it is asked."""
+    """Whether the request names a user who may create and change drops; raises if it names one in a way that is refused."""
+    identity = components_of(request).identity
+    if identity.is_anonymous(request.scope):
+        return False
     try:
-        await components_of(request).identity.admin_id(request.scope)
-    except Refusal:
+        await identity.admin_id(request.scope)
+    except Refusal as refusal:
+        if refusal.code != "FORBIDDEN":
+            raise
         return False
     return True
 
@@ -154,7 +159,7 @@ async def purchase(request: Request) -> Response:
 async def cancel(request: Request) -> Response:
     """Give back a unit that you hold.
 
-    The reservation must be yours and ACTIVE. `/reservations/{id}` and `/reservations/{id}/cancel` do the same.
+    A repeated request answers the same reservation, CANCELLED. `/reservations/{id}` and `/reservations/{id}/cancel` do the same.
     """
     reservation_id = uuid_in_path(request, "id")
     await expect_no_body(request)
@@ -272,9 +277,9 @@ async def update_drop(request: Request) -> Response:
 
     With If-Match, the drop is changed only if no other seller has changed it since the ETag was read. Sales do not count.
     """
-    drop_id, revision = uuid_in_path(request, "dropId"), revision_to_match(request)
+    drop_id = uuid_in_path(request, "dropId")
     caller = await admin(request)
-    changes = (await read_body(request, DropChanges)).given()
+    revision, changes = revision_to_match(request), (await read_body(request, DropChanges)).given()
     return drop_answer(request, await components_of(request).shop.update_drop(caller, drop_id, changes, revision))
 
 
@@ -319,7 +324,13 @@ async def refund_purchase(request: Request) -> Response:
     return answer(request, await components_of(request).shop.refund_purchase(caller, purchase_id, key), "purchase")
 
 
-@operation("drops", {200: {"drop": Drop}, 304: None}, "DROP_NOT_FOUND", has_etag=True, parameters=[IF_NONE_MATCH])
+@operation(
+    "drops",
+    {200: {"drop": Drop}, 304: None},
+    *["DROP_NOT_FOUND", "AUTH_REQUIRED", "IDENTITY_UNAVAILABLE"],
+    has_etag=True,
+    parameters=[IF_NONE_MATCH],
+)
 async def get_drop(request: Request) -> Response:
     """One drop, in any status.
 

@@ -24,6 +24,9 @@ class Identity(Protocol):
     follows_names: bool
     """Whether `user_name` is the user's name at this moment, so that a user who has another one here is renamed."""
 
+    def is_anonymous(self, scope: Scope) -> bool:
+        """Whether the request does not say whose it is."""
+
     async def user_id(self, scope: Scope) -> str:
         """The id of the user, in lower case. Leaves `user_id` in the scope for the process log.
 
@@ -46,6 +49,10 @@ class TrustedHeader:
     def __init__(self, *, creates_users: bool) -> None:
         self.creates_users = creates_users
         self.follows_names = False
+
+    def is_anonymous(self, scope: Scope) -> bool:
+        """Whether there is no X-User-Id."""
+        return header(scope, b"x-user-id") is None
 
     async def user_id(self, scope: Scope) -> str:
         """The id in X-User-Id."""

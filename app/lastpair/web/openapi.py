@@ -9,7 +9,7 @@ from inspect import cleandoc
 from typing import Any
 
 import orjson
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core.core_schema import WithDefaultSchema
 
@@ -56,7 +56,8 @@ RETRIED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABL
 KEY: Schema = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "Makes it safe to repeat the request, because a user's request with one key is carried out once.",
+    "description": "Makes it safe to repeat the request, because a user's request with one key is carried out once. A reserve or "
+    "purchase on another drop is another request, which may have the same key.",
     "schema": {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY.pattern}$"},
 }
 USER_ID: Schema = {
@@ -69,7 +70,7 @@ BEARER: Schema = {
     "type": "http",
     "scheme": "bearer",
     "bearerFormat": "JWT",
-    "description": "The user is the token's subject (`sub`, a UUID), and is made on first use.",
+    "description": "The user is the token's subject (`sub`), and is made on first use.",
 }
 HEADERS: dict[str, Schema] = {
     "X-Request-Id": {
@@ -208,8 +209,16 @@ def _taken(operation: Operation) -> Schema:
     taken: Schema = {"parameters": [*([KEY] if operation.is_idempotent else []), *operation.parameters]}
     if operation.body is not None:
         schema = {"$ref": f"#/components/schemas/{operation.body.__name__}"}
-        taken["requestBody"] = {"required": True, **_json(schema)}
+        taken["requestBody"] = {"required": not _may_be_empty(operation.body), **_json(schema)}
     return taken
+
+
+def _may_be_empty(body: type[BaseModel]) -> bool:
+    try:
+        body.model_validate({})
+    except ValidationError:
+        return False
+    return True
 
 
 def _path_parameter(name: str) -> Schema:

@@ -21,6 +21,7 @@ from lastpair.errors import Refusal, Unavailable
 from lastpair.token_keys import Key, algorithm_for
 from lastpair.web.error_codes import RefusalWithHeaders
 from lastpair.web.identity import SUBJECT, USERNAME
+from lastpair.web.requests import headers_of
 from lastpair.web.schemas import CANONICAL_UUID
 
 LEEWAY_SECONDS = 10
@@ -200,6 +201,10 @@ class BearerToken:
         self._subjects = uuid5(NAMESPACE_URL, issuer)
         self._role_claim = role_claim
         self._name_claim = name_claim
+
+    def is_anonymous(self, scope: Scope) -> bool:
+        """Whether there is no header Authorization."""
+        return b"authorization" not in headers_of(scope)
 
     async def user_id(self, scope: Scope) -> str:
         """The user of the claim `sub`. Leaves `claims` in the scope."""
