@@ -1,16 +1,19 @@
 """Writes docs/reference.md and .env.example from the code: `make reference`. test_reference.py compares them with the code.
 
-Tables come from the settings, the parser of the command line, the route table, the errors and the events. The prose between them
-stands here, because it belongs to no single line of code.
+Tables come from the settings, the parser of the command line, the OpenAPI contract, the errors and the events. The prose between
+them stands here, because it belongs to no single line of code.
 """
 
 import argparse
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from inspect import cleandoc
 from typing import Any, Literal, get_args, get_origin
 
+import orjson
 from annotated_types import Ge, Le
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from starlette.routing import Route, WebSocketRoute
 
@@ -18,23 +21,9 @@ from lastpair.cli import parser
 from lastpair.realtime.event import EVENTS
 from lastpair.settings import Settings
 from lastpair.web.error_codes import ERRORS
-from lastpair.web.openapi import TAGS
-from lastpair.web.operation import STREAM_PARAMETERS, Operation, Raw
+from lastpair.web.openapi import TAGS, document
+from lastpair.web.operation import Operation, Raw, Schema
 from lastpair.web.routes import operations_of, routes
-from lastpair.web.schemas import (
-    ActivityFeed,
-    Basket,
-    BasketItem,
-    Drop,
-    DropChanges,
-    NewBasket,
-    NewDrop,
-    NewUser,
-    Purchase,
-    Purchaser,
-    Reservation,
-    User,
-)
 from tests.support.servers import ROOT
 
 REFERENCE = ROOT / "docs" / "reference.md"
@@ -44,7 +33,8 @@ HEAD = """<!-- `make reference` writes this page from the code. Change the code,
 
 # Reference
 
-- [Endpoints](#endpoints): [answers](#answers), [who is asking](#who-is-asking), [bodies](#bodies), [rows](#rows)
+- [Endpoints](#endpoints): [parameters](#parameters), [answers](#answers), [repeated requests](#repeated-requests),
+  [who is asking](#who-is-asking), [bodies](#bodies), [rows](#rows)
 - [Errors](#errors)
 - [Events](#events)
 - [Settings](#settings)
@@ -58,24 +48,52 @@ The base path is `/api`, and `/api/v1` is the same. Every GET has a HEAD. `/docs
 `/api/openapi.json` describes them for programs (OpenAPI 3.1). The dashboard is at `/`.
 """
 
+PARAMETERS = """
+### Parameters
+
+An id in a path is a UUID. These are the parameters in queries and headers. An unknown query parameter, or one that is given twice
+(except `dropId`), is a 400. The headers that name a user are [below](#who-is-asking).
+"""
+
 ANSWERS = """
 ### Answers
 
-Every answer except a stream, a page, the contract and the metrics is one of these two:
+Every answer except a stream, a page, CSV, the contract and the metrics is one of these two:
 
 ```
 { "success": true,  "data": {…}, "meta": { "requestId": "…" } }
 { "success": false, "error": { "code": "OUT_OF_STOCK", "message": "…" }, "meta": { "requestId": "…" } }
 ```
 
+A list comes in pages. If more rows follow, `meta` has `nextCursor` besides, which is the `cursor` of the next page.
+
 If a basket is refused (`BASKET_REFUSED`), `error` has `items` besides: `index` (from 0 on), `code` and `message` of each item
 that cannot be held.
 
-`requestId` repeats the header `X-Request-Id` of the request if that has 1 to 128 of `A-Z a-z 0-9 . _ -`, and is made otherwise.
-It comes back as a header as well. Times are ISO 8601 with an offset from UTC. A price is a number with at most two decimals.
+Times are ISO 8601 with an offset from UTC. An amount of money is a number with as many decimals as its currency has: two of USD,
+none of JPY, three of KWD.
 
-With `Idempotency-Key` a request may be repeated: it counts once for each user, drop and key. A repeat answers 200 with what the
-first request made, as it is now, and the header `Idempotency-Replayed: true`.
+`requestId` repeats the header `X-Request-Id` of the request if that has 1 to 128 of `A-Z a-z 0-9 . _ -`, and is made otherwise.
+These are the headers of answers; each operation of the contract says which ones its answers have:
+"""
+
+REPEATED = """
+### Repeated requests
+
+A POST may be repeated if it has an `Idempotency-Key`: 1 to 255 visible ASCII characters, which the client chooses anew for each
+request. The request is carried out once. A repeat is answered with 200, with what the first request made, as it is now, and with
+the header `Idempotency-Replayed: true`. If the first request was refused, it made nothing, and a repeat is a new try.
+
+| request | a key counts once for each | it is kept |
+|---|---|---|
+| `POST /api/drops/{dropId}/reserve` | user and drop | with the reservation |
+| `POST /api/drops/{dropId}/purchase` | user and drop | with the purchase |
+| `POST /api/baskets` | user | with the basket |
+| every other POST | user, whichever of these requests it came with | a day |
+
+(`POST /api/internal/users` of development names no user, so there a key counts once for all.) A key that comes again with
+another request is 422 `IDEMPOTENCY_KEY_REUSED`, and two headers `Idempotency-Key` are a 400. The DELETE of a reservation or a
+basket needs no key, because a repeat changes nothing.
 """
 
 IDENTITY = """
@@ -93,7 +111,8 @@ with `JWT_SECRET`.
 
 A `sub` that is a UUID is the user's id. Any other one becomes a UUIDv5 of issuer and subject, so that a user always has the same
 id; in PostgreSQL: `uuid_generate_v5(uuid_generate_v5(uuid_ns_url(), iss), sub)`. The user is made on first use, with the name in
-`preferred_username` if that is a name (1 to 200 characters; a taken one gets a suffix).
+the claim `JWT_NAME_CLAIM`, by default `preferred_username`, if that is a name (1 to 200 characters; a taken one gets a suffix).
+If a later token has another name there, the user gets it soon after that request.
 
 An admin is a user whose token has `admin` in the claim `JWT_ROLE_CLAIM`, by default `role: admin`. The claim is a string, or a
 list of strings; a string is not split at its spaces. `JWT_ROLE_CLAIM` is the exact name of a claim
@@ -107,15 +126,26 @@ cannot be fetched, the known keys remain valid.
 BODIES = """
 ### Bodies
 
-A body is JSON (`Content-Type: application/json`) of at most 64 KiB. Bodies are strict: an unknown field, an empty PATCH, or a
-value of another type or out of bounds is refused, and never trimmed, rounded or converted. Fields with a default may be left
-out.
+A body is JSON (`Content-Type: application/json`). Bodies are strict: an unknown field, an empty PATCH, or a value of another type
+or out of bounds is refused, and never trimmed, rounded or converted. Optional fields may be left out.
+
+A body has at most 64 KiB (413). [ReserveBody](#reservebody), [PurchaseBody](#purchasebody) and [CancelDropBody](#canceldropbody)
+may be left out as a whole, and have at most 512 bytes (400). A POST or DELETE that takes no body may have `{}`, within the same
+512 bytes.
+
+A drop has **terms**:
+
+- `currency`: that of its prices. Without one it is `DEFAULT_CURRENCY`. It cannot be changed.
+- `limit_per_user`: how many units of the drop, of all variants together, a user may hold and have bought. null: any number.
+- `hold_seconds`: how long a hold lasts. null: `RESERVATION_TTL_SECONDS`.
+- `rehold_after_seconds`: how long a user whose hold expired or was cancelled waits before the next one. 0: not at all.
+- `extension_seconds`: by how much a user may extend a hold, once. null: not at all.
 """
 
 ROWS = """
 ### Rows
 
-The fields have the names of the columns in the database. A drop in `GET /api/drops` has the field `activity_feed` besides.
+The fields have the names of the columns in the database.
 """
 
 ERRORS_HEAD = """
@@ -208,46 +238,155 @@ def is_operation(route: Route | WebSocketRoute) -> bool:
     return isinstance(route, WebSocketRoute) or hasattr(route.endpoint, "operations")
 
 
+@cache
+def contract() -> Schema:
+    """The contract of the operations in development, as the service shows it."""
+    parsed: Schema = orjson.loads(document(operations(), is_jwt=False))
+    return parsed
+
+
 def endpoint_rows(tag: str) -> Iterator[tuple[str, ...]]:
-    """The endpoint, who may call it, the data of its answers by status, and its description."""
+    """The endpoint, who may call it, what it takes, the data of its answers by status, and its description."""
     endpoints: dict[Any, list[str]] = {}
-    found: dict[Any, Operation] = {}
+    found: dict[Any, tuple[Operation, str]] = {}
     for path, by_method in operations().items():
         for method, operation in by_method.items():
             if operation.tag == tag:
                 endpoints.setdefault(operation.handler, []).append(f"`{method} {path}`")
-                found[operation.handler] = operation
-    for handler, operation in found.items():
-        key = " Takes an `Idempotency-Key`." if operation.is_idempotent else ""
+                found[operation.handler] = operation, taken_by(contract()["paths"][path][method.lower()])
+    for handler, (operation, taken) in found.items():
         about = " ".join(cleandoc(handler.__doc__).split())
         answers = "<br>".join(f"{status} {data_of(answer)}".strip() for status, answer in operation.answers.items())
-        yield "<br>".join(endpoints[handler]), operation.caller, answers, about + key
+        yield "<br>".join(endpoints[handler]), operation.caller, taken, answers, about
+
+
+def taken_by(operation: Schema) -> str:
+    """The body and the parameters of an operation of the contract."""
+    names = [f"`{given['name']}`" for given in operation["parameters"]]
+    if "requestBody" in operation:
+        body = name_in(operation["requestBody"]["content"]["application/json"]["schema"])
+        names.insert(0, f"body [{body}](#{body.lower()})")
+    return ", ".join(names)
 
 
 def data_of(answer: Mapping[str, Any] | Raw | None) -> str:
-    """What an answer contains."""
+    """What an answer contains: the names of its data, and of their rows."""
     if answer is None:
         return ""
-    return answer.media_type.partition(";")[0] if isinstance(answer, Raw) else f"`{{ {', '.join(answer)} }}`"
+    if isinstance(answer, Raw):
+        return answer.media_type.partition(";")[0]
+    return f"`{{ {', '.join(f'{name}{row_of(kind)}' for name, kind in answer.items())} }}`"
 
 
-def field_rows(model: Any, mode: Literal["validation", "serialization"]) -> Iterator[tuple[str, ...]]:
+def row_of(kind: Any) -> str:
+    """Which row a field of an answer is, or a list of which; empty if it is none."""
+    if get_origin(kind) is list:
+        return f": [{get_args(kind)[0].__name__}]"
+    return f": {kind.__name__}" if isinstance(kind, type) and issubclass(kind, BaseModel) else ""
+
+
+def parameter_rows() -> Iterator[tuple[str, ...]]:
+    """Each parameter in a query or a header: its name, where it stands, its values, and its description."""
+    seen = set()
+    for operation in contract_operations():
+        for given in operation["parameters"]:
+            schema = given["schema"]
+            values = "; ".join([type_of(schema), *bounds_of(schema)])
+            row = (f"`{given['name']}`", given["in"], values, given["description"])
+            if row not in seen:
+                seen.add(row)
+                yield row
+
+
+def header_rows() -> Iterator[tuple[str, ...]]:
+    """Each header of an answer that the contract has."""
+    for name, header in contract()["components"]["headers"].items():
+        yield f"`{name}`", header["description"]
+
+
+def contract_operations() -> list[Schema]:
+    """The operations of the contract, in the order of the tags."""
+    of_paths = [item[method] for item in contract()["paths"].values() for method in item if method != "parameters"]
+    return [operation for tag in TAGS for operation in of_paths if operation["tags"] == [tag]]
+
+
+def name_in(reference_to: Schema) -> str:
+    """The name of the schema that `$ref` names."""
+    return str(reference_to["$ref"].rpartition("/")[2])
+
+
+def models_in(part: Any) -> Iterator[str]:
+    """The names of the schemas that a part of the contract refers to, each before those within it."""
+    if isinstance(part, dict):
+        if "$ref" in part:
+            if part["$ref"].startswith("#/components/schemas/"):
+                yield name_in(part)
+                yield from models_in(contract()["components"]["schemas"][name_in(part)])
+        else:
+            for value in part.values():
+                yield from models_in(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from models_in(value)
+
+
+def bodies() -> list[str]:
+    """The schemas of bodies, in the order of the operations."""
+    return list(dict.fromkeys(name for each in contract_operations() for name in models_in(each.get("requestBody"))))
+
+
+def rows() -> list[str]:
+    """The schemas of rows, in the order of the operations, each behind the one that it extends."""
+    named = dict.fromkeys(name for each in contract_operations() for name in models_in(each["responses"]))
+    del named["Meta"], named["PageMeta"]
+    return list(dict.fromkeys(each for name in named for each in (base_of(name, named), name) if each is not None))
+
+
+def base_of(name: str, others: Iterable[str]) -> str | None:
+    """The one of the others whose fields the schema has all, and more; None if there is none."""
+    schemas = contract()["components"]["schemas"]
+    fields = schemas[name]["properties"]
+    return next((other for other in others if schemas[other]["properties"].items() < fields.items()), None)
+
+
+def model(name: str, *, is_body: bool) -> str:
+    """The title, the description and the table of a body or a row. A row that extends another one has only its own fields."""
+    schemas = contract()["components"]["schemas"]
+    schema = schemas[name]
+    fields = schema["properties"]
+    base = base_of(name, rows())
+    about = " ".join(schema["description"].split())
+    if base is not None:
+        fields = {field: fields[field] for field in fields if field not in schemas[base]["properties"]}
+        about += f" It has all fields of [{base}](#{base.lower()}), and these:"
+    optional = set(fields) - set(schema.get("required", [])) if is_body else set()
+    return f"\n#### {name}\n\n{about}\n" + table(("field", "type", ""), field_rows(fields, optional))
+
+
+def field_rows(fields: Schema, optional: set[str]) -> Iterator[tuple[str, ...]]:
     """The fields of a body or a row: name, type, and what else its schema says."""
-    schema = model.model_json_schema(mode=mode)
-    for name, field in schema["properties"].items():
+    for name, field in fields.items():
         kinds = field.get("anyOf", [field])
         types = " or ".join(type_of(kind) for kind in kinds)
-        bounds = [text.format(kind[key]) for kind in kinds for key, text in BOUNDS.items() if key in kind]
-        optional = ["optional"] if mode == "validation" and name not in schema.get("required", []) else []
-        yield f"`{name}`", types, "; ".join([*optional, *bounds, *([field["description"]] if "description" in field else [])])
+        said = dict.fromkeys(each["description"] for each in (field, *kinds) if "description" in each)
+        known = (["optional"] if name in optional else []) + [bound for kind in kinds for bound in bounds_of(kind)]
+        yield f"`{name}`", types, "; ".join([*known, *said])
 
 
 BOUNDS = {
     "minimum": "at least {:,}",
     "maximum": "at most {:,}",
     "maxLength": "at most {:,} characters",
-    "multipleOf": "a multiple of {:,}",
+    "minItems": "at least {:,}",
+    "maxItems": "at most {:,}",
 }
+DECIMALS = "no more decimals than its currency has"
+
+
+def bounds_of(kind: Schema) -> list[str]:
+    """The bounds in a JSON schema, for people. Only amounts of money have a `multipleOf`."""
+    bounds = [text.format(kind[key]) for key, text in BOUNDS.items() if key in kind]
+    return [*bounds, DECIMALS] if "multipleOf" in kind else bounds
 
 
 def type_of(kind: dict[str, Any]) -> str:
@@ -257,7 +396,7 @@ def type_of(kind: dict[str, Any]) -> str:
     if "const" in kind:
         return f"`{kind['const']}`"
     if "$ref" in kind:
-        return str(kind["$ref"].rpartition("/")[2])
+        return f"[{name_in(kind)}](#{name_in(kind).lower()})"
     if kind.get("type") == "array":
         return f"list of {type_of(kind['items'])}"
     return str({"uuid": "UUID", "date-time": "time"}.get(kind.get("format", ""), kind.get("type", "")))
@@ -267,23 +406,13 @@ def reference() -> str:
     """The whole page."""
     parts = [HEAD, ENDPOINTS]
     for tag, about in TAGS.items():
-        rows = list(endpoint_rows(tag))
-        parts += [f"\n**{tag.capitalize()}.** {about}\n", table(("endpoint", "caller", "answer", "what it does"), rows)]
-    parts += [
-        "\nThe streams take these parameters:\n",
-        table(
-            ("parameter", "where", ""),
-            [(f"`{given['name']}`", given["in"], given["description"]) for given in STREAM_PARAMETERS],
-        ),
-        ANSWERS,
-        IDENTITY,
-        BODIES,
-    ]
-    for body in (NewDrop, DropChanges, NewBasket, BasketItem, NewUser):
-        parts += [f"\n**{body.__name__}.** {body.__doc__}\n", table(("field", "type", ""), field_rows(body, "validation"))]
+        head = ("endpoint", "caller", "takes", "answer", "what it does")
+        parts += [f"\n**{tag.capitalize()}.** {about}\n", table(head, endpoint_rows(tag))]
+    parts += [PARAMETERS, table(("parameter", "where", "values", ""), parameter_rows())]
+    parts += [ANSWERS, table(("header", ""), header_rows()), REPEATED, IDENTITY, BODIES]
+    parts += [model(name, is_body=True) for name in bodies()]
     parts.append(ROWS)
-    for row in (Drop, ActivityFeed, Purchaser, Reservation, Basket, Purchase, User):
-        parts += [f"\n**{row.__name__}.** {row.__doc__}\n", table(("field", "type", ""), field_rows(row, "serialization"))]
+    parts += [model(name, is_body=False) for name in rows()]
     parts += [
         ERRORS_HEAD,
         table(("status", "code", "when"), [(str(status.value), f"`{code}`", when) for code, (status, when) in ERRORS.items()]),

@@ -12,7 +12,7 @@ from lastpair.settings import Settings
 from lastpair.web.error_codes import ERRORS
 from lastpair.web.handlers import stream
 from tests.support.servers import ROOT
-from tools.reference import EXAMPLE, REFERENCE, example, operations, reference
+from tools.reference import EXAMPLE, REFERENCE, contract, example, operations, reference
 
 
 @pytest.mark.parametrize(("file", "generate"), [(REFERENCE, reference), (EXAMPLE, example)], ids=["reference", "example"])
@@ -32,6 +32,32 @@ def test_the_reference_misses_nothing() -> None:
     endpoints = {f"`{method} {path}`" for path, by_method in operations().items() for method in by_method}
     assert len(endpoints) > 15
     assert endpoints <= cells
+
+
+def test_the_reference_has_all_of_the_contract() -> None:
+    """Each operation names its parameters and its body; each parameter, header, body, row and field is described."""
+    text = REFERENCE.read_text()
+    rows = [[cell.strip() for cell in line.split(" | ")] for line in re.findall(r"^\| (.*) \|$", text, re.MULTILINE)]
+    first_cells = {row[0] for row in rows}
+    for path, item in contract()["paths"].items():
+        for method in item.keys() - {"parameters"}:
+            [row] = [row for row in rows if f"`{method.upper()} {path}`" in row[0].split("<br>") and len(row) == 5]
+            for given in item[method]["parameters"]:
+                assert f"`{given['name']}`" in row[2].split(", ")
+                said = [row for row in rows if row[:2] == [f"`{given['name']}`", given["in"]]]
+                values = [f"`{value}`" for value in given["schema"].get("enum", [])]
+                assert any(each[3] == given["description"] and all(value in each[2] for value in values) for each in said)
+            if "requestBody" in item[method]:
+                body = item[method]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+                assert f"body [{body}](#{body.lower()})" in row[2]
+    assert {f"`{name}`" for name in contract()["components"]["headers"]} <= first_cells
+    sections = dict(re.findall(r"^#### (\w+)\n(.*?)(?=^#)", text, re.MULTILINE | re.DOTALL))
+    schemas = contract()["components"]["schemas"]
+    assert sections.keys() == schemas.keys() - {"Meta", "PageMeta"}
+    for name, section in sections.items():
+        base = re.search(r"It has all fields of \[(\w+)\]", section)
+        fields = re.findall(r"^\| `(\w+)` \|", section + (sections[base[1]] if base else ""), re.MULTILINE)
+        assert sorted(fields) == sorted(schemas[name]["properties"])
 
 
 def test_every_event_is_in_the_contract_and_in_sql() -> None:

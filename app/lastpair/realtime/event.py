@@ -19,17 +19,21 @@ EVENTS = {
         "{ drop }",
         "A drop was made, or a draft was published. A client that has the drop already takes it as it is now.",
     ),
-    "DROP_UPDATED": ("{ drop }", "The name, price, times, status or `total_stock` of a drop changed."),
+    "DROP_UPDATED": (
+        "{ drop }",
+        "The name, price, times, status, `total_stock`, terms or variants of a drop changed, or it was paused or resumed.",
+    ),
     "DROP_REMOVED": ("{ dropId }", "A drop went back to draft, or was deleted by hand: it is not to be seen any more."),
     "STOCK_UPDATED": (
-        "{ dropId, availableStock }",
-        "Units were reserved, given back, expired, refunded, added or removed; one event for each drop and transaction.",
+        "{ dropId, availableStock, variants: [{ id, availableStock }] }",
+        "Units were reserved, given back, expired, refunded, added or removed; one event for each drop and transaction. "
+        "`variants` has those whose stock changed; it is missing if the drop has none.",
     ),
-    "RESERVATION_EXPIRED": ("{ dropId, reservationId }", "The time of a hold ran out, and its unit went back."),
+    "RESERVATION_EXPIRED": ("{ dropId, reservationId }", "The time of a hold ran out, and its units went back."),
     "PURCHASE_COMPLETED": ("{ dropId, username, qty, purchasedAt }", "A purchase was paid."),
     "ACTIVITY_UPDATED": (
         "{ dropId, latestPurchasers: [{ userId, username, qty, createdAt }] }",
-        "The three latest purchasers of a drop changed; one event for each drop and transaction.",
+        "The three latest purchasers of a drop, or the name of one of them, changed; one event for each drop and transaction.",
     ),
     RESYNC_REQUIRED: ("{ reason }", "Events were missed that are not in the log any more. A SNAPSHOT follows."),
     POSITION: (

@@ -121,7 +121,7 @@ async def reserve(request: Request) -> Response:
     """Hold units of a drop.
 
     They are held until `expires_at` and go back to stock then. All that are asked for are held, or none. A user has one
-    reservation of a variant at a time.
+    reservation at a time of a variant, or of a drop that has none.
     """
     drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
     body = await read_optional_body(request, ReserveBody)
@@ -157,9 +157,10 @@ async def purchase(request: Request) -> Response:
     caller="user",
 )
 async def cancel(request: Request) -> Response:
-    """Give back a unit that you hold.
+    """Give back the units of a reservation that you hold.
 
-    A repeated request answers the same reservation, CANCELLED. `/reservations/{id}` and `/reservations/{id}/cancel` do the same.
+    The reservation must be yours, and ACTIVE or cancelled: a repeated request changes nothing and answers the reservation.
+    `/reservations/{id}` and `/reservations/{id}/cancel` do the same.
     """
     reservation_id = uuid_in_path(request, "id")
     await expect_no_body(request)
@@ -334,7 +335,8 @@ async def refund_purchase(request: Request) -> Response:
 async def get_drop(request: Request) -> Response:
     """One drop, in any status.
 
-    A draft is found by those only who may change drops.
+    A draft is found by those only who may change drops. With If-None-Match, the answer is 304 if the drop is as it was when that
+    ETag was read, its stock included.
     """
     shop, drop_id = components_of(request).shop, uuid_in_path(request, "dropId")
     outcome = await shop.get_drop(drop_id, drafts=False)
@@ -353,7 +355,8 @@ async def get_drop(request: Request) -> Response:
 async def list_drops(request: Request) -> Response:
     """The drops on sale now.
 
-    Drops that have started and not ended, newest start first, each with its latest purchasers.
+    Drops that have started and not ended, newest start first, each with its latest purchasers. With `status`, the drops that have
+    this status by the clock.
     """
     shop = components_of(request).shop
     if not request.scope["query_string"]:
@@ -481,7 +484,8 @@ async def my_purchases(request: Request) -> Response:
 async def forget_me(request: Request) -> Response:
     """Make yourself anonymous.
 
-    Your name is replaced by one that says nothing. What you have bought stays yours.
+    Your name is replaced by one that says nothing, and the units that you hold go back to stock. What you have bought stays
+    yours.
     """
     await expect_no_body(request)
     return answer(request, await components_of(request).shop.forget_user((await writer(request)).id), "user")
@@ -492,10 +496,10 @@ async def stream(request: Request) -> Response:
     """Server-Sent Events, until the client leaves.
 
     The first event is SNAPSHOT, `{ drops }`. Then, in the order of the commits: DROP_CREATED and DROP_UPDATED, `{ drop }`;
-    DROP_REMOVED, `{ dropId }`; STOCK_UPDATED, `{ dropId, availableStock }`; RESERVATION_EXPIRED, `{ dropId, reservationId }`;
-    PURCHASE_COMPLETED, `{ dropId, username, qty, purchasedAt }`; ACTIVITY_UPDATED, `{ dropId, latestPurchasers }`. Drafts are not
-    among them. If events were missed that the log no longer has: RESYNC_REQUIRED, `{ reason }`, and a SNAPSHOT. POSITION, `{ }`,
-    says that nothing happened up to its id.
+    DROP_REMOVED, `{ dropId }`; STOCK_UPDATED, `{ dropId, availableStock }`, with `variants: [{ id, availableStock }]` if the drop
+    has variants; RESERVATION_EXPIRED, `{ dropId, reservationId }`; PURCHASE_COMPLETED, `{ dropId, username, qty, purchasedAt }`;
+    ACTIVITY_UPDATED, `{ dropId, latestPurchasers }`. Drafts are not among them. If events were missed that the log no longer has:
+    RESYNC_REQUIRED, `{ reason }`, and a SNAPSHOT. POSITION, `{ }`, says that nothing happened up to its id.
     """
     return await event_stream(request)
 
