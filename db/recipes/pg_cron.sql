@@ -50,6 +50,8 @@ end
 $$
 $job$, :retention_seconds::integer));
 
+select cron.schedule('lastpair prune keys', '23 * * * *', 'select api.prune_idempotency_keys(86400)');
+
 -- pg_cron keeps a row of every run forever; this job deletes the old ones.
 select cron.schedule('lastpair forget runs', '17 3 * * *',
   $job$delete from cron.job_run_details where username = current_user and end_time < now() - interval '1 day'$job$);

@@ -1,6 +1,6 @@
 -- Usernames: which are refused, which look alike, and that a user can be forgotten.
 begin;
-select plan(46);
+select plan(47);
 
 select is(
   pg_temp.refusal(format('select api.create_user(%L)', v.name)),
@@ -82,6 +82,10 @@ select is(
   'A user who was forgotten keeps the name that says nothing.'
 );
 select is((select count(*) from api.my_purchases(pg_temp.user_id('ann'))), 1::bigint, 'The sale stays.');
+select is(
+  (select f.username from api.forget_user(pg_temp.user_id('ann')) f),
+  (select u.username from inventory.users u where u.id = pg_temp.user_id('ann')), 'Who is forgotten twice keeps that name.'
+);
 do $$ begin perform api.forget_user((select id from api.create_user('pgtap made with a key', 'key'))); end $$;
 select is_empty(
   $$select from inventory.idempotency_keys k join inventory.users u on u.id = k.row_id where u.forgotten_at is not null$$,

@@ -94,7 +94,7 @@ async def test_the_jobs_do_what_the_sweeper_does(server: Cluster, owner: asyncpg
         server.psql(settings + recipe, server.url)
     assert await owner.fetchval("select bool_and(username = 'lastpair' and database = 'lastpair') from cron.job")
     jobs = await taken_back(server, owner)
-    assert sorted(jobs) == ["lastpair advance", "lastpair expire", "lastpair forget runs", "lastpair prune"]
+    assert sorted(jobs) == ["lastpair advance", "lastpair expire", "lastpair forget runs", "lastpair prune", "lastpair prune keys"]
 
     user_id = await owner.fetchval("select id from api.ensure_user(gen_random_uuid(), gen_random_uuid()::text)")
     drop_id = await owner.fetchval("select id from api.create_drop('Many', 1, 3000, $1, now())", user_id)
@@ -112,6 +112,10 @@ async def test_the_jobs_do_what_the_sweeper_does(server: Cluster, owner: asyncpg
     await owner.execute("update inventory.drops set starts_at = now() where id = $1", soon_id)
     await owner.execute(jobs["lastpair advance"])
     assert await owner.fetchval("select status from api.get_drop($1)", soon_id) == "live"
+
+    await owner.execute("insert into inventory.idempotency_keys (key, fingerprint, row_id, created_at) values ('old', '', $1, '2020-01-01')", user_id)
+    await owner.execute(jobs["lastpair prune keys"])
+    assert await owner.fetchval("select count(*) from inventory.idempotency_keys") == 0
 
     await owner.execute(jobs["lastpair prune"])
     assert await owner.fetchval("select count(*) from inventory.events") > before, "nothing is old"

@@ -336,7 +336,7 @@ def test_a_clock_that_is_ahead() -> None:
         found = [REGISTRY.get_sample_value(f"lastpair_relay_lag_seconds_{name}") for name in ("count", "sum")]
         return found[0] or 0, found[1] or 0
 
-    text = '{{"committedAt":{},"type":"STOCK_UPDATED","id":"{}","data":{{"dropId":"x"}}}}'
+    text = '{{"committedAt":{},"type":"STOCK_UPDATED","id":"{}","drop_id":"x","data":{{"dropId":"x"}}}}'
     count, seconds = lag()
     relay._publish(Event(text.format(time.time() + 60, 1)))
     assert lag() == (count + 1, seconds)

@@ -1,9 +1,9 @@
 -- api.forget_user: make a user anonymous. What was sold stays, with the user's id; the name is replaced.
 --
--- The units that the user holds go back to stock, because nobody is left who would buy them. The id stays, because the books must
--- still say which sales belong together. A forgotten user who comes back acts under the new name for ever: neither api.ensure_user
--- nor api.rename_user_batch brings the old one back. Events in the log keep the old name until they are pruned
--- (EVENT_RETENTION_SECONDS).
+-- A user who was forgotten before keeps that name. The units that the user holds go back to stock, because nobody is left who would
+-- buy them. The id stays, because the books must still say which sales belong together. A forgotten user who comes back acts under
+-- the new name for ever: neither api.ensure_user nor api.rename_user_batch brings the old one back. Events in the log keep the old
+-- name until they are pruned (EVENT_RETENTION_SECONDS).
 --
 -- Locks, in this order: those of api.cancel_batch, if the user holds units; the user's row. Errors: FORBIDDEN (a buyer or seller
 -- names another user), AUTH_REQUIRED; if the user holds units of several drops lock_not_available (55P03) after 100 ms at a lock.
@@ -28,11 +28,10 @@ begin
     perform from api.cancel_batch(v_held);
   end if;
   delete from inventory.idempotency_keys k where k.user_id = p_user_id or k.row_id = p_user_id; -- that of its making too
-  return query
   update inventory.users u
   set username = 'former-user-' || substr(md5(gen_random_uuid()::text), 1, 12), forgotten_at = now(), updated_at = now()
-  where u.id = p_user_id
-  returning u.id, u.username, u.created_at, u.updated_at;
+  where u.id = p_user_id and u.forgotten_at is null;
+  return query select u.id, u.username, u.created_at, u.updated_at from inventory.users u where u.id = p_user_id;
 end
 $$;
 
