@@ -99,8 +99,8 @@ select is(
 select is(
   pg_temp.refused_items('ann', 'hats, sizes M, shoes'),
   array[
-    '0 ALREADY_RESERVED: You hold a unit of this drop already. Purchase or cancel that reservation first.',
-    '1 ALREADY_RESERVED: You hold a unit of this drop already. Purchase or cancel that reservation first.'
+    '0 ALREADY_RESERVED: You have reserved this already. Purchase or cancel that reservation first.',
+    '1 ALREADY_RESERVED: You have reserved this already. Purchase or cancel that reservation first.'
   ],
   'What is held already cannot be in another basket.'
 );

@@ -40,7 +40,7 @@ select results_eq(
   $$
     values
       (1, 201, null, null, false),
-      (2, 409, 'NO_ACTIVE_RESERVATION', 'You hold no unit of this drop. Reserve one first.', false),
+      (2, 409, 'NO_ACTIVE_RESERVATION', 'You have no active reservation that this would buy. Reserve first.', false),
       (3, 201, null, null, false),
       (4, 401, 'AUTH_REQUIRED', 'No user has this id. Identify yourself as an existing user.', false)
   $$,
@@ -223,12 +223,12 @@ select results_eq(
   $$select n, status, code, message, data is null from due$$,
   $$
     values
-      (1, 409, 'RESERVATION_EXPIRED', 'Your reservation ran out and its unit went back to stock. Reserve again.', true),
+      (1, 409, 'RESERVATION_EXPIRED', 'Your reservation ran out and its units went back to stock. Reserve again.', true),
       (2, 201, null, null, false),
-      (3, 409, 'RESERVATION_EXPIRED', 'Your reservation ran out and its unit went back to stock. Reserve again.', true),
+      (3, 409, 'RESERVATION_EXPIRED', 'Your reservation ran out and its units went back to stock. Reserve again.', true),
       (4, 201, null, null, false),
-      (5, 409, 'NO_ACTIVE_RESERVATION', 'You hold no unit of this drop. Reserve one first.', true),
-      (6, 409, 'RESERVATION_EXPIRED', 'Your reservation ran out and its unit went back to stock. Reserve again.', true)
+      (5, 409, 'NO_ACTIVE_RESERVATION', 'You have no active reservation that this would buy. Reserve first.', true),
+      (6, 409, 'RESERVATION_EXPIRED', 'Your reservation ran out and its units went back to stock. Reserve again.', true)
   $$,
   'A hold that runs out at this moment is not sold, one with a microsecond left is.'
 );

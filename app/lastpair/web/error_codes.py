@@ -38,7 +38,7 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "METHOD_NOT_ALLOWED": (HTTPStatus.METHOD_NOT_ALLOWED, "the path has other methods; see `Allow`"),
     "DROP_NOT_ACTIVE": (HTTPStatus.CONFLICT, "the drop has not started, is paused, has ended or was cancelled"),
     "OUT_OF_STOCK": (HTTPStatus.CONFLICT, "fewer units are left than were asked for; the message says how many, if any are"),
-    "ALREADY_RESERVED": (HTTPStatus.CONFLICT, "you hold a unit of this drop already"),
+    "ALREADY_RESERVED": (HTTPStatus.CONFLICT, "you have reserved this drop, or this variant, already"),
     "LIMIT_EXCEEDED": (HTTPStatus.CONFLICT, "you would have more units of the drop than its `limit_per_user`"),
     "RESERVED_TOO_SOON": (HTTPStatus.CONFLICT, "you let a hold go and must wait for `rehold_after_seconds` of the drop"),
     "SEVERAL_RESERVATIONS": (HTTPStatus.CONFLICT, "you hold several variants of the drop; name the `reservation_id`"),
