@@ -791,6 +791,7 @@ CREATE TABLE inventory.drops (
     paused_at timestamp with time zone,
     nothing_due_before timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     revision integer DEFAULT 1 NOT NULL,
+    was_published boolean DEFAULT false NOT NULL,
     CONSTRAINT drops_available_stock_check CHECK (((available_stock >= 0) AND (available_stock <= total_stock))),
     CONSTRAINT drops_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
     CONSTRAINT drops_ends_at_check CHECK ((ends_at > starts_at)),
@@ -871,6 +872,13 @@ COMMENT ON COLUMN inventory.drops.nothing_due_before IS 'No ACTIVE hold of the d
 --
 
 COMMENT ON COLUMN inventory.drops.revision IS 'How often what a seller sets was changed. Sales and the clock do not raise it.';
+
+
+--
+-- Name: COLUMN drops.was_published; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.drops.was_published IS 'Of a drop that is cancelled: everybody had seen it, because it was no draft.';
 
 
 --
@@ -2059,4 +2067,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261129110000'),
     ('20261129110010'),
     ('20261129150000'),
-    ('20261129150010');
+    ('20261129150010'),
+    ('20261129150020');

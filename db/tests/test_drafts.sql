@@ -1,6 +1,6 @@
 -- Drafts are the seller's: a buyer finds none, and the log, which is public, has nothing of them.
 begin;
-select plan(17);
+select plan(24);
 
 select pg_temp.make_users('seller', 'ann');
 create temp table drafts on commit drop as
@@ -80,6 +80,25 @@ select is(
   pg_temp.heard($$delete from inventory.drops where name = 'other' and created_by = pg_temp.user_id('seller')$$), null,
   'The deletion of a draft is not.'
 );
+
+-- Cancelled.
+
+insert into drafts select id from api.create_drop('never shown', 1, 5, pg_temp.user_id('seller'));
+delete from drafts where id not in (select d.id from inventory.drops d);
+select is(pg_temp.heard_of('{"status": "cancelled"}'), null, 'A draft that is cancelled is not announced.');
+select is(pg_temp.heard_of('{"name": "not now either"}'), null, 'Nor what becomes of it later.');
+select is(pg_temp.finds('lastpair_buyer'), false, 'A buyer does not find it.');
+select is(pg_temp.finds('lastpair_seller'), true, 'A seller does.');
+select is_empty(
+  $$select from api.list_drops('cancelled', 200) where id in (select id from drafts)
+    union all
+    select from api.snapshot(array(select id from drafts)) s, json_array_elements(s.data -> 'drops')$$,
+  'It is neither on a list nor in a SNAPSHOT.'
+);
+select pg_temp.make_drop('seen', 5);
+do $$ begin perform api.update_drop(pg_temp.drop_id('seen'), '{"status": "cancelled"}'); end $$;
+select isnt_empty($$select from api.list_drops('cancelled', 200) where id = pg_temp.drop_id('seen')$$, 'A drop that was on sale is.');
+select is((select name from api.get_drop(pg_temp.drop_id('seen'), false)), 'seen', 'And everybody finds it.');
 
 select * from finish();
 rollback;

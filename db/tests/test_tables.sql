@@ -35,7 +35,7 @@ from (values
       'currency text not null default ''USD''::text', 'limit_per_user integer', 'hold_seconds integer',
       'rehold_after_seconds integer not null default 0', 'extension_seconds integer', 'paused_at timestamp with time zone',
       'nothing_due_before timestamp with time zone not null default ''-infinity''::timestamp with time zone',
-      'revision integer not null default 1'
+      'revision integer not null default 1', 'was_published boolean not null default false'
     ],
     'A drop has a price of as many decimals as its currency has, its stock, its times, its seller and its terms.'
   ),

@@ -66,7 +66,7 @@ begin
     row(
       v_id, coalesce(p_name, ''), p_price, p_total_stock, p_total_stock,
       case when v_status = 'live' then coalesce(p_starts_at, now()) else p_starts_at end, p_ends_at, v_status, p_created_by,
-      now(), now(), 'USD', null, null, 0, null, null, '-infinity', 1
+      now(), now(), 'USD', null, null, 0, null, null, '-infinity', 1, false
     )::inventory.drops,
     coalesce(p_terms, '{}'));
   v_drop.price := inventory.check_price(p_price, v_drop.currency);

@@ -1,4 +1,4 @@
--- api.get_drop: return one drop, in any status. Only a seller finds a draft.
+-- api.get_drop: return one drop, in any status. Only a seller finds a draft, or one that was cancelled as a draft.
 --
 -- The service acts for sellers and for the public; for the public it calls with p_drafts false.
 --
@@ -14,7 +14,7 @@ begin
   select r.*
   from inventory.drops d
   cross join lateral inventory.drop_row(d) r
-  where d.id = p_drop_id and (d.status <> 'draft' or (p_drafts and inventory.may_see_drafts()));
+  where d.id = p_drop_id and (inventory.is_public(d) or (p_drafts and inventory.may_see_drafts()));
   if not found then
     perform inventory.refuse('DROP_NOT_FOUND');
   end if;

@@ -1,7 +1,7 @@
 -- api.list_drops: list the drops on sale now, or those of one status, in pages, each with its latest purchasers and the units
 -- held. The newest start comes first, before all a drop without a start.
 --
--- The status is the one by the clock: an `ended` drop may be stored as live, because the sweep has not come by.
+-- One that was cancelled as a draft is on no list. The status is the one by the clock: an `ended` drop may be stored as live, because the sweep has not come by.
 --
 -- Locks: none. Errors: FORBIDDEN (drafts, see inventory.may_see_drafts), VALIDATION_ERROR (status, limit, cursor).
 --
@@ -59,7 +59,7 @@ begin
   if p_after is not null then
     select d.starts_at, d.id into v_starts_at, v_id
     from inventory.drops d
-    where d.id = p_after and (d.status <> 'draft' or p_status = 'draft');
+    where d.id = p_after and (inventory.is_public(d) or p_status = 'draft');
     if not found then
       perform inventory.refuse_cursor();
     end if;
@@ -77,6 +77,7 @@ begin
           when p_status is null then d.starts_at <= now() and (d.ends_at is null or d.ends_at > now())
           else inventory.status_now(d) = p_status
         end
+        and (inventory.is_public(d) or d.status = 'draft')
         and (v_starts_at is null or d.starts_at <= v_starts_at)
         and case
           when v_starts_at is null then d.starts_at is not null or d.id < v_id

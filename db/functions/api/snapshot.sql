@@ -30,7 +30,7 @@ begin
           inventory.activity_feed(d.id) as activity_feed
         from inventory.drops d
         cross join lateral inventory.drop_row(d) r
-        where d.id = any (v_drop_ids) and d.status <> 'draft'
+        where d.id = any (v_drop_ids) and inventory.is_public(d)
         order by d.starts_at desc nulls last, d.id desc
       ) l
     ) as drops

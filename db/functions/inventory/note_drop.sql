@@ -16,7 +16,7 @@ declare
 begin
   if tg_op = 'DELETE' then
     insert into inventory.changes as c (drop_id, was_public, added_total, added_available)
-    values (old.id, old.status <> 'draft', - old.total_stock, - old.available_stock)
+    values (old.id, inventory.is_public(old), - old.total_stock, - old.available_stock)
     on conflict (transaction_id, drop_id) do update
     set
       was_public = coalesce(c.was_public, excluded.was_public),
@@ -39,7 +39,7 @@ begin
   end if;
   insert into inventory.changes as c (drop_id, is_created, is_updated, is_stock_updated, was_public, added_total, added_available)
   values (
-    new.id, v_created, v_updated, v_stock_updated, not v_created and old.status <> 'draft',
+    new.id, v_created, v_updated, v_stock_updated, not v_created and inventory.is_public(old),
     new.total_stock - case when v_created then 0 else old.total_stock end,
     new.available_stock - case when v_created then 0 else old.available_stock end
   )

@@ -13,7 +13,8 @@
 -- foreign_key_violation (23503), if a hold is of no drop.
 --
 -- The log is public, so nothing of a draft is in it. A draft that is published comes as DROP_CREATED; a drop that goes back to draft,
--- or is deleted, as DROP_REMOVED. A draft that is cancelled was never seen, and is not announced.
+-- or is deleted, as DROP_REMOVED. A draft that is cancelled was never seen, and
+-- is not announced, then or later.
 --
 -- It is security definer, because at the commit the session's own role is back, which may do nothing here. Times are written in
 -- UTC, because the sessions that commit have different time zones.
@@ -51,7 +52,7 @@ begin
   if v_change.is_updated or v_change.variant_ids <> '{}' then
     perform inventory.check_sums_of_variants(v_drop);
   end if;
-  if v_drop.id is null or v_drop.status = 'draft' then
+  if v_drop.id is null or not inventory.is_public(v_drop) then
     if v_change.was_public then
       perform inventory.publish(v_change.drop_id, 'DROP_REMOVED', (select to_json(e) from (select v_change.drop_id as "dropId") e));
     end if;

@@ -1,4 +1,5 @@
--- inventory.raise_revision: trigger on drops: count a change that a seller may have made.
+-- inventory.raise_revision: trigger on drops: count a change that a seller may have made, and note whether
+-- a drop that is cancelled was published.
 --
 -- Purpose: a seller says which revision a change is meant for (api.update_drop), so two sellers do not undo one another's work.
 -- Sales, returns and the clock do not raise the revision, because they change nothing that a seller sets: a drop that the sweep
@@ -22,8 +23,13 @@ begin
   ) then
     new.revision := old.revision + 1;
   end if;
+  if new.status = 'cancelled' and old.status <> 'cancelled' then
+    new.was_published := old.status <> 'draft';
+  end if;
   return new;
 end
 $$;
 
-comment on function inventory.raise_revision() is 'Trigger: raise the revision of a drop that was changed by more than a sale.';
+comment on function inventory.raise_revision() is
+'Trigger: raise the revision of a drop that was changed by more than a sale, and note whether one that is
+cancelled was published.';
