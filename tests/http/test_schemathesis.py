@@ -35,7 +35,7 @@ UNSAYABLE = re.compile(
     r"(starts_at|ends_at): (must be later than starts_at|a scheduled or live drop needs one|a live drop has started)"
     r"|[a-z_.0-9]+: must be a whole number"
     r"|(total_stock|add_stock): (give it|is required, or variants instead)"
-    r"|If-Match: must be"
+    r"|If-Match: (must be|takes no weak)"
     r"|currency: must be an ISO 4217 code|(variants\.)?price: must be less than"
     r"|cursor: |limit: must not be given with Accept"
 )
