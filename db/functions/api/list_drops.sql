@@ -1,7 +1,8 @@
 -- api.list_drops: list the drops on sale now, or those of one status, in pages, each with its latest purchasers and the units
 -- held. The newest start comes first, before all a drop without a start.
 --
--- One that was cancelled as a draft is on no list. The status is the one by the clock: an `ended` drop may be stored as live, because the sweep has not come by.
+-- One that was cancelled as a draft is on no list. The status is the one by the clock: an `ended` drop may be stored as live,
+-- because the sweep has not come by.
 --
 -- Locks: none. Errors: FORBIDDEN (drafts, see inventory.may_see_drafts), VALIDATION_ERROR (status, limit, cursor).
 --

@@ -30,11 +30,11 @@ begin
     end if;
     v_stock_updated := old.available_stock <> new.available_stock;
     v_updated := (
-      old.name, old.price, old.currency, old.created_by, old.total_stock, old.starts_at, old.ends_at, old.status, old.paused_at, old.limit_per_user,
-      old.hold_seconds, old.rehold_after_seconds, old.extension_seconds
+      old.name, old.price, old.currency, old.created_by, old.total_stock, old.starts_at, old.ends_at, old.status, old.paused_at,
+      old.limit_per_user, old.hold_seconds, old.rehold_after_seconds, old.extension_seconds
     ) is distinct from (
-      new.name, new.price, new.currency, new.created_by, new.total_stock, new.starts_at, new.ends_at, new.status, new.paused_at, new.limit_per_user,
-      new.hold_seconds, new.rehold_after_seconds, new.extension_seconds
+      new.name, new.price, new.currency, new.created_by, new.total_stock, new.starts_at, new.ends_at, new.status, new.paused_at,
+      new.limit_per_user, new.hold_seconds, new.rehold_after_seconds, new.extension_seconds
     );
   end if;
   insert into inventory.changes as c (drop_id, is_created, is_updated, is_stock_updated, was_public, added_total, added_available)

@@ -13,8 +13,7 @@
 -- foreign_key_violation (23503), if a hold is of no drop.
 --
 -- The log is public, so nothing of a draft is in it. A draft that is published comes as DROP_CREATED; a drop that goes back to draft,
--- or is deleted, as DROP_REMOVED. A draft that is cancelled was never seen, and
--- is not announced, then or later.
+-- or is deleted, as DROP_REMOVED. A draft that is cancelled was never seen, and is not announced, then or later.
 --
 -- It is security definer, because at the commit the session's own role is back, which may do nothing here. Times are written in
 -- UTC, because the sessions that commit have different time zones.

@@ -1,5 +1,5 @@
--- inventory.raise_revision: trigger on drops: count a change that a seller may have made, and note whether
--- a drop that is cancelled was published.
+-- inventory.raise_revision: trigger on drops: count a change that a seller may have made, and note whether a drop that is cancelled
+-- was published.
 --
 -- Purpose: a seller says which revision a change is meant for (api.update_drop), so two sellers do not undo one another's work.
 -- Sales, returns and the clock do not raise the revision, because they change nothing that a seller sets: a drop that the sweep
