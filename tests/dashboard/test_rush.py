@@ -180,7 +180,7 @@ async def test_rush_and_the_server_restarts(api: Api, browser: Browser) -> None:
             page = await visitor.open(context)
             stopped = await stop_at_the_fifth_purchase(context, first)
             await start_rush(page, 40, 15)
-            await asyncio.wait_for(stopped.wait(), 10)
+            await asyncio.wait_for(stopped.wait(), 30)
         with started_at(port, api.database_url) as second:
             await asyncio.to_thread(second.wait_until_ready)
             await expect_end_of_rush(page, "15 of 40 buyers got one, 25 found it sold out. Nothing was oversold: 15 sold of 15.")

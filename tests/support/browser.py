@@ -22,7 +22,7 @@ from playwright.async_api import (
 from tests.support.debian import needed
 
 NAMES = ["/usr/bin/chromium", "chromium", "google-chrome"]
-PATIENCE_MS = 10_000
+PATIENCE_MS = 30_000
 expect.set_options(timeout=PATIENCE_MS)
 
 REFUSED = r"Failed to load resource: the server responded with a status of 409 \(Conflict\)"
