@@ -406,7 +406,7 @@ class CallsAgainstModel(RuleBasedStateMachine):
         if drop.status == "cancelled":
             for reservation in drop.reservations.values():
                 if reservation.status == "ACTIVE":
-                    reservation.status = "CANCELLED"
+                    reservation.status = "EXPIRED" if reservation.due else "CANCELLED"
         self.reload(drop)
 
     @invariant()
