@@ -1,6 +1,7 @@
 -- migrate:up
 
--- Whoever packs the orders reads the size, not its id. A function whose columns change is dropped before it is made anew.
+-- The lists show the name of a variant, because a seller who packs the orders does not know its id. They are dropped first, because
+-- PostgreSQL does not change the columns that a function returns.
 
 set local lock_timeout = '5s';
 set local statement_timeout = '60s';
