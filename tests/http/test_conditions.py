@@ -8,6 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
+from lastpair.web.conditions import IF_MATCH
 from tests.support.envelopes import SOON, as_user, assert_error, assert_invalid, assert_success
 from tests.support.factories import make_drop, make_due, purchase, reserve
 from tests.support.row_checks import Row
@@ -139,6 +140,15 @@ async def test_lists_of_etags(http: httpx.AsyncClient, drop: Row, patch: Any) ->
     for tags in ([old], [other], ['""'], [other, old], [f"W/{now}", other], ['"999999999-0123456789abcdef"']):
         assert_error(await patch({"price": 4}, *tags), 412, "DROP_CHANGED")
     assert "weak" in assert_invalid(await patch({"price": 4}, f"W/{now}"), "If-Match")
+
+
+@pytest.mark.parametrize(
+    ("tags", "is_good"), [("*", True), ('"a"', True), ('W/"a", "b", W/"c"', True), ('W/"a"', False), ('W/"a", W/"b"', False)]
+)
+async def test_the_contract_knows_weak_etags(patch: Any, tags: str, is_good: bool) -> None:
+    """The pattern of If-Match fits what is read as a condition, and no list that has weak ETags alone."""
+    assert (re.search(IF_MATCH["schema"]["pattern"], tags) is not None) == is_good
+    assert ((await patch({"price": 1}, tags)).status_code != 400) == is_good
 
 
 @pytest.mark.parametrize("value", ["", "3", "'3'", '"3', '3"', '"3" "4"', '*, "3"', 'w/"3"', '"3"x', ","])

@@ -35,14 +35,12 @@ UNSAYABLE = re.compile(
     r"(starts_at|ends_at): (must be later than starts_at|a scheduled or live drop needs one|a live drop has started)"
     r"|[a-z_.0-9]+: must be a whole number"
     r"|(total_stock|add_stock): (give it|is required, or variants instead)"
-    r"|If-Match: (must be|takes no weak)"
     r"|currency: must be an ISO 4217 code|(variants\.)?price: must be less than"
     r"|cursor: |limit: must not be given with Accept"
 )
 """Why a request that fits the schema may be refused: a schema has no rules between fields, and takes 5.0 as an integer.
 
-A cursor is one that a page gave. Which codes of ISO 4217 there are, and with how many decimals, the database knows. Schemathesis
-takes an If-Match that breaks its pattern for a good one.
+A cursor is one that a page gave. Which codes of ISO 4217 there are, and with how many decimals, the database knows.
 """
 
 load_all_checks()
@@ -137,6 +135,9 @@ def examples(most: int) -> settings:
 
 def try_case(case: Case, url: str, user: dict[str, str]) -> int:
     """Send the case as this user, and compare the answer with the contract; returns its status."""
+    # Schemathesis makes headers of letters and digits only, so it has no ETag to try a body with, and sends this with each.
+    if case.headers.get("If-Match") == "0":
+        del case.headers["If-Match"]
     response = case.call(url, headers=user)
     excluded = [unsupported_method] if case.path == "/api/reservations/me" else []  # DELETE is that of {id}
     of_earlier_requests = response.status_code in (412, 422)  # an ETag, or an Idempotency-Key that came before

@@ -29,8 +29,12 @@ NO_REVISION = 0
 IF_MATCH: Schema = {
     "name": "If-Match",
     "in": "header",
-    "description": "ETags of the drop: another revision than theirs is refused with DROP_CHANGED.",
-    "schema": {"type": "string", "pattern": r'^(\*|(W/)?"[!#-~]*"(, *(W/)?"[!#-~]*")*)$', "examples": ['"3-9f86d081884c7d65"']},
+    "description": "ETags of the drop, not all of them weak: another revision than theirs is refused with DROP_CHANGED.",
+    "schema": {
+        "type": "string",
+        "pattern": r'^(\*|((W/)?"[!#-~]*", *)*"[!#-~]*"(, *(W/)?"[!#-~]*")*)$',
+        "examples": ['"3-9f86d081884c7d65"'],
+    },
 }
 IF_NONE_MATCH: Schema = {
     "name": "If-None-Match",
