@@ -58,6 +58,7 @@ PATHS = [
     ("DELETE", f"/reservations/{NOBODY}"),
     ("GET", "/reservations/me"),
     ("GET", "/purchases/me"),
+    ("DELETE", "/users/me"),
     ("POST", "/drops"),
     ("PATCH", f"/drops/{NOBODY}"),
 ]
@@ -251,6 +252,21 @@ async def test_a_rename_at_the_identity_provider_arrives(http: httpx.AsyncClient
                 return await name_of(owner, user_id) == name
 
             await eventually(is_renamed)
+
+
+@pytest.mark.parametrize("path", ["/reservations/{}", "/reservations/{}/history", "/purchases/{}"])
+async def test_a_rename_arrives_with_the_reading_of_one_row(http: httpx.AsyncClient, owner: asyncpg.Pool, path: str) -> None:
+    """So it does with a request for one reservation or purchase, whether that is found or not."""
+    user_id = uuid4()
+    assert_success(await http.get("/purchases/me", headers=bearer(token(RSA, user_id))), "purchases")
+    name = f"anna {user_id}"
+    read = await http.get(path.format(NOBODY), headers=bearer(token(RSA, user_id, preferred_username=name)))
+    assert read.status_code == 404
+
+    async def is_renamed() -> bool:
+        return await name_of(owner, user_id) == name
+
+    await eventually(is_renamed)
 
 
 @pytest.mark.parametrize(

@@ -176,17 +176,17 @@ class Shop:
         """One drop, in any status; a draft only with `drafts`, which is for sellers. Data: the drop."""
         return await self._single(GET_DROP, drop_id, drafts)
 
-    async def get_reservation(self, reservation_id: str, user_id: str | None) -> Outcome:
+    async def get_reservation(self, caller: Caller, reservation_id: str, user_id: str | None) -> Outcome:
         """A reservation of this user or on a drop that this user made; of anyone if None. Data: the reservation."""
-        return await self._single(GET_RESERVATION, reservation_id, user_id)
+        return await self._as_caller(caller, lambda: self._single(GET_RESERVATION, reservation_id, user_id))
 
-    async def get_purchase(self, purchase_id: str, user_id: str | None) -> Outcome:
+    async def get_purchase(self, caller: Caller, purchase_id: str, user_id: str | None) -> Outcome:
         """The same for a purchase. Data: the purchase."""
-        return await self._single(GET_PURCHASE, purchase_id, user_id)
+        return await self._as_caller(caller, lambda: self._single(GET_PURCHASE, purchase_id, user_id))
 
-    async def reservation_history(self, reservation_id: str, user_id: str | None) -> Outcome:
+    async def reservation_history(self, caller: Caller, reservation_id: str, user_id: str | None) -> Outcome:
         """What became of such a reservation. Data: a list of who did what when, the oldest first."""
-        return await self._single(RESERVATION_HISTORY, reservation_id, user_id)
+        return await self._as_caller(caller, lambda: self._single(RESERVATION_HISTORY, reservation_id, user_id))
 
     async def history(self, drop_id: str, limit: int, cursor: int | None) -> Outcome:
         """What sellers did to a drop. Data: a page of who did what when, newest first."""
@@ -204,9 +204,9 @@ class Shop:
         """Make a user. Data: the user."""
         return await self._row(CREATE_USER, username, idempotency_key)
 
-    async def forget_user(self, user_id: str) -> Outcome:
-        """Replace the user's name by one that says nothing. Data: the user."""
-        return await self._single(FORGET_USER, user_id)
+    async def forget_user(self, caller: Caller) -> Outcome:
+        """Replace the caller's name by one that says nothing. Data: the user."""
+        return await self._as_caller(caller, lambda: self._single(FORGET_USER, caller.id))
 
     async def expire_due_holds(self) -> Outcome:
         """Take back the due holds now, instead of at the next sweep. Data: the number of holds taken back."""

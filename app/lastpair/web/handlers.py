@@ -65,6 +65,13 @@ async def reader(request: Request) -> Caller:
     return caller_of(request, identity, await identity.user_id(request.scope))
 
 
+async def reader_of_others(request: Request) -> tuple[Caller, str | None]:
+    """The same user, and whose rows may be read: the user's, or anyone's if None. Raises the same as `reader`."""
+    identity = components_of(request).identity
+    reader_id = await identity.reader_id(request.scope)
+    return caller_of(request, identity, request.scope["user_id"]), reader_id
+
+
 async def writer(request: Request) -> Caller:
     """The user of a request that changes something. Raises the same, and RATE_LIMITED."""
     components = components_of(request)
@@ -419,9 +426,9 @@ async def of_drop_for_seller(request: Request, statuses: Sequence[str]) -> OfDro
 async def get_reservation(request: Request) -> Response:
     """One reservation: yours, or of a drop that you sell."""
     reservation_id = uuid_in_path(request, "id")
-    components = components_of(request)
-    reader_id = await components.identity.reader_id(request.scope)
-    return answer(request, await components.shop.get_reservation(reservation_id, reader_id), "reservation")
+    caller, reader_id = await reader_of_others(request)
+    outcome = await components_of(request).shop.get_reservation(caller, reservation_id, reader_id)
+    return answer(request, outcome, "reservation")
 
 
 @operation("reservations", {200: {"history": list[ReservationChange]}}, "RESERVATION_NOT_FOUND", caller="user")
@@ -431,18 +438,18 @@ async def reservation_history(request: Request) -> Response:
     Who did what when, the oldest first.
     """
     reservation_id = uuid_in_path(request, "id")
-    components = components_of(request)
-    reader_id = await components.identity.reader_id(request.scope)
-    return answer(request, await components.shop.reservation_history(reservation_id, reader_id), "history")
+    caller, reader_id = await reader_of_others(request)
+    outcome = await components_of(request).shop.reservation_history(caller, reservation_id, reader_id)
+    return answer(request, outcome, "history")
 
 
 @operation("purchases", {200: {"purchase": Purchase}}, "PURCHASE_NOT_FOUND", caller="user")
 async def get_purchase(request: Request) -> Response:
     """One purchase: yours, or of a drop that you sell."""
     purchase_id = uuid_in_path(request, "id")
-    components = components_of(request)
-    reader_id = await components.identity.reader_id(request.scope)
-    return answer(request, await components.shop.get_purchase(purchase_id, reader_id), "purchase")
+    caller, reader_id = await reader_of_others(request)
+    outcome = await components_of(request).shop.get_purchase(caller, purchase_id, reader_id)
+    return answer(request, outcome, "purchase")
 
 
 @operation("drops", {200: {"history": list[DropChange]}}, "DROP_NOT_FOUND", caller="admin", is_paged=True)
@@ -488,7 +495,7 @@ async def forget_me(request: Request) -> Response:
     yours.
     """
     await expect_no_body(request)
-    return answer(request, await components_of(request).shop.forget_user((await writer(request)).id), "user")
+    return answer(request, await components_of(request).shop.forget_user(await writer(request)), "user")
 
 
 @operation("realtime", {200: EVENT_STREAM}, parameters=STREAM_PARAMETERS)
