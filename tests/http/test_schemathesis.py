@@ -186,6 +186,15 @@ def test_refusals(api_url: str) -> None:
         assert_conforms(client.get("/api/events?snapshot=perhaps"), "/api/events", 400, whole_contract)
 
 
+def test_an_amount_above_every_price(api_url: str) -> None:
+    """Two units of the highest price cost more than a price may be, and the contract allows that."""
+    with httpx.Client(base_url=f"{api_url}/api", headers={"X-User-Id": str(uuid4())}) as client:
+        made = client.post("/drops", json=DROP | {"price": 9_999_999_999.99}).json()["data"]["drop"]["id"]
+        held = client.post(f"/drops/{made}/reserve", json={"qty": 2})
+        assert held.json()["data"]["reservation"]["amount"] == 19_999_999_999.98
+        assert_conforms(held, "/api/drops/{dropId}/reserve", 201)
+
+
 def test_an_outage_and_a_rush() -> None:
     """Without a database the operations that need it are 503, too many writes are 429, and the others are served."""
     with (

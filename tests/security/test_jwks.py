@@ -372,7 +372,8 @@ async def test_a_server_that_is_not_there_yet(app: Lastpair, clock: Clock) -> No
     keys = KeyServer()
     async with client_with(app, keys) as http:
         for _ in range(3):
-            assert_error(await http.get("/purchases/me", headers=by(OLD, "old")), 503, "IDENTITY_UNAVAILABLE")
+            for path in ("/purchases/me", f"/drops/{uuid4()}"):  # which may be a draft
+                assert_error(await http.get(path, headers=by(OLD, "old")), 503, "IDENTITY_UNAVAILABLE")
             assert_success(await http.get("/drops"), "drops")
         with keys.running():
             assert_error(await http.get("/purchases/me", headers=by(OLD, "old")), 503, "IDENTITY_UNAVAILABLE")
