@@ -56,8 +56,8 @@ RETRIED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABL
 KEY: Schema = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "Makes it safe to repeat the request, because a user's request with one key is carried out once. A reserve or "
-    "purchase on another drop is another request, which may have the same key.",
+    "description": "Makes it safe to repeat the request, because a request with one key is carried out once. A key counts "
+    "once for a user; that of a reserve, and that of a purchase, once for a user and a drop.",
     "schema": {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY.pattern}$"},
 }
 USER_ID: Schema = {
