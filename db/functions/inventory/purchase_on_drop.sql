@@ -30,6 +30,7 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
+  v_keys text[] := array(select q.idempotency_key from unnest(p_requests) q);
   v_drop inventory.drops;
   v_holds inventory.hold_facts[]; -- of each request
   v_live_ids uuid[];
@@ -37,8 +38,8 @@ declare
   v_consumed_ids uuid[];
   v_new_ids uuid[]; -- an id for each request, in case it buys units
 begin
-  perform inventory.check_idempotency_keys(array(select q.idempotency_key from unnest(p_requests) q));
-  if exists (
+  perform inventory.check_idempotency_keys(v_keys);
+  if array_remove(v_keys, null) <> '{}' and exists (
     select
     from unnest(p_requests) q
     where q.reservation_id is not null and q.idempotency_key is not null
@@ -85,16 +86,26 @@ begin
     );
   end if;
 
-  with consumed as (
-    update inventory.reservations r
-    set status = 'CONSUMED', updated_at = now()
-    where r.id = any (v_live_ids) and r.drop_id = p_drop_id
-      and r.status <> all (array['EXPIRED', 'CANCELLED', 'CONSUMED'])
-    returning r.id
-  )
-  select array_agg(consumed.id) into v_consumed_ids from consumed;
+  if v_live_ids <> '{}' then
+    with consumed as (
+      update inventory.reservations r
+      set status = 'CONSUMED', updated_at = now()
+      where r.id = any (v_live_ids) and r.drop_id = p_drop_id
+        and r.status <> all (array['EXPIRED', 'CANCELLED', 'CONSUMED'])
+      returning r.id
+    )
+    select array_agg(consumed.id) into v_consumed_ids from consumed;
+  end if;
   if cardinality(v_consumed_ids) is distinct from cardinality(v_live_ids) then
     select * into v_drop from inventory.drops d where d.id = p_drop_id; -- it may have been cancelled while this call waited
+  end if;
+
+  if v_consumed_ids is null then -- nothing is sold, so nothing is written, and no trigger runs
+    return query
+    select d.n, d.code, d.replayed, case when d.code is null then d.earlier end
+    from inventory.purchase_decisions(p_drop_id, v_drop.status, p_requests, v_holds, cardinality(v_live_ids), null) d
+    order by d.n;
+    return;
   end if;
 
   v_new_ids := array(select inventory.uuid_v7() from unnest(p_requests));
