@@ -467,6 +467,41 @@ COMMENT ON TYPE inventory.item_facts IS 'What inventory.basket_decisions knows a
 
 
 --
+-- Name: new_event; Type: TYPE; Schema: inventory; Owner: -
+--
+
+CREATE TYPE inventory.new_event AS (
+	drop_id uuid,
+	type text,
+	data json
+);
+
+
+--
+-- Name: TYPE new_event; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TYPE inventory.new_event IS 'An event that inventory.publish is to append to the log.';
+
+
+--
+-- Name: stock; Type: TYPE; Schema: inventory; Owner: -
+--
+
+CREATE TYPE inventory.stock AS (
+	"dropId" uuid,
+	"availableStock" integer
+);
+
+
+--
+-- Name: TYPE stock; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TYPE inventory.stock IS 'The data of a STOCK_UPDATED event of a drop without variants.';
+
+
+--
 -- Name: fold_case(text); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
@@ -545,6 +580,15 @@ CREATE FUNCTION inventory.note_purchases() RETURNS trigger
 --
 
 CREATE FUNCTION inventory.note_reservations() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return null; end$$;
+
+
+--
+-- Name: note_stock(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.note_stock() RETURNS trigger
     LANGUAGE plpgsql
     AS $$begin return null; end$$;
 
@@ -1914,10 +1958,17 @@ CREATE TRIGGER drops_raise_revision BEFORE UPDATE OF name, price, total_stock, s
 
 
 --
+-- Name: drops drops_stock_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER drops_stock_note AFTER UPDATE ON inventory.drops REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_stock();
+
+
+--
 -- Name: drops drops_update_note; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
-CREATE TRIGGER drops_update_note AFTER UPDATE ON inventory.drops FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION inventory.note_drop();
+CREATE TRIGGER drops_update_note AFTER UPDATE ON inventory.drops FOR EACH ROW WHEN (((((((((((((((old.id IS DISTINCT FROM new.id) OR (old.name IS DISTINCT FROM new.name)) OR (old.price IS DISTINCT FROM new.price)) OR (old.currency IS DISTINCT FROM new.currency)) OR (old.created_by IS DISTINCT FROM new.created_by)) OR (old.total_stock IS DISTINCT FROM new.total_stock)) OR (old.starts_at IS DISTINCT FROM new.starts_at)) OR (old.ends_at IS DISTINCT FROM new.ends_at)) OR (old.status IS DISTINCT FROM new.status)) OR (old.paused_at IS DISTINCT FROM new.paused_at)) OR (old.limit_per_user IS DISTINCT FROM new.limit_per_user)) OR (old.hold_seconds IS DISTINCT FROM new.hold_seconds)) OR (old.rehold_after_seconds IS DISTINCT FROM new.rehold_after_seconds)) OR (old.extension_seconds IS DISTINCT FROM new.extension_seconds))) EXECUTE FUNCTION inventory.note_drop();
 
 
 --
@@ -2068,4 +2119,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261129110010'),
     ('20261129150000'),
     ('20261129150010'),
-    ('20261129150020');
+    ('20261129150020'),
+    ('20261129190000');

@@ -76,7 +76,8 @@ select set_eq(
   $$,
   array[
     'inventory.drops drops_insert_note', 'inventory.drops drops_update_note', 'inventory.drops drops_delete_keep',
-    'inventory.drops drops_delete_note', 'inventory.drops drops_raise_revision', 'inventory.users users_rename_note',
+    'inventory.drops drops_delete_note', 'inventory.drops drops_raise_revision', 'inventory.drops drops_stock_note',
+    'inventory.users users_rename_note',
     'inventory.drop_changes drop_changes_keep',
     'inventory.variants variants_insert_note', 'inventory.variants variants_update_note',
     'inventory.variants variants_delete_note', 'inventory.reservations reservations_insert_note',

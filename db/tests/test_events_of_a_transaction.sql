@@ -129,10 +129,10 @@ select is(
     $do$
   $$),
   array[
-    'PURCHASE_COMPLETED watches', 'STOCK_UPDATED watches 3', 'ACTIVITY_UPDATED watches',
-    'PURCHASE_COMPLETED tickets', 'STOCK_UPDATED tickets 3', 'ACTIVITY_UPDATED tickets'
+    'PURCHASE_COMPLETED tickets', 'STOCK_UPDATED tickets 3', 'ACTIVITY_UPDATED tickets',
+    'PURCHASE_COMPLETED watches', 'STOCK_UPDATED watches 3', 'ACTIVITY_UPDATED watches'
   ],
-  'Each drop that a transaction touched is announced by itself, in the order in which they were first touched.'
+  'Each drop that a transaction touched is announced by itself, in the order of their ids.'
 );
 select is(
   (select count(distinct e.drop_id) from inventory.events e

@@ -123,6 +123,7 @@ select is(
     'inventory.drop_changes drop_changes_keep each statement',
     'inventory.drops drops_delete_keep each row', 'inventory.drops drops_delete_note each row',
     'inventory.drops drops_insert_note each row', 'inventory.drops drops_raise_revision each row',
+    'inventory.drops drops_stock_note each statement',
     'inventory.drops drops_update_note each row', 'inventory.purchases purchases_delete_note each statement',
     'inventory.purchases purchases_insert_note each statement', 'inventory.purchases purchases_update_note each statement',
     'inventory.reservations reservations_delete_note each statement', 'inventory.reservations reservations_earlier_end each row',

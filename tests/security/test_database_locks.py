@@ -155,11 +155,11 @@ def test_the_product_takes_no_advisory_lock() -> None:
     assert [file for file in files if re.search(r"advisory_(xact_)?lock|migration-lock", file.read_text())] == []
 
 
-OLD_BODY = "perform pg_advisory_xact_lock('inventory.events'::regclass::oid::bigint);\n  select * into v_drop"
+OLD_BODY = "perform pg_advisory_xact_lock('inventory.events'::regclass::oid::bigint);\n  with taken as ("
 
 
 PUBLISH_CHANGE = (FUNCTIONS_DIR / "inventory" / "publish_change.sql").read_text()
-BODIES = {"new": PUBLISH_CHANGE, "old": PUBLISH_CHANGE.replace("select * into v_drop", OLD_BODY)}
+BODIES = {"new": PUBLISH_CHANGE, "old": PUBLISH_CHANGE.replace("with taken as (", OLD_BODY)}
 UP, DOWN = (DB_DIR / "migrations" / "20261128190011_event_order.sql").read_text().split("-- migrate:down")
 WAITING = "select count(*) from pg_locks where not granted and pid = $1"
 

@@ -355,16 +355,16 @@ async def test_more_events_at_once_than_may_wait(
 async def test_functions_that_prove_nothing(service: InProcess, owner: asyncpg.Connection, drop_id: UUID) -> None:
     """An old process may put back functions that know no key. What they publish comes from the log."""
     stream = await open_stream("sse", service.url, snapshot=False)
-    definition: str = await owner.fetchval("select pg_get_functiondef('inventory.publish(uuid, text, json[])'::regprocedure)")
+    definition: str = await owner.fetchval("select pg_get_functiondef('inventory.publish(inventory.new_event[])'::regprocedure)")
     try:
         await owner.execute(
             """
-            create or replace function inventory.publish(p_drop_id uuid, p_type text, variadic p_data json[])
+            create or replace function inventory.publish(p_events inventory.new_event[])
             returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
             declare
               v_event text;
             begin
-              insert into inventory.events (drop_id, type, data) values (p_drop_id, p_type, p_data[1])
+              insert into inventory.events (drop_id, type, data) values (p_events[1].drop_id, p_events[1].type, p_events[1].data)
               returning to_json(events)::text into v_event;
               perform pg_notify('lastpair_events', v_event);
             end $$

@@ -190,7 +190,7 @@ async def test_the_login_of_the_service_owns_nothing(database: Database, owner: 
                         assert await outcome(session, touch) == "42501", (statement, touch)
                         assert await outcome(plain, touch) == "42501", touch
                 assert await outcome(session, "set role lastpair") == "42501"
-                assert await outcome(session, "select inventory.publish(null, null, null)") == "42501"
+                assert await outcome(session, "select inventory.publish(null)") == "42501"
             owned = "select count(*) from pg_shdepend where refobjid = 'lastpair_app'::regrole and deptype = 'o'"
             assert await owner.fetchval(owned) == 0
         finally:

@@ -1,4 +1,4 @@
--- inventory.publish: append events of one type and drop to the log, in this order, and notify the listeners of each.
+-- inventory.publish: append events to the log, in this order, and notify the listeners of each.
 --
 -- Locks: the calling function holds the lock that orders events, see inventory.publish_change. Errors: none.
 --
@@ -8,7 +8,7 @@
 -- late it hears of it. `data` is the last key, because listeners take everything after it as it is. A notification must stay
 -- under 8000 bytes; of a larger event only the id is sent, and the listener reads the log.
 
-create or replace function inventory.publish(p_drop_id uuid, p_type text, variadic p_data json[])
+create or replace function inventory.publish(p_events inventory.new_event[])
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -20,9 +20,9 @@ begin
   select * into v_key from inventory.event_key;
   with logged as (
     insert into inventory.events (drop_id, type, data)
-    select p_drop_id, p_type, d.data
-    from unnest(p_data) with ordinality as d (data, n)
-    order by d.n
+    select e.drop_id, e.type, e.data
+    from unnest(p_events) with ordinality e
+    order by e.ordinality
     returning id, type, drop_id, data
   )
   select count(
@@ -48,5 +48,4 @@ begin
 end
 $$;
 
-comment on function inventory.publish(uuid, text, json[]) is
-'Append events of one type and drop to the log and notify the listeners.';
+comment on function inventory.publish(inventory.new_event[]) is 'Append events to the log and notify the listeners of each.';
