@@ -106,7 +106,7 @@ select is(
     from inventory.drops d
     cross join lateral (
       select (inventory.reserve_decisions(
-        jsonb_populate_record(d, '{"available_stock": 0}'), d.id, null,
+        array[d.id], array[jsonb_populate_record(d, '{"available_stock": 0}')],
         array(select v from inventory.variants v where v.drop_id = d.id),
         array[row(d.id, pg_temp.user_id('ann'), null, pg_temp.variant_id('sizes', 'S'), 1)::api.reserve_request]
       )).codes[1] as code

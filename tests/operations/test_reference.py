@@ -63,5 +63,5 @@ def test_the_reference_has_all_of_the_contract() -> None:
 def test_every_event_is_in_the_contract_and_in_sql() -> None:
     """The stream's description names every event, and the database publishes every event that is not made by a process."""
     assert all(name in (stream.handler.__doc__ or "") for name in EVENTS)
-    sql = (ROOT / "db" / "functions" / "inventory" / "publish_change.sql").read_text()
+    sql = (ROOT / "db" / "functions" / "inventory" / "publish_changes.sql").read_text()
     assert set(re.findall(r"'([A-Z]+_[A-Z]+)'", sql)) == set(EVENTS) - {"SNAPSHOT", "RESYNC_REQUIRED", "POSITION"}

@@ -158,8 +158,8 @@ def test_the_product_takes_no_advisory_lock() -> None:
 OLD_BODY = "perform pg_advisory_xact_lock('inventory.events'::regclass::oid::bigint);\n  with taken as ("
 
 
-PUBLISH_CHANGE = (FUNCTIONS_DIR / "inventory" / "publish_change.sql").read_text()
-BODIES = {"new": PUBLISH_CHANGE, "old": PUBLISH_CHANGE.replace("with taken as (", OLD_BODY)}
+PUBLISH_CHANGES = (FUNCTIONS_DIR / "inventory" / "publish_changes.sql").read_text()
+BODIES = {"new": PUBLISH_CHANGES, "old": PUBLISH_CHANGES.replace("with taken as (", OLD_BODY)}
 UP, DOWN = (DB_DIR / "migrations" / "20261128190011_event_order.sql").read_text().split("-- migrate:down")
 WAITING = "select count(*) from pg_locks where not granted and pid = $1"
 

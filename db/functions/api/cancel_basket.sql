@@ -25,7 +25,7 @@ declare
 begin
   perform inventory.require_self(p_user_id);
   v_basket := inventory.find_basket(p_basket_id, p_user_id);
-  perform inventory.await_reservations(of_drop.drop_id, of_drop.ids)
+  perform inventory.await_reservations(of_drop.ids)
   from (
     select h.drop_id, array_agg(h.id) as ids
     from unnest((inventory.basket_row(v_basket)).reservations) h

@@ -1,7 +1,7 @@
 -- api.purchase: purchase the unit that a user holds on a drop, and raise if that is refused.
 --
--- Purpose: calls inventory.purchase_on_drop for one request. Locks: see there. Errors: FORBIDDEN (a buyer names another user),
--- VALIDATION_ERROR (a key), and the codes of inventory.purchase_on_drop.
+-- Purpose: calls inventory.purchase_on_drops for one request. Locks: see there. Errors: FORBIDDEN (a buyer names another user),
+-- VALIDATION_ERROR (a key), and the codes of inventory.purchase_on_drops.
 --
 -- If the refusal is raised, the transaction is rolled back, and with it the expiry of a hold that has run out
 -- (api.purchase_batch commits that). A later reserve on this drop or a sweep then takes the hold back.
@@ -37,8 +37,8 @@ declare
 begin
   perform inventory.require_self(p_user_id);
   select * into strict v_outcome
-  from inventory.purchase_on_drop(
-    p_drop_id, array[row(p_drop_id, p_user_id, p_idempotency_key, p_reservation_id)::api.purchase_request]);
+  from inventory.purchase_on_drops(
+    array[row(p_drop_id, p_user_id, p_idempotency_key, p_reservation_id)::api.purchase_request]);
   if v_outcome.code is not null then
     perform inventory.refuse(v_outcome.code);
   end if;

@@ -1,6 +1,6 @@
 -- api.purchase_basket: buy all that a user holds in a basket, or nothing.
 --
--- Purpose: calls inventory.purchase_on_drop for the holds of each drop. If all of them are bought already, by this function or
+-- Purpose: calls inventory.purchase_on_drops for all holds. If all of them are bought already, by this function or
 -- one by one, the answer is their purchases, so the call may be repeated. p_idempotency_key is not needed for that; a key that
 -- came with another request is refused.
 --
@@ -51,13 +51,8 @@ begin
     end if;
 
     select o.code into v_code
-    from (
-      select h.drop_id, array_agg(row(h.drop_id, p_user_id, null, h.id)::api.purchase_request order by h.id) as requests
-      from unnest(v_holds) h
-      group by h.drop_id
-      order by h.drop_id
-    ) of_drop
-    cross join lateral inventory.purchase_on_drop(of_drop.drop_id, of_drop.requests) o
+    from inventory.purchase_on_drops(
+      array(select row(h.drop_id, p_user_id, null, h.id)::api.purchase_request from unnest(v_holds) h)) o
     where o.code is not null;
     if v_code is not null then
       raise exception 'a locked and live hold of basket % was refused: %', p_basket_id, v_code;

@@ -1,7 +1,7 @@
 -- api.reserve: hold units of a drop for a user, and raise if that is refused.
 --
--- Purpose: calls inventory.reserve_on_drop for one request. Locks: see there. Errors: FORBIDDEN (a buyer names another user, or a
--- p_ttl_seconds), VALIDATION_ERROR (a key, p_qty, p_ttl_seconds), and the codes of inventory.reserve_on_drop.
+-- Purpose: calls inventory.reserve_on_drops for one request. Locks: see there. Errors: FORBIDDEN (a buyer names another user, or a
+-- p_ttl_seconds), VALIDATION_ERROR (a key, p_qty, p_ttl_seconds), and the codes of inventory.reserve_on_drops.
 
 create or replace function api.reserve(
   p_drop_id uuid,
@@ -37,8 +37,8 @@ begin
   perform inventory.require_self(p_user_id);
   perform inventory.require_usual_ttl(p_ttl_seconds);
   select * into strict v_outcome
-  from inventory.reserve_on_drop(
-    p_drop_id, array[row(p_drop_id, p_user_id, p_idempotency_key, p_variant_id, p_qty)::api.reserve_request], p_ttl_seconds);
+  from inventory.reserve_on_drops(
+    array[row(p_drop_id, p_user_id, p_idempotency_key, p_variant_id, p_qty)::api.reserve_request], p_ttl_seconds);
   if v_outcome.code is not null then
     perform inventory.refuse(v_outcome.code, v_outcome.message);
   end if;

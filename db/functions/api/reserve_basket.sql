@@ -6,7 +6,7 @@
 -- Locks: see inventory.reserve_baskets. Errors raised: FORBIDDEN (a buyer names another user, or a p_ttl_seconds), AUTH_REQUIRED,
 -- VALIDATION_ERROR (the items, a qty, the key, p_ttl_seconds), IDEMPOTENCY_KEY_REUSED; with several drops lock_not_available
 -- (55P03) after 100 ms at a lock. Then nothing is done, and the caller may try again. Codes of refused items: see
--- inventory.reserve_on_drop.
+-- inventory.reserve_on_drops.
 
 create or replace function api.reserve_basket(
   p_user_id uuid,

@@ -1,11 +1,11 @@
 -- api.reserve_batch: hold units for many requests of any drops: one outcome per request, nothing raised for a refusal.
 --
--- Purpose: calls inventory.reserve_on_drop for many requests. Requests on several drops share one commit,
+-- Purpose: calls inventory.reserve_on_drops for many requests. Requests on several drops share one commit,
 -- because commits that announce something pass one at a time.
 --
--- Locks: drop by drop in the order of their ids, as inventory.reserve_on_drop takes them. Errors: VALIDATION_ERROR (a key, qty,
--- p_ttl_seconds); with several drops lock_not_available (55P03) after 100 ms at a lock. Then nothing is done for any request, and
--- the caller sends the requests of each drop in a call of their own. Codes of refusals: see inventory.reserve_on_drop.
+-- Locks: as inventory.reserve_on_drops takes them. Errors: VALIDATION_ERROR (a key, qty, p_ttl_seconds); with several drops
+-- lock_not_available (55P03) after 100 ms at a lock. Then nothing is done for any request, and the caller sends the requests of
+-- each drop in a call of their own. Codes of refusals: see inventory.reserve_on_drops.
 
 create or replace function api.reserve_batch(p_requests api.reserve_request[], p_ttl_seconds integer default 60)
 returns setof api.outcome
@@ -14,34 +14,20 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_drop_ids uuid[] := array(select q.drop_id from unnest(p_requests) q);
+  v_first_drop_id uuid := p_requests[1].drop_id;
   v_lock_timeout text := current_setting('lock_timeout');
 begin
-  if v_drop_ids[1] = all (v_drop_ids) then -- the common case, which needs no grouping
-    return query
-    select
-      o.n, coalesce(e.status, case when o.replayed then 200 else 201 end), o.code, coalesce(o.message, e.message), o.replayed, to_json(o.reservation)
-    from inventory.reserve_on_drop(v_drop_ids[1], p_requests, p_ttl_seconds) o
-    left join api.errors() e on e.code = o.code
-    order by o.n;
-    return;
+  if exists (select from unnest(p_requests) q where q.drop_id is distinct from v_first_drop_id) then
+    -- The locks of the first drops are held while the next one is waited for, so that must not take long.
+    perform set_config('lock_timeout', '100ms', true);
   end if;
-
-  -- The locks of the first drops are held while the next one is waited for, so that must not take long.
-  perform set_config('lock_timeout', '100ms', true);
   return query
   select
-    of_drop.ns[o.n], coalesce(e.status, case when o.replayed then 200 else 201 end), o.code, coalesce(o.message, e.message),
-    o.replayed, to_json(o.reservation)
-  from (
-    select v_drop_ids[q.n] as drop_id, array_agg(q.n order by q.n) as ns, array_agg(q.request order by q.n) as requests
-    from (select unnest(p_requests) as request, generate_series(1, cardinality(p_requests)) as n) q
-    group by v_drop_ids[q.n]
-    order by v_drop_ids[q.n]
-  ) of_drop
-  cross join lateral inventory.reserve_on_drop(of_drop.drop_id, of_drop.requests, p_ttl_seconds) o
+    o.n, coalesce(e.status, case when o.replayed then 200 else 201 end), o.code, coalesce(o.message, e.message), o.replayed,
+    to_json(o.reservation)
+  from inventory.reserve_on_drops(p_requests, p_ttl_seconds) o
   left join api.errors() e on e.code = o.code
-  order by of_drop.ns[o.n];
+  order by o.n;
   perform set_config('lock_timeout', v_lock_timeout, true);
 end
 $$;

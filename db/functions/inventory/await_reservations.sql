@@ -9,7 +9,7 @@
 -- Errors: none.
 -- Plans: see db/README.md, 'Plans'. Here the primary key must be walked in order, because that is the order of the locks.
 
-create or replace function inventory.await_reservations(p_drop_id uuid, p_reservation_ids uuid[])
+create or replace function inventory.await_reservations(p_reservation_ids uuid[])
 returns void
 language plpgsql
 set enable_seqscan = off
@@ -19,7 +19,7 @@ as $$
 begin
   perform
   from inventory.reservations r
-  where r.id = any (p_reservation_ids) and r.drop_id = p_drop_id
+  where r.id = any (p_reservation_ids)
   order by r.id
   for no key update;
   raise exception using errcode = 'LPUND', message = 'undo this block';
@@ -28,5 +28,5 @@ exception when sqlstate 'LPUND' then
 end
 $$;
 
-comment on function inventory.await_reservations(uuid, uuid[]) is
+comment on function inventory.await_reservations(uuid[]) is
 'Wait until no purchase of these reservations is in progress; hold no lock afterwards.';

@@ -6,7 +6,7 @@
 --
 -- What is given:
 --   p_drop_ids    the ids of the drops
---   p_drops       the drops, as inventory.prepare_drop returns them; null: there is none
+--   p_drops       the drops, as inventory.prepare_drops returns them; null: there is none
 --   p_holds       what is asked for, an element an item: drop by drop and, of a drop, in the order of the baskets and their items
 --   p_drop_ns     for each item the number of its drop
 --   p_basket_ns   for each item the number of its basket
@@ -38,6 +38,7 @@ as $$
 declare
   v_drop inventory.drops;
   v_variants inventory.variants[];
+  v_variant_drop_ids uuid[];
   v_variant_ids uuid[];
   v_of_drop record; -- what is asked for of one drop: the requests, their users, and their places in p_holds
   v_facts inventory.item_facts[] := '{}';
@@ -80,15 +81,20 @@ begin
 
     v_drop := p_drops[i];
     v_variants := array(select v from inventory.variants v where v.drop_id = p_drop_ids[i] order by v.id);
+    v_variant_drop_ids := array(select v.drop_id from unnest(v_variants) v);
     v_variant_ids := array(select v.id from unnest(v_variants) v);
     v_facts := v_facts || array(
       select
         row(
           v_of_drop.places[fact.n], p_basket_ns[v_of_drop.places[fact.n]], fact.user_id, fact.variant_id, fact.qty,
-          v_of_drop.places[fact.first_of_user], cardinality(v_stock) + fact.variant_n, fact.user_exists,
+          v_of_drop.places[fact.first_of_user],
+          cardinality(v_stock) + case when v_variants = '{}' then fact.stock_n else fact.stock_n - 1 end, fact.user_exists,
           inventory.drop_refusal(v_drop), fact.holds, term.units, v_drop.limit_per_user, term.may_hold_at)::inventory.item_facts
-      from inventory.reserve_facts(p_drop_ids[i], v_variant_ids, v_of_drop.user_ids, v_of_drop.holds) fact
-      join inventory.term_facts(v_drop, p_drop_ids[i], v_of_drop.user_ids) term on term.n = fact.n
+      from inventory.reserve_facts(
+        array[p_drop_ids[i]], array[v_variants <> '{}'], v_variant_drop_ids, v_variant_ids, v_of_drop.user_ids, v_of_drop.holds) fact
+      join inventory.term_facts(
+        array[p_drop_ids[i]], array[v_drop.limit_per_user], array[v_drop.rehold_after_seconds], v_of_drop.holds) term
+        on term.n = fact.n
     );
     v_stock := v_stock || case
       when v_variants = '{}' then array[v_drop.available_stock]

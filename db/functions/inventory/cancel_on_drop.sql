@@ -10,7 +10,7 @@
 -- RESERVATION_EXPIRED. To cancel a hold that is cancelled already is no error, because a request may come twice. RESERVATION_NOT_FOUND is also the answer for a reservation of another user, because it must not show that
 -- the reservation exists. If p_drop_id is null, no reservation is found.
 --
--- Plans: as in inventory.purchase_on_drop.
+-- Plans: as in inventory.purchase_on_drops.
 --
 -- "rows" keeps the estimated cost of a call for many drops far below what starts PostgreSQL's JIT compiler.
 
@@ -26,7 +26,7 @@ declare
   v_live_ids uuid[];
   v_cancelled integer;
 begin
-  perform inventory.await_reservations(p_drop_id, array(select q.reservation_id from unnest(p_requests) q));
+  perform inventory.await_reservations(array(select q.reservation_id from unnest(p_requests) q));
   perform from inventory.drops d where d.id = p_drop_id for no key update;
 
   select

@@ -1,6 +1,6 @@
 -- inventory.check_sums_of_variants: refuse a drop whose stock is not that of its variants together.
 --
--- Purpose: a step of inventory.publish_change, at the commit, after variants or their drop were changed. The functions change both;
+-- Purpose: a step of inventory.publish_changes, at the commit, after variants or their drop were changed. The functions change both;
 -- by hand one may have been forgotten. A drop without variants passes.
 --
 -- Locks: none. Errors: integrity_constraint_violation (23000).

@@ -1,5 +1,5 @@
 -- inventory.drop_refusal: the code with which a drop refuses every request for new units, or null if it is on sale. The drop is
--- as inventory.prepare_drop returns it: a row of nulls if it does not exist.
+-- as inventory.prepare_drops returns it: a row of nulls if it does not exist.
 --
 -- Locks: none. Errors: none.
 

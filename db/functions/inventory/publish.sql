@@ -1,6 +1,6 @@
 -- inventory.publish: append events to the log, in this order, and notify the listeners of each.
 --
--- Locks: the calling function holds the lock that orders events, see inventory.publish_change. Errors: none.
+-- Locks: the calling function holds the lock that orders events, see inventory.publish_changes. Errors: none.
 --
 -- A notification is the event as api.events_after returns it, with two keys before it. `mac` proves to a listener that this
 -- function wrote the rest, because any role that may connect can NOTIFY: HMAC-SHA-256, in hexadecimal, over the payload without

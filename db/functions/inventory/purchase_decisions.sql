@@ -1,6 +1,6 @@
--- inventory.purchase_decisions: decide what becomes of each purchase request on one drop: a sale, a replay or a refusal.
+-- inventory.purchase_decisions: decide what becomes of each purchase request: a sale, a replay or a refusal.
 --
--- Purpose: a step of inventory.purchase_on_drop, after the holds were consumed. It reads and decides, and writes nothing.
+-- Purpose: a step of inventory.purchase_on_drops, after the holds were consumed. It reads and decides, and writes nothing.
 -- p_holds[n] is the hold that request n meant to consume. p_live_count is the number of different holds that should be consumed,
 -- p_consumed_ids are those that were. If one is missing, another transaction changed it: a cancel, a sweep, or a copy of the
 -- request. This statement has a later snapshot, so it sees the new status.
@@ -18,8 +18,6 @@
 -- Plans: as in inventory.reserve_facts.
 
 create or replace function inventory.purchase_decisions(
-  p_drop_id uuid,
-  p_drop_status text,
   p_requests api.purchase_request[],
   p_holds inventory.hold_facts[],
   p_live_count integer,
@@ -28,6 +26,7 @@ create or replace function inventory.purchase_decisions(
 returns table (
   n integer,
   leader_n integer,
+  drop_id uuid,
   user_id uuid,
   idempotency_key text,
   hold_id uuid,
@@ -52,15 +51,18 @@ as $$
       earlier.purchase as earlier,
       q.hold_id is not null or known.id is not null as user_exists,
       case
-        when q.hold_id is null then inventory.newest_hold_status(p_drop_id, q.user_id, q.reservation_id)
+        when q.hold_id is null then inventory.newest_hold_status(q.drop_id, q.user_id, q.reservation_id)
         else lost_hold.status
-      end as hold_status
+      end as hold_status,
+      case when q.hold_id is null or q.is_due or cardinality(p_consumed_ids) is distinct from p_live_count then
+        (select d.status from inventory.drops d where d.id = q.drop_id)
+      end as drop_status
     from rows from (unnest(p_requests), unnest(p_holds)) with ordinality as q (
       drop_id, user_id, idempotency_key, reservation_id, hold_id, is_due, has_several, variant_id, qty, unit_price, currency, n)
     left join lateral (
       select p.id, p.reservation_id, inventory.purchase_row(p) as purchase
       from inventory.purchases p
-      where p.drop_id = p_drop_id and p.user_id = q.user_id and p.idempotency_key = q.idempotency_key
+      where p.drop_id = q.drop_id and p.user_id = q.user_id and p.idempotency_key = q.idempotency_key
       limit 1
     ) earlier on true
     left join lateral (
@@ -70,7 +72,7 @@ as $$
       select r.status
       from inventory.reservations r
       where (q.is_due or cardinality(p_consumed_ids) is distinct from p_live_count)
-        and r.id = q.hold_id and r.drop_id = p_drop_id
+        and r.id = q.hold_id and r.drop_id = q.drop_id
       limit 1
     ) lost_hold on true
   ),
@@ -88,6 +90,7 @@ as $$
   select
     q.n::integer,
     q.leader_n::integer,
+    q.drop_id,
     q.user_id,
     q.idempotency_key,
     q.hold_id,
@@ -98,12 +101,12 @@ as $$
     q.is_consumed and (q.leads or q.repeats_leader),
     inventory.purchase_refusal(
       q.is_consumed, q.leads, q.repeats_leader, q.repeats_earlier, q.earlier_differs,
-      q.hold_status, q.has_several, q.reservation_id is not null, q.user_exists, p_drop_status),
+      q.hold_status, q.has_several, q.reservation_id is not null, q.user_exists, q.drop_status),
     (q.repeats_earlier and q.earlier_differs is not true) or (q.is_consumed and q.repeats_leader),
     q.earlier
   from led q
 $$;
 
 comment on function
-inventory.purchase_decisions(uuid, text, api.purchase_request[], inventory.hold_facts[], integer, uuid[]) is
-'What becomes of each purchase request on a drop, once the holds were consumed. Reads and decides, writes nothing.';
+inventory.purchase_decisions(api.purchase_request[], inventory.hold_facts[], integer, uuid[]) is
+'What becomes of each purchase request, once the holds were consumed. Reads and decides, writes nothing.';

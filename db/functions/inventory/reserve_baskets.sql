@@ -3,10 +3,10 @@
 -- Purpose: the one implementation; api.reserve_basket calls it for one basket, api.reserve_basket_batch for many. The baskets
 -- behave as if they came one after the other, in their order.
 --
--- Steps: inventory.prepare_drop locks the drops, but none of which no basket can take a unit; inventory.basket_decisions says
--- which baskets are held; then these are inserted and inventory.reserve_on_drop holds their units, drop by drop.
+-- Steps: inventory.prepare_drops locks the drops, but none of which no basket can take a unit; inventory.basket_decisions says
+-- which baskets are held; then these are inserted and inventory.reserve_on_drops holds their units.
 --
--- Locks, in this order: drop by drop in the order of their ids, as inventory.prepare_drop takes them; the new rows of baskets in
+-- Locks, in this order: drop by drop in the order of their ids, as inventory.prepare_drops takes them; the new rows of baskets in
 -- the order of user and Idempotency-Key, each behind another transaction that makes one with the same user and key. So baskets
 -- cannot deadlock with each other or with anything that locks several drops. The first drop is waited for as long as the caller's
 -- lock_timeout allows, because nothing else is locked by then. Every other lock is waited for 100 ms at most, because the drops
@@ -16,7 +16,7 @@
 --
 -- Errors raised, for all baskets together: VALIDATION_ERROR (a qty, a key, p_ttl_seconds). Each basket has its code:
 -- VALIDATION_ERROR (its list of items), AUTH_REQUIRED, IDEMPOTENCY_KEY_REUSED, BASKET_REFUSED. Codes of refused items: see
--- inventory.reserve_on_drop.
+-- inventory.reserve_on_drops.
 
 create or replace function inventory.reserve_baskets(p_requests api.basket_request[], p_ttl_seconds integer)
 returns table (
@@ -40,12 +40,12 @@ declare
   v_earlier inventory.baskets[]; -- of each request: the basket that was made with its key
   v_is_settled boolean[]; -- of each request: whether its answer is known without looking at its items
   v_decision record;
-  v_basket_ids uuid[] := array(select inventory.uuid_v7() from unnest(p_requests)); -- of each request, in case it is held
+  v_basket_ids uuid[] := inventory.new_ids(cardinality(p_requests)); -- of each request, in case it is held
   v_made_count integer;
   v_of_drop record;
   v_held record;
-  v_reservations api.reservation_row[] := '{}'; -- the new holds, and the place of each among the items
-  v_places integer[] := '{}';
+  v_taken record; -- the items of the baskets that are held, the ids of their baskets, and the place of each among all items
+  v_reservations api.reservation_row[] := '{}'; -- the new holds, in the same order
 begin
   select
     array_agg(
@@ -115,7 +115,7 @@ begin
     ) item
     where item.drop_n = i and (v_needs_all or item.basket_n <> all (v_hopeless_ns)) and (v_earlier[item.basket_n]).id is null;
     continue when v_of_drop.holds is null;
-    v_drops[i] := inventory.prepare_drop(v_drop_ids[i], v_of_drop.holds);
+    v_drops[i] := (select p.drops[1] from inventory.prepare_drops(array[v_drop_ids[i]], v_of_drop.holds) p);
     perform set_config('lock_timeout', '100ms', true);
   end loop;
 
@@ -145,35 +145,31 @@ begin
     end;
   end loop;
 
-  for i in 1 .. cardinality(v_drop_ids) loop
-    select
-      array_agg(item.hold order by item.place) as holds,
-      array_agg(v_basket_ids[item.basket_n] order by item.place) as basket_ids,
-      array_agg(item.place order by item.place) as places
-    into v_of_drop
-    from (
-      select
-        unnest(v_item.holds) as hold, unnest(v_item.drop_ns) as drop_n, unnest(v_item.basket_ns) as basket_n,
-        generate_series(1, cardinality(v_item.drop_ns)) as place
-    ) item
-    where item.drop_n = i and v_decision.taker_ns[item.basket_n] = item.basket_n;
-    continue when v_of_drop.places is null;
+  select
+    array_agg(item.hold order by item.place) as holds,
+    array_agg(v_basket_ids[item.basket_n] order by item.place) as basket_ids,
+    array_agg(item.place order by item.place) as places
+  into v_taken
+  from (
+    select unnest(v_item.holds) as hold, unnest(v_item.basket_ns) as basket_n, generate_series(1, cardinality(v_item.holds)) as place
+  ) item
+  where v_decision.taker_ns[item.basket_n] = item.basket_n;
+  if v_taken.holds is not null then
     select array_agg(o.reservation order by o.n) as reservations, count(o.code) as refused_count
     into v_held
-    from inventory.reserve_on_drop(v_drop_ids[i], v_of_drop.holds, p_ttl_seconds, v_of_drop.basket_ids) o;
+    from inventory.reserve_on_drops(v_taken.holds, p_ttl_seconds, v_taken.basket_ids) o;
     -- It takes back what is due once more. If a purchase had locked a hold of one of these users until now, that one may wait.
     if v_held.refused_count > 0 then
       raise lock_not_available using message = 'a hold was locked by another transaction; try again';
     end if;
-    v_reservations := v_reservations || v_held.reservations;
-    v_places := v_places || v_of_drop.places;
-  end loop;
+    v_reservations := v_held.reservations;
+  end if;
   perform set_config('lock_timeout', v_lock_timeout, true);
 
   return query
   with made as (
     select v_item.basket_ns[r.place] as basket_n, array_agg(r.reservation order by v_item.indexes[r.place]) as reservations
-    from (select unnest(v_reservations) as reservation, unnest(v_places) as place) r
+    from (select unnest(v_reservations) as reservation, unnest(v_taken.places) as place) r
     group by v_item.basket_ns[r.place]
   ),
   refused as (

@@ -1,68 +1,93 @@
--- inventory.reserve_decisions: decide what becomes of each reserve request on one drop: units, a replay or a refusal.
+-- inventory.reserve_decisions: decide what becomes of each reserve request: units, a replay or a refusal.
 --
--- Purpose: the middle step of inventory.reserve_on_drop. It reads and decides, and writes nothing. p_drop_refusal is the refusal
--- of every request for new units (DROP_NOT_FOUND, DROP_NOT_ACTIVE), or null if the drop is on sale. p_variants are the drop's.
+-- Purpose: the middle step of inventory.reserve_on_drops. It reads and decides, and writes nothing. p_drops are the drops of the
+-- requests, as inventory.prepare_drops returns them for p_drop_ids, and p_variants are theirs.
 --
 -- The requests are decided one after the other, in their order. Each gets all the units that it asks for or none, so a request
 -- for three may be refused and the next one, for the last unit, may be served.
 --
--- The answer has an element for each request in each array:
+-- The answer has an element for each request in each of these arrays:
 --   codes       the refusal, or null
 --   messages    a sentence that is more precise than that of the code, or null
 --   taker_ns    the number of the request that takes the units: its own, or that of an earlier one in this call with the same
 --               Idempotency-Key; null if it takes none
+--   drop_ns     the place of its drop in p_drop_ids
 --   earlier     the reservation of an earlier call with the same Idempotency-Key, or null
--- And one number: units, how many are taken in all.
+-- And units has an element for each drop: how many are taken in all.
 --
 -- Locks: none. Errors: none. A repeated Idempotency-Key is no error, not even if the drop is over: the answer is the first
 -- reservation as it is now. It is one if it asks for something else.
 --
--- Plans: the caller's settings are in force, see inventory.reserve_on_drop.
+-- Plans: the caller's settings are in force, see inventory.reserve_on_drops.
 
 create or replace function inventory.reserve_decisions(
-  p_drop inventory.drops,
-  p_drop_id uuid,
-  p_drop_refusal text,
+  p_drop_ids uuid[],
+  p_drops inventory.drops[],
   p_variants inventory.variants[],
   p_requests api.reserve_request[],
   out codes text[],
   out messages text[],
   out taker_ns integer[],
+  out drop_ns integer[],
   out earlier api.reservation_row[],
-  out units integer
+  out units integer[]
 )
 language plpgsql stable
 as $$
 declare
-  v_variant_ids uuid[] := array(select v.id from unnest(p_variants) v);
+  v_count integer := coalesce(cardinality(p_requests), 0);
   v_user_ids uuid[] := array(select q.user_id from unnest(p_requests) q);
-  v_stock integer[] := case
-    when p_variants = '{}' then array[p_drop.available_stock]
-    -- If the drop is sold out it is not locked, and what came back to a variant meanwhile cannot be taken.
-    else array(select least(v.available_stock, p_drop.available_stock) from unnest(p_variants) v)
-  end;
-  v_user_units integer[];      -- for each request, if the drop has such terms: what its user has,
+  v_variant_drop_ids uuid[] := '{}';
+  v_variant_ids uuid[] := '{}';
+  v_drop record;      -- arrays with an element for each drop: why it refuses every request, and its terms
+  v_stock integer[];  -- what is left of each drop and, after them, of each variant
+  v_user_units integer[];      -- for each request, if the drops have such terms: what its user has,
   v_may_hold_at timestamptz[]; -- and when that user may hold units again
   v_units integer;
   v_repeated_n integer; -- an earlier request of this call that took units with the same Idempotency-Key
   v_code text;
   f record;
 begin
-  units := 0;
-  if p_drop.limit_per_user is not null or p_drop.rehold_after_seconds > 0 then
+  if p_variants <> '{}' then
+    v_variant_drop_ids := array(select v.drop_id from unnest(p_variants) v);
+    v_variant_ids := array(select v.id from unnest(p_variants) v);
+  end if;
+  select
+    array_agg(inventory.drop_refusal(d)) as refusals,
+    array_agg(d.id = any (v_variant_drop_ids)) as has_variants,
+    array_agg(d.limit_per_user) as limits,
+    array_agg(d.rehold_after_seconds) as rehold_after_seconds,
+    bool_or(d.limit_per_user is not null or d.rehold_after_seconds > 0) as have_terms,
+    array_agg(d.available_stock) as stock
+  into v_drop
+  from unnest(p_drops) d;
+  v_stock := v_drop.stock;
+  if v_variant_ids <> '{}' then
+    v_stock := v_stock || array(
+      -- If the drop is sold out it is not locked, and what came back to a variant meanwhile cannot be taken.
+      select least(v.available_stock, v_drop.stock[array_position(p_drop_ids, v.drop_id)]) from unnest(p_variants) v
+    );
+  end if;
+  if v_drop.have_terms then
     select array_agg(t.units order by t.n), array_agg(t.may_hold_at order by t.n) into v_user_units, v_may_hold_at
-    from inventory.term_facts(p_drop, p_drop_id, v_user_ids) t;
+    from inventory.term_facts(p_drop_ids, v_drop.limits, v_drop.rehold_after_seconds, p_requests) t;
   end if;
   -- An array that is empty would begin at the first number that is written to, not at 1.
-  codes := array_fill(null::text, array[coalesce(cardinality(p_requests), 0)]);
+  codes := array_fill(null::text, array[v_count]);
   messages := codes;
-  taker_ns := array_fill(null::integer, array[coalesce(cardinality(p_requests), 0)]);
-  for f in select * from inventory.reserve_facts(p_drop_id, v_variant_ids, v_user_ids, p_requests) loop
+  taker_ns := array_fill(null::integer, array[v_count]);
+  drop_ns := taker_ns;
+  units := array_fill(0, array[cardinality(p_drop_ids)]);
+  for f in
+    select *
+    from inventory.reserve_facts(p_drop_ids, v_drop.has_variants, v_variant_drop_ids, v_variant_ids, v_user_ids, p_requests)
+  loop
     v_repeated_n := null;
     v_units := v_user_units[f.n];
+    drop_ns[f.n] := f.drop_n;
     if f.first_of_user < f.n then
       for i in f.first_of_user .. f.n - 1 loop
-        continue when taker_ns[i] is distinct from i or v_user_ids[i] <> f.user_id;
+        continue when taker_ns[i] is distinct from i or v_user_ids[i] <> f.user_id or drop_ns[i] <> f.drop_n;
         v_units := v_units + coalesce((p_requests[i]).qty, 1);
         f.holds := f.holds or (p_requests[i]).variant_id is not distinct from f.variant_id;
         v_repeated_n := case when (p_requests[i]).idempotency_key = f.idempotency_key then i else v_repeated_n end;
@@ -84,16 +109,16 @@ begin
       end if;
     else
       v_code := inventory.reserve_refusal(
-        f.user_exists, p_drop_refusal, f.variant_n, f.holds, v_units, p_drop.limit_per_user, v_may_hold_at[f.n],
-        v_stock[f.variant_n], f.qty);
+        f.user_exists, v_drop.refusals[f.drop_n], f.stock_n, f.holds, v_units, v_drop.limits[f.drop_n], v_may_hold_at[f.n],
+        v_stock[f.stock_n], f.qty);
       if v_code is null then
-        units := units + f.qty;
-        v_stock[f.variant_n] := v_stock[f.variant_n] - f.qty;
+        units[f.drop_n] := units[f.drop_n] + f.qty;
+        v_stock[f.stock_n] := v_stock[f.stock_n] - f.qty;
         taker_ns[f.n] := f.n;
       else
         codes[f.n] := v_code;
         messages[f.n] := inventory.reserve_sentence(
-          v_code, f.variant_id, v_units, p_drop.limit_per_user, v_may_hold_at[f.n], v_stock[f.variant_n]);
+          v_code, f.variant_id, v_units, v_drop.limits[f.drop_n], v_may_hold_at[f.n], v_stock[f.stock_n]);
       end if;
     end if;
   end loop;
@@ -101,5 +126,5 @@ end
 $$;
 
 comment on function
-inventory.reserve_decisions(inventory.drops, uuid, text, inventory.variants[], api.reserve_request[]) is
-'What becomes of each reserve request on a drop, one after the other. Reads and decides, writes nothing.';
+inventory.reserve_decisions(uuid[], inventory.drops[], inventory.variants[], api.reserve_request[]) is
+'What becomes of each reserve request, one after the other. Reads and decides, writes nothing.';

@@ -1,39 +1,45 @@
--- inventory.term_facts: what the terms of a drop ask about the user of each reserve request, before any of them is decided.
+-- inventory.term_facts: what the terms of the drops ask about the user of each reserve request, before any of them is decided.
 --
 -- Purpose: a step of inventory.reserve_decisions, for drops that have such terms. It reads, and decides nothing.
 --
--- A row of the answer, one for each user:
---   n              the number of the user in p_user_ids
+-- p_limits and p_rehold_after_seconds are those of p_drop_ids. A row of the answer, one for each request:
+--   n              the number of the request
 --   units          the units of the drop that the user holds and has bought, if the drop has a limit
 --   may_hold_at    when the user may hold units again after the hold of any variant that lapsed last, if the drop makes users wait
 --
--- Locks: none. Errors: none. Plans: as in inventory.reserve_facts. A subquery with a condition on p_drop only is not run for other
--- drops.
+-- Locks: none. Errors: none. Plans: as in inventory.reserve_facts. A subquery with a condition on the terms only is not run for
+-- other drops.
 
-create or replace function inventory.term_facts(p_drop inventory.drops, p_drop_id uuid, p_user_ids uuid[])
+create or replace function inventory.term_facts(
+  p_drop_ids uuid[],
+  p_limits integer[],
+  p_rehold_after_seconds integer[],
+  p_requests api.reserve_request[]
+)
 returns table (n integer, units integer, may_hold_at timestamptz)
 language sql stable
 as $$
   select
-    q.n::integer,
-    case when p_drop.limit_per_user is not null then
+    q.ordinality::integer,
+    case when p_limits[place.drop_n] is not null then
       coalesce((
         select sum(r.qty) from inventory.reservations r
-        where r.drop_id = p_drop_id and r.user_id = q.user_id and r.status = 'ACTIVE'
+        where r.drop_id = q.drop_id and r.user_id = q.user_id and r.status = 'ACTIVE'
       ), 0) + coalesce((
         select sum(p.qty) from inventory.purchases p
-        where p.drop_id = p_drop_id and p.user_id = q.user_id and p.status in ('pending', 'paid')
+        where p.drop_id = q.drop_id and p.user_id = q.user_id and p.status in ('pending', 'paid')
       ), 0)
     end::integer,
-    case when p_drop.rehold_after_seconds > 0 then
+    case when p_rehold_after_seconds[place.drop_n] > 0 then
       (
         select max(case r.status when 'EXPIRED' then r.expires_at else r.updated_at end)
         from inventory.reservations r
-        where r.drop_id = p_drop_id and r.user_id = q.user_id and r.status in ('EXPIRED', 'CANCELLED')
-      ) + make_interval(secs => p_drop.rehold_after_seconds)
+        where r.drop_id = q.drop_id and r.user_id = q.user_id and r.status in ('EXPIRED', 'CANCELLED')
+      ) + make_interval(secs => p_rehold_after_seconds[place.drop_n])
     end
-  from unnest(p_user_ids) with ordinality as q (user_id, n)
+  from unnest(p_requests) with ordinality q
+  cross join lateral (select array_position(p_drop_ids, q.drop_id) as drop_n) place
 $$;
 
-comment on function inventory.term_facts(inventory.drops, uuid, uuid[]) is
-'What the terms of a drop ask about the user of each reserve request. Reads, decides nothing.';
+comment on function inventory.term_facts(uuid[], integer[], integer[], api.reserve_request[]) is
+'What the terms of the drops ask about the user of each reserve request. Reads, decides nothing.';

@@ -1,8 +1,7 @@
--- inventory.purchase_on_drop: turn the holds of many users on one drop into purchases, in the order given.
+-- inventory.purchase_on_drops: turn the holds of many users into purchases, in the order given.
 --
 -- Purpose: the one implementation of purchasing; api.purchase calls it for one request, api.purchase_batch for many. Requests of
--- one user in one call behave as if they came one after the other. All requests are for p_drop_id; their own drop_id is not
--- looked at.
+-- one user in one call behave as if they came one after the other.
 --
 -- Steps: inventory.find_holds finds the holds; inventory.lock_and_expire_holds gives back those that have run out, if there
 -- are any; the live ones are consumed here; inventory.purchase_decisions says what becomes of each request; the sales are
@@ -10,19 +9,20 @@
 --
 -- Requests that name several reservations with one key are carried out one by one, because the first one decides on the others.
 --
--- Locks, in this order: the drop's row, only if one of the holds has run out and its unit must go back; reservations in the order
--- of their ids. Otherwise the drop is left alone, because the reserve has taken the stock already.
+-- Locks, in this order: the rows of those drops on which one of the holds has run out, because its units must go back, in the order
+-- of their ids; reservations in the order of their ids. Any other drop is left alone, because the reserve has taken the stock
+-- already.
 --
 -- Errors: VALIDATION_ERROR (a key). Nothing else is raised; each request has its code: AUTH_REQUIRED, DROP_NOT_FOUND,
 -- DROP_NOT_ACTIVE (it was cancelled), SEVERAL_RESERVATIONS, RESERVATION_NOT_FOUND (the one that it names), RESERVATION_EXPIRED,
 -- NO_ACTIVE_RESERVATION, IDEMPOTENCY_KEY_REUSED.
 --
--- Plans: as in inventory.reserve_on_drop and inventory.expire_due. = any (array) visits the primary key in its order, so that
+-- Plans: as in inventory.reserve_on_drops and inventory.expire_due. = any (array) visits the primary key in its order, so that
 -- the update locks reservations in the order of their ids.
 --
 -- "rows" keeps the estimated cost of a call for many drops far below what starts PostgreSQL's JIT compiler.
 
-create or replace function inventory.purchase_on_drop(p_drop_id uuid, p_requests api.purchase_request[])
+create or replace function inventory.purchase_on_drops(p_requests api.purchase_request[])
 returns table (n integer, code text, replayed boolean, purchase api.purchase_row)
 language plpgsql rows 10
 set enable_seqscan = off
@@ -31,7 +31,6 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_keys text[] := array(select q.idempotency_key from unnest(p_requests) q);
-  v_drop inventory.drops;
   v_holds inventory.hold_facts[]; -- of each request
   v_live_ids uuid[];
   v_due_ids uuid[];
@@ -43,25 +42,21 @@ begin
     select
     from unnest(p_requests) q
     where q.reservation_id is not null and q.idempotency_key is not null
-    group by q.user_id, q.idempotency_key
+    group by q.drop_id, q.user_id, q.idempotency_key
     having min(q.reservation_id::text) <> max(q.reservation_id::text)
   ) then
     return query
     select q.n::integer, o.code, o.replayed, o.purchase
     from unnest(p_requests) with ordinality as q (drop_id, user_id, idempotency_key, reservation_id, n)
-    cross join lateral inventory.purchase_on_drop(
-      p_drop_id, array[row(q.drop_id, q.user_id, q.idempotency_key, q.reservation_id)::api.purchase_request]) o
+    cross join lateral inventory.purchase_on_drops(
+      array[row(q.drop_id, q.user_id, q.idempotency_key, q.reservation_id)::api.purchase_request]) o
     order by q.n;
     return;
   end if;
-  select * into v_drop from inventory.drops d where d.id = p_drop_id;
 
   v_holds := array(
-    select
-      row(
-        h.hold_id, h.is_due, h.has_several, h.variant_id, h.qty, coalesce(h.unit_price, v_drop.price),
-        coalesce(h.currency, v_drop.currency))::inventory.hold_facts
-    from inventory.find_holds(p_drop_id, p_requests) h
+    select row(h.hold_id, h.is_due, h.has_several, h.variant_id, h.qty, h.unit_price, h.currency)::inventory.hold_facts
+    from inventory.find_holds(p_requests) h
     order by h.n
   );
   select array_agg(distinct h.hold_id) filter (where not h.is_due), array_agg(distinct h.hold_id) filter (where h.is_due)
@@ -69,12 +64,20 @@ begin
   from unnest(v_holds) h;
 
   if v_due_ids is not null then
-    perform inventory.lock_and_expire_holds(p_drop_id, v_live_ids, v_due_ids);
+    perform inventory.lock_and_expire_holds(
+      array(
+        select distinct q.drop_id
+        from rows from (unnest(p_requests), unnest(v_holds)) as q (
+          drop_id, user_id, idempotency_key, reservation_id, hold_id, is_due, has_several, variant_id, qty, unit_price, currency)
+        where q.is_due
+        order by q.drop_id
+      ),
+      v_live_ids, v_due_ids);
     -- A hold that is not due any more was extended by a transaction that began before it was due and has committed since.
     v_live_ids := v_live_ids || array(
       select r.id
       from inventory.reservations r
-      where r.id = any (v_due_ids) and r.drop_id = p_drop_id and r.expires_at > now()
+      where r.id = any (v_due_ids) and r.expires_at > now()
     );
     v_holds := array(
       select
@@ -90,36 +93,31 @@ begin
     with consumed as (
       update inventory.reservations r
       set status = 'CONSUMED', updated_at = now()
-      where r.id = any (v_live_ids) and r.drop_id = p_drop_id
-        and r.status <> all (array['EXPIRED', 'CANCELLED', 'CONSUMED'])
+      where r.id = any (v_live_ids) and r.status <> all (array['EXPIRED', 'CANCELLED', 'CONSUMED'])
       returning r.id
     )
     select array_agg(consumed.id) into v_consumed_ids from consumed;
-  end if;
-  if cardinality(v_consumed_ids) is distinct from cardinality(v_live_ids) then
-    select * into v_drop from inventory.drops d where d.id = p_drop_id; -- it may have been cancelled while this call waited
   end if;
 
   if v_consumed_ids is null then -- nothing is sold, so nothing is written, and no trigger runs
     return query
     select d.n, d.code, d.replayed, case when d.code is null then d.earlier end
-    from inventory.purchase_decisions(p_drop_id, v_drop.status, p_requests, v_holds, cardinality(v_live_ids), null) d
+    from inventory.purchase_decisions(p_requests, v_holds, cardinality(v_live_ids), null) d
     order by d.n;
     return;
   end if;
 
-  v_new_ids := array(select inventory.uuid_v7() from unnest(p_requests));
+  v_new_ids := inventory.new_ids(cardinality(p_requests));
   return query
   with decision as materialized (
     select *
-    from inventory.purchase_decisions(
-      p_drop_id, v_drop.status, p_requests, v_holds, cardinality(v_live_ids), v_consumed_ids)
+    from inventory.purchase_decisions(p_requests, v_holds, cardinality(v_live_ids), v_consumed_ids)
   ),
   sale as (
     insert into inventory.purchases (
       id, drop_id, variant_id, reservation_id, user_id, qty, unit_price, currency, amount, status, idempotency_key)
     select
-      v_new_ids[d.n], p_drop_id, d.variant_id, d.hold_id, d.user_id, d.qty, d.unit_price, d.currency, d.qty * d.unit_price, 'paid',
+      v_new_ids[d.n], d.drop_id, d.variant_id, d.hold_id, d.user_id, d.qty, d.unit_price, d.currency, d.qty * d.unit_price, 'paid',
       d.idempotency_key
     from decision d
     where d.is_sold and d.n = d.leader_n
@@ -132,7 +130,7 @@ begin
     case
       when d.is_sold then
         row(
-          v_new_ids[d.leader_n], p_drop_id, d.variant_id, d.hold_id, d.user_id, d.qty, d.unit_price, d.currency,
+          v_new_ids[d.leader_n], d.drop_id, d.variant_id, d.hold_id, d.user_id, d.qty, d.unit_price, d.currency,
           d.qty * d.unit_price, 'paid', null, null, now(), now())::api.purchase_row
       when d.code is null then d.earlier
     end
@@ -141,5 +139,5 @@ begin
 end
 $$;
 
-comment on function inventory.purchase_on_drop(uuid, api.purchase_request[]) is
-'Turn the holds of many users on one drop into purchases; one outcome per request, nothing raised for a refusal.';
+comment on function inventory.purchase_on_drops(api.purchase_request[]) is
+'Turn the holds of many users into purchases; one outcome per request, nothing raised for a refusal.';

@@ -1,0 +1,33 @@
+-- inventory.drops_with_due: the ids of those of these drops that have an ACTIVE reservation that is due, in the same order.
+--
+-- Locks: none. Errors: none.
+--
+-- Plans: see db/README.md, 'Plans'. Here sorting is disabled too, so that reservations_due_idx is the only plan: it has the rows
+-- of a drop in the order of expires_at. The search begins at nothing_due_before. Otherwise it would visit the index entry of
+-- every hold that was sold since the oldest snapshot.
+
+create or replace function inventory.drops_with_due(p_drops inventory.drops[])
+returns uuid[]
+language plpgsql stable
+set enable_sort = off
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return array(
+    select d.id
+    from unnest(p_drops) d
+    cross join lateral (
+      select
+      from inventory.reservations r
+      where r.status = 'ACTIVE' and r.drop_id = d.id and r.expires_at >= d.nothing_due_before and r.expires_at <= now()
+      order by r.expires_at
+      limit 1
+    ) due
+  );
+end
+$$;
+
+comment on function inventory.drops_with_due(inventory.drops[]) is
+'Which of these drops have an ACTIVE reservation that is due?';
