@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from html import escape
 
-WIDTH, BAR, GAP, LABELS, HEAD = 860, 26, 12, 310, 84
-OURS = ("Reserve, one hot drop", "Told", "Reserve then", "Reserve, 100")
+WIDTH, BAR, GAP, LABELS, HEAD = 860, 26, 12, 350, 84
+OURS = "Lastpair: "
 
 STYLE = """
   text { font-family: system-ui, sans-serif; font-size: 14px; fill: #1f2328 }
