@@ -33,7 +33,7 @@ test: .venv/dev ## Run the tests, on PostgreSQL servers of their own
 test-slow: .venv/dev ## Run the slow tests
 	@$(BIN)/python -m pytest $(call parallel,2) -m slow
 
-bench: .venv/dev ## Measure how fast a drop sells and write bench/results.md (needs wrk)
+bench: .venv/dev ## Measure how fast a drop sells and write bench/results.md (needs wrk; peers need npm, redis-server)
 	@$(BIN)/python -m bench
 
 screenshots: .venv/dev ## Retake the pictures of the dashboard in docs/images
