@@ -184,13 +184,12 @@ def growth(bench: Bench) -> Iterator[Row | str]:
     bench.do(superuser.execute(statement, GROWN_ROWS, drop_id))
     for upkeep in ("vacuum inventory.reservations, inventory.purchases", "checkpoint"):  # which with old rows was long ago
         bench.do(superuser.execute(upkeep))
-    units = 20_000
-    seconds = medians(
-        {
-            "old": lambda: reserve_seconds(bench, connection, units),
-            "young": lambda: reserve_seconds(young, young_connection, units),
-        }
-    )
+    units = 5_000
+    measures = {
+        "old": lambda: reserve_seconds(bench, connection, units),
+        "young": lambda: reserve_seconds(young, young_connection, units),
+    }
+    seconds = medians(measures, rounds=15)
     young.audit()
     name = f"reserve beside {GROWN_ROWS:,} old reservations and purchases ÷ none"
     yield Row(name, units / seconds["old"], units / seconds["young"], 0.95)
