@@ -6,10 +6,9 @@ clients have got alike are parsed once.
 """
 
 import base64
-import os
 import re
 import resource
-import select
+import selectors
 import socket
 import statistics
 import time
@@ -78,8 +77,8 @@ class Watchers:
         """Connect them."""
         self._transport = transport
         self._pause_seconds = pause_seconds
-        self._poll = select.epoll()
-        self._watchers: dict[int, Watcher] = {}
+        self._selector = selectors.DefaultSelector()
+        self._watchers: list[Watcher] = []
         self._parsed: dict[bytes, tuple[tuple[int, ...], bytes]] = {}
         for first in range(0, number, CONNECT_AT_ONCE):
             sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(min(CONNECT_AT_ONCE, number - first))]
@@ -88,8 +87,16 @@ class Watchers:
             for each in sockets:
                 watcher = self._open(each)
                 each.setblocking(False)
-                self._watchers[each.fileno()] = watcher
-                self._poll.register(each.fileno(), select.EPOLLIN)
+                self._watchers.append(watcher)
+                self._selector.register(each, selectors.EVENT_READ, watcher)
+
+    def __enter__(self) -> "Watchers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._selector.close()
+        for watcher in self._watchers:
+            watcher.socket.close()
 
     def _open(self, connection: socket.socket) -> Watcher:
         transport, buffer = self._transport, b""
@@ -102,22 +109,27 @@ class Watchers:
             if not has_answered and transport.hello is not None and transport.hello.search(buffer):
                 connection.sendall(transport.answer)
                 has_answered = True
-        return Watcher(connection, buffer[opened.end() :])
+        watcher = Watcher(connection)
+        self._take(watcher, buffer[opened.end() :])
+        return watcher
 
     def read(self, wait_seconds: float) -> None:
         """Read what there is, or wait for it."""
-        for number, _ in self._poll.poll(wait_seconds, len(self._watchers)):
-            watcher = self._watchers[number]
+        for key, _ in self._selector.select(wait_seconds):
+            watcher = key.data
             received = watcher.socket.recv(RECEIVE_BYTES)
             assert received, "a client was disconnected"
-            buffer = watcher.rest + received
-            found = self._parsed.get(buffer)
-            if found is None:
-                found = self._parsed[buffer] = self._parse(buffer)
-            ids, watcher.rest = found
-            if ids:
-                watcher.got.append((ids, time.time()))
+            self._take(watcher, received)
         time.sleep(self._pause_seconds)
+
+    def _take(self, watcher: Watcher, received: bytes) -> None:
+        buffer = watcher.rest + received
+        found = self._parsed.get(buffer)
+        if found is None:
+            found = self._parsed[buffer] = self._parse(buffer)
+        ids, watcher.rest = found
+        if ids:
+            watcher.got.append((ids, time.time()))
 
     def _parse(self, buffer: bytes) -> tuple[tuple[int, ...], bytes]:
         # The ids of the complete events, and what is after the last of these, without what only frames an event.
@@ -129,12 +141,12 @@ class Watchers:
         """Read until all have the last of these events. Each must have got each once, in order. Returns the p99 in ms."""
         last_id = max(written_at)
         deadline = time.monotonic() + WAIT_SECONDS
-        while any(watcher.last_id != last_id for watcher in self._watchers.values()):
+        while any(watcher.last_id != last_id for watcher in self._watchers):
             assert time.monotonic() < deadline, "events were lost"
             self.read(0.1)
         everything = list(written_at)
         latencies_ms = []
-        for watcher in self._watchers.values():
+        for watcher in self._watchers:
             ids = [event_id for ids, _ in watcher.got for event_id in ids]
             assert ids == everything, "a client did not get every event once and in order"
             latencies_ms += [(at - written_at[event_id]) * 1000 for ids, at in watcher.got for event_id in ids]
@@ -146,15 +158,15 @@ class Watchers:
 def run(pipe: Connection, transport_name: str, port: int, path: str, number: int, pause_seconds: float) -> None:
     """The process: connects the clients, reads, and checks what they got whenever the other side of the pipe sends events."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    watchers = Watchers(TRANSPORTS[transport_name], port, path, number, pause_seconds)
-    pipe.send(None)
-    while True:
-        while not pipe.poll():
-            watchers.read(0.1)
-        written_at = pipe.recv()
-        if written_at is None:
-            os._exit(0)  # the sockets are closed by the system, at once
-        pipe.send(watchers.check(written_at))
+    with Watchers(TRANSPORTS[transport_name], port, path, number, pause_seconds) as watchers:
+        pipe.send(None)
+        while True:
+            while not pipe.poll():
+                watchers.read(0.1)
+            written_at = pipe.recv()
+            if written_at is None:
+                break
+            pipe.send(watchers.check(written_at))
 
 
 class Crowd:
