@@ -62,7 +62,7 @@ def main() -> None:
         f"`make bench`, {today}, {os.cpu_count()} processors ({processor()}) shared by PostgreSQL, a process of the service",
         f"or of a peer, and the clients. {platform.system()} {platform.release()}, Python {platform.python_version()},",
         f"{versions}.",
-        f"Figures are a second where no unit is named, medians of 3 to 15 runs in turn, mostly {ROUNDS}.",
+        f"Figures are a second where no unit is named, medians of 3 to 30 runs in turn, mostly {ROUNDS}.",
         "[http.py](http.py), [streams.py](streams.py) and [functions.py](functions.py) say what is measured, and how;",
         "[peers](peers) has the programs that the service is compared with.",
         "",

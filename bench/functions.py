@@ -189,7 +189,7 @@ def growth(bench: Bench) -> Iterator[Row | str]:
         "old": lambda: reserve_seconds(bench, connection, units),
         "young": lambda: reserve_seconds(young, young_connection, units),
     }
-    seconds = medians(measures, rounds=15)
+    seconds = medians(measures, rounds=30)
     young.audit()
     name = f"reserve beside {GROWN_ROWS:,} old reservations and purchases ÷ none"
     yield Row(name, units / seconds["old"], units / seconds["young"], 0.95)
