@@ -134,10 +134,10 @@ def holdfast_peer(bench: Bench) -> Peer | None:
     """holdfast/server.js on the server of the bench, until its stack is closed."""
     database = conninfo_to_dict(bench.url)
     variables = {"PGHOST": database["host"], "PGUSER": database["user"], "PGDATABASE": database["dbname"]}
-    bench.script((FOLDER / "holdfast" / "tables.sql").read_text())
     service = bench.stack.enter_context(node("holdfast", **variables))
     if service is None:
         return None
+    bench.script((FOLDER / "holdfast" / "tables.sql").read_text())
 
     def drop(stock: int) -> str:
         return str(bench.sql("insert into holdfast.drops values (gen_random_uuid(), $1, $1) returning id", stock)[0][0])
