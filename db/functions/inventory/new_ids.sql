@@ -11,7 +11,6 @@
 create or replace function inventory.new_ids(p_count integer)
 returns uuid[]
 language plpgsql
-set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_seed bytea;

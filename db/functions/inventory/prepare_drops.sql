@@ -28,8 +28,11 @@ declare
   v_drop inventory.drops;
 begin
   due_ids := '{}';
-  drops := array(select d from inventory.drops d where d.id = any (p_drop_ids) order by d.id);
-  v_selling_ids := array(select d.id from unnest(drops) d where inventory.can_sell(d));
+  select
+    coalesce(array_agg(d order by d.id), '{}'), coalesce(array_agg(d.id order by d.id) filter (where inventory.can_sell(d)), '{}')
+  into drops, v_selling_ids
+  from inventory.drops d
+  where d.id = any (p_drop_ids);
   if v_selling_ids <> '{}' then
     v_locked := array(select d from inventory.drops d where d.id = any (v_selling_ids) order by d.id for no key update);
     -- This is asked again under the locks, because the answer may have changed while this call waited for them.

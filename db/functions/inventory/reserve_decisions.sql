@@ -13,7 +13,7 @@
 --               Idempotency-Key; null if it takes none
 --   drop_ns     the place of its drop in p_drop_ids
 --   earlier     the reservation of an earlier call with the same Idempotency-Key, or null
--- And units has an element for each drop: how many are taken in all.
+-- And units has an element for each drop and, after them, for each variant: how many are taken in all.
 --
 -- Locks: none. Errors: none. A repeated Idempotency-Key is no error, not even if the drop is over: the answer is the first
 -- reservation as it is now. It is one if it asks for something else.
@@ -77,7 +77,7 @@ begin
   messages := codes;
   taker_ns := array_fill(null::integer, array[v_count]);
   drop_ns := taker_ns;
-  units := array_fill(0, array[cardinality(p_drop_ids)]);
+  units := array_fill(0, array[cardinality(p_drop_ids) + cardinality(v_variant_ids)]);
   for f in
     select *
     from inventory.reserve_facts(p_drop_ids, v_drop.has_variants, v_variant_drop_ids, v_variant_ids, v_user_ids, p_requests)
@@ -113,6 +113,9 @@ begin
         v_stock[f.stock_n], f.qty);
       if v_code is null then
         units[f.drop_n] := units[f.drop_n] + f.qty;
+        if f.stock_n > cardinality(p_drop_ids) then
+          units[f.stock_n] := units[f.stock_n] + f.qty;
+        end if;
         v_stock[f.stock_n] := v_stock[f.stock_n] - f.qty;
         taker_ns[f.n] := f.n;
       else

@@ -17,7 +17,8 @@
 -- IDEMPOTENCY_KEY_REUSED.
 --
 -- Plans: a drop starts with empty tables and a session keeps its plans, so the plan must be the same index walk from the first
--- row on, without ANALYZE (db/README.md). Hash and merge joins are off, because the update of the drops would read all of them.
+-- row on, without ANALYZE (db/README.md). Drops and variants are updated with = any (array) and not with a join, because a join
+-- could be turned into one that reads all of them.
 --
 -- "rows" keeps the estimated cost of a call for many drops far below what starts PostgreSQL's JIT compiler.
 
@@ -30,20 +31,22 @@ returns table (n integer, code text, message text, replayed boolean, reservation
 language plpgsql rows 10
 set enable_seqscan = off
 set enable_bitmapscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_drop_ids uuid[] := array(select distinct q.drop_id from unnest(p_requests) q order by q.drop_id);
+  v_drop_ids uuid[] := array[p_requests[1].drop_id];
   v_prepared record; -- the drops, and those on which something was due
   v_variants inventory.variants[];
+  v_variant_ids uuid[];
   v_decision record;
   v_drop record; -- arrays with an element for each drop: its price, its currency, and when a hold of it ends
   v_new_ids uuid[]; -- an id for each request, in case it takes units
   v_unit_prices numeric[]; -- of each request, if a drop has variants
 begin
   perform inventory.check_reserve_requests(p_requests, p_ttl_seconds);
+  if cardinality(p_requests) <> 1 then
+    v_drop_ids := array(select distinct q.drop_id from unnest(p_requests) q order by q.drop_id);
+  end if;
 
   select * into v_prepared from inventory.prepare_drops(v_drop_ids, p_requests);
   v_variants := array(select v from inventory.variants v where v.drop_id = any (v_drop_ids) order by v.drop_id, v.id);
@@ -71,16 +74,14 @@ begin
       left join unnest(v_variants) v on v.id = q.variant_id and v.drop_id = q.drop_id
       order by q.ordinality
     );
+    v_variant_ids := array(select v.id from unnest(v_variants) v);
     update inventory.variants v
-    set available_stock = v.available_stock - taken.units, updated_at = now()
-    from (
-      select q.drop_id, q.variant_id, sum(coalesce(q.qty, 1)) as units
-      from rows from (unnest(p_requests), unnest(v_decision.taker_ns)) with ordinality
-        as q (drop_id, user_id, idempotency_key, variant_id, qty, taker_n, n)
-      where q.taker_n = q.n
-      group by q.drop_id, q.variant_id
-    ) taken
-    where v.drop_id = taken.drop_id and v.id = taken.variant_id;
+    set
+      available_stock = v.available_stock - v_decision.units[cardinality(v_drop_ids) + array_position(v_variant_ids, v.id)],
+      updated_at = now()
+    where v.drop_id = any (v_drop_ids)
+      and v.id = any (v_variant_ids)
+      and v_decision.units[cardinality(v_drop_ids) + array_position(v_variant_ids, v.id)] > 0;
   end if;
 
   return query
@@ -108,14 +109,13 @@ begin
   stock_taken as (
     update inventory.drops d
     set
-      available_stock = d.available_stock - taken.units,
+      available_stock = d.available_stock - v_decision.units[array_position(v_drop_ids, d.id)],
       -- Nothing was due until now, unless something was taken back.
       nothing_due_before = least(
         case when d.id = any (v_prepared.due_ids) then d.nothing_due_before else greatest(d.nothing_due_before, now()) end,
-        taken.expires_at),
+        v_drop.expires_at[array_position(v_drop_ids, d.id)]),
       updated_at = now()
-    from unnest(v_drop_ids, v_decision.units, v_drop.expires_at) as taken (drop_id, units, expires_at)
-    where d.id = taken.drop_id and taken.units > 0
+    where d.id = any (v_drop_ids) and v_decision.units[array_position(v_drop_ids, d.id)] > 0
   )
   select
     d.n,
