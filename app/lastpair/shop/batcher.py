@@ -3,19 +3,37 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from lastpair.errors import STOPPING, Busy, Unavailable, overloaded
 
 Lane = TypeVar("Lane", bound=Hashable)
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+Received = TypeVar("Received", contravariant=True)
 
 MAX_CALLS = 2
 """Calls in flight before requests gather: the database computes one call while it writes the other to disk."""
 
 SLOW_CALL_SECONDS = 0.1
 """A call that takes longer probably waits for a lock of another transaction. It then no longer counts against MAX_CALLS."""
+
+
+class Receiver(Protocol[Received]):
+    """Who gets the outcome of a request. A future is one; another kind costs less than a future and the task that awaits it."""
+
+    def done(self) -> bool:
+        """Whether it has the outcome, or does not want it any more."""
+
+    def set_result(self, outcome: Received, /) -> None:
+        """Take the outcome."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Take what the call raised instead."""
+
+
+class HadNoEffect(Exception):
+    """A call failed and had no effect, and smaller calls may succeed."""
 
 
 class Batcher(Generic[Lane, Item, Answer]):
@@ -49,7 +67,7 @@ class Batcher(Generic[Lane, Item, Answer]):
         self._max_pending = max_pending
         self._pending = 0
         # The requests that wait in each lane, in order. A lane in flight is here even if nothing waits in it.
-        self._lanes: dict[Lane, dict[asyncio.Future[Answer], Item]] = {}
+        self._lanes: dict[Lane, dict[Receiver[Answer], Item]] = {}
         self._ready: dict[Lane, None] = {}  # in the order in which they became ready
         self._calling: set[asyncio.Task[None]] = set()  # at most MAX_CALLS
         self._tasks: set[asyncio.Task[None]] = set()
@@ -57,21 +75,40 @@ class Batcher(Generic[Lane, Item, Answer]):
     async def submit(self, lane: Lane, item: Item) -> Answer:
         """The outcome of this item. Raises OVERLOADED at once when too many requests wait, and what the call raised for the
         item."""
+        outcome: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.add(lane, item, outcome)
+        try:
+            return await outcome
+        finally:
+            self.end(lane, outcome)
+
+    def add(self, lane: Lane, item: Item, receiver: Receiver[Answer]) -> None:
+        """Give the receiver the outcome of this item. Raises OVERLOADED at once when too many requests wait.
+
+        The request counts among them until end() is called. That must be done once, and when the receiver is done.
+        """
         if self._pending >= self._max_pending:
             raise overloaded()
-        outcome: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         waiting = self._lanes.get(lane)
         if waiting is None:
             waiting = self._lanes[lane] = {}
             self._ready[lane] = None
             self._start()
-        waiting[outcome] = item
+        waiting[receiver] = item
         self._pending += 1
-        try:
-            return await outcome
-        finally:
-            self._pending -= 1
-            waiting.pop(outcome, None)  # a client that left is still in its lane if no call took its request
+
+    def end(self, lane: Lane, receiver: Receiver[Answer]) -> None:
+        """The receiver is done. If it left, and no call took its request yet, none will."""
+        self._pending -= 1
+        if (waiting := self._lanes.get(lane)) is not None:
+            waiting.pop(receiver, None)
+
+    def withdraw(self, lane: Lane, receiver: Receiver[Answer]) -> bool:
+        """Forget a request if no call took it yet. Returns whether none did; otherwise the receiver will get its outcome."""
+        if receiver not in self._lanes.get(lane, ()):
+            return False
+        self.end(lane, receiver)
+        return True
 
     def _start(self) -> None:
         if self._ready and len(self._calling) < MAX_CALLS:
@@ -103,8 +140,12 @@ class Batcher(Generic[Lane, Item, Answer]):
             lane = next(iter(self._ready))
             del self._ready[lane]
             waiting = self._lanes[lane]
-            taken = [(outcome, waiting.pop(outcome)) for outcome in list(islice(waiting, free_places))]
-            if taken := [(outcome, item) for outcome, item in taken if not outcome.done()]:
+            if len(waiting) <= free_places:
+                requests = list(waiting.items())
+                waiting.clear()
+            else:
+                requests = [(receiver, waiting.pop(receiver)) for receiver in list(islice(waiting, free_places))]
+            if taken := [(receiver, item) for receiver, item in requests if not receiver.done()]:
                 batch[lane] = taken
                 free_places -= len(taken)
             else:
@@ -119,12 +160,13 @@ class Batcher(Generic[Lane, Item, Answer]):
 
     async def _settle(self, batch: "_Batch[Lane, Answer, Item]") -> None:
         try:
-            if not await self._attempt(batch):
-                if len(batch) > 1:
-                    for lane in list(batch):
-                        self._settle_alone({lane: batch.pop(lane)})
-                else:
-                    await self._settle_one_by_one(batch)
+            await self._attempt(batch)
+        except HadNoEffect:
+            if len(batch) > 1:
+                for lane in list(batch):
+                    self._settle_alone({lane: batch.pop(lane)})
+            else:
+                await self._settle_one_by_one(batch)
         finally:
             self._close(batch)
 
@@ -138,37 +180,37 @@ class Batcher(Generic[Lane, Item, Answer]):
     async def _settle_one_by_one(self, batch: "_Batch[Lane, Answer, Item]") -> None:
         # One item made the call fail, and the call had no effect for any of them.
         [(lane, requests)] = batch.items()
-        for outcome, item in requests:
-            if not outcome.done():
-                await self._attempt({lane: [(outcome, item)]})
-                if not outcome.cancelled() and isinstance(error := outcome.exception(), Unavailable):
-                    _fail((outcome for outcome, _ in requests), error)  # the database is away, so the others would fail as well
+        for receiver, item in requests:
+            if not receiver.done():
+                error = await self._attempt({lane: [(receiver, item)]})
+                if isinstance(error, Unavailable):
+                    _fail((receiver for receiver, _ in requests), error)  # the database is away, so the others would fail as well
 
     def _close(self, batch: "_Batch[Lane, Answer, Item]") -> None:
         while batch:
             lane, requests = batch.popitem()
-            _fail((outcome for outcome, _ in requests), Unavailable(STOPPING))  # there are some only if the task was cancelled
+            # Some have no outcome only if the task was cancelled.
+            _fail((receiver for receiver, _ in requests), Unavailable(STOPPING))
             self._free(lane)
 
-    async def _attempt(self, batch: "_Batch[Lane, Answer, Item]") -> bool:
-        """Make one call for this batch. Returns False when it had no effect and smaller calls may succeed."""
-        outcomes = [outcome for requests in batch.values() for outcome, _ in requests]
+    async def _attempt(self, batch: "_Batch[Lane, Answer, Item]") -> Exception | None:
+        """Make one call for this batch. Returns the exception that receivers got instead of outcomes. Raises HadNoEffect."""
+        receivers = [receiver for requests in batch.values() for receiver, _ in requests]
         try:
             found = await self._call({lane: [item for _, item in requests] for lane, requests in batch.items()})
         except Unavailable as error:
             if isinstance(error, Busy) and len(batch) > 1:
-                return False
-            _fail(outcomes, error)  # the call may have taken effect, so it is not repeated
+                raise HadNoEffect from error
+            return error if _fail(receivers, error) else None  # the call may have taken effect, so it is not repeated
         except Exception as error:
-            if len(outcomes) > 1:
-                return False
-            _fail(outcomes, error)
-        else:
-            for outcome, value in zip(outcomes, found, strict=False):
-                if not outcome.done():
-                    outcome.set_result(value)
-            _fail(outcomes, RuntimeError("the call did not return an outcome for each item"))
-        return True
+            if len(receivers) > 1:
+                raise HadNoEffect from error
+            return error if _fail(receivers, error) else None
+        for receiver, outcome in zip(receivers, found, strict=False):
+            if not receiver.done():
+                receiver.set_result(outcome)
+        _fail(receivers, RuntimeError("the call did not return an outcome for each item"))
+        return None
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -180,13 +222,17 @@ class Batcher(Generic[Lane, Item, Answer]):
         self._tasks.discard(task)
         if task.cancelled():  # the process stops, so no later call will take what waits
             for waiting in self._lanes.values():
-                _fail(waiting, Unavailable(STOPPING))
+                _fail(list(waiting), Unavailable(STOPPING))
 
 
-_Batch = dict[Lane, list[tuple[asyncio.Future[Answer], Item]]]
+_Batch = dict[Lane, list[tuple[Receiver[Answer], Item]]]
 
 
-def _fail(outcomes: Iterable[asyncio.Future[Any]], error: Exception) -> None:
-    for outcome in outcomes:
-        if not outcome.done():
-            outcome.set_exception(error)
+def _fail(receivers: Iterable[Receiver[Any]], error: Exception) -> bool:
+    """Give this error to those that are not done. Returns whether there was one."""
+    found = False
+    for receiver in receivers:
+        if not receiver.done():
+            found = True
+            receiver.set_exception(error)
+    return found

@@ -14,7 +14,7 @@ from lastpair.database.pool import Database
 from lastpair.errors import Busy
 from lastpair.observability.metrics import BATCH_CALL_SECONDS, BATCH_SIZE, BATCH_WAIT_SECONDS
 from lastpair.settings import Settings
-from lastpair.shop.batcher import Batcher
+from lastpair.shop.batcher import Batcher, Receiver
 from lastpair.shop.outcome import Outcome, Page
 
 # Requests go as JSON, because JSON names their fields: during a deployment the database may already have a request type with one
@@ -74,13 +74,18 @@ Answer = TypeVar("Answer")
 # These classes have no slots, because orjson writes an object with slots seven times as slowly.
 @dataclass
 class ReserveRequest:
-    """`api.reserve_request`; its lane is the drop."""
+    """`api.reserve_request`."""
 
     drop_id: str
     user_id: str
     idempotency_key: str | None
     variant_id: str | None
     qty: int | None
+
+    @property
+    def lane(self) -> str:
+        """The drop."""
+        return self.drop_id
 
 
 @dataclass
@@ -108,20 +113,34 @@ class BasketRequest:
 
 @dataclass
 class PurchaseRequest:
-    """`api.purchase_request`; its lane is the drop."""
+    """`api.purchase_request`."""
 
     drop_id: str
     user_id: str
     idempotency_key: str | None
     reservation_id: str | None
 
+    @property
+    def lane(self) -> str:
+        """The drop."""
+        return self.drop_id
+
 
 @dataclass
 class CancelRequest:
-    """`api.cancel_request`. It names no drop, so its lane is the reservation."""
+    """`api.cancel_request`."""
 
     reservation_id: str
     user_id: str
+
+    @property
+    def lane(self) -> str:
+        """The reservation, because the request names no drop."""
+        return self.reservation_id
+
+
+BuyersRequest = ReserveRequest | PurchaseRequest | CancelRequest
+"""What buyers ask for most."""
 
 
 @dataclass
@@ -151,6 +170,18 @@ class MeasuredBatcher(Generic[Request, Answer]):
         """What the call answers for this request. Raises as Batcher.submit does."""
         return self._batcher.submit(lane, (perf_counter(), request))
 
+    def add(self, lane: Hashable, request: Request, receiver: Receiver[Answer]) -> None:
+        """Give the receiver what the call answers for this request, as Batcher.add does."""
+        self._batcher.add(lane, (perf_counter(), request), receiver)
+
+    def end(self, lane: Hashable, receiver: Receiver[Answer]) -> None:
+        """As Batcher.end."""
+        self._batcher.end(lane, receiver)
+
+    def withdraw(self, lane: Hashable, receiver: Receiver[Answer]) -> bool:
+        """As Batcher.withdraw."""
+        return self._batcher.withdraw(lane, receiver)
+
     async def _measured(self, batch: Mapping[Hashable, list[tuple[float, Request]]]) -> Sequence[Answer]:
         begin = perf_counter()
         items = list(chain.from_iterable(batch.values()))
@@ -176,6 +207,11 @@ class SharedCalls:
         # In the metrics the label `provision` stands for making users.
         self.ensure_user = MeasuredBatcher("provision", self._ensure_user, max_size=min(size, MAX_USERS), max_pending=pending)
         self.rename_user = MeasuredBatcher("rename", self._rename_user, max_size=min(size, MAX_USERS), max_pending=pending)
+        self.of_buyers: dict[type[BuyersRequest], MeasuredBatcher[Any, Outcome]] = {
+            ReserveRequest: self.reserve,
+            PurchaseRequest: self.purchase,
+            CancelRequest: self.cancel,
+        }
         self.drops_on_sale: Batcher[None, None, Page] = Batcher(self._drops_on_sale, max_size=pending, max_pending=pending)
 
     async def _reserve(self, requests: list[ReserveRequest]) -> list[Outcome]:

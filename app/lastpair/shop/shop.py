@@ -4,18 +4,22 @@ A transport parses a request, calls one method and renders the outcome. The data
 statement, lets requests share calls, and makes a user on first use.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from lastpair.database.pool import Database
-from lastpair.errors import Refusal, Unavailable
+from lastpair.errors import STOPPING, Refusal, Unavailable
 from lastpair.settings import Settings
 from lastpair.shop.current_names import CurrentNames
 from lastpair.shop.outcome import AUTH_REQUIRED, CREATED, DONE, Caller, Outcome, Page
 from lastpair.shop.shared_calls import (
     BasketItem,
     BasketRequest,
+    BuyersRequest,
     CancelRequest,
+    MeasuredBatcher,
     PurchaseRequest,
     ReserveRequest,
     SharedCalls,
@@ -59,6 +63,9 @@ class OfDrop(NamedTuple):
     user_id: str | None = None
 
 
+Receive = Callable[[Outcome | Exception], None]
+
+
 class Shop:
     """Every operation on drops. Each method returns an Outcome, for a refusal as well as for a success.
 
@@ -82,20 +89,29 @@ class Shop:
         qty: int | None = None,
     ) -> Outcome:
         """Hold `qty` units of a drop, or one; of a variant, if it has variants. Data: the reservation."""
-        request = ReserveRequest(drop_id, caller.id, idempotency_key, variant_id, qty)
-        return await self._as_caller(caller, lambda: self._batches.reserve.submit(drop_id, request))
+        return await self.carry_out(caller, ReserveRequest(drop_id, caller.id, idempotency_key, variant_id, qty))
 
     async def purchase(
         self, caller: Caller, drop_id: str, idempotency_key: str | None = None, reservation_id: str | None = None
     ) -> Outcome:
         """Buy what the caller holds: this reservation, or the one that there is. Data: the purchase."""
-        request = PurchaseRequest(drop_id, caller.id, idempotency_key, reservation_id)
-        return await self._as_caller(caller, lambda: self._batches.purchase.submit(drop_id, request))
+        return await self.carry_out(caller, PurchaseRequest(drop_id, caller.id, idempotency_key, reservation_id))
 
     async def cancel(self, caller: Caller, reservation_id: str) -> Outcome:
         """Give back the unit that the caller holds. Data: the reservation."""
-        request = CancelRequest(reservation_id, caller.id)
-        return await self._as_caller(caller, lambda: self._batches.cancel.submit(reservation_id, request))
+        return await self.carry_out(caller, CancelRequest(reservation_id, caller.id))
+
+    async def carry_out(self, caller: Caller, request: BuyersRequest) -> Outcome:
+        """Reserve, purchase or cancel, as the request says. Data: the reservation, or the purchase."""
+        batcher = self._batches.of_buyers[type(request)]
+        return await self._as_caller(caller, lambda: batcher.submit(request.lane, request))
+
+    def begin(self, caller: Caller, request: BuyersRequest, receive: Receive) -> "Begun":
+        """The same without a task: the function gets the outcome, or what carry_out would raise. Raises OVERLOADED."""
+        batcher = self._batches.of_buyers[type(request)]
+        begun = Begun(self, batcher, caller, request, receive)
+        batcher.add(request.lane, request, begun)
+        return begun
 
     async def extend(self, caller: Caller, reservation_id: str, idempotency_key: str | None = None) -> Outcome:
         """Let the caller's hold end later, once. Data: the reservation."""
@@ -212,10 +228,12 @@ class Shop:
         """Take back the due holds now, instead of at the next sweep. Data: the number of holds taken back."""
         return Outcome(DONE, None, None, False, await expire_due_holds(self._database))
 
-    async def _as_caller(self, caller: Caller, act: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    async def _as_caller(
+        self, caller: Caller, act: Callable[[], Awaitable[Outcome]], refusal_of_missing: Outcome | None = None
+    ) -> Outcome:
         # Every function that acts for a user refuses a missing one with AUTH_REQUIRED, so a known user costs no call of its own.
         try:
-            outcome = await act()
+            outcome = refusal_of_missing or await act()
             if outcome.code == AUTH_REQUIRED and caller.name_if_new is not None:
                 await self._batches.ensure_user.submit(caller.id, UserRequest(caller.id, caller.name_if_new()))
                 outcome = await act()
@@ -223,9 +241,12 @@ class Shop:
             raise
         except Refusal as refusal:
             return _refused(refusal)
+        self._follow_name(caller)
+        return outcome
+
+    def _follow_name(self, caller: Caller) -> None:
         if caller.is_named_elsewhere and caller.name_if_new is not None:
             self._names.follow(caller.id, caller.name_if_new())
-        return outcome
 
     async def _page(self, statement: str, limit: int, *arguments: Any) -> Outcome:
         async def act() -> Outcome:
@@ -255,6 +276,63 @@ class Shop:
             return Outcome(DONE if replayed else status, None, None, replayed, data)
 
         return await _outcome_of(act())
+
+
+class Begun:
+    """A request that Shop.begin submitted. The batcher gives it the outcome, which then goes to a function."""
+
+    __slots__ = ("_batcher", "_caller", "_is_answered", "_making_user", "_receive", "_request", "_shop")
+
+    def __init__(
+        self, shop: Shop, batcher: MeasuredBatcher[Any, Outcome], caller: Caller, request: BuyersRequest, receive: Receive
+    ) -> None:
+        self._shop = shop
+        self._batcher = batcher
+        self._caller = caller
+        self._request = request
+        self._receive = receive
+        self._is_answered = False
+        self._making_user: asyncio.Task[Outcome] | None = None
+
+    def withdraw(self) -> bool:
+        """Take the request back if no call took it yet. Returns whether none did; otherwise the function gets the outcome."""
+        return self._batcher.withdraw(self._request.lane, self)
+
+    def done(self) -> bool:
+        """Whether the batcher has answered."""
+        return self._is_answered
+
+    def set_result(self, outcome: Outcome) -> None:
+        """Pass the outcome on. A caller who does not exist is made first, if that is done here, and the request is repeated."""
+        self._end()
+        caller = self._caller
+        if outcome.code == AUTH_REQUIRED and caller.name_if_new is not None:
+            repeat = partial(self._batcher.submit, self._request.lane, self._request)
+            self._making_user = asyncio.create_task(self._shop._as_caller(caller, repeat, outcome))
+            self._making_user.add_done_callback(self._pass_on)
+            return
+        try:
+            self._shop._follow_name(caller)
+        except Exception as error:  # the batcher has other requests to answer
+            self._receive(error)
+        else:
+            self._receive(outcome)
+
+    def set_exception(self, error: Exception) -> None:
+        """Pass the error on."""
+        self._end()
+        self._receive(_refused(error) if isinstance(error, Refusal) and not isinstance(error, Unavailable) else error)
+
+    def _end(self) -> None:
+        self._is_answered = True
+        self._batcher.end(self._request.lane, self)
+
+    def _pass_on(self, making_user: "asyncio.Task[Outcome]") -> None:
+        if making_user.cancelled():
+            self._receive(Unavailable(STOPPING))
+        else:
+            error = making_user.exception()
+            self._receive(error if isinstance(error, Exception) else making_user.result())
 
 
 async def _outcome_of(act: Awaitable[Outcome]) -> Outcome:

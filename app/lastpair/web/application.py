@@ -18,11 +18,12 @@ from lastpair.realtime.relay import Relay
 from lastpair.settings import Settings, load_settings
 from lastpair.shop.shop import Shop
 from lastpair.web.components import Components, Lastpair
-from lastpair.web.guard import Guard
+from lastpair.web.guard import Guard, Guarded
+from lastpair.web.hot_path import HotPath
 from lastpair.web.identity import Identity, TrustedHeader
 from lastpair.web.lifespan import running
 from lastpair.web.limits import RateLimit, StreamSlots
-from lastpair.web.middleware import RequestContext
+from lastpair.web.middleware import DeferredLog, RequestContext
 from lastpair.web.responses import ANSWER_HEADERS
 from lastpair.web.routes import nowhere, routes
 from lastpair.web.tracing import tracing
@@ -40,14 +41,17 @@ def create_app(settings: Settings | None = None) -> Lastpair:
         async with running(components, settings):
             yield
 
+    guard, log, tracers = Guard(settings), DeferredLog(), tracing(settings)
     app = Lastpair(
         routes=routes(settings),
-        middleware=[*tracing(settings), Middleware(RequestContext, guarded(settings))],
+        middleware=[*tracers, Middleware(RequestContext, guarded(settings, guard), log)],
         lifespan=lifespan,
     )
     app.router.default = nowhere
     app.router.redirect_slashes = False
     app.components = components
+    if not tracers:  # spans are made by the middleware
+        app.hot_path = HotPath(app, guard, log)
     return app
 
 
@@ -96,7 +100,7 @@ def identity_for(settings: Settings) -> Identity:
     )
 
 
-def guarded(settings: Settings) -> Callable[[ASGIApp], ASGIApp]:
+def guarded(settings: Settings, guard: Guard) -> Callable[[ASGIApp], ASGIApp]:
     """What an application is wrapped in: the guard, and inside it CORS if CORS_ORIGINS names an origin.
 
     RequestContext wraps it around the application and around the answers to exceptions, so that a page of an allowed origin can
@@ -112,7 +116,7 @@ def guarded(settings: Settings) -> Callable[[ASGIApp], ASGIApp]:
                 allow_headers=["*"],  # libraries for tracing add headers of many names, and an allowed page may send any
                 expose_headers=RESPONSE_HEADERS,
             )
-        return Guard(app, settings)
+        return Guarded(app, guard)
 
     return wrap
 

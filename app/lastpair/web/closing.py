@@ -10,10 +10,10 @@ import struct
 from typing import Any
 
 from starlette.requests import HTTPConnection
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from lastpair.errors import Refusal
 from lastpair.observability.metrics import CUT_OFF
+from lastpair.web.http_answers import whole_answer
 from lastpair.web.requests import request_id_of
 from lastpair.web.responses import failure
 
@@ -32,9 +32,7 @@ def refusal_bytes(refusal: Refusal, scope: Any, headers: list[tuple[bytes, bytes
     """The answer to a request that never reaches the application. It is the last one on its connection."""
     request_id = request_id_of(scope or {"headers": ()})
     response = failure(HTTPConnection({"type": "http", "request_id": request_id}), refusal)
-    head = [*headers, *response.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
-    lines = [b"%b: %b\r\n" % line for line in head]
-    return b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)])
+    return whole_answer(response, request_id, headers, keep_alive=False)
 
 
 def taken_bytes(transport: asyncio.Transport) -> int:

@@ -36,6 +36,8 @@ class Lastpair(Starlette):
     """The application. It has an attribute of its own, because an attribute is found much faster than Starlette's `app.state`."""
 
     components: Components
+    hot_path: object = None
+    """A HotPath, or None: all requests go the ordinary way."""
 
     def build_middleware_stack(self) -> ASGIApp:
         """The middleware around the router. Starlette would add two of its own, whose work middleware.py does in less time."""

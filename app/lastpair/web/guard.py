@@ -40,26 +40,15 @@ class Guard:
       it is a page's of another site. CORS alone protects reads.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self.app = app
+    def __init__(self, settings: Settings) -> None:
         self._admin_port = settings.admin_port
         takes_any_host = "*" in settings.allowed_hosts or not (settings.allowed_hosts or settings.development)
         self._hosts = None if takes_any_host else frozenset((*settings.allowed_hosts, *LOCAL_HOSTS))
         self._is_ours = lru_cache(maxsize=256)(self._is_allowed_host)
         self._origins = frozenset(normal_origin(origin) for origin in settings.cors_origins)
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """ASGI. This is no coroutine of its own, because nearly every request passes, and one less takes less time."""
-        refusal = None if scope["type"] == "lifespan" else self._refusal(scope)
-        return self.app(scope, receive, send) if refusal is None else self._refuse(refusal, scope, receive, send)
-
-    async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
-        await failure(HTTPConnection(scope), refusal)(scope, receive, send)
-        if scope["type"] == "websocket":
-            # The server closes the connection in the next iteration. If we returned before, it would log an error.
-            await asyncio.sleep(0)
-
-    def _refusal(self, scope: Scope) -> Refusal | None:
+    def refusal(self, scope: Scope) -> Refusal | None:
+        """Why this request is refused; None if it passes."""
         is_admin = False
         if self._admin_port is not None:
             is_admin = (scope.get("server") or (None, None))[1] == self._admin_port
@@ -96,6 +85,25 @@ class Guard:
         return name in self._hosts or any(
             "*." + ".".join(labels[skipped:]) in self._hosts for skipped in range(1, len(labels)) if labels[0]
         )
+
+
+class Guarded:
+    """An application behind the guard."""
+
+    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+        self.app = app
+        self._guard = guard
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """ASGI. This is no coroutine of its own, because nearly every request passes, and one less takes less time."""
+        refusal = None if scope["type"] == "lifespan" else self._guard.refusal(scope)
+        return self.app(scope, receive, send) if refusal is None else self._refuse(refusal, scope, receive, send)
+
+    async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+        await failure(HTTPConnection(scope), refusal)(scope, receive, send)
+        if scope["type"] == "websocket":
+            # The server closes the connection in the next iteration. If we returned before, it would log an error.
+            await asyncio.sleep(0)
 
 
 def own_origin(scope: Scope, headers: dict[bytes, bytes]) -> str:

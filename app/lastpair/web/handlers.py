@@ -11,15 +11,16 @@ from lastpair import __version__
 from lastpair.errors import Refusal, Unavailable
 from lastpair.observability.metrics import CONTENT_TYPE, exposition
 from lastpair.shop.outcome import Caller
-from lastpair.shop.shared_calls import BasketItem
+from lastpair.shop.shared_calls import BasketItem, CancelRequest, PurchaseRequest, ReserveRequest
 from lastpair.shop.shop import OfDrop
+from lastpair.web.buyers import caller_of, carry_out, writer
 from lastpair.web.components import components_of
 from lastpair.web.conditions import IF_MATCH, IF_NONE_MATCH, drop_answer, known_etags, revision_to_match
-from lastpair.web.identity import Identity
 from lastpair.web.lists import answer_list
-from lastpair.web.operation import EVENT_STREAM, STREAM_PARAMETERS, Raw, filters, operation, status_parameter
+from lastpair.web.operation import EVENT_STREAM, STREAM_PARAMETERS, BuyersOperation, Raw, filters, operation, status_parameter
 from lastpair.web.requests import (
     NUMBER,
+    NoFields,
     choice_in_query,
     expect_no_body,
     idempotency_key,
@@ -62,28 +63,20 @@ NOT_LISTENING = "The database answers, but what it announces is not heard. Try a
 async def reader(request: Request) -> Caller:
     """The user of a request that reads the user's own rows. Raises AUTH_REQUIRED or IDENTITY_UNAVAILABLE."""
     identity = components_of(request).identity
-    return caller_of(request, identity, await identity.user_id(request.scope))
+    return caller_of(request.scope, identity, await identity.user_id(request.scope))
 
 
 async def reader_of_others(request: Request) -> tuple[Caller, str | None]:
     """The same user, and whose rows may be read: the user's, or anyone's if None. Raises the same as `reader`."""
     identity = components_of(request).identity
     reader_id = await identity.reader_id(request.scope)
-    return caller_of(request, identity, request.scope["user_id"]), reader_id
-
-
-async def writer(request: Request) -> Caller:
-    """The user of a request that changes something. Raises the same, and RATE_LIMITED."""
-    components = components_of(request)
-    user_id = await components.identity.user_id(request.scope)
-    components.user_limit.count(user_id)
-    return caller_of(request, components.identity, user_id)
+    return caller_of(request.scope, identity, request.scope["user_id"]), reader_id
 
 
 async def seller(request: Request) -> Caller:
     """The user of a request that reads what is the seller's. Raises the same as `reader`, and FORBIDDEN."""
     identity = components_of(request).identity
-    return caller_of(request, identity, await identity.admin_id(request.scope))
+    return caller_of(request.scope, identity, await identity.admin_id(request.scope))
 
 
 async def admin(request: Request) -> Caller:
@@ -91,7 +84,7 @@ async def admin(request: Request) -> Caller:
     components = components_of(request)
     user_id = await components.identity.admin_id(request.scope)
     components.user_limit.count(user_id)
-    return caller_of(request, components.identity, user_id)
+    return caller_of(request.scope, components.identity, user_id)
 
 
 async def is_admin(request: Request) -> bool:
@@ -108,11 +101,21 @@ async def is_admin(request: Request) -> bool:
     return True
 
 
-def caller_of(request: Request, identity: Identity, user_id: str) -> Caller:
-    """This user as the shop takes it, with the name that the request gives if missing users are made here."""
-    if not identity.creates_users:
-        return Caller(user_id)
-    return Caller(user_id, lambda: identity.user_name(request.scope), identity.follows_names)
+RESERVE = BuyersOperation(
+    "dropId",
+    ReserveBody,
+    "reservation",
+    lambda user_id, drop_id, key, body: ReserveRequest(drop_id, user_id, key, body.variant_id, body.qty),
+)
+PURCHASE = BuyersOperation(
+    "dropId",
+    PurchaseBody,
+    "purchase",
+    lambda user_id, drop_id, key, body: PurchaseRequest(drop_id, user_id, key, body.reservation_id),
+)
+CANCEL = BuyersOperation(
+    "id", NoFields, "reservation", lambda user_id, reservation_id, _, __: CancelRequest(reservation_id, user_id), takes_key=False
+)
 
 
 @operation(
@@ -123,6 +126,7 @@ def caller_of(request: Request, identity: Identity, user_id: str) -> Caller:
     caller="user",
     is_idempotent=True,
     body=ReserveBody,
+    buyers=RESERVE,
 )
 async def reserve(request: Request) -> Response:
     """Hold units of a drop.
@@ -130,10 +134,7 @@ async def reserve(request: Request) -> Response:
     They are held until `expires_at` and go back to stock then. All that are asked for are held, or none. A user has one
     reservation at a time of a variant, or of a drop that has none.
     """
-    drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
-    body = await read_optional_body(request, ReserveBody)
-    shop, caller = components_of(request).shop, await writer(request)
-    return answer(request, await shop.reserve(caller, drop_id, key, body.variant_id, body.qty), "reservation")
+    return await carry_out(request, RESERVE)
 
 
 @operation(
@@ -144,6 +145,7 @@ async def reserve(request: Request) -> Response:
     caller="user",
     is_idempotent=True,
     body=PurchaseBody,
+    buyers=PURCHASE,
 )
 async def purchase(request: Request) -> Response:
     """Buy what you hold.
@@ -151,10 +153,7 @@ async def purchase(request: Request) -> Response:
     Stock is not taken a second time, and the price is that of the hold. With holds of several variants, `reservation_id` says
     which.
     """
-    drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
-    body = await read_optional_body(request, PurchaseBody)
-    shop, caller = components_of(request).shop, await writer(request)
-    return answer(request, await shop.purchase(caller, drop_id, key, body.reservation_id), "purchase")
+    return await carry_out(request, PURCHASE)
 
 
 @operation(
@@ -162,6 +161,7 @@ async def purchase(request: Request) -> Response:
     {200: {"reservation": Reservation}},
     *["RESERVATION_NOT_FOUND", "RESERVATION_NOT_ACTIVE", "RESERVATION_EXPIRED"],
     caller="user",
+    buyers=CANCEL,
 )
 async def cancel(request: Request) -> Response:
     """Give back the units of a reservation that you hold.
@@ -169,9 +169,7 @@ async def cancel(request: Request) -> Response:
     The reservation must be yours, and ACTIVE or cancelled: a repeated request changes nothing and answers the reservation.
     `/reservations/{id}` and `/reservations/{id}/cancel` do the same.
     """
-    reservation_id = uuid_in_path(request, "id")
-    await expect_no_body(request)
-    return answer(request, await components_of(request).shop.cancel(await writer(request), reservation_id), "reservation")
+    return await carry_out(request, CANCEL)
 
 
 @operation(
@@ -187,7 +185,7 @@ async def extend(request: Request) -> Response:
 
     A reservation is extended once. A repeated request changes nothing and answers the reservation, with or without a key.
     """
-    reservation_id, key = uuid_in_path(request, "id"), idempotency_key(request)
+    reservation_id, key = uuid_in_path(request, "id"), idempotency_key(request.scope)
     await expect_no_body(request)
     return answer(request, await components_of(request).shop.extend(await writer(request), reservation_id, key), "reservation")
 
@@ -205,7 +203,7 @@ async def reserve_basket(request: Request) -> Response:
 
     If an item is refused, nothing is held, and `error.items` has `index`, `code` and `message` of each that is.
     """
-    key = idempotency_key(request)
+    key = idempotency_key(request.scope)
     body = await read_body(request, NewBasket)
     shop, caller = components_of(request).shop, await writer(request)
     items = [BasketItem(item.drop_id, item.variant_id, item.qty) for item in body.items]
@@ -224,7 +222,7 @@ async def purchase_basket(request: Request) -> Response:
 
     A repeated request answers the same purchases, with or without a key.
     """
-    basket_id, key = uuid_in_path(request, "id"), idempotency_key(request)
+    basket_id, key = uuid_in_path(request, "id"), idempotency_key(request.scope)
     await expect_no_body(request)
     return answer(request, await components_of(request).shop.purchase_basket(await writer(request), basket_id, key), "purchases")
 
@@ -262,7 +260,7 @@ async def create_drop(request: Request) -> Response:
     Without a status, `starts_at` decides: if it is missing the drop is a draft, if it is in the future the drop is scheduled,
     otherwise live.
     """
-    key = idempotency_key(request)
+    key = idempotency_key(request.scope)
     caller = await admin(request)
     body = await read_body(request, NewDrop)
     return drop_answer(request, await components_of(request).shop.create_drop(caller, body.as_json(), key))
@@ -307,7 +305,7 @@ async def cancel_drop(request: Request) -> Response:
     request if it fails: what was refunded stays so, and the rest follows. A drop that is over stays over, and with `refund` its
     sales are refunded.
     """
-    drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request)
+    drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request.scope)
     caller = await admin(request)
     refund = (await read_optional_body(request, CancelDropBody)).refund
     outcome = await components_of(request).shop.cancel_drop(caller, drop_id, refund=refund, idempotency_key=key)
@@ -326,7 +324,7 @@ async def refund_purchase(request: Request) -> Response:
 
     Its units go back to stock. A purchase is refunded once.
     """
-    purchase_id, key = uuid_in_path(request, "id"), idempotency_key(request)
+    purchase_id, key = uuid_in_path(request, "id"), idempotency_key(request.scope)
     caller = await admin(request)
     await expect_no_body(request)
     return answer(request, await components_of(request).shop.refund_purchase(caller, purchase_id, key), "purchase")
@@ -531,7 +529,7 @@ async def socket(websocket: WebSocket) -> None:
 )
 async def create_user(request: Request) -> Response:
     """Make a user."""
-    key = idempotency_key(request)
+    key = idempotency_key(request.scope)
     body = await read_body(request, NewUser)
     return answer(request, await components_of(request).shop.create_user(body.username, key), "user")
 
@@ -543,7 +541,7 @@ async def expire_now(request: Request) -> Response:
     `expired` is the number of holds that went back to stock. An Idempotency-Key changes nothing, because a repeated request takes
     nothing back twice.
     """
-    idempotency_key(request)
+    idempotency_key(request.scope)
     await expect_no_body(request)
     return answer(request, await components_of(request).shop.expire_due_holds(), "expired")
 

@@ -1,9 +1,10 @@
 """How an HTTP answer is written: head and body in one write, and without chunks for HTTP/1.0."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -21,6 +22,14 @@ def with_own_answers(app: ASGI3Application) -> ASGI3Application:
         return app(scope, receive, answer.send)  # type: ignore[arg-type] # uvicorn's types of ASGI, which are narrower
 
     return run  # type: ignore[return-value] # the same
+
+
+def whole_answer(response: Response, request_id: str, headers: Iterable[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
+    """The bytes of an answer that no application sends: `headers` are those of every answer, such as Date."""
+    lines = [b"%b: %b\r\n" % line for line in (*headers, *response.raw_headers)]
+    end = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
+    identity = b"x-request-id: %b\r\n" % request_id.encode()
+    return b"".join([STATUS_LINE[response.status_code], *lines, identity, end, response.body])
 
 
 class WholeAnswer:

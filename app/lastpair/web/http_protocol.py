@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from lastpair.errors import STOPPING, Refusal, Unavailable, invalid
 from lastpair.web.closing import WriteTimeout, refusal_bytes
 from lastpair.web.error_codes import MAX_BODY_BYTES
+from lastpair.web.hot_path import HotPath, HotRequest, HotRoute, hot_path_behind
 from lastpair.web.http_answers import CoalescedWrites, with_own_answers
 from lastpair.web.turns import PacedReading
 from lastpair.web.url_paths import SSE_PATHS, WEBSOCKET_PATHS
@@ -95,6 +96,7 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
     _answers: CoalescedWrites
     _refusal: bytes = b""  # what is sent when the requests before the refused one are answered
     _checked_host: bytes | None = None  # the Host of an earlier request, which most requests of a connection share
+    _hot_path: HotPath | None = None
     _url_has_ended = False  # with the space that was fed alone
     _protocol: bytes | None = None  # the first bytes of the protocol's name, if a piece ended behind the URL or within the name
     _is_stopping = False
@@ -109,6 +111,7 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         """A client connected."""
         super().connection_made(transport)
         self.flow = FlowControl(self)  # type: ignore[arg-type] # it has what FlowControl uses of a transport
+        self._hot_path = hot_path_behind(self.app)
         self.app = with_own_answers(self.app)
         self._answers = CoalescedWrites(transport, self._close_answered)
         self._deadline = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self._expire, HEAD_TIMEOUT_SECONDS)
@@ -140,6 +143,8 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
             else:
                 self._refuse(*(cause.args if isinstance(cause, _Refused) else NOT_HTTP))
         cycle = self.cycle
+        if isinstance(cycle, HotRequest) and cycle.more_body:
+            self._leave_hot_path(cycle)
         if cycle is None or cycle.scope is not self.scope or cycle.more_body or cycle.response_complete:
             self._set_deadline(len(data))
         elif self._deadline is not None:
@@ -185,10 +190,32 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         if self._unread_bytes > FEED_BYTES:
             self._check_head()
         self._unread_bytes = self._drained_bytes = 0
-        self._check_clarity()
+        fields = self._check_clarity()
         if self._is_stopping:
             raise _Stopping
         running = self.cycle
+        if self._hot_path is not None and (running is None or running.response_complete) and not self.flow.write_paused:
+            route = self._hot_path.route_of(self.parser.get_method(), self.url, fields)
+            if route is not None:
+                self._take_hot_path(self._hot_path, route)
+                return
+        self._begin_cycle(running)
+
+    def _take_hot_path(self, hot_path: HotPath, route: HotRoute) -> None:
+        version = self.parser.get_http_version()
+        self.scope.update(
+            {"method": self.parser.get_method().decode(), "path": self.url.decode(), "raw_path": self.url, "query_string": b""}
+        )
+        keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        self.cycle = HotRequest(hot_path, self, route, self.scope, keep_alive=keep_alive)
+
+    def _leave_hot_path(self, request: HotRequest) -> None:
+        # The body of the request comes later.
+        self.cycle = None  # type: ignore[assignment] # as before the first request
+        self._begin_cycle(None)
+        self.cycle.body += request.body
+
+    def _begin_cycle(self, running: RequestResponseCycle | None) -> None:
         super().on_headers_complete()
         if self.cycle is running:
             if self.scope["method"] == "CONNECT":
@@ -214,11 +241,26 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         if cycle is not None and cycle.scope is self.scope:
             cycle.more_body = False
             cycle.message_event.set()
-            if self.headers and not self.parser.should_keep_alive() and cycle.keep_alive:
+            if isinstance(cycle, HotRequest):
+                cycle.begin()
+            elif self.headers and not self.parser.should_keep_alive() and cycle.keep_alive:
                 # The trailers say `Connection: close`, so the parser reads no other request.
                 cycle.keep_alive = False
                 if cycle.response_complete:
                     self._close()
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of every answer, such as Date."""
+        return self.server_state.default_headers
+
+    def finish(self, request: HotRequest, answer: bytes) -> None:
+        """Send this answer, which is whole."""
+        self.transport.write(answer)
+        request.response_started = request.response_complete = True
+        if not request.keep_alive:
+            self._close_answered()
+        self.on_response_complete()
 
     def on_response_complete(self) -> None:
         """A request is answered."""
@@ -327,8 +369,8 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
             and values(b"content-length") in ([], [b"0"])
         )
 
-    def _check_clarity(self) -> None:
-        # llhttp refuses what is malformed in other ways. Nothing has been done for the request yet.
+    def _check_clarity(self) -> dict[bytes, bytes]:
+        # llhttp refuses what is malformed in other ways. Nothing has been done for the request yet. Returns the headers.
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise _Refused(*BAD_VERSION)
@@ -353,6 +395,7 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
             self._read_absolute_target()
         elif b"#" in self.url:
             raise _Refused(*BAD_TARGET)
+        return fields
 
     def _read_absolute_target(self) -> None:
         # The host in the request line counts and the Host header does not: RFC 9112, section 3.2.2.
@@ -376,7 +419,9 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
     def _disconnect_cycles(self) -> None:
         # uvicorn tells only the latest request that the client left.
         for cycle in (*self._unanswered, self.cycle):
-            if cycle is not None and not cycle.response_complete:
+            if isinstance(cycle, HotRequest):
+                cycle.leave()
+            elif cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
 

@@ -46,11 +46,16 @@ class RequestContext:
     The handlers leave in the scope: `route` (the path's template), `user_id`, and through responses.failure the `outcome`.
     """
 
-    def __init__(self, app: ASGIApp, around: Callable[[ASGIApp], ASGIApp] = lambda answering: answering) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        around: Callable[[ASGIApp], ASGIApp] = lambda answering: answering,
+        log: "DeferredLog | None" = None,
+    ) -> None:
         """`around` wraps both the application and the answer to an exception of it (it is used for CORS)."""
         self.app = around(app)
         self._refuse = around(answer_refusal)
-        self._log = DeferredLog()
+        self._log = log or DeferredLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -82,18 +87,30 @@ class RequestContext:
             if not status:
                 await fail(Unavailable(STOPPING))
         except Exception as error:
-            refusal = refusal_in(error, scope)
-            if refusal is None or status:
-                logger.exception("request %s failed: %s %s", request_id, scope.get("method", "WS"), logged_path(scope))
             if status:
+                log_fault(error, scope)
                 raise
-            await fail(refusal or INTERNAL_ERROR)
+            await fail(refusal_for(error, scope))
             error.__traceback__ = None  # some refusals are constants, whose tracebacks would grow
         finally:
             if not status:
                 status = CLIENT_CLOSED_REQUEST
                 scope["outcome"] = "CLIENT_CLOSED_REQUEST"
             self._log.add((scope, status, time(), perf_counter() - begin))
+
+
+def refusal_for(error: Exception, scope: Scope) -> Refusal:
+    """What is answered to the request that raised this. A fault of ours is logged."""
+    refusal = refusal_in(error, scope)
+    if refusal is None:
+        log_fault(error, scope)
+    return refusal or INTERNAL_ERROR
+
+
+def log_fault(error: Exception, scope: Scope) -> None:
+    """Log an exception that is a fault of ours."""
+    method, path = scope.get("method", "WS"), logged_path(scope)
+    logger.error("request %s failed: %s %s", scope["request_id"], method, path, exc_info=error)
 
 
 async def answer_refusal(scope: Scope, receive: Receive, send: Send) -> None:

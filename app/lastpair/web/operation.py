@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from lastpair.realtime.feed import MAX_DROPS
-from lastpair.shop.shared_calls import DEFAULT_LIMIT
+from lastpair.shop.shared_calls import DEFAULT_LIMIT, BuyersRequest
 
 Handler = Callable[[Any], Awaitable[Any]]
 """It answers a Request with a Response, or serves a WebSocket."""
@@ -87,6 +87,26 @@ EVENT_STREAM = Raw("text/event-stream", {"type": "string", "description": "For e
 
 
 @dataclass(frozen=True)
+class BuyersOperation:
+    """What buyers do most: reserve, purchase and cancel. Their requests share calls, and are served by hot_path.py if they are
+    plain."""
+
+    id_name: str
+    """The parameter of the path."""
+
+    body: type[BaseModel]
+
+    data: str
+    """The name of what is answered."""
+
+    request: Callable[[str, str, str | None, Any], BuyersRequest]
+    """What the shop is asked for, by the user, the id in the path, the Idempotency-Key and the body."""
+
+    takes_key: bool = True
+    """Does it take an Idempotency-Key?"""
+
+
+@dataclass(frozen=True)
 class Operation:
     """A handler, and what the contract says of it."""
 
@@ -115,6 +135,9 @@ class Operation:
     is_paged: bool
     """Is the answer a page of a list?"""
 
+    buyers: BuyersOperation | None
+    """The operation as buyers.py carries it out, if it is one of those."""
+
     offers_csv: bool
     """Is it the whole list, as CSV, to a client that prefers that?"""
 
@@ -130,6 +153,7 @@ def operation(
     parameters: Iterable[Schema] = (),
     body: type[BaseModel] | None = None,
     is_paged: bool = False,
+    buyers: BuyersOperation | None = None,
     offers_csv: bool = False,
 ) -> Callable[[Handler], Operation]:
     """Declare a handler. The first line of its docstring is the summary, the rest the description."""
@@ -137,7 +161,8 @@ def operation(
     def declare(handler: Handler) -> Operation:
         taken = (*parameters, *(PAGE_PARAMETERS if is_paged else ()))
         return Operation(
-            *(handler, tag, answers, codes, caller, is_idempotent, needs_database, has_etag, taken, body, is_paged, offers_csv)
+            *(handler, tag, answers, codes, caller, is_idempotent, needs_database, has_etag),
+            *(taken, body, is_paged, buyers, offers_csv),
         )
 
     return declare

@@ -87,12 +87,12 @@ def uuid_in_path(request: Request, name: str) -> str:
     return parse_uuid(name, request.path_params[name])
 
 
-def idempotency_key(request: Request) -> str | None:
+def idempotency_key(scope: Scope) -> str | None:
     """The Idempotency-Key header, if there is one; raises VALIDATION_ERROR, also for two of them, because either may count."""
-    key = header(request.scope, b"idempotency-key")
+    key = header(scope, b"idempotency-key")
     if key is None:
         return None
-    if len(_all(request.scope, b"idempotency-key")) > 1:
+    if len(_all(scope, b"idempotency-key")) > 1:
         raise invalid("Idempotency-Key", "must not be sent twice")
     if not IDEMPOTENCY_KEY.fullmatch(key):
         raise invalid("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
@@ -142,12 +142,17 @@ async def read_optional_body(request: Request, model: type[Body]) -> Body:
 
     Most requests have none, so it is not awaited.
     """
-    if not has_body(request.scope):
+    return optional_body(request.scope, await _read_bytes(request) if has_body(request.scope) else b"", model)
+
+
+def optional_body(scope: Scope, body: bytes, model: type[Body]) -> Body:
+    """The same of a body that has arrived."""
+    if not body:
         return cast(Body, _empty(model))
-    body = await _read_bytes(request)
+    _check_media_type(scope)
     if len(body) > MAX_SMALL_BYTES:
         raise invalid("body", f"must not be larger than {MAX_SMALL_BYTES} bytes here")
-    return parse_json(body or b"{}", model)
+    return parse_json(body, model)
 
 
 @cache
@@ -162,7 +167,10 @@ def has_body(scope: Scope) -> bool:
 
 async def read_body(request: Request, model: type[Body]) -> Body:
     """The body as `model`, strictly: raises VALIDATION_ERROR, PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE."""
-    body = await _read_bytes(request) or b"{}"
+    body = await _read_bytes(request)
+    if not body:
+        return parse_json(b"{}", model)
+    _check_media_type(request.scope)
     if len(body) > PIECE_BYTES:
         return await in_turn(lambda: parse_json(body, model))
     return parse_json(body, model)
@@ -243,15 +251,18 @@ async def _read_bytes(request: Request) -> bytes:
     if received_bytes > MAX_BODY_BYTES:
         message = f"body: must not be larger than {MAX_BODY_BYTES} bytes"
         raise RefusalWithHeaders(413, "PAYLOAD_TOO_LARGE", message, {"connection": "close"})
+    return bytes(body)
+
+
+def _check_media_type(scope: Scope) -> None:
     # A proxy or a filter may look at another one of two headers, so each one counts.
-    if body and {coding.strip().lower() for coding in _all(request.scope, b"content-encoding")} - {b"", b"identity"}:
+    if {coding.strip().lower() for coding in _all(scope, b"content-encoding")} - {b"", b"identity"}:
         message = "Content-Encoding: must not be given, because bodies are not decoded"
         raise RefusalWithHeaders(415, "UNSUPPORTED_MEDIA_TYPE", message, {"accept-encoding": "identity"})
-    content_types = [each.partition(b";")[0].strip().lower() for each in _all(request.scope, b"content-type")]
-    if body and content_types != [b"application/json"]:
+    content_types = [each.partition(b";")[0].strip().lower() for each in _all(scope, b"content-type")]
+    if content_types != [b"application/json"]:
         reason = "must not be given twice" if len(content_types) > 1 else "must be application/json"
         raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", f"Content-Type: {reason}")
-    return bytes(body)
 
 
 # Decimal keeps every digit of a number, so that nothing is rounded before it is checked. An exponent of more than 17 digits,

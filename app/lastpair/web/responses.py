@@ -1,11 +1,10 @@
 """Writing an HTTP answer: the success and the error envelope."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
@@ -21,6 +20,16 @@ FIXED_HEADERS = [
     (b"content-type", b"application/json"),
     *((name.encode(), value.encode()) for name, value in ANSWER_HEADERS.items()),
 ]
+
+
+class HasScope(Protocol):
+    """A request, of which its ASGI scope is needed."""
+
+    @property
+    def scope(self) -> Any:
+        """The scope."""
+
+
 REPLAYED = {"idempotency-replayed": "true"}
 
 
@@ -38,7 +47,7 @@ class Json(Response):
             self.raw_headers += [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
-def answer(request: Request, outcome: Outcome, name: str, headers: Mapping[str, str] | None = None) -> Response:
+def answer(request: HasScope, outcome: Outcome, name: str, headers: Mapping[str, str] | None = None) -> Response:
     """An outcome of the shop as a response, its data under `name`; of a refused basket, the refused items in the error.
 
     A success has these headers besides.
@@ -51,7 +60,7 @@ def answer(request: Request, outcome: Outcome, name: str, headers: Mapping[str, 
     return success(request, {name: data}, status, headers)
 
 
-def answer_page(request: Request, outcome: Outcome, name: str) -> Response:
+def answer_page(request: HasScope, outcome: Outcome, name: str) -> Response:
     """An outcome of the shop whose data is a page of a list, its rows under `name`."""
     if outcome.code is not None:
         return answer(request, outcome, name)
@@ -62,19 +71,19 @@ def answer_page(request: Request, outcome: Outcome, name: str) -> Response:
     return Json({"success": True, "data": {name: page.rows}, "meta": meta})
 
 
-def success(request: HTTPConnection, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def success(request: HasScope, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """The success envelope around `data`, in which orjson.Fragment embeds JSON that the database made."""
     body = {"success": True, "data": data, "meta": {"requestId": request.scope["request_id"]}}
     return Json(body, status, headers)
 
 
-def failure(request: HTTPConnection, refusal: Refusal) -> Response:
+def failure(request: HasScope, refusal: Refusal) -> Response:
     """The error envelope."""
     return _refused(request, refusal.status, refusal.code, refusal.message, _headers_of(refusal))
 
 
 def _refused(
-    request: HTTPConnection, status: int, code: str, message: str, headers: Mapping[str, str] | None, items: Any = None
+    request: HasScope, status: int, code: str, message: str, headers: Mapping[str, str] | None, items: Any = None
 ) -> Response:
     # `items` are the refused items of a basket.
     request.scope["outcome"] = code

@@ -1,0 +1,55 @@
+"""Reserve, purchase and cancel: how such a request is read and carried out, for both ways on which it may come.
+
+The two ways are the handlers, and hot_path.py.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from lastpair.shop.outcome import Caller
+from lastpair.shop.shared_calls import BuyersRequest
+from lastpair.web.components import components_in
+from lastpair.web.identity import Identity
+from lastpair.web.operation import BuyersOperation
+from lastpair.web.requests import idempotency_key, parse_uuid, read_optional_body
+from lastpair.web.responses import HasScope, answer
+
+
+async def carry_out(request: Request, operation: BuyersOperation) -> Response:
+    """Read such a request, and answer what the shop says."""
+
+    async def read_body() -> Any:
+        return await read_optional_body(request, operation.body)
+
+    caller, asked = await read(request, operation, read_body)
+    return answer(request, await components_in(request.scope).shop.carry_out(caller, asked), operation.data)
+
+
+async def read(
+    request: HasScope, operation: BuyersOperation, read_body: Callable[[], Awaitable[Any]]
+) -> tuple[Caller, BuyersRequest]:
+    """Who asks, and for what. Raises VALIDATION_ERROR, what `read_body` raises, and what `writer` raises."""
+    asked_id = parse_uuid(operation.id_name, request.scope["path_params"][operation.id_name])
+    key = idempotency_key(request.scope) if operation.takes_key else None
+    body = await read_body()
+    caller = await writer(request)
+    return caller, operation.request(caller.id, asked_id, key, body)
+
+
+async def writer(request: HasScope) -> Caller:
+    """The user of a request that changes something. Raises AUTH_REQUIRED, IDENTITY_UNAVAILABLE and RATE_LIMITED."""
+    components = components_in(request.scope)
+    user_id = await components.identity.user_id(request.scope)
+    components.user_limit.count(user_id)
+    return caller_of(request.scope, components.identity, user_id)
+
+
+def caller_of(scope: Scope, identity: Identity, user_id: str) -> Caller:
+    """This user as the shop takes it, with the name that the request gives if missing users are made here."""
+    if not identity.creates_users:
+        return Caller(user_id)
+    return Caller(user_id, lambda: identity.user_name(scope), identity.follows_names)

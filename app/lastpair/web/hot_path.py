@@ -1,0 +1,286 @@
+"""The hot path: reserve, purchase and cancel, without what the rest of the application costs a request.
+
+A plain request of a buyer needs no task, no router and no middleware. Its protocol hands it over when it is complete. The shop
+takes it with a function for the outcome, and the answers of a call are written in one pass, after the next call has gone out.
+Every rule is that of the ordinary way, because both call the same functions: Guard.refusal, RateLimit.count, buyers.read,
+responses.answer, DeferredLog.add.
+
+A request that is not plain goes the ordinary way, through Starlette. http_protocol.py decides, with HotPath.route_of, before
+anything was done for the request.
+"""
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Coroutine, Iterable
+from copy import copy
+from time import perf_counter, time
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+from uvicorn._types import ASGI3Application
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from lastpair.errors import STOPPING, Unavailable
+from lastpair.shop.outcome import Caller, Outcome
+from lastpair.shop.shared_calls import BuyersRequest
+from lastpair.shop.shop import Begun
+from lastpair.web.buyers import read
+from lastpair.web.components import Lastpair
+from lastpair.web.guard import Guard
+from lastpair.web.http_answers import whole_answer
+from lastpair.web.limits import address_of
+from lastpair.web.middleware import CLIENT_CLOSED_REQUEST, DeferredLog, refusal_for
+from lastpair.web.operation import BuyersOperation
+from lastpair.web.requests import MAX_SMALL_BYTES, headers_of, optional_body, request_id_of
+from lastpair.web.responses import answer, failure
+from lastpair.web.routes import Endpoint
+
+UUID_SEGMENT = re.compile(rb"(?<=/)[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?=/|\Z)")
+PARAMETER = re.compile(r"\{(\w+)\}")
+CONTENT_LENGTHS = frozenset(b"%d" % length for length in range(MAX_SMALL_BYTES + 1))
+FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})
+
+NOT_PLAIN = frozenset({b"origin", b"transfer-encoding", b"expect", b"upgrade"})
+"""Headers whose requests go the ordinary way: a page may need CORS, and the others change how a request is read."""
+
+Result = TypeVar("Result")
+
+
+class HotRoute(NamedTuple):
+    """Where a request of the hot path belongs."""
+
+    template: str
+    parameter: str
+    operation: BuyersOperation
+
+
+class MustWait(Exception):
+    """A coroutine cannot finish at once."""
+
+
+def at_once(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """What the coroutine returns, without a task. Raises MustWait if it would have to wait; it is closed then."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    coroutine.close()
+    raise MustWait
+
+
+async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """An ASGI application that does nothing."""
+
+
+class Answering(Protocol):
+    """The protocol of a connection, as a request of the hot path uses it."""
+
+    tasks: set[Any]
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of every answer, such as Date."""
+
+    def finish(self, request: "HotRequest", answer: bytes) -> None:
+        """Send this answer, which is whole."""
+
+
+class HotPath:
+    """Serves plain requests of buyers in an event loop."""
+
+    def __init__(self, app: Lastpair, guard: Guard, log: DeferredLog) -> None:
+        self.app = app
+        self._guard = guard
+        self._log = log
+        self._routes = hot_routes(app.routes)
+        self._proxies = ProxyHeadersMiddleware(nothing)  # type: ignore[arg-type] # uvicorn's types of ASGI, which are narrower
+        self._answers: deque[tuple[HotRequest, Outcome | Exception]] = deque()
+
+    def trust(self, proxies: ProxyHeadersMiddleware) -> None:
+        """Believe X-Forwarded-For of the proxies that this middleware around the application believes."""
+        if self._proxies.trusted_hosts is not proxies.trusted_hosts:
+            self._proxies = copy(proxies)
+            self._proxies.app = nothing  # type: ignore[assignment] # the same
+
+    def route_of(self, method: bytes, url: bytes, fields: dict[bytes, bytes]) -> HotRoute | None:
+        """The route of a plain request with these headers; None if it is not plain. Its id is left to the caller."""
+        found = UUID_SEGMENT.search(url)
+        if found is None:
+            return None
+        route = self._routes.get((method, url[: found.start()], url[found.end() :]))
+        if route is None or not NOT_PLAIN.isdisjoint(fields) or fields.get(b"content-length", b"0") not in CONTENT_LENGTHS:
+            return None
+        return route
+
+    def begin(self, request: "HotRequest") -> None:
+        """Carry the request out."""
+        scope = request.scope
+        scope["app"] = self.app
+        scope["request_id"] = request_id_of(scope)
+        try:
+            if not FORWARDED.isdisjoint(headers_of(scope)):
+                at_once(self._proxies(scope, None, None))  # type: ignore[arg-type] # it changes the scope only
+            refusal = self._guard.refusal(scope)
+            if refusal is not None:
+                raise refusal
+            scope["route"], scope["path_params"] = request.route.template, request.path_params()
+            self.app.components.address_limit.count(address_of(scope))
+            asked = at_once(read(request, request.route.operation, request.read_body))
+        except MustWait:
+            request.waits_for(asyncio.create_task(self._begin_later(request)))
+        except Exception as error:
+            self.receive(request, error)
+        else:
+            self._submit(request, *asked)
+
+    async def _begin_later(self, request: "HotRequest") -> None:
+        # The keys that verify the token are being fetched.
+        try:
+            asked = await read(request, request.route.operation, request.read_body)
+        except Exception as error:
+            self.receive(request, error)
+        else:
+            self._submit(request, *asked)
+
+    def _submit(self, request: "HotRequest", caller: Caller, asked: BuyersRequest) -> None:
+        try:
+            request.waits_for(self.app.components.shop.begin(caller, asked, request.take))
+        except Exception as error:
+            self.receive(request, error)
+
+    def receive(self, request: "HotRequest", outcome: Outcome | Exception) -> None:
+        """Answer with this in the next iteration of the event loop, together with the other answers that are ready then."""
+        if not self._answers:
+            asyncio.get_running_loop().call_soon(self._answer)
+        self._answers.append((request, outcome))
+
+    def _answer(self) -> None:
+        try:
+            while self._answers:
+                request, outcome = self._answers.popleft()
+                request.answer(outcome)
+        finally:
+            if self._answers:  # answering this request failed, and the others must not wait for ever
+                asyncio.get_running_loop().call_soon(self._answer)
+
+    def ended(self, request: "HotRequest", status: int, begin: float) -> None:
+        """Count and log the request."""
+        self._log.add((request.scope, status, time(), perf_counter() - begin))
+
+
+class HotRequest(RequestResponseCycle):
+    """A request of the hot path. To its protocol it is a request like others, and to uvicorn's shutdown it is a task."""
+
+    scope: Any
+    message_event = asyncio.Event()
+    """No task waits for news of the request, so all share this event."""
+
+    def __init__(self, hot_path: HotPath, protocol: Answering, route: HotRoute, scope: Any, *, keep_alive: bool) -> None:
+        # uvicorn's own __init__ is not called, because it makes what only its coroutines use.
+        self.scope = scope
+        self.route = route
+        self.body = bytearray()
+        self.more_body = True
+        self.keep_alive = keep_alive
+        self.disconnected = self.response_started = self.response_complete = self.waiting_for_100_continue = False
+        self._hot_path = hot_path
+        self._protocol: Answering | None = protocol
+        self._begun_at = perf_counter()
+        self._waits_for: Begun | asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """The request is complete."""
+        assert self._protocol is not None  # noqa: S101 - it has no answer yet
+        self._protocol.tasks.add(self)
+        self._hot_path.begin(self)
+
+    async def read_body(self) -> Any:
+        """The body as the operation wants it."""
+        return optional_body(self.scope, bytes(self.body), self.route.operation.body)
+
+    def path_params(self) -> dict[str, str]:
+        """The parameters of the path."""
+        found = UUID_SEGMENT.search(self.scope["raw_path"])
+        assert found is not None  # noqa: S101 - HotPath.route_of found it
+        return {self.route.parameter: found[0].decode()}
+
+    def waits_for(self, what: "Begun | asyncio.Task[None]") -> None:
+        """The outcome comes from there."""
+        self._waits_for = what
+
+    def take(self, outcome: Outcome | Exception) -> None:
+        """This is the outcome."""
+        self._hot_path.receive(self, outcome)
+
+    def leave(self) -> None:
+        """The client left. If no call took the request yet, none will; otherwise its outcome is logged."""
+        self.disconnected = True
+        if isinstance(self._waits_for, Begun) and self._waits_for.withdraw():
+            self.scope["outcome"] = "CLIENT_CLOSED_REQUEST"
+            self._end(CLIENT_CLOSED_REQUEST)
+
+    def cancel(self, msg: Any = None) -> None:
+        """The process stops and has waited long enough."""
+        if isinstance(self._waits_for, Begun):
+            self._waits_for.withdraw()
+        elif self._waits_for is not None:
+            self._waits_for.cancel()
+        self.take(Unavailable(STOPPING))
+
+    def answer(self, outcome: Outcome | Exception) -> None:
+        """Send the answer, unless the client has left."""
+        protocol = self._protocol
+        if protocol is None:
+            return  # the request was cancelled meanwhile
+        response = self._response(outcome)
+        if not self.disconnected:
+            whole = whole_answer(response, self.scope["request_id"], protocol.default_headers, keep_alive=self.keep_alive)
+            protocol.finish(self, whole)
+        self._end(response.status_code)
+
+    def _response(self, outcome: Outcome | Exception) -> Response:
+        if isinstance(outcome, Outcome):
+            try:
+                return answer(self, outcome, self.route.operation.data)
+            except Exception as error:
+                outcome = error
+        refusal = refusal_for(outcome, self.scope)
+        outcome.__traceback__ = None  # some refusals are constants, whose tracebacks would grow
+        return failure(self, refusal)
+
+    def _end(self, status: int) -> None:
+        assert self._protocol is not None  # noqa: S101 - it ends once
+        self._protocol.tasks.discard(self)
+        self._protocol = self._waits_for = None
+        self._hot_path.ended(self, status, self._begun_at)
+
+
+def hot_routes(routes: Iterable[BaseRoute]) -> dict[tuple[bytes, bytes, bytes], HotRoute]:
+    """The routes of buyers' operations, by the method and by what is before and after the id in the path."""
+    found = {}
+    for route in routes:
+        if isinstance(route, Route) and isinstance(route.endpoint, Endpoint):
+            for method, operation in route.endpoint.operations.items():
+                if operation.buyers is not None:
+                    before, parameter, after = PARAMETER.split(route.path)
+                    key = method.encode(), before.encode(), after.encode()
+                    found[key] = HotRoute(route.path, parameter, operation.buyers)
+    return found
+
+
+def hot_path_behind(app: ASGI3Application) -> HotPath | None:
+    """The hot path of an application that uvicorn serves, if it has one."""
+    inner: Any = app
+    if isinstance(app, ProxyHeadersMiddleware):
+        inner = app.app
+    found = inner.hot_path if isinstance(inner, Lastpair) else None
+    if not isinstance(found, HotPath):
+        return None
+    if isinstance(app, ProxyHeadersMiddleware):
+        found.trust(app)
+    return found
