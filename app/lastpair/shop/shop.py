@@ -108,9 +108,9 @@ class Shop:
 
     def begin(self, caller: Caller, request: BuyersRequest, receive: Receive) -> "Begun":
         """The same without a task: the function gets the outcome, or what carry_out would raise. Raises OVERLOADED."""
-        batcher = self._batches.of_buyers[type(request)]
-        begun = Begun(self, batcher, caller, request, receive)
-        batcher.add(request.lane, request, begun)
+        batcher, lane = self._batches.of_buyers[type(request)], request.lane
+        begun = Begun(self, batcher, lane, caller, request, receive)
+        batcher.add(lane, request, begun)
         return begun
 
     async def extend(self, caller: Caller, reservation_id: str, idempotency_key: str | None = None) -> Outcome:
@@ -281,13 +281,20 @@ class Shop:
 class Begun:
     """A request that Shop.begin submitted. The batcher gives it the outcome, which then goes to a function."""
 
-    __slots__ = ("_batcher", "_caller", "_is_answered", "_making_user", "_receive", "_request", "_shop")
+    __slots__ = ("_batcher", "_caller", "_is_answered", "_lane", "_making_user", "_receive", "_request", "_shop")
 
     def __init__(
-        self, shop: Shop, batcher: MeasuredBatcher[Any, Outcome], caller: Caller, request: BuyersRequest, receive: Receive
+        self,
+        shop: Shop,
+        batcher: MeasuredBatcher[Any, Outcome],
+        lane: str,
+        caller: Caller,
+        request: BuyersRequest,
+        receive: Receive,
     ) -> None:
         self._shop = shop
         self._batcher = batcher
+        self._lane = lane
         self._caller = caller
         self._request = request
         self._receive = receive
@@ -296,7 +303,7 @@ class Begun:
 
     def withdraw(self) -> bool:
         """Take the request back if no call took it yet. Returns whether none did; otherwise the function gets the outcome."""
-        return self._batcher.withdraw(self._request.lane, self)
+        return self._batcher.withdraw(self._lane, self)
 
     def done(self) -> bool:
         """Whether the batcher has answered."""
@@ -307,7 +314,7 @@ class Begun:
         self._end()
         caller = self._caller
         if outcome.code == AUTH_REQUIRED and caller.name_if_new is not None:
-            repeat = partial(self._batcher.submit, self._request.lane, self._request)
+            repeat = partial(self._batcher.submit, self._lane, self._request)
             self._making_user = asyncio.create_task(self._shop._as_caller(caller, repeat, outcome))
             self._making_user.add_done_callback(self._pass_on)
             return
@@ -325,7 +332,7 @@ class Begun:
 
     def _end(self) -> None:
         self._is_answered = True
-        self._batcher.end(self._request.lane, self)
+        self._batcher.end(self._lane, self)
 
     def _pass_on(self, making_user: "asyncio.Task[Outcome]") -> None:
         if making_user.cancelled():

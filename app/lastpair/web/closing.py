@@ -13,9 +13,9 @@ from starlette.requests import HTTPConnection
 
 from lastpair.errors import Refusal
 from lastpair.observability.metrics import CUT_OFF
-from lastpair.web.http_answers import whole_answer
+from lastpair.web.http_answers import head_lines, whole_answer
 from lastpair.web.requests import request_id_of
-from lastpair.web.responses import failure
+from lastpair.web.responses import rendered_refusal
 
 STALL_SECONDS = 60
 LEAST_BYTES_PER_SECOND = 256
@@ -31,8 +31,8 @@ LINGER_PAUSE_SECONDS = 0.01
 def refusal_bytes(refusal: Refusal, scope: Any, headers: list[tuple[bytes, bytes]]) -> bytes:
     """The answer to a request that never reaches the application. It is the last one on its connection."""
     request_id = request_id_of(scope or {"headers": ()})
-    response = failure(HTTPConnection({"type": "http", "request_id": request_id}), refusal)
-    return whole_answer(response, request_id, headers, keep_alive=False)
+    rendered = rendered_refusal(HTTPConnection({"type": "http", "request_id": request_id}), refusal)
+    return whole_answer(rendered, request_id, head_lines(headers), keep_alive=False)
 
 
 def taken_bytes(transport: asyncio.Transport) -> int:

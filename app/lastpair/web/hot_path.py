@@ -3,7 +3,7 @@
 A plain request of a buyer needs no task, no router and no middleware. Its protocol hands it over when it is complete. The shop
 takes it with a function for the outcome, and the answers of a call are written in one pass, after the next call has gone out.
 Every rule is that of the ordinary way, because both call the same functions: Guard.refusal, RateLimit.count, buyers.read,
-responses.answer, DeferredLog.add.
+responses.rendered, DeferredLog.add.
 
 A request that is not plain goes the ordinary way, through Starlette. http_protocol.py decides, with HotPath.route_of, before
 anything was done for the request.
@@ -17,7 +17,6 @@ from copy import copy
 from time import perf_counter, time
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 from uvicorn._types import ASGI3Application
@@ -31,12 +30,12 @@ from lastpair.shop.shop import Begun
 from lastpair.web.buyers import read
 from lastpair.web.components import Lastpair
 from lastpair.web.guard import Guard
-from lastpair.web.http_answers import whole_answer
+from lastpair.web.http_answers import head_lines, whole_answer
 from lastpair.web.limits import address_of
 from lastpair.web.middleware import CLIENT_CLOSED_REQUEST, DeferredLog, refusal_for
 from lastpair.web.operation import BuyersOperation
 from lastpair.web.requests import MAX_SMALL_BYTES, headers_of, optional_body, request_id_of
-from lastpair.web.responses import answer, failure
+from lastpair.web.responses import Rendered, rendered, rendered_refusal
 from lastpair.web.routes import Endpoint
 
 UUID_SEGMENT = re.compile(rb"(?<=/)[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?=/|\Z)")
@@ -56,6 +55,13 @@ class HotRoute(NamedTuple):
     template: str
     parameter: str
     operation: BuyersOperation
+
+
+class Found(NamedTuple):
+    """The route of a request, and the id in its path."""
+
+    route: HotRoute
+    id: str
 
 
 class MustWait(Exception):
@@ -99,6 +105,8 @@ class HotPath:
         self._log = log
         self._routes = hot_routes(app.routes)
         self._proxies = ProxyHeadersMiddleware(nothing)  # type: ignore[arg-type] # uvicorn's types of ASGI, which are narrower
+        self._default_headers: list[tuple[bytes, bytes]] = []
+        self._default_lines = b""
         self._answers: deque[tuple[HotRequest, Outcome | Exception]] = deque()
 
     def trust(self, proxies: ProxyHeadersMiddleware) -> None:
@@ -107,15 +115,15 @@ class HotPath:
             self._proxies = copy(proxies)
             self._proxies.app = nothing  # type: ignore[assignment] # the same
 
-    def route_of(self, method: bytes, url: bytes, fields: dict[bytes, bytes]) -> HotRoute | None:
-        """The route of a plain request with these headers; None if it is not plain. Its id is left to the caller."""
+    def route_of(self, method: bytes, url: bytes, fields: dict[bytes, bytes]) -> Found | None:
+        """The route of a plain request with these headers; None if it is not plain."""
         found = UUID_SEGMENT.search(url)
         if found is None:
             return None
         route = self._routes.get((method, url[: found.start()], url[found.end() :]))
         if route is None or not NOT_PLAIN.isdisjoint(fields) or fields.get(b"content-length", b"0") not in CONTENT_LENGTHS:
             return None
-        return route
+        return Found(route, found[0].decode())
 
     def begin(self, request: "HotRequest") -> None:
         """Carry the request out."""
@@ -128,11 +136,11 @@ class HotPath:
             refusal = self._guard.refusal(scope)
             if refusal is not None:
                 raise refusal
-            scope["route"], scope["path_params"] = request.route.template, request.path_params()
+            scope["route"], scope["path_params"] = request.route.template, {request.route.parameter: request.id}
             self.app.components.address_limit.count(address_of(scope))
             asked = at_once(read(request, request.route.operation, request.read_body))
         except MustWait:
-            request.waits_for(asyncio.create_task(self._begin_later(request)))
+            request.waits_for = asyncio.create_task(self._begin_later(request))
         except Exception as error:
             self.receive(request, error)
         else:
@@ -149,7 +157,7 @@ class HotPath:
 
     def _submit(self, request: "HotRequest", caller: Caller, asked: BuyersRequest) -> None:
         try:
-            request.waits_for(self.app.components.shop.begin(caller, asked, request.take))
+            request.waits_for = self.app.components.shop.begin(caller, asked, request.take)
         except Exception as error:
             self.receive(request, error)
 
@@ -168,6 +176,12 @@ class HotPath:
             if self._answers:  # answering this request failed, and the others must not wait for ever
                 asyncio.get_running_loop().call_soon(self._answer)
 
+    def default_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The lines of the headers of every answer. uvicorn makes a new list of them every second."""
+        if headers is not self._default_headers:
+            self._default_headers, self._default_lines = headers, head_lines(headers)
+        return self._default_lines
+
     def ended(self, request: "HotRequest", status: int, begin: float) -> None:
         """Count and log the request."""
         self._log.add((request.scope, status, time(), perf_counter() - begin))
@@ -180,10 +194,10 @@ class HotRequest(RequestResponseCycle):
     message_event = asyncio.Event()
     """No task waits for news of the request, so all share this event."""
 
-    def __init__(self, hot_path: HotPath, protocol: Answering, route: HotRoute, scope: Any, *, keep_alive: bool) -> None:
+    def __init__(self, hot_path: HotPath, protocol: Answering, found: Found, scope: Any, *, keep_alive: bool) -> None:
         # uvicorn's own __init__ is not called, because it makes what only its coroutines use.
         self.scope = scope
-        self.route = route
+        self.route, self.id = found
         self.body = bytearray()
         self.more_body = True
         self.keep_alive = keep_alive
@@ -191,7 +205,7 @@ class HotRequest(RequestResponseCycle):
         self._hot_path = hot_path
         self._protocol: Answering | None = protocol
         self._begun_at = perf_counter()
-        self._waits_for: Begun | asyncio.Task[None] | None = None
+        self.waits_for: Begun | asyncio.Task[None] | None = None  # where the outcome comes from
 
     def begin(self) -> None:
         """The request is complete."""
@@ -203,16 +217,6 @@ class HotRequest(RequestResponseCycle):
         """The body as the operation wants it."""
         return optional_body(self.scope, bytes(self.body), self.route.operation.body)
 
-    def path_params(self) -> dict[str, str]:
-        """The parameters of the path."""
-        found = UUID_SEGMENT.search(self.scope["raw_path"])
-        assert found is not None  # noqa: S101 - HotPath.route_of found it
-        return {self.route.parameter: found[0].decode()}
-
-    def waits_for(self, what: "Begun | asyncio.Task[None]") -> None:
-        """The outcome comes from there."""
-        self._waits_for = what
-
     def take(self, outcome: Outcome | Exception) -> None:
         """This is the outcome."""
         self._hot_path.receive(self, outcome)
@@ -220,16 +224,16 @@ class HotRequest(RequestResponseCycle):
     def leave(self) -> None:
         """The client left. If no call took the request yet, none will; otherwise its outcome is logged."""
         self.disconnected = True
-        if isinstance(self._waits_for, Begun) and self._waits_for.withdraw():
+        if isinstance(self.waits_for, Begun) and self.waits_for.withdraw():
             self.scope["outcome"] = "CLIENT_CLOSED_REQUEST"
             self._end(CLIENT_CLOSED_REQUEST)
 
     def cancel(self, msg: Any = None) -> None:
         """The process stops and has waited long enough."""
-        if isinstance(self._waits_for, Begun):
-            self._waits_for.withdraw()
-        elif self._waits_for is not None:
-            self._waits_for.cancel()
+        if isinstance(self.waits_for, Begun):
+            self.waits_for.withdraw()
+        elif self.waits_for is not None:
+            self.waits_for.cancel()
         self.take(Unavailable(STOPPING))
 
     def answer(self, outcome: Outcome | Exception) -> None:
@@ -237,26 +241,26 @@ class HotRequest(RequestResponseCycle):
         protocol = self._protocol
         if protocol is None:
             return  # the request was cancelled meanwhile
-        response = self._response(outcome)
+        found = self._rendered(outcome)
         if not self.disconnected:
-            whole = whole_answer(response, self.scope["request_id"], protocol.default_headers, keep_alive=self.keep_alive)
-            protocol.finish(self, whole)
-        self._end(response.status_code)
+            default_lines = self._hot_path.default_lines(protocol.default_headers)
+            protocol.finish(self, whole_answer(found, self.scope["request_id"], default_lines, keep_alive=self.keep_alive))
+        self._end(found.status)
 
-    def _response(self, outcome: Outcome | Exception) -> Response:
+    def _rendered(self, outcome: Outcome | Exception) -> Rendered:
         if isinstance(outcome, Outcome):
             try:
-                return answer(self, outcome, self.route.operation.data)
+                return rendered(self, outcome, self.route.operation.data)
             except Exception as error:
                 outcome = error
         refusal = refusal_for(outcome, self.scope)
         outcome.__traceback__ = None  # some refusals are constants, whose tracebacks would grow
-        return failure(self, refusal)
+        return rendered_refusal(self, refusal)
 
     def _end(self, status: int) -> None:
         assert self._protocol is not None  # noqa: S101 - it ends once
         self._protocol.tasks.discard(self)
-        self._protocol = self._waits_for = None
+        self._protocol = self.waits_for = None
         self._hot_path.ended(self, status, self._begun_at)
 
 

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from lastpair.web.responses import FIXED_HEADERS, Rendered
 
 DECIDED_BY_UVICORN = frozenset({b"connection", b"transfer-encoding"})
 """Headers that say how the answer ends."""
@@ -24,12 +25,22 @@ def with_own_answers(app: ASGI3Application) -> ASGI3Application:
     return run  # type: ignore[return-value] # the same
 
 
-def whole_answer(response: Response, request_id: str, headers: Iterable[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
-    """The bytes of an answer that no application sends: `headers` are those of every answer, such as Date."""
-    lines = [b"%b: %b\r\n" % line for line in (*headers, *response.raw_headers)]
-    end = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
-    identity = b"x-request-id: %b\r\n" % request_id.encode()
-    return b"".join([STATUS_LINE[response.status_code], *lines, identity, end, response.body])
+def head_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The lines of these headers."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+FIXED_LINES = head_lines(FIXED_HEADERS)
+
+
+def whole_answer(rendered: Rendered, request_id: str, default_lines: bytes, *, keep_alive: bool) -> bytes:
+    """The bytes of an answer that no application sends. `default_lines` are the headers of every answer, such as Date."""
+    status, body, headers = rendered
+    lines = head_lines((name.encode(), value.encode()) for name, value in headers.items()) if headers else b""
+    end = b"" if keep_alive else b"connection: close\r\n"
+    return b"%b%bcontent-length: %d\r\n%b%bx-request-id: %b\r\n%b\r\n%b" % (
+        *(STATUS_LINE[status], default_lines, len(body), FIXED_LINES, lines, request_id.encode(), end, body),
+    )
 
 
 class WholeAnswer:

@@ -10,6 +10,7 @@ otherwise see other requests than this process does, and one client would get th
 import asyncio
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -18,8 +19,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from lastpair.errors import STOPPING, Refusal, Unavailable, invalid
 from lastpair.web.closing import WriteTimeout, refusal_bytes
 from lastpair.web.error_codes import MAX_BODY_BYTES
-from lastpair.web.hot_path import HotPath, HotRequest, HotRoute, hot_path_behind
+from lastpair.web.hot_path import Found, HotPath, HotRequest, hot_path_behind
 from lastpair.web.http_answers import CoalescedWrites, with_own_answers
+from lastpair.web.requests import keep_headers
 from lastpair.web.turns import PacedReading
 from lastpair.web.url_paths import SSE_PATHS, WEBSOCKET_PATHS
 
@@ -100,6 +102,7 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
     _url_has_ended = False  # with the space that was fed alone
     _protocol: bytes | None = None  # the first bytes of the protocol's name, if a piece ended behind the URL or within the name
     _is_stopping = False
+    _idle_since: float | None = None  # when the last answer was sent, by loop.time(), if nothing was received since
     _deadline: asyncio.TimerHandle | None = None
     # What the deadline waits for: a head (a request's scope), a body (its cycle) or the first head (None).
     _awaited: object = None
@@ -125,7 +128,7 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
 
     def _parse(self, data: bytes) -> None:
         # uvicorn's own method would log a warning for each request that is not HTTP.
-        self._unset_keepalive_if_required()
+        self._idle_since = None
         self._unread_bytes += len(data)
         try:
             if b" RTSP/" in data or b" ICE/" in data or data[-1] in FALSE_PROTOCOL_BYTES or self._protocol is not None:
@@ -195,19 +198,22 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
             raise _Stopping
         running = self.cycle
         if self._hot_path is not None and (running is None or running.response_complete) and not self.flow.write_paused:
-            route = self._hot_path.route_of(self.parser.get_method(), self.url, fields)
-            if route is not None:
-                self._take_hot_path(self._hot_path, route)
+            found = self._hot_path.route_of(self.parser.get_method(), self.url, fields)
+            if found is not None:
+                self._take_hot_path(self._hot_path, found, fields)
                 return
         self._begin_cycle(running)
 
-    def _take_hot_path(self, hot_path: HotPath, route: HotRoute) -> None:
-        version = self.parser.get_http_version()
-        self.scope.update(
-            {"method": self.parser.get_method().decode(), "path": self.url.decode(), "raw_path": self.url, "query_string": b""}
-        )
-        keep_alive = version != "1.0" and self.parser.should_keep_alive()
-        self.cycle = HotRequest(hot_path, self, route, self.scope, keep_alive=keep_alive)
+    def _take_hot_path(self, hot_path: HotPath, found: Found, fields: dict[bytes, bytes]) -> None:
+        scope: Any = self.scope
+        scope["method"] = self.parser.get_method().decode()
+        scope["path"] = self.url.decode()
+        scope["raw_path"] = self.url
+        scope["query_string"] = b""
+        if len(fields) == len(self.headers):
+            keep_headers(scope, fields)
+        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        self.cycle = HotRequest(hot_path, self, found, scope, keep_alive=keep_alive)
 
     def _leave_hot_path(self, request: HotRequest) -> None:
         # The body of the request comes later.
@@ -258,14 +264,26 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         """Send this answer, which is whole."""
         self.transport.write(answer)
         request.response_started = request.response_complete = True
+        if request.keep_alive and not self.pipeline and not self._refusal and self._is_listening():
+            self.server_state.total_requests += 1
+            self._stay_open()
+            return
         if not request.keep_alive:
             self._close_answered()
         self.on_response_complete()
+
+    def _stay_open(self) -> None:
+        # What uvicorn does when the last request is answered. But the timer goes on if it runs, because starting and stopping
+        # it costs as much as parsing the request.
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def on_response_complete(self) -> None:
         """A request is answered."""
         self._answers.flush()
         super().on_response_complete()
+        self._idle_since = self.loop.time()
         if self.transport.is_closing():
             self._start_write_timer_if_unsent()
         elif self._refusal:
@@ -274,9 +292,16 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
             self._unset_keepalive_if_required()
 
     def timeout_keep_alive_handler(self) -> None:
-        """No other request arrived in time."""
-        super().timeout_keep_alive_handler()
-        self._start_write_timer_if_unsent()
+        """No other request arrived in time, unless the connection was used since the timer was started."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return  # a request is being received or answered, and then the timer starts again
+        seconds_left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if seconds_left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(seconds_left, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+            self._start_write_timer_if_unsent()
 
     def shutdown(self) -> None:
         """The process stops. The request that is being answered is the last one, and one that still arrives gets 503."""
@@ -393,6 +418,7 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
                 raise _Refused(*BAD_CODING)
         if not self.url.startswith(b"/"):
             self._read_absolute_target()
+            fields = dict(self.headers)
         elif b"#" in self.url:
             raise _Refused(*BAD_TARGET)
         return fields

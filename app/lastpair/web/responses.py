@@ -1,7 +1,7 @@
 """Writing an HTTP answer: the success and the error envelope."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -22,6 +22,9 @@ FIXED_HEADERS = [
 ]
 
 
+REPLAYED = {"idempotency-replayed": "true"}
+
+
 class HasScope(Protocol):
     """A request, of which its ASGI scope is needed."""
 
@@ -30,15 +33,20 @@ class HasScope(Protocol):
         """The scope."""
 
 
-REPLAYED = {"idempotency-replayed": "true"}
+class Rendered(NamedTuple):
+    """An answer in JSON."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] | None
+    """Its headers besides Content-Length and FIXED_HEADERS."""
 
 
 class Json(Response):
-    """A value as JSON. It makes its headers itself, because Starlette first inspects which headers it was given."""
+    """A rendered answer. It makes its headers itself, because Starlette first inspects which headers it was given."""
 
-    def render(self, content: Any) -> bytes:
-        """The body."""
-        return orjson.dumps(content)
+    def __init__(self, rendered: Rendered) -> None:
+        super().__init__(rendered.body, rendered.status, rendered.headers)
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
         """Set the headers: the body's length, those of every answer, and these."""
@@ -52,12 +60,17 @@ def answer(request: HasScope, outcome: Outcome, name: str, headers: Mapping[str,
 
     A success has these headers besides.
     """
+    return Json(rendered(request, outcome, name, headers))
+
+
+def rendered(request: HasScope, outcome: Outcome, name: str, headers: Mapping[str, str] | None = None) -> Rendered:
+    """The same, but not as a response."""
     status, code, message, replayed, data = outcome
     if code is not None:
         return _refused(request, status, code, message or "", None, data)
     if replayed:
         headers = REPLAYED | dict(headers or {})
-    return success(request, {name: data}, status, headers)
+    return _succeeded(request, {name: data}, status, headers)
 
 
 def answer_page(request: HasScope, outcome: Outcome, name: str) -> Response:
@@ -68,23 +81,32 @@ def answer_page(request: HasScope, outcome: Outcome, name: str) -> Response:
     meta = {"requestId": request.scope["request_id"]}
     if page.next_cursor is not None:
         meta["nextCursor"] = page.next_cursor
-    return Json({"success": True, "data": {name: page.rows}, "meta": meta})
+    return Json(Rendered(200, orjson.dumps({"success": True, "data": {name: page.rows}, "meta": meta}), None))
 
 
 def success(request: HasScope, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """The success envelope around `data`, in which orjson.Fragment embeds JSON that the database made."""
-    body = {"success": True, "data": data, "meta": {"requestId": request.scope["request_id"]}}
-    return Json(body, status, headers)
+    return Json(_succeeded(request, data, status, headers))
 
 
 def failure(request: HasScope, refusal: Refusal) -> Response:
     """The error envelope."""
+    return Json(rendered_refusal(request, refusal))
+
+
+def rendered_refusal(request: HasScope, refusal: Refusal) -> Rendered:
+    """The same, but not as a response."""
     return _refused(request, refusal.status, refusal.code, refusal.message, _headers_of(refusal))
+
+
+def _succeeded(request: HasScope, data: Any, status: int, headers: Mapping[str, str] | None) -> Rendered:
+    body = {"success": True, "data": data, "meta": {"requestId": request.scope["request_id"]}}
+    return Rendered(status, orjson.dumps(body), headers)
 
 
 def _refused(
     request: HasScope, status: int, code: str, message: str, headers: Mapping[str, str] | None, items: Any = None
-) -> Response:
+) -> Rendered:
     # `items` are the refused items of a basket.
     request.scope["outcome"] = code
     error = {"code": code, "message": message}
@@ -93,7 +115,7 @@ def _refused(
         "error": error if items is None else error | {"items": items},
         "meta": {"requestId": request.scope["request_id"]},
     }
-    return Json(body, status, headers)
+    return Rendered(status, orjson.dumps(body), headers)
 
 
 def _headers_of(refusal: Refusal) -> Mapping[str, str] | None:
