@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None) -> Lastpair:
     app.router.redirect_slashes = False
     app.components = components
     if not tracers:  # spans are made by the middleware
-        app.hot_path = HotPath(app, guard, log)
+        app.hot_path = HotPath(app, guard, log, has_cors=bool(settings.cors_origins))
     return app
 
 

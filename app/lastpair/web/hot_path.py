@@ -99,8 +99,10 @@ class Answering(Protocol):
 class HotPath:
     """Serves plain requests of buyers in an event loop."""
 
-    def __init__(self, app: Lastpair, guard: Guard, log: DeferredLog) -> None:
+    def __init__(self, app: Lastpair, guard: Guard, log: DeferredLog, *, has_cors: bool) -> None:
+        """`has_cors` says whether the answers to pages of other origins differ."""
         self.app = app
+        self.cors_headers = {"vary": "Origin"} if has_cors else None
         self._guard = guard
         self._log = log
         self._routes = hot_routes(app.routes)
@@ -242,6 +244,8 @@ class HotRequest(RequestResponseCycle):
         if protocol is None:
             return  # the request was cancelled meanwhile
         found = self._rendered(outcome)
+        if self._hot_path.cors_headers is not None and "route" in self.scope:  # it passed the guard, inside which CORS is
+            found = found._replace(headers={**(found.headers or {}), **self._hot_path.cors_headers})
         if not self.disconnected:
             default_lines = self._hot_path.default_lines(protocol.default_headers)
             protocol.finish(self, whole_answer(found, self.scope["request_id"], default_lines, keep_alive=self.keep_alive))
