@@ -5,7 +5,7 @@ takes it with a function for the outcome, and the answers of a call are written 
 Every rule is that of the ordinary way, because both call the same functions: Guard.refusal, RateLimit.count, buyers.read,
 responses.rendered, DeferredLog.add.
 
-A request that is not plain goes the ordinary way, through Starlette. http_protocol.py decides, with HotPath.route_of, before
+A request that is not plain goes the ordinary way, through Starlette. http_protocol.py decides, with HotPath.target_of, before
 anything was done for the request.
 """
 
@@ -14,6 +14,7 @@ import re
 from collections import deque
 from collections.abc import Coroutine, Iterable
 from copy import copy
+from functools import lru_cache
 from time import perf_counter, time
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -50,18 +51,22 @@ Result = TypeVar("Result")
 
 
 class HotRoute(NamedTuple):
-    """Where a request of the hot path belongs."""
+    """A route of the hot path."""
 
     template: str
     parameter: str
     operation: BuyersOperation
 
 
-class Found(NamedTuple):
-    """The route of a request, and the id in its path."""
+class Target(NamedTuple):
+    """What the method and the URL of a request say."""
 
-    route: HotRoute
-    id: str
+    method: str
+    url: bytes
+    path: str
+    path_params: dict[str, str]
+    template: str
+    operation: BuyersOperation
 
 
 class MustWait(Exception):
@@ -106,6 +111,7 @@ class HotPath:
         self._guard = guard
         self._log = log
         self._routes = hot_routes(app.routes)
+        self._known_target = lru_cache(maxsize=1024)(self._target)  # most requests are for few drops
         self._proxies = ProxyHeadersMiddleware(nothing)  # type: ignore[arg-type] # uvicorn's types of ASGI, which are narrower
         self._default_headers: list[tuple[bytes, bytes]] = []
         self._default_lines = b""
@@ -117,15 +123,21 @@ class HotPath:
             self._proxies = copy(proxies)
             self._proxies.app = nothing  # type: ignore[assignment] # the same
 
-    def route_of(self, method: bytes, url: bytes, fields: dict[bytes, bytes]) -> Found | None:
-        """The route of a plain request with these headers; None if it is not plain."""
+    def target_of(self, method: bytes, url: bytes, fields: dict[bytes, bytes]) -> Target | None:
+        """The target of a request with these headers; None if it is not plain."""
+        target = self._known_target(method, url)
+        if target is None or not NOT_PLAIN.isdisjoint(fields) or fields.get(b"content-length", b"0") not in CONTENT_LENGTHS:
+            return None
+        return target
+
+    def _target(self, method: bytes, url: bytes) -> Target | None:
         found = UUID_SEGMENT.search(url)
         if found is None:
             return None
         route = self._routes.get((method, url[: found.start()], url[found.end() :]))
-        if route is None or not NOT_PLAIN.isdisjoint(fields) or fields.get(b"content-length", b"0") not in CONTENT_LENGTHS:
+        if route is None:
             return None
-        return Found(route, found[0].decode())
+        return Target(method.decode(), url, url.decode(), {route.parameter: found[0].decode()}, route.template, route.operation)
 
     def begin(self, request: "HotRequest") -> None:
         """Carry the request out."""
@@ -138,9 +150,9 @@ class HotPath:
             refusal = self._guard.refusal(scope)
             if refusal is not None:
                 raise refusal
-            scope["route"], scope["path_params"] = request.route.template, {request.route.parameter: request.id}
+            scope["route"], scope["path_params"] = request.target.template, request.target.path_params
             self.app.components.address_limit.count(address_of(scope))
-            asked = at_once(read(request, request.route.operation, request.read_body))
+            asked = at_once(read(request, request.target.operation, request.read_body))
         except MustWait:
             request.waits_for = asyncio.create_task(self._begin_later(request))
         except Exception as error:
@@ -151,7 +163,7 @@ class HotPath:
     async def _begin_later(self, request: "HotRequest") -> None:
         # The keys that verify the token are being fetched.
         try:
-            asked = await read(request, request.route.operation, request.read_body)
+            asked = await read(request, request.target.operation, request.read_body)
         except Exception as error:
             self.receive(request, error)
         else:
@@ -196,18 +208,24 @@ class HotRequest(RequestResponseCycle):
     message_event = asyncio.Event()
     """No task waits for news of the request, so all share this event."""
 
-    def __init__(self, hot_path: HotPath, protocol: Answering, found: Found, scope: Any, *, keep_alive: bool) -> None:
-        # uvicorn's own __init__ is not called, because it makes what only its coroutines use.
+    # uvicorn's own __init__ is not called, because it makes what only its coroutines use.
+    body: Any = b""
+    more_body = True
+    disconnected = response_started = response_complete = waiting_for_100_continue = False
+    waits_for: "Begun | asyncio.Task[None] | None" = None
+    """Where the outcome comes from."""
+
+    def __init__(self, hot_path: HotPath, protocol: Answering, target: Target, scope: Any, *, keep_alive: bool) -> None:
         self.scope = scope
-        self.route, self.id = found
-        self.body = bytearray()
-        self.more_body = True
+        self.target = target
         self.keep_alive = keep_alive
-        self.disconnected = self.response_started = self.response_complete = self.waiting_for_100_continue = False
         self._hot_path = hot_path
         self._protocol: Answering | None = protocol
         self._begun_at = perf_counter()
-        self.waits_for: Begun | asyncio.Task[None] | None = None  # where the outcome comes from
+        scope["method"] = target.method
+        scope["path"] = target.path
+        scope["raw_path"] = target.url
+        scope["query_string"] = b""
 
     def begin(self) -> None:
         """The request is complete."""
@@ -217,7 +235,7 @@ class HotRequest(RequestResponseCycle):
 
     async def read_body(self) -> Any:
         """The body as the operation wants it."""
-        return optional_body(self.scope, bytes(self.body), self.route.operation.body)
+        return optional_body(self.scope, self.body, self.target.operation.body)
 
     def take(self, outcome: Outcome | Exception) -> None:
         """This is the outcome."""
@@ -254,7 +272,7 @@ class HotRequest(RequestResponseCycle):
     def _rendered(self, outcome: Outcome | Exception) -> Rendered:
         if isinstance(outcome, Outcome):
             try:
-                return rendered(self, outcome, self.route.operation.data)
+                return rendered(self, outcome, self.target.operation.data)
             except Exception as error:
                 outcome = error
         refusal = refusal_for(outcome, self.scope)

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from lastpair.errors import STOPPING, Refusal, Unavailable, invalid
 from lastpair.web.closing import WriteTimeout, refusal_bytes
 from lastpair.web.error_codes import MAX_BODY_BYTES
-from lastpair.web.hot_path import Found, HotPath, HotRequest, hot_path_behind
+from lastpair.web.hot_path import HotPath, HotRequest, Target, hot_path_behind
 from lastpair.web.http_answers import CoalescedWrites, with_own_answers
 from lastpair.web.requests import keep_headers
 from lastpair.web.turns import PacedReading
@@ -198,22 +198,18 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
             raise _Stopping
         running = self.cycle
         if self._hot_path is not None and (running is None or running.response_complete) and not self.flow.write_paused:
-            found = self._hot_path.route_of(self.parser.get_method(), self.url, fields)
-            if found is not None:
-                self._take_hot_path(self._hot_path, found, fields)
+            target = self._hot_path.target_of(self.parser.get_method(), self.url, fields)
+            if target is not None:
+                self._take_hot_path(self._hot_path, target, fields)
                 return
         self._begin_cycle(running)
 
-    def _take_hot_path(self, hot_path: HotPath, found: Found, fields: dict[bytes, bytes]) -> None:
+    def _take_hot_path(self, hot_path: HotPath, target: Target, fields: dict[bytes, bytes]) -> None:
         scope: Any = self.scope
-        scope["method"] = self.parser.get_method().decode()
-        scope["path"] = self.url.decode()
-        scope["raw_path"] = self.url
-        scope["query_string"] = b""
         if len(fields) == len(self.headers):
             keep_headers(scope, fields)
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        self.cycle = HotRequest(hot_path, self, found, scope, keep_alive=keep_alive)
+        self.cycle = HotRequest(hot_path, self, target, scope, keep_alive=keep_alive)
 
     def _leave_hot_path(self, request: HotRequest) -> None:
         # The body of the request comes later.
