@@ -110,6 +110,8 @@ class Database:
         self._pooled = pooled
         self._pool: asyncpg.Pool | None = None
         self._releases: set[asyncio.Future[None]] = set()
+        # Sessions whose call succeeded in this iteration of the event loop. The caller may have the next call to make.
+        self._spare: list[PoolConnectionProxy] = []
 
     async def open(self) -> None:
         """Make the pool. The database need not be reachable yet."""
@@ -226,10 +228,13 @@ class Database:
             POOL_WAIT_SECONDS.observe(perf_counter() - begin)
         POOL_BUSY_SESSIONS.inc()
         what = _name_of(statement)
+        is_reusable = False
         try:
             if not self._pooled:
                 async with self.watch.waiting(what, session.key, COMMAND_TIMEOUT_SECONDS):  # type: ignore[attr-defined]
-                    return await session.fetch(statement, *arguments)
+                    rows = await session.fetch(statement, *arguments)
+                is_reusable = True
+                return rows
             key = uuid4().hex
             async with self.watch.waiting(what, key, COMMAND_TIMEOUT_SECONDS):
                 rows = await session.fetch(MARK.format(key) + statement, *arguments)
@@ -246,11 +251,11 @@ class Database:
             raise
         finally:
             POOL_BUSY_SESSIONS.dec()
-            # The release is not awaited, because it takes several iterations of the event loop and the caller may have the next
-            # call to make.
-            release = asyncio.ensure_future(self._pool.release(session, timeout=RELEASE_TIMEOUT_SECONDS))
-            self._releases.add(release)
-            release.add_done_callback(self._released)
+            if is_reusable:
+                self._spare.append(session)
+                asyncio.get_running_loop().call_soon(self._release_spare)
+            else:
+                self._release(session)
 
     async def _connect(self, *arguments: Any, **options: Any) -> asyncpg.Connection:
         session = await self.servers.connect(*arguments, **options)
@@ -273,6 +278,9 @@ class Database:
                 holder.terminate()
 
     async def _acquire(self, pool: asyncpg.Pool) -> PoolConnectionProxy:
+        # To return a session to the pool and to get one takes longer than a small call. But nobody may wait for one.
+        if self._spare and not self._spare[-1].is_closed() and pool.get_idle_size() > 0:
+            return self._spare.pop()
         try:
             session: PoolConnectionProxy = await pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
         except TimeoutError as error:
@@ -299,6 +307,17 @@ class Database:
                     await session.execute("rollback")
                 return
         _drop(session)
+
+    def _release_spare(self) -> None:
+        while self._spare:
+            self._release(self._spare.pop())
+
+    def _release(self, session: PoolConnectionProxy) -> None:
+        # The release is not awaited, because it takes several iterations of the event loop.
+        assert self._pool is not None  # noqa: S101 - it gave the session
+        release = asyncio.ensure_future(self._pool.release(session, timeout=RELEASE_TIMEOUT_SECONDS))
+        self._releases.add(release)
+        release.add_done_callback(self._released)
 
     def _released(self, release: asyncio.Future[None]) -> None:
         self._releases.discard(release)
