@@ -40,3 +40,27 @@ def test_another_direct_url_means_a_pooler(direct_url: str | None, is_pooled: bo
     """DATABASE_DIRECT_URL says so only if it differs from DATABASE_URL."""
     app = create_app(Settings(database_url=URL, database_direct_url=direct_url))
     assert app.components.database._pooled is is_pooled
+
+
+async def test_the_next_call_keeps_its_session(database: Database) -> None:
+    """A call that follows at once runs in the session of the one before, because another one would take longer to get."""
+    backend = "select pg_backend_pid(), pg_sleep($1::float8)::text"
+    async with calling(database.url, sessions=3) as calls:
+        both = await asyncio.gather(*(calls.fetch(backend, 0.1) for _ in range(2)))
+        assert both[0][0][0] != both[1][0][0]
+        assert len({(await calls.fetch(backend, 0))[0][0] for _ in range(20)}) == 1
+
+
+async def test_a_session_goes_to_who_waits(database: Database) -> None:
+    """A caller that makes one call after the other keeps no session from others."""
+    order = []
+
+    async def call_often(name: str) -> None:
+        for _ in range(5):
+            await calls.fetch("select 1")
+            order.append(name)
+
+    async with calling(database.url, sessions=1) as calls:
+        await calls.fetch("select 1")
+        await asyncio.gather(call_often("a"), call_often("b"))
+    assert "".join(order) == "ab" * 5

@@ -273,3 +273,46 @@ async def test_lanes_cancelled_before_they_are_called_alone() -> None:
     assert_unavailable(await results(tasks), message=STOPPING)
     assert held.calls == [{"a": [0, 1], "b": [2]}]
     await held.assert_served(but=tasks)
+
+
+class Noted:
+    """A receiver that is no future."""
+
+    def __init__(self) -> None:
+        self.got: list[object] = []
+
+    def done(self) -> bool:
+        """Whether it got an outcome."""
+        return bool(self.got)
+
+    def set_result(self, outcome: object) -> None:
+        """Note it."""
+        self.got.append(outcome)
+
+    def set_exception(self, error: Exception) -> None:
+        """Note it."""
+        self.got.append(error)
+
+
+async def test_receivers_that_are_no_futures() -> None:
+    """Each gets its outcome or the call's error once. One that is withdrawn before its call gets nothing."""
+    held = HeldBatcher()
+    first, second, withdrawn, failed = (Noted() for _ in range(4))
+    for item, receiver in enumerate((first, second, withdrawn)):
+        held.batcher.add("lane", item, receiver)
+        await ticks()
+    assert held.items == [[0]]
+    assert not held.batcher.withdraw("lane", first)
+    assert held.batcher.withdraw("lane", withdrawn)
+    assert not held.batcher.withdraw("lane", withdrawn)
+    await held.answer()
+    held.batcher.add("lane", 3, failed)
+    await held.answer()
+    lost = Unavailable("lost")
+    await held.answer(lost)
+    assert [receiver.got for receiver in (first, second, withdrawn, failed)] == [[outcome_of(0)], [outcome_of(1)], [], [lost]]
+    assert held.items == [[0], [1], [3]]
+    for receiver in (first, second, failed):
+        held.batcher.end("lane", receiver)
+    assert not held.batcher.withdraw("no lane", first)
+    await held.assert_served()
