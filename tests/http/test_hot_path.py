@@ -5,6 +5,7 @@ with an empty query.
 """
 
 import asyncio
+import gc
 import logging
 import re
 import signal
@@ -24,7 +25,9 @@ from prometheus_client import REGISTRY
 from lastpair.errors import STOPPING
 from lastpair.observability.logs import ACCESS
 from lastpair.shop.shared_calls import SharedCalls
-from lastpair.web.hot_path import HotPath
+from lastpair.shop.shop import Begun
+from lastpair.web.hot_path import HotPath, HotRequest
+from lastpair.web.http_protocol import HttpProtocol
 from tests.support.database import Database
 from tests.support.factories import assert_healthy, make_user
 from tests.support.in_process import InProcess, served, settings_for
@@ -437,6 +440,29 @@ async def test_a_client_that_leaves(ways: Ways) -> None:
         assert held == outcomes.count("OK")
     tasks = ways.service.server.server_state.tasks
     await eventually(lambda: not tasks)
+
+
+@pytest.mark.parametrize("begin", [False, True], ids=["a body to come", "in flight"])
+async def test_a_request_leaves_nothing_behind(ways: Ways, begin: bool) -> None:
+    """The memory of a request is free when it ends, and does not wait for the garbage collector."""
+    kinds = HotRequest, HttpProtocol, Begun
+    world = await ways.world()
+    head, body = ask(RESERVE, body="{}").parts(HOT, world)
+    gc.collect()
+    gc.disable()
+    try:
+        async with locked(ways.owner, world["drop"]):
+            _, writer = await ways.connect()
+            writer.write(head + body if begin else head)
+            if begin:
+                await lock_waits(ways.owner, 1)
+            await asyncio.sleep(0.05)
+            writer.transport.abort()
+            await asyncio.sleep(0.05)
+        ways.hot.clear()
+        await eventually(lambda: not any(isinstance(found, kinds) for found in gc.get_objects()))
+    finally:
+        gc.enable()
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ otherwise see other requests than this process does, and one client would get th
 import asyncio
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -146,7 +145,7 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
             else:
                 self._refuse(*(cause.args if isinstance(cause, _Refused) else NOT_HTTP))
         cycle = self.cycle
-        if isinstance(cycle, HotRequest) and cycle.more_body:
+        if isinstance(cycle, HotRequest) and cycle.more_body and self._is_listening():
             self._leave_hot_path(cycle)
         if cycle is None or cycle.scope is not self.scope or cycle.more_body or cycle.response_complete:
             self._set_deadline(len(data))
@@ -205,14 +204,13 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         self._begin_cycle(running)
 
     def _take_hot_path(self, hot_path: HotPath, target: Target, fields: dict[bytes, bytes]) -> None:
-        scope: Any = self.scope
         if len(fields) == len(self.headers):
-            keep_headers(scope, fields)
+            keep_headers(self.scope, fields)
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        self.cycle = HotRequest(hot_path, self, target, scope, keep_alive=keep_alive)
+        self.cycle = HotRequest(hot_path, self, target, self.scope, keep_alive=keep_alive)
 
     def _leave_hot_path(self, request: HotRequest) -> None:
-        # The body of the request comes later.
+        # The rest of the body comes later.
         self.cycle = None  # type: ignore[assignment] # as before the first request
         self._begin_cycle(None)
         self.cycle.body += request.body

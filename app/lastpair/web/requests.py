@@ -69,7 +69,7 @@ def headers_of(scope: Scope) -> dict[bytes, bytes]:
     return headers
 
 
-def keep_headers(scope: Scope, headers: dict[bytes, bytes]) -> None:
+def keep_headers(scope: Any, headers: dict[bytes, bytes]) -> None:
     """Let headers_of return these, which are the headers of a request that has none twice."""
     scope["lastpair.headers"] = headers
 
