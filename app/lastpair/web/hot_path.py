@@ -42,6 +42,9 @@ from lastpair.web.routes import Endpoint
 UUID_SEGMENT = re.compile(rb"(?<=/)[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?=/|\Z)")
 PARAMETER = re.compile(r"\{(\w+)\}")
 CONTENT_LENGTHS = frozenset(b"%d" % length for length in range(MAX_SMALL_BYTES + 1))
+MAX_TARGET_BYTES = 100
+"""No route of the hot path is as long. Longer URLs are not remembered."""
+
 FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})
 
 NOT_PLAIN = frozenset({b"origin", b"transfer-encoding", b"expect", b"upgrade"})
@@ -111,6 +114,7 @@ class HotPath:
         self._guard = guard
         self._log = log
         self._routes = hot_routes(app.routes)
+        self._methods = {method for method, _, _ in self._routes}
         self._known_target = lru_cache(maxsize=1024)(self._target)  # most requests are for few drops
         self._proxies = ProxyHeadersMiddleware(nothing)  # type: ignore[arg-type] # uvicorn's types of ASGI, which are narrower
         self._default_headers: list[tuple[bytes, bytes]] = []
@@ -125,6 +129,8 @@ class HotPath:
 
     def target_of(self, method: bytes, url: bytes, fields: dict[bytes, bytes]) -> Target | None:
         """The target of a request with these headers; None if it is not plain."""
+        if method not in self._methods or len(url) > MAX_TARGET_BYTES:
+            return None
         target = self._known_target(method, url)
         if target is None or not NOT_PLAIN.isdisjoint(fields) or fields.get(b"content-length", b"0") not in CONTENT_LENGTHS:
             return None
