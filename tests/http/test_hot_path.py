@@ -396,6 +396,40 @@ async def test_tokens(
         assert name.startswith("n ")
 
 
+async def test_an_identity_that_waits(ways: Ways, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the keys of tokens are fetched first, both ways wait, and count the request once. A client may leave meanwhile."""
+    components = ways.service.components
+    user_id, opened = components.identity.user_id, asyncio.Event()
+
+    async def wait(scope: Any) -> str:
+        await opened.wait()
+        opened.clear()
+        asyncio.get_running_loop().call_later(0.01, opened.set)
+        return await user_id(scope)
+
+    opened.set()
+    monkeypatch.setattr(components.identity, "user_id", wait)
+    for limit in (components.user_limit, components.address_limit):
+        monkeypatch.setattr(limit, "_per_minute", 1000)
+    requests = [ask(RESERVE), ask(PURCHASE), ask(PURCHASE, user="$bob"), ask(CANCEL), ask(RESERVE, user=None)]
+    await ways.compare(requests)
+    assert sum(map(len, components.user_limit._times.values())) == 3 * 4
+    assert sum(map(len, components.address_limit._times.values())) == 3 * 5
+
+    await asyncio.sleep(0.05)  # the last timer has run
+    opened.clear()
+    world = await ways.world()
+    _, writer = await ways.connect()
+    writer.write(b"".join(ask(RESERVE).parts(HOT, world)))
+    await asyncio.sleep(0.05)
+    writer.transport.abort()
+    await asyncio.sleep(0.05)
+    ways._caplog.clear()
+    opened.set()
+    await eventually(lambda: [line["outcome"] for line in ways.lines()] == ["OK"])
+    assert not ways.service.server.server_state.tasks
+
+
 @pytest.mark.parametrize("pattern", [[HOT], [HOT, ORDINARY], [ORDINARY, HOT]], ids=["hot", "hot first", "ordinary first"])
 async def test_requests_that_do_not_wait(ways: Ways, pattern: list[str]) -> None:
     """Pipelined requests are carried out and answered in order. The first may take the hot path, those behind it do not."""
