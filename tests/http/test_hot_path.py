@@ -131,7 +131,11 @@ CASES: dict[str, list[Ask]] = {
     "a chunked body": reserves("Transfer-Encoding: chunked", bodies=("2\r\n{}\r\n0\r\n\r\n",), is_hot=False),
     "a foreign host": [ask(RESERVE, host="Host: evil.example")],
     "a form of another site": [ask(RESERVE, f"Sec-Fetch-Site: {site}") for site in ("cross-site", "same-origin")],
-    "pages": [ask(RESERVE, f"Origin: https://{name}.example", is_hot=False) for name in ("shop", "evil")],
+    "pages": [
+        ask(RESERVE, f"Origin: {each}") for each in ("https://shop.example", "https://evil.example", "http://localhost", "")
+    ],
+    "a page's bad request": [ask(RESERVE, "Origin: https://shop.example", user="ann")],
+    "a page's replay": [ask(RESERVE, KEY, "Origin: https://shop.example"), ask(RESERVE, KEY, "Origin: https://shop.example")],
     "behind a proxy": [ask(RESERVE, "X-Forwarded-For: 203.0.113.7", "X-Forwarded-Proto: https")],
     "request ids": [ask(RESERVE, f"X-Request-Id: {given}") for given in ("mine", "not mine", "x" * 129)],
     "close": [ask(RESERVE, "Connection: close")],

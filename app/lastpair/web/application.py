@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None) -> Lastpair:
     app.router.redirect_slashes = False
     app.components = components
     if not tracers:  # spans are made by the middleware
-        app.hot_path = HotPath(app, guard, log, has_cors=bool(settings.cors_origins))
+        app.hot_path = HotPath(app, guard, log, with_cors(app, settings))
     return app
 
 
@@ -108,17 +108,22 @@ def guarded(settings: Settings, guard: Guard) -> Callable[[ASGIApp], ASGIApp]:
     """
 
     def wrap(app: ASGIApp) -> ASGIApp:
-        if settings.cors_origins:
-            app = Cors(
-                app,
-                allow_origins=settings.cors_origins,
-                allow_methods=["GET", "POST", "PATCH", "DELETE"],
-                allow_headers=["*"],  # libraries for tracing add headers of many names, and an allowed page may send any
-                expose_headers=RESPONSE_HEADERS,
-            )
-        return Guarded(app, guard)
+        return Guarded(with_cors(app, settings) or app, guard)
 
     return wrap
+
+
+def with_cors(app: ASGIApp, settings: Settings) -> "Cors | None":
+    """The application inside CORS; None without CORS_ORIGINS."""
+    if not settings.cors_origins:
+        return None
+    return Cors(
+        app,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST", "PATCH", "DELETE"],
+        allow_headers=["*"],  # libraries for tracing add headers of many names, and an allowed page may send any
+        expose_headers=RESPONSE_HEADERS,
+    )
 
 
 class Cors(CORSMiddleware):

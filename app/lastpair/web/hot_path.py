@@ -18,8 +18,10 @@ from functools import lru_cache
 from time import perf_counter, time
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn._types import ASGI3Application
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -47,8 +49,8 @@ MAX_TARGET_BYTES = 100
 
 FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})
 
-NOT_PLAIN = frozenset({b"origin", b"transfer-encoding", b"expect", b"upgrade"})
-"""Headers whose requests go the ordinary way: a page may need CORS, and the others change how a request is read."""
+NOT_PLAIN = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+"""Headers whose requests go the ordinary way, because they change how a request is read."""
 
 Result = TypeVar("Result")
 
@@ -91,6 +93,10 @@ async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
     """An ASGI application that does nothing."""
 
 
+async def unsent(message: Message) -> None:
+    """A function to send messages with, which sends nothing."""
+
+
 class Answering(Protocol):
     """The protocol of a connection, as a request of the hot path uses it."""
 
@@ -107,10 +113,9 @@ class Answering(Protocol):
 class HotPath:
     """Serves plain requests of buyers in an event loop."""
 
-    def __init__(self, app: Lastpair, guard: Guard, log: DeferredLog, *, has_cors: bool) -> None:
-        """`has_cors` says whether the answers to pages of other origins differ."""
+    def __init__(self, app: Lastpair, guard: Guard, log: DeferredLog, cors: CORSMiddleware | None) -> None:
         self.app = app
-        self.cors_headers = {"vary": "Origin"} if has_cors else None
+        self._cors = cors
         self._guard = guard
         self._log = log
         self._routes = hot_routes(app.routes)
@@ -196,6 +201,15 @@ class HotPath:
             if self._answers:  # answering this request failed, and the others must not wait for ever
                 asyncio.get_running_loop().call_soon(self._answer)
 
+    def for_pages(self, found: Rendered, scope: Scope) -> Rendered:
+        """The answer with the headers of CORS."""
+        if self._cors is None:
+            return found
+        given = [(name.encode(), value.encode()) for name, value in (found.headers or {}).items()]
+        start: Message = {"type": "http.response.start", "headers": given}
+        at_once(self._cors.send(start, unsent, Headers(scope=scope)))
+        return found._replace(headers={name.decode(): value.decode() for name, value in start["headers"]})
+
     def default_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """The lines of the headers of every answer. uvicorn makes a new list of them every second."""
         if headers is not self._default_headers:
@@ -268,9 +282,9 @@ class HotRequest(RequestResponseCycle):
         if protocol is None:
             return  # the request was cancelled meanwhile
         found = self._rendered(outcome)
-        if self._hot_path.cors_headers is not None and "route" in self.scope:  # it passed the guard, inside which CORS is
-            found = found._replace(headers={**(found.headers or {}), **self._hot_path.cors_headers})
         if not self.disconnected:
+            if "route" in self.scope:  # it passed the guard, inside which CORS is
+                found = self._hot_path.for_pages(found, self.scope)
             default_lines = self._hot_path.default_lines(protocol.default_headers)
             protocol.finish(self, whole_answer(found, self.scope["request_id"], default_lines, keep_alive=self.keep_alive))
         self._end(found.status)
