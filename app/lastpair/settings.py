@@ -213,6 +213,12 @@ class Settings(BaseSettings):
         "127.0.0.1",
         description="The proxies whose `X-Forwarded-For` is believed: addresses or networks, separated by commas, or `*`.",
     )
+    tick_ms: int = Field(
+        20,
+        ge=1,
+        le=1000,
+        description="The least time between two writes to a stream, in milliseconds. Events that come meanwhile leave together.",
+    )
     event_retention_seconds: int = Field(
         3600, ge=1, le=2_592_000, description="How far the event log reaches back for clients that reconnect."
     )

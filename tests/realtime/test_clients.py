@@ -164,7 +164,7 @@ async def assert_given_all(service: InProcess, owner: Owner, drops: list[str], f
 
     async def has(event_type: str, event_id: int) -> None:
         async def is_given() -> bool:
-            hub.wake_all()
+            hub.beat()
             return any(given[:2] == (event_type, str(event_id)) for given in await follower.given())
 
         await eventually(is_given)
@@ -217,7 +217,7 @@ async def test_heartbeats_through_nginx(service: InProcess, drops: list[str]) ->
             chunks = response.aiter_bytes()
             assert re.fullmatch(rb"retry: \d{4}\n", await anext(chunks))
             for _ in range(2):
-                service.components.hub.wake_all()
+                service.components.hub.beat()
                 assert await anext(chunks) == b": heartbeat\n"
 
 

@@ -127,7 +127,7 @@ async def test_a_heartbeat_over_sse() -> None:
     stream = asyncio.create_task(response({"type": "http", "method": "GET"}, receive, sent.put))
     assert await next_body() is None
     assert re.fullmatch(rb"retry: \d{4}\nevent: POSITION\nid: 0\ndata: \{\}\n\n", await next_body() or b"")
-    client.hub.wake_all()
+    client.hub.beat()
     assert await next_body() == b": heartbeat\n"
     event = client.happen("STOCK_UPDATED")
     assert await next_body() == event.encoded(sse)

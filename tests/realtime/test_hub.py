@@ -7,7 +7,7 @@ import pytest
 
 from lastpair.realtime.event import REPLACEABLE, Event
 from lastpair.realtime.hub import GLOBAL_ROOM, FellBehind, Hub, Subscriber
-from tests.support.hub import BATCH, DROPS, MEMORY, QUEUE, TYPES, event_of, started_hub
+from tests.support.hub import BATCH, DROPS, MEMORY, QUEUE, TYPES, event_of, hub_without_rounds
 
 pytestmark = pytest.mark.usefixtures("small_bounds")
 
@@ -101,7 +101,7 @@ class Model:
 def test_random_interleavings(seed: int) -> None:
     """Six subscribers come, go, change rooms, keep up or not, over many times the memory: each gets what the model says."""
     chance = random.Random(seed)  # noqa: S311 - a run to repeat, not a secret
-    hub, newest = started_hub(100), dict[Subject, int]()
+    hub, newest = hub_without_rounds(100), dict[Subject, int]()
     choices: list[list[str | None]] = [[GLOBAL_ROOM], [DROPS[0]], [DROPS[1], DROPS[2]], []]
     models = [Model(hub, chance.choice(choices)) for _ in range(6)]
     laziness = [chance.choice([1, 2, 20, 80]) for _ in models]
@@ -133,7 +133,7 @@ def test_random_interleavings(seed: int) -> None:
 
 def test_the_model_covers_all_cases() -> None:
     """A quick subscriber gets everything, a slower one not the replaced events, the slowest one falls behind."""
-    hub, newest = started_hub(), dict[Subject, int]()
+    hub, newest = hub_without_rounds(), dict[Subject, int]()
     models = [Model(hub, [GLOBAL_ROOM]) for _ in range(3)]
     for event_id in range(1, 1000):
         event = event_of(TYPES[event_id % 2], event_id)
@@ -152,7 +152,7 @@ def test_the_model_covers_all_cases() -> None:
 
 def test_events_of_other_rooms_do_not_count() -> None:
     """A subscriber does not fall behind by the events of other rooms, even many times the memory and while it is slow."""
-    hub = started_hub()
+    hub = hub_without_rounds()
     model = Model(hub, [DROPS[1]])
     model.take({})
     for event_id in range(1, 10 * MEMORY):
@@ -166,7 +166,7 @@ def test_events_of_other_rooms_do_not_count() -> None:
 @pytest.mark.parametrize("count", [MEMORY, MEMORY + 1])
 def test_a_burst_for_a_client_that_was_not_slow(count: int) -> None:
     """It gets every event of a burst that fits in memory, and falls behind by one event more."""
-    hub = started_hub()
+    hub = hub_without_rounds()
     subscriber = Model(hub, [GLOBAL_ROOM]).subscriber
     events = [event_of("STOCK_UPDATED", n) for n in range(1, count + 1)]
     for event in events:
@@ -181,7 +181,7 @@ def test_a_burst_for_a_client_that_was_not_slow(count: int) -> None:
 @pytest.mark.parametrize("count", [0, 1, MEMORY - 1, MEMORY, MEMORY + 1, 3 * MEMORY + 7])
 def test_what_is_in_memory(count: int) -> None:
     """A client whose last event the memory reaches back to gets every later event."""
-    hub = started_hub(1000)
+    hub = hub_without_rounds(1000)
     ids = list(range(1010, 1010 + 10 * count, 10))
     for event_id in ids:
         hub.publish(event_of("PURCHASE_COMPLETED", event_id))
@@ -199,7 +199,7 @@ def test_what_is_in_memory(count: int) -> None:
 
 def test_restart_forgets_everything() -> None:
     """After a restart every subscriber has fallen behind until it starts again, and sequence numbers start again."""
-    hub = started_hub()
+    hub = hub_without_rounds()
     subscriber = Model(hub, [GLOBAL_ROOM]).subscriber
     for event_id in range(1, MEMORY + 10):
         hub.publish(event_of("STOCK_UPDATED", event_id))

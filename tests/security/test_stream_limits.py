@@ -98,7 +98,7 @@ async def test_clients_that_do_not_read(stage: Api) -> None:
             TRANSPORTS[slow.index(dashboard) % 2], stage.url, receive_buffer_bytes=SMALL_BUFFER_BYTES
         )
     before = process.memory_info().rss
-    beside_slow_ones = await measured(3000)
+    beside_slow_ones = await measured(4500)  # the system buffers half of it
     grown = process.memory_info().rss - before
     assert grown < 8 * 1024 * 1024, f"{grown} bytes for {len(slow)} clients"
     assert beside_slow_ones < 3 * usual + 0.02, f"{beside_slow_ones} s instead of {usual} s"

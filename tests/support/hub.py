@@ -3,7 +3,8 @@
 from uuid import UUID
 
 from lastpair.realtime.event import Event, make_event
-from lastpair.realtime.hub import Hub
+from lastpair.realtime.hub import Hub, Room, Subscriber
+from lastpair.realtime.rounds import Rounds
 
 MEMORY, QUEUE, BATCH = 64, 16, 8
 """The bounds that the fixture `small_bounds` sets, so that tests reach them often."""
@@ -22,4 +23,20 @@ def started_hub(event_id: int = 0) -> Hub:
     """A hub whose relay has read the log up to this event."""
     hub = Hub()
     hub.restart(event_id)
+    return hub
+
+
+class AtOnce(Rounds[Room, Subscriber]):
+    """Rounds without an event loop: each client is served while an event is published."""
+
+    def announce(self, room: Room, sequence: int) -> None:
+        """Serve the clients of the room."""
+        for client in self._rooms[room]:
+            self._serve(client, sequence)
+
+
+def hub_without_rounds(event_id: int = 0) -> Hub:
+    """The same for a test of subscribers alone, which needs no event loop."""
+    hub = started_hub(event_id)
+    hub._rounds = AtOnce(hub._rooms, Subscriber.serve, 0)
     return hub

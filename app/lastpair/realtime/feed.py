@@ -8,7 +8,7 @@ from lastpair.errors import Refusal, Unavailable, invalid
 from lastpair.observability.metrics import RESYNCS
 from lastpair.realtime.event import RESYNC_REQUIRED, Event, make_event, renumbered
 from lastpair.realtime.event_log import EventLog
-from lastpair.realtime.hub import GLOBAL_ROOM, FellBehind, Hub, LogChanged, LostTrack, Room, Subscriber
+from lastpair.realtime.hub import GLOBAL_ROOM, FellBehind, Hub, LogChanged, LostTrack, Outlet, Room, Subscriber
 
 MAX_DROPS = 100
 """Drops that one client may name."""
@@ -43,6 +43,7 @@ class Feed:
         self._subscriber = Subscriber(hub, dict.fromkeys(self._wanted_rooms(), 0))
         self._rooms_are_stale = False  # the client joined or left a drop since the rooms were changed
         self._opening: list[Event] = []
+        self._outlet: Outlet | None = None
         self.start_id = 0
         """The id that the client came with; 0 if it came with none."""
 
@@ -64,11 +65,13 @@ class Feed:
         else:
             self._opening = await self._begin_again(self._resync(UNKNOWN_ID, "unknown_id"))
 
-    async def batches(self) -> AsyncGenerator[list[Event], None]:
+    async def batches(self, outlet: Outlet | None = None) -> AsyncGenerator[list[Event], None]:
         """Yield the events in order, a few at a time. It ends when the client leaves or the process stops.
 
-        An empty list means that there is nothing to send; the transport then sends a heartbeat.
+        An empty list means that there is nothing to send; the transport then sends a heartbeat. While the next batch is waited
+        for, events are written to the outlet, if there is one.
         """
+        self._outlet = outlet
         batch = self._opening
         try:
             while not (self.closed or self._hub.closed):
@@ -83,6 +86,7 @@ class Feed:
                     await asyncio.sleep(RETRY_SECONDS)
         finally:
             self._subscriber.stop_following()
+            self._outlet = None  # it may refer to this feed
 
     def join(self, drop_id: str) -> None:
         """Send the events of this drop as well. A client of the global room then gets this drop only. Raises VALIDATION_ERROR."""
@@ -113,7 +117,10 @@ class Feed:
         try:
             if batch := self._subscriber.take():
                 return batch
-            await self._subscriber.wait()
+            await self._subscriber.wait(self._outlet)
+            if self._outlet is not None and self._outlet.is_busy:
+                await self._outlet.drain()
+                self._subscriber.was_slow()
             return self._subscriber.take()
         except LostTrack:
             self._subscriber.stop_following()

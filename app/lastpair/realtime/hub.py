@@ -4,14 +4,20 @@ An event has two numbers. Its `id` is the database's and rises with the commits.
 memory: event number n is kept in slot n modulo MEMORY_EVENTS.
 
 The events are kept once for all clients; each client has only a position in them, its `Subscriber`. What waits for a slow client
-is therefore bounded and costs no work until the client reads on. Everything here happens in one event loop, and only
-Subscriber.wait awaits.
+is therefore bounded and costs no work until the client reads on. Everything here happens in one event loop.
+
+A client is given its events in rounds (rounds.py). A client that waits for events, and whose transport has room, gets them
+without its task: the round writes bytes to the transport, which are made once for all clients that are equally far in the same
+rooms. Otherwise the round wakes the client's task.
 """
 
 import asyncio
 from bisect import bisect_right
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from lastpair.realtime.event import POSITION, Event, make_event
+from lastpair.realtime.rounds import Rounds
 
 MEMORY_EVENTS = 8192
 """Events kept for clients that come back after a moment."""
@@ -19,13 +25,17 @@ MEMORY_EVENTS = 8192
 QUEUE_EVENTS = 1024
 """Events that may wait for a client whose transport was busy, replaced ones not counted. Beyond that the client starts again."""
 
-BATCH_EVENTS, BATCH_BYTES = 64, 32_768
+BATCH_EVENTS, BATCH_BYTES = 256, 32_768
 """The most that take() returns at once, and so what a transport may have to buffer, beyond one event."""
 
 Room = str | None
 """A drop's id, or GLOBAL_ROOM, in which the events of every drop are heard."""
 
 GLOBAL_ROOM: Room = None
+
+
+TICK_SECONDS = 0.02
+"""The default of the setting TICK_MS."""
 
 
 class FellBehind(Exception):
@@ -40,10 +50,32 @@ class LogChanged(FellBehind):
     """The hub published events that the log has no more, so a client's position may mean another event."""
 
 
+class Outlet(Protocol):
+    """The transport of a client, for a round that writes to it without the client's task."""
+
+    @property
+    def encode(self) -> Callable[[list[Event]], bytes]:
+        """The function that makes the bytes for a batch. Clients whose outlets have the same one share these bytes."""
+
+    @property
+    def heartbeat(self) -> bytes:
+        """What keeps the connection open; nothing if the server does that."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether more bytes would have to wait, because the client has not taken those before."""
+
+    def drain(self) -> Awaitable[object]:
+        """Return when it is not busy, or the client is gone."""
+
+    def write(self, data: bytes, last_event_id: int) -> None:
+        """Write bytes, whose last event has this id. If the client is gone, nothing happens."""
+
+
 class Hub:
     """The latest events, and for each room the clients that follow it: one room for each drop, and the global one."""
 
-    def __init__(self) -> None:
+    def __init__(self, tick_seconds: float = TICK_SECONDS) -> None:
         self.head_id: int | None = None  # the latest event's; None until the relay has read the log for the first time
         self.forgotten_id = 0  # every event after this one, up to head_id, is in memory; see reaches()
         self.started = asyncio.Event()
@@ -54,7 +86,10 @@ class Hub:
         self._newest: dict[object, int] = {}  # the sequence number of the newest event of each subject
         self._rooms: dict[Room, set[Subscriber]] = {GLOBAL_ROOM: set()}
         self._subscribers: set[Subscriber] = set()
+        self._rounds = Rounds(self._rooms, Subscriber.serve, tick_seconds)
         self._position = make_event(POSITION, 0, {})
+        self.shared: dict[object, Shared] = {}
+        """What clients that were equally far were given last, while no other event came."""
 
     def restart(self, event_id: int, *, log_changed: bool = False) -> None:
         """Empty the memory and go on after this event (0: the log is empty).
@@ -63,6 +98,8 @@ class Hub:
         """
         self._events.clear()
         self._newest.clear()
+        self.shared.clear()
+        self._rounds.forget()
         self.count = 0
         self.head_id = self.forgotten_id = event_id
         for subscriber in self._subscribers:
@@ -70,13 +107,15 @@ class Hub:
         self.started.set()
 
     def publish(self, event: Event) -> None:
-        """Keep an event and wake the clients that it is for. An event that is not newer than the latest was published before."""
+        """Keep an event, and give it to the clients that it is for in the next round. An event that is not newer than the latest
+        was published before."""
         assert self.head_id is not None  # noqa: S101 - restart() comes first
         if event.id <= self.head_id:
             return
         if self.head_id == 0 and event.id > 1:
             self.forgotten_id = -1  # the log was emptied before this event; a client that comes with 0 may have missed others
         self.head_id = event.id
+        self.shared.clear()
         sequence = self.count
         self.count += 1
         if sequence < self.capacity:
@@ -86,8 +125,8 @@ class Hub:
         if event.subject is not None:
             self._newest[event.subject] = sequence
         for room in (GLOBAL_ROOM, event.drop_id):
-            for subscriber in self._rooms.get(room, ()):
-                subscriber.notice(sequence)
+            if self._rooms.get(room):
+                self._rounds.announce(room, sequence)
 
     def _replace_oldest(self, sequence: int, event: Event) -> None:
         slot = sequence % self.capacity
@@ -147,8 +186,14 @@ class Hub:
         """Whether a newer event makes this one unnecessary."""
         return self._newest.get(self.event(sequence).subject, sequence) > sequence
 
+    async def caught_up(self) -> None:
+        """Let other tasks run. If the clients are far behind, wait for them, because the memory could forget what comes next."""
+        await asyncio.sleep(0)
+        while self.count - self._rounds.oldest(self.count) > self.capacity // 2:
+            await self._rounds.end()
+
     def enter(self, subscriber: "Subscriber") -> None:
-        """Notify this client of the events of its rooms."""
+        """Give this client the events of its rooms from now on."""
         self._subscribers.add(subscriber)
         for room in subscriber.rooms:
             self._rooms.setdefault(room, set()).add(subscriber)
@@ -164,16 +209,21 @@ class Hub:
             if not members and room is not GLOBAL_ROOM:
                 del self._rooms[room]
 
-    def wake_all(self) -> None:
-        """Make every client's wait() return, so that its transport can send a heartbeat."""
-        for subscriber in self._subscribers:
-            subscriber.wake()
+    def beat(self) -> None:
+        """Send every client a heartbeat, in the next round."""
+        self._rounds.beat(self._subscribers)
 
     def close(self) -> None:
         """The process stops: all streams end."""
         self.closed = True
         self.started.set()
-        self.wake_all()
+        for subscriber in self._subscribers:
+            subscriber.wake()
+
+
+Shared = tuple[int, bytes, int, int, bool]
+"""The id of the first event that a client looked at, the bytes that it was given, and its position then: `last_event_id`, `_next`
+and `_is_pending`."""
 
 
 class Subscriber:
@@ -188,8 +238,8 @@ class Subscriber:
     """
 
     __slots__ = (
-        "_hub", "_is_pending", "_is_slow", "_is_woken", "_loss", "_next", "_slow_before", "_waiter", "is_following",
-        "last_event_id", "rooms",
+        "_hub", "_is_pending", "_is_slow", "_is_woken", "_loss", "_next", "_outlet", "_room_key", "_since", "_slow_before",
+        "_waiter", "is_following", "last_event_id", "rooms",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, rooms: dict[Room, int]) -> None:
@@ -204,6 +254,9 @@ class Subscriber:
         self._loss: type[FellBehind] | None = None  # take() raises it
         self._is_woken = False
         self._waiter: asyncio.Future[None] | None = None
+        self._outlet: Outlet | None = None  # while it waits
+        self._room_key: object = None  # equal for clients in the same rooms
+        self._since = 0  # events with a larger id count in all rooms
 
     def stop_following(self) -> None:
         """Take nothing more from the hub's memory until follow() is called. The position stays."""
@@ -223,7 +276,7 @@ class Subscriber:
         self._is_slow = False
         self._loss = None
         self.is_following = True
-        self._hub.enter(self)
+        self._enter()
 
     def change_rooms(self, rooms: dict[Room, int], since: int) -> None:
         """Move into these rooms. In those that are new to it, events after the id `since` count, and some may be in memory
@@ -232,7 +285,7 @@ class Subscriber:
             self._hub.leave(self)
         self.rooms = rooms
         if self.is_following:
-            self._hub.enter(self)
+            self._enter()
             if since < self._hub.forgotten_id:
                 self._loss = self._loss or LostTrack
             sequence = self._hub.sequence_after(since)
@@ -268,22 +321,64 @@ class Subscriber:
         self._slow_before = self._hub.count
         self._is_slow = True
 
-    async def wait(self) -> None:
-        """Return when there may be something to take, or when wake() is called."""
+    async def wait(self, outlet: Outlet | None = None) -> None:
+        """Return when there may be something to take, or when wake() is called.
+
+        If there is an outlet, events and heartbeats are written to it meanwhile. If it is busy, there may be something to take.
+        """
         if not (self._is_pending or self._loss or self._is_woken or self._hub.closed):
             self._waiter = asyncio.get_running_loop().create_future()
+            self._outlet = outlet
             try:
                 await self._waiter
             finally:
-                self._waiter = None
+                self._waiter = self._outlet = None
         self._is_woken = False
 
-    def notice(self, sequence: int) -> None:
-        """The hub has an event for one of its rooms."""
-        if not self._is_pending:
-            self._is_pending = True
-            self._next = sequence
-            self._return()
+    def serve(self, first: int | None) -> None:
+        """The turn of this client in a round: the event numbered `first` may be new to it. If it is None, this is a heartbeat."""
+        if first is not None and not self._is_pending:
+            self._next = max(self._next, first)
+            self._is_pending = self._next < self._hub.count
+        if self._outlet is None or self._loss is not None or self._waiter is None or self._waiter.done():
+            if first is None:
+                self.wake()
+            elif self._is_pending:
+                self._return()
+        elif self._is_pending:
+            self._write(self._outlet)
+        elif first is None and self._outlet.heartbeat and not self._outlet.is_busy:
+            self._outlet.write(self._outlet.heartbeat, self.last_event_id)
+
+    def _write(self, outlet: Outlet) -> None:
+        # Write all that is pending. If that is not possible, the client's task goes on.
+        shared = self._hub.shared
+        while self._is_pending:
+            if outlet.is_busy:
+                self._return()
+                return
+            key = self._next, self._room_key, outlet.encode
+            found = shared.get(key)
+            if found is not None and self._is_like_others(found[0]):
+                _, data, self.last_event_id, self._next, self._is_pending = found
+            else:
+                first_id = self._hub.event(self._next).id
+                is_like_others = self._is_like_others(first_id)
+                try:
+                    batch = self.take()
+                except FellBehind:
+                    self._return()
+                    return
+                data = outlet.encode(batch) if batch else b""
+                if is_like_others:
+                    shared[key] = first_id, data, self.last_event_id, self._next, self._is_pending
+            if data:
+                outlet.write(data, self.last_event_id)
+
+    def _is_like_others(self, first_id: int) -> bool:
+        # Whether every other client in the same rooms, of which the same can be said, gets the same next events. `first_id` is
+        # the id of the event numbered `_next`.
+        return first_id > self.last_event_id and first_id > self._since and self._next >= self._slow_before
 
     def lose_track(self, loss: type[FellBehind]) -> None:
         """The hub no longer has what comes next: take() raises `loss`."""
@@ -299,6 +394,11 @@ class Subscriber:
     def _return(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _enter(self) -> None:
+        self._room_key = next(iter(self.rooms)) if len(self.rooms) == 1 else frozenset(self.rooms)
+        self._since = max(self.rooms.values(), default=0)
+        self._hub.enter(self)
 
     def _is_in_room(self, event: Event) -> bool:
         since = self.rooms.get(event.drop_id, self.rooms.get(GLOBAL_ROOM))

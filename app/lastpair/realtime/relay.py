@@ -45,8 +45,8 @@ DEAF_SECONDS = 5
 
 PAGE_EVENTS = 1000
 YIELD_EVENTS = 256
-"""After so many events the relay lets the clients' tasks run. Otherwise the hub could forget events before a fast client takes
-them."""
+"""After so many events the relay waits for the clients if they are far behind. Otherwise the hub could forget events before a
+fast client gets them."""
 
 CONNECT_TIMEOUT_SECONDS = 5
 CHECK_SECONDS = 5
@@ -224,7 +224,7 @@ class Relay:
                 await self._read_log(connection)
             published += 1
             if published % YIELD_EVENTS == 0:
-                await asyncio.sleep(0)
+                await self._hub.caught_up()
 
     async def _read_log(self, connection: asyncpg.Connection) -> None:
         # Publish everything that the log has and the hub has not. A hub that is new, or that missed events which the log has
@@ -239,7 +239,7 @@ class Relay:
                 self._publish(event)
             if len(events) < PAGE_EVENTS:
                 break
-            await asyncio.sleep(0)
+            await self._hub.caught_up()
         self._useless = 0
         self._read_at = asyncio.get_running_loop().time() + READ_PAUSE_SECONDS
 

@@ -62,7 +62,7 @@ def components_for(settings: Settings) -> Components:
     direct_url = settings.database_direct_url or settings.database_url
     is_pooled = direct_url != settings.database_url
     database = Database(settings.database_url, settings.database_pool_size, pooled=is_pooled, max_pending=settings.max_pending)
-    hub = Hub()
+    hub = Hub(settings.tick_ms / 1000)
     # The pool and the listener share what they know of the servers, so that both find the one that answers at once.
     servers = Servers(direct_url) if is_pooled else database.servers
     return Components(

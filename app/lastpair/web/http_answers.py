@@ -9,6 +9,10 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from lastpair.web.responses import FIXED_HEADERS, Rendered
+from lastpair.web.url_paths import SSE_PATHS
+
+CONNECTION = "lastpair.connection"
+"""The ASGI extension that gives an event stream its transport and flow control, so that it can write without a task."""
 
 DECIDED_BY_UVICORN = frozenset({b"connection", b"transfer-encoding"})
 """Headers that say how the answer ends."""
@@ -20,6 +24,8 @@ def with_own_answers(app: ASGI3Application) -> ASGI3Application:
     def run(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         cycle: RequestResponseCycle = send.__self__  # type: ignore[attr-defined] # uvicorn gives a method of its own
         answer = CloseDelimitedAnswer(cycle) if scope["http_version"] == "1.0" else WholeAnswer(cycle)
+        if scope["path"] in SSE_PATHS:
+            scope.setdefault("extensions", {})[CONNECTION] = cycle.transport, cycle.flow
         return app(scope, receive, answer.send)  # type: ignore[arg-type] # uvicorn's types of ASGI, which are narrower
 
     return run  # type: ignore[return-value] # the same

@@ -58,7 +58,7 @@ async def beat(hub: Hub, interval_seconds: float) -> None:
     """Let every stream send a heartbeat every `interval_seconds`, until cancelled."""
     while True:
         await asyncio.sleep(interval_seconds)
-        hub.wake_all()
+        hub.beat()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The events over WebSocket: a text frame for each event. The client may join and leave drops."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Literal
 
@@ -19,7 +20,7 @@ from lastpair.web.requests import check_query, parse_json, parse_uuid
 from lastpair.web.responses import failure
 from lastpair.web.schemas import Text
 from lastpair.web.stream_requests import feed_for, last_event_id
-from lastpair.web.websocket_protocol import FRAMES
+from lastpair.web.websocket_protocol import FRAMES, WebSocketProtocol
 
 MAX_MESSAGE_BYTES = 4096
 """The largest message that a client may send."""
@@ -36,6 +37,11 @@ def message_text(event: Event) -> str:
 def frame(event: Event) -> bytes:
     """The message as a WebSocket frame."""
     return Frame(Opcode.TEXT, message_text(event).encode()).serialize(mask=False)
+
+
+def frames(batch: list[Event]) -> bytes:
+    """The frames of events in one piece."""
+    return b"".join([event.encoded(frame) for event in batch])
 
 
 PONG = '{"type":"pong"}'
@@ -62,13 +68,15 @@ async def serve_events(websocket: WebSocket) -> None:
             with slot, STREAMS.labels("websocket").track_inprogress():
                 await feed.open(last_event_id(websocket))
                 await websocket.accept()
-                await WebSocketStream(websocket, feed).run()
+                protocol = websocket.scope.get("extensions", {}).get(FRAMES)
+                stream = FrameStream(websocket, feed, protocol()) if protocol else WebSocketStream(websocket, feed)
+                await stream.run()
         except Refusal as refusal:
             await websocket.send_denial_response(failure(websocket, refusal))
 
 
 class WebSocketStream:
-    """A feed as WebSocket frames."""
+    """A feed as text messages, over any server."""
 
     def __init__(self, websocket: WebSocket, feed: Feed) -> None:
         self._websocket = websocket
@@ -80,7 +88,7 @@ class WebSocketStream:
         """Send events until the client leaves or the process stops. Raises WebSocketDisconnect."""
         receiving = asyncio.create_task(self._receive())
         try:
-            async with aclosing(self._feed.batches()) as batches:
+            async with aclosing(self._batches()) as batches:
                 async for batch in batches:
                     async with self._sending:
                         await self._send(batch)
@@ -106,15 +114,13 @@ class WebSocketStream:
         finally:
             self._feed.close()
 
+    def _batches(self) -> AsyncGenerator[list[Event], None]:
+        return self._feed.batches()
+
     async def _send(self, events: list[Event]) -> None:
-        if FRAMES not in self._websocket.scope.get("extensions", {}):  # the server does not use WebSocketProtocol
-            for event in events:
-                await self._websocket.send_text(message_text(event))
-        elif events:
-            frames = b"".join([event.encoded(frame) for event in events])
-            await self._websocket.send({"type": "websocket.send", "frames": frames})
-        if events:
-            self._sent_id = events[-1].id
+        for event in events:
+            await self._websocket.send_text(message_text(event))
+            self._sent_id = event.id
 
     async def _carry_out(self, message: ClientMessage) -> None:
         if message.type == "ping":
@@ -130,3 +136,33 @@ class WebSocketStream:
             self._feed.join(drop_id)
         else:
             self._feed.leave(drop_id)
+
+
+class FrameStream(WebSocketStream):
+    """A feed as frames that are made once for all clients, over `WebSocketProtocol`. It is the outlet of its feed."""
+
+    encode = staticmethod(frames)
+    heartbeat = b""  # the server sends pings
+
+    def __init__(self, websocket: WebSocket, feed: Feed, protocol: WebSocketProtocol) -> None:
+        super().__init__(websocket, feed)
+        self._protocol = protocol
+        self.drain = protocol.writable.wait
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the client has not read what was sent before."""
+        return self._protocol.is_busy
+
+    def write(self, data: bytes, last_event_id: int) -> None:
+        """Send frames."""
+        self._protocol.write_frames(data)
+        self._sent_id = last_event_id
+
+    def _batches(self) -> AsyncGenerator[list[Event], None]:
+        return self._feed.batches(self)
+
+    async def _send(self, events: list[Event]) -> None:
+        if events:
+            await self._websocket.send({"type": "websocket.send", "frames": frames(events)})
+            self._sent_id = events[-1].id

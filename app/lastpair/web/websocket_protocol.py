@@ -4,6 +4,7 @@ The frames of a client are counted, and those that arrive at once are parsed in 
 """
 
 import asyncio
+import weakref
 from http import HTTPStatus
 from typing import Any
 
@@ -19,7 +20,7 @@ from lastpair.web.handshakes import refusal_of
 from lastpair.web.turns import PacedReading
 
 FRAMES = "lastpair.frames"
-"""The ASGI extension that tells an application that the server uses `WebSocketProtocol`."""
+"""The ASGI extension that gives an application the `WebSocketProtocol`, as a weak reference."""
 
 FRAME_PIECE_BYTES = 512
 """The number of bytes that the parser gets at once.
@@ -94,7 +95,8 @@ class WebSocketProtocol(PacedReading, WriteTimeout, WebSocketsSansIOProtocol):
         """The handshake is complete. If it is not acceptable, data_received answers, because websockets' answer is plain text."""
         if self.conn.accept(event).status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             super().handle_connect(event)
-            self.scope["extensions"][FRAMES] = {}
+            extensions: dict[str, object] = self.scope["extensions"]  # type: ignore[assignment] # uvicorn's type is narrower
+            extensions[FRAMES] = weakref.ref(self)  # weak, because the protocol refers to its scope
         else:
             headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in event.headers.raw_items()]
             self._handshake_scope = {"headers": headers}
@@ -213,3 +215,13 @@ class WebSocketProtocol(PacedReading, WriteTimeout, WebSocketsSansIOProtocol):
         if self.disconnected or self.transport.is_closing():
             raise ClientDisconnected
         self.transport.write(frames)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the client has not read so much that `send` would wait."""
+        return not self.writable.is_set()
+
+    def write_frames(self, frames: bytes) -> None:
+        """Send encoded frames at once, without a task. If the client is gone, nothing happens."""
+        if not (self.disconnected or self.transport.is_closing()):
+            self.transport.write(frames)
