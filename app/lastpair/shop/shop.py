@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from lastpair.database.pool import Database
 from lastpair.errors import STOPPING, Refusal, Unavailable
 from lastpair.settings import Settings
+from lastpair.shop.batcher import Batcher
 from lastpair.shop.current_names import CurrentNames
 from lastpair.shop.outcome import AUTH_REQUIRED, CREATED, DONE, Caller, Outcome, Page
 from lastpair.shop.shared_calls import (
@@ -212,6 +213,11 @@ class Shop:
         """The first DEFAULT_LIMIT drops on sale. Data: a page of drops with their activity, newest start first."""
         return Outcome(DONE, None, None, False, await self._batches.drops_on_sale.submit(None, None))
 
+    def begin_drops_on_sale(self, receive: Receive) -> None:
+        """The same without a task: the function gets the outcome, or what drops_on_sale would raise. Raises OVERLOADED."""
+        page = BegunPage(self._batches.drops_on_sale, receive)
+        self._batches.drops_on_sale.add(None, None, page)
+
     async def list_drops(self, status: str | None, limit: int, cursor: str | None) -> Outcome:
         """The drops of this status, or on sale. Data: a page of drops with their activity, newest start first."""
         return await self._page(LIST_DROPS, limit, status, cursor)
@@ -340,6 +346,35 @@ class Begun:
         else:
             error = making_user.exception()
             self._receive(error if isinstance(error, Exception) else making_user.result())
+
+
+class BegunPage:
+    """A page that Shop.begin_drops_on_sale asked for. The batcher gives it the page, which then goes to a function."""
+
+    __slots__ = ("_batcher", "_is_answered", "_receive")
+
+    def __init__(self, batcher: Batcher[None, None, Page], receive: Receive) -> None:
+        self._batcher = batcher
+        self._receive = receive
+        self._is_answered = False
+
+    def done(self) -> bool:
+        """Whether the batcher has answered."""
+        return self._is_answered
+
+    def set_result(self, page: Page) -> None:
+        """Pass the page on."""
+        self._end()
+        self._receive(Outcome(DONE, None, None, False, page))
+
+    def set_exception(self, error: Exception) -> None:
+        """Pass the error on."""
+        self._end()
+        self._receive(error)
+
+    def _end(self) -> None:
+        self._is_answered = True
+        self._batcher.end(None, self)
 
 
 async def _outcome_of(act: Awaitable[Outcome]) -> Outcome:

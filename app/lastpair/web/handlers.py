@@ -17,7 +17,16 @@ from lastpair.web.buyers import caller_of, carry_out, writer
 from lastpair.web.components import components_of
 from lastpair.web.conditions import IF_MATCH, IF_NONE_MATCH, drop_answer, known_etags, revision_to_match
 from lastpair.web.lists import answer_list
-from lastpair.web.operation import EVENT_STREAM, STREAM_PARAMETERS, BuyersOperation, Raw, filters, operation, status_parameter
+from lastpair.web.operation import (
+    EVENT_STREAM,
+    STREAM_PARAMETERS,
+    BuyersOperation,
+    Raw,
+    SharedPage,
+    filters,
+    operation,
+    status_parameter,
+)
 from lastpair.web.requests import (
     NUMBER,
     NoFields,
@@ -57,6 +66,7 @@ from lastpair.web.sse import event_stream
 from lastpair.web.turns import in_turn
 from lastpair.web.websocket import serve_events
 
+DROPS_ON_SALE = SharedPage("drops")
 NOT_LISTENING = "The database answers, but what it announces is not heard. Try again in a moment."
 
 
@@ -356,6 +366,7 @@ async def get_drop(request: Request) -> Response:
     *["AUTH_REQUIRED", "FORBIDDEN", "IDENTITY_UNAVAILABLE"],
     parameters=[status_parameter("Drops of this status instead. Drafts are shown to the seller only.", *DROP_STATUSES)],
     is_paged=True,
+    shared_page=DROPS_ON_SALE,
 )
 async def list_drops(request: Request) -> Response:
     """The drops on sale now.
@@ -365,7 +376,7 @@ async def list_drops(request: Request) -> Response:
     """
     shop = components_of(request).shop
     if not request.scope["query_string"]:
-        return answer_page(request, await shop.drops_on_sale(), "drops")
+        return answer_page(request, await shop.drops_on_sale(), DROPS_ON_SALE.data)
     status, page = choice_in_query(request, "status", DROP_STATUSES), limit_and_cursor(request)
     if status == "draft":
         await seller(request)

@@ -1,8 +1,8 @@
-"""The hot path: reserve, purchase and cancel, without what the rest of the application costs a request.
+"""The hot path: reserve, purchase, cancel and the drops on sale, without what the rest of the application costs a request.
 
-A plain request of a buyer needs no task, no router and no middleware. Its protocol hands it over when it is complete. The shop
-takes it with a function for the outcome, and the answers of a call are written in one pass, after the next call has gone out.
-Every rule is that of the ordinary way, because both call the same functions: Guard.refusal, RateLimit.count, buyers.read,
+A plain request of one of these needs no task, no router and no middleware. Its protocol hands it over when it is complete. The
+shop takes it with a function for the outcome, and the answers of a call are written in one pass, after the next call has gone
+out. Every rule is that of the ordinary way, because both call the same functions: Guard.refusal, RateLimit.count, buyers.read,
 responses.rendered, DeferredLog.add.
 
 A request that is not plain goes the ordinary way, through Starlette. http_protocol.py decides, with HotPath.target_of, before
@@ -36,9 +36,9 @@ from lastpair.web.guard import Guard
 from lastpair.web.http_answers import head_lines, whole_answer
 from lastpair.web.limits import address_of
 from lastpair.web.middleware import CLIENT_CLOSED_REQUEST, DeferredLog, refusal_for
-from lastpair.web.operation import BuyersOperation
+from lastpair.web.operation import BuyersOperation, SharedPage
 from lastpair.web.requests import MAX_SMALL_BYTES, headers_of, optional_body, request_id_of
-from lastpair.web.responses import Rendered, rendered, rendered_refusal
+from lastpair.web.responses import Rendered, rendered, rendered_page, rendered_refusal
 from lastpair.web.routes import Endpoint
 
 UUID_SEGMENT = re.compile(rb"(?<=/)[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?=/|\Z)")
@@ -71,7 +71,7 @@ class Target(NamedTuple):
     path: str
     path_params: dict[str, str]
     template: str
-    operation: BuyersOperation
+    operation: BuyersOperation | SharedPage
 
 
 class MustWait(Exception):
@@ -119,6 +119,7 @@ class HotPath:
         self._guard = guard
         self._log = log
         self._routes = hot_routes(app.routes)
+        self._pages = shared_pages(app.routes)
         self._methods = {method for method, _, _ in self._routes}
         self._known_target = lru_cache(maxsize=1024)(self._target)  # most requests are for few drops
         self._proxies = ProxyHeadersMiddleware(nothing)  # type: ignore[arg-type] # uvicorn's types of ASGI, which are narrower
@@ -134,9 +135,12 @@ class HotPath:
 
     def target_of(self, method: bytes, url: bytes, fields: dict[bytes, bytes]) -> Target | None:
         """The target of a request with these headers; None if it is not plain."""
-        if method not in self._methods or len(url) > MAX_TARGET_BYTES:
+        if method == b"GET":
+            target = self._pages.get(url)
+        elif method not in self._methods or len(url) > MAX_TARGET_BYTES:
             return None
-        target = self._known_target(method, url)
+        else:
+            target = self._known_target(method, url)
         if target is None or not NOT_PLAIN.isdisjoint(fields) or fields.get(b"content-length", b"0") not in CONTENT_LENGTHS:
             return None
         return target
@@ -162,8 +166,13 @@ class HotPath:
             if refusal is not None:
                 raise refusal
             scope["route"], scope["path_params"] = request.target.template, request.target.path_params
-            self.app.components.address_limit.count(address_of(scope))
-            asked = at_once(read(request, request.target.operation, request.read_body))
+            operation, components = request.target.operation, self.app.components
+            if isinstance(operation, SharedPage):
+                components.read_limit.count(address_of(scope))
+                components.shop.begin_drops_on_sale(request.take)
+                return
+            components.address_limit.count(address_of(scope))
+            asked = at_once(read(request, operation, request.read_body))
         except MustWait:
             request.waits_for = asyncio.create_task(self._begin_later(request))
         except Exception as error:
@@ -174,6 +183,7 @@ class HotPath:
     async def _begin_later(self, request: "HotRequest") -> None:
         # The keys that verify the token are being fetched.
         try:
+            assert isinstance(request.target.operation, BuyersOperation)  # noqa: S101 - a shared page needs no user
             asked = await read(request, request.target.operation, request.read_body)
         except Exception as error:
             self.receive(request, error)
@@ -255,6 +265,7 @@ class HotRequest(RequestResponseCycle):
 
     async def read_body(self) -> Any:
         """The body as the operation wants it."""
+        assert isinstance(self.target.operation, BuyersOperation)  # noqa: S101 - a shared page takes none
         return optional_body(self.scope, self.body, self.target.operation.body)
 
     def take(self, outcome: Outcome | Exception) -> None:
@@ -292,7 +303,8 @@ class HotRequest(RequestResponseCycle):
     def _rendered(self, outcome: Outcome | Exception) -> Rendered:
         if isinstance(outcome, Outcome):
             try:
-                return rendered(self, outcome, self.target.operation.data)
+                render = rendered_page if isinstance(self.target.operation, SharedPage) else rendered
+                return render(self, outcome, self.target.operation.data)
             except Exception as error:
                 outcome = error
         refusal = refusal_for(outcome, self.scope)
@@ -316,6 +328,18 @@ def hot_routes(routes: Iterable[BaseRoute]) -> dict[tuple[bytes, bytes, bytes], 
                     before, parameter, after = PARAMETER.split(route.path)
                     key = method.encode(), before.encode(), after.encode()
                     found[key] = HotRoute(route.path, parameter, operation.buyers)
+    return found
+
+
+def shared_pages(routes: Iterable[BaseRoute]) -> dict[bytes, Target]:
+    """The targets of pages that all share, by their URL."""
+    found = {}
+    for route in routes:
+        if isinstance(route, Route) and isinstance(route.endpoint, Endpoint):
+            operation = route.endpoint.operations.get("GET")
+            if operation is not None and operation.shared_page is not None:
+                url = route.path.encode()
+                found[url] = Target("GET", url, route.path, {}, route.path, operation.shared_page)
     return found
 
 

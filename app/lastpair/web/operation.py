@@ -107,6 +107,14 @@ class BuyersOperation:
 
 
 @dataclass(frozen=True)
+class SharedPage:
+    """A list of which all who ask without a query get the same page, from one call. hot_path.py serves it, too."""
+
+    data: str
+    """The name of the list."""
+
+
+@dataclass(frozen=True)
 class Operation:
     """A handler, and what the contract says of it."""
 
@@ -138,6 +146,8 @@ class Operation:
     buyers: BuyersOperation | None
     """The operation as buyers.py carries it out, if it is one of those."""
 
+    shared_page: SharedPage | None
+
     offers_csv: bool
     """Is it the whole list, as CSV, to a client that prefers that?"""
 
@@ -154,6 +164,7 @@ def operation(
     body: type[BaseModel] | None = None,
     is_paged: bool = False,
     buyers: BuyersOperation | None = None,
+    shared_page: SharedPage | None = None,
     offers_csv: bool = False,
 ) -> Callable[[Handler], Operation]:
     """Declare a handler. The first line of its docstring is the summary, the rest the description."""
@@ -162,7 +173,7 @@ def operation(
         taken = (*parameters, *(PAGE_PARAMETERS if is_paged else ()))
         return Operation(
             *(handler, tag, answers, codes, caller, is_idempotent, needs_database, has_etag),
-            *(taken, body, is_paged, buyers, offers_csv),
+            *(taken, body, is_paged, buyers, shared_page, offers_csv),
         )
 
     return declare

@@ -75,13 +75,18 @@ def rendered(request: HasScope, outcome: Outcome, name: str, headers: Mapping[st
 
 def answer_page(request: HasScope, outcome: Outcome, name: str) -> Response:
     """An outcome of the shop whose data is a page of a list, its rows under `name`."""
+    return Json(rendered_page(request, outcome, name))
+
+
+def rendered_page(request: HasScope, outcome: Outcome, name: str) -> Rendered:
+    """The same, but not as a response."""
     if outcome.code is not None:
-        return answer(request, outcome, name)
+        return rendered(request, outcome, name)
     page: Page = outcome.data
     meta = {"requestId": request.scope["request_id"]}
     if page.next_cursor is not None:
         meta["nextCursor"] = page.next_cursor
-    return Json(Rendered(200, orjson.dumps({"success": True, "data": {name: page.rows}, "meta": meta}), None))
+    return Rendered(200, orjson.dumps({"success": True, "data": {name: page.rows}, "meta": meta}), None)
 
 
 def success(request: HasScope, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
