@@ -112,7 +112,7 @@ async def walk(session: Explained, drop_id: str, users: list[str]) -> dict[str, 
     baskets = [{"user_id": user, "items": [{"drop_id": drop_id}], "idempotency_key": "basket"} for user in users[20:30]]
     rows, walked["basket"] = await session.indexes(RESERVE_BASKETS, orjson.dumps(baskets).decode(), 60)
     assert {row["code"] for row in rows} == {None}
-    _, walked["feed"] = await session.indexes("select inventory.activity_feed($1)", drop_id)
+    _, walked["feed"] = await session.indexes("select * from api.list_drops()")
     await session.indexes(RESERVE, drop_id, users[10:20], none, 60)
     await session.connection.execute(
         "update inventory.reservations set expires_at = now() where user_id = any ($1)", users[10:20]

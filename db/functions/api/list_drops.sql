@@ -48,6 +48,7 @@ declare
   end;
   v_starts_at timestamptz;
   v_id uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  v_page inventory.drops[];
 begin
   perform inventory.check_limit(p_limit);
   if p_status is null then
@@ -65,33 +66,34 @@ begin
       perform inventory.refuse_cursor();
     end if;
   end if;
-  return query
-  select shown.*, inventory.activity_feed(shown.id)
-  from (
-    select of_status.d
-    from unnest(v_stored) as stored (status)
-    cross join lateral (
-      select d
-      from inventory.drops d
-      where d.status = stored.status
-        and case
-          when p_status is null then d.starts_at <= now() and (d.ends_at is null or d.ends_at > now())
-          else inventory.status_now(d) = p_status
-        end
-        and (inventory.is_public(d) or d.status = 'draft')
-        and (v_starts_at is null or d.starts_at <= v_starts_at)
-        and case
-          when v_starts_at is null then d.starts_at is not null or d.id < v_id
-          else (d.starts_at, d.id) < (v_starts_at, v_id)
-        end
-      order by d.starts_at desc, d.id desc
+  v_page := array(
+    select page.d
+    from (
+      select of_status.d
+      from unnest(v_stored) as stored (status)
+      cross join lateral (
+        select d
+        from inventory.drops d
+        where d.status = stored.status
+          and case
+            when p_status is null then d.starts_at <= now() and (d.ends_at is null or d.ends_at > now())
+            else inventory.status_now(d) = p_status
+          end
+          and (inventory.is_public(d) or d.status = 'draft')
+          and (v_starts_at is null or d.starts_at <= v_starts_at)
+          and case
+            when v_starts_at is null then d.starts_at is not null or d.id < v_id
+            else (d.starts_at, d.id) < (v_starts_at, v_id)
+          end
+        order by d.starts_at desc, d.id desc
+        limit p_limit
+      ) of_status
+      order by (of_status.d).starts_at desc, (of_status.d).id desc
       limit p_limit
-    ) of_status
-    order by (of_status.d).starts_at desc, (of_status.d).id desc
-    limit p_limit
-  ) page
-  cross join lateral inventory.drop_row(page.d) as shown -- not (drop_row(…)).*, which would call it once for each column
-  order by (page.d).starts_at desc, (page.d).id desc;
+    ) page
+    order by (page.d).starts_at desc, (page.d).id desc
+  );
+  return query select (l.listed).*, l.activity_feed from inventory.listed_drops(v_page) l;
 end
 $$;
 

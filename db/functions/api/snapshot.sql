@@ -27,9 +27,10 @@ begin
       from (
         select
           r.*,
-          inventory.activity_feed(d.id) as activity_feed
+          activity.feed as activity_feed
         from inventory.drops d
         cross join lateral inventory.drop_row(d) r
+        cross join lateral inventory.activity_feed(d.id) activity
         where d.id = any (v_drop_ids) and inventory.is_public(d)
         order by d.starts_at desc nulls last, d.id desc
       ) l

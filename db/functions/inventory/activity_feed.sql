@@ -5,27 +5,22 @@
 -- reservations.
 --
 -- Locks: none. Errors: none.
--- Plans: see db/README.md, 'Plans'.
+-- Plans: as in inventory.reserve_facts.
 
 create or replace function inventory.activity_feed(p_drop_id uuid)
-returns json
-language plpgsql stable
-set enable_seqscan = off
-set enable_bitmapscan = off
-set plan_cache_mode = force_generic_plan
+returns table (feed json)
+language sql stable
 as $$
-begin
-  return to_json(feed)
+  select to_json(f)
   from (
     select
-      inventory.latest_purchasers(p_drop_id) as latest_purchasers,
+      (select l.purchasers from inventory.latest_purchasers(p_drop_id) l) as latest_purchasers,
       (
         select coalesce(sum(r.qty), 0)
         from inventory.reservations r
         where r.drop_id = p_drop_id and r.status = 'ACTIVE' and r.expires_at > now()
       ) as held_stock
-  ) feed;
-end
+  ) f
 $$;
 
 comment on function inventory.activity_feed(uuid) is

@@ -8,7 +8,7 @@ create or replace function inventory.has_due(p_drop inventory.drops)
 returns boolean
 language sql stable
 as $$
-  select inventory.drops_with_due(array[p_drop]) <> '{}'
+  select p_drop.nothing_due_before <= now() and inventory.drops_with_due(array[p_drop]) <> '{}'
 $$;
 
 comment on function inventory.has_due(inventory.drops) is 'Is an ACTIVE reservation of this drop due?';

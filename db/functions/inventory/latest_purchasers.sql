@@ -2,21 +2,17 @@
 -- everybody may see.
 --
 -- Locks: none. Errors: none.
--- Plans: see db/README.md, 'Plans'. Here a lateral subquery with a limit looks up each user, so the planner cannot make it a
--- join.
+-- Plans: as in inventory.reserve_facts. A lateral subquery with a limit looks up each user, so the planner cannot make it a join.
 
 create or replace function inventory.latest_purchasers(p_drop_id uuid)
-returns json
-language plpgsql stable
-set enable_seqscan = off
-set enable_bitmapscan = off
-set plan_cache_mode = force_generic_plan
+returns table (purchasers json)
+language sql stable
 as $$
-declare
-  v_names text := inventory.purchaser_names();
-begin
-  return to_json(array(
-    select row(latest.user_id, inventory.public_name(u.username, v_names), latest.qty, latest.created_at)::api.purchaser
+  select to_json(array(
+    select
+      row(
+        latest.user_id, inventory.public_name(u.username, (select inventory.purchaser_names())), latest.qty,
+        latest.created_at)::api.purchaser
     from (
       select p.id, p.user_id, p.qty, p.created_at
       from inventory.purchases p
@@ -28,8 +24,7 @@ begin
       select u.username from inventory.users u where u.id = latest.user_id limit 1
     ) u on true
     order by latest.created_at desc, latest.id desc
-  ));
-end
+  ))
 $$;
 
 comment on function inventory.latest_purchasers(uuid) is

@@ -120,7 +120,10 @@ begin
     if v_change.is_activity_updated then
       v_events := v_events || row(
         v_drop.id, 'ACTIVITY_UPDATED',
-        (select to_json(e) from (select v_drop.id as "dropId", inventory.latest_purchasers(v_drop.id) as "latestPurchasers") e)
+        (
+          select to_json(e)
+          from (select v_drop.id as "dropId", l.purchasers as "latestPurchasers" from inventory.latest_purchasers(v_drop.id) l) e
+        )
       )::inventory.new_event;
     end if;
   end loop;
