@@ -13,7 +13,7 @@
 --               Idempotency-Key; null if it takes none
 --   drop_ns     the place of its drop in p_drop_ids
 --   earlier     the reservation of an earlier call with the same Idempotency-Key, or null
--- And units has an element for each drop and, after them, for each variant: how many are taken in all.
+-- The array units has an element for each drop and then one for each variant. It says how many units are taken of it in all.
 --
 -- Locks: none. Errors: none. A repeated Idempotency-Key is no error, not even if the drop is over: the answer is the first
 -- reservation as it is now. It is one if it asks for something else.
