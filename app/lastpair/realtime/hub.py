@@ -51,7 +51,7 @@ class LogChanged(FellBehind):
 
 
 class Outlet(Protocol):
-    """The transport of a client. A round writes to it directly, because waking the client's task would cost more than the write."""
+    """The transport of a client. A round writes to it directly, because waking the client's task would cost more."""
 
     @property
     def encode(self) -> Callable[[list[Event]], bytes]:

@@ -3,9 +3,9 @@
 --
 -- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches. Errors: none.
 --
--- Plans: it adds up old and new rows and does not join them, because a session keeps its plan, and a nested loop that was planned for
--- one row is very slow for many. The condition on old rows repeats inventory.is_public, because that function cannot take a row of
--- old_rows.
+-- Plans: it adds up old and new rows and does not join them, because a session keeps its plan, and a nested loop that was planned
+-- for one row is very slow for many. The condition on old rows repeats inventory.is_public, because that function cannot take a row
+-- of old_rows.
 
 create or replace function inventory.note_stock()
 returns trigger
