@@ -224,6 +224,32 @@ async def test_a_call_for_many_drops_does_not_wait_for_a_busy_one(owner: asyncpg
         assert [(row["n"], row["code"]) for row in rows] == [(n, None) for n in range(1, 7)]
 
 
+@pytest.mark.parametrize("kind", ["reserve", "purchase of due holds"])
+async def test_drops_are_locked_in_the_order_of_their_ids(owner: asyncpg.Pool, kind: str) -> None:
+    """In SQL, without the short timeout: a call that waits for one drop has locked those before it and none after it."""
+    crowd = await Crowd.make(owner, [5] * 6, 1, hold_all=kind != "reserve")
+    if kind != "reserve":
+        await make_some_due(owner, list(crowd.drops), len(crowd.drops))
+    requests = [(drop_id, crowd.users[0], None, None, *([None] if kind == "reserve" else [])) for drop_id in crowd.drops]
+    call = (
+        "select * from inventory.reserve_on_drops($1::api.reserve_request[], 60)"
+        if kind == "reserve"
+        else "select * from inventory.purchase_on_drops($1::api.purchase_request[])"
+    )
+    free = "select array(select id::text from inventory.drops where id = any ($1) order by id for no key update skip locked)"
+    random.Random(3).shuffle(requests)  # noqa: S311 - a run to repeat, not a secret
+    async with owner.acquire() as session:
+        for place, drop_id in enumerate(crowd.drops):
+            transaction = session.transaction()
+            await transaction.start()
+            async with locked(owner, drop_id):
+                waiting = asyncio.create_task(session.fetch(call, requests))
+                assert await lock_waits(owner, 1) == [session.get_server_pid()]
+                assert await owner.fetchval(free, crowd.drops) == crowd.drops[place + 1 :]
+            assert len(await waiting) == len(requests)
+            await transaction.rollback()
+
+
 async def test_a_cancel_of_one_drop_waits_for_it(owner: asyncpg.Pool) -> None:
     """In SQL: a call for a single drop waits for its lock longer than a call for several would."""
     crowd = await Crowd.make(owner, [5], 3, hold_all=True)
