@@ -439,34 +439,6 @@ COMMENT ON TYPE inventory.hold_facts IS 'The hold that a purchase request means,
 
 
 --
--- Name: item_facts; Type: TYPE; Schema: inventory; Owner: -
---
-
-CREATE TYPE inventory.item_facts AS (
-	place integer,
-	basket_n integer,
-	user_id uuid,
-	variant_id uuid,
-	qty integer,
-	first_place_of_user integer,
-	stock_n integer,
-	user_exists boolean,
-	drop_refusal text,
-	holds boolean,
-	units integer,
-	limit_per_user integer,
-	may_hold_at timestamp with time zone
-);
-
-
---
--- Name: TYPE item_facts; Type: COMMENT; Schema: inventory; Owner: -
---
-
-COMMENT ON TYPE inventory.item_facts IS 'What inventory.basket_decisions knows about an item before it decides.';
-
-
---
 -- Name: new_event; Type: TYPE; Schema: inventory; Owner: -
 --
 
@@ -2120,4 +2092,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261129150000'),
     ('20261129150010'),
     ('20261129150020'),
-    ('20261129190000');
+    ('20261129190000'),
+    ('20261129220000');

@@ -120,10 +120,11 @@ select is(
     select v.code
     from inventory.drops d
     cross join lateral (
-      select (inventory.basket_decisions(
+      select (inventory.reserve_decisions(
         array[d.id], array[jsonb_populate_record(d, '{"available_stock": 0}')],
+        array(select v from inventory.variants v where v.drop_id = d.id),
         array[row(d.id, pg_temp.user_id('ann'), null, pg_temp.variant_id('sizes', 'S'), 1)::api.reserve_request],
-        array[1], array[1], array[pg_temp.basket('ann', 'sizes')], array[false])).codes[1] as code
+        array[1], array[1])).codes[1] as code
     ) v
     where d.id = pg_temp.drop_id('sizes')
   ),

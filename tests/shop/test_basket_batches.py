@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from tests.support.batch_statements import RESERVE_BASKETS
-from tests.support.factories import available_stock, make_drop_by_sql, make_user, make_users
+from tests.support.factories import available_stock, hold, make_drop_by_sql, make_user, make_users
 from tests.support.ordered_requests import lock_waits, locked
 
 pytestmark = pytest.mark.usefixtures("healthy")
@@ -230,3 +230,19 @@ async def test_what_is_sold_out_is_refused_without_a_lock(owner: asyncpg.Pool) -
         batch = json.dumps([request(user, drops) for user in users[1:]])
         rows = await asyncio.wait_for(owner.fetch(RESERVE_BASKETS, batch, 600), 4)
     assert [(row["code"], [item["index"] for item in json.loads(row["data"])]) for row in rows] == [("BASKET_REFUSED", [1])] * 3
+
+
+async def test_what_comes_back_to_a_drop_that_was_sold_out_is_not_taken(owner: asyncpg.Pool) -> None:
+    """The call has not locked the other drops of such a basket, so it is refused, although a unit came back meanwhile."""
+    first, sold_out, other = sorted([await make_drop_by_sql(owner, stock) for stock in (1, 1, 1)])
+    users = await make_users(owner, 3)
+    await hold(owner, sold_out, users[:1])
+    async with locked(owner, first), owner.acquire() as session, session.transaction():
+        await session.execute("update inventory.reservations set expires_at = now() where drop_id = $1", sold_out)
+        batch = json.dumps([request(users[1], [first]), request(users[2], [sold_out, other])])
+        waiting = asyncio.create_task(owner.fetch(RESERVE_BASKETS, batch, 600))
+        await lock_waits(owner, 1)
+    rows = await waiting
+    assert [row["code"] for row in rows] == [None, "BASKET_REFUSED"]
+    assert [refusal(item)[:2] for item in json.loads(rows[1]["data"])] == [(0, "OUT_OF_STOCK")]
+    assert await available_stock(owner, other) == 1

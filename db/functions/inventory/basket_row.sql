@@ -12,14 +12,14 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  return inventory.basket_as_shown(p_basket, array(
+  return (select b from inventory.basket_as_shown(p_basket.id, p_basket.user_id, p_basket.created_at, array(
     select inventory.reservation_row(r)
     from inventory.reservations r
     join rows from (jsonb_to_recordset(p_basket.items) as (drop_id uuid, variant_id uuid)) with ordinality item
       on item.drop_id = r.drop_id and item.variant_id is not distinct from r.variant_id
     where r.basket_id = p_basket.id
     order by item.ordinality
-  ));
+  )) b);
 end
 $$;
 

@@ -1,8 +1,8 @@
 -- inventory.prepare_drops: get drops ready for these reserve requests, and return their rows as the requests will find them.
 --
--- Purpose: the first step of inventory.reserve_on_drops. A drop is locked only if a unit can be taken from it: when it is on
--- sale and has stock, or has holds that are due and can be taken back. Otherwise it is not locked or written, so a crowd that
--- asks for a drop that is sold out does not queue. inventory.take_back_due takes back what is due.
+-- Purpose: the first step of inventory.reserve_on_drops and inventory.reserve_baskets. A drop is locked only if a unit can be taken
+-- from it: when it is on sale and has stock, or has holds that are due and can be taken back. Otherwise it is not locked or
+-- written, so a crowd that asks for a drop that is sold out does not queue. inventory.take_back_due takes back what is due.
 --
 -- p_drop_ids are the drops of the requests, in the order of their ids. The answer:
 --   drops      the row of each drop; a drop that does not exist is a row of nulls. One that was not locked is as it was when it was

@@ -1,16 +1,21 @@
 -- inventory.reserve_decisions: decide what becomes of each reserve request: units, a replay or a refusal.
 --
--- Purpose: the middle step of inventory.reserve_on_drops. It reads and decides, and writes nothing. p_drops are the drops of the
--- requests, as inventory.prepare_drops returns them for p_drop_ids, and p_variants are theirs.
+-- Purpose: a step of inventory.reserve_on_drops and inventory.reserve_baskets. It reads and decides, and writes nothing. p_drops are
+-- the drops of the requests, as inventory.prepare_drops returns them for p_drop_ids, and p_variants are theirs.
 --
 -- The requests are decided one after the other, in their order. Each gets all the units that it asks for or none, so a request
 -- for three may be refused and the next one, for the last unit, may be served.
+--
+-- The requests may be items of baskets, one basket after the other, without keys of their own. Then a basket gets all its items or
+-- none. While it is decided, its items count for those after them; what a refused basket took is put back before the next one.
+--   p_basket_ns  for each request the number of its basket
+--   p_first_ns   for each request the first basket of the same user with the same Idempotency-Key, or its own
 --
 -- The answer has an element for each request in each of these arrays:
 --   codes       the refusal, or null
 --   messages    a sentence that is more precise than that of the code, or null
 --   taker_ns    the number of the request that takes the units: its own, or that of an earlier one in this call with the same
---               Idempotency-Key; null if it takes none
+--               Idempotency-Key (of its basket with the same one); null if it takes none
 --   drop_ns     the place of its drop in p_drop_ids
 --   earlier     the reservation of an earlier call with the same Idempotency-Key, or null
 -- The array units has an element for each drop and then one for each variant. It says how many units are taken of it in all.
@@ -25,6 +30,8 @@ create or replace function inventory.reserve_decisions(
   p_drops inventory.drops[],
   p_variants inventory.variants[],
   p_requests api.reserve_request[],
+  p_basket_ns integer[] default null,
+  p_first_ns integer[] default null,
   out codes text[],
   out messages text[],
   out taker_ns integer[],
@@ -46,6 +53,11 @@ declare
   v_units integer;
   v_repeated_n integer; -- an earlier request of this call that took units with the same Idempotency-Key
   v_code text;
+  v_begin_n integer;            -- of the basket: its first item,
+  v_taker_n integer;            -- an item of an earlier basket that it repeats,
+  v_is_refused boolean;         -- whether one of its items is refused,
+  v_stock_before integer[];     -- and what was left before it,
+  v_units_before integer[];     -- and had been taken
   f record;
 begin
   if p_variants <> '{}' then
@@ -82,9 +94,25 @@ begin
     select *
     from inventory.reserve_facts(p_drop_ids, v_drop.has_variants, v_variant_drop_ids, v_variant_ids, v_user_ids, p_requests)
   loop
+    drop_ns[f.n] := f.drop_n;
+    if p_basket_ns[f.n] is distinct from p_basket_ns[f.n - 1] then
+      v_begin_n := f.n;
+      v_taker_n := null;
+      for i in 1 .. f.n - 1 loop
+        exit when p_first_ns[f.n] = p_basket_ns[f.n] or v_taker_n is not null;
+        v_taker_n := case when p_first_ns[i] = p_first_ns[f.n] then taker_ns[i] end;
+      end loop;
+      v_is_refused := false;
+      v_stock_before := v_stock;
+      v_units_before := units;
+    end if;
+    if v_taker_n is not null then
+      taker_ns[f.n] := v_taker_n;
+      continue;
+    end if;
+
     v_repeated_n := null;
     v_units := v_user_units[f.n];
-    drop_ns[f.n] := f.drop_n;
     if f.first_of_user < f.n then
       for i in f.first_of_user .. f.n - 1 loop
         continue when taker_ns[i] is distinct from i or v_user_ids[i] <> f.user_id or drop_ns[i] <> f.drop_n;
@@ -122,12 +150,18 @@ begin
         codes[f.n] := v_code;
         messages[f.n] := inventory.reserve_sentence(
           v_code, f.variant_id, v_units, v_drop.limits[f.drop_n], v_may_hold_at[f.n], v_stock[f.stock_n]);
+        v_is_refused := true;
       end if;
+    end if;
+    if v_is_refused and p_basket_ns[f.n] is distinct from p_basket_ns[f.n + 1] then
+      v_stock := v_stock_before;
+      units := v_units_before;
+      taker_ns[v_begin_n:f.n] := array_fill(null::integer, array[f.n - v_begin_n + 1]);
     end if;
   end loop;
 end
 $$;
 
 comment on function
-inventory.reserve_decisions(uuid[], inventory.drops[], inventory.variants[], api.reserve_request[]) is
+inventory.reserve_decisions(uuid[], inventory.drops[], inventory.variants[], api.reserve_request[], integer[], integer[]) is
 'What becomes of each reserve request, one after the other. Reads and decides, writes nothing.';

@@ -1,6 +1,6 @@
 -- inventory.reserve_facts: what the tables say about each reserve request, before any of them is decided.
 --
--- Purpose: a step of inventory.reserve_decisions and inventory.basket_decisions. It reads, and decides nothing.
+-- Purpose: a step of inventory.reserve_decisions. It reads, and decides nothing.
 --
 -- What is given, besides the requests:
 --   p_drop_ids          the drops of the requests

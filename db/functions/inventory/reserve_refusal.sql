@@ -1,7 +1,7 @@
 -- inventory.reserve_refusal: the code with which a request for units is refused, or null if it gets them.
 --
--- Purpose: the rule, and the order of its conditions. inventory.reserve_decisions and inventory.basket_decisions apply it to one
--- request after the other, with what is left by then. p_drop_refusal: see inventory.drop_refusal. p_stock are the units that are
+-- Purpose: the rule, and the order of its conditions. inventory.reserve_decisions applies it to one request after the other,
+-- with what is left by then. p_drop_refusal: see inventory.drop_refusal. p_stock are the units that are
 -- left of what is asked for. The other values are those of inventory.reserve_facts.
 --
 -- Locks: none. Errors: none. Plans: a plain SQL expression, which PostgreSQL puts into the caller's.
