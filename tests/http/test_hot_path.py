@@ -87,6 +87,8 @@ def reserves(*headers: str, bodies: tuple[str, ...], **more: Any) -> list[Ask]:
 
 RESERVE, PURCHASE, CANCEL = "POST /drops/$drop/reserve", "POST /drops/$drop/purchase", "DELETE /reservations/$id"
 KEY, JSON, NAME = "Idempotency-Key: once", "Content-Type: application/json", "X-User-Name: Zoë".encode().decode("latin-1")
+BASKETS = "POST /baskets"
+BASKET = '{"items": [{"drop_id": "$drop", "qty": 2}, {"drop_id": "$sizes", "variant_id": "$size"}]}'
 CASES: dict[str, list[Ask]] = {
     "reserve, purchase": [ask(RESERVE), ask(PURCHASE)],
     "reserve, cancel, cancel again": [ask(RESERVE), ask(CANCEL), ask(CANCEL)],
@@ -112,6 +114,21 @@ CASES: dict[str, list[Ask]] = {
     "bad keys": [ask(RESERVE, f"Idempotency-Key: {bad}") for bad in ("", "a b", "\xe9", "k" * 256)],
     "two keys": [ask(RESERVE, KEY, KEY), ask(CANCEL, KEY, KEY)],
     "bodies": reserves(bodies=("", "{}", '{"qty": 2}', '{"qty": 1, "variant_id": null}')),
+    "baskets": [ask(BASKETS, KEY, body=BASKET), ask(BASKETS, KEY, body=BASKET), ask("POST /v1/baskets", body=BASKET)],
+    "a new user's basket": [ask(BASKETS, NAME, user="$new", body=BASKET)],
+    "nobody's basket": [ask(BASKETS, user=None, body=BASKET)],
+    "refused baskets": [
+        ask(BASKETS, body='{"items": [{"drop_id": "$draft"}, {"drop_id": "$drop"}, {"drop_id": "$small", "qty": 2}]}'),
+        ask(BASKETS, KEY, body=BASKET),
+        ask(BASKETS, KEY, body='{"items": [{"drop_id": "$small"}]}'),
+    ],
+    "bad baskets": [
+        ask(BASKETS, body=body)
+        for body in ("", "{}", "[]", "nonsense", '{"items": []}', '{"items": [{}]}', '{"items": [{"drop_id": 1}]}')
+    ],
+    "a basket without a body": [ask(BASKETS), ask(BASKETS, "Content-Length: 0")],
+    "a basket of another type": [ask(BASKETS, "Content-Type: text/plain", body=BASKET)],
+    "a large basket": [ask(BASKETS, body=BASKET + " " * 400, is_hot=False)],
     "no body": [ask(RESERVE, "Content-Length: 0"), ask(PURCHASE, "Content-Length: 0")],
     "a size": [
         ask("POST /drops/$sizes/reserve", body='{"variant_id": "$size", "qty": 3}'),

@@ -14,7 +14,7 @@ import pytest
 from lastpair.errors import Refusal, Unavailable
 from lastpair.settings import Settings
 from lastpair.shop.outcome import Caller, Outcome, Page
-from lastpair.shop.shared_calls import BasketItem
+from lastpair.shop.shared_calls import BasketItem, BasketRequest
 from lastpair.shop.shop import Shop
 from tests.support.database import Database, calling
 from tests.support.factories import available_stock, hold, make_drop_by_sql, make_due, make_user, make_users, statuses
@@ -33,7 +33,9 @@ ACTS: dict[str, Callable[[Shop, Caller], Awaitable[Outcome]]] = {
     "my_purchases": lambda shop, caller: shop.my_purchases(caller, 50, None),
     "create_drop": lambda shop, caller: shop.create_drop(caller, NEW_DROP),
     "extend": lambda shop, caller: shop.extend(caller, NOBODY),
-    "reserve_basket": lambda shop, caller: shop.reserve_basket(caller, [BasketItem(NOBODY, None, None)]),
+    "reserve_basket": lambda shop, caller: shop.carry_out(
+        caller, BasketRequest(caller.id, [BasketItem(NOBODY, None, None)], None)
+    ),
     "purchase_basket": lambda shop, caller: shop.purchase_basket(caller, NOBODY),
     "cancel_basket": lambda shop, caller: shop.cancel_basket(caller, NOBODY),
     "get_basket": lambda shop, caller: shop.get_basket(caller, NOBODY),

@@ -139,7 +139,7 @@ class CancelRequest:
         return self.reservation_id
 
 
-BuyersRequest = ReserveRequest | PurchaseRequest | CancelRequest
+BuyersRequest = ReserveRequest | BasketRequest | PurchaseRequest | CancelRequest
 """What buyers ask for most."""
 
 
@@ -209,6 +209,7 @@ class SharedCalls:
         self.rename_user = MeasuredBatcher("rename", self._rename_user, max_size=min(size, MAX_USERS), max_pending=pending)
         self.of_buyers: dict[type[BuyersRequest], MeasuredBatcher[Any, Outcome]] = {
             ReserveRequest: self.reserve,
+            BasketRequest: self.reserve_basket,
             PurchaseRequest: self.purchase,
             CancelRequest: self.cancel,
         }

@@ -5,7 +5,7 @@ statement, lets requests share calls, and makes a user on first use.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,8 +16,6 @@ from lastpair.shop.batcher import Batcher
 from lastpair.shop.current_names import CurrentNames
 from lastpair.shop.outcome import AUTH_REQUIRED, CREATED, DONE, Caller, Outcome, Page
 from lastpair.shop.shared_calls import (
-    BasketItem,
-    BasketRequest,
     BuyersRequest,
     CancelRequest,
     MeasuredBatcher,
@@ -103,7 +101,8 @@ class Shop:
         return await self.carry_out(caller, CancelRequest(reservation_id, caller.id))
 
     async def carry_out(self, caller: Caller, request: BuyersRequest) -> Outcome:
-        """Reserve, purchase or cancel, as the request says. Data: the reservation, or the purchase."""
+        """Reserve, purchase or cancel, as the request says. Data: the reservation, the purchase, or the basket; of a refused
+        basket, the refused items."""
         batcher = self._batches.of_buyers[type(request)]
         return await self._as_caller(caller, lambda: batcher.submit(request.lane, request))
 
@@ -118,11 +117,6 @@ class Shop:
         """Let the caller's hold end later, once. Data: the reservation."""
         arguments = (reservation_id, caller.id, idempotency_key)
         return await self._as_caller(caller, lambda: self._repeatable(DONE, EXTEND, *arguments))
-
-    async def reserve_basket(self, caller: Caller, items: Sequence[BasketItem], idempotency_key: str | None = None) -> Outcome:
-        """Hold all items, or none. Data: the basket, or the refused items."""
-        request = BasketRequest(caller.id, items, idempotency_key)
-        return await self._as_caller(caller, lambda: self._batches.reserve_basket.submit(request.lane, request))
 
     async def purchase_basket(self, caller: Caller, basket_id: str, idempotency_key: str | None = None) -> Outcome:
         """Buy all that the caller holds in a basket, or nothing. Data: a list of purchases, in the order of the items."""
@@ -293,7 +287,7 @@ class Begun:
         self,
         shop: Shop,
         batcher: MeasuredBatcher[Any, Outcome],
-        lane: str,
+        lane: Hashable,
         caller: Caller,
         request: BuyersRequest,
         receive: Receive,

@@ -1,6 +1,6 @@
-"""Reserve, purchase and cancel: how such a request is read and carried out, for both ways on which it may come.
+"""Reserve (also baskets), purchase and cancel: how such a request is read and carried out.
 
-The two ways are the handlers, and hot_path.py.
+It may come on two ways. They are the handlers, and hot_path.py.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,27 +15,28 @@ from lastpair.shop.shared_calls import BuyersRequest
 from lastpair.web.components import components_in
 from lastpair.web.identity import Identity
 from lastpair.web.operation import BuyersOperation
-from lastpair.web.requests import idempotency_key, parse_uuid, read_optional_body
+from lastpair.web.requests import idempotency_key, parse_uuid, read_body, read_optional_body
 from lastpair.web.responses import HasScope, answer
 
 
 async def carry_out(request: Request, operation: BuyersOperation) -> Response:
     """Read such a request, and answer what the shop says."""
 
-    async def read_body() -> Any:
-        return await read_optional_body(request, operation.body)
+    async def body_of_request() -> Any:
+        return await (read_body if operation.needs_body else read_optional_body)(request, operation.body)
 
-    caller, asked = await read(request, operation, read_body)
+    caller, asked = await read(request, operation, body_of_request)
     return answer(request, await components_in(request.scope).shop.carry_out(caller, asked), operation.data)
 
 
 async def read(
-    request: HasScope, operation: BuyersOperation, read_body: Callable[[], Awaitable[Any]]
+    request: HasScope, operation: BuyersOperation, body_of_request: Callable[[], Awaitable[Any]]
 ) -> tuple[Caller, BuyersRequest]:
-    """Who asks, and for what. Raises VALIDATION_ERROR, what `read_body` raises, and what `writer` raises."""
-    asked_id = parse_uuid(operation.id_name, request.scope["path_params"][operation.id_name])
+    """Who asks, and for what. Raises VALIDATION_ERROR, what `body_of_request` raises, and what `writer` raises."""
+    name = operation.id_name
+    asked_id = "" if name is None else parse_uuid(name, request.scope["path_params"][name])
     key = idempotency_key(request.scope) if operation.takes_key else None
-    body = await read_body()
+    body = await body_of_request()
     caller = await writer(request)
     return caller, operation.request(caller.id, asked_id, key, body)
 

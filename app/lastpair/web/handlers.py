@@ -11,7 +11,7 @@ from lastpair import __version__
 from lastpair.errors import Refusal, Unavailable
 from lastpair.observability.metrics import CONTENT_TYPE, exposition
 from lastpair.shop.outcome import Caller
-from lastpair.shop.shared_calls import BasketItem, CancelRequest, PurchaseRequest, ReserveRequest
+from lastpair.shop.shared_calls import BasketItem, BasketRequest, CancelRequest, PurchaseRequest, ReserveRequest
 from lastpair.shop.shop import OfDrop
 from lastpair.web.buyers import caller_of, carry_out, writer
 from lastpair.web.components import components_of
@@ -126,6 +126,15 @@ PURCHASE = BuyersOperation(
 CANCEL = BuyersOperation(
     "id", NoFields, "reservation", lambda user_id, reservation_id, _, __: CancelRequest(reservation_id, user_id), takes_key=False
 )
+RESERVE_BASKET = BuyersOperation(
+    None,
+    NewBasket,
+    "basket",
+    lambda user_id, _, key, body: BasketRequest(
+        user_id, [BasketItem(item.drop_id, item.variant_id, item.qty) for item in body.items], key
+    ),
+    needs_body=True,
+)
 
 
 @operation(
@@ -207,17 +216,14 @@ async def extend(request: Request) -> Response:
     caller="user",
     is_idempotent=True,
     body=NewBasket,
+    buyers=RESERVE_BASKET,
 )
 async def reserve_basket(request: Request) -> Response:
     """Hold units of several drops and variants: all items, or none.
 
     If an item is refused, nothing is held, and `error.items` has `index`, `code` and `message` of each that is.
     """
-    key = idempotency_key(request.scope)
-    body = await read_body(request, NewBasket)
-    shop, caller = components_of(request).shop, await writer(request)
-    items = [BasketItem(item.drop_id, item.variant_id, item.qty) for item in body.items]
-    return answer(request, await shop.reserve_basket(caller, items, key), "basket")
+    return await carry_out(request, RESERVE_BASKET)
 
 
 @operation(

@@ -1,4 +1,4 @@
-"""The hot path: reserve, purchase, cancel and the drops on sale, without what the rest of the application costs a request.
+"""The hot path: reserve (also baskets), purchase, cancel, and the drops on sale, without what the rest of the application costs.
 
 A plain request of one of these needs no task, no router and no middleware. Its protocol hands it over when it is complete. The
 shop takes it with a function for the outcome, and the answers of a call are written in one pass, after the next call has gone
@@ -37,12 +37,11 @@ from lastpair.web.http_answers import head_lines, whole_answer
 from lastpair.web.limits import address_of
 from lastpair.web.middleware import CLIENT_CLOSED_REQUEST, DeferredLog, refusal_for
 from lastpair.web.operation import BuyersOperation, SharedPage
-from lastpair.web.requests import MAX_SMALL_BYTES, headers_of, optional_body, request_id_of
+from lastpair.web.requests import MAX_SMALL_BYTES, headers_of, optional_body, request_id_of, required_body
 from lastpair.web.responses import Rendered, rendered, rendered_page, rendered_refusal
 from lastpair.web.routes import Endpoint
 
 UUID_SEGMENT = re.compile(rb"(?<=/)[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?=/|\Z)")
-PARAMETER = re.compile(r"\{(\w+)\}")
 CONTENT_LENGTHS = frozenset(b"%d" % length for length in range(MAX_SMALL_BYTES + 1))
 MAX_TARGET_BYTES = 100
 """No route of the hot path is as long. Longer URLs are not remembered."""
@@ -59,7 +58,6 @@ class HotRoute(NamedTuple):
     """A route of the hot path."""
 
     template: str
-    parameter: str
     operation: BuyersOperation
 
 
@@ -147,12 +145,13 @@ class HotPath:
 
     def _target(self, method: bytes, url: bytes) -> Target | None:
         found = UUID_SEGMENT.search(url)
-        if found is None:
-            return None
-        route = self._routes.get((method, url[: found.start()], url[found.end() :]))
+        before, after = (url, b"") if found is None else (url[: found.start()], url[found.end() :])
+        route = self._routes.get((method, before, after))
         if route is None:
             return None
-        return Target(method.decode(), url, url.decode(), {route.parameter: found[0].decode()}, route.template, route.operation)
+        name = route.operation.id_name
+        path_params = {} if found is None or name is None else {name: found[0].decode()}
+        return Target(method.decode(), url, url.decode(), path_params, route.template, route.operation)
 
     def begin(self, request: "HotRequest") -> None:
         """Carry the request out."""
@@ -266,7 +265,8 @@ class HotRequest(RequestResponseCycle):
     async def read_body(self) -> Any:
         """The body as the operation wants it."""
         assert isinstance(self.target.operation, BuyersOperation)  # noqa: S101 - a shared page takes none
-        return optional_body(self.scope, self.body, self.target.operation.body)
+        body_of = required_body if self.target.operation.needs_body else optional_body
+        return body_of(self.scope, self.body, self.target.operation.body)
 
     def take(self, outcome: Outcome | Exception) -> None:
         """This is the outcome."""
@@ -319,15 +319,14 @@ class HotRequest(RequestResponseCycle):
 
 
 def hot_routes(routes: Iterable[BaseRoute]) -> dict[tuple[bytes, bytes, bytes], HotRoute]:
-    """The routes of buyers' operations, by the method and by what is before and after the id in the path."""
+    """The routes of buyers' operations, by the method and by what is before and after the id in the path, if there is one."""
     found = {}
     for route in routes:
         if isinstance(route, Route) and isinstance(route.endpoint, Endpoint):
             for method, operation in route.endpoint.operations.items():
                 if operation.buyers is not None:
-                    before, parameter, after = PARAMETER.split(route.path)
-                    key = method.encode(), before.encode(), after.encode()
-                    found[key] = HotRoute(route.path, parameter, operation.buyers)
+                    before, _, after = route.path.encode().partition(f"{{{operation.buyers.id_name}}}".encode())
+                    found[method.encode(), before, after] = HotRoute(route.path, operation.buyers)
     return found
 
 

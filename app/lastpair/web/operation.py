@@ -88,11 +88,11 @@ EVENT_STREAM = Raw("text/event-stream", {"type": "string", "description": "For e
 
 @dataclass(frozen=True)
 class BuyersOperation:
-    """What buyers do most: reserve, purchase and cancel. Their requests share calls, and are served by hot_path.py if they are
-    plain."""
+    """What buyers do most: reserve, purchase and cancel, and reserve baskets. Their requests share calls, and are served by
+    hot_path.py if they are plain."""
 
-    id_name: str
-    """The parameter of the path."""
+    id_name: str | None
+    """The parameter of the path, if it has one."""
 
     body: type[BaseModel]
 
@@ -100,10 +100,13 @@ class BuyersOperation:
     """The name of what is answered."""
 
     request: Callable[[str, str, str | None, Any], BuyersRequest]
-    """What the shop is asked for, by the user, the id in the path, the Idempotency-Key and the body."""
+    """What the shop is asked for, by the user, the id in the path (or ""), the Idempotency-Key and the body."""
 
     takes_key: bool = True
     """Does it take an Idempotency-Key?"""
+
+    needs_body: bool = False
+    """Is an empty body an error?"""
 
 
 @dataclass(frozen=True)

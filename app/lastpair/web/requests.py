@@ -173,12 +173,16 @@ def has_body(scope: Scope) -> bool:
 async def read_body(request: Request, model: type[Body]) -> Body:
     """The body as `model`, strictly: raises VALIDATION_ERROR, PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE."""
     body = await _read_bytes(request)
-    if not body:
-        return parse_json(b"{}", model)
-    _check_media_type(request.scope)
     if len(body) > PIECE_BYTES:
-        return await in_turn(lambda: parse_json(body, model))
-    return parse_json(body, model)
+        return await in_turn(lambda: required_body(request.scope, body, model))
+    return required_body(request.scope, body, model)
+
+
+def required_body(scope: Scope, body: bytes, model: type[Body]) -> Body:
+    """The same of a body that has arrived."""
+    if body:
+        _check_media_type(scope)
+    return parse_json(body or b"{}", model)
 
 
 def parse_json(raw: str | bytes, model: type[Body]) -> Body:
