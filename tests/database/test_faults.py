@@ -161,7 +161,8 @@ async def test_a_database_that_is_not_ready(empty_url: str, missing: str) -> Non
 
 async def test_a_function_that_fails(server: Crashable) -> None:
     """A failure that may pass is 503; a fault is 500 without internals, and the log has them with the request's id."""
-    states = {"40001": 503, "40P01": 503, "53300": 503, "55P03": 503, "57014": 503, "P0001": 500, "XX000": 500, "22P02": 500}
+    states = dict.fromkeys(["40001", "40P01", "42804", "53300", "55P03", "57014"], 503)
+    states |= dict.fromkeys(["P0001", "XX000", "22P02"], 500)
     failures = {f"raise exception 'secret' using errcode = '{state}'": status for state, status in states.items()}
     failures |= {"perform 1 / 0": 500, "perform secret from nowhere": 500}
     head = "create or replace function api.get_drop(p_drop_id uuid, p_drafts boolean default true) returns setof api.drop_row"

@@ -65,9 +65,9 @@ LOCK_NOT_AVAILABLE = "55P03"
 TRANSIENT_CLASSES = frozenset({"08", "40", "53", "55", "57", "58"})
 """SQLSTATE classes of errors that may pass: connection, rollback by the server, resources, object state, operator, system."""
 
-TRANSIENT_STATES = frozenset({"25P03", READ_ONLY, "3F000", "42704", "42883"})
+TRANSIENT_STATES = frozenset({"25P03", READ_ONLY, "3F000", "42704", "42804", "42883"})
 """Single states of the same kind: the transaction idled too long, the server is a standby, or the schema, a type or a function is
-missing because a deployment is in progress."""
+missing or of another shape because a deployment is in progress."""
 
 
 def begin_with(settings: Mapping[str, str]) -> str:
