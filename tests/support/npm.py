@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -29,4 +30,17 @@ def npm_package(cache: pytest.Cache, name: str, version: str, sha512: str) -> Pa
             files.extractall(parent, filter="data")
         (parent / "package").rename(folder)
         archive.unlink()
+    return folder
+
+
+def installed(cache: pytest.Cache, package: str) -> Path:
+    """The folder in whose node_modules this package is, `name@version`, with those that it needs. None of their scripts is run."""
+    folder = cache.mkdir("npm") / package.replace("/", "+")
+    if not folder.exists():
+        npm = needed(lambda: shutil.which("npm"), "npm", "npm")
+        with TemporaryDirectory(dir=folder.parent) as temporary:
+            options = ["--ignore-scripts", "--no-audit", "--no-fund", "--silent", f"--prefix={temporary}"]
+            subprocess.run([npm, "install", *options, package], check=True)
+            Path(temporary).rename(folder)
+            Path(temporary).mkdir()  # which is removed next
     return folder
