@@ -34,7 +34,7 @@ def npm_package(cache: pytest.Cache, name: str, version: str, sha512: str) -> Pa
 
 
 def installed(cache: pytest.Cache, package: str) -> Path:
-    """The folder in whose node_modules this package is, `name@version`, with those that it needs. None of their scripts is run."""
+    """The folder in whose node_modules are this package, `name@version`, and those that it needs. No script of them is run."""
     folder = cache.mkdir("npm") / package.replace("/", "+")
     if not folder.exists():
         npm = needed(lambda: shutil.which("npm"), "npm", "npm")

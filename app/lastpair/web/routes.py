@@ -17,7 +17,7 @@ from lastpair.web.operation import Operation, Raw, operation
 from lastpair.web.pages import page_routes
 from lastpair.web.requests import check_query
 from lastpair.web.responses import ANSWER_HEADERS, failure
-from lastpair.web.socketio import socketio_routes
+from lastpair.web.socketio import SocketIORoute
 from lastpair.web.url_paths import API_BASES, PROBE_PATHS, SSE_PATHS
 
 UNLIMITED_READS = PROBE_PATHS | SSE_PATHS
@@ -113,7 +113,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
             ]
         table += served
         documents[f"{base}/openapi.json"] = document(operations_of([*served, *probes]), is_jwt=settings.auth_mode == "jwt")
-    return [*table, *operational, *page_routes(settings), *socketio_routes()]
+    return [*table, *operational, *page_routes(settings), SocketIORoute()]
 
 
 def operations_of(table: Iterable[Route | WebSocketRoute]) -> dict[str, dict[str, Operation]]:

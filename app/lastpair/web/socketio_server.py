@@ -47,6 +47,9 @@ UPGRADE_SECONDS = 10
 OUTBOX_BYTES = 64 * 1024
 """Of events that wait for the client's next poll. The rest waits in the hub's memory, which all clients share."""
 
+POLL_PAUSE_SECONDS = 0.25
+"""The least time between two answers to polls that have events, because a poll costs the process as much as dozens of frames."""
+
 OUTBOX_PACKETS = 100
 """Other packets, such as acknowledgements, that may wait. With more of them the client is cut off."""
 
@@ -84,6 +87,7 @@ class Outbox(asyncio.Queue[Any]):
         super().__init__()
         self.has_room = asyncio.Event()
         self.has_room.set()
+        self.is_full = asyncio.Event()
         self._texts_bytes = 0
         self._packets = 0
 
@@ -93,6 +97,7 @@ class Outbox(asyncio.Queue[Any]):
             self._texts_bytes += len(item.text)
             if self._texts_bytes > OUTBOX_BYTES:
                 self.has_room.clear()
+                self.is_full.set()
         else:
             self._packets += 1
             if self._packets == OUTBOX_PACKETS and self.client is not None:
@@ -105,6 +110,7 @@ class Outbox(asyncio.Queue[Any]):
             self._texts_bytes -= len(item.text)
             if self._texts_bytes <= OUTBOX_BYTES:
                 self.has_room.set()
+                self.is_full.clear()
         else:
             self._packets -= 1
         return item
@@ -125,6 +131,7 @@ class Client:
         self.socket: Any = None  # of Engine.IO
         self.protocol: WebSocketProtocol | None = None
         self.is_polling = False
+        self.next_poll_at = 0.0
         self.slot = slot
         self.feed = feed
         self._hub = hub
@@ -413,11 +420,16 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
             raise invalid("sid", "has a poll already that is not answered")
         client.is_polling = True
         try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(client.next_poll_at):
+                    await client.socket.queue.is_full.wait()
             packets = await client.socket.handle_get_request({})
         except EngineIOError:
             raise invalid("sid", UNKNOWN_SESSION) from None
         finally:
             client.is_polling = False
+        if any(isinstance(packet, Texts) for packet in packets):
+            client.next_poll_at = asyncio.get_running_loop().time() + POLL_PAUSE_SECONDS
         await Response(Payload(packets=packets).encode(), headers=ANSWER_HEADERS, media_type=TEXT)(scope, receive, send)
 
     def _connect(self, sid: str, environ: dict[str, Any], _: object = None) -> None:
