@@ -36,16 +36,12 @@ const commands = {
     return null;
   },
   ask: ({ client, event }) => clients[client].socket.timeout(5000).emitWithAck(...event),
-  raw: ({ client, packet }) => {
-    clients[client].socket.io.engine.write(packet);
-    return null;
-  },
   pause: ({ client }) => {
     clients[client].socket.io.engine.transport.ws._socket.pause();
     return null;
   },
-  reconnect: ({ client }) => {
-    clients[client].socket.connect();
+  resume: ({ client }) => {
+    clients[client].socket.io.engine.transport.ws._socket.resume();
     return null;
   },
   disconnect: ({ client }) => {
