@@ -20,11 +20,10 @@ from tests.support.database import Database, connected
 from tests.support.envelopes import assert_error
 from tests.support.factories import change, make_drop, make_due, make_user, purchase, reserve
 from tests.support.in_process import InProcess, served, settings_for
-from tests.support.socketio import Given, SocketIOClients, socketio_clients
-from tests.support.streams import Api, fresh_database, logged, newest_id, publish, serving
+from tests.support.socketio import TYPES, Given, SocketIOClients, announced, socketio_clients
+from tests.support.streams import Api, fresh_database, newest_id, publish, serving
 from tests.support.waiting import eventually
 
-TYPES = {"DROP_CREATED", "STOCK_UPDATED", "RESERVATION_EXPIRED", "PURCHASE_COMPLETED", "ACTIVITY_UPDATED"}
 TRANSPORTS = [["polling"], ["websocket"], ["polling", "websocket"]]
 OPEN = "/socket.io/?EIO=4&transport=polling"
 CREATE = "select id from api.create_drop('Air', 1, 5, $1, now())"
@@ -75,11 +74,6 @@ async def sell(service: InProcess, owner: asyncpg.Connection) -> str:
     await make_due(owner, (await reserve(service.http, drop_id, late))["id"])
     assert (await service.http.post("/internal/expire-now")).status_code == 200
     return drop_id
-
-
-async def announced(owner: asyncpg.Connection, after: int) -> Given:
-    """The events of the log after this id that Socket.IO clients get."""
-    return [(event.type, loads(event.text)) for event in await logged(owner, after) if event.type in TYPES]
 
 
 @names

@@ -8,11 +8,17 @@ from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.support.debian import needed
+from tests.support.factories import Owner
 from tests.support.npm import installed
+from tests.support.streams import logged
 from tests.support.waiting import eventually
+
+TYPES = {"DROP_CREATED", "STOCK_UPDATED", "RESERVATION_EXPIRED", "PURCHASE_COMPLETED", "ACTIVITY_UPDATED"}
+"""The events that a client gets."""
 
 PACKAGE = "socket.io-client@4.8.4"
 SCRIPT = Path(__file__).with_name("socketio_clients.js")
@@ -39,6 +45,10 @@ class SocketIOClients:
         assert "error" not in answer, answer
         return answer["answer"]
 
+    def give_way(self) -> None:
+        """Let other processes go first, because the clients of a real sale run on other machines."""
+        psutil.Process(self._process.pid).nice(19)
+
     async def connect(self, url: str, *, count: int = 1, **options: object) -> None:
         """Connect clients with these options, and wait until all are connected."""
         before = len(await self.states())
@@ -63,6 +73,11 @@ class SocketIOClients:
 
         await eventually(has_enough)
         return [tuple(event) for event in await self.command("given", client=client)]
+
+
+async def announced(owner: Owner, after: int) -> Given:
+    """The events of the log after this id that Socket.IO clients get."""
+    return [(event.type, loads(event.text)) for event in await logged(owner, after) if event.type in TYPES]
 
 
 @asynccontextmanager
