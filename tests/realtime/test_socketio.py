@@ -261,6 +261,35 @@ async def test_packets_that_are_ignored(service: InProcess) -> None:
         await service.has_streams(1)
 
 
+async def test_an_upgrade_that_fails(service: InProcess, owner: asyncpg.Connection) -> None:
+    """The client goes on with polling, and misses nothing."""
+    drop_id = str(await owner.fetchval(CREATE, UUID(await make_user(owner))))
+    start_id = await newest_id(owner)
+    async with session(service) as url:
+        websocket_url = url.replace("http", "ws").replace("polling", "websocket")
+        for packets in ([], ["2probe"], ["2probe", "3"]):
+            async with connect_websocket(websocket_url) as socket:
+                for packet in packets:
+                    await socket.send(packet)
+                await give_and_take(owner, drop_id, 1)
+        texts: list[str] = []
+        expected = await announced(owner, start_id)
+        while len(texts) < len(expected):
+            texts += [text for text in (await service.http.get(url)).text.split("\x1e") if text.startswith("42")]
+        assert [tuple(loads(text[2:])) for text in texts] == expected
+        async with connect_websocket(websocket_url) as socket:
+            await socket.send("2probe")
+            assert await socket.recv() == "3probe"
+            await socket.send("5")
+            await give_and_take(owner, drop_id, 1)
+            assert await socket.recv() == "6"  # would have ended the poll, if there were one
+            assert str(await socket.recv()).startswith('42["STOCK_UPDATED"')
+            assert_error(await service.http.get(url), 400, "VALIDATION_ERROR")
+            with pytest.raises(InvalidStatus):
+                await connect_websocket(websocket_url)
+    await service.has_streams(0)
+
+
 async def test_requests_that_are_refused(service: InProcess) -> None:
     """What is wrong is said in the envelope."""
     for query, field in [

@@ -1,4 +1,4 @@
-// Clients of Socket.IO, npm's socket.io-client, for tests. Each line of the input is a command, and each line of the output its answer.
+// Clients of Socket.IO (npm's socket.io-client) for tests. Each line of the input is a command, each of the output its answer.
 
 const { createHash } = require("node:crypto");
 const { createInterface } = require("node:readline");
