@@ -346,6 +346,8 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
         client = self._clients.get(sid)
         if client is None:
             raise invalid("sid", UNKNOWN_SESSION)
+        if client.socket.upgraded or (is_websocket and client.socket.upgrading):
+            raise invalid("sid", "has a WebSocket already")
         scope["is_poll"] = not is_websocket
         if is_websocket:
             await self._upgrade(client, scope, receive, send)
@@ -388,8 +390,6 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
                 await client.close()
 
     async def _upgrade(self, client: Client, scope: Scope, receive: Receive, send: Send) -> None:
-        if client.socket.upgrading or client.socket.upgraded:
-            raise invalid("sid", "has a WebSocket already")
         with suppress(OSError):  # the client left
             await self.handle_request(scope, receive, send)
         if client.socket.upgraded:
