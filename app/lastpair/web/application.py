@@ -24,8 +24,9 @@ from lastpair.web.identity import Identity, TrustedHeader
 from lastpair.web.lifespan import running
 from lastpair.web.limits import RateLimit, StreamSlots
 from lastpair.web.middleware import DeferredLog, RequestContext
+from lastpair.web.nowhere import Nowhere
 from lastpair.web.responses import ANSWER_HEADERS
-from lastpair.web.routes import nowhere, routes
+from lastpair.web.routes import routes
 from lastpair.web.tracing import tracing
 
 RESPONSE_HEADERS = ("ETag", "Idempotency-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id")
@@ -47,7 +48,7 @@ def create_app(settings: Settings | None = None) -> Lastpair:
         middleware=[*tracers, Middleware(RequestContext, guarded(settings, guard), log)],
         lifespan=lifespan,
     )
-    app.router.default = nowhere
+    app.router.default = Nowhere(app.routes)
     app.router.redirect_slashes = False
     app.components = components
     if not tracers:  # spans are made by the middleware

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
@@ -11,13 +11,12 @@ from starlette.types import Receive, Scope, Send
 from lastpair.settings import Settings
 from lastpair.web import handlers
 from lastpair.web.components import components_in
-from lastpair.web.error_codes import NOT_FOUND
 from lastpair.web.limits import address_of
 from lastpair.web.openapi import READS, document
 from lastpair.web.operation import Operation, Raw, operation
 from lastpair.web.pages import page_routes
 from lastpair.web.requests import check_query
-from lastpair.web.responses import ANSWER_HEADERS, failure
+from lastpair.web.responses import ANSWER_HEADERS
 from lastpair.web.url_paths import API_BASES, PROBE_PATHS, SSE_PATHS
 
 UNLIMITED_READS = PROBE_PATHS | SSE_PATHS
@@ -57,11 +56,6 @@ def route(path: str, **operations: Operation) -> Route:
     """One route for a path with a handler for each method, so that a 405 lists them all."""
     by_method = {method.upper(): operation for method, operation in operations.items()}
     return Route(path, Endpoint(path, by_method), methods=list(by_method))
-
-
-async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer where no route does. A WebSocket handshake gets the envelope as well."""
-    await failure(HTTPConnection(scope), NOT_FOUND)(scope, receive, send)
 
 
 def routes(settings: Settings) -> list[BaseRoute]:
