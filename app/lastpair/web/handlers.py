@@ -523,7 +523,8 @@ async def stream_events(request: Request) -> Response:
     DROP_REMOVED, `{ dropId }`; STOCK_UPDATED, `{ dropId, availableStock }`, with `variants: [{ id, availableStock }]` if the drop
     has variants; RESERVATION_EXPIRED, `{ dropId, reservationId }`; PURCHASE_COMPLETED, `{ dropId, username, qty, purchasedAt }`;
     ACTIVITY_UPDATED, `{ dropId, latestPurchasers }`. Drafts are not among them. If events were missed that the log no longer has:
-    RESYNC_REQUIRED, `{ reason }`, and a SNAPSHOT. POSITION, `{ }`, says that nothing happened up to its id.
+    RESYNC_REQUIRED, `{ reason }`, and a SNAPSHOT. POSITION, `{ }`, says that nothing happened up to its id. In a terminal
+    `curl -N` shows the stream.
     """
     return await event_stream(request)
 

@@ -98,6 +98,7 @@ EVENT_STREAM = Raw(
     {
         "type": "string",
         "description": "For each Event: its type as `event`, its `id`, and its `data` in JSON.",
+        "examples": ['event: RESERVATION_EXPIRED\nid: 42\ndata: {"dropId":"0190b6c5-…","reservationId":"0190b6c6-…"}\n\n'],
         "contentMediaType": "text/event-stream",
         "contentSchema": reference_to("Event"),
     },
