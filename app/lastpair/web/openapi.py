@@ -139,7 +139,8 @@ def document(table: Mapping[str, Mapping[str, Operation]], *, is_jwt: bool) -> b
     for path, by_method in table.items():
         paths[path] = {"parameters": [_path_parameter(name) for name in PATH_PARAMETER.findall(path)]}
         for method, operation in by_method.items():
-            answers |= _answer_schemas(operation, schemas)
+            for name, schema in _answer_schemas(operation, schemas).items():
+                assert answers.setdefault(name, schema) == schema, name  # noqa: S101 - one name means one schema
             errors = _errors(_codes(operation, path, method, is_jwt))
             if HTTPStatus.SWITCHING_PROTOCOLS in operation.answers:
                 errors["default"] = {"$ref": f"#/components/responses/{OTHER_ERROR}"}
@@ -310,12 +311,12 @@ def _answer_schemas(operation: Operation, schemas: Mapping[Any, Schema]) -> dict
 
 
 def _answer_name(operation: Operation, answer: Mapping[str, Any]) -> str:
-    # The name of the row, if the answer has one or a list of them; else that of the operation.
-    kind = next(iter(answer.values()))
-    if get_origin(kind) is list:
-        return f"{get_args(kind)[0].__name__}{'Page' if operation.is_paged else 'List'}"
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return f"{kind.__name__}Answer"
+    # The name of the row, if the answer is one or a list of them; else that of the operation.
+    [kind, *others] = answer.values()
+    is_list = get_origin(kind) is list
+    row = get_args(kind)[0] if is_list else kind
+    if not others and isinstance(row, type) and issubclass(row, BaseModel):
+        return f"{row.__name__}{'Page' if operation.is_paged else 'List' if is_list else 'Answer'}"
     name = _operation_id(operation).removeprefix("get")
     return f"{name[0].upper()}{name[1:]}Answer"
 
