@@ -96,6 +96,7 @@ async def test_head(http: httpx.AsyncClient, api_url: str, path: str) -> None:
         *["/api", "/api/", "/api/drop", "/api/drops/", f"/api/drops/{ANY}/", f"/api/drops/{ANY}/reserve/", "/api/drops//reserve"],
         *[f"/api/drops/{ANY}/refund", "/api/v1", "/api/v1/drops/", "/api/v2/drops", "/api/v1/v1/drops", "/api/reservations"],
         *["/api/reservations/me/", f"/api/reservations/{ANY}/cancel/", "/api/internal", "/api/internal/users/", "/API/drops"],
+        *["/api/reservations/", "/api/v1/reservations/", f"/api/baskets{ANY}", f"/api/baskets/{ANY}/{ANY}"],
         *["/drops", "/healthz/", "/favicon.ico", "//api/drops", "/api/%2e%2e/healthz"],
     ],
 )

@@ -24,7 +24,7 @@ MAX_DIFFERENCE = 3
 """Letters that a word may have more or less than the one that it is taken for."""
 
 MAX_NEAR = 3
-OVERVIEW = "/docs shows all paths, and /api/openapi.json describes them to programs."
+OVERVIEW = "The dashboard is at /. /docs shows all paths of the API, and /api/openapi.json describes them to programs."
 
 
 class Nowhere:
