@@ -317,7 +317,7 @@ def _answer_name(operation: Operation, answer: Mapping[str, Any]) -> str:
     row = get_args(kind)[0] if is_list else kind
     if not others and isinstance(row, type) and issubclass(row, BaseModel):
         return f"{row.__name__}{'Page' if operation.is_paged else 'List' if is_list else 'Answer'}"
-    name = _operation_id(operation).removeprefix("get")
+    name = _operation_id(operation)
     return f"{name[0].upper()}{name[1:]}Answer"
 
 
