@@ -5,6 +5,7 @@ import hashlib
 import shutil
 import subprocess
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,14 +34,20 @@ def npm_package(cache: pytest.Cache, name: str, version: str, sha512: str) -> Pa
     return folder
 
 
-def installed(cache: pytest.Cache, package: str) -> Path:
-    """The folder in whose node_modules are this package, `name@version`, and those that it needs. No script of them is run."""
-    folder = cache.mkdir("npm") / package.replace("/", "+")
+def npm_packages(cache: pytest.Cache, manifest: Path) -> Path:
+    """The `node_modules` of the package.json and package-lock.json in this folder, which npm fetches once for each lock.
+
+    The lock has the hashes of all packages, and none of their scripts is run.
+    """
+    lock = (manifest / "package-lock.json").read_bytes()
+    folder = cache.mkdir("npm") / f"{manifest.name}-{hashlib.sha256(lock).hexdigest()[:16]}"
     if not folder.exists():
         npm = needed(lambda: shutil.which("npm"), "npm", "npm")
         with TemporaryDirectory(dir=folder.parent) as temporary:
-            options = ["--ignore-scripts", "--no-audit", "--no-fund", "--silent", f"--prefix={temporary}"]
-            subprocess.run([npm, "install", *options, package], check=True)
-            Path(temporary).rename(folder)
-            Path(temporary).mkdir()  # which is removed next
-    return folder
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(manifest / name, temporary)
+            subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], cwd=temporary, check=True)
+            with suppress(OSError):  # another process of the tests was faster
+                Path(temporary).rename(folder)
+            Path(temporary).mkdir(exist_ok=True)  # to be removed at the end
+    return folder / "node_modules"

@@ -13,14 +13,15 @@ import pytest
 
 from tests.support.debian import needed
 from tests.support.factories import Owner
-from tests.support.npm import installed
+from tests.support.npm import npm_packages
+from tests.support.servers import ROOT
 from tests.support.streams import logged
 from tests.support.waiting import eventually
 
 TYPES = {"DROP_CREATED", "STOCK_UPDATED", "RESERVATION_EXPIRED", "PURCHASE_COMPLETED", "ACTIVITY_UPDATED"}
 """The events that a client gets."""
 
-PACKAGE = "socket.io-client@4.8.4"
+PACKAGES = ROOT / "tests" / "realtime" / "socketio"
 SCRIPT = Path(__file__).with_name("socketio_clients.js")
 MAX_LINE_BYTES = 256 * 1024 * 1024
 Given = list[tuple[str, dict[str, Any]]]
@@ -83,7 +84,7 @@ async def announced(owner: Owner, after: int) -> Given:
 @asynccontextmanager
 async def socketio_clients(cache: pytest.Cache) -> AsyncIterator[SocketIOClients]:
     """Run node during the block."""
-    folder = installed(cache, PACKAGE)
+    folder = npm_packages(cache, PACKAGES)
     node = needed(lambda: shutil.which("node"), "Node.js", "nodejs")
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(node, SCRIPT, folder, stdin=pipe, stdout=pipe, limit=MAX_LINE_BYTES)

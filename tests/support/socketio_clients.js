@@ -3,7 +3,7 @@
 const { createHash } = require("node:crypto");
 const { createInterface } = require("node:readline");
 const [folder] = process.argv.slice(2);
-const { io } = require(`${folder}/node_modules/socket.io-client`);
+const { io } = require(`${folder}/socket.io-client`);
 
 const clients = [];
 
