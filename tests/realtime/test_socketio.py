@@ -305,6 +305,7 @@ async def test_requests_that_are_refused(service: InProcess) -> None:
     assert_error(await service.http.put(f"{service.url}{OPEN}"), 405, "METHOD_NOT_ALLOWED")
     assert_error(await service.http.post(f"{service.url}{OPEN}"), 400, "VALIDATION_ERROR")
     assert (await service.http.head(f"{service.url}{OPEN}")).status_code == 200
+    assert "Did you mean /socket.io/?" in assert_error(await service.http.get(f"{service.url}/socket.io"), 404, "NOT_FOUND")
     async with session(service) as url:
         poll = asyncio.create_task(service.http.get(url))
         await asyncio.sleep(0.2)

@@ -24,6 +24,8 @@ NOT_INSTALLED = Refusal(
 class SocketIORoute(BaseRoute):
     """The route of requests and WebSockets alike. The packages of Socket.IO are imported when the first client comes."""
 
+    path = SOCKETIO_PATH
+
     def __init__(self) -> None:
         self._is_installed = find_spec("socketio") is not None
         self._server: ASGIApp | None = None
