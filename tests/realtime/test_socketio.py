@@ -352,6 +352,21 @@ async def test_a_client_that_does_not_poll(service: InProcess, url: str, owner: 
         await service.has_streams(0)
 
 
+async def test_a_client_that_only_answers_pings(
+    service: InProcess, url: str, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is forgotten when its outbox is full."""
+    monkeypatch.setattr("lastpair.web.socketio_server.SILENCE_SECONDS", 2)
+    drop_id = str(await owner.fetchval(CREATE, UUID(await make_user(owner))))
+    async with session(service) as session_url:
+        await publish_big(url, drop_id, 40, 5000)
+        for _ in range(5):
+            await service.http.post(session_url, content="3")
+        await service.has_streams(0)
+        await service.has_subscribers(0)
+        assert_error(await service.http.post(session_url, content="3"), 400, "VALIDATION_ERROR")
+
+
 async def test_answers_that_are_not_polled(service: InProcess) -> None:
     """A client that asks, and does not poll, is cut off."""
     async with session(service) as session_url:

@@ -158,6 +158,7 @@ class Client:
         """The client left, or is cut off."""
         self.feed.close()
         self._is_connected.set()
+        self.socket.queue.has_room.set()
 
     def hear(self, text: str) -> str | None:
         """Take a packet of the client; returns what understood() does. Raises ValueError."""
@@ -225,7 +226,6 @@ class Client:
             await self.socket.close(wait=False)
         outbox.put_nowait(None)  # ends the task that writes to the WebSocket, which closes it
         outbox.client = self._silence = self._direct = self.protocol = None
-        outbox.has_room.set()
 
     @property
     def is_stopping(self) -> bool:
