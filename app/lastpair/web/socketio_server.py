@@ -225,7 +225,8 @@ class Client:
         with suppress(EngineIOError):
             await self.socket.close(wait=False)
         outbox.put_nowait(None)  # ends the task that writes to the WebSocket, which closes it
-        outbox.client = self._silence = self._direct = self.protocol = None
+        # Nothing may point back, because the garbage collector runs seldom.
+        outbox.client = outbox.pinging = self._silence = self._direct = self.protocol = self._running = None
 
     @property
     def is_stopping(self) -> bool:
@@ -269,19 +270,20 @@ class WebSocket(asgi.WebSocket):  # type: ignore[misc]
         for packet in message.split(SEPARATOR):
             await super().send(packet)
 
-    async def wait(self) -> str:
-        """The next packet. Raises OSError if there is none, or if it is not one of this service's clients."""
-        while True:
-            try:
+    async def wait(self) -> str | None:
+        """The next packet; None if there is none, or if it is not one of this service's clients.
+
+        It raises nothing, because Engine.IO would keep the exception in a reference cycle.
+        """
+        packet = None
+        with suppress(OSError, TimeoutError, ValueError):
+            while packet is None:
                 async with asyncio.timeout(None if self._socket.upgraded else UPGRADE_SECONDS):
                     text = await super().wait()
-                packet = self._client.hear(text) if isinstance(text, str) else ""
-            except (TimeoutError, ValueError):
-                raise OSError from None
-            if packet == "":
-                raise OSError
-            if packet is not None:
-                return packet
+                if not isinstance(text, str):
+                    break
+                packet = self._client.hear(text)
+        return packet
 
     async def close(self) -> None:
         """Close it, if it is open."""
@@ -433,7 +435,7 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
         await Response(Payload(packets=packets).encode(), headers=ANSWER_HEADERS, media_type=TEXT)(scope, receive, send)
 
     def _connect(self, sid: str, environ: dict[str, Any], _: object = None) -> None:
-        client = self._connected[sid] = environ["asgi.scope"][CLIENT]
+        client = self._connected[sid] = self._clients[self.manager.eio_sid_from_sid(sid, "/")]
         client.connect()
 
     def _disconnect(self, sid: str, _: str) -> None:
@@ -441,7 +443,7 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
 
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
         await super()._handle_eio_connect(eio_sid, environ)
-        client = self._clients[eio_sid] = environ["asgi.scope"][CLIENT]
+        client = self._clients[eio_sid] = environ["asgi.scope"].pop(CLIENT)
         client.begin(self.eio.sockets[eio_sid])
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
