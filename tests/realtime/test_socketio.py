@@ -327,7 +327,11 @@ async def test_sessions_that_are_abandoned(service: InProcess, monkeypatch: pyte
         await service.has_streams(1)
         await service.has_streams(0)
     await service.has_subscribers(0)
-    assert not any("_send_ping" in repr(task) or "Client._run" in repr(task) for task in asyncio.all_tasks() - before)
+
+    def has_task() -> bool:
+        return any("_send_ping" in repr(task) or "Client._run" in repr(task) for task in asyncio.all_tasks() - before)
+
+    await eventually(lambda: not has_task())
 
 
 async def publish_big(url: str, drop_id: str, count: int, size_bytes: int) -> None:

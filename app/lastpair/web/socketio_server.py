@@ -30,7 +30,7 @@ from lastpair.realtime.feed import Feed
 from lastpair.realtime.hub import Hub
 from lastpair.web.components import Components
 from lastpair.web.limits import address_of
-from lastpair.web.requests import parse_uuid
+from lastpair.web.requests import headers_of, parse_uuid
 from lastpair.web.responses import ANSWER_HEADERS
 from lastpair.web.socketio_packets import JOIN, LEAVE, PONG, SEPARATOR, frames, payload, understood
 from lastpair.web.stream_requests import drops_of
@@ -292,12 +292,26 @@ class WebSocket(asgi.WebSocket):  # type: ignore[misc]
             await self.asgi_send({"type": "websocket.close", **closing})
 
 
+async def environment_of(scope: Scope, receive: Receive, send: Send) -> dict[str, Any]:
+    """A handshake as Engine.IO reads it. Its own function makes a class for each, and with it a reference cycle."""
+    await receive()  # websocket.connect, or the end of the request
+    headers = headers_of(scope)
+    names = [name for name in ("connection", "upgrade") if name.encode() in headers]
+    return {
+        "REQUEST_METHOD": scope.get("method", "GET"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "asgi.scope": scope,
+        "asgi.receive": receive,
+        "asgi.send": send,
+    } | {f"HTTP_{name.upper()}": headers[name.encode()].decode("latin-1") for name in names}
+
+
 class Engine(engineio.AsyncServer):  # type: ignore[misc]
     """Engine.IO with our outboxes and WebSockets."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._async: dict[str, Any] = asgi._async | {"websocket": WebSocket}
+        self._async: dict[str, Any] = asgi._async | {"websocket": WebSocket, "translate_request": environment_of}
 
     def create_queue(self, *args: Any, **kwargs: Any) -> Outbox:
         """The queue of a session."""
