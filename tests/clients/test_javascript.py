@@ -1,0 +1,29 @@
+"""The JavaScript client in Node, with Node's own test runner, and its types."""
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+from tests.support.debian import needed
+
+FOLDER = Path(__file__).with_name("js")
+
+
+def find_node() -> str:
+    """The path of Node."""
+    return needed(lambda: shutil.which("node"), "Node", "nodejs")
+
+
+async def test_rest(api_url: str) -> None:
+    """Each method, and what happens to a request that fails."""
+    process = await asyncio.create_subprocess_exec(
+        find_node(),
+        "--test",
+        str(FOLDER / "rest.test.js"),
+        env=os.environ | {"LASTPAIR_URL": api_url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
