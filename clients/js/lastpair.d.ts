@@ -294,9 +294,10 @@ export interface LiveOptions {
   dropIds?: string[];
   /**
    * Called for each event, after it changed the drops. `drop` is the drop of the event, and as it was before DROP_REMOVED. It is
-   * undefined for a SNAPSHOT, for RESYNC_REQUIRED, and for a drop that the subscription does not have.
+   * undefined for a SNAPSHOT, for RESYNC_REQUIRED, and for a drop that the subscription does not have. `event` is undefined when
+   * `held_stock` was read again after a refund, because no event says how many units were refunded.
    */
-  onChange?: (drop: ListedDrop | undefined, event: LiveEvent) => void;
+  onChange?: (drop: ListedDrop | undefined, event: LiveEvent | undefined) => void;
   onStatus?: (status: LiveStatus) => void;
   /** How long a page is hidden before it ends its stream. When it is seen again it gets the events that it missed. 10 s. */
   hiddenMs?: number;

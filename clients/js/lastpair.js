@@ -218,6 +218,7 @@ function retryAfterMs(response) {
 const STREAM_RETRY_MS = 1000, MAX_STREAM_RETRY_MS = 30_000, MAX_STREAM_RETRY_AFTER_MS = 300_000;
 const SILENCE_MS = 40_000; // a running server sends at least a heartbeat every 15 s
 const HIDDEN_MS = 10_000;
+const MAX_REREAD = 50;
 const WORKER_BEAT_MS = 10_000, WORKER_SILENCE_MS = 40_000, WORKER_START_MS = 3000;
 
 /** Follows drops until it is closed. */
@@ -233,10 +234,14 @@ class Live {
   #lastEventId = null;
   #hiddenTimer;
   #settleReady;
+  #bought = new Set(); // drops with a purchase whose ACTIVITY_UPDATED has not come yet
+  #unsure = new Set(); // drops whose held_stock must be read again
+  #rereadTimer;
+  #rereads = 0;
 
   constructor({ baseUrl = "", dropIds = [], hiddenMs = HIDDEN_MS, retryMs = STREAM_RETRY_MS, shared = true, signal, ...handlers } = {}) {
     const url = eventsUrl(baseUrl, dropIds);
-    this.#settings = { url, hiddenMs, retryMs, shared, ...handlers };
+    this.#settings = { url, baseUrl, hiddenMs, retryMs, shared, ...handlers };
     this.ready = new Promise((resolve, reject) => {
       this.#settleReady = { resolve, reject };
     });
@@ -269,6 +274,7 @@ class Live {
   #resume = () => {
     if (this.#source !== undefined || this.status === "closed") return;
     if (this.status === "paused") this.#setStatus("connecting");
+    this.#rereadSoon();
     this.#source = openSource(this.#settings, this.#lastEventId, {
       event: (event) => this.#apply(event),
       status: (status) => this.#setStatus(status),
@@ -281,6 +287,7 @@ class Live {
 
   #end(status) {
     clearTimeout(this.#hiddenTimer);
+    clearTimeout(this.#rereadTimer);
     this.#source?.close();
     this.#source = undefined;
     if (this.status !== "closed") this.#setStatus(status);
@@ -299,6 +306,44 @@ class Live {
     applyEvent(this.drops, event);
     this.#tell(this.#settings.onChange, this.drops.get(dropId) ?? before, event);
     if (event.type === "SNAPSHOT") this.#settleReady.resolve(this);
+    this.#noteHeld(event);
+  }
+
+  /** A refund is announced like a change of a purchaser's name, and without its units. So the units held are read again then. */
+  #noteHeld({ type, data }) {
+    if (type === "SNAPSHOT") {
+      this.#bought.clear();
+      this.#unsure.clear();
+    } else if (type === "PURCHASE_COMPLETED") {
+      this.#bought.add(data.dropId);
+    } else if (type === "ACTIVITY_UPDATED" && !this.#bought.delete(data.dropId) && this.drops.has(data.dropId)) {
+      this.#unsure.add(data.dropId);
+      this.#rereadSoon();
+    }
+  }
+
+  #rereadSoon() {
+    clearTimeout(this.#rereadTimer);
+    if (this.#unsure.size === 0) return;
+    this.#rereadTimer = setTimeout(() => this.#reread(), backoff(this.#settings.retryMs, this.#rereads, MAX_STREAM_RETRY_MS));
+  }
+
+  async #reread() {
+    const dropIds = [...this.#unsure].slice(0, MAX_REREAD);
+    const { drops } = await snapshot({ baseUrl: this.#settings.baseUrl, dropIds }).catch(() => ({ drops: [] }));
+    if (this.#source === undefined) return;
+    for (const row of drops) {
+      const drop = this.drops.get(row.id);
+      if (!drop || !this.#unsure.has(row.id) || !isSameMoment(drop, row)) continue;
+      this.#unsure.delete(row.id);
+      this.drops.set(row.id, { ...drop, activity_feed: row.activity_feed });
+      this.#tell(this.#settings.onChange, this.drops.get(row.id), undefined);
+    }
+    for (const dropId of dropIds) {
+      if (!this.drops.has(dropId)) this.#unsure.delete(dropId);
+    }
+    this.#rereads = this.#unsure.size === 0 ? 0 : this.#rereads + 1;
+    this.#rereadSoon();
   }
 
   #tell(handler, ...args) {
@@ -355,6 +400,12 @@ function withHeld(drop, fields) {
   const { total_stock, available_stock, activity_feed } = drop, after = { total_stock, ...fields };
   const sold = total_stock - available_stock - activity_feed.held_stock;
   return { ...fields, activity_feed: { ...activity_feed, held_stock: after.total_stock - after.available_stock - sold } };
+}
+
+/** Whether a row that was read again tells the same stock and purchasers as the drop. If not, one of them is newer. */
+function isSameMoment(drop, row) {
+  const facts = ({ total_stock, available_stock, activity_feed }) => [total_stock, available_stock, activity_feed.latest_purchasers];
+  return JSON.stringify(facts(drop)) === JSON.stringify(facts(row));
 }
 
 /** The drops with these ids, in any status but draft, as they are now: `{ drops, id }`, with the id of the last event in them. */

@@ -5,6 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.support.debian import needed
 
 FOLDER = Path(__file__).with_name("js")
@@ -15,12 +17,13 @@ def find_node() -> str:
     return needed(lambda: shutil.which("node"), "Node", "nodejs")
 
 
-async def test_rest(api_url: str) -> None:
-    """Each method, and what happens to a request that fails."""
+@pytest.mark.parametrize("name", ["rest", "live"])
+async def test_in_node(api_url: str, name: str) -> None:
+    """Each method and what happens to a request that fails; the state of drops, and what happens to a stream that fails."""
     process = await asyncio.create_subprocess_exec(
         find_node(),
         "--test",
-        str(FOLDER / "rest.test.js"),
+        str(FOLDER / f"{name}.test.js"),
         env=os.environ | {"LASTPAIR_URL": api_url},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
