@@ -116,8 +116,8 @@ def lose_streams(service: InProcess) -> None:
 
 
 async def test_ten_tabs_share_a_stream(service: InProcess, own_database: asyncpg.Pool, context: BrowserContext) -> None:
-    """Ten tabs of one browser are served by one stream. Each gets every event once, whenever it was opened and whatever happens to
-    the stream, and each can send requests, because connections are left."""
+    """Ten tabs of one browser are served by one stream. Each gets every event once, whenever it was opened and whatever happens
+    to the stream, and each can send requests, because connections are left."""
     drop_id = await make_drop_by_sql(own_database, 5)
     pages = []
     for n in range(TABS):
@@ -145,7 +145,7 @@ async def test_ten_tabs_share_a_stream(service: InProcess, own_database: asyncpg
 async def test_a_hidden_tab_comes_back_by_position(
     service: InProcess, own_database: asyncpg.Pool, context: BrowserContext
 ) -> None:
-    """A tab that is hidden for a time ends its stream. When it is seen again it gets the events that it missed, and no SNAPSHOT."""
+    """A tab that is hidden for a time ends its stream. Seen again, it gets the events that it missed, and no SNAPSHOT."""
     drop_id = await make_drop_by_sql(own_database, 5)
     hidden, seen = [await open_tab(context, hiddenMs=50) for _ in range(2)]
     await hidden.evaluate(HIDE, True)
@@ -195,14 +195,22 @@ async def test_resync_of_a_shared_stream(service: InProcess, own_database: async
     old, other = [await open_tab(context, hiddenMs=0) for _ in range(2)]
     await old.evaluate(HIDE, True)
     await eventually(lambda: old.evaluate("following.status === 'paused'"))
-    await has_heard(other, await rename(own_database, drop_id))
+    for _ in range(2):
+        last_id = await rename(own_database, drop_id)
+    await has_heard(other, last_id)
     await own_database.fetchval("select api.prune_events(0)")
-    service.components.hub.clear() if hasattr(service.components.hub, "clear") else None
+    service.components.hub.restart(int(last_id))
     await old.evaluate(HIDE, False)
+    await eventually(lambda: old.evaluate("heard.length === 3"))
     last_id = await rename(own_database, drop_id)
     for page in (old, other):
         await has_heard(page, last_id)
-    assert [event[0] for event in await heard(other)] == ["SNAPSHOT", "DROP_UPDATED", "DROP_UPDATED"]
+    kinds = [[event[0] for event in await heard(page)] for page in (old, other)]
+    assert kinds[0] == ["SNAPSHOT", "RESYNC_REQUIRED", "SNAPSHOT", "DROP_UPDATED"]
+    assert kinds[1] == ["SNAPSHOT", "DROP_UPDATED", "DROP_UPDATED", "DROP_UPDATED"]
+    await service.has_streams(1)
+    names = [await page.evaluate("(id) => following.drops.get(id).name", drop_id) for page in (old, other)]
+    assert names[0] == names[1]
 
 
 @pytest.mark.parametrize("how", ["no SharedWorker", "no worker file", "not shared"])
