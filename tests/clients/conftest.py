@@ -26,7 +26,7 @@ async def own_database(database_url: str) -> AsyncIterator[asyncpg.Pool]:
         await assert_healthy(pool)
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 async def service(database_url: str) -> AsyncIterator[InProcess]:
     """The service in this process."""
     async with served(settings_for(database_url)) as service:
