@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.debian import needed
+from tests.support.in_process import InProcess
 
 FOLDER = Path(__file__).with_name("js")
 
@@ -18,13 +19,13 @@ def find_node() -> str:
 
 
 @pytest.mark.parametrize("name", ["rest", "live"])
-async def test_in_node(api_url: str, name: str) -> None:
+async def test_in_node(service: InProcess, name: str) -> None:
     """Each method and what happens to a request that fails; the state of drops, and what happens to a stream that fails."""
     process = await asyncio.create_subprocess_exec(
         find_node(),
         "--test",
         str(FOLDER / f"{name}.test.js"),
-        env=os.environ | {"LASTPAIR_URL": api_url},
+        env=os.environ | {"LASTPAIR_URL": service.url},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
