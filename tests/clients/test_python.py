@@ -1,11 +1,16 @@
 """The Python client: each method, repeats, and the state of drops. Everything is tested with both clients."""
 
 import asyncio
+import os
+import re
+import sys
 import time
+import tomllib
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from json import dumps
+from pathlib import Path
 from threading import Thread
 from typing import Any
 from uuid import uuid4
@@ -17,6 +22,9 @@ import pytest
 from lastpair import __version__ as version_of_service
 from lastpair_client import AsyncClient, Client, Event, LastpairError, Request, __version__
 from tests.support.in_process import InProcess
+from tests.support.servers import ROOT
+
+CLIENT = ROOT / "clients" / "python"
 
 Send = Callable[[], httpx.Response]
 Fault = Callable[[Send], httpx.Response]
@@ -409,6 +417,29 @@ async def test_a_stream_that_fails(world: World) -> None:
     assert asked == [None, None, None, None, None, "8"]
 
 
+async def test_the_example(service: InProcess, tmp_path: Path) -> None:
+    """The example of the README is typed, and runs as it stands."""
+    [example] = re.findall(r"```python\n(.*?)```", (CLIENT / "README.md").read_text(), re.DOTALL)
+    program = tmp_path / "example.py"
+    program.write_text(example.replace("http://localhost:4000", service.url))
+    for command in (["-m", "mypy", "--strict", f"--cache-dir={tmp_path}", str(program)], [str(program)]):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *command,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(CLIENT), "MYPYPATH": str(CLIENT)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output = (await process.communicate())[0].decode()
+        assert process.returncode == 0, output
+    purchased, snapshot = output.splitlines()
+    assert purchased.endswith(" 399.80")
+    assert snapshot.startswith("SNAPSHOT ")
+    assert "Air Jordan 1: 1 left" in snapshot
+
+
 def test_the_version() -> None:
     """The client has the version of the service."""
-    assert __version__ == version_of_service
+    project = tomllib.loads((CLIENT / "pyproject.toml").read_text())["project"]
+    assert __version__ == project["version"] == version_of_service

@@ -69,7 +69,7 @@ async def test_restarts(database_url: str, own_database: asyncpg.Pool) -> None:
 
     url = f"http://127.0.0.1:{port}"
     process = await asyncio.create_subprocess_exec(
-        find_node(), str(FOLDER / "follow.js"), url, last_name, stdin=PIPE, stdout=PIPE
+        find_node(), str(FOLDER / "follow.mjs"), url, last_name, stdin=PIPE, stdout=PIPE
     )
     async with AsyncClient(url, user_id=uuid4(), retries=12) as client, asyncio.TaskGroup() as group:
         with Client(url, user_id=uuid4(), retries=12) as sync_client, ExitStack() as services:
