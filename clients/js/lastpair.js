@@ -219,7 +219,7 @@ const STREAM_RETRY_MS = 1000, MAX_STREAM_RETRY_MS = 30_000, MAX_STREAM_RETRY_AFT
 const SILENCE_MS = 40_000; // a running server sends at least a heartbeat every 15 s
 const HIDDEN_MS = 10_000;
 const MAX_REREAD = 50;
-const WORKER_BEAT_MS = 10_000, WORKER_SILENCE_MS = 40_000, WORKER_START_MS = 3000;
+const WORKER_BEAT_MS = 10_000, WORKER_SILENCE_MS = 40_000, WORKER_START_MS = 5000;
 
 /** Follows drops until it is closed. */
 export function live(options) {
@@ -596,6 +596,7 @@ class SharedSource {
 
 /** What lastpair-worker.js does: it serves the streams of all tabs, and as few of them as possible. */
 export function serveTabs() {
+  // A tab that crashes stays in both sets until all tabs are gone and the worker with them. What is posted to it costs nothing.
   const ports = new Set(), streams = new Set();
   addEventListener("connect", ({ ports: [port] }) => {
     ports.add(port);

@@ -61,6 +61,7 @@ async def test_the_example(service: InProcess, tmp_path: Path) -> None:
     assert any(re.fullmatch(r"[0-9a-f-]{36} 399\.8", line) for line in lines)
 
 
+@pytest.mark.slow
 async def test_types(pytestconfig: pytest.Config) -> None:
     """The declarations compile, fit a program that uses them, and have exactly the methods and names of the module."""
     package = npm_package(pytestconfig.cache, *TYPESCRIPT)
