@@ -3,9 +3,11 @@
 import asyncio
 import os
 import re
+import shutil
 import sys
 import time
 import tomllib
+import zipfile
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,6 +23,7 @@ import pytest
 
 from lastpair import __version__ as version_of_service
 from lastpair_client import AsyncClient, Client, Event, LastpairError, Request, __version__
+from tests.operations.test_wheel import build
 from tests.support.in_process import InProcess
 from tests.support.servers import ROOT
 
@@ -417,26 +420,57 @@ async def test_a_stream_that_fails(world: World) -> None:
     assert asked == [None, None, None, None, None, "8"]
 
 
-async def test_the_example(service: InProcess, tmp_path: Path) -> None:
-    """The example of the README is typed, and runs as it stands."""
+async def run_python(*arguments: object) -> str:
+    """Run Python, which must succeed; returns its output."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *map(str, arguments),
+        env=os.environ | {"PYTHONPATH": str(CLIENT), "MYPYPATH": str(CLIENT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output = (await process.communicate())[0].decode()
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture
+def example(service: InProcess, tmp_path: Path) -> Path:
+    """The example of the README, as it stands."""
     [example] = re.findall(r"```python\n(.*?)```", (CLIENT / "README.md").read_text(), re.DOTALL)
     program = tmp_path / "example.py"
     program.write_text(example.replace("http://localhost:4000", service.url))
-    for command in (["-m", "mypy", "--strict", f"--cache-dir={tmp_path}", str(program)], [str(program)]):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *command,
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(CLIENT), "MYPYPATH": str(CLIENT)},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output = (await process.communicate())[0].decode()
-        assert process.returncode == 0, output
-    purchased, snapshot = output.splitlines()
+    return program
+
+
+async def test_the_example(example: Path) -> None:
+    """It runs, and prints what it says."""
+    purchased, snapshot = (await run_python(example)).splitlines()
     assert purchased.endswith(" 399.80")
     assert snapshot.startswith("SNAPSHOT ")
     assert "Air Jordan 1: 1 left" in snapshot
+
+
+@pytest.mark.slow
+async def test_the_example_is_typed(example: Path) -> None:
+    """A type checker finds nothing wrong in it, and finds what is wrong."""
+    mypy = ["-m", "mypy", "--strict", f"--cache-dir={example.parent}", example]
+    await run_python(*mypy)
+    example.write_text(example.read_text() + '    shop.reserve(drop["id"], amount=2)\n    shop.get_drop("")["prize"]\n')
+    with pytest.raises(AssertionError, match=r'"amount"(.|\n)*"prize"'):
+        await run_python(*mypy)
+
+
+@pytest.mark.slow
+async def test_the_wheel(tmp_path: Path) -> None:
+    """It has the modules and the mark that they are typed, and needs nothing but httpx."""
+    source = shutil.copytree(CLIENT, tmp_path / "source", ignore=shutil.ignore_patterns("__pycache__"))
+    with zipfile.ZipFile(build("wheel", source, tmp_path)) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        [metadata] = [archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA")]
+    assert names == {path.relative_to(source).as_posix() for path in (source / "lastpair_client").iterdir()}
+    assert "lastpair_client/py.typed" in names
+    assert re.findall("^Requires-Dist: ([a-z]+)", metadata, re.MULTILINE) == ["httpx"]
 
 
 def test_the_version() -> None:
