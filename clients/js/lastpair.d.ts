@@ -228,7 +228,9 @@ export class Lastpair {
   listDrops(query?: ListQuery & { status?: Status }, options?: RequestOptions): List<ListedDrop>;
   getDrop(dropId: string, options?: RequestOptions): Promise<Drop>;
   /** Hold units for a limited time. */
-  reserve(dropId: string, body?: { variant_id?: string | null; qty?: number | null }, options?: RequestOptions): Promise<Reservation>;
+  reserve(
+    dropId: string, body?: { variant_id?: string | null; qty?: number | null }, options?: RequestOptions,
+  ): Promise<Reservation>;
   /** Buy what you hold. */
   purchase(dropId: string, body?: { reservation_id?: string | null }, options?: RequestOptions): Promise<Purchase>;
 
@@ -267,12 +269,18 @@ export class Lastpair {
   ): Promise<Answer>;
 }
 
+/** The new stock of a variant. */
+export interface VariantStock {
+  id: string;
+  availableStock: number;
+}
+
 /** An event as it came. `id` is the position to come back with, an opaque string. */
 export type LiveEvent = { id: string } & (
   | { type: "SNAPSHOT"; data: { drops: ListedDrop[] } }
   | { type: "DROP_CREATED" | "DROP_UPDATED"; data: { drop: Drop } }
   | { type: "DROP_REMOVED"; data: { dropId: string } }
-  | { type: "STOCK_UPDATED"; data: { dropId: string; availableStock: number; variants?: { id: string; availableStock: number }[] } }
+  | { type: "STOCK_UPDATED"; data: { dropId: string; availableStock: number; variants?: VariantStock[] } }
   | { type: "RESERVATION_EXPIRED"; data: { dropId: string; reservationId: string } }
   | { type: "PURCHASE_COMPLETED"; data: { dropId: string; username: string; qty: number; purchasedAt: Time } }
   | { type: "ACTIVITY_UPDATED"; data: { dropId: string; latestPurchasers: Purchaser[] } }

@@ -148,8 +148,8 @@ function newKey() {
 }
 
 /**
- * Whether it is safe and sensible to send the request again. A PATCH has no key and may add stock, so it is repeated only if it was
- * not started.
+ * Whether it is safe and sensible to send the request again. A PATCH has no key and may add stock, so it is repeated only if it
+ * was not started.
  */
 function mayRetry(method, { status, code, retryAfterMs = 0 }) {
   if (!PASSING_STATUSES.has(status) || retryAfterMs > MAX_RETRY_AFTER_MS) return false;
@@ -239,9 +239,11 @@ class Live {
   #rereadTimer;
   #rereads = 0;
 
-  constructor({ baseUrl = "", dropIds = [], hiddenMs = HIDDEN_MS, retryMs = STREAM_RETRY_MS, shared = true, signal, ...handlers } = {}) {
+  constructor({
+    baseUrl = "", dropIds = [], hiddenMs = HIDDEN_MS, retryMs = STREAM_RETRY_MS, shared = true, signal, onChange, onStatus,
+  } = {}) {
     const url = eventsUrl(baseUrl, dropIds);
-    this.#settings = { url, baseUrl, hiddenMs, retryMs, shared, ...handlers };
+    this.#settings = { url, baseUrl, hiddenMs, retryMs, shared, onChange, onStatus };
     this.ready = new Promise((resolve, reject) => {
       this.#settleReady = { resolve, reject };
     });
@@ -276,7 +278,11 @@ class Live {
     if (this.status === "paused") this.#setStatus("connecting");
     this.#rereadSoon();
     this.#source = openSource(this.#settings, this.#lastEventId, {
-      event: (event) => this.#apply(event),
+      events: (events) => {
+        for (const event of events) {
+          if (this.#source) this.#apply(event); // a handler may have closed it
+        }
+      },
       status: (status) => this.#setStatus(status),
       refused: (error) => {
         this.#settleReady.reject(new LastpairError(error.status, error, error));
@@ -404,8 +410,10 @@ function withHeld(drop, fields) {
 
 /** Whether a row that was read again tells the same stock and purchasers as the drop. If not, one of them is newer. */
 function isSameMoment(drop, row) {
-  const facts = ({ total_stock, available_stock, activity_feed }) => [total_stock, available_stock, activity_feed.latest_purchasers];
-  return JSON.stringify(facts(drop)) === JSON.stringify(facts(row));
+  const facts = ({ total_stock, available_stock, activity_feed }) => (
+    JSON.stringify([total_stock, available_stock, activity_feed.latest_purchasers])
+  );
+  return facts(drop) === facts(row);
 }
 
 /** The drops with these ids, in any status but draft, as they are now: `{ drops, id }`, with the id of the last event in them. */
@@ -413,8 +421,9 @@ export async function snapshot({ baseUrl = "", dropIds = [], signal } = {}) {
   const connection = new AbortController(), abort = () => connection.abort(signal.reason);
   signal?.addEventListener("abort", abort);
   try {
-    for await (const { type, data, id } of receive(eventsUrl(baseUrl, dropIds), connection)) {
-      if (type === "SNAPSHOT") return { ...data, id };
+    for await (const events of receive(eventsUrl(baseUrl, dropIds), connection)) {
+      const found = events.find(({ type }) => type === "SNAPSHOT");
+      if (found) return { ...found.data, id: found.id };
     }
   } catch (error) {
     signal?.throwIfAborted();
@@ -442,11 +451,11 @@ function openSource({ url, retryMs, shared }, lastEventId, handlers) {
 }
 
 /**
- * A stream that goes on after lost connections. It calls the handlers `event({ type, data, id })`, `status("connecting" | "live" |
+ * A stream that goes on after lost connections. It calls the handlers `events([{ type, data, id }, …])`, `status("live" |
  * "reconnecting")`, and `refused(error)` if the request itself is wrong, so that another try would be in vain.
  *
- * It reads the stream with fetch, in browsers as well as in Node, because that is one code for both, and because EventSource hides
- * the heartbeats (without them a dead connection looks like a quiet one) and gives up for good on a proxy's 502.
+ * It reads the stream with fetch, in browsers as well as in Node, because that is one code for both, and because EventSource
+ * hides the heartbeats (without them a dead connection looks like a quiet one) and gives up for good on a proxy's 502.
  */
 class OwnSource {
   #closing = new AbortController();
@@ -472,10 +481,10 @@ class OwnSource {
           failures = 0;
           if (!signal.aborted) handlers.status("live");
         };
-        for await (const event of receive(url + position, connection, onOpen)) {
+        for await (const events of receive(url + position, connection, onOpen)) {
           if (signal.aborted) return;
-          lastEventId = event.id;
-          handlers.event(event);
+          lastEventId = events.at(-1).id;
+          handlers.events(events);
         }
       } catch (error) {
         if (signal.aborted) return;
@@ -492,8 +501,8 @@ class OwnSource {
 }
 
 /**
- * Yields the events of one connection, each as `{ type, data, id }`. Calls onOpen() when the first bytes arrive. Throws when the
- * connection breaks, falls silent, or is refused.
+ * Yields the events of one connection, those together that came together. Calls onOpen() when the first bytes arrive. Throws when
+ * the connection breaks, falls silent, or is refused.
  */
 async function* receive(url, connection, onOpen) {
   let silence;
@@ -521,10 +530,12 @@ async function* receive(url, connection, onOpen) {
       onOpen = undefined;
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop();
+      const events = [];
       for (const block of blocks) {
-        const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s, 2)));
-        if (fields.data) yield { type: fields.event, data: JSON.parse(fields.data), id: fields.id };
+        const { event: type, data, id } = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s, 2)));
+        if (data) events.push({ type, data: JSON.parse(data), id });
       }
+      if (events.length > 0) yield events;
     }
   } finally {
     clearTimeout(silence);
@@ -533,8 +544,8 @@ async function* receive(url, connection, onOpen) {
 }
 
 /**
- * The same, from the worker that all tabs share. Without it ten tabs would take more than the six connections that a browser opens
- * to a host over HTTP/1.1. If the worker does not start or falls silent, the tab gets a stream of its own.
+ * The same, from the worker that all tabs share. Without it ten tabs would take more than the six connections that a browser
+ * opens to a host over HTTP/1.1. If the worker does not start or falls silent, the tab gets a stream of its own.
  */
 class SharedSource {
   #url;
@@ -573,7 +584,7 @@ class SharedSource {
     this.#port.onmessage = ({ data: { type, value } }) => {
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => this.#connect(), WORKER_SILENCE_MS); // after a sleep of the machine, for example
-      if (type === "event") this.#lastEventId = value.id;
+      if (type === "events") this.#lastEventId = value.at(-1).id;
       this.#handlers?.[type]?.(value);
     };
     this.#port.postMessage({ url: this.#url, retryMs: this.#retryMs, lastEventId: this.#lastEventId });
@@ -621,9 +632,9 @@ export function serveTabs() {
 }
 
 /**
- * A stream of the worker and the tabs that get its events. Positions cannot be compared but for equality, so a tab that comes with
- * no position, or with another one, gets a stream of its own at first. As soon as two streams have reached the same event, the rest
- * is the same for both, and they become one.
+ * A stream of the worker and the tabs that get its events. Positions cannot be compared but for equality, so a tab that comes
+ * with no position, or with another one, gets a stream of its own at first. As soon as two streams have reached the same event,
+ * the rest is the same for both, and they become one.
  */
 class TabStream {
   #tabs = new Set();
@@ -638,7 +649,7 @@ class TabStream {
     this.isNew = lastEventId === null; // no event came after the SNAPSHOT, or not even that
     this.#streams = streams.add(this);
     this.#source = new OwnSource(url, retryMs, lastEventId, {
-      event: (event) => this.#onEvent(event),
+      events: (events) => this.#onEvents(events),
       status: (status) => {
         this.#status = status;
         this.#tell("status", status);
@@ -650,22 +661,29 @@ class TabStream {
   join(port) {
     this.#tabs.add(port);
     port.postMessage({ type: "status", value: this.#status });
-    if (this.#snapshot && this.isNew) port.postMessage({ type: "event", value: this.#snapshot });
+    if (this.#snapshot && this.isNew) port.postMessage({ type: "events", value: [this.#snapshot] });
   }
 
   leave(port) {
     if (this.#tabs.delete(port) && this.#tabs.size === 0) this.#end();
   }
 
-  #onEvent(event) {
-    this.lastEventId = event.id;
-    this.isNew = event.type === "SNAPSHOT";
-    this.#snapshot = this.isNew ? event : undefined;
-    this.#tell("event", event);
-    if (event.type === "RESYNC_REQUIRED") return; // a SNAPSHOT comes next, which only the tabs of this stream need
-    for (const other of this.#streams) {
-      if (other !== this && other.url === this.url && other.lastEventId === event.id) this.#takeOver(other);
+  #onEvents(events) {
+    let untold = [];
+    for (const event of events) {
+      untold.push(event);
+      this.lastEventId = event.id;
+      this.isNew = event.type === "SNAPSHOT";
+      this.#snapshot = this.isNew ? event : undefined;
+      if (event.type === "RESYNC_REQUIRED") continue; // a SNAPSHOT comes next, which only the tabs of this stream need
+      for (const other of this.#streams) {
+        if (other === this || other.url !== this.url || other.lastEventId !== event.id) continue;
+        this.#tell("events", untold); // the tabs of the other stream have these
+        untold = [];
+        this.#takeOver(other);
+      }
     }
+    if (untold.length > 0) this.#tell("events", untold);
   }
 
   #takeOver(other) {

@@ -82,7 +82,8 @@ async def open_tab(context: BrowserContext, module: str = "/lastpair.js", **opti
     """A tab that follows drops and has its SNAPSHOT."""
     page = await context.new_page()
     await page.goto("/blank")
-    await page.evaluate(FOLLOW, {"module": module, "options": options})
+    async with asyncio.timeout(20):
+        await page.evaluate(FOLLOW, {"module": module, "options": options})
     return page
 
 

@@ -1,5 +1,5 @@
-// Follows all drops, and prints each event as a line of JSON, until a drop has the name of the argument. It reserves and purchases
-// the drop of each line that it reads, as a buyer who is named there, and prints the purchase.
+// Follows all drops, and prints each event as a line of JSON, until a drop has the name of the argument. It reserves and
+// purchases the drop of each line that it reads, as a buyer who is named there, and prints the purchase.
 
 import { createInterface } from "node:readline";
 

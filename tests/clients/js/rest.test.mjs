@@ -187,7 +187,9 @@ test("Retry-After is honoured, and a long one is the caller's business", async (
   await proxied().getDrop(drop.id);
   assert.ok(performance.now() - begun >= 990);
   proxy.fail(status(429, { "Retry-After": "60" }, refusal("RATE_LIMITED")));
-  await assert.rejects(proxied().getDrop(drop.id), (error) => refused(429, "RATE_LIMITED")(error) && error.retryAfterMs === 60_000);
+  await assert.rejects(proxied().getDrop(drop.id), (error) => (
+    refused(429, "RATE_LIMITED")(error) && error.retryAfterMs === 60_000
+  ));
 });
 
 test("a PATCH is repeated only if it was not started", async () => {
