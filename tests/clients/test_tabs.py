@@ -143,6 +143,31 @@ async def test_ten_tabs_share_a_stream(service: InProcess, own_database: asyncpg
     await service.has_streams(1)
 
 
+async def test_tabs_that_are_opened_in_a_burst(service: InProcess, own_database: asyncpg.Pool, context: BrowserContext) -> None:
+    """Streams become one in the middle of many events, and no tab loses or repeats one."""
+    drop_id, is_over = await make_drop_by_sql(own_database, 5), asyncio.Event()
+
+    async def burst() -> None:
+        while not is_over.is_set():
+            await asyncio.gather(*(rename(own_database, drop_id) for _ in range(5)))
+
+    bursting = asyncio.create_task(burst())
+    pages = []
+    for _ in range(4):
+        pages.append(await open_tab(context, hiddenMs=0))
+        await pages[0].evaluate(HIDE, True)
+        await pages[0].wait_for_timeout(100)
+        await pages[0].evaluate(HIDE, False)
+    is_over.set()
+    await bursting
+    last_id = await rename(own_database, drop_id)
+    for page in pages:
+        await has_heard(page, last_id)
+        await assert_heard_all(own_database, page)
+    await service.has_streams(1)
+    assert len(await heard(pages[0])) > 100
+
+
 async def test_a_hidden_tab_comes_back_by_position(
     service: InProcess, own_database: asyncpg.Pool, context: BrowserContext
 ) -> None:
