@@ -318,7 +318,10 @@ export interface LiveOptions {
 }
 
 export interface Live {
-  /** The drops by id, as they are now. A drop that changes is replaced by a new object. */
+  /**
+   * The drops by id, as they are now. A drop that changes is replaced by a new object. A drop that ends stays until the next
+   * SNAPSHOT.
+   */
   readonly drops: Map<string, ListedDrop>;
   readonly status: LiveStatus;
   /** Resolves when the first SNAPSHOT has arrived. Rejects with LastpairError if it never will. */

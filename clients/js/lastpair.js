@@ -323,8 +323,9 @@ class Live {
     } else if (type === "PURCHASE_COMPLETED") {
       this.#bought.add(data.dropId);
     } else if (type === "ACTIVITY_UPDATED" && !this.#bought.delete(data.dropId) && this.drops.has(data.dropId)) {
+      const isFirst = this.#unsure.size === 0;
       this.#unsure.add(data.dropId);
-      this.#rereadSoon();
+      if (isFirst) this.#rereadSoon();
     }
   }
 
