@@ -3,18 +3,19 @@
 import asyncio
 import json
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from json import dumps
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
+import pytest
 
 from lastpair_client import AsyncClient, Client
 from tests.clients.test_javascript import FOLDER, find_node
 from tests.support.dashboard import started_at
-from tests.support.factories import make_drop_by_sql
+from tests.support.factories import assert_healthy, make_drop_by_sql
 from tests.support.servers import Service, free_port
 from tests.support.streams import logged, newest_id
 from tests.support.waiting import eventually
@@ -46,7 +47,15 @@ def follow_in_thread(client: Client, given: Given, last_name: str) -> None:
             return
 
 
-async def test_restarts(database_url: str, own_database: asyncpg.Pool) -> None:
+@pytest.fixture
+async def own_database(migrated_url: str) -> AsyncIterator[asyncpg.Pool]:
+    """Sessions with a new database, because a service that starts takes back every hold that other tests let run out."""
+    async with asyncpg.create_pool(migrated_url, min_size=1, max_size=5) as pool:
+        yield pool
+        await assert_healthy(pool)
+
+
+async def test_restarts(migrated_url: str, own_database: asyncpg.Pool) -> None:
     """The service stops and starts twice, the second time after the log was pruned."""
     port, last_name, url = free_port(), uuid4().hex, ""
     drop_id = await make_drop_by_sql(own_database, 9)
@@ -55,7 +64,7 @@ async def test_restarts(database_url: str, own_database: asyncpg.Pool) -> None:
 
     @contextmanager
     def running() -> Iterator[Service]:
-        with started_at(port, database_url) as service:
+        with started_at(port, migrated_url) as service:
             service.wait_until_ready()
             yield service
             service.stop()
@@ -65,7 +74,7 @@ async def test_restarts(database_url: str, own_database: asyncpg.Pool) -> None:
         return str(await newest_id(own_database))
 
     async def all_have(event_id: str) -> None:
-        await eventually(lambda: all(any(given[1] == event_id for given in follower) for follower in followers), 20)
+        await eventually(lambda: all(any(given[1] == event_id for given in follower) for follower in followers), 60)
 
     url = f"http://127.0.0.1:{port}"
     process = await asyncio.create_subprocess_exec(
@@ -98,7 +107,7 @@ async def test_restarts(database_url: str, own_database: asyncpg.Pool) -> None:
             process.stdin.write(dumps({"dropId": drop_id, "userId": str(uuid4())}).encode() + b"\n")
             await asyncio.to_thread(services.enter_context, running())
             bought = {(await task)["id"] for task in purchases}
-            await eventually(lambda: any(given[0] == "purchase" for given in node), 20)
+            await eventually(lambda: any(given[0] == "purchase" for given in node), 60)
             [bought_in_node] = [given for given in node if given[0] == "purchase"]
             node.remove(bought_in_node)
             sold = await own_database.fetch("select id::text from inventory.purchases where drop_id = $1", UUID(drop_id))
