@@ -203,6 +203,11 @@ select set_eq(
     where c.contype = 'c' and c.conrelid in (
       'inventory.users'::regclass, 'inventory.drops'::regclass, 'inventory.variants'::regclass,
       'inventory.reservations'::regclass, 'inventory.purchases'::regclass)
+    union all
+    select c.conname
+    from pg_attribute a
+    join pg_constraint c on c.contypid = a.atttypid and c.contype = 'c'
+    where a.attrelid = 'inventory.drops'::regclass
   $$,
   array[
     'users_username_check', 'drops_name_check', 'drops_price_check', 'drops_total_stock_check', 'drops_available_stock_check',
@@ -213,7 +218,7 @@ select set_eq(
     'reservations_status_check', 'reservations_qty_check',
     'reservations_idempotency_key_check', 'purchases_qty_check', 'purchases_status_check', 'purchases_idempotency_key_check'
   ],
-  'The five tables have exactly the checks that are tried here.'
+  'The five tables and the domains of their columns have exactly the checks that are tried here.'
 );
 select is_empty(
   $$

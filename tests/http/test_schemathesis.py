@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import count
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -144,7 +145,18 @@ def try_case(case: Case, url: str, user: dict[str, str]) -> int:
     if of_earlier_requests or (response.status_code == 400 and UNSAYABLE.search(response.text)):
         excluded.append(positive_data_acceptance)
     case.validate_response(response, headers=user, excluded_checks=excluded, transport_kwargs={"base_url": url})
+    assert_code_is_documented(case, response)
     return response.status_code
+
+
+def assert_code_is_documented(case: Case, response: Any) -> None:
+    """The code of an error is one that the operation lists for its status; the schema of an error has all codes."""
+    described = case.operation.definition.raw["responses"].get(str(response.status_code))
+    if response.status_code >= 400 and described and response.content:
+        document = case.operation.schema.raw_schema
+        component = document["components"]["responses"][described["$ref"].rpartition("/")[2]]
+        code = response.json()["error"]["code"]
+        assert f"- `{code}`: " in (component | described)["description"], (operation_id(case), code)
 
 
 @pytest.mark.slow
@@ -174,6 +186,7 @@ def assert_conforms(response: httpx.Response, path: str, status: int, contract: 
     names = re.findall("{(.*?)}", path)
     case = contract[path][response.request.method].Case(path_parameters=dict.fromkeys(names, str(uuid4())))
     case.validate_response(response, checks=CONFORMANCE)
+    assert_code_is_documented(case, response)
 
 
 def test_refusals(api_url: str) -> None:

@@ -62,7 +62,7 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "UNSUPPORTED_MEDIA_TYPE": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a body that is not JSON, or has a Content-Encoding"),
     "UPGRADE_REQUIRED": (
         HTTPStatus.UPGRADE_REQUIRED,
-        "a WebSocket handshake of a version other than the one in `Sec-WebSocket-Version`",
+        "a request to a WebSocket that is no handshake, or one of a version other than that in `Sec-WebSocket-Version`",
     ),
     "RATE_LIMITED": (HTTPStatus.TOO_MANY_REQUESTS, "more requests, or streams, than one user or address may have"),
     "INTERNAL_ERROR": (HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of ours; quote the request id"),

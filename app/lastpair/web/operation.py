@@ -28,15 +28,25 @@ class Raw:
 UUID: Schema = {"type": "string", "format": "uuid"}
 
 
-def status_parameter(description: str, *statuses: str) -> Schema:
-    """The parameter `status` of a list."""
-    return {"name": "status", "in": "query", "description": description, "schema": {"type": "string", "enum": list(statuses)}}
+def reference_to(name: str) -> Schema:
+    """A reference to the schema of this name in the contract."""
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
-def filters(*statuses: str) -> tuple[Schema, ...]:
-    """The parameters that narrow a list of what belongs to a drop; `statuses` are those that a row can have."""
+def object_schema(**properties: Schema) -> Schema:
+    """An object with these properties and no others."""
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def status_parameter(description: str, schema: str) -> Schema:
+    """The parameter `status` of a list; the schema of this name has its values."""
+    return {"name": "status", "in": "query", "description": description, "schema": reference_to(schema)}
+
+
+def filters(status_schema: str) -> tuple[Schema, ...]:
+    """The parameters that narrow a list of what belongs to a drop; the schema of this name has the statuses of its rows."""
     return (
-        status_parameter("Only rows with this status.", *statuses),
+        status_parameter("Only rows with this status.", status_schema),
         {"name": "variant_id", "in": "query", "description": "Only rows of this variant.", "schema": UUID},
         {"name": "user_id", "in": "query", "description": "Only rows of this user.", "schema": UUID},
     )
@@ -83,7 +93,17 @@ PAGE_PARAMETERS: tuple[Schema, ...] = (
 )
 """The parameters of every list that has pages."""
 
-EVENT_STREAM = Raw("text/event-stream", {"type": "string", "description": "For each event `event`, `id`, and `data` in JSON."})
+EVENT_STREAM = Raw(
+    "text/event-stream",
+    {
+        "type": "string",
+        "description": "For each Event: its type as `event`, its `id`, and its `data` in JSON.",
+        "examples": ['event: RESERVATION_EXPIRED\nid: 42\ndata: {"dropId":"0190b6c5-…","reservationId":"0190b6c6-…"}\n\n'],
+        "contentMediaType": "text/event-stream",
+        "contentSchema": reference_to("Event"),
+    },
+)
+FRAMES = Raw("application/json", reference_to("WebSocketFrame"))
 
 
 @dataclass(frozen=True)
@@ -153,6 +173,9 @@ class Operation:
 
     offers_csv: bool
     """Is it the whole list, as CSV, to a client that prefers that?"""
+
+    alias_of: str | None = None
+    """The method and the path that clients are to use instead, if this is another way to the same."""
 
 
 def operation(

@@ -1,13 +1,16 @@
 """The pages: the dashboard with its settings, and /docs, which shows the contract."""
 
+import asyncio
+import gzip
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 import orjson
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -92,7 +95,7 @@ def docs_routes() -> list[BaseRoute]:
     headers = [Middleware(PageHeaders, "/docs", DOCS_POLICY)]
     return [
         Route("/docs", file_of(files, "index.html"), middleware=headers),
-        *(Route(f"/docs/{name}", file_of(swagger_ui, name), middleware=headers) for name in SWAGGER_UI_FILES),
+        *(Route(f"/docs/{name}", compressed(file_of(swagger_ui, name)), middleware=headers) for name in SWAGGER_UI_FILES),
         *(Route(f"/docs/{name}", file_of(files, name), middleware=headers) for name in names),
     ]
 
@@ -110,3 +113,32 @@ def file_of(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Resp
         return await files.get_response(name, request.scope)
 
     return file
+
+
+def compressed(file: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of a file, which sends the whole file with gzip to clients that accept it."""
+
+    async def handler(request: Request) -> Response:
+        response = await file(request)
+        response.headers["vary"] = "Accept-Encoding"
+        if not (isinstance(response, FileResponse) and accepts_gzip(request)):
+            return response
+        content = await asyncio.to_thread(gzipped, Path(response.path))
+        # Another encoding is another representation, and so the tag of the file is a weak one.
+        headers = {"content-encoding": "gzip", "etag": f"W/{response.headers['etag']}"}
+        kept = {name: response.headers[name] for name in ("last-modified", "vary")}
+        return Response(content, headers=headers | kept, media_type=response.media_type)
+
+    return handler
+
+
+def accepts_gzip(request: Request) -> bool:
+    """Whether the client accepts gzip, and wants no part of the file."""
+    codings = [coding.strip().lower() for coding in request.headers.get("accept-encoding", "").split(",")]
+    return "range" not in request.headers and any(coding.partition(";")[0].strip() == "gzip" for coding in codings)
+
+
+@lru_cache(maxsize=len(SWAGGER_UI_FILES))
+def gzipped(path: Path) -> bytes:
+    """The file with gzip. It takes a tenth of a second, and so it is done once, when the first client asks for the file."""
+    return gzip.compress(path.read_bytes(), mtime=0)

@@ -16,6 +16,7 @@ from uuid import UUID
 import orjson
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic.config import JsonDict
+from typing_extensions import TypeAliasType
 
 CANONICAL_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:[0-5]\d)")
@@ -106,12 +107,13 @@ Timestamp = Annotated[
 UuidText = Annotated[str, BeforeValidator(_uuid), WithJsonSchema({"type": "string", "format": "uuid"})]
 MAX_VARIANTS = 200
 MAX_BASKET_ITEMS = 20
-Status = Literal["draft", "scheduled", "live", "ended", "cancelled"]
-ReservationStatus = Literal["ACTIVE", "EXPIRED", "CANCELLED", "CONSUMED"]
-PurchaseStatus = Literal["pending", "paid", "failed", "cancelled", "refunded"]
-DROP_STATUSES: tuple[str, ...] = get_args(Status)
-RESERVATION_STATUSES: tuple[str, ...] = get_args(ReservationStatus)
-PURCHASE_STATUSES: tuple[str, ...] = get_args(PurchaseStatus)
+# These are aliases with a name, because the contract then has one schema of this name, and generated clients have one type.
+DropStatus = TypeAliasType("DropStatus", Literal["draft", "scheduled", "live", "ended", "cancelled"])
+ReservationStatus = TypeAliasType("ReservationStatus", Literal["ACTIVE", "EXPIRED", "CANCELLED", "CONSUMED"])
+PurchaseStatus = TypeAliasType("PurchaseStatus", Literal["pending", "paid", "failed", "cancelled", "refunded"])
+DROP_STATUSES: tuple[str, ...] = get_args(DropStatus.__value__)
+RESERVATION_STATUSES: tuple[str, ...] = get_args(ReservationStatus.__value__)
+PURCHASE_STATUSES: tuple[str, ...] = get_args(PurchaseStatus.__value__)
 
 
 def _as_json(model: BaseModel) -> str:
@@ -213,7 +215,7 @@ class DropChanges(BaseModel, extra="forbid", json_schema_extra={"minProperties":
     variants: Annotated[list[VariantChanges], Field(min_length=1, max_length=MAX_VARIANTS, fail_fast=True)] = []
     starts_at: Timestamp | None = None
     ends_at: Timestamp | None = None
-    status: Status = "draft"
+    status: DropStatus = "draft"
     paused: bool = False
     limit_per_user: Quantity | None = None
     hold_seconds: Seconds | None = None
@@ -267,7 +269,7 @@ class Drop(Row):
     variants: Annotated[list[Variant], Field(description="In the seller's order; empty if the drop has none.")]
     starts_at: AwareDatetime | None
     ends_at: AwareDatetime | None
-    status: Status
+    status: DropStatus
     paused_at: AwareDatetime | None
     limit_per_user: Annotated[int | None, Field(description="Units that a user may hold and have bought together.")]
     hold_seconds: int | None

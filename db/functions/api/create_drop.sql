@@ -64,12 +64,11 @@ begin
 
   v_drop := jsonb_populate_record(
     row(
-      v_id, coalesce(p_name, ''), p_price, p_total_stock, p_total_stock,
+      v_id, coalesce(p_name, ''), inventory.check_price(p_price, coalesce(p_terms ->> 'currency', 'USD')), p_total_stock, p_total_stock,
       case when v_status = 'live' then coalesce(p_starts_at, now()) else p_starts_at end, p_ends_at, v_status, p_created_by,
       now(), now(), 'USD', null, null, 0, null, null, '-infinity', 1, false
     )::inventory.drops,
     coalesce(p_terms, '{}'));
-  v_drop.price := inventory.check_price(p_price, v_drop.currency);
   v_variants := inventory.new_variants(v_drop, p_variants, 1);
   if p_variants is not null then
     if p_total_stock is not null then

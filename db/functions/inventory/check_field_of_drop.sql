@@ -1,7 +1,7 @@
 -- inventory.check_field_of_drop: refuse a value in JSON that a field of a drop cannot have: of a wrong type, or out of its range.
 --
 -- Purpose: what a caller sends as JSON is checked in one place. null is accepted for a time and for a term that a drop may do
--- without. What a constraint of the table says is left to the constraint.
+-- without. What a constraint says is left to the statement that writes the value, because other rules may come first.
 --
 -- Locks: none. Errors: VALIDATION_ERROR, naming the field.
 
@@ -31,8 +31,11 @@ begin
     perform inventory.refuse('VALIDATION_ERROR', p_field || ': must be a time such as 2026-12-01T18:00:00Z');
   end if;
   perform jsonb_populate_record(null::inventory.drops, jsonb_build_object(p_field, p_value));
-exception when data_exception then
-  perform inventory.refuse('VALIDATION_ERROR', p_field || ': is not a value this field can have');
+exception
+  when check_violation then
+    return;
+  when data_exception then
+    perform inventory.refuse('VALIDATION_ERROR', p_field || ': is not a value this field can have');
 end
 $$;
 
