@@ -37,6 +37,7 @@ DOCUMENTED = ROOT / "docs" / "reference.md"
 if not DOCUMENTED.exists():
     DOCUMENTED = ROOT / "README.md"
 DEVELOPMENT_PATHS = {"/api/internal/users", "/api/internal/expire-now"}
+RUSH_PATHS = {"/api/internal/rush"}  # in development without tokens
 RETRIED = {"429", "503"}
 CODES = {
     400: ["VALIDATION_ERROR"],
@@ -48,6 +49,7 @@ CODES = {
         *["DROP_NOT_ACTIVE", "OUT_OF_STOCK", "ALREADY_RESERVED", "NO_ACTIVE_RESERVATION", "RESERVATION_EXPIRED"],
         *["RESERVATION_NOT_ACTIVE", "INVALID_STATUS_CHANGE", "STOCK_BELOW_COMMITTED", "USERNAME_TAKEN", "LIMIT_EXCEEDED"],
         *["RESERVED_TOO_SOON", "SEVERAL_RESERVATIONS", "VARIANT_IN_USE", "BASKET_REFUSED", "BASKET_NOT_ACTIVE"],
+        "RUSH_RUNNING",
         *["EXTENSION_NOT_ALLOWED"],
     ],
     412: ["DROP_CHANGED"],
@@ -138,6 +140,7 @@ def test_it_has_every_route(name: str) -> None:
     assert told == served
     assert {path.replace("/v1", "") for path in told} == {path for path in told if "/v1" not in path}
     assert {path for path in told if path in DEVELOPMENT_PATHS} == (set() if name == "production" else DEVELOPMENT_PATHS)
+    assert {path for path in told if path in RUSH_PATHS} == (RUSH_PATHS if name == "header" else set())
 
 
 def test_every_operation_is_described(contract: Schema) -> None:

@@ -26,6 +26,7 @@ from lastpair.web.limits import RateLimit, StreamSlots
 from lastpair.web.middleware import DeferredLog, RequestContext
 from lastpair.web.responses import ANSWER_HEADERS
 from lastpair.web.routes import nowhere, routes
+from lastpair.web.rushes import Rushes
 from lastpair.web.tracing import tracing
 
 RESPONSE_HEADERS = ("ETag", "Idempotency-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id")
@@ -77,6 +78,7 @@ def components_for(settings: Settings) -> Components:
         hub=hub,
         event_log=EventLog(database),
         relay=Relay(servers, hub, database.watch, settings.purchaser_names),
+        rushes=Rushes(settings),
     )
 
 
