@@ -191,7 +191,7 @@ cross join (values
   (19, 'errors', 'count(*) > 0 from api.errors()', 'true'),
   (20, 'snapshot', 'type from api.snapshot()', 'SNAPSHOT'),
   (21, 'events_after', 'type from api.events_after(9223372036854775807)', 'RESYNC_REQUIRED'),
-  (21.1, 'activity', '"position"::bigint > 0 from api.activity()', 'true'),
+  (21.1, 'activity', '"position"::bigint >= 0 from api.activity()', 'true'),
   (22, 'prune_events', 'api.prune_events(3600) >= 0', 'true'),
   (23, 'event_key', 'octet_length(api.event_key())', '64'),
   (24, 'deployed', 'count(*) > 0 from api.deployed()', 'true'),

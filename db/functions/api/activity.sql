@@ -1,9 +1,9 @@
 -- api.activity: what happened in the last p_seconds, of all drops or of some, and the position from which a reader goes on.
 --
 -- Purpose: a page that begins shows the past at once and then follows the events after `position`. `events` are the latest 200,
--- oldest first. `drops` has, for each drop, the points of a chart (inventory.stock_points) in at most 240 buckets of
--- `bucket_seconds`: of the drops p_drop_ids, or else of the 50 on sale that started last. All of it is public, as a snapshot is, so
--- there are no drafts, and of a drop that went back to draft there is only its DROP_REMOVED.
+-- oldest first. `drops` has, for each drop, the points of a chart (inventory.stock_points) in buckets of `bucket_seconds`: of the
+-- drops p_drop_ids, or else of the 50 on sale that started last. There are at most 240 buckets for ten drops, and 60 for more. All
+-- of it is public, as a snapshot is, so there are no drafts, and of a drop that went back to draft there is only its DROP_REMOVED.
 --
 -- Locks: none. Errors: VALIDATION_ERROR (seconds, dropId).
 --
@@ -23,7 +23,7 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  c_buckets constant integer := 240;
+  v_buckets integer := case when cardinality(p_drop_ids) <= 10 then 240 else 60 end;
   c_events constant integer := 200;
   v_newest inventory.events;
   v_known_from timestamptz;
@@ -42,7 +42,7 @@ begin
   "position" := coalesce(v_newest.id, 0)::text;
   "to" := greatest(now(), v_newest.created_at);
   "from" := "to" - make_interval(secs => p_seconds);
-  bucket_seconds := (p_seconds + c_buckets - 1) / c_buckets;
+  bucket_seconds := (p_seconds + v_buckets - 1) / v_buckets;
   v_ends := array(
     select greatest("to" - make_interval(secs => n * bucket_seconds), "from")
     from generate_series((p_seconds + bucket_seconds - 1) / bucket_seconds, 0, -1) as n
@@ -105,5 +105,5 @@ end
 $$;
 
 comment on function api.activity(integer, uuid[]) is
-'What happened in the last p_seconds, of the drops p_drop_ids or of all: the latest 200 events, oldest first, the stock of drops by
-time, and the position, an event id, after which a reader goes on. select * from api.activity(600);';
+'What happened in the last p_seconds, of the drops p_drop_ids or of all: the latest 200 events, oldest first, the stock of drops
+by time, and the position, an event id, after which a reader goes on. select * from api.activity(600);';

@@ -1,13 +1,13 @@
 -- inventory.stock_points: what became of the stock of a drop within some time: points at the ends of buckets, as JSON.
 --
--- p_ends are the beginning of the first bucket and the ends of all, p_ids the last events up to each (inventory.event_ids_at), and
--- p_known_from is the time of the oldest event in the log. A point has `at`, the end of its bucket; `sold`, the units sold within
--- it; `available` and `held`, the units at its end. A point that is as the one before and the one behind it, and without a sale, is left
--- out, so that a line from point to point is right, and a quiet drop has two.
+-- p_ends are the beginning of the first bucket and the ends of all, p_ids the last events up to each (inventory.event_ids_at),
+-- and p_known_from is the time of the oldest event in the log. A point has `at`, the end of its bucket; `sold`, the units sold within
+-- it; `available` and `held`, the units at its end. A point that is as the one before and the one behind it, and without a sale,
+-- is left out, so that a line from point to point is right, and a quiet drop has two.
 --
 -- Sales come from the purchases, by their time, so they are right for any time. What was available comes from the events: the
--- newest one up to the end of the bucket, or, if the log has none of this drop, the stock as it is. Before the oldest event of the
--- drop it is not known, and null. What was held is the rest: total_stock, with its later changes undone, less what was available
+-- newest one up to the end of the bucket, or, if the log has none of this drop, the stock as it is. Before the oldest event of
+-- the drop it is not known, and null. What was held is the rest: total_stock, with its later changes undone, less what was available
 -- and what was sold by then. The last point is as the clock has it: units of due holds are available.
 --
 -- Locks: none. Errors: none.
@@ -56,7 +56,9 @@ begin
 
   return (
     with moved as (
-      select least(width_bucket(m.at, p_ends) + 1, v_last) as n, sum(m.sold) as sold, sum(m.refunded) as refunded, sum(m.added) as added
+      select
+        least(width_bucket(m.at, p_ends) + 1, v_last) as n, sum(m.sold) as sold, sum(m.refunded) as refunded,
+        sum(m.added) as added
       from (
         select p.created_at as at, p.qty as sold, 0 as refunded, 0 as added
         from inventory.purchases p
@@ -92,10 +94,16 @@ begin
       window later as (order by b.n desc rows between unbounded preceding and 1 preceding)
     ),
     point as (
-      select b.n, b.at, b.sold, case when b.n = v_last then v_held.shown else greatest(b.total - b.available - b.sold_by_then, 0) end as held, b.available
+      select
+        b.n, b.at, b.sold, b.available,
+        case
+          when b.n = v_last then v_held.shown
+          -- Transactions are announced a little later than their rows say, so the figures of a moment may not fit.
+          when b.available is not null then greatest(b.total - b.available - b.sold_by_then, 0)
+        end as held
       from bucket b
     )
-    select coalesce(json_agg(json_build_object('at', p.at, 'sold', p.sold, 'held', p.held, 'available', p.available) order by p.n), '[]')
+    select json_agg(json_build_object('at', p.at, 'sold', p.sold, 'held', p.held, 'available', p.available) order by p.n)
     from (
       select
         p.*,
