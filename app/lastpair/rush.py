@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from random import getrandbits
 from time import perf_counter
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
@@ -35,14 +36,15 @@ MAX_TRIES, RETRY_SECONDS = 20, 0.5
 purchase has a key, so nothing is done twice."""
 
 USERS = UUID("6b1f8f8e-6a52-4d0c-9d2e-5f0f5d0b7a10")
-"""The name space of the ids of buyers. All rushes have the same buyers, because to make them takes as long as a rush."""
+"""The name space of the ids of buyers. All rushes have the same buyers, because to make them takes as long as a rush. A limit on
+the requests of a user counts those of all rushes within a minute."""
 
 USERS_PER_CALL = 1000
 PURCHASES_PER_PAGE = 1000
 HTTP_TIMEOUT_SECONDS = 15
 REPORT_SECONDS = 0.2
 SILENCE_SECONDS = 30
-SELLERS_ADDRESS = "10.255.255.255"
+ADDRESS_BITS = 24
 
 MAKE_USERS = """
 select count(*) from api.ensure_user_batch(array(select row(id, null)::api.user_request from unnest($1::uuid[]) as id))
@@ -50,6 +52,9 @@ select count(*) from api.ensure_user_batch(array(select row(id, null)::api.user_
 AUDIT = "select drop_id::text, invariant, expected, found from api.audit()"
 PURCHASES = "select id, user_id, qty from api.list_purchases($1, 'paid', null, null, $2, $3)"
 DROP = "select total_stock, available_stock from api.get_drop($1)"
+
+DROP_NOT_FOUND = "PT404"
+ANOTHER_DATABASE = "the service at this URL has another database than DATABASE_URL; set that of the service"
 
 HEAD_END, CONTENT_LENGTH = b"\r\n\r\n", re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 CODE = re.compile(rb'"code":"(\w+)"')
@@ -81,6 +86,7 @@ class Crowd:
         self._reserved = 0
         self._refused: Counter[str] = Counter()
         self._buyers = len(users)
+        self._first_address = getrandbits(ADDRESS_BITS)
         self._latencies = array("d")  # of requests, in seconds
         self._begun_at = self._answered_at = perf_counter()
         self._seconds: list[list[int]] = []  # of each second the holds, sales and refusals
@@ -94,7 +100,7 @@ class Crowd:
 
         Each buyer has an address, as behind a proxy, so that a limit on one address counts each buyer, and not this machine.
         """
-        address = f"\r\nX-Forwarded-For: 10.{n >> 16}.{n >> 8 & 255}.{n & 255}"
+        address = f"\r\nX-Forwarded-For: {address_of(self._first_address + n)}"
         if holds:
             return f"{self._purchase}{user}{address}\r\nIdempotency-Key: {user}\r\n\r\n".encode()
         return f"{self._reserve}{user}{address}\r\n\r\n".encode()
@@ -143,6 +149,7 @@ class Crowd:
             "reserved": self._reserved,
             "sold": self.sold,
             "refused": refused,
+            "refusals": dict(self._refused + self.failed),
             "p50_ms": _percentile_ms(latencies, 0.5),
             "p99_ms": _percentile_ms(latencies, 0.99),
             "requests_per_second": round(len(latencies) / seconds) if latencies else None,
@@ -163,6 +170,11 @@ class Crowd:
             self._everybody_served.set()
 
 
+def address_of(n: int) -> str:
+    """One of the addresses that buyers and sellers have here."""
+    return f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}"
+
+
 def _percentile_ms(latencies: list[float], part: float) -> float | None:
     return round(1000 * latencies[int(part * (len(latencies) - 1))], 1) if latencies else None
 
@@ -174,7 +186,9 @@ class Connection(asyncio.Protocol):
         self._crowd = crowd
         self._target = target
         self._transport: asyncio.Transport | None = None
-        self._begun: asyncio.Task[None] | asyncio.TimerHandle | None = None  # a try that is on its way
+        self._next_try: asyncio.TimerHandle | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._is_asking = False  # a request waits for its answer
         self._buyer: tuple[int, str] | None = None
         self._holds = False
         self._tries = 0
@@ -200,11 +214,16 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Try again, unless nobody is left."""
         self._transport = None
+        self._is_asking = False
         if self._buyer is not None:
             self._try_again("connection lost")
 
     def data_received(self, data: bytes) -> None:
         """Take an answer, which nearly always comes whole."""
+        if not self._is_asking:  # what belongs to no request must not be taken for the next answer
+            assert self._transport is not None  # noqa: S101 - it has just received
+            self._transport.abort()
+            return
         if self._received:
             data = self._received + data
         head_end = data.find(HEAD_END)
@@ -213,6 +232,7 @@ class Connection(asyncio.Protocol):
             self._received = data
             return
         self._received = b""
+        self._is_asking = False
         self._crowd.note_answer(self._asked_at)
         status, code = int(data[9:12]), CODE.search(data, head_end)
         name = code[1].decode() if code else f"status {status}"
@@ -235,11 +255,14 @@ class Connection(asyncio.Protocol):
             self._ask()
 
     def _ask(self) -> None:
-        self._begun = None
+        self._next_try = None
+        if self._buyer is None or self._is_asking:
+            return
         if self._transport is None:
-            self._begun = asyncio.create_task(self._open())
-        elif self._buyer is not None:
+            self._opening = asyncio.create_task(self._open())
+        else:
             request = self._crowd.request(*self._buyer, holds=self._holds)
+            self._is_asking = True
             self._asked_at = perf_counter()
             self._transport.write(request)
 
@@ -247,15 +270,14 @@ class Connection(asyncio.Protocol):
         try:
             await asyncio.get_running_loop().create_connection(lambda: self, *self._target)
         except OSError:
-            self._begun = None
             self._try_again("cannot connect")
 
     def _try_again(self, reason: str) -> None:
-        if isinstance(self._begun, asyncio.TimerHandle):
-            return
+        if self._next_try is not None:
+            return  # a connection that is lost at once is reported twice
         self._tries += 1
         if self._tries < MAX_TRIES:
-            self._begun = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._ask)
+            self._next_try = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._ask)
         else:
             self._crowd.note_refusal(reason, is_failure=True)
             self.next_buyer()
@@ -272,8 +294,12 @@ async def rush(url: str, target: Target, buyers: int, stock: int, watch: Callabl
         seller, *users = [str(uuid5(USERS, str(n))) for n in range(buyers + 1)]
         await make_users(connection, [seller, *users])
         drop_id = progress["dropId"] = await asyncio.to_thread(make_drop, target, seller, stock)
-        if not await connection.fetch(DROP, UUID(drop_id)):
-            raise RushFailed("the service at this URL has another database; set DATABASE_URL to that one")
+        try:
+            await connection.fetch(DROP, UUID(drop_id))
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == DROP_NOT_FOUND:
+                raise RushFailed(ANOTHER_DATABASE) from None
+            raise
         crowd = Crowd(target, drop_id, users)
         for _ in range(min(CONNECTIONS, buyers)):
             Connection(crowd, target).next_buyer()
@@ -299,7 +325,11 @@ def make_drop(target: Target, seller: str, stock: int) -> str:
     body = {"name": f"Rush for {stock:,}", "price": 100, "total_stock": stock, "status": "live"}
     connection = http.client.HTTPConnection(*target, timeout=HTTP_TIMEOUT_SECONDS)
     try:
-        headers = {"X-User-Id": seller, "Content-Type": "application/json", "X-Forwarded-For": SELLERS_ADDRESS}
+        headers = {
+            "X-User-Id": seller,
+            "Content-Type": "application/json",
+            "X-Forwarded-For": address_of(getrandbits(ADDRESS_BITS)),
+        }
         connection.request("POST", "/api/drops", orjson.dumps(body), headers)
         response = connection.getresponse()
         answer = response.read()
@@ -365,8 +395,9 @@ class Reporter:
             )
             self._reported += 1
         if is_over:
+            codes = ", ".join(f"{code} {count:,}" for code, count in progress["refusals"].items())
             self._report(
-                f"{progress['asked']:,} buyers asked, {progress['refused']:,} were refused,"
+                f"{progress['asked']:,} buyers asked, {progress['refused']:,} were refused ({codes or 'none'}),"
                 f" {progress['requests_per_second']:,} requests/s, {latency}"
             )
             for violation in progress["audit"]:

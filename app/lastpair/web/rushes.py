@@ -160,6 +160,7 @@ def new_progress(buyers: int, stock: int, idempotency_key: str | None = None) ->
         "reserved": 0,
         "sold": 0,
         "refused": 0,
+        "refusals": {},
         "p50_ms": None,
         "p99_ms": None,
         "requests_per_second": None,

@@ -470,6 +470,7 @@ class Rush(Row):
     reserved: int
     sold: int
     refused: int
+    refusals: Annotated[dict[str, int], Field(description="How many were refused with each code.")]
     p50_ms: Annotated[float | None, Field(description="How long half of the requests took at most.")]
     p99_ms: float | None
     requests_per_second: Annotated[int | None, Field(description="From the first request to the latest answer.")]
