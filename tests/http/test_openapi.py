@@ -67,8 +67,12 @@ OF_ONE_DROP = {"cancelDrop", "createDrop", "updateDrop", "getDrop"}
 OF_THE_SERVICE = {
     *["FORBIDDEN", "NOT_FOUND", "METHOD_NOT_ALLOWED", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "RATE_LIMITED"],
     *["INTERNAL_ERROR", "MISDIRECTED_REQUEST", "OVERLOADED", "IDENTITY_UNAVAILABLE", "DATABASE_UNAVAILABLE", "UPGRADE_REQUIRED"],
+    "RUSH_RUNNING",
 }
 """The codes that the service refuses with by itself; the database knows FORBIDDEN as well."""
+
+OF_BOTH = {"VALIDATION_ERROR", "AUTH_REQUIRED", "IDEMPOTENCY_KEY_REUSED"}
+"""The codes that the service refuses with, too: the last one of a rush, which is no matter of the database."""
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +306,8 @@ def test_every_error_can_be_met(contracts: dict[str, Schema]) -> None:
     """Every code belongs to an operation, except those of a wrong method and a wrong Host."""
     met = {
         code
-        for _, _, operation in operations_of(contracts["jwt"])
+        for contract in (contracts["jwt"], contracts["header"])
+        for _, _, operation in operations_of(contract)
         for status, response in operation["responses"].items()
         if int(status) >= 400
         for code in response["content"]["application/json"]["schema"]["properties"]["error"]["properties"]["code"]["enum"]
@@ -325,7 +330,7 @@ def refusals_in(path: Path) -> Iterator[tuple[int | None, str]]:
 def test_the_app_refuses_with_nothing_else() -> None:
     """Every code in the app's source is known, with that status; the codes that the database refuses with are not in it."""
     found = {refusal for path in (ROOT / "app").rglob("*.py") for refusal in refusals_in(path)}
-    assert {code for _, code in found} | {Unavailable("").code} == OF_THE_SERVICE | {"VALIDATION_ERROR", "AUTH_REQUIRED"}
+    assert {code for _, code in found} | {Unavailable("").code} == OF_THE_SERVICE | OF_BOTH
     for status, code in {*found, (503, Unavailable("").code)}:
         assert STATUSES[code] == (status or 503), code
 

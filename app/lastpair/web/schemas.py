@@ -430,11 +430,11 @@ class Activity(Row):
 MAX_RUSH = 100_000
 
 
-class NewRush(BaseModel, extra="forbid", json_schema_extra={"examples": [{"buyers": 2000, "stock": 100}]}):
+class NewRush(BaseModel, extra="forbid", json_schema_extra={"examples": [{"buyers": 20000, "stock": 100}]}):
     """A rush to start: so many buyers who want one unit each of a new drop of so many units."""
 
-    buyers: Annotated[int, Field(ge=1, le=MAX_RUSH)] = 20_000
-    stock: Annotated[int, Field(ge=1, le=MAX_RUSH)] = 100
+    buyers: Annotated[int, Field(ge=1, le=MAX_RUSH)]
+    stock: Annotated[int, Field(ge=1, le=MAX_RUSH)]
 
 
 class RushSecond(Row):
