@@ -1,7 +1,7 @@
 -- api.activity tells what happened lately: the latest events with their times, how the stock of drops went, and the position from
 -- which to go on.
 begin;
-select plan(39);
+select plan(42);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cid');
 select pg_temp.make_drops('shoe', 'quiet');
@@ -164,6 +164,31 @@ select is(
   '{?/?,?/?,7/2}', 'How the stock was before the oldest event of a drop is not known,'
 );
 select is((select sum(sold) from pg_temp.points_of('shoe')), 2::bigint, 'but all sales are.');
+
+do $$
+begin
+  perform pg_temp.log(1, '90 minutes', 'STOCK_UPDATED', 'shoe', '{"availableStock": 9}');
+  perform pg_temp.log(2, '85 minutes', 'STOCK_UPDATED', 'quiet', '{"availableStock": 10}');
+  perform pg_temp.log(3, '45 minutes', 'DROP_UPDATED', 'shoe', '{"drop": {"available_stock": 8}}');
+  perform pg_temp.log(4, '44 minutes', 'ACTIVITY_UPDATED', 'shoe');
+  perform pg_temp.log(5, '43 minutes', 'ACTIVITY_UPDATED', 'shoe');
+  perform api.prune_events(1800, 1);
+end
+$$;
+select is(
+  array[pg_temp.stock_ago('shoe', '59 minutes'), pg_temp.stock_ago('shoe', '44 minutes'), pg_temp.stock_ago('shoe', '9 minutes')],
+  '{9/0,8/0,7/2}', 'The stock that the last pruned event told is known,'
+);
+do $$
+begin
+  perform api.prune_events(1800);
+end
+$$;
+select is(
+  array[pg_temp.stock_ago('shoe', '46 minutes'), pg_temp.stock_ago('shoe', '44 minutes'), pg_temp.stock_ago('shoe', '9 minutes')],
+  '{?/?,8/0,7/2}', 'from its time on,'
+);
+select is(pg_temp.stock_ago('quiet', '59 minutes'), '10/0', 'and of a quiet drop for as long as it is quiet.');
 
 -- Which drops.
 

@@ -6,8 +6,8 @@
 -- is left out, so that a line from point to point is right, and a quiet drop has two.
 --
 -- Sales come from the purchases, by their time, so they are right for any time. What was available comes from the events: the
--- newest one up to the end of the bucket, or, if the log has none of this drop, the stock as it is. Before the oldest event of
--- the drop it is not known, and null. What was held is the rest: total_stock, with its later changes undone, less what was available
+-- newest one up to the end of the bucket, which may be the last pruned one, or, if none is known, the stock as it is. Before the
+-- first of these it is not known, and null. What was held is the rest: total_stock, with its later changes undone, less what was available
 -- and what was sold by then. The last point is as the clock has it: units of due holds are available.
 --
 -- Locks: none. Errors: none.
@@ -27,6 +27,7 @@ declare
   v_last integer := cardinality(p_ends);
   v_available integer[]; -- as announced last in each bucket; null: nothing was announced in it
   v_is_quiet boolean; -- the log has nothing about the stock of this drop
+  v_pruned record; -- what was told before the log begins: the bucket, and the stock
   v_held record;
   v_shown integer; -- available now
 begin
@@ -34,11 +35,7 @@ begin
     select stock.available
     from generate_series(1, v_last) as n
     left join lateral (
-      select
-        case
-          when e.type = 'STOCK_UPDATED' then (e.data ->> 'availableStock')::integer
-          else (e.data #>> '{drop,available_stock}')::integer
-        end as available
+      select inventory.told_stock(e.type, e.data) as available
       from inventory.events e
       where e.drop_id = p_drop.id and e.id <= p_ids[n] and e.id > coalesce(p_ids[n - 1], 0)
         and e.type in ('STOCK_UPDATED', 'DROP_CREATED', 'DROP_UPDATED')
@@ -47,6 +44,12 @@ begin
     ) stock on true
     order by n
   );
+  select least(width_bucket(p.stock_at, p_ends) + 1, v_last) as n, p.available_stock as available into v_pruned
+  from inventory.pruned_events p
+  where p.drop_id = p_drop.id and p.stock_at is not null;
+  if found and v_available[v_pruned.n] is null then
+    v_available[v_pruned.n] := v_pruned.available;
+  end if;
   v_is_quiet := num_nonnulls(variadic v_available) = 0;
   select
     coalesce(sum(r.qty), 0) as stored, coalesce(sum(r.qty) filter (where r.expires_at > now()), 0) as shown into v_held
