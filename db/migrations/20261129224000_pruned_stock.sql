@@ -9,7 +9,7 @@ set local statement_timeout = '60s';
 alter table inventory.pruned_events add column available_stock integer;
 alter table inventory.pruned_events add column stock_at timestamptz;
 comment on column inventory.pruned_events.available_stock is
-'What the newest pruned event about its stock told; null: none was pruned since version 0.4.';
+'What the newest pruned event about its stock told; null: none was pruned since version 0.3.';
 comment on column inventory.pruned_events.stock_at is 'The time of that event.';
 
 -- migrate:down

@@ -1245,7 +1245,7 @@ COMMENT ON TABLE inventory.pruned_events IS 'The newest event of each drop that 
 -- Name: COLUMN pruned_events.available_stock; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON COLUMN inventory.pruned_events.available_stock IS 'What the newest pruned event about its stock told; null: none was pruned since version 0.4.';
+COMMENT ON COLUMN inventory.pruned_events.available_stock IS 'What the newest pruned event about its stock told; null: none was pruned since version 0.3.';
 
 
 --
