@@ -356,6 +356,7 @@ async def settle(connection: asyncpg.Connection, progress: Progress, crowd: Crow
         everybody += sum(row["qty"] for row in rows)
         own += sum(row["qty"] for row in rows if row["user_id"] in buyers)
         after = rows[-1]["id"]
+    progress["sold"] = own
     progress["oversold"] = max(0, everybody - total_stock, -available_stock)
     progress["audit"] = [dict(row) for row in await connection.fetch(AUDIT)]
     wrong = [f"{count:,} x {name}" for name, count in crowd.failed.items()]

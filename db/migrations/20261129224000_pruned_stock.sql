@@ -1,7 +1,7 @@
 -- migrate:up
 
--- A chart of a drop on which little happens would begin with a gap, because its stock is known from the events, and the newest one
--- may be pruned. So the stock that it told stays.
+-- A chart of a drop on which little happens would begin with a gap, because its stock is known from the events, and the newest
+-- one may be pruned. So the stock that it told stays.
 
 set local lock_timeout = '5s';
 set local statement_timeout = '60s';

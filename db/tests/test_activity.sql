@@ -141,7 +141,8 @@ end
 $$;
 select is(
   array[
-    pg_temp.stock_ago('shoe', '4 minutes'), pg_temp.stock_ago('shoe', '0'), (select sum(sold)::text from pg_temp.points_of('shoe'))
+    pg_temp.stock_ago('shoe', '4 minutes'), pg_temp.stock_ago('shoe', '0'),
+    (select sum(sold)::text from pg_temp.points_of('shoe'))
   ],
   '{7/1,8/1,2}', 'A unit that was refunded counts as sold until then, and its sale stays.'
 );

@@ -456,7 +456,7 @@ class Violation(Row):
 
 
 class Rush(Row):
-    """A rush and how far it is. Figures are counted by the buyers, but `oversold` and `audit` come from the database."""
+    """A rush and how far it is. Its buyers count; in the end `sold`, `oversold` and `audit` come from the database."""
 
     id: UUID
     dropId: Annotated[UUID | None, Field(description="Null until the drop is made.")]

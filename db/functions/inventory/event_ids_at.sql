@@ -1,9 +1,9 @@
 -- inventory.event_ids_at: the places of these times in the event log.
 --
--- Purpose: for each time, oldest first, a number such that the events up to this id are those up to this time, or 0 if the log has
--- none that is so old. Events have no index on their time, because every commit of a sale would pay for it. Their times rise with
--- their ids, so a binary search over the ids finds a time in about 20 look-ups, and in none if nothing happened since the time
--- before.
+-- Purpose: for each time, oldest first, a number such that the events up to this id are those up to this time, or 0 if the log
+-- has none that is so old. Events have no index on their time, because every commit of a sale would pay for it. Their times rise
+-- with their ids, so a binary search over the ids finds a time in about 20 look-ups, and in none if nothing happened since the
+-- time before.
 --
 -- Locks: none. Errors: none. Plans: as in api.events_after.
 

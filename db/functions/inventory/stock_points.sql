@@ -1,14 +1,14 @@
 -- inventory.stock_points: what became of the stock of a drop within some time: points at the ends of buckets, as JSON.
 --
 -- p_ends are the beginning of the first bucket and the ends of all, p_ids the last events up to each (inventory.event_ids_at),
--- and p_known_from is the time of the oldest event in the log. A point has `at`, the end of its bucket; `sold`, the units sold within
--- it; `available` and `held`, the units at its end. A point that is as the one before and the one behind it, and without a sale,
--- is left out, so that a line from point to point is right, and a quiet drop has two.
+-- and p_known_from is the time of the oldest event in the log. A point has `at`, the end of its bucket; `sold`, the units sold
+-- within it; `available` and `held`, the units at its end. A point that is as the one before and the one behind it, and without
+-- a sale, is left out, so that a line from point to point is right, and a quiet drop has two.
 --
 -- Sales come from the purchases, by their time, so they are right for any time. What was available comes from the events: the
 -- newest one up to the end of the bucket, which may be the last pruned one, or, if none is known, the stock as it is. Before the
--- first of these it is not known, and null. What was held is the rest: total_stock, with its later changes undone, less what was available
--- and what was sold by then. The last point is as the clock has it: units of due holds are available.
+-- first of these it is not known, and null. What was held is the rest: total_stock, with its later changes undone, less what was
+-- available and what was sold by then. The last point is as the clock has it: units of due holds are available.
 --
 -- Locks: none. Errors: none.
 -- Plans: as in inventory.has_due. For each bucket one look-up in events_drop_idx; the purchases and refunds of that time.
