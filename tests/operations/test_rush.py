@@ -283,7 +283,7 @@ async def test_several_processes(database: Database) -> None:
 
         async def ask(method: str) -> httpx.Response:
             async with httpx.AsyncClient(base_url=f"{api.url}/api") as client:  # a connection of its own may lead elsewhere
-                return await client.request(method, PATH, json={} if method == "POST" else None)
+                return await client.request(method, PATH, json={"buyers": 1, "stock": 1} if method == "POST" else None)
 
         for _ in range(10):
             assert assert_success(await ask("GET"), "rush")["buyers"] == 3000
