@@ -319,7 +319,9 @@ def parser() -> argparse.ArgumentParser:
                 "--stock", metavar="NUMBER", type=crowd_size, default=100, help="units of the drop; 100 by default"
             )
             command.add_argument("--url", help="where the service is; http://localhost:PORT by default")
-            command.add_argument("--progress", metavar="FILE", type=Path, help=argparse.SUPPRESS)  # of Rushes in web/rushes.py
+            command.add_argument(
+                "--progress", metavar="FILE", type=Path, help="for the service: the file that tells how far it is"
+            )
         elif name == "token":
             command.add_argument("--subject", type=subject, default=str(uuid4()), help="the user; a new UUID by default")
             command.add_argument("--role", choices=["admin"], help="the role; an admin may create and change drops")
