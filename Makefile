@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := app tests bench tools conftest.py
+SOURCES := app clients tests bench tools conftest.py
 QUIET := --quiet --disable-pip-version-check
 INSTALL = $(BIN)/pip install $(QUIET) --no-deps
 

@@ -1305,7 +1305,9 @@ COMMENT ON COLUMN inventory.idempotency_keys.transaction_id IS 'The transaction 
 
 CREATE TABLE inventory.pruned_events (
     drop_id uuid NOT NULL,
-    last_id bigint NOT NULL
+    last_id bigint NOT NULL,
+    available_stock integer,
+    stock_at timestamp with time zone
 );
 
 
@@ -1314,6 +1316,20 @@ CREATE TABLE inventory.pruned_events (
 --
 
 COMMENT ON TABLE inventory.pruned_events IS 'The newest event of each drop that is in the log no more.';
+
+
+--
+-- Name: COLUMN pruned_events.available_stock; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.pruned_events.available_stock IS 'What the newest pruned event about its stock told; null: none was pruned since version 0.3.';
+
+
+--
+-- Name: COLUMN pruned_events.stock_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.pruned_events.stock_at IS 'The time of that event.';
 
 
 --
@@ -2171,4 +2187,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261129150020'),
     ('20261129190000'),
     ('20261129220000'),
-    ('20261129221000');
+    ('20261129221000'),
+    ('20261129224000');

@@ -37,6 +37,7 @@ DOCUMENTED = ROOT / "docs" / "reference.md"
 if not DOCUMENTED.exists():
     DOCUMENTED = ROOT / "README.md"
 DEVELOPMENT_PATHS = {"/api/internal/users", "/api/internal/expire-now"}
+RUSH_PATHS = {"/api/internal/rush"}  # in development without tokens
 RETRIED = {"429", "503"}
 CODES = {
     400: ["VALIDATION_ERROR"],
@@ -48,6 +49,7 @@ CODES = {
         *["DROP_NOT_ACTIVE", "OUT_OF_STOCK", "ALREADY_RESERVED", "NO_ACTIVE_RESERVATION", "RESERVATION_EXPIRED"],
         *["RESERVATION_NOT_ACTIVE", "INVALID_STATUS_CHANGE", "STOCK_BELOW_COMMITTED", "USERNAME_TAKEN", "LIMIT_EXCEEDED"],
         *["RESERVED_TOO_SOON", "SEVERAL_RESERVATIONS", "VARIANT_IN_USE", "BASKET_REFUSED", "BASKET_NOT_ACTIVE"],
+        "RUSH_RUNNING",
         *["EXTENSION_NOT_ALLOWED"],
     ],
     412: ["DROP_CHANGED"],
@@ -65,8 +67,12 @@ OF_ONE_DROP = {"cancelDrop", "createDrop", "updateDrop", "getDrop"}
 OF_THE_SERVICE = {
     *["FORBIDDEN", "NOT_FOUND", "METHOD_NOT_ALLOWED", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "RATE_LIMITED"],
     *["INTERNAL_ERROR", "MISDIRECTED_REQUEST", "OVERLOADED", "IDENTITY_UNAVAILABLE", "DATABASE_UNAVAILABLE", "UPGRADE_REQUIRED"],
+    "RUSH_RUNNING",
 }
 """The codes that the service refuses with by itself; the database knows FORBIDDEN as well."""
+
+OF_BOTH = {"VALIDATION_ERROR", "AUTH_REQUIRED", "IDEMPOTENCY_KEY_REUSED"}
+"""The codes that the service refuses with, too: the last one of a rush, which is no matter of the database."""
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +157,7 @@ def test_it_has_every_route(name: str) -> None:
     assert told == served
     assert {path.replace("/v1", "") for path in told} == {path for path in told if "/v1" not in path}
     assert {path for path in told if path in DEVELOPMENT_PATHS} == (set() if name == "production" else DEVELOPMENT_PATHS)
+    assert {path for path in told if path in RUSH_PATHS} == (RUSH_PATHS if name == "header" else set())
 
 
 def test_every_operation_is_described(contract: Schema) -> None:
@@ -315,8 +322,9 @@ def test_every_error_can_be_met(contracts: dict[str, Schema]) -> None:
     """Every code belongs to an operation, except those of a wrong method and a wrong Host."""
     met = {
         code
-        for _, _, operation in operations_of(contracts["jwt"])
-        for status, response in responses_of(contracts["jwt"], operation)
+        for contract in (contracts["jwt"], contracts["header"])
+        for _, _, operation in operations_of(contract)
+        for status, response in responses_of(contract, operation)
         if int(status) >= 400
         for code in codes_in(response)
     }
@@ -338,7 +346,7 @@ def refusals_in(path: Path) -> Iterator[tuple[int | None, str]]:
 def test_the_app_refuses_with_nothing_else() -> None:
     """Every code in the app's source is known, with that status; the codes that the database refuses with are not in it."""
     found = {refusal for path in (ROOT / "app").rglob("*.py") for refusal in refusals_in(path)}
-    assert {code for _, code in found} | {Unavailable("").code} == OF_THE_SERVICE | {"VALIDATION_ERROR", "AUTH_REQUIRED"}
+    assert {code for _, code in found} | {Unavailable("").code} == OF_THE_SERVICE | OF_BOTH
     for status, code in {*found, (503, Unavailable("").code)}:
         assert STATUSES[code] == (status or 503), code
 

@@ -27,6 +27,7 @@ from lastpair.web.middleware import DeferredLog, RequestContext
 from lastpair.web.nowhere import Nowhere
 from lastpair.web.responses import ANSWER_HEADERS
 from lastpair.web.routes import routes
+from lastpair.web.rushes import Rushes
 from lastpair.web.tracing import tracing
 from lastpair.web.url_paths import PROBE_PATHS
 
@@ -80,6 +81,7 @@ def components_for(settings: Settings) -> Components:
         hub=hub,
         event_log=EventLog(database),
         relay=Relay(servers, hub, database.watch, settings.purchaser_names),
+        rushes=Rushes(settings),
     )
 
 

@@ -54,6 +54,7 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     ),
     "VARIANT_IN_USE": (HTTPStatus.CONFLICT, "units of the variant were held or sold, so it cannot go"),
     "STOCK_BELOW_COMMITTED": (HTTPStatus.CONFLICT, "`total_stock` would be less than the units held and sold"),
+    "RUSH_RUNNING": (HTTPStatus.CONFLICT, "a rush is running already; wait for its end"),
     "USERNAME_TAKEN": (HTTPStatus.CONFLICT, "another user has this name"),
     "DROP_CHANGED": (HTTPStatus.PRECONDITION_FAILED, "the drop was changed since the `ETag` in `If-Match` was read"),
     "IDEMPOTENCY_KEY_REUSED": (HTTPStatus.UNPROCESSABLE_ENTITY, "the `Idempotency-Key` came with another request before"),

@@ -19,6 +19,7 @@ from lastpair.web.conditions import IF_MATCH, IF_NONE_MATCH, drop_answer, known_
 from lastpair.web.handshakes import NOT_A_HANDSHAKE
 from lastpair.web.lists import answer_list
 from lastpair.web.operation import (
+    ACTIVITY_PARAMETERS,
     EVENT_STREAM,
     FRAMES,
     STREAM_PARAMETERS,
@@ -32,6 +33,7 @@ from lastpair.web.operation import (
 from lastpair.web.requests import (
     NUMBER,
     NoFields,
+    activity_seconds,
     choice_in_query,
     expect_no_body,
     idempotency_key,
@@ -41,11 +43,12 @@ from lastpair.web.requests import (
     uuid_in_path,
     uuid_in_query,
 )
-from lastpair.web.responses import ANSWER_HEADERS, answer, answer_page, success
+from lastpair.web.responses import ANSWER_HEADERS, REPLAYED, answer, answer_page, success
 from lastpair.web.schemas import (
     DROP_STATUSES,
     PURCHASE_STATUSES,
     RESERVATION_STATUSES,
+    Activity,
     Basket,
     BuyersPurchase,
     BuyersReservation,
@@ -56,15 +59,18 @@ from lastpair.web.schemas import (
     ListedDrop,
     NewBasket,
     NewDrop,
+    NewRush,
     NewUser,
     Purchase,
     PurchaseBody,
     Reservation,
     ReservationChange,
     ReserveBody,
+    Rush,
     User,
 )
 from lastpair.web.sse import event_stream
+from lastpair.web.stream_requests import drop_ids_in
 from lastpair.web.turns import in_turn
 from lastpair.web.websocket import serve_events
 
@@ -515,6 +521,18 @@ async def forget_me(request: Request) -> Response:
     return answer(request, await components_of(request).shop.forget_user(await writer(request)), "user")
 
 
+@operation("realtime", {200: {"activity": Activity}}, parameters=ACTIVITY_PARAMETERS)
+async def get_activity(request: Request) -> Response:
+    """What happened lately.
+
+    The latest events and, for each drop, how its stock went, with the `position` from which a stream goes on: a client that shows
+    this and opens a stream with `lastEventId` misses nothing and gets nothing twice. Without `dropId`, events are of all drops,
+    and points of those on sale.
+    """
+    seconds, drop_ids = activity_seconds(request), drop_ids_in(request)
+    return answer(request, await components_of(request).shop.activity(seconds, sorted(drop_ids) or None), "activity")
+
+
 @operation("realtime", {200: EVENT_STREAM}, parameters=STREAM_PARAMETERS)
 async def stream_events(request: Request) -> Response:
     """Server-Sent Events, until the client leaves.
@@ -569,6 +587,33 @@ async def expire_now(request: Request) -> Response:
     idempotency_key(request.scope)
     await expect_no_body(request)
     return answer(request, await components_of(request).shop.expire_due_holds(), "expired")
+
+
+@operation(
+    "development",
+    {202: {"rush": Rush}},
+    *["RUSH_RUNNING", "IDEMPOTENCY_KEY_REUSED"],
+    is_idempotent=True,
+    needs_database=False,
+    body=NewRush,
+)
+async def start_rush(request: Request) -> Response:
+    """Let a crowd of buyers want a new drop.
+
+    They ask from a process of their own, over HTTP, as `lastpair rush` does; each has a user and an address of its own, so limits
+    hold for each. One rush runs at a time, and ends with the service. A repeated request with the `Idempotency-Key` of the latest
+    rush answers that one as it is now; older keys are forgotten.
+    """
+    key = idempotency_key(request.scope)
+    body = await read_body(request, NewRush)
+    rush, replayed = await components_of(request).rushes.start(body.buyers, body.stock, key)
+    return success(request, {"rush": rush}, 202, REPLAYED if replayed else None)
+
+
+@operation("development", {200: {"rush": Rush | None}}, needs_database=False)
+async def get_rush(request: Request) -> Response:
+    """The latest rush, as far as it is; null if there was none."""
+    return success(request, {"rush": components_of(request).rushes.latest()})
 
 
 @operation("operations", {200: {"status": Literal["ok"], "version": str}}, needs_database=False)

@@ -52,14 +52,15 @@ def filters(status_schema: str) -> tuple[Schema, ...]:
     )
 
 
+DROP_IDS: Schema = {
+    "name": "dropId",
+    "in": "query",
+    "description": "Only these drops, in any status but draft.",
+    "schema": {"type": "array", "items": {"type": "string", "format": "uuid"}, "maxItems": MAX_DROPS},
+}
 EVENT_ID: Schema = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 STREAM_PARAMETERS: tuple[Schema, ...] = (
-    {
-        "name": "dropId",
-        "in": "query",
-        "description": "Only these drops, in any status but draft.",
-        "schema": {"type": "array", "items": {"type": "string", "format": "uuid"}, "maxItems": MAX_DROPS},
-    },
+    DROP_IDS,
     {
         "name": "lastEventId",
         "in": "query",
@@ -75,6 +76,18 @@ STREAM_PARAMETERS: tuple[Schema, ...] = (
     },
 )
 """The parameters of both transports of events."""
+
+MAX_ACTIVITY_SECONDS = 86_400
+DEFAULT_ACTIVITY_SECONDS = 3600
+ACTIVITY_PARAMETERS: tuple[Schema, ...] = (
+    {
+        "name": "seconds",
+        "in": "query",
+        "description": f"How far back; {DEFAULT_ACTIVITY_SECONDS} if it is not given.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_ACTIVITY_SECONDS},
+    },
+    DROP_IDS,
+)
 
 MAX_LIMIT = 200
 PAGE_PARAMETERS: tuple[Schema, ...] = (

@@ -18,6 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lastpair.settings import Settings
 
 DASHBOARD_FOLDER = Path(__file__).with_name("dashboard")
+CLIENT_FOLDER = Path(__file__).with_name("client")
+"""A link to clients/js, of which a wheel carries a copy."""
+
+CLIENT_FILES = ("lastpair.js", "lastpair-worker.js")
 SWAGGER_FOLDER = Path(__file__).with_name("swagger")
 SWAGGER_UI_FOLDER = SWAGGER_FOLDER / "vendor"
 """A copy of Swagger UI's own release. VERSION.json in it names the release; `make swagger-ui` replaces it with the newest."""
@@ -64,7 +68,7 @@ class PageHeaders:
 
 def page_routes(settings: Settings) -> list[BaseRoute]:
     """The routes of the pages and of the files that they load."""
-    return [*dashboard_routes(settings), *docs_routes()]
+    return [*dashboard_routes(settings), *docs_routes(), *client_routes()]
 
 
 def dashboard_routes(settings: Settings) -> list[BaseRoute]:
@@ -94,6 +98,12 @@ def docs_routes() -> list[BaseRoute]:
         *(Route(f"/docs/{name}", compressed(file_of(swagger_ui, name)), middleware=headers) for name in SWAGGER_UI_FILES),
         *(Route(f"/docs/{name}", file_of(files, name), middleware=headers) for name in names),
     ]
+
+
+def client_routes() -> list[BaseRoute]:
+    """The JavaScript client at `/lastpair.js`, and beside it the worker that the tabs of a browser share."""
+    files, headers = StaticFiles(directory=CLIENT_FOLDER), [Middleware(PageHeaders, "/lastpair.js", POLICY)]
+    return [Route(f"/{name}", file_of(files, name), middleware=headers) for name in CLIENT_FILES]
 
 
 def file_of(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Response]]:

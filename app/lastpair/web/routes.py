@@ -98,6 +98,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
             route(f"{base}/purchases/{{id}}", get=handlers.get_purchase),
             route(f"{base}/purchases/{{id}}/refund", post=handlers.refund_purchase),
             route(f"{base}/users/me", delete=handlers.forget_me),
+            route(f"{base}/activity", get=handlers.get_activity),
             route(f"{base}/events", get=handlers.stream_events),
             WebSocketRoute(f"{base}/ws", handlers.open_websocket.handler),
             route(f"{base}/openapi.json", get=get_contract),
@@ -107,6 +108,8 @@ def routes(settings: Settings) -> list[BaseRoute]:
                 route(f"{base}/internal/users", post=handlers.create_user),
                 route(f"{base}/internal/expire-now", post=handlers.expire_now),
             ]
+            if settings.auth_mode == "header":  # its buyers have no tokens
+                served.append(route(f"{base}/internal/rush", post=handlers.start_rush, get=handlers.get_rush))
         table += [*served, Route(f"{base}/ws", handlers.refuse_without_upgrade)]
         documents[f"{base}/openapi.json"] = document(operations_of([*served, *probes]), is_jwt=settings.auth_mode == "jwt")
     return [*table, *operational, *page_routes(settings), SocketIORoute()]

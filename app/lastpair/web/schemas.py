@@ -385,3 +385,97 @@ class ReservationChange(Row):
     action: Literal["reserved", "extended", "expired", "cancelled", "purchased", "refunded"]
     user_id: UUID | None
     details: dict[str, Any]
+
+
+class ActivityEvent(Row):
+    """An event as streams send it, with its drop and the time of its commit."""
+
+    id: Annotated[str, Field(description="Opaque.")]
+    type: str
+    dropId: UUID
+    at: AwareDatetime
+    data: dict[str, Any]
+
+
+class ActivityPoint(Row):
+    """The stock of a drop at the end of a bucket of time."""
+
+    at: Annotated[AwareDatetime, Field(description="The end of the bucket.")]
+    sold: Annotated[int, Field(ge=0, description="Units sold within the bucket, also those that were refunded since.")]
+    held: Annotated[int | None, Field(ge=0, description="Null: not known, because the events of that time are gone.")]
+    available: Annotated[int | None, Field(ge=0, description="Null as `held`.")]
+
+
+class ActivityOfDrop(Row):
+    """The chart of a drop."""
+
+    dropId: UUID
+    points: Annotated[
+        list[ActivityPoint],
+        Field(max_length=240, description="Oldest first. One without a sale, as the ones before and behind it, is left out."),
+    ]
+
+
+class Activity(Row):
+    """What happened lately."""
+
+    position: Annotated[str, Field(description="The `lastEventId` of a stream that goes on from here.")]
+    from_: Annotated[AwareDatetime, Field(alias="from")]
+    to: AwareDatetime
+    events: Annotated[list[ActivityEvent], Field(max_length=200, description="The latest, oldest first.")]
+    bucket_seconds: Annotated[int, Field(ge=1)]
+    drops: Annotated[
+        list[ActivityOfDrop], Field(max_length=100, description="The drops asked for, or the 50 on sale that started last.")
+    ]
+
+
+MAX_RUSH = 100_000
+
+
+class NewRush(BaseModel, extra="forbid", json_schema_extra={"examples": [{"buyers": 20000, "stock": 100}]}):
+    """A rush to start: so many buyers who want one unit each of a new drop of so many units."""
+
+    buyers: Annotated[int, Field(ge=1, le=MAX_RUSH)]
+    stock: Annotated[int, Field(ge=1, le=MAX_RUSH)]
+
+
+class RushSecond(Row):
+    """What happened in one second of a rush."""
+
+    second: Annotated[int, Field(ge=1)]
+    reserved: int
+    sold: int
+    refused: int
+
+
+class Violation(Row):
+    """A violated invariant, as `api.audit()` names it."""
+
+    drop_id: UUID
+    invariant: str
+    expected: int
+    found: int
+
+
+class Rush(Row):
+    """A rush and how far it is. Its buyers count; in the end `sold`, `oversold` and `audit` come from the database."""
+
+    id: UUID
+    dropId: Annotated[UUID | None, Field(description="Null until the drop is made.")]
+    status: Literal["running", "done", "failed"]
+    error: Annotated[str | None, Field(description="What went wrong, if it failed.")]
+    buyers: int
+    stock: int
+    startedAt: AwareDatetime
+    endedAt: AwareDatetime | None
+    asked: Annotated[int, Field(description="Buyers who have their answer: a unit, or a refusal.")]
+    reserved: int
+    sold: int
+    refused: int
+    refusals: Annotated[dict[str, int], Field(description="How many were refused with each code.")]
+    p50_ms: Annotated[float | None, Field(description="How long half of the requests took at most.")]
+    p99_ms: float | None
+    requests_per_second: Annotated[int | None, Field(description="From the first request to the latest answer.")]
+    seconds: list[RushSecond]
+    oversold: Annotated[int | None, Field(ge=0, description="Units sold beyond the stock; null until it was looked up.")]
+    audit: list[Violation]

@@ -33,7 +33,7 @@ from lastpair.web.limits import address_of
 from lastpair.web.requests import headers_of, parse_uuid
 from lastpair.web.responses import ANSWER_HEADERS
 from lastpair.web.socketio_packets import JOIN, LEAVE, PONG, SEPARATOR, frames, payload, understood
-from lastpair.web.stream_requests import drops_of
+from lastpair.web.stream_requests import drop_ids_in
 from lastpair.web.websocket import MAX_MESSAGE_BYTES, RESTART_REASON, SERVICE_RESTART
 from lastpair.web.websocket_protocol import FRAMES, WebSocketProtocol
 
@@ -385,7 +385,7 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
         with ExitStack() as slot:
             slot.enter_context(components.stream_slots.slot(address))
             slot.enter_context(STREAMS.labels("socketio").track_inprogress())
-            drop_ids = drops_of(connection)
+            drop_ids = drop_ids_in(connection)
             feed = Feed(components.hub, components.event_log, drop_ids, wants_snapshot=False)
             await feed.open(None)
             client = scope[CLIENT] = Client(components.hub, feed, slot.pop_all(), is_narrow=bool(drop_ids))
