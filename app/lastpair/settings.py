@@ -203,11 +203,17 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=1_000_000,
-        description="The most SSE and WebSocket streams that one address may open per minute, in each process. 0 is no limit.",
+        description="The most SSE, WebSocket and Socket.IO streams that one address may open per minute, in each process."
+        " 0 is no limit.",
     )
-    max_streams: int = Field(10_000, ge=1, le=1_000_000, description="The most SSE and WebSocket clients of a process.")
+    max_streams: int = Field(
+        10_000, ge=1, le=1_000_000, description="The most SSE, WebSocket and Socket.IO clients of a process."
+    )
     max_streams_per_address: int = Field(
-        0, ge=0, le=1_000_000, description="The most SSE and WebSocket clients of one address, in each process. 0 is no limit."
+        0,
+        ge=0,
+        le=1_000_000,
+        description="The most SSE, WebSocket and Socket.IO clients of one address, in each process. 0 is no limit.",
     )
     forwarded_allow_ips: str = Field(
         "127.0.0.1",

@@ -381,7 +381,8 @@ def with_dependencies(wanted: str) -> set[str]:
 def test_what_the_service_imports_is_installed_with_it() -> None:
     """The tests' own packages are not in the image: each import is of one that pyproject.toml's dependencies bring."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = [*project["dependencies"], *project["optional-dependencies"]["otel"]]
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *extras["otel"], *extras["socketio"]]
     installed = set().union(*map(with_dependencies, declared))
     providers = packages_distributions()
     for file in (ROOT / "app").rglob("*.py"):

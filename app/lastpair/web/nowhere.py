@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from lastpair.errors import Refusal
 from lastpair.web.error_codes import NOT_FOUND
 from lastpair.web.responses import failure
+from lastpair.web.socketio import SocketIORoute
 
 BASE, VERSION = "/api", "/v1"
 PARAMETER = re.compile(r"{\w+}")
@@ -34,7 +35,8 @@ class Nowhere:
     """
 
     def __init__(self, routes: Iterable[BaseRoute]) -> None:
-        paths = [route.path for route in routes if isinstance(route, Route) and not route.path.startswith(FOLDERS_OF_FILES)]
+        served = [route.path for route in routes if isinstance(route, Route | SocketIORoute)]
+        paths = [path for path in served if not path.startswith(FOLDERS_OF_FILES)]
         self._paths = {tuple(_words(path)): path for path in paths if not path.startswith(f"{BASE}{VERSION}/") and path != "/"}
         self._words_at = [set(words) for words in zip_longest(*self._paths, fillvalue="")]
 

@@ -17,6 +17,7 @@ from lastpair.web.operation import Operation, Raw, operation
 from lastpair.web.pages import page_routes
 from lastpair.web.requests import check_query
 from lastpair.web.responses import ANSWER_HEADERS
+from lastpair.web.socketio import SocketIORoute
 from lastpair.web.url_paths import API_BASES, PROBE_PATHS, SSE_PATHS
 
 UNLIMITED_READS = PROBE_PATHS | SSE_PATHS
@@ -111,7 +112,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
                 served.append(route(f"{base}/internal/rush", post=handlers.start_rush, get=handlers.get_rush))
         table += [*served, Route(f"{base}/ws", handlers.refuse_without_upgrade)]
         documents[f"{base}/openapi.json"] = document(operations_of([*served, *probes]), is_jwt=settings.auth_mode == "jwt")
-    return [*table, *operational, *page_routes(settings)]
+    return [*table, *operational, *page_routes(settings), SocketIORoute()]
 
 
 def operations_of(table: Iterable[Route | WebSocketRoute]) -> dict[str, dict[str, Operation]]:
