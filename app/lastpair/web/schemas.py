@@ -232,8 +232,8 @@ class CancelDropBody(BaseModel, extra="forbid", json_schema_extra={"examples": [
 class DropChanges(BaseModel, extra="forbid", json_schema_extra={"minProperties": 1, "examples": [{"price": 179.5}]}):
     """The fields of a drop to change.
 
-    Only the fields given are changed; null clears a time, a term or the picture. `variants` are all that the drop is to have, in their order;
-    one that is missing there goes.
+    Only the fields given are changed; null clears a time, a term or the picture. `variants` are all that the drop is to have, in
+    their order; one that is missing there goes.
     """
 
     name: Text = ""

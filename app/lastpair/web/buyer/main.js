@@ -1,0 +1,147 @@
+// Starts the page: the server's events and the buyer's actions change the sale; the page is drawn at most 4 times a second.
+
+import { Api } from "./api.js";
+import { Clock } from "./clock.js";
+import { nameOf } from "./format.js";
+import { identify } from "./identity.js";
+import { Page } from "./page.js";
+import { Sale, phaseAt } from "./sale.js";
+import { Stream } from "./stream.js";
+import { viewOf } from "./views.js";
+
+const DRAW_MS = 250, LATE_MS = 30_000, REREAD_MS = 1000;
+const SETTLE_MS = 500; // a double click on Reserve must not press the Pay that takes its place
+
+const { drop, authMode, holdSeconds, now: servedAt } = JSON.parse(document.body.dataset.page);
+const clock = new Clock(), buyer = identify(authMode, refreshMine), api = new Api(buyer, clock);
+const otherTabs = new BroadcastChannel(`lastpair.drop.${drop.id}`);
+const sale = new Sale(drop, () => setTimeout(() => stream.reset(), REREAD_MS * (0.5 + Math.random())));
+let chosen = null, isBusy = false, phase = null, phaseSince = 0, isLate = false;
+
+/** What the buttons do. The names are those in views.js. */
+class Actions {
+  async reserve() {
+    if (sale.drop.variants.length > 0 && chosen === null) {
+      page.focusSize();
+      return page.answer("Choose a size first.");
+    }
+    const hold = await api.reserve(drop.id, chosen);
+    Object.assign(sale, { lapsed: null, released: null, wantsMore: false });
+    await refreshMine({ holds: [hold, ...sale.holds], purchases: sale.purchases });
+    page.say(`${nameOf(sale.drop, hold.variant_id)} is held for you.`);
+  }
+
+  async purchase() {
+    const [hold] = sale.holds;
+    const purchase = await api.purchase(drop.id, hold.id);
+    await refreshMine({ holds: sale.holds.filter(({ id }) => id !== hold.id), purchases: [purchase, ...sale.purchases] });
+    page.say("It’s yours.");
+  }
+
+  async release() {
+    const [hold] = sale.holds;
+    await api.cancel(hold.id);
+    sale.released = hold;
+    await refreshMine({ holds: sale.holds.filter(({ id }) => id !== hold.id), purchases: sale.purchases });
+    page.say(`You let ${nameOf(sale.drop, hold.variant_id)} go. Nothing was charged.`);
+  }
+
+  wantMore() {
+    sale.wantsMore = true;
+    draw();
+    page.focusSize();
+  }
+}
+
+const actions = new Actions();
+const page = new Page({
+  async act(action) {
+    if (isBusy || Date.now() - phaseSince < SETTLE_MS) return;
+    isBusy = true;
+    page.answer("");
+    drawNow();
+    const before = phase;
+    try {
+      await actions[action]();
+    } catch (refusal) {
+      page.answer(sentenceOf(refusal));
+      await refreshMine(); // the hold may have changed in another tab
+    } finally {
+      isBusy = false;
+      drawNow();
+    }
+    if (phase !== before) page.focusButton();
+  },
+  choose(variantId) {
+    chosen = variantId;
+    page.answer("");
+    drawNow();
+  },
+});
+
+/** The sentence for people about a refusal. Those of the API that are not here need no other words. */
+function sentenceOf({ code, message }) {
+  const what = nameOf(sale.drop, chosen);
+  return {
+    OUT_OF_STOCK: `Somebody was faster: no ${what} is left.`,
+    DROP_NOT_ACTIVE: "This drop is not on sale right now.",
+    ALREADY_RESERVED: `You hold ${what} already.`,
+    RESERVATION_EXPIRED: "Time ran out before this was done. Nothing was charged.",
+    NO_ACTIVE_RESERVATION: "You do not hold this any more. Nothing was charged.",
+    RESERVATION_NOT_FOUND: "You do not hold this any more. Nothing was charged.",
+    AUTH_REQUIRED: "The shop has to sign you in. Open this page from the shop again.",
+    RATE_LIMITED: "That were too many tries. Wait a minute, then try again.",
+    OVERLOADED: "It is very busy. Try again in a moment.",
+    DATABASE_UNAVAILABLE: "The shop cannot answer now. Try again in a moment: nothing is done twice.",
+    UNREACHABLE: "The shop cannot be reached. Try again: nothing is done twice.",
+  }[code] ?? message ?? "Something went wrong here. Try again.";
+}
+
+/** Take what the buyer has, which is read from the server unless it is given; then the other tabs read it. */
+async function refreshMine(known) {
+  if (known) {
+    sale.takeMine(known, clock.now());
+    otherTabs.postMessage("changed");
+  } else {
+    const mine = await api.mine(drop.id).catch(() => undefined);
+    if (mine !== undefined) sale.takeMine(mine, clock.now()); // else the call failed, and what is known stays
+  }
+  draw();
+}
+
+let drawTimer = null, drawnAt = 0;
+function draw() {
+  drawTimer ??= setTimeout(drawNow, Math.max(0, drawnAt + DRAW_MS - Date.now()));
+}
+
+function drawNow() {
+  clearTimeout(drawTimer);
+  drawTimer = null;
+  drawnAt = Date.now();
+  const now = clock.now();
+  if (sale.lapse(now)) page.say("Time ran out. Nothing was charged.");
+  const isGone = sale.drop.variants.find(({ id }) => id === chosen)?.available_stock === 0;
+  if (isGone && sale.holds.length === 0) chosen = null;
+  const phaseNow = phaseAt(sale, now);
+  if (phaseNow !== phase) phaseSince = phase === null ? 0 : drawnAt;
+  const hadFocus = document.activeElement !== document.body;
+  page.draw(viewOf(phaseNow, { sale, chosen, now, holdSeconds }), { sale, phase: phaseNow, chosen, now, holdSeconds, isBusy });
+  if (hadFocus && document.activeElement === document.body) page.focusButton(); // what had the focus is gone
+  phase = phaseNow;
+  const [hold] = sale.holds, wasLate = isLate;
+  isLate = Boolean(hold) && Date.parse(hold.expires_at) - now <= LATE_MS;
+  if (isLate && !wasLate) page.say("30 seconds left to pay.");
+}
+
+clock.learnFromTime(servedAt, performance.timeOrigin); // a page from the cache of the browser is put right by the next answer
+drawNow();
+const stream = new Stream(drop.id, {
+  onEvent(type, data) {
+    if (sale.apply(type, data)) refreshMine();
+    draw();
+  },
+  onConnection: (state) => page.showConnection(state),
+  onResponse: (response, sentAt) => clock.learnFrom(response, sentAt),
+});
+otherTabs.addEventListener("message", () => refreshMine());
+setInterval(draw, 1000);
