@@ -2,7 +2,7 @@
 
 import { Api } from "./api.js";
 import { Clock } from "./clock.js";
-import { nameOf } from "./format.js";
+import { capital, nameOf } from "./format.js";
 import { identify } from "./identity.js";
 import { Page } from "./page.js";
 import { Sale, phaseAt } from "./sale.js";
@@ -13,10 +13,10 @@ const DRAW_MS = 250, LATE_MS = 30_000, REREAD_MS = 1000;
 const SETTLE_MS = 500; // a double click on Reserve must not press the Pay that takes its place
 
 const { drop, authMode, holdSeconds, now: servedAt } = JSON.parse(document.body.dataset.page);
-const clock = new Clock(), buyer = identify(authMode, refreshMine), api = new Api(buyer, clock);
+const clock = new Clock(), buyer = identify(authMode, () => refreshMine()), api = new Api(buyer, clock);
 const otherTabs = new BroadcastChannel(`lastpair.drop.${drop.id}`);
 const sale = new Sale(drop, () => setTimeout(() => stream.reset(), REREAD_MS * (0.5 + Math.random())));
-let chosen = null, isBusy = false, phase = null, phaseSince = 0, isLate = false;
+let chosen = null, isBusy = false, phase = null, phaseSince = 0, isLate = false, toldLapsed = null;
 
 /** What the buttons do. The names are those in views.js. */
 class Actions {
@@ -28,12 +28,13 @@ class Actions {
     const hold = await api.reserve(drop.id, chosen);
     Object.assign(sale, { lapsed: null, released: null, wantsMore: false });
     await refreshMine({ holds: [hold, ...sale.holds], purchases: sale.purchases });
-    page.say(`${nameOf(sale.drop, hold.variant_id)} is held for you.`);
+    page.say(`${capital(nameOf(sale.drop, hold.variant_id))} is held for you.`);
   }
 
   async purchase() {
     const [hold] = sale.holds;
     const purchase = await api.purchase(drop.id, hold.id);
+    sale.lapsed = null;
     await refreshMine({ holds: sale.holds.filter(({ id }) => id !== hold.id), purchases: [purchase, ...sale.purchases] });
     page.say("It’s yours.");
   }
@@ -68,6 +69,7 @@ const page = new Page({
       await refreshMine(); // the hold may have changed in another tab
     } finally {
       isBusy = false;
+      forgetSoldOut();
       drawNow();
     }
     if (phase !== before) page.focusButton();
@@ -97,16 +99,23 @@ function sentenceOf({ code, message }) {
   }[code] ?? message ?? "Something went wrong here. Try again.";
 }
 
-/** Take what the buyer has, which is read from the server unless it is given; then the other tabs read it. */
+/** Take what the buyer has. It is read from the server, unless it is given by an action, of which the other tabs are told. */
+let mineVersion = 0;
 async function refreshMine(known) {
-  if (known) {
-    sale.takeMine(known, clock.now());
-    otherTabs.postMessage("changed");
-  } else {
-    const mine = await api.mine(drop.id).catch(() => undefined);
-    if (mine !== undefined) sale.takeMine(mine, clock.now()); // else the call failed, and what is known stays
-  }
+  const version = ++mineVersion;
+  const mine = known ?? (await api.mine(drop.id).catch(() => undefined));
+  if (mine === undefined || version !== mineVersion) return; // the call failed, or another answer is newer
+  sale.takeMine(mine, clock.now());
+  if (known) otherTabs.postMessage("changed");
   draw();
+}
+
+/** Choose no size any more if the chosen one has sold out. Returns its name if so. */
+function forgetSoldOut() {
+  const gone = sale.drop.variants.find(({ id, available_stock: available }) => id === chosen && available === 0);
+  if (!gone || sale.holds.length > 0) return null;
+  chosen = null;
+  return capital(nameOf(sale.drop, gone.id));
 }
 
 let drawTimer = null, drawnAt = 0;
@@ -119,18 +128,20 @@ function drawNow() {
   drawTimer = null;
   drawnAt = Date.now();
   const now = clock.now();
-  if (sale.lapse(now)) page.say("Time ran out. Nothing was charged.");
-  const isGone = sale.drop.variants.find(({ id }) => id === chosen)?.available_stock === 0;
-  if (isGone && sale.holds.length === 0) chosen = null;
+  sale.lapse(now);
+  if (sale.lapsed && sale.lapsed !== toldLapsed) {
+    page.say(`Time ran out, so we let ${nameOf(sale.drop, sale.lapsed.variant_id)} go. Nothing was charged.`);
+  }
+  toldLapsed = sale.lapsed;
   const phaseNow = phaseAt(sale, now);
   if (phaseNow !== phase) phaseSince = phase === null ? 0 : drawnAt;
-  const hadFocus = document.activeElement !== document.body;
+  const focused = document.activeElement;
   page.draw(viewOf(phaseNow, { sale, chosen, now, holdSeconds }), { sale, phase: phaseNow, chosen, now, holdSeconds, isBusy });
-  if (hadFocus && document.activeElement === document.body) page.focusButton(); // what had the focus is gone
+  if (focused.disabled || focused.closest("[hidden]")) page.focusButton(); // what had the focus is gone
   phase = phaseNow;
   const [hold] = sale.holds, wasLate = isLate;
   isLate = Boolean(hold) && Date.parse(hold.expires_at) - now <= LATE_MS;
-  if (isLate && !wasLate) page.say("30 seconds left to pay.");
+  if (isLate && !wasLate && now - Date.parse(hold.createdAt) > SETTLE_MS) page.say("30 seconds left to pay.");
 }
 
 clock.learnFromTime(servedAt, performance.timeOrigin); // a page from the cache of the browser is put right by the next answer
@@ -138,9 +149,14 @@ drawNow();
 const stream = new Stream(drop.id, {
   onEvent(type, data) {
     if (sale.apply(type, data)) refreshMine();
+    const gone = type === "STOCK_UPDATED" && !isBusy && forgetSoldOut();
+    if (gone && phase === "onSale") page.answer(`${gone} has just sold out. Choose another size.`);
     draw();
   },
-  onConnection: (state) => page.showConnection(state),
+  onConnection(state) {
+    page.showConnection(state);
+    if (state === "live") refreshMine();
+  },
   onResponse: (response, sentAt) => clock.learnFrom(response, sentAt),
 });
 otherTabs.addEventListener("message", () => refreshMine());

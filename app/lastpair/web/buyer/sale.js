@@ -15,21 +15,20 @@ export class Sale {
     Object.assign(this, { drop, onUnknown });
   }
 
-  /** Change as this event says. Returns whether the buyer's own holds may have changed, too. */
+  /** Change as this event says. Returns whether the status of the drop changed, and perhaps the buyer's holds with it. */
   apply(type, data) {
     const before = this.drop.status;
-    const isMine = this[type]?.(data);
+    this[type]?.(data);
     this.#lastType = type;
-    return Boolean(isMine) || this.drop.status !== before;
+    return this.drop.status !== before;
   }
 
   SNAPSHOT({ drops: [row] }) {
     this.isRemoved = row === undefined;
-    if (!row) return true;
+    if (!row) return;
     const { activity_feed: { held_stock: held }, ...drop } = row;
     this.drop = drop;
     this.sold = drop.total_stock - drop.available_stock - held;
-    return true;
   }
 
   DROP_CREATED({ drop }) {
@@ -63,7 +62,8 @@ export class Sale {
   }
 
   RESERVATION_EXPIRED({ reservationId }) {
-    return this.holds.some(({ id }) => id === reservationId);
+    const hold = this.holds.find(({ id }) => id === reservationId);
+    if (hold) this.#letGo(hold);
   }
 
   /** Take what the buyer holds and has bought; null: there is no buyer. */
@@ -76,13 +76,17 @@ export class Sale {
     this.purchases = purchases.filter(({ status }) => status === "paid" || status === "pending");
   }
 
-  /** Let go of the holds whose time is over, whether or not an event has said so. Returns whether there was one. */
+  /** Let go of the holds whose time is over, whether or not an event has said so. */
   lapse(now) {
-    const [lapsed] = this.holds.filter((hold) => Date.parse(hold.expires_at) <= now);
-    if (!lapsed) return false;
+    for (const hold of this.holds) {
+      if (Date.parse(hold.expires_at) <= now) this.#letGo(hold);
+    }
+  }
+
+  #letGo(lapsed) {
     this.lapsed = lapsed;
-    this.holds = this.holds.filter((hold) => Date.parse(hold.expires_at) > now);
-    return true;
+    this.released = null;
+    this.holds = this.holds.filter((hold) => hold !== lapsed);
   }
 
   /** The units that are held by anyone; null if that is not known. */
