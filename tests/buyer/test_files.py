@@ -16,7 +16,7 @@ from tests.support.buyer_page import open_drop
 from tests.support.database import Database
 from tests.support.envelopes import as_user
 from tests.support.factories import make_drop
-from tests.support.in_process import client_of_app, running_app
+from tests.support.in_process import client_of_app, running_app, settings_for
 from tests.support.streams import Api
 
 EVIL = """<script>alert(1)</script>"' & <!--"""
@@ -82,12 +82,15 @@ async def test_no_drop(api: Api, seller: str, kind: str) -> None:
 
 async def test_the_database_is_away_or_too_many_ask(database: Database) -> None:
     """Then a page says so, with Retry-After, and the status that the API has."""
-    async with running_app(database.service_url, RATE_LIMIT_READS_PER_MINUTE="2") as app, client_of_app(app) as client:
-        statuses = [(await client.get(f"/d/{uuid4()}")).status_code for _ in range(3)]
+    async with (
+        running_app(settings_for(database.service_url, rate_limit_reads_per_minute=2)) as app,
+        client_of_app(app) as client,
+    ):
+        statuses = [(await client.get(f"http://localhost/d/{uuid4()}")).status_code for _ in range(3)]
         assert statuses == [404, 404, 429]
-    async with running_app(database.service_url) as app, client_of_app(app) as client:
+    async with running_app(settings_for(database.service_url)) as app, client_of_app(app) as client:
         await app.components.database.close()
-        response = await client.get(f"/d/{uuid4()}")
+        response = await client.get(f"http://localhost/d/{uuid4()}")
         assert response.status_code == 503
         assert "cannot answer right now" in response.text
         assert int(response.headers["retry-after"]) >= 1
@@ -107,7 +110,7 @@ async def test_headers_of_files(api: Api, name: str) -> None:
 
 
 def test_policy() -> None:
-    """Frames are for the origins of FRAME_ANCESTORS, of which there is none by default. Production takes pictures by https only."""
+    """Frames are for the origins of FRAME_ANCESTORS, of which there is none by default. Pictures come by https."""
     rules = buyer_policy(Settings.model_construct(app_env="production")).split("; ")
     assert {"frame-ancestors 'none'", "img-src 'self' https:", "default-src 'none'", "script-src 'self'"} < set(rules)
     shops = ["https://shop.example", "https://other.example:8443"]

@@ -11,7 +11,7 @@ export function uuid() {
 
 /** AUTH_MODE=header, in development: a guest, who is kept in this browser. The server makes the user at the first reserve. */
 class Guest {
-  #id = recall(localStorage, USER_KEY);
+  #id = recall("localStorage", USER_KEY);
 
   get isKnown() {
     return this.#find() !== null;
@@ -19,12 +19,12 @@ class Guest {
 
   /** The headers that name the user, who is invented now if `isNeeded` and there is none; null if there is none. */
   headers(isNeeded) {
-    if (!this.isKnown && isNeeded) remember(localStorage, USER_KEY, (this.#id = uuid()));
+    if (!this.isKnown && isNeeded) remember("localStorage", USER_KEY, (this.#id = uuid()));
     return this.#id && { "X-User-Id": this.#id, "X-User-Name": `guest-${this.#id.slice(0, 13)}` };
   }
 
   #find() {
-    return (this.#id = recall(localStorage, USER_KEY) ?? this.#id); // another tab may have invented one
+    return (this.#id = recall("localStorage", USER_KEY) ?? this.#id); // another tab may have invented one
   }
 }
 
@@ -33,7 +33,7 @@ class Guest {
  * for this tab until it is closed, so that a reload keeps it. To renew it, the shop sets the fragment again.
  */
 class Token {
-  #token = recall(sessionStorage, TOKEN_KEY);
+  #token = recall("sessionStorage", TOKEN_KEY);
 
   constructor(onChange) {
     this.#take();
@@ -54,7 +54,7 @@ class Token {
     const token = new URLSearchParams(location.hash.slice(1)).get("token");
     if (!token) return false;
     history.replaceState(history.state, "", location.pathname + location.search);
-    remember(sessionStorage, TOKEN_KEY, (this.#token = token));
+    remember("sessionStorage", TOKEN_KEY, (this.#token = token));
     return true;
   }
 }
@@ -67,7 +67,7 @@ export function identify(authMode, onChange) {
 // A frame whose browser blocks storage has none; then the buyer is known as long as the page is open.
 function recall(storage, key) {
   try {
-    return storage.getItem(key);
+    return window[storage].getItem(key);
   } catch {
     return null;
   }
@@ -75,7 +75,7 @@ function recall(storage, key) {
 
 function remember(storage, key, value) {
   try {
-    storage.setItem(key, value);
+    window[storage].setItem(key, value);
   } catch {
     // see recall
   }
