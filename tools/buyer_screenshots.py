@@ -60,7 +60,7 @@ async def take(service: Service, folder: Path) -> None:
     """Take the pictures, on a phone and a desktop, light and dark."""
     async with httpx.AsyncClient(base_url=f"{service.url}/api") as http, chromium() as browser:
         for scheme, viewport, look in LOOKS:
-            page = await browser.new_page(color_scheme=scheme, viewport=viewport, device_scale_factor=2, locale="en-US")
+            page = await browser.new_page(color_scheme=scheme, viewport=viewport, device_scale_factor=1.5, locale="en-US")
             await page.route("**/sneaker.svg", lambda route: route.fulfill(path=SNEAKER))
             soon, gone, drop = [await make_drop(http, timedelta(minutes=minutes)) for minutes in (134, -60, -60)]
             await sell(http, gone, {})

@@ -29,7 +29,7 @@ async def sizes_of(page: Page) -> list[str]:
 
 async def test_before_the_start(api: Api, visitor: Visitor, seller: str) -> None:
     """The time until it opens runs, each size says what there is, and nothing can be pressed. At the start it opens by itself."""
-    drop = await make_drop(api.http, seller, total_stock=None, variants=SIZES, starts_at=in_time(seconds=4), limit_per_user=1)
+    drop = await make_drop(api.http, seller, total_stock=None, variants=SIZES, starts_at=in_time(seconds=8), limit_per_user=1)
     page = await open_drop(visitor, drop)
     await expect(page.locator("#pill")).to_contain_text("Opens ")
     await expect(page.locator("#opens-at")).to_contain_text("UTC")
@@ -88,6 +88,7 @@ async def test_reserve_and_pay(api: Api, visitor: Visitor, seller: str) -> None:
     await expect_panel(page, "Yours", BOUGHT, "Keep the order number until you have it.")
     await expect_said(page, BOUGHT)
     await expect(page.get_by_role("button")).to_have_count(0)
+    await expect(page.get_by_role("heading", level=1)).to_be_focused()
     order = str(await api.owner.fetchval("select id from inventory.purchases where drop_id = $1", UUID(drop["id"])))
     await page.reload()
     await expect(page.locator("#receipt")).to_contain_text(order)
@@ -106,7 +107,7 @@ async def test_let_it_go(api: Api, visitor: Visitor, seller: str) -> None:
 
 async def test_a_hold_runs_out(api: Api, visitor: Visitor, seller: str) -> None:
     """At 0 it is let go in words, by the server's clock, though no event has come; then it can be reserved again."""
-    drop = await make_drop(api.http, seller, total_stock=None, variants=SIZES, hold_seconds=3)
+    drop = await make_drop(api.http, seller, total_stock=None, variants=SIZES, hold_seconds=5)
     page = await open_drop(visitor, drop)
     await hold_size(page, "9")
     title = "Time ran out, so we let size 9 go."

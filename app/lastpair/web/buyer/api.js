@@ -32,6 +32,7 @@ export class Api {
   async reserve(dropId, variantId) {
     const sentAt = Date.now();
     const { reservation } = await this.#callOnce(`/drops/${dropId}/reserve`, variantId === null ? {} : { variant_id: variantId });
+    if (reservation.status !== "ACTIVE") return this.reserve(dropId, variantId); // a repeat, of a hold that is over by now
     this.clock.learnFromTime(reservation.createdAt, sentAt);
     return reservation;
   }

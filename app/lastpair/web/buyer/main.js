@@ -1,6 +1,6 @@
 // Starts the page: the server's events and the buyer's actions change the sale; the page is drawn at most 4 times a second.
 
-import { Api } from "./api.js";
+import { Api, Refusal } from "./api.js";
 import { Clock } from "./clock.js";
 import { capital, nameOf } from "./format.js";
 import { identify } from "./identity.js";
@@ -16,7 +16,7 @@ const { drop, authMode, holdSeconds, now: servedAt } = JSON.parse(document.body.
 const clock = new Clock(), buyer = identify(authMode, () => refreshMine()), api = new Api(buyer, clock);
 const otherTabs = new BroadcastChannel(`lastpair.drop.${drop.id}`);
 const sale = new Sale(drop, () => setTimeout(() => stream.reset(), REREAD_MS * (0.5 + Math.random())));
-let chosen = null, isBusy = false, phase = null, phaseSince = 0, isLate = false, toldLapsed = null;
+let chosen = null, isBusy = false, phase = null, phaseSince = -Infinity, isLate = false, toldLapsed = null;
 
 /** What the buttons do. The names are those in views.js. */
 class Actions {
@@ -49,15 +49,13 @@ class Actions {
 
   wantMore() {
     sale.wantsMore = true;
-    draw();
-    page.focusSize();
   }
 }
 
 const actions = new Actions();
 const page = new Page({
   async act(action) {
-    if (isBusy || Date.now() - phaseSince < SETTLE_MS) return;
+    if (isBusy || performance.now() - phaseSince < SETTLE_MS) return;
     isBusy = true;
     page.answer("");
     drawNow();
@@ -65,6 +63,7 @@ const page = new Page({
     try {
       await actions[action]();
     } catch (refusal) {
+      if (!(refusal instanceof Refusal)) reportError(refusal);
       page.answer(sentenceOf(refusal));
       await refreshMine(); // the hold may have changed in another tab
     } finally {
@@ -92,11 +91,11 @@ function sentenceOf({ code, message }) {
     NO_ACTIVE_RESERVATION: "You do not hold this any more. Nothing was charged.",
     RESERVATION_NOT_FOUND: "You do not hold this any more. Nothing was charged.",
     AUTH_REQUIRED: "The shop has to sign you in. Open this page from the shop again.",
-    RATE_LIMITED: "That were too many tries. Wait a minute, then try again.",
+    RATE_LIMITED: "Those were too many tries. Wait a minute, then try again.",
     OVERLOADED: "It is very busy. Try again in a moment.",
     DATABASE_UNAVAILABLE: "The shop cannot answer now. Try again in a moment: nothing is done twice.",
     UNREACHABLE: "The shop cannot be reached. Try again: nothing is done twice.",
-  }[code] ?? message ?? "Something went wrong here. Try again.";
+  }[code] ?? message;
 }
 
 /** Take what the buyer has. It is read from the server, unless it is given by an action, of which the other tabs are told. */
@@ -118,15 +117,15 @@ function forgetSoldOut() {
   return capital(nameOf(sale.drop, gone.id));
 }
 
-let drawTimer = null, drawnAt = 0;
+let drawTimer = null, drawnAt = 0; // by a clock that nobody sets
 function draw() {
-  drawTimer ??= setTimeout(drawNow, Math.max(0, drawnAt + DRAW_MS - Date.now()));
+  drawTimer ??= setTimeout(drawNow, Math.max(0, drawnAt + DRAW_MS - performance.now()));
 }
 
 function drawNow() {
   clearTimeout(drawTimer);
   drawTimer = null;
-  drawnAt = Date.now();
+  drawnAt = performance.now();
   const now = clock.now();
   sale.lapse(now);
   if (sale.lapsed && sale.lapsed !== toldLapsed) {
@@ -134,7 +133,7 @@ function drawNow() {
   }
   toldLapsed = sale.lapsed;
   const phaseNow = phaseAt(sale, now);
-  if (phaseNow !== phase) phaseSince = phase === null ? 0 : drawnAt;
+  if (phaseNow !== phase && phase !== null) phaseSince = drawnAt;
   const focused = document.activeElement;
   page.draw(viewOf(phaseNow, { sale, chosen, now, holdSeconds }), { sale, phase: phaseNow, chosen, now, holdSeconds, isBusy });
   if (focused.disabled || focused.closest("[hidden]")) page.focusButton(); // what had the focus is gone

@@ -47,7 +47,7 @@ export class Page {
     $("stock").hidden = !view.stock;
     if (view.stock) drawStock(sale);
     drawRows($("receipt"), view.rows ?? []);
-    drawRows($("facts"), view.facts ? factsOf(drop, holdSeconds, now) : []);
+    drawRows($("facts"), view.facts ? factsOf(drop, { phase, holdSeconds, now }) : []);
 
     drawButton($("main"), view.main, isBusy);
     drawButton($("second"), view.second, isBusy);
@@ -75,11 +75,9 @@ export class Page {
     setText($("connection"), state === "lost" ? "Connection lost, trying again" : "Live");
   }
 
-  /** Move the focus to the first button that can be pressed, or to the chosen or first size. */
+  /** Move the focus to the first button that there is; if there is none, to the name of the drop, from where one reads on. */
   focusButton() {
-    const button = [$("main"), $("second")].find(({ hidden }) => !hidden);
-    if (button) button.focus();
-    else this.focusSize();
+    ([$("main"), $("second")].find(({ hidden }) => !hidden) ?? $("name")).focus();
   }
 
   focusSize() {

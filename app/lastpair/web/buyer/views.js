@@ -9,7 +9,7 @@
 //   stock, facts, countdown: whether to show the bar, the facts, the time until the start
 //   rows: pairs of a name and a value
 //   main, second: the buttons, each [text, action]; an action is a method of Actions in main.js
-//   note: a line under the buttons
+//   note: a line under the main button
 
 import { capital, day, duration, left, money, nameOf, number, time } from "./format.js";
 
@@ -24,7 +24,6 @@ const VIEWS = {
     countdown: true,
     sizes: "planned",
     facts: true,
-    note: `${number(drop.total_stock)} in all.`,
   }),
 
   onSale: ({ sale, drop, chosen, holdSeconds }) => ({
@@ -59,7 +58,7 @@ const VIEWS = {
     const [bought] = sale.purchases;
     const mayReserve = statusIsLive(drop, now) && drop.available_stock > 0 && !drop.paused_at && sale.mayHaveMore;
     return {
-      pill: ["over", "Yours"],
+      pill: ["live", "Yours"],
       title: bought.qty > 1 ? "They’re yours." : "It’s yours.",
       text: "Keep the order number until you have it.",
       rows: [
@@ -112,8 +111,9 @@ const VIEWS = {
 };
 
 /** What limits and times a buyer should know. */
-export function factsOf(drop, holdSeconds, now) {
+export function factsOf(drop, { phase, holdSeconds, now }) {
   return [
+    ...(phase === "soon" ? [["In all", number(drop.total_stock)]] : []),
     ["Each buyer", eachBuyer(drop)],
     ...(drop.ends_at ? [["Sale ends", time(drop.ends_at, now)]] : []),
     ["A hold lasts", duration(drop.hold_seconds ?? holdSeconds)],
