@@ -237,6 +237,20 @@ async def test_currencies(api: Api, visitor: Visitor, seller: str, currency: str
     await page.locator("#main", has_text=f"Pay {shown}").wait_for()
 
 
+async def test_options(api: Api, visitor: Visitor, seller: str) -> None:
+    """Variants that are no sizes are called by their names."""
+    tiers = [{"name": name, "total_stock": 5} for name in ("Front row", "Balcony")]
+    page = await open_drop(visitor, await make_drop(api.http, seller, price=10, total_stock=None, variants=tiers))
+    await expect(page.get_by_role("group", name="Option")).to_be_visible()
+    await press(page, "Choose an option")
+    await expect(page.locator("#answer")).to_have_text("Choose an option first.")
+    await choose(page, "Balcony")
+    await press(page, "Reserve Balcony")
+    await expect(page.locator("#panel-title")).to_have_text("Balcony is held for you")
+    await press(page, "Pay $10.00")
+    await expect(page.locator("#receipt")).to_contain_text("OptionBalcony")
+
+
 async def test_free(api: Api, visitor: Visitor, seller: str) -> None:
     """What costs nothing is not paid."""
     page = await open_drop(visitor, await make_drop(api.http, seller, price=0, total_stock=3))

@@ -1,10 +1,13 @@
 // Formats money, numbers, times and durations for people, and names what is sold.
 
 const NUMBER = new Intl.NumberFormat(), TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
-const DATE = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", hour: "numeric", minute: "2-digit" });
+const DATE = new Intl.DateTimeFormat(
+  undefined, { weekday: "short", day: "numeric", month: "short", hour: "numeric", minute: "2-digit" },
+);
 const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const ZONE = new Intl.DateTimeFormat("en", { timeZoneName: "shortOffset" });
 const FEW = 10, LAST = 2;
+const PLAIN_SIZE = /^([\d.,/½ ]+|[0-9X]*[SML])$/i; // 42, 8.5, XL
 
 /** 1284 as "1,284". */
 export const number = (value) => NUMBER.format(value);
@@ -42,7 +45,10 @@ export function left(milliseconds) {
 export function parts(milliseconds) {
   const total = Math.max(0, Math.ceil(milliseconds / 1000));
   return {
-    days: Math.floor(total / 86400), hours: Math.floor(total / 3600) % 24, minutes: Math.floor(total / 60) % 60, seconds: total % 60,
+    days: Math.floor(total / 86400),
+    hours: Math.floor(total / 3600) % 24,
+    minutes: Math.floor(total / 60) % 60,
+    seconds: total % 60,
   };
 }
 
@@ -59,11 +65,19 @@ export function stockWords(available) {
   return available < FEW ? "A few" : "Plenty";
 }
 
+/** What the variants of a drop are called: sizes, or options if they are tiers and the like. */
+export function wordsFor({ variants }) {
+  const areSizes = variants.every(({ name }) => PLAIN_SIZE.test(name) || /^[A-Z]{2,3} ?[\d.,/½]+$/.test(name));
+  return areSizes
+    ? { legend: "Size", one: "a size", another: "another size" }
+    : { legend: "Option", one: "an option", another: "another option" };
+}
+
 /** What a size is called in a sentence: "size 42", but "Front row" as it is. Without a size it is the drop's name. */
 export function nameOf(drop, variantId) {
   const variant = drop.variants.find(({ id }) => id === variantId);
   if (!variant) return drop.name;
-  return /^([\d.,/½ ]+|[0-9X]*[SML])$/i.test(variant.name) ? `size ${variant.name}` : variant.name;
+  return PLAIN_SIZE.test(variant.name) ? `size ${variant.name}` : variant.name;
 }
 
 /** The text with a capital at its beginning. */

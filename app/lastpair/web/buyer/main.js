@@ -2,7 +2,7 @@
 
 import { Api, Refusal } from "./api.js";
 import { Clock } from "./clock.js";
-import { capital, nameOf } from "./format.js";
+import { capital, nameOf, wordsFor } from "./format.js";
 import { identify } from "./identity.js";
 import { Page } from "./page.js";
 import { Sale, phaseAt } from "./sale.js";
@@ -23,7 +23,7 @@ class Actions {
   async reserve() {
     if (sale.drop.variants.length > 0 && chosen === null) {
       page.focusSize();
-      return page.answer("Choose a size first.");
+      return page.answer(`Choose ${wordsFor(sale.drop).one} first.`);
     }
     const hold = await api.reserve(drop.id, chosen);
     Object.assign(sale, { lapsed: null, released: null, wantsMore: false });
@@ -149,7 +149,7 @@ const stream = new Stream(drop.id, {
   onEvent(type, data) {
     if (sale.apply(type, data)) refreshMine();
     const gone = type === "STOCK_UPDATED" && !isBusy && forgetSoldOut();
-    if (gone && phase === "onSale") page.answer(`${gone} has just sold out. Choose another size.`);
+    if (gone && phase === "onSale") page.answer(`${gone} has just sold out. Choose ${wordsFor(sale.drop).another}.`);
     draw();
   },
   onConnection(state) {

@@ -1,9 +1,10 @@
 // Draws a view into index.html. Elements are changed in place and never rebuilt, so that the focus stays where it is.
 
-import { money, number, parts, stockWords, time, zone } from "./format.js";
+import { money, number, parts, stockWords, time, wordsFor, zone } from "./format.js";
 import { endsText, factsOf, priceText } from "./views.js";
 
 const LATE_MS = 30_000;
+const LONG_NAME = 8; // characters that a narrow size has place for
 const CLOCK_PARTS = ["days", "hours", "minutes", "seconds"];
 
 const $ = (id) => document.getElementById(id);
@@ -137,6 +138,8 @@ function drawSizes(list, drop, chosen, kind, canChoose) {
   const shown = drop.variants.map(({ id }) => id).join();
   if (list.dataset.shown !== shown) {
     list.dataset.shown = shown;
+    setText($("sizes").querySelector("legend"), wordsFor(drop).legend);
+    list.classList.toggle("long", drop.variants.some(({ name }) => name.length > LONG_NAME));
     list.replaceChildren(...drop.variants.map(({ id }) => {
       const input = Object.assign(document.createElement("input"), { type: "radio", name: "size", value: id });
       return make("label", input, make("span"), make("small"), make("small"));

@@ -109,8 +109,8 @@ export function statusAt(drop, now) {
 }
 
 /**
- * Where the buyer is in this drop at a moment: the name of one of the views in views.js. What the buyer has comes first, then what
- * the drop does.
+ * Where the buyer is in this drop at a moment: the name of one of the views in views.js. What the buyer has comes first, then
+ * what the drop does.
  */
 export function phaseAt(sale, now) {
   const status = statusAt(sale.drop, now);

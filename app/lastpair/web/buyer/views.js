@@ -1,5 +1,5 @@
-// What each phase shows, in words. A view is data, which page.js draws. To add a phase (a payment, a waitlist, a draw), add its view
-// here and its condition to phaseAt in sale.js.
+// What each phase shows, in words. A view is data, which page.js draws. To add a phase (a payment, a waitlist, a draw), add its
+// view here and its condition to phaseAt in sale.js.
 //
 // A view has:
 //   pill: [kind, text]; kind is "live" (on sale), "soon", or "over"
@@ -11,7 +11,7 @@
 //   main, second: the buttons, each [text, action]; an action is a method of Actions in main.js
 //   note: a line under the main button
 
-import { capital, day, duration, left, money, nameOf, number, time } from "./format.js";
+import { capital, day, duration, left, money, nameOf, number, time, wordsFor } from "./format.js";
 
 /** The view of a phase. `chosen` is the id of the chosen size, or null; `holdSeconds` how long a hold lasts by default. */
 export function viewOf(phase, { sale, chosen, now, holdSeconds }) {
@@ -55,14 +55,14 @@ const VIEWS = {
   },
 
   bought: ({ sale, drop, now }) => {
-    const [bought] = sale.purchases;
+    const [bought] = sale.purchases, variant = drop.variants.find(({ id }) => id === bought.variant_id);
     const mayReserve = statusIsLive(drop, now) && drop.available_stock > 0 && !drop.paused_at && sale.mayHaveMore;
     return {
       pill: ["live", "Yours"],
       title: bought.qty > 1 ? "They’re yours." : "It’s yours.",
       text: "Keep the order number until you have it.",
       rows: [
-        ...(bought.variant_id ? [["Size", drop.variants.find(({ id }) => id === bought.variant_id)?.name ?? ""]] : []),
+        ...(variant ? [[wordsFor(drop).legend, variant.name]] : []),
         ...(bought.qty > 1 ? [["Units", number(bought.qty)]] : []),
         ["Bought", time(bought.createdAt, now)],
         ["Paid", amountOf(bought, drop)],
@@ -137,7 +137,7 @@ export function priceText(drop, chosen) {
 
 function reserveText({ drop, lapsed }, chosen) {
   if (drop.variants.length === 0) return lapsed ? "Reserve again" : "Reserve";
-  if (chosen === null) return "Choose a size";
+  if (chosen === null) return `Choose ${wordsFor(drop).one}`;
   return `Reserve ${nameOf(drop, chosen)}${lapsed?.variant_id === chosen ? " again" : ""}`;
 }
 
