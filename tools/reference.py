@@ -143,6 +143,9 @@ A drop has **terms**:
 - `hold_seconds`: how long a hold lasts. null: `RESERVATION_TTL_SECONDS`.
 - `rehold_after_seconds`: how long a user whose hold expired or was cancelled waits before the next one. 0: not at all.
 - `extension_seconds`: by how much a user may extend a hold, once. null: not at all.
+
+`image_url` is a picture of the drop, for the [buyer's page](../README.md#the-buyers-page): an https URL, or a path on this host,
+of characters that a URL has (others are percent-encoded). http is for `localhost` and `127.0.0.1`, in development.
 """
 
 ROWS = """

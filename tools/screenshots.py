@@ -1,4 +1,4 @@
-"""`make screenshots`: takes the pictures in docs/images of the dashboard in the middle of a sale, light and dark."""
+"""`make screenshots`: takes the pictures in docs/images, of the dashboard in the middle of a sale and of the buyer's page."""
 
 import asyncio
 import random
@@ -11,6 +11,7 @@ from playwright.async_api import expect
 
 from tests.support.browser import chromium
 from tests.support.servers import Service, started
+from tools import buyer_screenshots
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
@@ -73,6 +74,7 @@ def main() -> None:
     ):
         service.wait_until_ready()
         asyncio.run(take(service))
+        asyncio.run(buyer_screenshots.take(service, IMAGES))
         service.stop()
 
 

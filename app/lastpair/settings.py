@@ -174,6 +174,12 @@ class Settings(BaseSettings):
         " Production refuses `*`.",
         examples=["http://localhost:3000,http://localhost:5173"],
     )
+    frame_ancestors: Annotated[list[str], NoDecode] = Field(
+        [],
+        description="The origins, separated by commas, whose pages may show the buyer's page, `/d/{dropId}`, in a frame. Without"
+        " it none may, because a page around it could make a buyer press Pay unknowingly.",
+        examples=["https://shop.example"],
+    )
     reservation_ttl_seconds: int = Field(
         60, ge=1, le=86_400, description="How long a hold lasts, if its drop does not say (`hold_seconds`)."
     )
@@ -236,6 +242,15 @@ class Settings(BaseSettings):
         None,
         description="Where traces are sent (OTLP over HTTP). It requires the extra `lastpair[otel]`, which the image has.",
     )
+
+    @field_validator("frame_ancestors", mode="before")
+    @classmethod
+    def _split_ancestors(cls, value: object) -> object:
+        origins = listed(value)
+        for origin in origins if isinstance(origins, list) else []:
+            if not is_origin(origin):
+                raise ValueError(f"{quoted(origin)} is not an origin as browsers write it, such as https://shop.example")
+        return origins
 
     @field_validator("cors_origins", mode="before")
     @classmethod

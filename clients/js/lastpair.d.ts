@@ -33,6 +33,7 @@ export interface Drop {
   hold_seconds: number | null;
   rehold_after_seconds: number;
   extension_seconds: number | null;
+  image_url: string | null;
   revision: number;
   created_by: string;
   createdAt: Time;
@@ -131,6 +132,7 @@ export interface Terms {
   hold_seconds?: number | null;
   rehold_after_seconds?: number;
   extension_seconds?: number | null;
+  image_url?: string | null;
 }
 
 export interface NewDrop extends Terms {

@@ -208,7 +208,8 @@ CREATE TYPE api.drop_row AS (
 	revision integer,
 	created_by uuid,
 	"createdAt" timestamp with time zone,
-	"updatedAt" timestamp with time zone
+	"updatedAt" timestamp with time zone,
+	image_url text
 );
 
 
@@ -474,6 +475,21 @@ CREATE DOMAIN inventory.drop_hold_seconds AS integer
 --
 
 COMMENT ON CONSTRAINT drops_hold_seconds_check ON DOMAIN inventory.drop_hold_seconds IS 'hold_seconds: must be between 1 and 86400';
+
+
+--
+-- Name: drop_image_url; Type: DOMAIN; Schema: inventory; Owner: -
+--
+
+CREATE DOMAIN inventory.drop_image_url AS text
+	CONSTRAINT drops_image_url_check CHECK (((char_length(VALUE) <= 2000) AND (VALUE ~ '^[A-Za-z0-9._~:/?#@!$&''()*+,;=%[\]-]+$'::text) AND ((VALUE ~ '^https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/|$)'::text) OR (VALUE ~ '^http://(localhost|127\.0\.0\.1)(:[0-9]{1,5})?(/|$)'::text) OR (VALUE ~ '^/[A-Za-z0-9._~%-]'::text))));
+
+
+--
+-- Name: CONSTRAINT drops_image_url_check ON DOMAIN drop_image_url; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_image_url_check ON DOMAIN inventory.drop_image_url IS 'image_url: must be an https URL or a path on this host, such as /shoe.jpg, of at most 2000 characters; http is for localhost';
 
 
 --
@@ -981,6 +997,7 @@ CREATE TABLE inventory.drops (
     nothing_due_before timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     revision integer DEFAULT 1 NOT NULL,
     was_published boolean DEFAULT false NOT NULL,
+    image_url inventory.drop_image_url,
     CONSTRAINT drops_available_stock_check CHECK (((available_stock >= 0) AND (available_stock <= (total_stock)::integer))),
     CONSTRAINT drops_ends_at_check CHECK (((ends_at)::timestamp with time zone > (starts_at)::timestamp with time zone)),
     CONSTRAINT drops_starts_at_check CHECK (((starts_at IS NOT NULL) OR ((status)::text <> ALL (ARRAY['scheduled'::text, 'live'::text]))))
@@ -2019,7 +2036,7 @@ CREATE TRIGGER drops_insert_note AFTER INSERT ON inventory.drops FOR EACH ROW EX
 -- Name: drops drops_raise_revision; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
-CREATE TRIGGER drops_raise_revision BEFORE UPDATE OF name, price, total_stock, starts_at, ends_at, status, paused_at, limit_per_user, hold_seconds, rehold_after_seconds, extension_seconds ON inventory.drops FOR EACH ROW EXECUTE FUNCTION inventory.raise_revision();
+CREATE TRIGGER drops_raise_revision BEFORE UPDATE OF name, price, total_stock, starts_at, ends_at, status, paused_at, limit_per_user, hold_seconds, rehold_after_seconds, extension_seconds, image_url ON inventory.drops FOR EACH ROW EXECUTE FUNCTION inventory.raise_revision();
 
 
 --
@@ -2033,7 +2050,7 @@ CREATE TRIGGER drops_stock_note AFTER UPDATE ON inventory.drops REFERENCING OLD 
 -- Name: drops drops_update_note; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
-CREATE TRIGGER drops_update_note AFTER UPDATE OF id, name, price, currency, created_by, total_stock, starts_at, ends_at, status, paused_at, limit_per_user, hold_seconds, rehold_after_seconds, extension_seconds ON inventory.drops FOR EACH ROW EXECUTE FUNCTION inventory.note_drop();
+CREATE TRIGGER drops_update_note AFTER UPDATE OF id, name, price, currency, created_by, total_stock, starts_at, ends_at, status, paused_at, limit_per_user, hold_seconds, rehold_after_seconds, extension_seconds, image_url ON inventory.drops FOR EACH ROW EXECUTE FUNCTION inventory.note_drop();
 
 
 --
@@ -2188,4 +2205,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261129190000'),
     ('20261129220000'),
     ('20261129221000'),
+    ('20261129222000'),
     ('20261129224000');

@@ -36,9 +36,10 @@ from (values
       'hold_seconds inventory.drop_hold_seconds', 'rehold_after_seconds inventory.drop_rehold_after_seconds not null default 0',
       'extension_seconds inventory.drop_extension_seconds', 'paused_at timestamp with time zone',
       'nothing_due_before timestamp with time zone not null default ''-infinity''::timestamp with time zone',
-      'revision integer not null default 1', 'was_published boolean not null default false'
+      'revision integer not null default 1', 'was_published boolean not null default false',
+      'image_url inventory.drop_image_url'
     ],
-    'A drop has a price of as many decimals as its currency has, its stock, its times, its seller and its terms.'
+    'A drop has a price of as many decimals as its currency has, its stock, its times, its seller, its terms and a picture.'
   ),
   (
     'variants',

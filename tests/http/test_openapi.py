@@ -255,6 +255,7 @@ GOOD: dict[str, list[Any]] = {
     "hold_seconds": [None, 1, 86_400],
     "rehold_after_seconds": [0, 86_400],
     "extension_seconds": [None, 86_400],
+    "image_url": [None, "https://x.example", "https://x.example:8443/a%20b?c#d", "/shoe.jpg", "http://localhost:4000/a"],
     "starts_at": [None, "2026-12-24T18:00:00Z", "2026-12-24T18:00:00.123456+05:30", "2024-02-29T00:00:00-00:00"],
     "status": [None, "draft"],
 }
@@ -268,6 +269,10 @@ BAD: dict[str, list[Any]] = {
     "hold_seconds": [0, 86_401, "60"],
     "rehold_after_seconds": [-1, 86_401, None],
     "extension_seconds": [0, 86_401],
+    "image_url": [
+        *["", "shoe.jpg", "//x.example/a", "/\\x.example", "http://x.example/a", "https://u@x.example/", "https://x.example?a"],
+        *["javascript:alert(1)", "data:image/png;base64,AA", "/a b", '/"', "/é", "/a\n", "/" + "a" * 2000, 1],
+    ],
     "starts_at": [
         *["2026-12-24", "2026-12-24T18:00:00", "2026-12-24 18:00:00Z", "2026-12-24t18:00:00z", "2023-02-29T00:00:00Z"],
         *["2026-12-24T18:00:00.1234567Z", "2026-12-24T18:00:00+24:00", "2026-12-24T18:00:60Z", "", 0, "infinity"],

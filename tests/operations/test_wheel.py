@@ -231,7 +231,7 @@ def test_a_sale_in_an_empty_folder(with_embedded: Installed) -> None:
     service = with_embedded.start()
     try:
         sell_a_drop(service.url)
-        for page in ("/", "/docs", "/dashboard/main.js", "/api/openapi.json"):
+        for page in ("/", "/docs", "/dashboard/main.js", "/buyer/main.js", "/api/openapi.json"):
             assert service.answers(page, 200), page
         assert service.stop(signal.SIGINT, group=True) < 5
     finally:

@@ -302,8 +302,9 @@ async def create_drop(request: Request) -> Response:
 async def update_drop(request: Request) -> Response:
     """Change a drop.
 
-    Only the fields given are changed; null clears a time or a term. Cancelling a drop releases every hold. A drop moves from
-    draft to scheduled, live or cancelled; from scheduled to draft, live, ended or cancelled; from live to ended or cancelled.
+    Only the fields given are changed; null clears a time, a term or the picture. Cancelling a drop releases every hold. A drop
+    moves from draft to scheduled, live or cancelled; from scheduled to draft, live, ended or cancelled; from live to ended or
+    cancelled.
 
     With If-Match, the drop is changed only if no other seller has changed it since the ETag was read. Sales do not count.
     """

@@ -1,4 +1,4 @@
-"""The pages: the dashboard with its settings, and /docs, which shows the contract."""
+"""The pages: the dashboard with its settings, the buyer's page, and /docs, which shows the contract."""
 
 import asyncio
 import gzip
@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lastpair.settings import Settings
+from lastpair.web.buyer_page import BUYER_FOLDER, TEMPLATES, BuyerPage, buyer_policy
 
 DASHBOARD_FOLDER = Path(__file__).with_name("dashboard")
 CLIENT_FOLDER = Path(__file__).with_name("client")
@@ -68,7 +69,7 @@ class PageHeaders:
 
 def page_routes(settings: Settings) -> list[BaseRoute]:
     """The routes of the pages and of the files that they load."""
-    return [*dashboard_routes(settings), *docs_routes(), *client_routes()]
+    return [*dashboard_routes(settings), *buyer_routes(settings), *docs_routes(), *client_routes()]
 
 
 def dashboard_routes(settings: Settings) -> list[BaseRoute]:
@@ -85,6 +86,19 @@ def dashboard_routes(settings: Settings) -> list[BaseRoute]:
         Route("/", file_of(files, "index.html"), middleware=headers),
         Route("/dashboard/settings.json", page_settings, middleware=headers),
         *(Route(f"/dashboard/{file.name}", file_of(files, file.name), middleware=headers) for file in DASHBOARD_FOLDER.iterdir()),
+    ]
+
+
+def buyer_routes(settings: Settings) -> list[BaseRoute]:
+    """`/d/{dropId}`, and under `/buyer` the files that it loads."""
+    files, policy = StaticFiles(directory=BUYER_FOLDER), buyer_policy(settings)
+    names = [file.name for file in BUYER_FOLDER.iterdir() if file.name not in TEMPLATES]
+    return [
+        Route("/d/{dropId}", BuyerPage(settings).answer, middleware=[Middleware(PageHeaders, "/d/{dropId}", policy)]),
+        *(
+            Route(f"/buyer/{name}", file_of(files, name), middleware=[Middleware(PageHeaders, "/buyer", policy)])
+            for name in names
+        ),
     ]
 
 

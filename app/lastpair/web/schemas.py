@@ -26,6 +26,14 @@ MAX_INTEGER = 2**31 - 1  # PostgreSQL's integer
 AMOUNT = {"type": "number", "minimum": 0, "multipleOf": 0.001, "examples": [199.9]}
 MONEY = WithJsonSchema(AMOUNT | {"maximum": 9_999_999_999.999})
 
+MAX_IMAGE_URL_LENGTH = 2000
+# The same rule as in the database (drops_image_url_check): only the characters of RFC 3986, and a path begins with one slash.
+URL_CHARACTERS = r"[A-Za-z0-9._~:/?#@!$&'()*+,;=%\[\]-]*"
+IMAGE_URL = (
+    r"^((https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|http://(localhost|127\.0\.0\.1))(:[0-9]{1,5})?"
+    rf"(/{URL_CHARACTERS})?|/[A-Za-z0-9._~%-]{URL_CHARACTERS})$"
+)
+
 A_DROP: JsonDict = {"name": "Air Jordan 1", "price": 199.9, "total_stock": 100, "starts_at": "2026-01-01T00:00:00Z"}
 
 
@@ -60,6 +68,14 @@ def _normal_form(value: object) -> object:
 def _currency(value: object) -> object:
     if not isinstance(value, str) or not CURRENCY.fullmatch(value):
         raise ValueError("must be an ISO 4217 code, such as USD")
+    return value
+
+
+def _image_url(value: object) -> object:
+    if not isinstance(value, str) or len(value) > MAX_IMAGE_URL_LENGTH or not re.fullmatch(IMAGE_URL, value):
+        raise ValueError(
+            "must be an https URL or a path on this host, such as /shoe.jpg, of at most 2000 characters; http is for localhost"
+        )
     return value
 
 
@@ -103,6 +119,19 @@ Timestamp = Annotated[
     str,
     BeforeValidator(_timestamp),
     WithJsonSchema({"type": "string", "format": "date-time", "pattern": f"^{TIMESTAMP.pattern}$"}),
+]
+ImageUrl = Annotated[
+    str,
+    BeforeValidator(_image_url),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": MAX_IMAGE_URL_LENGTH,
+            "pattern": IMAGE_URL,
+            "description": "An https URL, or a path on this host; http is for localhost.",
+            "examples": ["https://shop.example/shoe.jpg"],
+        }
+    ),
 ]
 UuidText = Annotated[str, BeforeValidator(_uuid), WithJsonSchema({"type": "string", "format": "uuid"})]
 MAX_VARIANTS = 200
@@ -152,6 +181,7 @@ class NewDrop(BaseModel, extra="forbid", json_schema_extra={"examples": [A_DROP]
     hold_seconds: Seconds | None = None
     rehold_after_seconds: Annotated[int, Field(ge=0, le=86_400)] = 0
     extension_seconds: Seconds | None = None
+    image_url: ImageUrl | None = None
 
     def as_json(self) -> str:
         """The fields given, as JSON."""
@@ -204,8 +234,8 @@ class CancelDropBody(BaseModel, extra="forbid", json_schema_extra={"examples": [
 class DropChanges(BaseModel, extra="forbid", json_schema_extra={"minProperties": 1, "examples": [{"price": 179.5}]}):
     """The fields of a drop to change.
 
-    Only the fields given are changed; null clears a time or a term. `variants` are all that the drop is to have, in their order;
-    one that is missing there goes.
+    Only the fields given are changed; null clears a time, a term or the picture. `variants` are all that the drop is to have, in
+    their order; one that is missing there goes.
     """
 
     name: Text = ""
@@ -221,6 +251,7 @@ class DropChanges(BaseModel, extra="forbid", json_schema_extra={"minProperties":
     hold_seconds: Seconds | None = None
     rehold_after_seconds: Annotated[int, Field(ge=0, le=86_400)] = 0
     extension_seconds: Seconds | None = None
+    image_url: ImageUrl | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -279,6 +310,7 @@ class Drop(Row):
     created_by: UUID
     createdAt: AwareDatetime
     updatedAt: AwareDatetime
+    image_url: Annotated[str | None, Field(description="The picture: a URL, or a path on this host.")]
 
 
 class Purchaser(Row):

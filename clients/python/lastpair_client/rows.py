@@ -43,6 +43,7 @@ class Drop(TypedDict):
     hold_seconds: int | None
     rehold_after_seconds: int
     extension_seconds: int | None
+    image_url: str | None
     revision: int
     created_by: str
     createdAt: str
@@ -199,6 +200,7 @@ class Terms(TypedDict, total=False):
     hold_seconds: int | None
     rehold_after_seconds: int
     extension_seconds: int | None
+    image_url: str | None
 
 
 class NewDrop(Terms):

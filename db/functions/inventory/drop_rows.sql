@@ -28,7 +28,7 @@ begin
     ),
     d.starts_at::timestamptz, d.ends_at::timestamptz, inventory.status_now(p_drops[d.ordinality]), d.paused_at,
     d.limit_per_user::integer, d.hold_seconds::integer, d.rehold_after_seconds::integer, d.extension_seconds::integer, d.revision,
-    d.created_by, d.created_at, d.updated_at
+    d.created_by, d.created_at, d.updated_at, d.image_url::text
   from unnest(p_drops) with ordinality d
   cross join lateral (
     select sum(u.units)::integer as units, jsonb_object_agg(coalesce(u.variant_id::text, ''), u.units) as units_of_variants

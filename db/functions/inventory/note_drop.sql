@@ -24,10 +24,10 @@ begin
     end if;
     if (
       old.name, old.price, old.currency, old.created_by, old.total_stock, old.starts_at, old.ends_at, old.status, old.paused_at,
-      old.limit_per_user, old.hold_seconds, old.rehold_after_seconds, old.extension_seconds
+      old.limit_per_user, old.hold_seconds, old.rehold_after_seconds, old.extension_seconds, old.image_url
     ) is not distinct from (
       new.name, new.price, new.currency, new.created_by, new.total_stock, new.starts_at, new.ends_at, new.status, new.paused_at,
-      new.limit_per_user, new.hold_seconds, new.rehold_after_seconds, new.extension_seconds
+      new.limit_per_user, new.hold_seconds, new.rehold_after_seconds, new.extension_seconds, new.image_url
     ) then
       return null;
     end if;
