@@ -5,7 +5,7 @@ import { make, makeSvg, setAttribute, setText } from "./dom.js";
 import { formatNumber, formatTime } from "./format.js";
 
 const SPARK_WIDTH = 144, SPARK_HEIGHT = 40;
-const MIN_SPAN_MS = 60_000, SPARK_SPAN_MS = 15_000, LEFT = 44, TOP = 16, BOTTOM = 24, MAX_STEPS = 400;
+const MIN_SPAN_MS = 10_000, LEFT = 44, TOP = 16, BOTTOM = 24, MAX_STEPS = 400;
 const NICE_SECONDS = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800];
 const HOUR = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
 const SECOND = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit", second: "2-digit" });
@@ -35,7 +35,7 @@ export class Spark {
   }
 
   render(points, now) {
-    const from = points[0].at, span = Math.max(now - from, SPARK_SPAN_MS), begin = now - span;
+    const from = points[0].at, span = Math.max(now - from, MIN_SPAN_MS), begin = now - span;
     const total = Math.max(1, ...points.map(({ sold, held, left }) => sold + held + left));
     const x = (at) => (SPARK_WIDTH * Math.max(0, at - begin)) / span;
     const y = (units) => SPARK_HEIGHT - ((SPARK_HEIGHT - 2) * units) / total;

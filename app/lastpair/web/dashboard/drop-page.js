@@ -4,7 +4,7 @@ import { readActivity } from "./activity.js";
 import { offerOf } from "./buying.js";
 import { Chart } from "./chart.js";
 import { $, make, setAttribute, setBar, setText } from "./dom.js";
-import { formatCount, formatMoney, formatNumber, formatRate, formatTime, timeElement } from "./format.js";
+import { formatLength, formatMoney, formatNumber, formatRate, formatTime, timeElement } from "./format.js";
 import { capitalized, countdownOf, termsOf } from "./rows.js";
 import { SellerActions, SellerTables } from "./seller.js";
 import { isOver, revenueOf, shownStatus, statusAt, stockOf } from "./state.js";
@@ -119,7 +119,7 @@ export class DropPage {
     return [
       termsOf(drop),
       drop.limit_per_user && `${formatNumber(drop.limit_per_user)} per buyer`,
-      drop.hold_seconds && `held for ${formatCount(drop.hold_seconds, "second")}`,
+      drop.hold_seconds && `held for ${formatLength(drop.hold_seconds)}`,
       status === "live" && drop.starts_at && `opened ${formatTime(drop.starts_at)}`,
       status === "ended" && drop.ends_at && `ended ${formatTime(drop.ends_at)}`,
       countdownOf(drop, now),
@@ -144,7 +144,7 @@ export class DropPage {
       bar.ariaLabel = `${left} left of ${total}`;
       setText(note, left ? `${formatNumber(left)} left` : "none left");
       note.classList.toggle("few", left > 0 && left <= FEW);
-      setText(price, formatMoney(variant.price, drop.currency));
+      setText(price, variant.price === drop.price ? "" : formatMoney(variant.price, drop.currency));
       if (list.children[place] !== size) list.insertBefore(size, list.children[place] ?? null);
     });
   }

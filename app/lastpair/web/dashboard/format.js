@@ -56,6 +56,12 @@ export function formatAge(milliseconds) {
   return seconds < 86400 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86400)} d`;
 }
 
+/** A length of time that somebody chose: "45 s", "2 min", "1 h". */
+export function formatLength(seconds) {
+  if (seconds % 3600 === 0) return `${seconds / 3600} h`;
+  return seconds % 60 === 0 ? `${seconds / 60} min` : `${seconds} s`;
+}
+
 /** How many of something: "1 size", "9 sizes". */
 export function formatCount(count, noun) {
   return `${formatNumber(count)} ${noun}${count === 1 ? "" : "s"}`;

@@ -2,7 +2,7 @@
 
 import { call, uuid } from "./api.js";
 
-const USERS_KEY = "lastpair.users", USER_KEY = "lastpair.user", MAX_USERS = 50, NOBODY = "a new guest";
+const USERS_KEY = "lastpair.users", USER_KEY = "lastpair.user", MAX_USERS = 50, NOBODY = "A new guest";
 
 // The fallback when the browser allows no storage. The only loss then is that a reload forgets the users.
 const remembered = new Map();
@@ -64,7 +64,7 @@ export class Users {
   }
 
   #show() {
-    this.label.textContent = this.select.selectedOptions[0].textContent;
+    this.label.textContent = this.current ? `Acting as ${this.select.selectedOptions[0].textContent}` : "Act as…";
   }
 
   #list(chosen) {

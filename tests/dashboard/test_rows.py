@@ -10,12 +10,13 @@ from tests.support.browser import Visitor
 from tests.support.dashboard import (
     REFUND,
     buy,
-    card_of,
-    expect_answer,
+    row_of,
+    expect_outcome,
+    open_drop,
     expect_stock,
     expect_truth,
     make_named_user,
-    news_of,
+    feed_of,
     press,
     set_clock,
     update_drop,
@@ -50,7 +51,7 @@ async def test_card(api: Api, visitor: Visitor) -> None:
         await buy(api, drop_id, await make_named_user(api, f"buyer {n}"))
     await reserve(api.http, drop_id, seller)
     page = await visitor.open()
-    card = card_of(page, drop_id)
+    card = row_of(page, drop_id)
     await expect(card.get_by_role("heading", level=3)).to_have_text("Air One")
     await expect(card.locator(".price")).to_have_text("$1,234.50")
     await expect(card.locator(".status")).to_have_text("live")
@@ -82,11 +83,11 @@ async def test_status(api: Api, visitor: Visitor) -> None:
     for changes, status, news in cases:
         drop_id = (await make_drop(api.http, seller, name=f"Soon {status}"))["id"]
         await buy(api, drop_id, seller)
-        reserve_button = card_of(page, drop_id).get_by_role("button", name="Reserve")
+        reserve_button = row_of(page, drop_id).get_by_role("button", name="Reserve")
         await expect(reserve_button).to_be_enabled()
         await update_drop(api, drop_id, **changes)
-        await expect(card_of(page, drop_id).locator(".status")).to_have_text(status)
-        await expect(news_of(page).first).to_contain_text(f"Soon {status} {news}")
+        await expect(row_of(page, drop_id).locator(".status")).to_have_text(status)
+        await expect(feed_of(page).first).to_contain_text(f"Soon {status} {news}")
         await expect(reserve_button).to_be_enabled(enabled=status == "sold out")
 
 
@@ -109,7 +110,7 @@ async def test_news(api: Api, page: Page) -> None:
         "Air Two was added",
         "Air One was added",
     ]
-    await expect(news_of(page)).to_have_text([re.compile(rf"^\d+:\d\d:\d\d [AP]M {line}$") for line in lines])
+    await expect(feed_of(page)).to_have_text([re.compile(rf"^\d+:\d\d:\d\d [AP]M {line}$") for line in lines])
 
 
 @pytest.mark.slow
@@ -196,7 +197,7 @@ async def test_several_changes_in_one_transaction(api: Api, visitor: Visitor) ->
         await connection.fetchval(REFUND, bought[1])
         await connection.fetchval(reserve_one, UUID(drops[1]), dora)
         await connection.fetchval(purchase_one, UUID(drops[1]), dora)
-    await expect(page.locator("#news")).to_contain_text("was bought by dora")
+    await expect(page.locator("#feed")).to_contain_text("was bought by dora")
     await expect_stock(page, drops[1], 4, 0, 1)
 
 
@@ -250,7 +251,7 @@ async def test_sale_while_the_page_asks_about_a_refund(api: Api, visitor: Visito
 
     await page.route(lambda url: "dropId=" in url, sell_first)
     await api.owner.fetchval(REFUND, UUID(bought["id"]))
-    await expect(page.locator("#news")).to_contain_text("was bought by carla")
+    await expect(page.locator("#feed")).to_contain_text("was bought by carla")
     await expect_stock(page, drop_id, 4, 0, 1)
     await reserve(api.http, drop_id, seller)
     await expect_stock(page, drop_id, 3, 1, 1)
@@ -260,12 +261,12 @@ async def test_sale_while_the_page_asks_about_a_refund(api: Api, visitor: Visito
 async def test_cancelled_with_a_hold(api: Api, drop_id: str, page: Page) -> None:
     """When a drop is cancelled, the card says that the hold is gone."""
     await press(page, drop_id, "Reserve")
-    await expect(card_of(page, drop_id).get_by_role("button")).to_have_text(["Purchase", "Cancel"])
+    await expect(row_of(page, drop_id).get_by_role("button")).to_have_text(["Purchase", "Cancel"])
     await update_drop(api, drop_id, status="cancelled")
     await expect_answer(page, drop_id, "The drop was cancelled, and your hold with it.")
-    await expect(card_of(page, drop_id).get_by_role("button")).to_have_text(["Reserve"])
-    await expect(card_of(page, drop_id).get_by_role("button")).to_be_disabled()
-    await expect(card_of(page, drop_id).locator(".hold")).to_have_text("")
+    await expect(row_of(page, drop_id).get_by_role("button")).to_have_text(["Reserve"])
+    await expect(row_of(page, drop_id).get_by_role("button")).to_be_disabled()
+    await expect(row_of(page, drop_id).locator(".hold")).to_have_text("")
     await expect_stock(page, drop_id, 5, 0, 0)
 
 
