@@ -92,7 +92,7 @@ async def test_totals(api: Api, visitor: Visitor) -> None:
     await expect(page.locator("#total-sold")).to_have_text("3")
     await expect(page.locator("#total-held")).to_have_text("1")
     await expect(page.locator("#total-left")).to_have_text("6")
-    await expect(page.locator("#note-left")).to_have_text("of 10 on sale")
+    await expect(page.locator("#note-left")).to_have_text("of 10")
     await expect(page.locator("#total-revenue")).to_have_text("$1,000")
     await expect(page.locator("#note-revenue")).to_have_text("¥500")
     await expect(page.locator("#total-pace")).not_to_have_text("0")

@@ -2,10 +2,10 @@
 // a library would weigh more than the page, and a canvas could neither take the colours of the style sheet nor be read by keys.
 
 import { make, makeSvg, setAttribute, setText } from "./dom.js";
-import { formatNumber, formatTime } from "./format.js";
+import { formatNumber, formatShort, formatTime } from "./format.js";
 
 const SPARK_WIDTH = 144, SPARK_HEIGHT = 40;
-const MIN_SPAN_MS = 10_000, LEFT = 44, TOP = 16, BOTTOM = 24, MAX_STEPS = 400;
+const MIN_SPAN_MS = 10_000, LEFT = 48, TOP = 16, BOTTOM = 24, MAX_STEPS = 400;
 const NICE_SECONDS = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800];
 const HOUR = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
 const SECOND = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit", second: "2-digit" });
@@ -132,7 +132,7 @@ export class Chart {
   #drawGrid(x, y, unit, top, width, height) {
     const lines = [], seconds = (this.#now - this.#from) / 1000;
     for (let units = 0; units <= top; units += unit) {
-      const label = makeSvg("text", { x: LEFT - 8, y: y(units) + 4, "text-anchor": "end" }, compact(units));
+      const label = makeSvg("text", { x: LEFT - 8, y: y(units) + 4, "text-anchor": "end" }, formatShort(units));
       lines.push(makeSvg("path", { d: `M${LEFT} ${y(units)}H${width}` }), label);
     }
     const step = NICE_SECONDS.find((nice) => seconds / nice <= this.#width / 96) ?? NICE_SECONDS.at(-1);
@@ -168,9 +168,6 @@ function niceUnit(most) {
   const power = 10 ** Math.floor(Math.log10(most / 4 || 1));
   return Math.max(1, [1, 2, 5, 10].find((times) => most / (times * power) <= 5) * power);
 }
-
-const COMPACT = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
-const compact = (units) => (units < 10_000 ? formatNumber(units) : COMPACT.format(units));
 
 /** Bars, one for each value, the first part of each in another colour: `[{ label, value, part }]`. */
 export function drawBars(element, bars, label) {

@@ -4,7 +4,7 @@ import { readActivity } from "./activity.js";
 import { offerOf } from "./buying.js";
 import { Chart } from "./chart.js";
 import { $, make, setAttribute, setBar, setText } from "./dom.js";
-import { formatLength, formatMoney, formatNumber, formatRate, formatTime, timeElement } from "./format.js";
+import { formatLength, formatMoney, formatNumber, formatRate, formatSum, formatTime, timeElement } from "./format.js";
 import { capitalized, countdownOf, termsOf } from "./rows.js";
 import { SellerActions, SellerTables } from "./seller.js";
 import { isOver, revenueOf, shownStatus, statusAt, stockOf } from "./state.js";
@@ -86,7 +86,7 @@ export class DropPage {
     setText($("drop-share"), stock.sold ? `${Math.floor((100 * stock.sold) / drop.total_stock)}%` : "");
     setText($("drop-total"), `of ${formatNumber(drop.total_stock)}`);
     setBar($("drop-bar"), stock);
-    setText($("drop-revenue"), `${isExact ? "" : "≈ "}${formatMoney(amount, drop.currency)}`);
+    setText($("drop-revenue"), `${isExact ? "" : "≈ "}${formatSum(amount, drop.currency)}`);
     this.#renderSizes();
     $("purchasers").replaceChildren(...drop.latest_purchasers.map(({ username, qty, createdAt }) =>
       make("li", {}, make("span", {}, `${username}${qty > 1 ? ` × ${qty}` : ""}`), timeElement(createdAt))));

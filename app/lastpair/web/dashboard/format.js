@@ -4,19 +4,30 @@ const NUMBER = new Intl.NumberFormat();
 const RATE = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
 const TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const DATE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-const ROUND_FROM = 100;
+const ROUND_FROM = 100, COMPACT_FROM = 10_000_000;
+const COMPACT = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 const moneyFormats = new Map();
 
 export const formatNumber = (value) => NUMBER.format(value);
 
-/** An amount of money, with the decimals that its currency has. A sum that is `rounded` has none from ROUND_FROM on. */
-export function formatMoney(amount, currency, { rounded = false } = {}) {
-  const key = `${currency} ${rounded && amount >= ROUND_FROM}`;
+/** A number that has little room: from COMPACT_FROM on "21.5M". */
+export const formatShort = (value) => (value < COMPACT_FROM ? NUMBER : COMPACT).format(value);
+
+/** An amount of money, with the decimals that its currency has. */
+export const formatMoney = (amount, currency) => moneyFormat(currency, {}).format(amount);
+
+/** A sum of money that has little room: from ROUND_FROM on without decimals, from COMPACT_FROM on "$21.5M". */
+export function formatSum(amount, currency) {
+  if (amount >= COMPACT_FROM) return moneyFormat(currency, { notation: "compact", maximumFractionDigits: 1 }).format(amount);
+  return moneyFormat(currency, amount >= ROUND_FROM ? { maximumFractionDigits: 0 } : {}).format(amount);
+}
+
+function moneyFormat(currency, options) {
+  const key = `${currency} ${JSON.stringify(options)}`;
   if (!moneyFormats.has(key)) {
-    const decimals = rounded && amount >= ROUND_FROM ? { maximumFractionDigits: 0 } : {};
-    moneyFormats.set(key, new Intl.NumberFormat(undefined, { style: "currency", currency, ...decimals }));
+    moneyFormats.set(key, new Intl.NumberFormat(undefined, { style: "currency", currency, ...options }));
   }
-  return moneyFormats.get(key).format(amount);
+  return moneyFormats.get(key);
 }
 
 /** A rate: "12 / s", or "48 / min" when it is less than one a second, or nothing. */

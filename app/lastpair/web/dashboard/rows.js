@@ -3,7 +3,7 @@
 import { offerOf } from "./buying.js";
 import { Spark } from "./chart.js";
 import { $, cloneOf, make, setAttribute, setBar, setText } from "./dom.js";
-import { formatCount, formatCountdown, formatMoney, formatNumber, formatRate } from "./format.js";
+import { formatCount, formatCountdown, formatMoney, formatNumber, formatRate, formatSum } from "./format.js";
 import { isOver, revenueOf, shownStatus, statusAt, stockOf } from "./state.js";
 
 const SOON_MS = 60_000, FEW_SHARE = 0.05, RATE_SECONDS = 10, FIRST_ROWS = 15;
@@ -210,7 +210,7 @@ class Row {
     setText(part.left, formatNumber(left));
     setText(part.total, formatNumber(drop.total_stock));
     part.leaving.classList.toggle("few", left > 0 && left <= drop.total_stock * FEW_SHARE);
-    setText(part.revenue, sold ? `${isExact ? "" : "≈ "}${formatMoney(amount, drop.currency, { rounded: true })}` : "");
+    setText(part.revenue, sold ? `${isExact ? "" : "≈ "}${formatSum(amount, drop.currency)}` : "");
     this.tick();
   }
 

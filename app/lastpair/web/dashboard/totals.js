@@ -2,7 +2,7 @@
 
 import { drawPace } from "./chart.js";
 import { $, setText } from "./dom.js";
-import { formatCount, formatMoney, formatNumber, formatRate } from "./format.js";
+import { formatCount, formatNumber, formatRate, formatShort, formatSum } from "./format.js";
 import { revenueOf, shownStatus, statusAt, stockOf } from "./state.js";
 
 export class Totals {
@@ -28,9 +28,9 @@ export class Totals {
       isExact &&= isThisExact;
     }
     this.#write("live", formatNumber(counts.live), counts.scheduled ? `${formatNumber(counts.scheduled)} to come` : "");
-    this.#write("sold", formatNumber(counts.sold), formatCount(this.state.drops.size, "drop"));
-    this.#write("held", formatNumber(counts.held), "not yet paid");
-    this.#write("left", formatNumber(counts.left), `of ${formatNumber(counts.total)} on sale`);
+    this.#write("sold", formatShort(counts.sold), formatCount(this.state.drops.size, "drop"));
+    this.#write("held", formatShort(counts.held), "not yet paid");
+    this.#write("left", formatShort(counts.left), `of ${formatShort(counts.total)}`);
     this.#writeRevenue(revenue, isExact);
     this.#writePace(now);
   }
@@ -43,7 +43,7 @@ export class Totals {
   /** Currencies are never added together: the one with most sales is large, the others stand below it. */
   #writeRevenue(revenue, isExact) {
     const sorted = [...revenue].sort(([, a], [, b]) => b.sold - a.sold);
-    const sums = sorted.map(([currency, { amount }]) => formatMoney(amount, currency, { rounded: true }));
+    const sums = sorted.map(([currency, { amount }]) => formatSum(amount, currency));
     const [first = formatNumber(0), ...others] = sums;
     const shown = others.slice(0, 2).join(" · ") + (others.length > 2 ? ` and ${others.length - 2} more` : "");
     this.#write("revenue", isExact ? first : `≈ ${first}`, shown || "at the prices of now");
