@@ -11,14 +11,14 @@ from tests.support.browser import Visitor
 from tests.support.dashboard import (
     REFUND,
     buy,
-    row_of,
     expect_outcome,
-    open_drop,
     expect_stock,
     expect_truth,
-    make_named_user,
     feed_of,
+    make_named_user,
+    open_drop,
     press,
+    row_of,
     set_clock,
     update_drop,
 )

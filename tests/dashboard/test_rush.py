@@ -45,8 +45,18 @@ def envelope(rush: Row) -> Row:
     return {"success": True, "data": {"rush": rush}, "meta": {"requestId": "1"}}
 
 
-SECONDS = [{"second": n, "reserved": sold, "sold": sold, "refused": refused} for n, sold, refused in [(0, 100, 9040), (1, 0, 10860)]]
-HALFWAY: Row = {"asked": 9140, "reserved": 100, "sold": 80, "refused": 9040, "p50_ms": 41.2, "p99_ms": 187.6, "seconds": SECONDS[:1]}
+SECONDS = [
+    {"second": n, "reserved": sold, "sold": sold, "refused": refused} for n, sold, refused in [(0, 100, 9040), (1, 0, 10860)]
+]
+HALFWAY: Row = {
+    "asked": 9140,
+    "reserved": 100,
+    "sold": 80,
+    "refused": 9040,
+    "p50_ms": 41.2,
+    "p99_ms": 187.6,
+    "seconds": SECONDS[:1],
+}
 DONE: Row = HALFWAY | {
     "status": "done",
     "endedAt": "2026-01-01T12:00:02.200Z",

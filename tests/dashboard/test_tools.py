@@ -16,7 +16,6 @@ from tests.support.dashboard import (
     expect_outcome,
     expect_stock,
     newest_drop,
-    open_drop,
     open_tools,
     press,
     row_of,

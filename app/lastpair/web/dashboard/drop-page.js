@@ -86,7 +86,7 @@ export class DropPage {
     setText($("drop-share"), stock.sold ? `${Math.floor((100 * stock.sold) / drop.total_stock)}%` : "");
     setText($("drop-total"), `of ${formatNumber(drop.total_stock)}`);
     setBar($("drop-bar"), stock);
-    setText($("drop-revenue"), `${isExact ? "" : "≈ "}${formatSum(amount, drop.currency)}`);
+    setText($("drop-revenue"), `${isExact ? "" : "≈ "}${formatSum(amount, drop.currency, { rounded: false })}`);
     this.#renderSizes();
     $("purchasers").replaceChildren(...drop.latest_purchasers.map(({ username, qty, createdAt }) =>
       make("li", {}, make("span", {}, `${username}${qty > 1 ? ` × ${qty}` : ""}`), timeElement(createdAt))));

@@ -16,10 +16,10 @@ export const formatShort = (value) => (value < COMPACT_FROM ? NUMBER : COMPACT).
 /** An amount of money, with the decimals that its currency has. */
 export const formatMoney = (amount, currency) => moneyFormat(currency, {}).format(amount);
 
-/** A sum of money that has little room: from ROUND_FROM on without decimals, from COMPACT_FROM on "$21.5M". */
-export function formatSum(amount, currency) {
+/** A sum of money, from COMPACT_FROM on "$21.5M". One that is `rounded` has no decimals from ROUND_FROM on. */
+export function formatSum(amount, currency, { rounded = true } = {}) {
   if (amount >= COMPACT_FROM) return moneyFormat(currency, { notation: "compact", maximumFractionDigits: 1 }).format(amount);
-  return moneyFormat(currency, amount >= ROUND_FROM ? { maximumFractionDigits: 0 } : {}).format(amount);
+  return moneyFormat(currency, rounded && amount >= ROUND_FROM ? { maximumFractionDigits: 0 } : {}).format(amount);
 }
 
 function moneyFormat(currency, options) {

@@ -254,6 +254,6 @@ export function countdownOf(drop, now) {
   const { starts_at, ends_at } = drop, status = statusAt(drop, now);
   if (status === "scheduled" && starts_at) return `opens in ${formatCountdown(Date.parse(starts_at) - now)}`;
   if (status === "live" && ends_at) return `${formatCountdown(Date.parse(ends_at) - now)} to go`;
-  if (status === "live") return drop.available_stock > 0 ? "until sold out" : "";
+  if (status === "live") return drop.available_stock > 0 && !drop.paused_at ? "until sold out" : "";
   return status === "draft" ? "no date yet" : "";
 }

@@ -81,8 +81,9 @@ async function start(drop, say) {
 }
 
 async function pause(drop, say) {
-  await change(drop, { paused: !drop.paused_at });
-  say(drop.paused_at ? `${drop.name} goes on.` : `${drop.name} is paused. What is held can still be paid.`);
+  const paused = !drop.paused_at; // before the event of the change arrives
+  await change(drop, { paused });
+  say(paused ? `${drop.name} is paused. What is held can still be paid.` : `${drop.name} goes on.`);
 }
 
 function end(drop, say) {
