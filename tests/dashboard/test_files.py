@@ -36,10 +36,8 @@ async def test_headers(service: Api, path: str) -> None:
         assert {"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} < set(policy)
         script = "text/javascript" if response.headers["content-type"].startswith("text/") else "application/javascript"
         types = {"html": "text/html", "js": script, "css": "text/css", "svg": "image/svg+xml", "json": "application/json"}
-        assert (
-            response.headers["content-type"].partition(";")[0]
-            == types[path.rpartition(".")[2] if path.startswith("/dashboard") else "html"]
-        )
+        ending = path.rpartition(".")[2] if path.startswith("/dashboard") else "html"
+        assert response.headers["content-type"].partition(";")[0] == types[ending]
         if "etag" in response.headers:
             again = await client.get(path, headers={"If-None-Match": response.headers["etag"]})
             assert (again.status_code, again.content) == (304, b"")

@@ -144,7 +144,10 @@ async def test_search_and_filter(api: Api, visitor: Visitor) -> None:
 async def test_many_drops(api: Api, visitor: Visitor) -> None:
     """Of 606 drops only the rows near the window are filled; a row that is scrolled to is filled and right."""
     seller = await make_user(api.owner)
-    create = "select api.create_drop('Air ' || n, 10, 5, $1, now() - interval '1 hour' - n * interval '1 s') from generate_series(1, 606) n"
+    create = (
+        "select api.create_drop('Air ' || n, 10, 5, $1, now() - interval '1 hour' - n * interval '1 s')"
+        " from generate_series(1, 606) n"
+    )
     await api.owner.fetch(create, UUID(seller))
     page = await visitor.open()
     await expect(page.locator(".row")).to_have_count(606)

@@ -59,8 +59,7 @@ export class DropPage {
   async #readPast(dropId) {
     if (this.#remembered.has(dropId)) return;
     this.#remembered.add(dropId);
-    const { drops } = await readActivity(MEMORY_SECONDS, dropId);
-    for (const { dropId: id, points } of drops) this.state.addOlderPoints(id, points);
+    this.state.addPast(await readActivity(MEMORY_SECONDS, dropId));
   }
 
   /** Draw the drop, if it is this one that changed. */

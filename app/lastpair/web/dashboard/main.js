@@ -132,12 +132,14 @@ async function find(dropId) {
 
 /** Fill the feed, the charts and the pace with what the server remembers. */
 async function readMemory() {
-  const { events, drops } = await readActivity(MEMORY_SECONDS);
+  const activity = await readActivity(MEMORY_SECONDS);
   await hasSnapshot;
-  const older = events.filter(({ id, at }) => !state.hasSeen(id) && Date.parse(at) <= snapshotAt);
+  const older = activity.events.filter(({ id, at }) => !state.hasSeen(id) && Date.parse(at) <= snapshotAt);
   feed.addOlder(older, (dropId) => state.drops.get(dropId));
-  for (const { type, at, data } of older) if (type === "PURCHASE_COMPLETED") pace.add(Date.parse(at), data.qty ?? 1);
-  for (const { dropId, points } of drops) state.addOlderPoints(dropId, points);
+  for (const { points } of activity.drops) {
+    for (const { at, sold } of points) pace.addBucket(Date.parse(at), activity.bucket_seconds, sold);
+  }
+  state.addPast(activity);
   drawAll();
 }
 

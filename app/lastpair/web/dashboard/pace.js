@@ -11,6 +11,12 @@ export class Pace {
     if (this.#sold.size > KEPT_SECONDS) this.#forget(second - KEPT_SECONDS);
   }
 
+  /** Add what was sold in the seconds before. Nobody knows in which of them, so it is spread. */
+  addBucket(endsAt, seconds, units) {
+    if (units === 0) return;
+    for (let ago = 1; ago <= seconds; ago++) this.add(endsAt - 1000 * ago, units / seconds);
+  }
+
   /** Units a second, over the last few seconds. */
   recent(now) {
     const second = Math.floor(now / 1000);
@@ -21,7 +27,7 @@ export class Pace {
 
   /** The most units that were sold in one second. */
   get peak() {
-    return Math.max(0, ...this.#sold.values());
+    return Math.ceil(Math.max(0, ...this.#sold.values()));
   }
 
   /** The best second of each BUCKET_SECONDS, the oldest first. */

@@ -57,24 +57,25 @@ export class Rush {
     const rush = this.#rush, isShown = Boolean(rush && rush.dropId === this.dropId);
     $("rush").hidden = !isShown;
     if (!isShown) return;
-    const { status, buyers, stock, asked = 0, sold = 0, refused = 0, seconds = [], oversold = 0, audit = [] } = rush;
+    const { status, buyers, stock, asked = 0, sold = 0, refused = 0, seconds = [], audit = [], error } = rush, oversold = rush.oversold ?? 0;
     const isDone = status === "done", isClean = isDone && oversold === 0 && audit.length === 0;
     setText($("rush-terms"), `${formatCount(buyers, "buyer")} · ${formatCount(stock, "unit")}${lasted(rush)}`);
     setText($("rush-sum"), isDone ? `${formatNumber(sold)} sold · ${formatNumber(oversold)} oversold` : runningText(status, asked, buyers));
-    setText($("rush-verdict"), isClean ? "The audit is clean." : isDone ? `The audit found ${formatCount(audit.length, "problem")}.` : "");
+    setText($("rush-verdict"), isClean ? "The audit is clean." : isDone ? `The audit found ${formatCount(audit.length, "problem")}.` : error ?? "");
     $("rush-verdict").classList.toggle("few", !isClean);
     $("rush-progress").value = isDone ? 1 : asked / buyers;
     setText($("rush-sold"), formatNumber(sold));
     setText($("rush-refused"), formatNumber(refused));
-    setText($("rush-rate"), rush.requests_per_second ? formatNumber(Math.round(rush.requests_per_second)) : "–");
+    setText($("rush-rate"), rush.requests_per_second ? formatNumber(rush.requests_per_second) : "–");
     setText($("rush-p50"), milliseconds(rush.p50_ms));
     setText($("rush-p99"), milliseconds(rush.p99_ms));
     this.#drawSeconds(seconds);
-    $("rush-audit").replaceChildren(...audit.map((line) => make("li", {}, typeof line === "string" ? line : JSON.stringify(line))));
+    $("rush-audit").replaceChildren(...audit.map(({ invariant, expected, found }) =>
+      make("li", {}, `${invariant}: ${formatNumber(found)} instead of ${formatNumber(expected)}`)));
   }
 
   #drawSeconds(seconds) {
-    const bars = seconds.map(({ second, sold = 0, refused = 0 }) => ({ label: `${second + 1} s`, value: sold + refused, part: sold }));
+    const bars = seconds.map(({ second, sold = 0, refused = 0 }) => ({ label: `${second} s`, value: sold + refused, part: sold }));
     const spoken = bars.map(({ label, value }) => `${label}: ${formatNumber(value)}`).join(", ");
     drawBars($("rush-seconds"), bars, `Buyers answered each second: ${spoken}`);
   }

@@ -18,7 +18,7 @@ export class Series {
     this.#thin();
   }
 
-  /** Put older points in front. */
+  /** Put points that are older than all others in front. */
   addOlder(older) {
     const first = this.points[0]?.at ?? Infinity;
     this.points.unshift(...older.filter(({ at }) => at < first));

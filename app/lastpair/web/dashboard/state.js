@@ -1,5 +1,6 @@
 // The state of the page: the drops, computed from the events of the server. This module does not touch the DOM.
 
+import { pointsOf } from "./activity.js";
 import { Series } from "./series.js";
 
 const OVER_SHOWN_MS = 5 * 60 * 1000, MAX_REMEMBERED_EVENTS = 1000;
@@ -44,12 +45,15 @@ export class State {
     this.onChange(null);
   }
 
-  /** Put the points of `GET /api/activity` in front of those that the page has seen itself. */
-  addOlderPoints(dropId, points) {
-    const drop = this.drops.get(dropId);
-    if (!drop) return;
-    drop.series.addOlder(points.map(({ at, sold, held, available }) => ({ at: Date.parse(at), sold, held, left: available })));
-    this.onChange(dropId);
+  /** Put the buckets of `GET /api/activity` in front of what the page has seen itself. */
+  addPast({ from, to, drops }) {
+    for (const { dropId, points } of drops) {
+      const drop = this.drops.get(dropId);
+      if (!drop) continue;
+      const { series } = drop, now = series.points.findLast(({ at }) => at <= Date.parse(to)) ?? series.points[0];
+      series.addOlder(pointsOf(points, { from, drop, now }));
+      this.onChange(dropId);
+    }
   }
 
   /**
