@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 import pytest
 from playwright.async_api import Page, Route, expect
@@ -52,6 +53,7 @@ async def drop_id(api: Api) -> str:
     """A drop of which one unit is sold."""
     seller = await make_user(api.owner)
     drop_id: str = (await make_drop(api.http, seller))["id"]
+    await api.owner.execute("update inventory.drops set created_at = now() - interval '1 day' where id = $1", UUID(drop_id))
     await buy(api, drop_id, seller)
     return drop_id
 

@@ -19,15 +19,15 @@ export async function readActivity(seconds, dropId) {
  * that are sold `now`, because the server says only how many were sold within each bucket. What is null is not known any more.
  */
 export function pointsOf(buckets, { from, drop, now }) {
-  let { sold } = now;
+  const beginsAt = Math.max(...[from, drop.createdAt, drop.starts_at].map((time) => Date.parse(time ?? "") || 0));
   const points = [];
-  for (const bucket of buckets.toReversed()) {
+  let { sold } = now;
+  for (const bucket of buckets.filter(({ at }) => Date.parse(at) > beginsAt).toReversed()) {
     const held = bucket.held ?? 0;
     points.unshift({ at: Date.parse(bucket.at), sold, held, left: bucket.available ?? Math.max(0, drop.total_stock - sold - held) });
     sold = Math.max(0, sold - bucket.sold); // what was refunded since may have been counted
   }
-  const beginsAt = Math.max(Date.parse(from), Date.parse(drop.starts_at ?? "") || 0), first = points[0];
-  const total = first ? first.sold + first.held + first.left : drop.total_stock;
+  const [first] = points, total = first ? first.sold + first.held + first.left : drop.total_stock;
   if (beginsAt < (first?.at ?? now.at)) points.unshift({ at: beginsAt, sold, held: 0, left: Math.max(0, total - sold) });
   return points;
 }

@@ -5,8 +5,8 @@ import { make, makeSvg, setAttribute, setText } from "./dom.js";
 import { formatNumber, formatShort, formatTime } from "./format.js";
 
 const SPARK_WIDTH = 144, SPARK_HEIGHT = 40;
-const MIN_SPAN_MS = 10_000, LEFT = 48, TOP = 16, BOTTOM = 24, MAX_STEPS = 400;
-const NICE_SECONDS = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800];
+const MIN_SPAN_MS = 10_000, MIN_OVER_SPAN_MS = 2000, LEFT = 48, TOP = 16, BOTTOM = 24, TAIL_SHARE = 0.15;
+const NICE_SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800];
 const HOUR = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
 const SECOND = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit", second: "2-digit" });
 const DAY = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
@@ -35,13 +35,13 @@ export class Spark {
   }
 
   render(points, now) {
-    const from = points[0].at, span = Math.max(now - from, MIN_SPAN_MS), begin = now - span;
+    const from = points[0].at, span = Math.max(now - from, MIN_SPAN_MS);
     const total = Math.max(1, ...points.map(({ sold, held, left }) => sold + held + left));
-    const x = (at) => (SPARK_WIDTH * Math.max(0, at - begin)) / span;
+    const x = (at) => (SPARK_WIDTH * (at - from)) / span;
     const y = (units) => SPARK_HEIGHT - ((SPARK_HEIGHT - 2) * units) / total;
-    const area = (line) => `${line}V${SPARK_HEIGHT}H${x(from).toFixed(1)}Z`;
-    const sold = steps(points, x, (point) => y(point.sold), SPARK_WIDTH);
-    setAttribute(this.#held, "d", area(steps(points, x, (point) => y(point.sold + point.held), SPARK_WIDTH)));
+    const area = (line) => `${line}V${SPARK_HEIGHT}H0Z`;
+    const sold = steps(points, x, (point) => y(point.sold), x(now));
+    setAttribute(this.#held, "d", area(steps(points, x, (point) => y(point.sold + point.held), x(now))));
     setAttribute(this.#sold, "d", area(sold));
     setAttribute(this.#line, "d", sold);
   }
@@ -51,7 +51,9 @@ export class Spark {
 export class Chart {
   #points = [];
   #from = 0;
-  #now = 0;
+  #to = 0; // where the line ends
+  #end = 0; // where the axis ends
+  #endText = "now";
   #chosen = null; // the place of the point whose figures are shown
   #parts = Object.fromEntries(["left-area", "held-area", "sold-area", "sold-line", "total-line", "cross"].map((name) =>
     [name, makeSvg("path", { class: name })]));
@@ -74,19 +76,25 @@ export class Chart {
     element.addEventListener("keydown", (event) => this.#onKey(event));
   }
 
-  render(points, now) {
-    this.#points = points.slice(-MAX_STEPS);
-    this.#now = now;
-    this.#from = Math.min(this.#points[0].at, now - MIN_SPAN_MS);
+  /** Draw the points up to now. Of a sale that is over the chart ends soon after its last change, so that the sale fills it. */
+  render(points, now, isOver) {
+    const last = points.at(-1), changed = points.findLast(({ sold, held }) => sold !== last.sold || held !== last.held);
+    const lastChange = points[points.indexOf(changed) + 1].at, minSpan = isOver ? MIN_OVER_SPAN_MS : MIN_SPAN_MS;
+    this.#from = points[0].at;
+    this.#to = isOver ? Math.min(now, lastChange + TAIL_SHARE * Math.max(lastChange - this.#from, minSpan)) : now;
+    this.#end = Math.max(this.#to, this.#from + minSpan);
+    this.#points = points.filter(({ at }) => at <= this.#to);
+    this.#endText = this.#end === now ? "now" : "";
     this.#draw();
-    const { sold, held, left } = points.at(-1);
+    if (this.#chosen !== null) return; // the label has the figures of the chosen moment
+    const { sold, held, left } = last;
     const since = formatTime(points[0].at);
     this.element.ariaLabel = `Stock since ${since}: ${sold} sold, ${held} held, ${left} left now. Arrow keys read earlier moments.`;
   }
 
   #placeAt({ clientX }) {
     const { left } = this.element.getBoundingClientRect();
-    const at = this.#from + ((clientX - left - LEFT) / this.#width) * (this.#now - this.#from);
+    const at = this.#from + ((clientX - left - LEFT) / this.#width) * (this.#end - this.#from);
     return Math.max(0, this.#points.findLastIndex((point) => point.at <= at));
   }
 
@@ -116,11 +124,11 @@ export class Chart {
     setAttribute(this.#svg, "viewBox", `0 0 ${width} ${height}`);
     const most = Math.max(1, ...points.map(({ sold, held, left }) => sold + held + left));
     const unit = niceUnit(most), top = Math.ceil(most / unit) * unit;
-    const x = (at) => LEFT + ((at - this.#from) / (this.#now - this.#from)) * this.#width;
+    const x = (at) => LEFT + ((at - this.#from) / (this.#end - this.#from)) * this.#width;
     const y = (units) => height - BOTTOM - (units / top) * (height - BOTTOM - TOP);
     this.#drawGrid(x, y, unit, top, width, height);
-    const line = (units) => steps(points, x, (point) => y(units(point)), width);
-    const area = (path) => `${path}V${y(0)}H${x(points[0].at).toFixed(1)}Z`;
+    const line = (units) => steps(points, x, (point) => y(units(point)), x(this.#to));
+    const area = (path) => `${path}V${y(0)}H${LEFT}Z`;
     const sold = line((point) => point.sold), total = line((point) => point.sold + point.held + point.left);
     const held = line((point) => point.sold + point.held);
     const paths = { "left-area": area(total), "held-area": area(held), "sold-area": area(sold), "sold-line": sold,
@@ -130,26 +138,26 @@ export class Chart {
   }
 
   #drawGrid(x, y, unit, top, width, height) {
-    const lines = [], seconds = (this.#now - this.#from) / 1000;
+    const lines = [], seconds = (this.#end - this.#from) / 1000;
     for (let units = 0; units <= top; units += unit) {
       const label = makeSvg("text", { x: LEFT - 8, y: y(units) + 4, "text-anchor": "end" }, formatShort(units));
       lines.push(makeSvg("path", { d: `M${LEFT} ${y(units)}H${width}` }), label);
     }
-    const step = NICE_SECONDS.find((nice) => seconds / nice <= this.#width / 96) ?? NICE_SECONDS.at(-1);
+    const step = NICE_SECONDS.find((nice) => seconds / nice <= this.#width / 80) ?? NICE_SECONDS.at(-1);
     const zoneMs = new Date().getTimezoneOffset() * 60_000;
     const format = step >= 86_400 ? DAY : step >= 60 ? HOUR : SECOND;
     const first = Math.ceil((this.#from - zoneMs) / 1000 / step) * step * 1000 + zoneMs;
-    for (let at = first; at <= this.#now; at += step * 1000) {
-      if (x(at) < LEFT + 20 || x(at) > width - 68) continue; // there is no room for the label
+    for (let at = first; at <= this.#end; at += step * 1000) {
+      if (x(at) < LEFT + 16 || x(at) > width - 60) continue; // there is no room for the label
       lines.push(makeSvg("text", { x: x(at), y: height - 4, "text-anchor": "middle" }, format.format(at)));
     }
-    lines.push(makeSvg("text", { x: width, y: height - 4, "text-anchor": "end" }, "now"));
+    lines.push(makeSvg("text", { x: width, y: height - 4, "text-anchor": "end" }, this.#endText));
     this.#grid.replaceChildren(...lines);
   }
 
   #drawChosen(x, y, width, height) {
     const point = this.#points[this.#chosen] ?? this.#points.at(-1), isChosen = this.#chosen !== null;
-    const at = isChosen ? x(point.at) : width;
+    const at = x(isChosen ? point.at : this.#to);
     setAttribute(this.#dot, "cx", at.toFixed(1));
     setAttribute(this.#dot, "cy", y(point.sold).toFixed(1));
     setAttribute(this.#parts.cross, "d", isChosen ? `M${at.toFixed(1)} ${TOP}V${height - BOTTOM}` : "");

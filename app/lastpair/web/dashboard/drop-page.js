@@ -102,9 +102,7 @@ export class DropPage {
     setText($("drop-status"), capitalized(status));
     setText($("drop-terms"), this.#termsOf(drop, now));
     setText($("drop-rate"), formatRate(drop.series.soldPerSecond(now, RATE_SECONDS)) || "0");
-    const isClosed = isOver(status), end = isClosed ? Math.max(Date.parse(drop.ends_at ?? drop.updatedAt) || now,
-      drop.series.points.at(-1).at) : now;
-    this.#chart.render(drop.series.points, Math.min(end, now));
+    this.#chart.render(drop.series.points, now, isOver(status) || status === "sold out");
     this.#showOffer(now);
     $("seller-actions").hidden = $("seller").hidden = !this.areActionsShown;
     if (this.areActionsShown) {
@@ -141,8 +139,9 @@ export class DropPage {
       setText(name, variant.name);
       setBar(bar, { sold: total - left, held: 0, left }); // no event says how much of a size is held
       bar.ariaLabel = `${left} left of ${total}`;
-      setText(note, left ? `${formatNumber(left)} left` : "none left");
-      note.classList.toggle("few", left > 0 && left <= FEW);
+      const isHeld = Boolean(this.buying.holdOf(drop.id, variant.id));
+      setText(note, isHeld ? "yours" : left ? `${formatNumber(left)} left` : "none left");
+      note.classList.toggle("few", isHeld || (left > 0 && left <= FEW));
       setText(price, variant.price === drop.price ? "" : formatMoney(variant.price, drop.currency));
       if (list.children[place] !== size) list.insertBefore(size, list.children[place] ?? null);
     });
@@ -152,8 +151,8 @@ export class DropPage {
     const input = make("input", { type: "radio", name: "size", value: variantId });
     input.addEventListener("change", () => this.tick());
     const size = make("label", { class: "size" }, input, make("b", { class: "size-name" }),
-      make("span", { class: "bar", role: "img" }), make("span", { class: "size-left" }), make("span", { class: "quiet size-price" }),
-      make("span", { class: "size-hold" }));
+      make("span", { class: "bar", role: "img" }), make("span", { class: "size-left" }),
+      make("span", { class: "quiet size-price" }));
     this.#sizes.set(variantId, size);
     return size;
   }
@@ -179,7 +178,6 @@ export class DropPage {
       if (!size) continue; // it is new and comes with the next frame
       const input = size.querySelector("input"), hold = this.buying.holdOf(drop.id, id);
       if (hold && this.#variantId === null) input.checked = true;
-      setText(size.lastChild, hold ? "yours" : "");
       input.hidden = !this.areActionsShown;
       input.disabled = left === 0 && !hold && !input.checked;
     }

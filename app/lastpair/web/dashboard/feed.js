@@ -86,9 +86,9 @@ export class FeedView {
     setText(lead, start);
     setText(rest, end);
     setText(small, namesOf(entry));
-    time.dateTime = new Date(entry.to).toISOString();
-    time.title = formatTime(entry.to);
-    setText(time, now - entry.to < OLD_MS ? formatAge(now - entry.to) : formatTime(entry.to));
+    time.dateTime = new Date(entry.from).toISOString();
+    time.title = formatTime(entry.from);
+    setText(time, now - entry.from < OLD_MS ? formatAge(now - entry.from) : formatTime(entry.from));
   }
 }
 
@@ -98,7 +98,7 @@ function sentenceOf({ kind, units, text, from, to }, now) {
   const words = { sold: "sold of ", held: "held of ", returned: "came back to " }[kind];
   const seconds = Math.max(1, Math.round((to - from) / 1000));
   const isNow = now - from < 1500;
-  const end = isNow ? " in the last second" : seconds > 1 ? ` in ${seconds} seconds` : "";
+  const end = isNow ? " in the last second" : seconds > 1 ? ` in ${seconds} s` : "";
   return { start: `${formatNumber(units)} ${words}`, end: units > 1 ? end : "" };
 }
 

@@ -15,6 +15,7 @@ export class Rush {
   /** `onBegin(dropId)` is called when the drop of a new rush is known. */
   constructor(onBegin) {
     this.onBegin = onBegin;
+    new ResizeObserver(() => this.#render()).observe($("rush-seconds")); // its bars have the width of the window
   }
 
   /** Start a rush, and watch it. Throws Refusal. */
@@ -59,14 +60,16 @@ export class Rush {
     if (!isShown) return;
     const { status, buyers, stock, asked = 0, sold = 0, refused = 0, seconds = [], audit = [], error } = rush, oversold = rush.oversold ?? 0;
     const isDone = status === "done", isClean = isDone && oversold === 0 && audit.length === 0;
-    setText($("rush-terms"), `${formatCount(buyers, "buyer")} · ${formatCount(stock, "unit")}${lasted(rush)}`);
+    setText($("rush-terms"), `${formatCount(buyers, "buyer")} · ${formatCount(stock, "unit")}`);
     setText($("rush-sum"), isDone ? `${formatNumber(sold)} sold · ${formatNumber(oversold)} oversold` : runningText(status, asked, buyers));
     setText($("rush-verdict"), isClean ? "The audit is clean." : isDone ? `The audit found ${formatCount(audit.length, "problem")}.` : error ?? "");
     $("rush-verdict").classList.toggle("few", !isClean);
-    $("rush-progress").value = isDone ? 1 : asked / buyers;
+    $("rush-progress").value = asked / buyers;
+    $("rush-progress").hidden = isDone;
     setText($("rush-sold"), formatNumber(sold));
     setText($("rush-refused"), formatNumber(refused));
     setText($("rush-rate"), rush.requests_per_second ? formatNumber(rush.requests_per_second) : "–");
+    setText($("rush-took"), tookOf(rush));
     setText($("rush-p50"), milliseconds(rush.p50_ms));
     setText($("rush-p99"), milliseconds(rush.p99_ms));
     this.#drawSeconds(seconds);
@@ -85,8 +88,8 @@ function runningText(status, asked, buyers) {
   return status === "failed" ? "The rush failed." : `${formatNumber(asked)} of ${formatNumber(buyers)} asked`;
 }
 
-function lasted({ startedAt, endedAt }) {
-  return startedAt && endedAt ? ` · ${((Date.parse(endedAt) - Date.parse(startedAt)) / 1000).toFixed(1)} s` : "";
+function tookOf({ startedAt, endedAt }) {
+  return endedAt ? `${((Date.parse(endedAt) - Date.parse(startedAt)) / 1000).toFixed(1)} s` : "–";
 }
 
 const milliseconds = (value) => (value === null || value === undefined ? "–" : `${formatNumber(value < 10 ? +value.toFixed(1) : Math.round(value))} ms`);

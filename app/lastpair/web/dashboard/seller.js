@@ -147,7 +147,7 @@ const TABS = {
   },
   buyers: {
     label: "Buyers", path: "purchases?", list: "purchases", none: "Nobody has bought yet.",
-    columns: ["Buyer", "Size", "Bought at", "Amount", ""],
+    columns: ["Buyer", "Size", "Bought at", "Amount", "Status"],
     cells: (row) => [row.username, row.variant_name ?? "", formatTime(row.createdAt),
       row.amount === null ? "" : formatMoney(row.amount, row.currency), row.status === "paid" ? refundButton(row) : row.status],
   },
