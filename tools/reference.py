@@ -45,7 +45,7 @@ ENDPOINTS = """
 ## Endpoints
 
 The base path is `/api`, and `/api/v1` is the same. Every GET has a HEAD. `/docs` shows the endpoints and lets you try them;
-`/api/openapi.json` describes them for programs (OpenAPI 3.1). The dashboard is at `/`.
+`/api/openapi.json` describes them for programs (OpenAPI 3.1). The dashboard is at `/`, the page of a drop at `/drops/{dropId}`.
 """
 
 PARAMETERS = """

@@ -1,7 +1,7 @@
 """`make screenshots`: takes pictures of the dashboard in every state, light and dark, on a desktop and on a phone.
 
-All of them go to .data/screenshots, to be looked at. Those that the documents show go to docs/images besides. The pages are set in
-Inter where it is installed (`apt-get install fonts-inter fonts-noto-cjk`), and in the system's font elsewhere.
+All of them go to .data/screenshots, to be looked at. Those that the documents show go to docs/images besides. The pages are set
+in Inter where it is installed (`apt-get install fonts-inter fonts-noto-cjk`), and in the system's font elsewhere.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
@@ -39,7 +38,7 @@ DROPS: list[tuple[str, dict[str, Any], float, float]] = [
     (LONG_NAME, {"price": 1299.5, "total_stock": 25}, 0.2, 0.1),
     ("Recalled Runner", {"price": 80, "total_stock": 50}, 0.1, 0),
     ("Air Max 1", {"price": 140, "total_stock": 60}, 1, 0),
-    ("Blazer Mid ’77", {"price": 110, "total_stock": 120}, 0.5, 0),
+    ("Blazer Mid 77", {"price": 110, "total_stock": 120}, 0.5, 0),
     ("Gel-Kayano 14", {"price": 165, "total_stock": 60}, 0.9, 0.06),
     ("Dunk Low Retro", {"price": 120, "total_stock": 240, "ends": 2862}, 0.7, 0.1),
     (
@@ -108,7 +107,7 @@ class Shop:
         for name, n, is_bought in asks:
             await self._buy(self.drops[name], buyers[n % len(buyers)], n, is_bought)
             await asyncio.sleep(0.04)  # so that the charts have a slope
-        await self.patch("Blazer Mid ’77", paused=True)
+        await self.patch("Blazer Mid 77", paused=True)
         await self.patch("Court Vision", price=89.5)
         await self.post(f"/drops/{self.drops['Recalled Runner']['id']}/cancel", seller, refund=True)
 
@@ -144,7 +143,9 @@ class Photographer:
     @asynccontextmanager
     async def _page(self, size: str, scheme: Literal["light", "dark"]) -> AsyncIterator[Page]:
         context = await self._browser.new_context(color_scheme=scheme, **SIZES[size])
-        yield await context.new_page()
+        page = await context.new_page()
+        yield page
+        await page.unroute_all(behavior="ignoreErrors")  # a request that is never answered would be waited for
         await context.close()
 
     async def _save(self, page: Page, name: str, size: str, scheme: str) -> None:
@@ -225,7 +226,7 @@ async def take_all(service: Service) -> None:
             "edit": ("Dunk Low Retro", press("Edit")),
             "cancel": ("Dunk Low Retro", press("Cancel drop")),
             "sold-out": ("Air Max 1", nothing),
-            "paused": ("Blazer Mid ’77", nothing),
+            "paused": ("Blazer Mid 77", nothing),
             "scheduled": ("Samba OG", nothing),
             "draft": ("Chuck 70", nothing),
             "cancelled": ("Recalled Runner", nothing),
