@@ -98,7 +98,7 @@ function sentenceOf({ kind, units, text, from, to }, now) {
   const words = { sold: "sold of ", held: "held of ", returned: "came back to " }[kind];
   const seconds = Math.max(1, Math.round((to - from) / 1000));
   const isNow = now - from < 1500;
-  const end = isNow ? " in the last second" : seconds > 1 ? ` in ${seconds} s` : "";
+  const end = isNow ? " in the last second" : seconds > 1 ? ` in ${seconds}\u00a0s` : "";
   return { start: `${formatNumber(units)} ${words}`, end: units > 1 ? end : "" };
 }
 

@@ -78,6 +78,7 @@ function draw() {
 }
 
 function drawOverview() {
+  if (!rows.isReady) return; // nothing is known yet, and a zero would be a lie
   const now = clock();
   totals.render(now);
   feedView.render(now);
