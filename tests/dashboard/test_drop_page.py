@@ -98,7 +98,7 @@ async def test_edit(api: Api, visitor: Visitor, drop: Row) -> None:
     assert changed == {"price", "ends_at", "limit_per_user", "revision", "updatedAt"}
     assert datetime.fromisoformat(now["ends_at"]) == ends_at
     await page.get_by_role("tab", name="History").click()
-    await expect(page.locator("#table-body tr").first).to_contain_text("price 199.9 → 150.5")
+    await expect(page.locator("#table-body tr").first).to_contain_text("Price $199.90 → $150.50")
     await expect(page.locator("#table-body tr").first).to_contain_text("seller")
 
 

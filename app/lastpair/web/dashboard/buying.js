@@ -53,8 +53,8 @@ export class Buying {
     // A repeated call returns the reservation of the first one. If that is no longer active, reserve with a new key.
     if (reservation.status !== "ACTIVE") ({ reservation } = await this.#callIdempotently("reserve", drop, user, body));
     if (user === this.users.current) this.#addHold(reservation); // not if another user was chosen meanwhile
-    const time = formatCountdown(Date.parse(reservation.expires_at) - this.clock());
-    return `${nameOf(drop, variantId)} is held for you. Pay within ${time}, or it goes back.`;
+    const { expires_at, createdAt } = reservation, begin = Math.max(this.clock(), Date.parse(createdAt));
+    return `${nameOf(drop, variantId)} is held for you. Pay within ${formatCountdown(Date.parse(expires_at) - begin)}, or it goes back.`;
   }
 
   async purchase(drop, variantId, user) {

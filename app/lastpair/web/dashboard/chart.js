@@ -143,7 +143,7 @@ export class Chart {
       const label = makeSvg("text", { x: LEFT - 8, y: y(units) + 4, "text-anchor": "end" }, formatShort(units));
       lines.push(makeSvg("path", { d: `M${LEFT} ${y(units)}H${width}` }), label);
     }
-    const step = NICE_SECONDS.find((nice) => seconds / nice <= this.#width / 80) ?? NICE_SECONDS.at(-1);
+    const step = NICE_SECONDS.find((nice) => seconds / nice <= this.#width / (nice < 60 ? 112 : 80)) ?? NICE_SECONDS.at(-1);
     const zoneMs = new Date().getTimezoneOffset() * 60_000;
     const format = step >= 86_400 ? DAY : step >= 60 ? HOUR : SECOND;
     const first = Math.ceil((this.#from - zoneMs) / 1000 / step) * step * 1000 + zoneMs;

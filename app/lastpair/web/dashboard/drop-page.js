@@ -4,8 +4,8 @@ import { readActivity } from "./activity.js";
 import { offerOf } from "./buying.js";
 import { Chart } from "./chart.js";
 import { $, make, setAttribute, setBar, setText } from "./dom.js";
-import { formatLength, formatMoney, formatNumber, formatRate, formatSum, formatTime, timeElement } from "./format.js";
-import { capitalized, countdownOf, termsOf } from "./rows.js";
+import { capitalized, formatLength, formatMoney, formatNumber, formatRate, formatSum, formatTime, timeElement } from "./format.js";
+import { countdownOf, termsOf } from "./rows.js";
 import { SellerActions, SellerTables } from "./seller.js";
 import { isOver, revenueOf, shownStatus, statusAt, stockOf } from "./state.js";
 
@@ -102,6 +102,7 @@ export class DropPage {
     setText($("drop-status"), capitalized(status));
     setText($("drop-terms"), this.#termsOf(drop, now));
     setText($("drop-rate"), formatRate(drop.series.soldPerSecond(now, RATE_SECONDS)) || "0");
+    $("chart").hidden = ["draft", "scheduled"].includes(status);
     this.#chart.render(drop.series.points, now, isOver(status) || status === "sold out");
     this.#showOffer(now);
     $("seller-actions").hidden = $("seller").hidden = !this.areActionsShown;

@@ -8,6 +8,8 @@ const ROUND_FROM = 100, COMPACT_FROM = 10_000_000;
 const COMPACT = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 const moneyFormats = new Map();
 
+export const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
+
 export const formatNumber = (value) => NUMBER.format(value);
 
 /** A number that has little room: from COMPACT_FROM on "21.5M". */

@@ -3,13 +3,12 @@
 import { offerOf } from "./buying.js";
 import { Spark } from "./chart.js";
 import { $, cloneOf, make, setAttribute, setBar, setText } from "./dom.js";
-import { formatCount, formatCountdown, formatMoney, formatNumber, formatRate, formatSum } from "./format.js";
+import { capitalized, formatCount, formatCountdown, formatMoney, formatNumber, formatRate, formatSum } from "./format.js";
 import { isOver, revenueOf, shownStatus, statusAt, stockOf } from "./state.js";
 
 const SOON_MS = 60_000, FEW_SHARE = 0.05, RATE_SECONDS = 10, FIRST_ROWS = 15;
 const FILTERS = ["all", "live", "scheduled", "paused", "sold out", "over", "draft"];
 const LABELS = { all: "All", "sold out": "Sold out", over: "Over", draft: "Drafts" };
-export const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
 
 /**
  * Shows the drops of a State that pass the search and the filter. Only rows near the window are filled and drawn, so the others

@@ -4,7 +4,7 @@
 import { call, readPage } from "./api.js";
 import { ask } from "./dialogs.js";
 import { $, make, setText } from "./dom.js";
-import { formatCountdown, formatMoney, formatNumber, formatTime } from "./format.js";
+import { capitalized, formatCountdown, formatMoney, formatNumber, formatTime } from "./format.js";
 import { isOver, statusAt } from "./state.js";
 
 const PAGE_ROWS = 25, REREAD_MS = 2000;
@@ -154,7 +154,7 @@ const TABS = {
   history: {
     label: "History", path: "history?", list: "history", none: "Nothing was changed yet.",
     columns: ["What", "By", "At"],
-    cells: (row) => [describe(row), row.username ?? row.db_user, formatTime(row.at)],
+    cells: (row, now, drop) => [describe(row, drop), row.username ?? row.db_user, formatTime(row.at)],
   },
 };
 
@@ -166,12 +166,19 @@ function refundButton(purchase) {
 const CHANGED = { add_stock: "stock", total_stock: "stock", starts_at: "start", ends_at: "end", paused_at: "paused",
   limit_per_user: "limit per buyer", hold_seconds: "seconds of a hold" };
 
-/** A change in words: "price 120 → 100". */
-function describe({ action, details }) {
-  if (action !== "updated") return action[0].toUpperCase() + action.slice(1);
-  const show = (value) => (value === null || value === undefined ? "none" : typeof value === "object" ? "other" :
-    /^\d{4}-\d\d-\d\dT/.test(value) ? formatTime(value) : String(value));
-  return Object.entries(details).map(([field, { from, to }]) => `${CHANGED[field] ?? field} ${show(from)} → ${show(to)}`).join(", ");
+/** A change in words: "Price $120.00 → $100.00". */
+function describe({ action, details }, { currency }) {
+  if (action !== "updated") return capitalized(action);
+  const changes = Object.entries(details).map(([field, { from, to }]) =>
+    `${CHANGED[field] ?? field} ${valueOf(field, from, currency)} → ${valueOf(field, to, currency)}`);
+  return capitalized(changes.join(", "));
+}
+
+function valueOf(field, value, currency) {
+  if (value === null || value === undefined) return "none";
+  if (field === "price") return formatMoney(value, currency);
+  if (field.endsWith("_at")) return formatTime(value);
+  return typeof value === "object" ? "changed" : String(value);
 }
 
 /** The tabs Holders, Buyers and History. The one that is shown is read again when its drop has changed. */
@@ -265,7 +272,7 @@ export class SellerTables {
     const focused = document.activeElement?.dataset.refund;
     const alive = this.#rows.filter(({ expires_at }) => this.#tab !== "holders" || Date.parse(expires_at) > now);
     const head = make("tr", {}, ...keep(columns).map((text) => make("th", { scope: "col" }, text)));
-    const body = alive.map((row) => make("tr", {}, ...keep(cells(row, now)).map((cell) => make("td", {}, cell))));
+    const body = alive.map((row) => make("tr", {}, ...keep(cells(row, now, this.drop)).map((cell) => make("td", {}, cell))));
     $("table-head").replaceChildren(...(body.length ? [head] : []));
     $("table-body").replaceChildren(...body);
     setText($("table-note"), isRead && body.length === 0 ? none : "");
