@@ -23,8 +23,8 @@ export function pointsOf(buckets, { from, drop, now }) {
   const points = [];
   let { sold } = now;
   for (const bucket of buckets.filter(({ at }) => Date.parse(at) > beginsAt).toReversed()) {
-    const held = bucket.held ?? 0;
-    points.unshift({ at: Date.parse(bucket.at), sold, held, left: bucket.available ?? Math.max(0, drop.total_stock - sold - held) });
+    const held = bucket.held ?? 0, left = bucket.available ?? Math.max(0, drop.total_stock - sold - held);
+    points.unshift({ at: Date.parse(bucket.at), sold, held, left });
     sold = Math.max(0, sold - bucket.sold); // what was refunded since may have been counted
   }
   const [first] = points, total = first ? first.sold + first.held + first.left : drop.total_stock;

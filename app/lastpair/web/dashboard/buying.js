@@ -1,7 +1,7 @@
 // The holds of the chosen user, and what a buyer does: reserve, pay, and let a hold go. Development only.
 
 import { call, uuid } from "./api.js";
-import { formatCountdown, formatMoney } from "./format.js";
+import { formatCountdown, formatMoney, formatNumber } from "./format.js";
 import { shownStatus, stockOf } from "./state.js";
 
 const EXPIRY_GRACE_MS = 3000; // the event of an expired hold comes with the server's next sweep, so it comes late
@@ -54,7 +54,8 @@ export class Buying {
     if (reservation.status !== "ACTIVE") ({ reservation } = await this.#callIdempotently("reserve", drop, user, body));
     if (user === this.users.current) this.#addHold(reservation); // not if another user was chosen meanwhile
     const { expires_at, createdAt } = reservation, begin = Math.max(this.clock(), Date.parse(createdAt));
-    return `${nameOf(drop, variantId)} is held for you. Pay within ${formatCountdown(Date.parse(expires_at) - begin)}, or it goes back.`;
+    const time = formatCountdown(Date.parse(expires_at) - begin);
+    return `${nameOf(drop, variantId)} is held for you. Pay within ${time}, or it goes back.`;
   }
 
   async purchase(drop, variantId, user) {
@@ -157,8 +158,9 @@ export function offerOf(drop, hold, now, variantId = null) {
   if (status === "live" && drop.variants.length > 0 && !variant) return { label: "Reserve", note: "Choose a size first." };
   if (status === "live" && variant?.available_stock === 0) return { label: "Reserve", note: "None of this size is left." };
   if (status === "live") return { action: "reserve", label: variant ? `Reserve ${variant.name}` : "Reserve", note: "" };
+  const comingBack = `None is left now. ${formatNumber(held)} held and not paid yet, so some may come back.`;
   const notes = {
-    "sold out": held ? `None is left now. ${held.toLocaleString()} held and not paid yet, so some may come back.` : "All are sold.",
+    "sold out": held ? comingBack : "All are sold.",
     paused: "The sale is paused.",
     scheduled: "The sale has not begun.",
     draft: "This is a draft. Only you see it.",

@@ -6,7 +6,9 @@ import { formatNumber, formatShort, formatTime } from "./format.js";
 
 const SPARK_WIDTH = 144, SPARK_HEIGHT = 40;
 const MIN_SPAN_MS = 10_000, MIN_OVER_SPAN_MS = 2000, LEFT = 48, TOP = 16, BOTTOM = 24, TAIL_SHARE = 0.15;
-const NICE_SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800];
+const NICE_SECONDS = [
+  1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800,
+];
 const HOUR = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
 const SECOND = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit", second: "2-digit" });
 const DAY = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
@@ -47,7 +49,7 @@ export class Spark {
   }
 }
 
-/** The large chart: axes, what is left, held and sold, and the figures of the moment under the pointer or chosen by arrow keys. */
+/** The large chart: axes, what is left, held and sold, and the figures of a moment, which pointer or arrow keys choose. */
 export class Chart {
   #points = [];
   #from = 0;
@@ -88,8 +90,8 @@ export class Chart {
     this.#draw();
     if (this.#chosen !== null) return; // the label has the figures of the chosen moment
     const { sold, held, left } = last;
-    const since = formatTime(points[0].at);
-    this.element.ariaLabel = `Stock since ${since}: ${sold} sold, ${held} held, ${left} left now. Arrow keys read earlier moments.`;
+    const text = `${sold} sold, ${held} held, ${left} left now`;
+    this.element.ariaLabel = `Stock since ${formatTime(points[0].at)}: ${text}. Arrow keys read earlier moments.`;
   }
 
   #placeAt({ clientX }) {
@@ -203,8 +205,8 @@ export function drawPace(svg, values) {
   const points = values.map((value, place) =>
     `${((place / (values.length - 1)) * width).toFixed(1)} ${(height - 1 - (value / most) * (height - 3)).toFixed(1)}`);
   const line = `M${points.join("L")}`;
-  const [area, stroke] = svg.children.length ? svg.children : [makeSvg("path", { class: "sold-area" }), makeSvg("path", { class: "sold-line" })];
+  if (!svg.children.length) svg.append(makeSvg("path", { class: "sold-area" }), makeSvg("path", { class: "sold-line" }));
+  const [area, stroke] = svg.children;
   setAttribute(area, "d", `${line}L${width} ${height}L0 ${height}Z`);
   setAttribute(stroke, "d", line);
-  if (!svg.children.length) svg.append(area, stroke);
 }

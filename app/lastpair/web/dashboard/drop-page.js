@@ -4,7 +4,9 @@ import { readActivity } from "./activity.js";
 import { offerOf } from "./buying.js";
 import { Chart } from "./chart.js";
 import { $, make, setAttribute, setBar, setText } from "./dom.js";
-import { capitalized, formatLength, formatMoney, formatNumber, formatRate, formatSum, formatTime, timeElement } from "./format.js";
+import {
+  capitalized, formatLength, formatMoney, formatNumber, formatRate, formatSum, formatTime, timeElement,
+} from "./format.js";
 import { countdownOf, termsOf } from "./rows.js";
 import { SellerActions, SellerTables } from "./seller.js";
 import { isOver, revenueOf, shownStatus, statusAt, stockOf } from "./state.js";

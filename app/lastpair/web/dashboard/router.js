@@ -16,8 +16,8 @@ export function startRouter(onRoute) {
   }
 
   document.addEventListener("click", (event) => {
-    const link = event.target.closest?.("a[href]");
-    if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+    const link = event.target.closest?.("a[href]"), isPlain = !event.button && !event.defaultPrevented;
+    if (!link || !isPlain || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     const { origin, pathname } = link;
     if (origin !== location.origin || (pathname !== "/" && !dropIdOf(pathname))) return; // the browser follows it
     event.preventDefault();

@@ -12,7 +12,8 @@ const LABELS = { all: "All", "sold out": "Sold out", over: "Over", draft: "Draft
 
 /**
  * Shows the drops of a State that pass the search and the filter. Only rows near the window are filled and drawn, so the others
- * cost a name each. Calls `act(action, drop, variantId)` when a row's button is pressed, and `onFilter(filter)` when a filter is chosen.
+ * cost a name each. Calls `act(action, drop, variantId)` when a row's button is pressed, and `onFilter(filter)` when a filter is
+ * chosen.
  */
 export class Rows {
   #rows = new Map();

@@ -58,11 +58,13 @@ export class Rush {
     const rush = this.#rush, isShown = Boolean(rush && rush.dropId === this.dropId);
     $("rush").hidden = !isShown;
     if (!isShown) return;
-    const { status, buyers, stock, asked = 0, sold = 0, refused = 0, seconds = [], audit = [], error } = rush, oversold = rush.oversold ?? 0;
+    const { status, buyers, stock, asked, sold, refused, seconds, audit, error } = rush, oversold = rush.oversold ?? 0;
     const isDone = status === "done", isClean = isDone && oversold === 0 && audit.length === 0;
     setText($("rush-terms"), `${formatCount(buyers, "buyer")} · ${formatCount(stock, "unit")}`);
-    setText($("rush-sum"), isDone ? `${formatNumber(sold)} sold · ${formatNumber(oversold)} oversold` : runningText(status, asked, buyers));
-    setText($("rush-verdict"), isClean ? "The audit is clean." : isDone ? `The audit found ${formatCount(audit.length, "problem")}.` : error ?? "");
+    const claim = `${formatNumber(sold)} sold · ${formatNumber(oversold)} oversold`;
+    setText($("rush-sum"), isDone ? claim : runningText(status, asked, buyers));
+    const problems = `The audit found ${formatCount(audit.length, "problem")}.`;
+    setText($("rush-verdict"), isClean ? "The audit is clean." : isDone ? problems : error ?? "");
     $("rush-verdict").classList.toggle("few", !isClean);
     $("rush-progress").value = asked / buyers;
     $("rush-progress").hidden = isDone;
@@ -78,7 +80,7 @@ export class Rush {
   }
 
   #drawSeconds(seconds) {
-    const bars = seconds.map(({ second, sold = 0, refused = 0 }) => ({ label: `${second} s`, value: sold + refused, part: sold }));
+    const bars = seconds.map(({ second, sold, refused }) => ({ label: `${second} s`, value: sold + refused, part: sold }));
     const spoken = bars.map(({ label, value }) => `${label}: ${formatNumber(value)}`).join(", ");
     drawBars($("rush-seconds"), bars, `Buyers answered each second: ${spoken}`);
   }
@@ -92,4 +94,7 @@ function tookOf({ startedAt, endedAt }) {
   return endedAt ? `${((Date.parse(endedAt) - Date.parse(startedAt)) / 1000).toFixed(1)} s` : "–";
 }
 
-const milliseconds = (value) => (value === null || value === undefined ? "–" : `${formatNumber(value < 10 ? +value.toFixed(1) : Math.round(value))} ms`);
+function milliseconds(value) {
+  if (value === null) return "–";
+  return `${formatNumber(value < 10 ? Number(value.toFixed(1)) : Math.round(value))} ms`;
+}

@@ -44,10 +44,12 @@ function edit(drop, say) {
     text: hasSizes ? "Sizes that have a price of their own keep it." : "",
     fields: [
       { name: "name", label: "Name", value: given.name, maxlength: 200, required: true },
-      { name: "price", label: `Price, ${drop.currency}`, type: "number", min: 0, step: "any", value: given.price, required: true },
+      { name: "price", label: `Price, ${drop.currency}`, value: given.price, type: "number", min: 0, step: "any",
+        required: true },
       { name: "starts_at", label: "Starts", type: "datetime-local", value: given.starts_at },
       { name: "ends_at", label: "Ends", type: "datetime-local", value: given.ends_at },
-      { name: "limit_per_user", label: "Units a buyer may have (empty: any number)", type: "number", min: 1, value: given.limit_per_user },
+      { name: "limit_per_user", label: "Units a buyer may have (empty: any number)", type: "number", min: 1,
+        value: given.limit_per_user },
       { name: "hold_seconds", label: "Seconds of a hold (empty: the usual time)", type: "number", min: 1, max: 86_400,
         value: given.hold_seconds },
     ],
@@ -87,7 +89,8 @@ async function pause(drop, say) {
 }
 
 function end(drop, say) {
-  ask({ title: "End the sale?", submit: "End now", text: "Nobody can reserve any more. This cannot be taken back." }, async () => {
+  const text = "Nobody can reserve any more. This cannot be taken back.";
+  ask({ title: "End the sale?", submit: "End now", text }, async () => {
     await change(drop, { status: "ended" });
     say(`${drop.name} has ended.`);
   });
@@ -193,7 +196,8 @@ export class SellerTables {
   constructor(state, { clock, say }) {
     Object.assign(this, { state, clock, say });
     this.tabs = Object.entries(TABS).map(([name, { label }]) => {
-      const tab = make("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "table", "data-tab": name }, label);
+      const attributes = { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "table", "data-tab": name };
+      const tab = make("button", attributes, label);
       tab.addEventListener("click", () => this.#choose(name));
       return tab;
     });

@@ -51,7 +51,8 @@ export class Totals {
 
   #writePace(now) {
     const recent = this.pace.recent(now), { peak } = this.pace;
-    this.#write("pace", recent ? formatRate(recent).replace(" / s", "") : "0", peak ? `peak ${formatNumber(peak)} in 10 min` : "last 10 min");
+    const note = peak ? `peak ${formatNumber(peak)} in 10 min` : "last 10 min";
+    this.#write("pace", recent ? formatRate(recent).replace(" / s", "") : "0", note);
     drawPace($("pace"), this.pace.buckets(now));
   }
 }
