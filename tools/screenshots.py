@@ -163,10 +163,8 @@ async def never_answer(page: Page) -> None:
 async def lose_connection(page: Page) -> None:
     """The connection is lost, and does not come back."""
     await page.route("**/api/events*", lambda route: route.abort())
-    await page.evaluate("""() => {
-      Object.defineProperty(document, "hidden", { configurable: true, get: () => false });
-    }""")
     await page.context.set_offline(True)
+    await expect(page.locator("#badge")).to_have_text("Reconnecting")
 
 
 async def hold(page: Page) -> None:

@@ -216,7 +216,8 @@ async def test_accessible(api: Api, visitor: Visitor, page: Page) -> None:
 
 # The elements that are wider than their box. What is cut off on purpose, with an ellipsis or to scroll, is not among them.
 TOO_WIDE = """[...document.querySelectorAll(":is(.surface, dialog, .top) *")]
-  .filter((part) => part.checkVisibility() && !part.closest(".purchasers, .unseen, .feed, .table-box, .name, .note, .terms, .filters"))
+  .filter((part) => part.checkVisibility())
+  .filter((part) => !part.closest(".purchasers, .unseen, .feed, .table-box, .name, .note, .terms, .filters"))
   .filter((part) => part.getBoundingClientRect().right > part.closest(".surface, dialog, .top").getBoundingClientRect().right + 1)
   .map((part) => part.outerHTML.slice(0, 80))"""
 

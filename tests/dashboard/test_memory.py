@@ -1,4 +1,4 @@
-"""What the server remembers fills the page at first sight, and hidden tabs give their connection back."""
+"""What the server remembers fills the page at first sight; hidden tabs and lost networks give the connection back."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from tests.support.browser import Visitor
+from tests.support.browser import OUTAGE, Visitor
 from tests.support.dashboard import buy, expect_stock, feed_of, open_drop, row_of
 from tests.support.factories import make_drop, make_user, reserve
 from tests.support.row_checks import Row
@@ -145,3 +145,19 @@ async def test_a_hidden_tab(api: Api, visitor: Visitor, drop_id: str) -> None:
     await expect(page.locator("#badge")).to_have_text("Live")
     await expect_stock(page, drop_id, 3, 1, 1)
     assert streams() == 2
+
+
+async def test_a_lost_network(api: Api, visitor: Visitor, drop_id: str) -> None:
+    """A browser that says it is offline is believed at once, and the page says how old its figures are."""
+    visitor.expected = OUTAGE
+    context = await visitor.context()
+    page = await visitor.open(context)
+    await expect_stock(page, drop_id, 4, 0, 1)
+    await context.set_offline(True)
+    await expect(page.locator("#badge")).to_have_text("Reconnecting")
+    await expect(page.locator("#as-of")).to_have_text(re.compile(r"^as of \d+:\d\d:\d\d"))
+    await reserve(api.http, drop_id, await make_user(api.owner))
+    await context.set_offline(False)
+    await expect(page.locator("#badge")).to_have_text("Live")
+    await expect(page.locator("#as-of")).to_be_hidden()
+    await expect_stock(page, drop_id, 3, 1, 1)

@@ -5,7 +5,7 @@ import { make, makeSvg, setAttribute, setText } from "./dom.js";
 import { formatNumber, formatShort, formatTime } from "./format.js";
 
 const SPARK_WIDTH = 144, SPARK_HEIGHT = 40;
-const MIN_SPAN_MS = 10_000, MIN_OVER_SPAN_MS = 2000, LEFT = 48, TOP = 16, BOTTOM = 24, TAIL_SHARE = 0.15;
+const MIN_SPAN_MS = 10_000, MIN_OVER_SPAN_MS = 500, LEFT = 48, TOP = 16, BOTTOM = 24, TAIL_SHARE = 0.15;
 const NICE_SECONDS = [
   1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800,
 ];
@@ -83,7 +83,7 @@ export class Chart {
     const last = points.at(-1), changed = points.findLast(({ sold, held }) => sold !== last.sold || held !== last.held);
     const lastChange = points[points.indexOf(changed) + 1].at, minSpan = isOver ? MIN_OVER_SPAN_MS : MIN_SPAN_MS;
     this.#from = points[0].at;
-    this.#to = isOver ? Math.min(now, lastChange + TAIL_SHARE * Math.max(lastChange - this.#from, minSpan)) : now;
+    this.#to = isOver && changed ? Math.min(now, lastChange + TAIL_SHARE * Math.max(lastChange - this.#from, minSpan)) : now;
     this.#end = Math.max(this.#to, this.#from + minSpan);
     this.#points = points.filter(({ at }) => at <= this.#to);
     this.#endText = this.#end === now ? "now" : "";
@@ -192,7 +192,7 @@ export function drawBars(element, bars, label) {
       makeSvg("rect", { class: "rest", x, y: base - full, width: barWidth, height: full, rx: 2 }),
       makeSvg("rect", { class: "part", x, y: base - Math.max(filled, part ? 3 : 0), width: barWidth,
         height: Math.max(filled, part ? 3 : 0), rx: 1 }),
-      ...(isRoomy ? [makeSvg("text", { ...middle, class: "value", y: base - full - 6 }, formatNumber(value))] : []),
+      ...(isRoomy || value === most ? [makeSvg("text", { ...middle, class: "value", y: base - full - 6 }, formatNumber(value))] : []),
       ...(place % every === 0 ? [makeSvg("text", { ...middle, y: height - 6 }, name)] : []),
     ];
   });

@@ -71,7 +71,7 @@ export class Rush {
     setText($("rush-sold"), formatNumber(sold));
     setText($("rush-refused"), formatNumber(refused));
     setText($("rush-rate"), rush.requests_per_second ? formatNumber(rush.requests_per_second) : "–");
-    setText($("rush-took"), tookOf(rush));
+    setText($("rush-took"), seconds.length ? `${seconds.at(-1).second} s` : "–");
     setText($("rush-p50"), milliseconds(rush.p50_ms));
     setText($("rush-p99"), milliseconds(rush.p99_ms));
     this.#drawSeconds(seconds);
@@ -88,10 +88,6 @@ export class Rush {
 
 function runningText(status, asked, buyers) {
   return status === "failed" ? "The rush failed." : `${formatNumber(asked)} of ${formatNumber(buyers)} asked`;
-}
-
-function tookOf({ startedAt, endedAt }) {
-  return endedAt ? `${((Date.parse(endedAt) - Date.parse(startedAt)) / 1000).toFixed(1)} s` : "–";
 }
 
 function milliseconds(value) {

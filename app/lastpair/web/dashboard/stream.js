@@ -42,15 +42,20 @@ export function subscribe(onEvent, onConnection) {
       if (isClosed) return;
       onConnection("reconnecting");
       const backoffMs = Math.min(RETRY_MS * 2 ** failures++, MAX_RETRY_MS) * (0.5 + Math.random() / 2);
-      await pause(Math.max(backoffMs, retryMs));
+      await pause(backoffMs, retryMs);
     }
   }
 
-  /** Wait, and as long as the tab is hidden. A tab that is shown again does not wait for the rest of an ordinary pause. */
-  async function pause(milliseconds) {
-    const isHidden = document.hidden;
-    if (!isHidden) await new Promise((done) => setTimeout(done, milliseconds));
-    if (document.hidden) await new Promise((done) => { resume = done; });
+  /**
+   * Wait, and as long as the tab is hidden. A tab that is shown again, or online again, waits no longer, but never less than the
+   * server asked for.
+   */
+  function pause(milliseconds, askedMs) {
+    const notBefore = Date.now() + askedMs;
+    return new Promise((done) => {
+      resume = () => Date.now() >= notBefore && done();
+      setTimeout(() => document.hidden || done(), Math.max(milliseconds, askedMs));
+    });
   }
 
   let hidden;
@@ -60,7 +65,12 @@ export function subscribe(onEvent, onConnection) {
     else resume?.();
   }
 
+  // A browser that loses its network leaves the connection open, and without this the page would wait for SILENCE_MS.
+  const onOffline = () => connection.abort(), onOnline = () => resume?.();
   document.addEventListener("visibilitychange", onVisibilityChange);
+  addEventListener("offline", onOffline);
+  addEventListener("online", onOnline);
+  onVisibilityChange();
   run();
   return {
     get position() {
@@ -69,6 +79,8 @@ export function subscribe(onEvent, onConnection) {
     close() {
       isClosed = true;
       document.removeEventListener("visibilitychange", onVisibilityChange);
+      removeEventListener("offline", onOffline);
+      removeEventListener("online", onOnline);
       clearTimeout(hidden);
       connection.abort();
     },
