@@ -37,14 +37,15 @@ export class Buying {
     this.#busy.add(drop.id);
     this.say(""); // so that a screen reader speaks the outcome again, even if it is the same
     try {
-      this.say(await this[action](drop, variantId, await this.users.currentOrGuest()));
+      const outcome = await this[action](drop, variantId, await this.users.currentOrGuest());
+      this.onHoldsChange(); // so that the buttons are right when the outcome is told
+      this.say(outcome);
     } catch (refusal) {
       this.say(`${drop.name}: ${refusal.message}`, true);
       if (HOLD_CHANGED.has(refusal.code)) await this.readHolds(); // the hold was changed elsewhere, for example in another tab
     } finally {
       this.#busy.delete(drop.id);
     }
-    this.onHoldsChange();
   }
 
   async reserve(drop, variantId, user) {

@@ -57,23 +57,28 @@ const dropPage = new DropPage(state, { clock, buying, find, say });
 const feedView = new FeedView(feed, $("feed")), totals = new Totals(state, pace);
 const rush = new Rush((dropId) => go(`/drops/${dropId}`));
 
+/** Draw everything at once, because one's own buttons must not show what was before. */
 function drawAll() {
   rows.markAllChanged();
   dropPage.onChange(null);
-  draw();
+  drawNow();
 }
 
-// A change is drawn at once if the last drawing is long enough ago, so that a single click feels immediate.
+function drawNow() {
+  drawnAt = performance.now();
+  rows.render();
+  dropPage.renderIfChanged();
+  drawOverview();
+}
+
+/** Draw what changed, DRAW_MS after the last drawing at the earliest. */
 let isDrawing = false, drawnAt = 0;
 function draw() {
   if (isDrawing) return;
   isDrawing = true;
   setTimeout(() => requestAnimationFrame(() => {
     isDrawing = false;
-    drawnAt = performance.now();
-    rows.render();
-    dropPage.renderIfChanged();
-    drawOverview();
+    drawNow();
   }), Math.max(0, drawnAt + DRAW_MS - performance.now()));
 }
 
