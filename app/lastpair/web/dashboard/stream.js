@@ -2,7 +2,7 @@
 
 const RETRY_MS = 1000, MAX_RETRY_MS = 10_000, MAX_RETRY_AFTER_SECONDS = 300;
 const SILENCE_MS = 40_000; // a running server sends at least a heartbeat every 15 s
-const HIDDEN_MS = 60_000; // a tab that is hidden for this long gives its connection back
+const HIDDEN_MS = 10_000; // a tab that is hidden for this long gives its connection back
 
 /**
  * Calls onEvent(type, data, id) for each event, and onConnection("live" | "reconnecting" | "resynced") when the connection
