@@ -12,9 +12,10 @@ RUN python -m pip install --quiet --no-cache-dir --root-user-action ignore --no-
  && python -m pip --python /opt/venv/bin/python install --quiet --no-cache-dir --only-binary :all: --no-deps --require-hashes \
     --requirement requirements/production.txt
 
-# app/lastpair/db is a link to db, so the wheel carries a copy of it.
+# app/lastpair/db is a link to db, and app/lastpair/web/client one to clients/js, so the wheel carries copies of them.
 COPY pyproject.toml README.md LICENSE ./
 COPY db db
+COPY clients clients
 COPY app app
 RUN python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . \
  && python -m pip --python /opt/venv/bin/python install --quiet --no-cache-dir --no-deps --no-index dist/*.whl

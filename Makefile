@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := app tests bench tools conftest.py
+SOURCES := app clients tests bench tools conftest.py
 QUIET := --quiet --disable-pip-version-check
 INSTALL = $(BIN)/pip install $(QUIET) --no-deps
 
@@ -76,7 +76,7 @@ reference: .venv/dev ## Write docs/reference.md and .env.example anew from the c
 
 lock: .venv/lock/bin/uv ## Write the locks in requirements/ anew; UPGRADE=--upgrade takes new releases
 	@$(UV) pyproject.toml --all-extras --output-file requirements/dev.txt
-	@$(UV) pyproject.toml --extra otel --constraint requirements/dev.txt --output-file requirements/production.txt
+	@$(UV) pyproject.toml --extra otel --extra socketio --constraint requirements/dev.txt --output-file requirements/production.txt
 	@$(UV) pyproject.toml --extra embedded --constraint requirements/dev.txt --output-file requirements/run.txt
 	@$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
 	  $(UV) - --output-file requirements/build.txt

@@ -45,7 +45,11 @@ ENDPOINTS = """
 ## Endpoints
 
 The base path is `/api`, and `/api/v1` is the same. Every GET has a HEAD. `/docs` shows the endpoints and lets you try them;
-`/api/openapi.json` describes them for programs (OpenAPI 3.1). The dashboard is at `/`, the page of a drop at `/drops/{dropId}`.
+`/api/openapi.json` describes them for programs (OpenAPI 3.1), with the events of the streams. The dashboard is at `/`, the
+page of a drop at `/drops/{dropId}`.
+
+Programs make clients of the contract: `npx openapi-typescript http://localhost:4000/api/openapi.json -o lastpair.ts`, or
+`openapi-python-client generate --url http://localhost:4000/api/openapi.json`. The tests do both, and call the service.
 """
 
 PARAMETERS = """
@@ -140,6 +144,9 @@ A drop has **terms**:
 - `hold_seconds`: how long a hold lasts. null: `RESERVATION_TTL_SECONDS`.
 - `rehold_after_seconds`: how long a user whose hold expired or was cancelled waits before the next one. 0: not at all.
 - `extension_seconds`: by how much a user may extend a hold, once. null: not at all.
+
+`image_url` is a picture of the drop, for the [buyer's page](../README.md#the-buyers-page): an https URL, or a path on this host,
+of characters that a URL has (others are percent-encoded). http is for `localhost` and `127.0.0.1`, in development.
 """
 
 ROWS = """
@@ -161,7 +168,8 @@ EVENTS_HEAD = """
 
 `GET /api/events` sends Server-Sent Events. The WebSocket `/api/ws` sends the same as text frames `{ "type", "id", "data" }`;
 there a client may send `{ "type": "drops:join", "dropId": "…" }` and `drops:leave` to choose its drops.
-[realtime.md](realtime.md) says what a client can rely on.
+[realtime.md](realtime.md) says what a client can rely on. Each event has a schema in `/api/openapi.json`: `Event` is any of them,
+`StockUpdated` is STOCK_UPDATED and `StockUpdatedData` its data, and so on.
 """
 
 SETTINGS_HEAD = """
@@ -315,13 +323,19 @@ def name_in(reference_to: Schema) -> str:
     return str(reference_to["$ref"].rpartition("/")[2])
 
 
+def referred_to(reference_to: Schema) -> Schema:
+    """The schema that `$ref` names."""
+    found: Schema = contract()["components"]["schemas"][name_in(reference_to)]
+    return found
+
+
 def models_in(part: Any) -> Iterator[str]:
-    """The names of the schemas that a part of the contract refers to, each before those within it."""
+    """The names of the schemas of objects that a part of the contract refers to, each before those within it."""
     if isinstance(part, dict):
         if "$ref" in part:
-            if part["$ref"].startswith("#/components/schemas/"):
+            if part["$ref"].startswith("#/components/schemas/") and "properties" in referred_to(part):
                 yield name_in(part)
-                yield from models_in(contract()["components"]["schemas"][name_in(part)])
+                yield from models_in(referred_to(part))
         else:
             for value in part.values():
                 yield from models_in(value)
@@ -337,9 +351,17 @@ def bodies() -> list[str]:
 
 def rows() -> list[str]:
     """The schemas of rows, in the order of the operations, each behind the one that it extends."""
-    named = dict.fromkeys(name for each in contract_operations() for name in models_in(each["responses"]))
-    del named["Meta"], named["PageMeta"]
+    answers = [answer for each in contract_operations() for answer in data_in(each["responses"])]
+    named = dict.fromkeys(name for data in answers for name in models_in(data))
     return list(dict.fromkeys(each for name in named for each in (base_of(name, named), name) if each is not None))
+
+
+def data_in(responses: Schema) -> Iterator[Schema]:
+    """The schema of the data of each answer that succeeds and has the envelope."""
+    for response in responses.values():
+        schema = response.get("content", {}).get("application/json", {}).get("schema", {})
+        if "$ref" in schema and "data" in referred_to(schema).get("properties", {}):
+            yield referred_to(schema)["properties"]["data"]
 
 
 def base_of(name: str, others: Iterable[str]) -> str | None:
@@ -391,6 +413,8 @@ def bounds_of(kind: Schema) -> list[str]:
 
 def type_of(kind: dict[str, Any]) -> str:
     """The type in a JSON schema, for people."""
+    if "$ref" in kind and "enum" in referred_to(kind):
+        kind = referred_to(kind)
     if "enum" in kind:
         return ", ".join(f"`{value}`" for value in kind["enum"])
     if "const" in kind:

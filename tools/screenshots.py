@@ -18,6 +18,7 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.support.browser import chromium
 from tests.support.servers import ROOT, Service, started
+from tools import buyer_screenshots
 
 IMAGES, FOLDER = ROOT / "docs" / "images", ROOT / ".data" / "screenshots"
 SHOWN = ("list-desktop", "drop-desktop", "rush-desktop")
@@ -236,8 +237,7 @@ async def take_all(service: Service) -> None:
         for name, (drop, prepare) in pages.items():
             await photographer.take(name, f"/drops/{shop.drops[drop]['id']}", prepare)
         await photographer.take("offline", prepare=lose_connection)
-        if (await http.get("/internal/rush")).is_success:
-            await photographer.take("rush", prepare=rush)
+        await photographer.take("rush", prepare=rush)
         seller = shop.drops["Samba OG"]["created_by"]
         for n in range(MANY - len(DROPS)):
             await shop.make(seller, f"Drop {n + 1}", {"price": 100 + n, "total_stock": 10})
@@ -254,6 +254,7 @@ def main() -> None:
     ):
         service.wait_until_ready()
         asyncio.run(take_all(service))
+        asyncio.run(buyer_screenshots.take(service, IMAGES))
         service.stop()
 
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import time
 from types import FrameType
@@ -48,6 +49,8 @@ from lastpair.observability.tracing import check_packages
 from lastpair.server import listen, serve
 from lastpair.settings import InvalidSettings, Settings, load_settings, quoted
 from lastpair.web.identity import SUBJECT, USERNAME
+from lastpair.web.rushes import FOLDER_VARIABLE as RUSH_FOLDER
+from lastpair.web.schemas import MAX_RUSH
 
 KNOWS_CURRENCY = "select exists (select from api.currencies() c where c.currency = $1)"
 AUDIT = "select drop_id, invariant, expected, found from api.audit()"
@@ -81,6 +84,8 @@ def run(settings: Settings, _: argparse.Namespace) -> None:
                 report(SERVICE_OWNS_TABLES)
         if settings.web_concurrency > 1:
             os.environ[FOLDER_VARIABLE] = stack.enter_context(TemporaryDirectory(prefix="lastpair-metrics-"))
+        if settings.development:
+            os.environ[RUSH_FOLDER] = stack.enter_context(TemporaryDirectory(prefix="lastpair-rush-"))
         os.environ["DATABASE_URL"] = settings.database_url or urls.service
         serve(settings, *listeners)
 
@@ -252,6 +257,24 @@ def token(settings: Settings, options: argparse.Namespace) -> None:
     report(jwt.encode(given, settings.jwt_secret.get_secret_value(), algorithm="HS256"))
 
 
+def run_rush(settings: Settings, options: argparse.Namespace) -> None:
+    """Let a crowd of buyers want a new drop of the running service. The exit code is 1 if anything is wrong."""
+    if not settings.development:
+        raise InvalidSettings("APP_ENV: production takes no buyers that do not exist; set development, and another database")
+    if settings.auth_mode != "header":
+        raise InvalidSettings("AUTH_MODE: the buyers of a rush have no tokens; set header")
+    from lastpair.rush import RushFailed, carry_out  # only here, because no other command needs it
+
+    url = options.url or f"http://localhost:{settings.port}"
+    with database(settings) as urls:
+        try:
+            is_right = carry_out(urls.service, url, options.buyers, options.stock, options.progress, report)
+        except RushFailed as error:
+            raise CommandFailed(f"rush: {error}") from None
+    if not is_right:
+        sys.exit(1)
+
+
 def version(_: Settings, __: argparse.Namespace) -> None:
     """Print the version."""
     report(f"lastpair {__version__}")
@@ -266,6 +289,7 @@ COMMANDS = {
     "psql": psql,
     "audit": audit,
     "token": token,
+    "rush": run_rush,
     "version": version,
 }
 
@@ -289,6 +313,15 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--reset", action="store_true", help="empty the tables first")
         elif name == "psql":
             command.add_argument("--as-owner", action="store_true", help="as the owner, who may change every table")
+        elif name == "rush":
+            command.add_argument("--buyers", metavar="NUMBER", type=crowd_size, default=20_000, help="20,000 by default")
+            command.add_argument(
+                "--stock", metavar="NUMBER", type=crowd_size, default=100, help="units of the drop; 100 by default"
+            )
+            command.add_argument("--url", help="where the service is; http://localhost:PORT by default")
+            command.add_argument(
+                "--progress", metavar="FILE", type=Path, help="for the service: the file that tells how far it is"
+            )
         elif name == "token":
             command.add_argument("--subject", type=subject, default=str(uuid4()), help="the user; a new UUID by default")
             command.add_argument("--role", choices=["admin"], help="the role; an admin may create and change drops")
@@ -307,6 +340,13 @@ def ttl_seconds(text: str) -> int:
     """A whole number of seconds within bounds."""
     if not text.isdecimal() or not 1 <= int(text[:20]) <= MAX_TOKEN_TTL_SECONDS:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MAX_TOKEN_TTL_SECONDS} (ten years)")
+    return int(text)
+
+
+def crowd_size(text: str) -> int:
+    """A number of buyers or units within bounds."""
+    if not text.isdecimal() or not 1 <= int(text[:20]) <= MAX_RUSH:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MAX_RUSH:,}")
     return int(text)
 
 

@@ -174,6 +174,12 @@ class Settings(BaseSettings):
         " Production refuses `*`.",
         examples=["http://localhost:3000,http://localhost:5173"],
     )
+    frame_ancestors: Annotated[list[str], NoDecode] = Field(
+        [],
+        description="The origins, separated by commas, whose pages may show the buyer's page, `/d/{dropId}`, in a frame. Without"
+        " it none may, because a page around it could make a buyer press Pay unknowingly.",
+        examples=["https://shop.example"],
+    )
     reservation_ttl_seconds: int = Field(
         60, ge=1, le=86_400, description="How long a hold lasts, if its drop does not say (`hold_seconds`)."
     )
@@ -203,11 +209,17 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=1_000_000,
-        description="The most SSE and WebSocket streams that one address may open per minute, in each process. 0 is no limit.",
+        description="The most SSE, WebSocket and Socket.IO streams that one address may open per minute, in each process."
+        " 0 is no limit.",
     )
-    max_streams: int = Field(10_000, ge=1, le=1_000_000, description="The most SSE and WebSocket clients of a process.")
+    max_streams: int = Field(
+        10_000, ge=1, le=1_000_000, description="The most SSE, WebSocket and Socket.IO clients of a process."
+    )
     max_streams_per_address: int = Field(
-        0, ge=0, le=1_000_000, description="The most SSE and WebSocket clients of one address, in each process. 0 is no limit."
+        0,
+        ge=0,
+        le=1_000_000,
+        description="The most SSE, WebSocket and Socket.IO clients of one address, in each process. 0 is no limit.",
     )
     forwarded_allow_ips: str = Field(
         "127.0.0.1",
@@ -230,6 +242,15 @@ class Settings(BaseSettings):
         None,
         description="Where traces are sent (OTLP over HTTP). It requires the extra `lastpair[otel]`, which the image has.",
     )
+
+    @field_validator("frame_ancestors", mode="before")
+    @classmethod
+    def _split_ancestors(cls, value: object) -> object:
+        origins = listed(value)
+        for origin in origins if isinstance(origins, list) else []:
+            if not is_origin(origin):
+                raise ValueError(f"{quoted(origin)} is not an origin as browsers write it, such as https://shop.example")
+        return origins
 
     @field_validator("cors_origins", mode="before")
     @classmethod

@@ -19,6 +19,7 @@ begin
     select p.oid::regprocedure as signature, l.roles
     from (values
       -- Read what everybody may see.
+      ('activity',            'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('currencies',          'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('errors',              'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('events_after',        'lastpair_buyer, lastpair_seller, lastpair_service'),

@@ -208,7 +208,8 @@ CREATE TYPE api.drop_row AS (
 	revision integer,
 	created_by uuid,
 	"createdAt" timestamp with time zone,
-	"updatedAt" timestamp with time zone
+	"updatedAt" timestamp with time zone,
+	image_url text
 );
 
 
@@ -414,6 +415,194 @@ CREATE TYPE api.user_request AS (
 --
 
 COMMENT ON TYPE api.user_request IS 'One request of api.ensure_user_batch: make user_id if it is missing, named username (null: the default name).';
+
+
+--
+-- Name: drop_currency; Type: DOMAIN; Schema: inventory; Owner: -
+--
+
+CREATE DOMAIN inventory.drop_currency AS text
+	CONSTRAINT drops_currency_check CHECK ((VALUE ~ '^[A-Z]{3}$'::text));
+
+
+--
+-- Name: CONSTRAINT drops_currency_check ON DOMAIN drop_currency; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_currency_check ON DOMAIN inventory.drop_currency IS 'currency: must be an ISO 4217 code, such as USD';
+
+
+--
+-- Name: drop_ends_at; Type: DOMAIN; Schema: inventory; Owner: -
+--
+
+CREATE DOMAIN inventory.drop_ends_at AS timestamp with time zone
+	CONSTRAINT drops_ends_at_finite_check CHECK (isfinite(VALUE));
+
+
+--
+-- Name: CONSTRAINT drops_ends_at_finite_check ON DOMAIN drop_ends_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_ends_at_finite_check ON DOMAIN inventory.drop_ends_at IS 'ends_at: must be a time, not infinity';
+
+
+--
+-- Name: drop_extension_seconds; Type: DOMAIN; Schema: inventory; Owner: -
+--
+
+CREATE DOMAIN inventory.drop_extension_seconds AS integer
+	CONSTRAINT drops_extension_seconds_check CHECK (((VALUE >= 1) AND (VALUE <= 86400)));
+
+
+--
+-- Name: CONSTRAINT drops_extension_seconds_check ON DOMAIN drop_extension_seconds; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_extension_seconds_check ON DOMAIN inventory.drop_extension_seconds IS 'extension_seconds: must be between 1 and 86400';
+
+
+--
+-- Name: drop_hold_seconds; Type: DOMAIN; Schema: inventory; Owner: -
+--
+
+CREATE DOMAIN inventory.drop_hold_seconds AS integer
+	CONSTRAINT drops_hold_seconds_check CHECK (((VALUE >= 1) AND (VALUE <= 86400)));
+
+
+--
+-- Name: CONSTRAINT drops_hold_seconds_check ON DOMAIN drop_hold_seconds; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_hold_seconds_check ON DOMAIN inventory.drop_hold_seconds IS 'hold_seconds: must be between 1 and 86400';
+
+
+--
+-- Name: drop_image_url; Type: DOMAIN; Schema: inventory; Owner: -
+--
+
+CREATE DOMAIN inventory.drop_image_url AS text
+	CONSTRAINT drops_image_url_check CHECK (((char_length(VALUE) <= 2000) AND (VALUE ~ '^[A-Za-z0-9._~:/?#@!$&''()*+,;=%[\]-]+$'::text) AND ((VALUE ~ '^https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/|$)'::text) OR (VALUE ~ '^http://(localhost|127\.0\.0\.1)(:[0-9]{1,5})?(/|$)'::text) OR (VALUE ~ '^/[A-Za-z0-9._~%-]'::text))));
+
+
+--
+-- Name: CONSTRAINT drops_image_url_check ON DOMAIN drop_image_url; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_image_url_check ON DOMAIN inventory.drop_image_url IS 'image_url: must be an https URL or a path on this host, such as /shoe.jpg, of at most 2000 characters; http is for localhost';
+
+
+--
+-- Name: drop_limit_per_user; Type: DOMAIN; Schema: inventory; Owner: -
+--
+
+CREATE DOMAIN inventory.drop_limit_per_user AS integer
+	CONSTRAINT drops_limit_per_user_check CHECK ((VALUE > 0));
+
+
+--
+-- Name: CONSTRAINT drops_limit_per_user_check ON DOMAIN drop_limit_per_user; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_limit_per_user_check ON DOMAIN inventory.drop_limit_per_user IS 'limit_per_user: must be 1 or more';
+
+
+--
+-- Name: drop_name; Type: DOMAIN; Schema: inventory; Owner: -
+--
+
+CREATE DOMAIN inventory.drop_name AS text
+	CONSTRAINT drops_name_check CHECK (((char_length(VALUE) <= 200) AND (VALUE ~ '\S'::text) AND (VALUE !~ '[\u0001-\u001f\u007f-\u009f]'::text)));
+
+
+--
+-- Name: CONSTRAINT drops_name_check ON DOMAIN drop_name; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_name_check ON DOMAIN inventory.drop_name IS 'name: must be 1 to 200 characters, not all blank, without control characters';
+
+
+--
+-- Name: drop_price; Type: DOMAIN; Schema: inventory; Owner: -
+--
+
+CREATE DOMAIN inventory.drop_price AS numeric
+	CONSTRAINT drops_price_check CHECK ((VALUE >= (0)::numeric))
+	CONSTRAINT drops_price_range_check CHECK ((VALUE < ('10000000000'::bigint)::numeric));
+
+
+--
+-- Name: CONSTRAINT drops_price_check ON DOMAIN drop_price; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_price_check ON DOMAIN inventory.drop_price IS 'price: must be 0 or more';
+
+
+--
+-- Name: CONSTRAINT drops_price_range_check ON DOMAIN drop_price; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_price_range_check ON DOMAIN inventory.drop_price IS 'price: must be less than 10000000000';
+
+
+--
+-- Name: drop_rehold_after_seconds; Type: DOMAIN; Schema: inventory; Owner: -
+--
+
+CREATE DOMAIN inventory.drop_rehold_after_seconds AS integer
+	CONSTRAINT drops_rehold_after_seconds_check CHECK (((VALUE >= 0) AND (VALUE <= 86400)));
+
+
+--
+-- Name: CONSTRAINT drops_rehold_after_seconds_check ON DOMAIN drop_rehold_after_seconds; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_rehold_after_seconds_check ON DOMAIN inventory.drop_rehold_after_seconds IS 'rehold_after_seconds: must be between 0 and 86400';
+
+
+--
+-- Name: drop_starts_at; Type: DOMAIN; Schema: inventory; Owner: -
+--
+
+CREATE DOMAIN inventory.drop_starts_at AS timestamp with time zone
+	CONSTRAINT drops_starts_at_finite_check CHECK (isfinite(VALUE));
+
+
+--
+-- Name: CONSTRAINT drops_starts_at_finite_check ON DOMAIN drop_starts_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_starts_at_finite_check ON DOMAIN inventory.drop_starts_at IS 'starts_at: must be a time, not infinity';
+
+
+--
+-- Name: drop_status; Type: DOMAIN; Schema: inventory; Owner: -
+--
+
+CREATE DOMAIN inventory.drop_status AS text
+	CONSTRAINT drops_status_check CHECK ((VALUE = ANY (ARRAY['draft'::text, 'scheduled'::text, 'live'::text, 'ended'::text, 'cancelled'::text])));
+
+
+--
+-- Name: CONSTRAINT drops_status_check ON DOMAIN drop_status; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_status_check ON DOMAIN inventory.drop_status IS 'status: must be draft, scheduled, live, ended or cancelled';
+
+
+--
+-- Name: drop_total_stock; Type: DOMAIN; Schema: inventory; Owner: -
+--
+
+CREATE DOMAIN inventory.drop_total_stock AS integer
+	CONSTRAINT drops_total_stock_check CHECK ((VALUE > 0));
+
+
+--
+-- Name: CONSTRAINT drops_total_stock_check ON DOMAIN drop_total_stock; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT drops_total_stock_check ON DOMAIN inventory.drop_total_stock IS 'total_stock: must be 1 or more';
 
 
 --
@@ -789,40 +978,29 @@ ALTER TABLE inventory.drop_changes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENT
 
 CREATE TABLE inventory.drops (
     id uuid DEFAULT inventory.uuid_v7() NOT NULL,
-    name text NOT NULL,
-    price numeric NOT NULL,
-    total_stock integer NOT NULL,
+    name inventory.drop_name NOT NULL,
+    price inventory.drop_price NOT NULL,
+    total_stock inventory.drop_total_stock NOT NULL,
     available_stock integer NOT NULL,
-    starts_at timestamp with time zone,
-    ends_at timestamp with time zone,
-    status text NOT NULL,
+    starts_at inventory.drop_starts_at,
+    ends_at inventory.drop_ends_at,
+    status inventory.drop_status NOT NULL,
     created_by uuid NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    currency text DEFAULT 'USD'::text NOT NULL,
-    limit_per_user integer,
-    hold_seconds integer,
-    rehold_after_seconds integer DEFAULT 0 NOT NULL,
-    extension_seconds integer,
+    currency inventory.drop_currency DEFAULT 'USD'::text NOT NULL,
+    limit_per_user inventory.drop_limit_per_user,
+    hold_seconds inventory.drop_hold_seconds,
+    rehold_after_seconds inventory.drop_rehold_after_seconds DEFAULT 0 NOT NULL,
+    extension_seconds inventory.drop_extension_seconds,
     paused_at timestamp with time zone,
     nothing_due_before timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     revision integer DEFAULT 1 NOT NULL,
     was_published boolean DEFAULT false NOT NULL,
-    CONSTRAINT drops_available_stock_check CHECK (((available_stock >= 0) AND (available_stock <= total_stock))),
-    CONSTRAINT drops_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
-    CONSTRAINT drops_ends_at_check CHECK ((ends_at > starts_at)),
-    CONSTRAINT drops_ends_at_finite_check CHECK (isfinite(ends_at)),
-    CONSTRAINT drops_extension_seconds_check CHECK (((extension_seconds >= 1) AND (extension_seconds <= 86400))),
-    CONSTRAINT drops_hold_seconds_check CHECK (((hold_seconds >= 1) AND (hold_seconds <= 86400))),
-    CONSTRAINT drops_limit_per_user_check CHECK ((limit_per_user > 0)),
-    CONSTRAINT drops_name_check CHECK (((char_length(name) <= 200) AND (name ~ '\S'::text) AND (name !~ '[\u0001-\u001f\u007f-\u009f]'::text))),
-    CONSTRAINT drops_price_check CHECK ((price >= (0)::numeric)),
-    CONSTRAINT drops_price_range_check CHECK ((price < ('10000000000'::bigint)::numeric)),
-    CONSTRAINT drops_rehold_after_seconds_check CHECK (((rehold_after_seconds >= 0) AND (rehold_after_seconds <= 86400))),
-    CONSTRAINT drops_starts_at_check CHECK (((starts_at IS NOT NULL) OR (status <> ALL (ARRAY['scheduled'::text, 'live'::text])))),
-    CONSTRAINT drops_starts_at_finite_check CHECK (isfinite(starts_at)),
-    CONSTRAINT drops_status_check CHECK ((status = ANY (ARRAY['draft'::text, 'scheduled'::text, 'live'::text, 'ended'::text, 'cancelled'::text]))),
-    CONSTRAINT drops_total_stock_check CHECK ((total_stock > 0))
+    image_url inventory.drop_image_url,
+    CONSTRAINT drops_available_stock_check CHECK (((available_stock >= 0) AND (available_stock <= (total_stock)::integer))),
+    CONSTRAINT drops_ends_at_check CHECK (((ends_at)::timestamp with time zone > (starts_at)::timestamp with time zone)),
+    CONSTRAINT drops_starts_at_check CHECK (((starts_at IS NOT NULL) OR ((status)::text <> ALL (ARRAY['scheduled'::text, 'live'::text]))))
 )
 WITH (fillfactor='20');
 
@@ -898,13 +1076,6 @@ COMMENT ON COLUMN inventory.drops.was_published IS 'Of a drop that is cancelled:
 
 
 --
--- Name: CONSTRAINT drops_currency_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
---
-
-COMMENT ON CONSTRAINT drops_currency_check ON inventory.drops IS 'currency: must be an ISO 4217 code, such as USD';
-
-
---
 -- Name: CONSTRAINT drops_ends_at_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
 --
 
@@ -912,87 +1083,10 @@ COMMENT ON CONSTRAINT drops_ends_at_check ON inventory.drops IS 'ends_at: must b
 
 
 --
--- Name: CONSTRAINT drops_ends_at_finite_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
---
-
-COMMENT ON CONSTRAINT drops_ends_at_finite_check ON inventory.drops IS 'ends_at: must be a time, not infinity';
-
-
---
--- Name: CONSTRAINT drops_extension_seconds_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
---
-
-COMMENT ON CONSTRAINT drops_extension_seconds_check ON inventory.drops IS 'extension_seconds: must be between 1 and 86400';
-
-
---
--- Name: CONSTRAINT drops_hold_seconds_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
---
-
-COMMENT ON CONSTRAINT drops_hold_seconds_check ON inventory.drops IS 'hold_seconds: must be between 1 and 86400';
-
-
---
--- Name: CONSTRAINT drops_limit_per_user_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
---
-
-COMMENT ON CONSTRAINT drops_limit_per_user_check ON inventory.drops IS 'limit_per_user: must be 1 or more';
-
-
---
--- Name: CONSTRAINT drops_name_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
---
-
-COMMENT ON CONSTRAINT drops_name_check ON inventory.drops IS 'name: must be 1 to 200 characters, not all blank, without control characters';
-
-
---
--- Name: CONSTRAINT drops_price_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
---
-
-COMMENT ON CONSTRAINT drops_price_check ON inventory.drops IS 'price: must be 0 or more';
-
-
---
--- Name: CONSTRAINT drops_price_range_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
---
-
-COMMENT ON CONSTRAINT drops_price_range_check ON inventory.drops IS 'price: must be less than 10000000000';
-
-
---
--- Name: CONSTRAINT drops_rehold_after_seconds_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
---
-
-COMMENT ON CONSTRAINT drops_rehold_after_seconds_check ON inventory.drops IS 'rehold_after_seconds: must be between 0 and 86400';
-
-
---
 -- Name: CONSTRAINT drops_starts_at_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
 --
 
 COMMENT ON CONSTRAINT drops_starts_at_check ON inventory.drops IS 'starts_at: a scheduled or live drop needs one';
-
-
---
--- Name: CONSTRAINT drops_starts_at_finite_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
---
-
-COMMENT ON CONSTRAINT drops_starts_at_finite_check ON inventory.drops IS 'starts_at: must be a time, not infinity';
-
-
---
--- Name: CONSTRAINT drops_status_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
---
-
-COMMENT ON CONSTRAINT drops_status_check ON inventory.drops IS 'status: must be draft, scheduled, live, ended or cancelled';
-
-
---
--- Name: CONSTRAINT drops_total_stock_check ON drops; Type: COMMENT; Schema: inventory; Owner: -
---
-
-COMMENT ON CONSTRAINT drops_total_stock_check ON inventory.drops IS 'total_stock: must be 1 or more';
 
 
 --
@@ -1228,7 +1322,9 @@ COMMENT ON COLUMN inventory.idempotency_keys.transaction_id IS 'The transaction 
 
 CREATE TABLE inventory.pruned_events (
     drop_id uuid NOT NULL,
-    last_id bigint NOT NULL
+    last_id bigint NOT NULL,
+    available_stock integer,
+    stock_at timestamp with time zone
 );
 
 
@@ -1237,6 +1333,20 @@ CREATE TABLE inventory.pruned_events (
 --
 
 COMMENT ON TABLE inventory.pruned_events IS 'The newest event of each drop that is in the log no more.';
+
+
+--
+-- Name: COLUMN pruned_events.available_stock; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.pruned_events.available_stock IS 'What the newest pruned event about its stock told; null: none was pruned since version 0.3.';
+
+
+--
+-- Name: COLUMN pruned_events.stock_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.pruned_events.stock_at IS 'The time of that event.';
 
 
 --
@@ -1926,7 +2036,7 @@ CREATE TRIGGER drops_insert_note AFTER INSERT ON inventory.drops FOR EACH ROW EX
 -- Name: drops drops_raise_revision; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
-CREATE TRIGGER drops_raise_revision BEFORE UPDATE OF name, price, total_stock, starts_at, ends_at, status, paused_at, limit_per_user, hold_seconds, rehold_after_seconds, extension_seconds ON inventory.drops FOR EACH ROW EXECUTE FUNCTION inventory.raise_revision();
+CREATE TRIGGER drops_raise_revision BEFORE UPDATE OF name, price, total_stock, starts_at, ends_at, status, paused_at, limit_per_user, hold_seconds, rehold_after_seconds, extension_seconds, image_url ON inventory.drops FOR EACH ROW EXECUTE FUNCTION inventory.raise_revision();
 
 
 --
@@ -1940,7 +2050,7 @@ CREATE TRIGGER drops_stock_note AFTER UPDATE ON inventory.drops REFERENCING OLD 
 -- Name: drops drops_update_note; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
-CREATE TRIGGER drops_update_note AFTER UPDATE ON inventory.drops FOR EACH ROW WHEN (((((((((((((((old.id IS DISTINCT FROM new.id) OR (old.name IS DISTINCT FROM new.name)) OR (old.price IS DISTINCT FROM new.price)) OR (old.currency IS DISTINCT FROM new.currency)) OR (old.created_by IS DISTINCT FROM new.created_by)) OR (old.total_stock IS DISTINCT FROM new.total_stock)) OR (old.starts_at IS DISTINCT FROM new.starts_at)) OR (old.ends_at IS DISTINCT FROM new.ends_at)) OR (old.status IS DISTINCT FROM new.status)) OR (old.paused_at IS DISTINCT FROM new.paused_at)) OR (old.limit_per_user IS DISTINCT FROM new.limit_per_user)) OR (old.hold_seconds IS DISTINCT FROM new.hold_seconds)) OR (old.rehold_after_seconds IS DISTINCT FROM new.rehold_after_seconds)) OR (old.extension_seconds IS DISTINCT FROM new.extension_seconds))) EXECUTE FUNCTION inventory.note_drop();
+CREATE TRIGGER drops_update_note AFTER UPDATE OF id, name, price, currency, created_by, total_stock, starts_at, ends_at, status, paused_at, limit_per_user, hold_seconds, rehold_after_seconds, extension_seconds, image_url ON inventory.drops FOR EACH ROW EXECUTE FUNCTION inventory.note_drop();
 
 
 --
@@ -2093,4 +2203,7 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261129150010'),
     ('20261129150020'),
     ('20261129190000'),
-    ('20261129220000');
+    ('20261129220000'),
+    ('20261129221000'),
+    ('20261129222000'),
+    ('20261129224000');

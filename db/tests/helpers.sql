@@ -78,7 +78,7 @@ create function pg_temp.stored_drops() returns setof api.drop_row language sql s
     ),
     d.starts_at, d.ends_at, d.status, d.paused_at, d.limit_per_user, d.hold_seconds, d.rehold_after_seconds, d.extension_seconds,
     d.revision,
-    d.created_by, d.created_at, d.updated_at
+    d.created_by, d.created_at, d.updated_at, d.image_url
   from inventory.drops d
   where d.created_by = pg_temp.user_id('seller')
 $$;

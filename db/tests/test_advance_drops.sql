@@ -31,7 +31,7 @@ select results_eq(
     select
       b.id, b.name, b.price, b.currency, b.total_stock, b.available_stock, b.variants, b.starts_at, b.ends_at, p.expected,
       b.paused_at, b.limit_per_user, b.hold_seconds, b.rehold_after_seconds, b.extension_seconds, b.revision, b.created_by, b."createdAt",
-      case when p.expected <> p.status then now() else b."updatedAt" end
+      case when p.expected <> p.status then now() else b."updatedAt" end, b.image_url
     from drop_before b
     join planned p on p.name = b.name
     order by b.id

@@ -52,7 +52,7 @@ select results_eq(
 );
 select results_eq(
   $$
-    select d.name, v.name, r.qty, r.unit_price, r.amount, r.status, r.expires_at, r.basket_id = (select (basket).id from made)
+    select d.name::text, v.name, r.qty, r.unit_price, r.amount, r.status, r.expires_at, r.basket_id = (select (basket).id from made)
     from made
     cross join lateral unnest((basket).reservations) with ordinality r
     join inventory.drops d on d.id = r.drop_id
@@ -198,7 +198,7 @@ select * from api.purchase_basket(pg_temp.basket_of('ann'), pg_temp.user_id('ann
 select results_eq(
   $$
     select
-      (select d.name from inventory.drops d where d.id = (b.purchase).drop_id), (b.purchase).qty, (b.purchase).amount,
+      (select d.name::text from inventory.drops d where d.id = (b.purchase).drop_id), (b.purchase).qty, (b.purchase).amount,
       (b.purchase).currency, (b.purchase).status, b.replayed
     from bought b
   $$,

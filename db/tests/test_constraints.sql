@@ -1,6 +1,6 @@
 -- The constraints refuse every row that would break a rule, whatever writes it: they are the last line against overselling.
 begin;
-select plan(115);
+select plan(132);
 
 -- SQLSTATE and name of the constraint that a statement violates; names, because messages are translated. Its work is undone, so
 -- that no case depends on another.
@@ -82,6 +82,23 @@ from (values
   ('drops', 'extension_seconds = 0', '23514 drops_extension_seconds_check', 'An extension of no time is refused.'),
   ('drops', 'extension_seconds = 86401', '23514 drops_extension_seconds_check', 'So is one of more than a day.'),
   ('drops', 'extension_seconds = null', null, 'A drop needs no extension.'),
+  ('drops', 'image_url = ''https://cdn.example.com:8443/a/b%20c.jpg?w=9&h=(1)#x''', null, 'A picture may have any https URL.'),
+  ('drops', 'image_url = ''/shoe.jpg''', null, 'A picture may be a path on this host.'),
+  ('drops', 'image_url = ''http://localhost:4000/shoe.jpg''', null, 'In development it may be on this machine.'),
+  ('drops', 'image_url = ''''', '23514 drops_image_url_check', 'An empty address is refused.'),
+  ('drops', 'image_url = ''shoe.jpg''', '23514 drops_image_url_check', 'So is a relative one.'),
+  ('drops', 'image_url = ''http://example.com/shoe.jpg''', '23514 drops_image_url_check', 'So is http to another machine.'),
+  ('drops', 'image_url = ''http://localhost.example.com/''', '23514 drops_image_url_check', 'So is a host that begins like it.'),
+  ('drops', 'image_url = ''//example.com/shoe.jpg''', '23514 drops_image_url_check', 'So is a path that is another host.'),
+  ('drops', 'image_url = ''/\example.com/shoe.jpg''', '23514 drops_image_url_check', 'So is one with a backslash.'),
+  ('drops', 'image_url = ''https://user@example.com/x''', '23514 drops_image_url_check', 'So is a URL with a user.'),
+  ('drops', 'image_url = ''javascript:alert(1)''', '23514 drops_image_url_check', 'So is a script.'),
+  ('drops', 'image_url = ''data:image/png;base64,AA''', '23514 drops_image_url_check', 'So is a picture inside the address.'),
+  ('drops', 'image_url = E''/shoe.jpg\n''', '23514 drops_image_url_check', 'So is a line break.'),
+  ('drops', 'image_url = ''https://example.com/"onload=''', '23514 drops_image_url_check', 'So is a quotation mark.'),
+  ('drops', 'image_url = ''https://example.com/é''', '23514 drops_image_url_check', 'So is what must be percent-encoded.'),
+  ('drops', 'image_url = ''/'' || repeat(''a'', 1999)', null, '2,000 characters are taken.'),
+  ('drops', 'image_url = ''/'' || repeat(''a'', 2000)', '23514 drops_image_url_check', 'One more is refused.'),
   ('variants', 'name = '' ''', '23514 variants_name_check', 'A variant with a name of spaces is refused.'),
   ('variants', 'name = repeat(''x'', 201)', '23514 variants_name_check', 'A variant name of 201 characters is refused.'),
   ('variants', 'name = E''a\u009f''', '23514 variants_name_check', 'A variant name with a control character is refused.'),
@@ -203,17 +220,23 @@ select set_eq(
     where c.contype = 'c' and c.conrelid in (
       'inventory.users'::regclass, 'inventory.drops'::regclass, 'inventory.variants'::regclass,
       'inventory.reservations'::regclass, 'inventory.purchases'::regclass)
+    union all
+    select c.conname
+    from pg_attribute a
+    join pg_constraint c on c.contypid = a.atttypid and c.contype = 'c'
+    where a.attrelid = 'inventory.drops'::regclass
   $$,
   array[
     'users_username_check', 'drops_name_check', 'drops_price_check', 'drops_total_stock_check', 'drops_available_stock_check',
     'drops_status_check', 'drops_starts_at_check', 'drops_ends_at_check', 'drops_starts_at_finite_check',
     'drops_ends_at_finite_check', 'drops_price_range_check', 'drops_currency_check', 'drops_limit_per_user_check',
-    'drops_hold_seconds_check', 'drops_rehold_after_seconds_check', 'drops_extension_seconds_check', 'variants_name_check',
+    'drops_hold_seconds_check', 'drops_rehold_after_seconds_check', 'drops_extension_seconds_check', 'drops_image_url_check',
+    'variants_name_check',
     'variants_price_check', 'variants_price_range_check', 'variants_total_stock_check', 'variants_available_stock_check',
     'reservations_status_check', 'reservations_qty_check',
     'reservations_idempotency_key_check', 'purchases_qty_check', 'purchases_status_check', 'purchases_idempotency_key_check'
   ],
-  'The five tables have exactly the checks that are tried here.'
+  'The five tables and the domains of their columns have exactly the checks that are tried here.'
 );
 select is_empty(
   $$

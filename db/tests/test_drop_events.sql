@@ -10,7 +10,8 @@ create function pg_temp.drop_event(
   select format(
     '%s {"drop":{"id":"%s","name":"%2$s","price":%s,"currency":"USD","total_stock":%s,"available_stock":%s,"variants":[],'
       '"starts_at":%s,"ends_at":%s,"status":"%s","paused_at":null,"limit_per_user":null,"hold_seconds":null,'
-      '"rehold_after_seconds":0,"extension_seconds":null,"revision":n,"created_by":"seller","createdAt":"now","updatedAt":"now"}}',
+      '"rehold_after_seconds":0,"extension_seconds":null,"revision":n,"created_by":"seller","createdAt":"now","updatedAt":"now",'
+      '"image_url":null}}',
     p_type, p_name, p_price, p_total_stock, p_available_stock,
     coalesce(to_json(regexp_replace(p_starts_at, '^(....)$', '\1-01-01T00:00:00') || '+00:00')::text, 'null'),
     coalesce(to_json(regexp_replace(p_ends_at, '^(....)$', '\1-01-01T00:00:00') || '+00:00')::text, 'null'),

@@ -57,7 +57,7 @@ from (values
         '"variants":[],'
         '"starts_at":"2020-01-01T00:00:00+00:00","ends_at":null,"status":"cancelled","paused_at":null,"limit_per_user":null,'
         '"hold_seconds":null,"rehold_after_seconds":0,"extension_seconds":null,"revision":n,"created_by":"seller","createdAt":"now",'
-        '"updatedAt":"now"}}',
+        '"updatedAt":"now","image_url":null}}',
       'STOCK_UPDATED {"dropId":"shoes","availableStock":4}'
     ],
     'So is a change of the drop.')

@@ -71,7 +71,7 @@ select is(
     'DROP_CREATED {"drop":{"id":"shoes","name":"shoes","price":10.00,"currency":"USD","total_stock":9,"available_stock":6,'
       '"variants":[],"starts_at":"2020-01-01T00:00:00+00:00","ends_at":null,"status":"live","paused_at":null,'
       '"limit_per_user":null,"hold_seconds":null,"rehold_after_seconds":0,"extension_seconds":null,"revision":n,"created_by":"seller",'
-      '"createdAt":"now","updatedAt":"now"}}',
+      '"createdAt":"now","updatedAt":"now","image_url":null}}',
     'RESERVATION_EXPIRED {"dropId":"shoes","reservationId":"hold of dan"}',
     'PURCHASE_COMPLETED {"dropId":"shoes","username":"pgtap cat","qty":1,"purchasedAt":"now"}',
     'STOCK_UPDATED {"dropId":"shoes","availableStock":6}',

@@ -14,7 +14,7 @@ select results_eq(
     values (
       pg_temp.drop_id('live'), 'live', 10.00, 'USD', 5, 4, '{}'::api.variant_row[], now() - interval '1 hour',
       now() + interval '1 hour', 'live', null::timestamptz, null::integer, null::integer, 0, null::integer, 1,
-      pg_temp.user_id('seller'), now(), now())
+      pg_temp.user_id('seller'), now(), now(), null)
   $$,
   'It is the drop as it is now, in one row.'
 );

@@ -58,7 +58,7 @@ select results_eq(
   $$
     select
       id, name, price, currency, total_stock, available_stock, variants, starts_at, ends_at, status, paused_at, limit_per_user,
-      hold_seconds, rehold_after_seconds, extension_seconds, revision, created_by, "createdAt", "updatedAt"
+      hold_seconds, rehold_after_seconds, extension_seconds, revision, created_by, "createdAt", "updatedAt", image_url
     from api.list_drops(p_limit => 1000)
     where id = (select pg_temp.drop_id('live, to end'))
   $$,

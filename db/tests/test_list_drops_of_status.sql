@@ -20,7 +20,7 @@ create function pg_temp.listed(p_status text) returns text[] language sql stable
   select array_agg(l.name order by l.n)
   from rows from (api.list_drops(p_status, 1000)) with ordinality as l (
     id, name, price, currency, total_stock, available_stock, variants, starts_at, ends_at, status, paused_at, limit_per_user,
-    hold_seconds, rehold_after_seconds, extension_seconds, revision, created_by, created, updated, feed, n)
+    hold_seconds, rehold_after_seconds, extension_seconds, revision, created_by, created, updated, image_url, feed, n)
   where l.created_by = pg_temp.user_id('seller') and l.status = p_status
 $$;
 

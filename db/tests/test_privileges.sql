@@ -1,7 +1,7 @@
 -- lastpair_api calls the public functions and touches nothing else, so a bug in an older process cannot touch a table. It can
 -- call them as a member of the three roles of test_roles.sql.
 begin;
-select plan(63);
+select plan(64);
 
 -- Run a statement as lastpair_api and give back the first column of its first row.
 create function pg_temp.as_api(p_sql text) returns text language plpgsql set role = lastpair_api as $$
@@ -191,6 +191,7 @@ cross join (values
   (19, 'errors', 'count(*) > 0 from api.errors()', 'true'),
   (20, 'snapshot', 'type from api.snapshot()', 'SNAPSHOT'),
   (21, 'events_after', 'type from api.events_after(9223372036854775807)', 'RESYNC_REQUIRED'),
+  (21.1, 'activity', '"position"::bigint >= 0 from api.activity()', 'true'),
   (22, 'prune_events', 'api.prune_events(3600) >= 0', 'true'),
   (23, 'event_key', 'octet_length(api.event_key())', '64'),
   (24, 'deployed', 'count(*) > 0 from api.deployed()', 'true'),

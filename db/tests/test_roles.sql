@@ -62,6 +62,7 @@ select bag_eq(
       ('lastpair_buyer lastpair_seller', 'api.ensure_user(uuid,text)'),
       ('lastpair_buyer lastpair_seller', 'api.currencies()'),
       ('lastpair_buyer lastpair_seller', 'api.errors()'),
+      ('lastpair_buyer lastpair_seller', 'api.activity(integer,uuid[])'),
       ('lastpair_buyer lastpair_seller', 'api.events_after(bigint,integer,uuid[])'),
       ('lastpair_buyer lastpair_seller', 'api.forget_user(uuid)'),
       ('lastpair_buyer lastpair_seller', 'api.get_drop(uuid,boolean)'),

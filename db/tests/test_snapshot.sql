@@ -91,8 +91,7 @@ select is(
   array[
     'id', 'name', 'price', 'currency', 'total_stock', 'available_stock', 'variants', 'starts_at', 'ends_at', 'status',
     'paused_at', 'limit_per_user', 'hold_seconds', 'rehold_after_seconds', 'extension_seconds', 'revision', 'created_by', 'createdAt',
-    'updatedAt',
-    'activity_feed'
+    'updatedAt', 'image_url', 'activity_feed'
   ],
   'A drop has the names of the wire.'
 );

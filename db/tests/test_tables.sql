@@ -28,16 +28,18 @@ from (values
   (
     'drops',
     array[
-      'id uuid not null default inventory.uuid_v7()', 'name text not null', 'price numeric not null',
-      'total_stock integer not null', 'available_stock integer not null', 'starts_at timestamp with time zone',
-      'ends_at timestamp with time zone', 'status text not null', 'created_by uuid not null',
+      'id uuid not null default inventory.uuid_v7()', 'name inventory.drop_name not null', 'price inventory.drop_price not null',
+      'total_stock inventory.drop_total_stock not null', 'available_stock integer not null', 'starts_at inventory.drop_starts_at',
+      'ends_at inventory.drop_ends_at', 'status inventory.drop_status not null', 'created_by uuid not null',
       'created_at timestamp with time zone not null default now()', 'updated_at timestamp with time zone not null default now()',
-      'currency text not null default ''USD''::text', 'limit_per_user integer', 'hold_seconds integer',
-      'rehold_after_seconds integer not null default 0', 'extension_seconds integer', 'paused_at timestamp with time zone',
+      'currency inventory.drop_currency not null default ''USD''::text', 'limit_per_user inventory.drop_limit_per_user',
+      'hold_seconds inventory.drop_hold_seconds', 'rehold_after_seconds inventory.drop_rehold_after_seconds not null default 0',
+      'extension_seconds inventory.drop_extension_seconds', 'paused_at timestamp with time zone',
       'nothing_due_before timestamp with time zone not null default ''-infinity''::timestamp with time zone',
-      'revision integer not null default 1', 'was_published boolean not null default false'
+      'revision integer not null default 1', 'was_published boolean not null default false',
+      'image_url inventory.drop_image_url'
     ],
-    'A drop has a price of as many decimals as its currency has, its stock, its times, its seller and its terms.'
+    'A drop has a price of as many decimals as its currency has, its stock, its times, its seller, its terms and a picture.'
   ),
   (
     'variants',

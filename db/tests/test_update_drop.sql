@@ -19,7 +19,7 @@ select is(
   array[
     'id', 'name', 'price', 'currency', 'total_stock', 'available_stock', 'variants', 'starts_at', 'ends_at', 'status',
     'paused_at', 'limit_per_user', 'hold_seconds', 'rehold_after_seconds', 'extension_seconds', 'revision', 'created_by', 'createdAt',
-    'updatedAt'
+    'updatedAt', 'image_url'
   ],
   'The row has the names of the wire.'
 );
@@ -29,7 +29,7 @@ select results_eq(
     values (
       pg_temp.drop_id('row'), 'row', 12.50, 'USD', 11, 11, '{}'::api.variant_row[], now() + interval '1 hour', null::timestamptz,
       'scheduled', null::timestamptz, null::integer, null::integer, 0, null::integer, 2, pg_temp.user_id('seller'),
-      now() - interval '1 day', now())
+      now() - interval '1 day', now(), null)
   $$,
   'The drop comes back as it is after the change, changed now.'
 );

@@ -21,12 +21,12 @@ from (
   select
     unnest(array['create_drop', 'get_drop', 'advance_drops', 'update_drop']),
     'id name price currency total_stock available_stock variants starts_at ends_at status paused_at limit_per_user hold_seconds '
-      'rehold_after_seconds extension_seconds revision created_by createdAt updatedAt'
+      'rehold_after_seconds extension_seconds revision created_by createdAt updatedAt image_url'
   union all
   select
     'list_drops',
     'id name price currency total_stock available_stock variants starts_at ends_at status paused_at limit_per_user hold_seconds '
-      'rehold_after_seconds extension_seconds revision created_by createdAt updatedAt activity_feed'
+      'rehold_after_seconds extension_seconds revision created_by createdAt updatedAt image_url activity_feed'
   union all
   select
     unnest(array['my_reservations', 'cancel_reservation', 'expire_reservations']),

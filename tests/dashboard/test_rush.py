@@ -1,6 +1,6 @@
 """The rush: the dashboard starts it, watches it, and ends in one claim.
 
-The server's side is stubbed, so that each state can be shown.
+The server's side is stubbed in most tests, so that each state can be shown.
 """
 
 import re
@@ -136,6 +136,17 @@ async def test_rush(page: Page, server: Server) -> None:
     asked = len(server.asked)
     await page.wait_for_timeout(600)
     assert len(server.asked) == asked  # what is over is not asked for any more
+
+
+async def test_rush_of_the_service(api: Api, visitor: Visitor) -> None:
+    """The same without the stub: 300 buyers go for 20 units, and the database says the same as the page."""
+    page = await visitor.open()
+    await start(page, 300, 20)
+    await expect(page.locator("#rush-sum")).to_have_text("20 sold · 0 oversold", timeout=60_000)
+    await expect(page.locator("#rush-verdict")).to_have_text("The audit is clean.")
+    await expect(page.locator("#rush-refused")).to_have_text("280")
+    await expect(page.locator("#drop-sold")).to_have_text("20")
+    await expect(page.locator("#rush-seconds svg rect").first).to_be_visible()
 
 
 async def test_it_is_there_after_a_reload(page: Page, server: Server) -> None:

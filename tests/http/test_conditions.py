@@ -104,6 +104,7 @@ async def test_the_clock_is_not_in_the_way(http: httpx.AsyncClient, owner: async
         {"hold_seconds": 5},
         {"rehold_after_seconds": 5},
         {"extension_seconds": 5},
+        {"image_url": "/shoe.jpg"},
         {"ends_at": SOON},
         {"status": "ended"},
     ],

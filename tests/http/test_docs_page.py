@@ -1,7 +1,9 @@
 """The page /docs: it shows every operation and tries one out, and loads files of this server only."""
 
+import gzip
 import re
 from collections.abc import AsyncIterator
+from typing import Literal
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -9,6 +11,7 @@ import httpx
 import pytest
 from playwright.async_api import Browser, expect
 
+from lastpair.web.pages import SWAGGER_UI_FOLDER
 from tests.support.browser import Visitor, chromium, visiting
 from tests.support.factories import make_drop, make_user
 
@@ -44,7 +47,8 @@ async def test_it_shows_every_operation(http: httpx.AsyncClient, visitor: Visito
     shown = set()
     for block in await page.locator(".opblock").all():
         words = [
-            await block.locator(f".opblock-summary-{name}").text_content() or "" for name in ("method", "path", "description")
+            await block.locator(f".opblock-summary-{name}, .opblock-summary-{name}__deprecated").text_content() or ""
+            for name in ("method", "path", "description")
         ]
         shown.add(tuple(word.replace("\u200b", "") for word in words))
     assert shown == {
@@ -53,6 +57,7 @@ async def test_it_shows_every_operation(http: httpx.AsyncClient, visitor: Visito
         for method, operation in operations.items()
         if method != "parameters"
     }
+    assert await page.locator(".opblock-deprecated").count() == 1
     await page.get_by_text("What can go wrong").click()
     await expect(page.get_by_role("row", name="OUT_OF_STOCK")).to_contain_text("409")
     assert sorted({urlsplit(url).path for url in visitor.requests} - {"/dashboard/icon.svg"}) == sorted(
@@ -83,6 +88,64 @@ async def test_it_tries_out(http: httpx.AsyncClient, visitor: Visitor, owner: as
     await reserving.get_by_role("button", name="Execute").click()
     await expect(reserving.locator(".live-responses-table tbody .response-col_status")).to_have_text("201")
     assert await owner.fetchval("select count(*) from api.my_reservations($1)", user) == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_light_and_dark(visitor: Visitor, scheme: Literal["light", "dark"]) -> None:
+    """The page has the scheme of the visitor and follows a change of it, its own parts and those of Swagger UI."""
+    page = await (await visitor.context(color_scheme=scheme)).new_page()
+    await page.goto("/docs")
+    other: Literal["light", "dark"] = "light" if scheme == "dark" else "dark"
+    for wanted in (scheme, other):
+        await page.emulate_media(color_scheme=wanted)
+        for part, of_text in (("body", False), (".info .title", True), (".info p", True), (".top a", True)):
+            name = "color" if of_text else "background-color"
+            await expect(page.locator(part).first).to_be_visible()
+            await page.wait_for_function(
+                """([part, name, light]) => {
+                  const colour = getComputedStyle(document.querySelector(part)).getPropertyValue(name);
+                  return colour.match(/[0-9]+/g).slice(0, 3).every((value) => (value > 128) === light);
+                }""",
+                arg=[part, name, (wanted == "dark") == of_text],
+            )
+
+
+async def test_the_way_back(visitor: Visitor) -> None:
+    """A link leads to the dashboard."""
+    page = await (await visitor.context()).new_page()
+    await page.goto("/docs")
+    await page.get_by_role("link", name="Dashboard").click()
+    await expect(page).to_have_url(f"{visitor.url}/")
+
+
+async def test_streams_are_not_executed(visitor: Visitor) -> None:
+    """What never ends has no button to execute it, and other operations have one."""
+    page = await (await visitor.context()).new_page()
+    await page.goto("/docs")
+    for name, buttons in (("realtime-streamEvents", 0), ("realtime-openWebsocket", 0), ("operations-getHealth", 1)):
+        block = page.locator(f"#operations-{name}")
+        await block.locator(".opblock-summary-control").click()
+        await expect(block.locator(".responses-wrapper")).to_be_visible()
+        await expect(block.get_by_role("button", name="Execute")).to_have_count(buttons)
+
+
+@pytest.mark.parametrize("name", ["swagger-ui-bundle.js", "swagger-ui.css"])
+async def test_what_is_large_is_compressed(api_url: str, name: str) -> None:
+    """A client that accepts gzip gets less than half a megabyte, which is the file; others, and parts, are sent as they are."""
+    plain = (SWAGGER_UI_FOLDER / name).read_bytes()
+    async with httpx.AsyncClient(base_url=api_url) as client:
+        for accepted, coding in [("gzip", "gzip"), ("br, GZIP;q=0.8", "gzip"), ("br", None), ("", None), ("x-gzip-x", None)]:
+            async with client.stream("GET", f"/docs/{name}", headers={"Accept-Encoding": accepted}) as response:
+                sent = b"".join([piece async for piece in response.aiter_raw()])
+            assert response.headers.get("content-encoding") == coding, accepted
+            assert response.headers["vary"] == "Accept-Encoding"
+            assert response.headers["content-length"] == str(len(sent))
+            assert len(sent) < 500_000 or coding is None
+            assert (gzip.decompress(sent) if coding else sent) == plain
+        part = await client.get(f"/docs/{name}", headers={"Accept-Encoding": "gzip", "Range": "bytes=0-9"})
+        assert (part.status_code, part.content) == (206, plain[:10])
+        head = await client.head(f"/docs/{name}", headers={"Accept-Encoding": "gzip"})
+        assert (head.headers["content-encoding"], head.content) == ("gzip", b"")
 
 
 @pytest.mark.parametrize("path", ["/docs", *(f"/docs/{name}" for name in FILES)])

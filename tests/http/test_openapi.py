@@ -37,6 +37,7 @@ DOCUMENTED = ROOT / "docs" / "reference.md"
 if not DOCUMENTED.exists():
     DOCUMENTED = ROOT / "README.md"
 DEVELOPMENT_PATHS = {"/api/internal/users", "/api/internal/expire-now"}
+RUSH_PATHS = {"/api/internal/rush"}  # in development without tokens
 RETRIED = {"429", "503"}
 CODES = {
     400: ["VALIDATION_ERROR"],
@@ -48,6 +49,7 @@ CODES = {
         *["DROP_NOT_ACTIVE", "OUT_OF_STOCK", "ALREADY_RESERVED", "NO_ACTIVE_RESERVATION", "RESERVATION_EXPIRED"],
         *["RESERVATION_NOT_ACTIVE", "INVALID_STATUS_CHANGE", "STOCK_BELOW_COMMITTED", "USERNAME_TAKEN", "LIMIT_EXCEEDED"],
         *["RESERVED_TOO_SOON", "SEVERAL_RESERVATIONS", "VARIANT_IN_USE", "BASKET_REFUSED", "BASKET_NOT_ACTIVE"],
+        "RUSH_RUNNING",
         *["EXTENSION_NOT_ALLOWED"],
     ],
     412: ["DROP_CHANGED"],
@@ -65,8 +67,12 @@ OF_ONE_DROP = {"cancelDrop", "createDrop", "updateDrop", "getDrop"}
 OF_THE_SERVICE = {
     *["FORBIDDEN", "NOT_FOUND", "METHOD_NOT_ALLOWED", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "RATE_LIMITED"],
     *["INTERNAL_ERROR", "MISDIRECTED_REQUEST", "OVERLOADED", "IDENTITY_UNAVAILABLE", "DATABASE_UNAVAILABLE", "UPGRADE_REQUIRED"],
+    "RUSH_RUNNING",
 }
 """The codes that the service refuses with by itself; the database knows FORBIDDEN as well."""
+
+OF_BOTH = {"VALIDATION_ERROR", "AUTH_REQUIRED", "IDEMPOTENCY_KEY_REUSED"}
+"""The codes that the service refuses with, too: the last one of a rush, which is no matter of the database."""
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +93,19 @@ def operations_of(contract: Schema) -> Iterator[tuple[str, str, Schema]]:
         for method, operation in item.items():
             if method != "parameters":
                 yield path, method, operation
+
+
+def responses_of(contract: Schema, operation: Schema) -> Iterator[tuple[str, Schema]]:
+    """The responses of an operation by status; one that refers to a component is that component, with its own description."""
+    for status, response in operation["responses"].items():
+        name = response.get("$ref", "").rpartition("/")[2]
+        if status != "default":
+            yield status, (contract["components"]["responses"][name] if name else {}) | response
+
+
+def codes_in(response: Schema) -> list[str]:
+    """The codes that the description of an error lists."""
+    return re.findall(r"^- `([A-Z_]+)`: ", response["description"], re.MULTILINE)
 
 
 def schemas_in(value: Any) -> Iterator[Schema]:
@@ -138,6 +157,7 @@ def test_it_has_every_route(name: str) -> None:
     assert told == served
     assert {path.replace("/v1", "") for path in told} == {path for path in told if "/v1" not in path}
     assert {path for path in told if path in DEVELOPMENT_PATHS} == (set() if name == "production" else DEVELOPMENT_PATHS)
+    assert {path for path in told if path in RUSH_PATHS} == (RUSH_PATHS if name == "header" else set())
 
 
 def test_every_operation_is_described(contract: Schema) -> None:
@@ -148,7 +168,7 @@ def test_every_operation_is_described(contract: Schema) -> None:
     assert {tag for _, _, operation in operations for tag in operation["tags"]} == {tag["name"] for tag in contract["tags"]}
     assert all(tag["description"] for tag in contract["tags"])
     for path, _, operation in operations:
-        assert re.fullmatch(r"[a-z]+([A-Z][a-z]+)*2?", operation["operationId"])
+        assert re.fullmatch(r"[a-z]+([A-Z][a-z]+)*", operation["operationId"])
         assert re.fullmatch(r"[A-Z].*[^.\s]", operation["summary"]), operation["summary"]
         assert set(re.findall("{(.*?)}", path)) == {given["name"] for given in contract["paths"][path]["parameters"]}
 
@@ -163,19 +183,20 @@ def test_bodies_that_may_be_missing(contract: Schema) -> None:
 def test_every_answer_is_described(contract: Schema) -> None:
     """Every answer lists its headers, and every error the codes that it may have."""
     for path, _, operation in operations_of(contract):
-        may_be_replayed = "IDEMPOTENCY_KEY_REUSED" in operation["responses"].get("422", {}).get("description", "")
+        may_be_replayed = "422" in operation["responses"]
         assert {"400", "500"} < set(operation["responses"])
-        for status, response in operation["responses"].items():
+        for status, response in responses_of(contract, operation):
             wanted = {"X-Request-Id"} | ({"Retry-After"} if status in RETRIED else set())
             wanted |= {"Idempotency-Replayed"} if may_be_replayed and status == "200" else set()
-            wanted |= {"ETag"} if operation["operationId"].rstrip("2") in OF_ONE_DROP and int(status) < 400 else set()
+            wanted |= {"ETag"} if operation["operationId"] in OF_ONE_DROP and int(status) < 400 else set()
             assert set(response["headers"]) == wanted, (path, status)
             if int(status) >= 400:
-                envelope = response["content"]["application/json"]["schema"]["properties"]
-                codes = envelope["error"]["properties"]["code"]["enum"]
+                codes = codes_in(response)
                 assert codes
                 assert {ERRORS[code][0] for code in codes} == {int(status)}
-                assert all(code in response["description"] for code in codes)
+                of_basket = codes == ["BASKET_REFUSED"]
+                name = "BasketRefusedAnswer" if of_basket else "ErrorAnswer"
+                assert response["content"]["application/json"]["schema"] == {"$ref": f"#/components/schemas/{name}"}
     assert all(header["required"] for header in contract["components"]["headers"].values())
 
 
@@ -198,16 +219,18 @@ def test_allowed_callers(contracts: dict[str, Schema], name: str) -> None:
     else:
         assert (scheme["type"], scheme["scheme"], scheme["bearerFormat"]) == ("http", "bearer", "JWT")
     by_id = {operation["operationId"]: operation for _, _, operation in operations_of(contract)}
-    of_users = {operation_id for operation_id, operation in by_id.items() if operation.get("security") == [{"user": []}]}
-    admins = {"createDrop", "updateDrop", "cancelDrop", "dropHistory", "reservationsOfDrop", "purchasesOfDrop", "refundPurchase"}
-    readers = {"getReservation", "reservationHistory", "getPurchase"}
-    buyers = {"reserve", "purchase", "cancel", "cancel2", "extend", "myReservations", "myPurchases", "forgetMe"}
+    of_users = {operation_id for operation_id, operation in by_id.items() if operation["security"] == [{"user": []}]}
+    admins = {"createDrop", "updateDrop", "cancelDrop", "getDropHistory", "refundPurchase"}
+    admins |= {"listReservationsOfDrop", "listPurchasesOfDrop"}
+    readers = {"getReservation", "getReservationHistory", "getPurchase"}
+    buyers = {"reserve", "purchase", "cancelReservation", "cancelReservationAlias", "extendReservation"}
+    buyers |= {"listMyReservations", "listMyPurchases", "forgetMe"}
     of_baskets = {"reserveBasket", "purchaseBasket", "cancelBasket", "getBasket"}
     assert of_users == admins | readers | buyers | of_baskets
     of_either = {"listDrops", "getDrop"}  # drafts are the admin's
     assert all(by_id[operation_id]["security"] == [{}, {"user": []}] for operation_id in of_either)
     assert {operation_id for operation_id, operation in by_id.items() if "401" in operation["responses"]} == of_users | of_either
-    assert {operation_id for operation_id, operation in by_id.items() if "security" in operation} == of_users | of_either
+    assert {operation_id for operation_id, operation in by_id.items() if operation["security"]} == of_users | of_either
     of_admins = {operation_id for operation_id, operation in by_id.items() if "403" in operation["responses"]}
     assert of_admins == (set() if name == "header" else admins | {"listDrops"})
 
@@ -232,6 +255,7 @@ GOOD: dict[str, list[Any]] = {
     "hold_seconds": [None, 1, 86_400],
     "rehold_after_seconds": [0, 86_400],
     "extension_seconds": [None, 86_400],
+    "image_url": [None, "https://x.example", "https://x.example:8443/a%20b?c#d", "/shoe.jpg", "http://localhost:4000/a"],
     "starts_at": [None, "2026-12-24T18:00:00Z", "2026-12-24T18:00:00.123456+05:30", "2024-02-29T00:00:00-00:00"],
     "status": [None, "draft"],
 }
@@ -245,6 +269,10 @@ BAD: dict[str, list[Any]] = {
     "hold_seconds": [0, 86_401, "60"],
     "rehold_after_seconds": [-1, 86_401, None],
     "extension_seconds": [0, 86_401],
+    "image_url": [
+        *["", "shoe.jpg", "//x.example/a", "/\\x.example", "http://x.example/a", "https://u@x.example/", "https://x.example?a"],
+        *["javascript:alert(1)", "data:image/png;base64,AA", "/a b", '/"', "/é", "/a\n", "/" + "a" * 2000, 1],
+    ],
     "starts_at": [
         *["2026-12-24", "2026-12-24T18:00:00", "2026-12-24 18:00:00Z", "2026-12-24t18:00:00z", "2023-02-29T00:00:00Z"],
         *["2026-12-24T18:00:00.1234567Z", "2026-12-24T18:00:00+24:00", "2026-12-24T18:00:60Z", "", 0, "infinity"],
@@ -299,10 +327,11 @@ def test_every_error_can_be_met(contracts: dict[str, Schema]) -> None:
     """Every code belongs to an operation, except those of a wrong method and a wrong Host."""
     met = {
         code
-        for _, _, operation in operations_of(contracts["jwt"])
-        for status, response in operation["responses"].items()
+        for contract in (contracts["jwt"], contracts["header"])
+        for _, _, operation in operations_of(contract)
+        for status, response in responses_of(contract, operation)
         if int(status) >= 400
-        for code in response["content"]["application/json"]["schema"]["properties"]["error"]["properties"]["code"]["enum"]
+        for code in codes_in(response)
     }
     assert met == set(ERRORS) - {"METHOD_NOT_ALLOWED", "MISDIRECTED_REQUEST"}
 
@@ -322,7 +351,7 @@ def refusals_in(path: Path) -> Iterator[tuple[int | None, str]]:
 def test_the_app_refuses_with_nothing_else() -> None:
     """Every code in the app's source is known, with that status; the codes that the database refuses with are not in it."""
     found = {refusal for path in (ROOT / "app").rglob("*.py") for refusal in refusals_in(path)}
-    assert {code for _, code in found} | {Unavailable("").code} == OF_THE_SERVICE | {"VALIDATION_ERROR", "AUTH_REQUIRED"}
+    assert {code for _, code in found} | {Unavailable("").code} == OF_THE_SERVICE | OF_BOTH
     for status, code in {*found, (503, Unavailable("").code)}:
         assert STATUSES[code] == (status or 503), code
 
@@ -335,7 +364,9 @@ def columns_of(model: type[BaseModel]) -> dict[str, tuple[str, bool]]:
     types = {"uuid": "uuid", "date-time": "timestamp with time zone", "string": "text", "integer": "integer", "number": "numeric"}
     types |= {"array": "api.variant_row[]"}
     columns = {}
-    for name, field in model.model_json_schema(mode="serialization")["properties"].items():
+    schema = model.model_json_schema(mode="serialization")
+    for name, field in schema["properties"].items():
+        field = schema["$defs"][field["$ref"].rpartition("/")[2]] if "$ref" in field else field
         kinds = field.get("anyOf", [field])
         [kind] = [kind for kind in kinds if kind.get("type") != "null"]
         columns[name] = types[kind.get("format", kind.get("type", ""))], len(kinds) > 1
@@ -370,7 +401,7 @@ async def test_rows_are_the_databases(owner: asyncpg.Pool, model: type[BaseModel
         rule = await owner.fetchval(
             "select pg_get_constraintdef(oid) from pg_constraint where conname = $1", f"{table}_status_check"
         )
-        assert set(get_args(model.model_fields["status"].annotation)) == set(re.findall("'(.*?)'", rule))
+        assert set(get_args(model.model_fields["status"].annotation.__value__)) == set(re.findall("'(.*?)'", rule))
 
 
 async def test_listed_drops_are_the_databases(owner: asyncpg.Pool) -> None:

@@ -35,10 +35,12 @@ METHODS = {
     f"/api/purchases/{ANY}": {"GET", "HEAD"},
     f"/api/purchases/{ANY}/refund": {"POST"},
     "/api/users/me": {"DELETE"},
+    "/api/activity": {"GET", "HEAD"},
     "/api/events": {"GET", "HEAD"},
     "/api/openapi.json": {"GET", "HEAD"},
     "/api/internal/users": {"POST"},
     "/api/internal/expire-now": {"POST"},
+    "/api/internal/rush": {"GET", "HEAD", "POST"},
     "/healthz": {"GET", "HEAD"},
     "/readyz": {"GET", "HEAD"},
     "/metrics": {"GET", "HEAD"},
@@ -96,6 +98,7 @@ async def test_head(http: httpx.AsyncClient, api_url: str, path: str) -> None:
         *["/api", "/api/", "/api/drop", "/api/drops/", f"/api/drops/{ANY}/", f"/api/drops/{ANY}/reserve/", "/api/drops//reserve"],
         *[f"/api/drops/{ANY}/refund", "/api/v1", "/api/v1/drops/", "/api/v2/drops", "/api/v1/v1/drops", "/api/reservations"],
         *["/api/reservations/me/", f"/api/reservations/{ANY}/cancel/", "/api/internal", "/api/internal/users/", "/API/drops"],
+        *["/api/reservations/", "/api/v1/reservations/", f"/api/baskets{ANY}", f"/api/baskets/{ANY}/{ANY}"],
         *["/drops", "/healthz/", "/favicon.ico", "//api/drops", "/api/%2e%2e/healthz"],
     ],
 )
@@ -104,6 +107,52 @@ async def test_unknown_paths(http: httpx.AsyncClient, api_url: str, path: str) -
     url = httpx.URL(api_url).copy_with(raw_path=path.encode())
     for method in ("GET", "POST", "DELETE"):
         assert_error(await http.request(method, url), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        *[("/api/drops/", "/api/drops?"), ("/drops", "/api/drops?"), ("/api/drop", "/api/drops?"), ("/API/drops", "/api/drops?")],
+        *[("/v1/drops", "/api/v1/drops?"), ("/api/v2/drops", "/api/v1/drops?"), ("/api/v1/drops/", "/api/v1/drops?")],
+        *[("/events", "/api/events?"), ("/ws", "/api/ws?"), ("/openapi.json", "/api/openapi.json?"), ("/api/docs", " /docs?")],
+        *[("/api/healthz", " /healthz?"), ("/health", " /healthz?"), ("/docs/", " /docs?")],
+        (f"/drops/{ANY}/", "/api/drops/{dropId}?"),
+        (f"/drop/{ANY}/reserve", "/api/drops/{dropId}/reserve?"),
+        ("/api/reservations", "Near it: /api/reservations/me, "),
+        ("/api/purchase", "Near it: /api/purchases/me, "),
+        *[(path, "/docs shows all paths") for path in ["/api", "/api/", "/api/v1", "/v1", "/favicon.ico", "/" + "x/" * 200]],
+    ],
+)
+async def test_a_path_that_is_nearly_right(http: httpx.AsyncClient, api_url: str, path: str, near: str) -> None:
+    """The message of a 404 says which path is near, and repeats nothing that the client sent."""
+    message = assert_error(await http.get(api_url + path), 404, "NOT_FOUND")
+    assert message.startswith("There is nothing at this path. ")
+    assert near in message
+    assert ANY not in message
+
+
+async def test_every_hint_leads_somewhere(http: httpx.AsyncClient, api_url: str) -> None:
+    """With a slash too many, without the base and in the other case, each path of the API leads to itself."""
+    paths = [path for path in (await http.get("/openapi.json")).json()["paths"] if path.startswith("/api/")]
+    for path in paths:
+        asked = path.replace("{dropId}", ANY).replace("{id}", ANY)
+        for wrong in (f"{asked}/", asked.removeprefix("/api"), asked.upper()):
+            assert f" Did you mean {path}?" in assert_error(await http.get(api_url + wrong), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Upgrade": "h2c", "Connection": "Upgrade"}], ids=["none", "h2c"])
+@pytest.mark.parametrize("base", ["", "/v1"])
+async def test_a_websocket_without_a_handshake(http: httpx.AsyncClient, base: str, headers: dict[str, str]) -> None:
+    """It is 426 with the Upgrade that is wanted, and the message says what to do. Other methods are 405."""
+    response = await http.get(f"{base}/ws", headers=headers)
+    message = assert_error(response, 426, "UPGRADE_REQUIRED")
+    assert (response.headers["upgrade"], response.headers["connection"]) == ("websocket", "upgrade")
+    assert "WebSocket client" in message
+    assert "/api/events" in message
+    assert (await http.head(f"{base}/ws")).status_code == 426
+    refused = await http.post(f"{base}/ws")
+    assert_error(refused, 405, "METHOD_NOT_ALLOWED")
+    assert set(refused.headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
 @pytest.mark.parametrize("given", ["a", "A.b_c-9", string.ascii_letters, "x" * 128, str(UUID(int=1))])

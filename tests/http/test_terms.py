@@ -35,6 +35,7 @@ TERMS: Row = {
     "hold_seconds": 90,
     "rehold_after_seconds": 30,
     "extension_seconds": 60,
+    "image_url": "https://shop.example/shoe.jpg",
 }
 
 
@@ -49,10 +50,11 @@ TERMS: Row = {
                 "hold_seconds": None,
                 "rehold_after_seconds": 0,
                 "extension_seconds": None,
+                "image_url": None,
             },
         ),
         (
-            dict.fromkeys(["currency", "limit_per_user", "hold_seconds", "extension_seconds"]),
+            dict.fromkeys(["currency", "limit_per_user", "hold_seconds", "extension_seconds", "image_url"]),
             {"currency": "USD", "hold_seconds": None},
         ),
         (TERMS, TERMS),
@@ -74,6 +76,7 @@ async def test_the_terms_of_a_drop(http: httpx.AsyncClient, seller: str, sent: R
         ("hold_seconds", [0, 86_401, "60", 1.5]),
         ("rehold_after_seconds", [-1, 86_401, "60", None]),
         ("extension_seconds", [0, 86_401, "60"]),
+        ("image_url", ["", "shoe.jpg", "//x.example/a", "http://x.example/a", "https://x.example/\n", "/" + "a" * 2000, 1]),
     ],
 )
 async def test_terms_that_no_drop_can_have(
@@ -93,7 +96,8 @@ async def test_terms_are_changed(http: httpx.AsyncClient, drop: Row) -> None:
     terms = {name: value for name, value in TERMS.items() if name != "currency"}
     changed = await change(http, drop, **terms)
     assert changed == drop | terms | {"updatedAt": changed["updatedAt"], "revision": drop["revision"] + 1}
-    cleared = await change(http, drop, limit_per_user=None, hold_seconds=None, rehold_after_seconds=0, extension_seconds=None)
+    nothing = dict.fromkeys(["limit_per_user", "hold_seconds", "extension_seconds", "image_url"])
+    cleared = await change(http, drop, rehold_after_seconds=0, **nothing)
     assert cleared == drop | {"updatedAt": cleared["updatedAt"], "revision": drop["revision"] + 2}
 
 

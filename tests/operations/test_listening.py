@@ -88,6 +88,7 @@ def test_probes_on_a_port_of_their_own(database: Database, workers: str) -> None
                 wait_for(lambda path=path: get(admin.url, path)[0] == 200)  # each process becomes ready by itself
                 status, body = get(service.url, path)
                 assert (status, loads(body)["error"]["code"]) == (404, "NOT_FOUND")
+                assert "Did you mean" not in loads(get(service.url, f"{path}/")[1])["error"]["message"]
             for path in ("/api/drops", "/", "/docs", "/api/openapi.json"):
                 assert get(service.url, path)[0] == 200
                 assert get(admin.url, path)[0] == 404

@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "DATABASE_POOL_SIZE": 10,
     "DATA_DIR": Path(".data"),
     "CORS_ORIGINS": [],
+    "FRAME_ANCESTORS": [],
     "RESERVATION_TTL_SECONDS": 60,
     "DEFAULT_CURRENCY": "USD",
     "EXPIRY_POLL_MS": 2000,
@@ -61,6 +62,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("DATABASE_POOL_SIZE", "100", 100),
     ("DATA_DIR", "/var/lib/lastpair", Path("/var/lib/lastpair")),
     ("CORS_ORIGINS", "*", ["*"]),
+    ("FRAME_ANCESTORS", " https://shop.example , http://localhost:3000,", ["https://shop.example", "http://localhost:3000"]),
     ("CORS_ORIGINS", "http://localhost:3000", ["http://localhost:3000"]),
     ("CORS_ORIGINS", " http://a.example , https://b.example:8443,", ["http://a.example", "https://b.example:8443"]),
     *(
@@ -191,6 +193,14 @@ BAD = {
         *["key", SECRET, private_pem(ec_key()), private_pem(RSA_KEY), public_pem(RSA_KEY)[:200], public_pem(rsa_key(1024))],
         *[public_pem(generate_private_key(SECP384R1())), public_pem(Ed25519PrivateKey.generate())],
         PUBLIC_KEY.replace("PUBLIC KEY", "CERTIFICATE"),
+    ],
+    "FRAME_ANCESTORS": [
+        "*",
+        "https://*.example",
+        "https://shop.example/",
+        "shop.example",
+        "'self'",
+        "https://a.example; img-src *",
     ],
     "CORS_ORIGINS": [
         *[
@@ -346,7 +356,7 @@ def test_the_example_can_be_copied(tmp_path: Path) -> None:
     lines = [line.removeprefix("# ") for line in (ROOT / ".env.example").read_text().splitlines() if "=" in line]
     (tmp_path / ".env").write_text("\n".join(lines))
     settings = load_settings()
-    examples = {"DATABASE_URL", "CORS_ORIGINS"}  # have no default to show
+    examples = {"DATABASE_URL", "CORS_ORIGINS", "FRAME_ANCESTORS"}  # have no default to show
     assert {line.partition("=")[0].lower() for line in lines} == set(Settings.model_fields)
     for line in lines:
         name = line.partition("=")[0]

@@ -27,6 +27,7 @@ from packaging.utils import canonicalize_name
 from lastpair import __version__
 from lastpair.database.embedded import BIN_DIR
 from lastpair.settings import Settings
+from lastpair.web.pages import CLIENT_FILES
 from tests.support.clusters import PASSWORD, Cluster, cluster
 from tests.support.database import Database
 from tests.support.servers import ROOT, Service, free_port
@@ -353,8 +354,9 @@ def test_the_build_sees_nothing_but_what_it_ships() -> None:
     ]:
         assert is_ignored(Path(path)), path
     files = set(shipped())
-    assert {path.parts[0] for path in files} == {"pyproject.toml", "README.md", "LICENSE", "requirements", "app", "db"}
+    assert {path.parts[0] for path in files} == {"pyproject.toml", "README.md", "LICENSE", "requirements", "app", "clients", "db"}
     assert {path.name for path in files if path.parts[0] == "requirements"} == {"build.txt", "production.txt"}
+    assert {path for path in files if path.parts[0] == "clients"} == {Path("clients/js", name) for name in CLIENT_FILES}
     assert {path for path in files if path.parts[0] == "db"} == {
         path.relative_to(ROOT) for path in (ROOT / "db").rglob("*.sql") if "tests" not in path.parts
     }
@@ -379,7 +381,8 @@ def with_dependencies(wanted: str) -> set[str]:
 def test_what_the_service_imports_is_installed_with_it() -> None:
     """The tests' own packages are not in the image: each import is of one that pyproject.toml's dependencies bring."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = [*project["dependencies"], *project["optional-dependencies"]["otel"]]
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *extras["otel"], *extras["socketio"]]
     installed = set().union(*map(with_dependencies, declared))
     providers = packages_distributions()
     for file in (ROOT / "app").rglob("*.py"):

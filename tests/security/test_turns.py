@@ -549,7 +549,7 @@ async def test_metrics_are_written_in_turn() -> None:
             await asyncio.sleep(0)
 
     async def ask() -> bytes:
-        return bytes((await handlers.metrics.handler(request_with(b""))).body)
+        return bytes((await handlers.get_metrics.handler(request_with(b""))).body)
 
     answer = asyncio.create_task(ask())
     await count()

@@ -5,7 +5,9 @@ import hashlib
 import shutil
 import subprocess
 import tarfile
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -30,3 +32,22 @@ def npm_package(cache: pytest.Cache, name: str, version: str, sha512: str) -> Pa
         (parent / "package").rename(folder)
         archive.unlink()
     return folder
+
+
+def npm_packages(cache: pytest.Cache, manifest: Path) -> Path:
+    """The `node_modules` of the package.json and package-lock.json in this folder, which npm fetches once for each lock.
+
+    The lock has the hashes of all packages, and none of their scripts is run.
+    """
+    lock = (manifest / "package-lock.json").read_bytes()
+    folder = cache.mkdir("npm") / f"{manifest.name}-{hashlib.sha256(lock).hexdigest()[:16]}"
+    if not folder.exists():
+        npm = needed(lambda: shutil.which("npm"), "npm", "npm")
+        with TemporaryDirectory(dir=folder.parent) as temporary:
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(manifest / name, temporary)
+            subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], cwd=temporary, check=True)
+            with suppress(OSError):  # another process of the tests was faster
+                Path(temporary).rename(folder)
+            Path(temporary).mkdir(exist_ok=True)  # to be removed at the end
+    return folder / "node_modules"

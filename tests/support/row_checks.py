@@ -78,6 +78,7 @@ DROP = {
     "created_by": is_uuid,
     "createdAt": is_time,
     "updatedAt": is_time,
+    "image_url": optional(is_text),
 }
 LISTED_DROP = DROP | {"activity_feed": lambda feed: isinstance(feed, dict) and list(feed) == ["latest_purchasers", "held_stock"]}
 PURCHASER = {"userId": is_uuid, "username": is_text, "qty": is_integer, "createdAt": is_time}

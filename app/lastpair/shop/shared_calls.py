@@ -1,5 +1,5 @@
-"""Which requests share a call to the database: reserve, of single units and of baskets, purchase, cancel, the list of drops, and
-making users on their first use."""
+"""Which requests share a call to the database: reserve, of single units and of baskets, purchase, cancel, the list of drops, what
+happened lately, and making users on their first use."""
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
@@ -52,6 +52,7 @@ from (select to_json(r) as r from {rows} r) page
 
 
 DROPS_ON_SALE = page_of(f"api.list_drops(p_limit => {DEFAULT_LIMIT + 1})")
+ACTIVITY = "select to_json(a) from api.activity($1, $2) a"
 
 RENAME_USERS = """
 select api.rename_user_batch(array(select r from json_populate_recordset(null::api.user_request, $1::text::json) r))
@@ -139,6 +140,14 @@ class CancelRequest:
         return self.reservation_id
 
 
+@dataclass(frozen=True)
+class ActivityRequest:
+    """The arguments of `api.activity`; all requests with the same ones share a call."""
+
+    seconds: int
+    drop_ids: tuple[str, ...] | None
+
+
 BuyersRequest = ReserveRequest | BasketRequest | PurchaseRequest | CancelRequest
 """What buyers ask for most."""
 
@@ -214,6 +223,7 @@ class SharedCalls:
             CancelRequest: self.cancel,
         }
         self.drops_on_sale: Batcher[None, None, Page] = Batcher(self._drops_on_sale, max_size=pending, max_pending=pending)
+        self.activity: Batcher[ActivityRequest, None, Any] = Batcher(self._activity, max_size=pending, max_pending=pending)
 
     async def _reserve(self, requests: list[ReserveRequest]) -> list[Outcome]:
         return await self._outcomes(RESERVE, requests, self._ttl_seconds)
@@ -244,6 +254,14 @@ class SharedCalls:
     async def _drops_on_sale(self, requests: Mapping[None, list[None]]) -> list[Page]:
         [page] = await self._database.fetch(DROPS_ON_SALE, DEFAULT_LIMIT)
         return [Page(*page)] * len(requests[None])
+
+    async def _activity(self, requests: Mapping[ActivityRequest, list[None]]) -> list[Any]:
+        answers: list[Any] = []
+        for request, askers in requests.items():
+            # Few of these take as long as many small calls, so they must leave sessions to the batches.
+            [(activity,)] = await self._database.fetch_single(ACTIVITY, request.seconds, request.drop_ids)
+            answers += [activity] * len(askers)
+        return answers
 
     async def _rename_user(self, requests: list[UserRequest]) -> list[None]:
         await self._database.fetch_single(RENAME_USERS, _as_json(requests))

@@ -5,7 +5,7 @@ statement, lets requests share calls, and makes a user on first use.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from lastpair.shop.batcher import Batcher
 from lastpair.shop.current_names import CurrentNames
 from lastpair.shop.outcome import AUTH_REQUIRED, CREATED, DONE, Caller, Outcome, Page
 from lastpair.shop.shared_calls import (
+    ActivityRequest,
     BuyersRequest,
     CancelRequest,
     MeasuredBatcher,
@@ -215,6 +216,11 @@ class Shop:
     async def list_drops(self, status: str | None, limit: int, cursor: str | None) -> Outcome:
         """The drops of this status, or on sale. Data: a page of drops with their activity, newest start first."""
         return await self._page(LIST_DROPS, limit, status, cursor)
+
+    async def activity(self, seconds: int, drop_ids: Sequence[str] | None) -> Outcome:
+        """What happened in the last seconds, of these drops or of all. Data: an object with events, points and the position."""
+        request = ActivityRequest(seconds, None if drop_ids is None else tuple(drop_ids))
+        return Outcome(DONE, None, None, False, await self._batches.activity.submit(request, None))
 
     async def create_user(self, username: str, idempotency_key: str | None = None) -> Outcome:
         """Make a user. Data: the user."""

@@ -24,9 +24,12 @@ from lastpair.web.identity import Identity, TrustedHeader
 from lastpair.web.lifespan import running
 from lastpair.web.limits import RateLimit, StreamSlots
 from lastpair.web.middleware import DeferredLog, RequestContext
+from lastpair.web.nowhere import Nowhere
 from lastpair.web.responses import ANSWER_HEADERS
-from lastpair.web.routes import nowhere, routes
+from lastpair.web.routes import routes
+from lastpair.web.rushes import Rushes
 from lastpair.web.tracing import tracing
+from lastpair.web.url_paths import PROBE_PATHS
 
 RESPONSE_HEADERS = ("ETag", "Idempotency-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id")
 
@@ -47,7 +50,8 @@ def create_app(settings: Settings | None = None) -> Lastpair:
         middleware=[*tracers, Middleware(RequestContext, guarded(settings, guard), log)],
         lifespan=lifespan,
     )
-    app.router.default = nowhere
+    elsewhere = PROBE_PATHS if settings.admin_port is not None else ()
+    app.router.default = Nowhere(route for route in app.routes if getattr(route, "path", "") not in elsewhere)
     app.router.redirect_slashes = False
     app.components = components
     if not tracers:  # spans are made by the middleware
@@ -77,6 +81,7 @@ def components_for(settings: Settings) -> Components:
         hub=hub,
         event_log=EventLog(database),
         relay=Relay(servers, hub, database.watch, settings.purchaser_names),
+        rushes=Rushes(settings),
     )
 
 

@@ -13,6 +13,7 @@ from lastpair.realtime.relay import Relay
 from lastpair.shop.shop import Shop
 from lastpair.web.identity import Identity
 from lastpair.web.limits import RateLimit, StreamSlots
+from lastpair.web.rushes import Rushes
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Components:
     hub: Hub
     event_log: EventLog
     relay: Relay
+    rushes: Rushes
 
 
 class Lastpair(Starlette):

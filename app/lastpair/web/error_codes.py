@@ -54,6 +54,7 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     ),
     "VARIANT_IN_USE": (HTTPStatus.CONFLICT, "units of the variant were held or sold, so it cannot go"),
     "STOCK_BELOW_COMMITTED": (HTTPStatus.CONFLICT, "`total_stock` would be less than the units held and sold"),
+    "RUSH_RUNNING": (HTTPStatus.CONFLICT, "a rush is running already; wait for its end"),
     "USERNAME_TAKEN": (HTTPStatus.CONFLICT, "another user has this name"),
     "DROP_CHANGED": (HTTPStatus.PRECONDITION_FAILED, "the drop was changed since the `ETag` in `If-Match` was read"),
     "IDEMPOTENCY_KEY_REUSED": (HTTPStatus.UNPROCESSABLE_ENTITY, "the `Idempotency-Key` came with another request before"),
@@ -62,7 +63,7 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "UNSUPPORTED_MEDIA_TYPE": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a body that is not JSON, or has a Content-Encoding"),
     "UPGRADE_REQUIRED": (
         HTTPStatus.UPGRADE_REQUIRED,
-        "a WebSocket handshake of a version other than the one in `Sec-WebSocket-Version`",
+        "a request to a WebSocket that is no handshake, or one of a version other than that in `Sec-WebSocket-Version`",
     ),
     "RATE_LIMITED": (HTTPStatus.TOO_MANY_REQUESTS, "more requests, or streams, than one user or address may have"),
     "INTERNAL_ERROR": (HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of ours; quote the request id"),

@@ -16,9 +16,12 @@ from lastpair.shop.shop import OfDrop
 from lastpair.web.buyers import caller_of, carry_out, writer
 from lastpair.web.components import components_of
 from lastpair.web.conditions import IF_MATCH, IF_NONE_MATCH, drop_answer, known_etags, revision_to_match
+from lastpair.web.handshakes import NOT_A_HANDSHAKE
 from lastpair.web.lists import answer_list
 from lastpair.web.operation import (
+    ACTIVITY_PARAMETERS,
     EVENT_STREAM,
+    FRAMES,
     STREAM_PARAMETERS,
     BuyersOperation,
     Raw,
@@ -30,6 +33,7 @@ from lastpair.web.operation import (
 from lastpair.web.requests import (
     NUMBER,
     NoFields,
+    activity_seconds,
     choice_in_query,
     expect_no_body,
     idempotency_key,
@@ -39,11 +43,12 @@ from lastpair.web.requests import (
     uuid_in_path,
     uuid_in_query,
 )
-from lastpair.web.responses import ANSWER_HEADERS, answer, answer_page, success
+from lastpair.web.responses import ANSWER_HEADERS, REPLAYED, answer, answer_page, success
 from lastpair.web.schemas import (
     DROP_STATUSES,
     PURCHASE_STATUSES,
     RESERVATION_STATUSES,
+    Activity,
     Basket,
     BuyersPurchase,
     BuyersReservation,
@@ -54,15 +59,18 @@ from lastpair.web.schemas import (
     ListedDrop,
     NewBasket,
     NewDrop,
+    NewRush,
     NewUser,
     Purchase,
     PurchaseBody,
     Reservation,
     ReservationChange,
     ReserveBody,
+    Rush,
     User,
 )
 from lastpair.web.sse import event_stream
+from lastpair.web.stream_requests import drop_ids_in
 from lastpair.web.turns import in_turn
 from lastpair.web.websocket import serve_events
 
@@ -182,11 +190,11 @@ async def purchase(request: Request) -> Response:
     caller="user",
     buyers=CANCEL,
 )
-async def cancel(request: Request) -> Response:
+async def cancel_reservation(request: Request) -> Response:
     """Give back the units of a reservation that you hold.
 
     The reservation must be yours, and ACTIVE or cancelled: a repeated request changes nothing and answers the reservation.
-    `/reservations/{id}` and `/reservations/{id}/cancel` do the same.
+    `DELETE /reservations/{id}/cancel` is an alias of it.
     """
     return await carry_out(request, CANCEL)
 
@@ -199,7 +207,7 @@ async def cancel(request: Request) -> Response:
     caller="user",
     is_idempotent=True,
 )
-async def extend(request: Request) -> Response:
+async def extend_reservation(request: Request) -> Response:
     """Let a hold end later, by `extension_seconds` of its drop.
 
     A reservation is extended once. A repeated request changes nothing and answers the reservation, with or without a key.
@@ -294,8 +302,9 @@ async def create_drop(request: Request) -> Response:
 async def update_drop(request: Request) -> Response:
     """Change a drop.
 
-    Only the fields given are changed; null clears a time or a term. Cancelling a drop releases every hold. A drop moves from
-    draft to scheduled, live or cancelled; from scheduled to draft, live, ended or cancelled; from live to ended or cancelled.
+    Only the fields given are changed; null clears a time, a term or the picture. Cancelling a drop releases every hold. A drop
+    moves from draft to scheduled, live or cancelled; from scheduled to draft, live, ended or cancelled; from live to ended or
+    cancelled.
 
     With If-Match, the drop is changed only if no other seller has changed it since the ETag was read. Sales do not count.
     """
@@ -370,7 +379,7 @@ async def get_drop(request: Request) -> Response:
     "drops",
     {200: {"drops": list[ListedDrop]}},
     *["AUTH_REQUIRED", "FORBIDDEN", "IDENTITY_UNAVAILABLE"],
-    parameters=[status_parameter("Drops of this status instead. Drafts are shown to the seller only.", *DROP_STATUSES)],
+    parameters=[status_parameter("Drops of this status instead. Drafts are shown to the seller only.", "DropStatus")],
     is_paged=True,
     shared_page=DROPS_ON_SALE,
 )
@@ -394,11 +403,11 @@ async def list_drops(request: Request) -> Response:
     {200: {"reservations": list[BuyersReservation]}},
     "DROP_NOT_FOUND",
     caller="admin",
-    parameters=filters(*RESERVATION_STATUSES),
+    parameters=filters("ReservationStatus"),
     is_paged=True,
     offers_csv=True,
 )
-async def reservations_of_drop(request: Request) -> Response:
+async def list_reservations_of_drop(request: Request) -> Response:
     """Who holds, or held, units of a drop.
 
     The newest first. To `Accept: text/csv` the answer is the whole list as CSV, without pages.
@@ -412,11 +421,11 @@ async def reservations_of_drop(request: Request) -> Response:
     {200: {"purchases": list[BuyersPurchase]}},
     "DROP_NOT_FOUND",
     caller="admin",
-    parameters=filters(*PURCHASE_STATUSES),
+    parameters=filters("PurchaseStatus"),
     is_paged=True,
     offers_csv=True,
 )
-async def purchases_of_drop(request: Request) -> Response:
+async def list_purchases_of_drop(request: Request) -> Response:
     """Who bought on a drop.
 
     The newest first. To `Accept: text/csv` the answer is the whole list as CSV, without pages.
@@ -447,7 +456,7 @@ async def get_reservation(request: Request) -> Response:
 
 
 @operation("reservations", {200: {"history": list[ReservationChange]}}, "RESERVATION_NOT_FOUND", caller="user")
-async def reservation_history(request: Request) -> Response:
+async def get_reservation_history(request: Request) -> Response:
     """What became of a reservation: yours, or of a drop that you sell.
 
     Who did what when, the oldest first.
@@ -468,7 +477,7 @@ async def get_purchase(request: Request) -> Response:
 
 
 @operation("drops", {200: {"history": list[DropChange]}}, "DROP_NOT_FOUND", caller="admin", is_paged=True)
-async def drop_history(request: Request) -> Response:
+async def get_drop_history(request: Request) -> Response:
     """What sellers did to a drop.
 
     Who did what when, the newest first. Rows are only added.
@@ -481,7 +490,7 @@ async def drop_history(request: Request) -> Response:
 
 
 @operation("reservations", {200: {"reservations": list[Reservation]}}, caller="user", is_paged=True)
-async def my_reservations(request: Request) -> Response:
+async def list_my_reservations(request: Request) -> Response:
     """The units that you hold.
 
     Reservations that are ACTIVE and not due, newest first.
@@ -492,7 +501,7 @@ async def my_reservations(request: Request) -> Response:
 
 
 @operation("purchases", {200: {"purchases": list[Purchase]}}, caller="user", is_paged=True)
-async def my_purchases(request: Request) -> Response:
+async def list_my_purchases(request: Request) -> Response:
     """The units that you have bought.
 
     In any status, newest first.
@@ -513,28 +522,46 @@ async def forget_me(request: Request) -> Response:
     return answer(request, await components_of(request).shop.forget_user(await writer(request)), "user")
 
 
+@operation("realtime", {200: {"activity": Activity}}, parameters=ACTIVITY_PARAMETERS)
+async def get_activity(request: Request) -> Response:
+    """What happened lately.
+
+    The latest events and, for each drop, how its stock went, with the `position` from which a stream goes on: a client that shows
+    this and opens a stream with `lastEventId` misses nothing and gets nothing twice. Without `dropId`, events are of all drops,
+    and points of those on sale.
+    """
+    seconds, drop_ids = activity_seconds(request), drop_ids_in(request)
+    return answer(request, await components_of(request).shop.activity(seconds, sorted(drop_ids) or None), "activity")
+
+
 @operation("realtime", {200: EVENT_STREAM}, parameters=STREAM_PARAMETERS)
-async def stream(request: Request) -> Response:
+async def stream_events(request: Request) -> Response:
     """Server-Sent Events, until the client leaves.
 
     The first event is SNAPSHOT, `{ drops }`. Then, in the order of the commits: DROP_CREATED and DROP_UPDATED, `{ drop }`;
     DROP_REMOVED, `{ dropId }`; STOCK_UPDATED, `{ dropId, availableStock }`, with `variants: [{ id, availableStock }]` if the drop
     has variants; RESERVATION_EXPIRED, `{ dropId, reservationId }`; PURCHASE_COMPLETED, `{ dropId, username, qty, purchasedAt }`;
     ACTIVITY_UPDATED, `{ dropId, latestPurchasers }`. Drafts are not among them. If events were missed that the log no longer has:
-    RESYNC_REQUIRED, `{ reason }`, and a SNAPSHOT. POSITION, `{ }`, says that nothing happened up to its id.
+    RESYNC_REQUIRED, `{ reason }`, and a SNAPSHOT. POSITION, `{ }`, says that nothing happened up to its id. In a terminal
+    `curl -N` shows the stream.
     """
     return await event_stream(request)
 
 
-@operation("realtime", {101: None}, "NOT_FOUND", "UPGRADE_REQUIRED", parameters=STREAM_PARAMETERS)
-async def socket(websocket: WebSocket) -> None:
+@operation("realtime", {101: FRAMES}, "UPGRADE_REQUIRED", parameters=STREAM_PARAMETERS)
+async def open_websocket(websocket: WebSocket) -> None:
     """The same events over WebSocket.
 
     Text frames `{ "type", "id", "data" }`. A client may send `{ "type": "drops:join", "dropId": "…" }` and `drops:leave` to
     choose its drops, and `{ "type": "ping" }`, which is answered with `{ "type": "pong" }`. A request that is not a WebSocket
-    handshake is answered with 404.
+    handshake is answered with 426.
     """
     await serve_events(websocket)
+
+
+async def refuse_without_upgrade(request: Request) -> Response:
+    """GET of the WebSocket's path without a handshake. Raises UPGRADE_REQUIRED."""
+    raise NOT_A_HANDSHAKE
 
 
 @operation(
@@ -563,14 +590,41 @@ async def expire_now(request: Request) -> Response:
     return answer(request, await components_of(request).shop.expire_due_holds(), "expired")
 
 
+@operation(
+    "development",
+    {202: {"rush": Rush}},
+    *["RUSH_RUNNING", "IDEMPOTENCY_KEY_REUSED"],
+    is_idempotent=True,
+    needs_database=False,
+    body=NewRush,
+)
+async def start_rush(request: Request) -> Response:
+    """Let a crowd of buyers want a new drop.
+
+    They ask from a process of their own, over HTTP, as `lastpair rush` does; each has a user and an address of its own, so limits
+    hold for each. One rush runs at a time, and ends with the service. A repeated request with the `Idempotency-Key` of the latest
+    rush answers that one as it is now; older keys are forgotten.
+    """
+    key = idempotency_key(request.scope)
+    body = await read_body(request, NewRush)
+    rush, replayed = await components_of(request).rushes.start(body.buyers, body.stock, key)
+    return success(request, {"rush": rush}, 202, REPLAYED if replayed else None)
+
+
+@operation("development", {200: {"rush": Rush | None}}, needs_database=False)
+async def get_rush(request: Request) -> Response:
+    """The latest rush, as far as it is; null if there was none."""
+    return success(request, {"rush": components_of(request).rushes.latest()})
+
+
 @operation("operations", {200: {"status": Literal["ok"], "version": str}}, needs_database=False)
-async def healthz(request: Request) -> Response:
+async def get_health(request: Request) -> Response:
     """Whether the process answers, and its version."""
     return success(request, {"status": "ok", "version": __version__})
 
 
 @operation("operations", {200: {"status": Literal["ready"]}})
-async def readyz(request: Request) -> Response:
+async def get_readiness(request: Request) -> Response:
     """Whether the database answers and has the functions, and whether this process receives its events."""
     components = components_of(request)
     await components.database.ready()
@@ -580,7 +634,7 @@ async def readyz(request: Request) -> Response:
 
 
 @operation("operations", {200: Raw(CONTENT_TYPE, {"type": "string"})}, needs_database=False)
-async def metrics(request: Request) -> Response:
+async def get_metrics(request: Request) -> Response:
     """The metrics, in Prometheus' text format."""
     pieces, content = exposition(), b""
     while piece := await in_turn(lambda: next(pieces, b"")):

@@ -147,10 +147,9 @@ class HotPath:
         found = UUID_SEGMENT.search(url)
         before, after = (url, b"") if found is None else (url[: found.start()], url[found.end() :])
         route = self._routes.get((method, before, after))
-        if route is None:
-            return None
-        name = route.operation.id_name
-        path_params = {} if found is None or name is None else {name: found[0].decode()}
+        if route is None or (found is None) != (route.operation.id_name is None):
+            return None  # an id is missing, or is where none belongs
+        path_params = {} if found is None else {str(route.operation.id_name): found[0].decode()}
         return Target(method.decode(), url, url.decode(), path_params, route.template, route.operation)
 
     def begin(self, request: "HotRequest") -> None:

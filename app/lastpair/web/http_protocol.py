@@ -22,7 +22,7 @@ from lastpair.web.hot_path import HotPath, HotRequest, Target, hot_path_behind
 from lastpair.web.http_answers import CoalescedWrites, with_own_answers
 from lastpair.web.requests import keep_headers
 from lastpair.web.turns import PacedReading
-from lastpair.web.url_paths import SSE_PATHS, WEBSOCKET_PATHS
+from lastpair.web.url_paths import SOCKETIO_PATH, SSE_PATHS, WEBSOCKET_PATHS
 
 MAX_HEAD_BYTES = 32 * 1024
 """The most bytes of the request line and all headers together, and of the trailers of a body."""
@@ -49,7 +49,7 @@ DRAIN_SECONDS = 0.5
 HOST = rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?"
 HOST_VALUE = re.compile(HOST + rb"[ \t]*")
 ABSOLUTE_TARGET = re.compile(rb"https?://(?P<host>" + HOST + rb")(?P<rest>[/?].*)?", re.IGNORECASE)
-WEBSOCKET_TARGETS = frozenset(path.encode() for path in WEBSOCKET_PATHS)
+WEBSOCKET_TARGETS = frozenset(path.encode() for path in (*WEBSOCKET_PATHS, SOCKETIO_PATH))
 
 FALSE_PROTOCOLS = (b"RTSP/", b"ICE/")
 """Protocols that llhttp serves as if they were HTTP."""

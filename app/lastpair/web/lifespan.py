@@ -28,9 +28,10 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
     tasks = [asyncio.create_task(coroutine) for coroutine in background]
     logger.info("Lastpair %s serves http://%s:%d", __version__, named(settings.listening_host), settings.port)
     try:
-        with closed_on_signal(hub):
+        with closed_on_signal(components):
             yield
     finally:
+        await components.rushes.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -62,13 +63,17 @@ async def beat(hub: Hub, interval_seconds: float) -> None:
 
 
 @contextmanager
-def closed_on_signal(hub: Hub) -> Iterator[None]:
-    """Close the hub at SIGTERM or SIGINT, before the server's own handler runs, because that waits for open streams to end."""
+def closed_on_signal(components: Components) -> Iterator[None]:
+    """Close the hub and end a rush at SIGTERM or SIGINT, before the server's own handler runs.
+
+    That handler waits for open streams and for requests to end.
+    """
     loop = asyncio.get_running_loop()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(hub.close)
+        loop.call_soon_threadsafe(components.hub.close)
+        loop.call_soon_threadsafe(components.rushes.stop)
         handler = handlers[signal.Signals(number)]
         if callable(handler):
             handler(number, frame)

@@ -147,7 +147,7 @@ def observe_and_log(method: str, route: str, scope: Scope, status: int, ended_at
     """Count how long a request took that has ended, and log it."""
     if route not in STREAM_PATHS:  # a stream lasts as long as its client likes
         histogram_of(route).observe(seconds)
-    level = logging.WARNING if status >= 500 else logging.DEBUG if route in PROBE_PATHS else logging.INFO
+    level = logging.WARNING if status >= 500 else logging.DEBUG if route in PROBE_PATHS or scope.get("is_poll") else logging.INFO
     if access_logger.isEnabledFor(level):
         line = {
             "requestId": scope["request_id"],

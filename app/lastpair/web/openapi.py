@@ -1,12 +1,12 @@
 """The contract as an OpenAPI document, made of the operations of the route table."""
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
 from http import HTTPStatus
 from inspect import cleandoc
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -16,8 +16,9 @@ from pydantic_core.core_schema import WithDefaultSchema
 from lastpair import __version__
 from lastpair.web.conditions import ETAG
 from lastpair.web.error_codes import ERRORS
-from lastpair.web.operation import Operation, Raw, Schema, Tag
+from lastpair.web.operation import Operation, Raw, Schema, Tag, object_schema, reference_to
 from lastpair.web.requests import IDEMPOTENCY_KEY, REQUEST_ID
+from lastpair.web.stream_schemas import EVENT_DATA, stream_schemas
 from lastpair.web.url_paths import PROBE_PATHS
 
 TAGS: dict[Tag, str] = {
@@ -33,12 +34,15 @@ TAGS: dict[Tag, str] = {
 
 ABOUT = """Lastpair sells limited drops without ever overselling.
 
-Every path under `/api` is also served under `/api/v1`. Every GET has a HEAD. Times are ISO 8601 with an offset, a price is a
-number with the decimals of its currency. Bodies are strict: an unknown field, or a value of another type or out of bounds, is
-refused, never trimmed, rounded or converted. So are queries: an unknown parameter, or one that is given twice, is refused.
+Every path under `/api` is also served under `/api/v1`. Each has a contract of its own, which leaves the paths of the other one
+out: `/api/openapi.json` and `/api/v1/openapi.json`. Every GET has a HEAD. Times are ISO 8601 with an offset, a price is a number
+with the decimals of its currency. Bodies are strict: an unknown field, or a value of another type or out of bounds, is refused,
+never trimmed, rounded or converted. So are queries: an unknown parameter, or one that is given twice, is refused.
 
 An answer's `requestId` is the `X-Request-Id` of the request if that has 1 to 128 of `A-Z a-z 0-9 . _ -`, and is made otherwise.
-Use `error.code` to tell errors apart; the message is for people.
+Use `error.code` to tell errors apart; the message is for people. Every operation lists the codes that it may answer with.
+
+The events of the streams are the schemas `Event` and those named after each type, such as `StockUpdated`.
 
 <details><summary>What can go wrong</summary>
 
@@ -96,50 +100,67 @@ HEADERS: dict[str, Schema] = {
 }
 
 
-def _object(**properties: Schema) -> Schema:
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-
-
-META: Schema = {"$ref": "#/components/schemas/Meta"}
-PAGE_META: Schema = {"$ref": "#/components/schemas/PageMeta"}
 NEXT_CURSOR: Schema = {
     "type": "string",
     "description": "The `cursor` of the next page; missing on the last one. Opaque: what is in it may change.",
 }
 MESSAGE: Schema = {"type": "string", "minLength": 1, "description": "For people."}
-REFUSED_ITEMS: Schema = {
-    "type": "array",
-    "minItems": 1,
-    "description": "The items that cannot be held.",
-    "items": _object(
-        index={"type": "integer", "minimum": 0, "description": "The place in the request's `items`, from 0 on."},
-        code={"type": "string"},
-        message=MESSAGE,
-    ),
+RESPONSE_NAMES = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    409: "Conflict",
+    412: "PreconditionFailed",
+    413: "ContentTooLarge",
+    415: "UnsupportedMediaType",
+    422: "UnprocessableContent",
+    426: "UpgradeRequired",
+    429: "TooManyRequests",
+    500: "InternalServerError",
+    503: "ServiceUnavailable",
 }
+"""The components in which the contract describes the errors of a status. Python's own phrases change from release to release."""
+
+BASKET_REFUSED = "BasketRefused"
+"""The component of the one error that says more than a code and a message."""
+
+OTHER_ERROR = "OtherError"
+"""The component of any other answer of an operation that has no success in HTTP: the WebSocket."""
 
 
 def document(table: Mapping[str, Mapping[str, Operation]], *, is_jwt: bool) -> bytes:
     """The OpenAPI document of these paths, each with its operations by method, as JSON."""
     operations = [operation for by_method in table.values() for operation in by_method.values()]
     schemas, definitions = _schemas(operations)
-    names = Counter[str]()
     paths: Schema = {}
+    answers: dict[str, Schema] = {}
+    responses: dict[str, Schema] = {}
     for path, by_method in table.items():
         paths[path] = {"parameters": [_path_parameter(name) for name in PATH_PARAMETER.findall(path)]}
         for method, operation in by_method.items():
-            name = CAMEL_CASE.sub(lambda match: match[1].upper(), operation.handler.__name__)
-            names[name] += 1
+            for name, schema in _answer_schemas(operation, schemas).items():
+                assert answers.setdefault(name, schema) == schema, name  # noqa: S101 - one name means one schema
+            errors = _errors(_codes(operation, path, method, is_jwt))
+            if HTTPStatus.SWITCHING_PROTOCOLS in operation.answers:
+                errors["default"] = {"$ref": f"#/components/responses/{OTHER_ERROR}"}
+            responses |= {name: _error_response(name) for name in map(_component_of, errors.values())}
             paths[path][method.lower()] = {
-                "operationId": name if names[name] == 1 else f"{name}{names[name]}",
+                "operationId": _operation_id(operation),
                 **_described(operation, is_jwt),
                 **_taken(operation),
-                "responses": _answers(operation, schemas) | _errors(_codes(operation, path, method, is_jwt)),
+                "responses": _answers(operation) | errors,
             }
     return orjson.dumps(
         {
             "openapi": "3.1.0",
-            "info": {"title": "Lastpair", "version": __version__, "description": ABOUT % _error_table()},
+            "info": {
+                "title": "Lastpair",
+                "version": __version__,
+                "license": {"name": "MIT", "identifier": "MIT"},
+                "description": ABOUT % _error_table(),
+            },
+            "servers": [{"url": "/", "description": "The server that this contract comes from."}],
             "tags": [
                 {"name": name, "description": description}
                 for name, description in TAGS.items()
@@ -147,7 +168,8 @@ def document(table: Mapping[str, Mapping[str, Operation]], *, is_jwt: bool) -> b
             ],
             "paths": paths,
             "components": {
-                "schemas": {**definitions, **_metas()},
+                "schemas": {**definitions, **answers, **_envelope_schemas(), **stream_schemas()},
+                "responses": responses,
                 "headers": HEADERS,
                 "securitySchemes": {"user": BEARER if is_jwt else USER_ID},
             },
@@ -155,9 +177,35 @@ def document(table: Mapping[str, Mapping[str, Operation]], *, is_jwt: bool) -> b
     )
 
 
-def _metas() -> dict[str, Schema]:
-    meta = _object(requestId=HEADERS["X-Request-Id"]["schema"])
-    return {"Meta": meta, "PageMeta": meta | {"properties": meta["properties"] | {"nextCursor": NEXT_CURSOR}}}
+def _envelope_schemas() -> dict[str, Schema]:
+    # What the envelopes consist of, and that of an error.
+    meta = object_schema(requestId=HEADERS["X-Request-Id"]["schema"])
+    error = object_schema(code=reference_to("ErrorCode"), message=MESSAGE)
+    item = object_schema(
+        index={"type": "integer", "minimum": 0, "description": "The place in the request's `items`, from 0 on."},
+        code=reference_to("ErrorCode"),
+        message=MESSAGE,
+    )
+    refused = {"type": "array", "minItems": 1, "items": reference_to("RefusedItem")}
+    return {
+        "Meta": meta,
+        "PageMeta": meta | {"properties": meta["properties"] | {"nextCursor": NEXT_CURSOR}},
+        "ErrorCode": {"type": "string", "enum": list(ERRORS)},
+        "Error": error | {"description": "Why a request was refused, or failed."},
+        "ErrorAnswer": _envelope(False, "error", reference_to("Error")),
+        "RefusedItem": item | {"description": "An item of a basket that cannot be held."},
+        "BasketError": object_schema(code={"type": "string", "const": "BASKET_REFUSED"}, message=MESSAGE, items=refused),
+        "BasketRefusedAnswer": _envelope(False, "error", reference_to("BasketError")),
+    }
+
+
+def _envelope(success: bool, name: str, content: Schema, meta: str = "Meta") -> Schema:
+    return object_schema(success={"type": "boolean", "const": success}, **{name: content}, meta=reference_to(meta))
+
+
+def _operation_id(operation: Operation) -> str:
+    name = CAMEL_CASE.sub(lambda match: match[1].upper(), operation.handler.__name__)
+    return f"{name}Alias" if operation.alias_of else name
 
 
 class _Generator(GenerateJsonSchema):
@@ -172,7 +220,7 @@ class _Generator(GenerateJsonSchema):
 
 def _schemas(operations: Iterable[Operation]) -> tuple[Mapping[Any, JsonSchemaValue], Mapping[str, Schema]]:
     # The schema of each type in a request or an answer, and the definitions that these refer to.
-    modes: dict[Any, JsonSchemaMode] = {}
+    modes: dict[Any, JsonSchemaMode] = dict.fromkeys(EVENT_DATA.values(), "serialization")
     for operation in operations:
         for answer in operation.answers.values():
             if isinstance(answer, Mapping):
@@ -191,7 +239,7 @@ def _schemas_of(modes: tuple[tuple[Any, JsonSchemaMode], ...]) -> tuple[Mapping[
     )
     definitions: dict[str, Schema] = rest["$defs"]
     for definition in definitions.values():
-        definition.pop("title")  # the title repeats the name
+        definition.pop("title", None)  # the title repeats the name
     return {kind: schema for (kind, _), schema in found.items()}, definitions
 
 
@@ -199,16 +247,18 @@ def _described(operation: Operation, is_jwt: bool) -> Schema:
     summary, _, description = cleandoc(operation.handler.__doc__ or "").partition("\n")
     if operation.caller == "admin" and is_jwt:
         description += "\n\nTakes a token with the claim `role: admin`."
-    said = {"tags": [operation.tag], "summary": summary.removesuffix("."), "description": description.strip()}
+    said: Schema = {"tags": [operation.tag], "summary": summary.removesuffix("."), "description": description.strip()}
+    if operation.alias_of:
+        said |= {"description": f"Use {operation.alias_of}, which does the same.", "deprecated": True}
     if operation.caller != "anyone":
         return said | {"security": [{"user": []}]}
-    return said | {"security": [{}, {"user": []}]} if "AUTH_REQUIRED" in operation.codes else said
+    return said | {"security": [{}, {"user": []}] if "AUTH_REQUIRED" in operation.codes else []}
 
 
 def _taken(operation: Operation) -> Schema:
     taken: Schema = {"parameters": [*([KEY] if operation.is_idempotent else []), *operation.parameters]}
     if operation.body is not None:
-        schema = {"$ref": f"#/components/schemas/{operation.body.__name__}"}
+        schema = reference_to(operation.body.__name__)
         taken["requestBody"] = {"required": not _may_be_empty(operation.body), **_json(schema)}
     return taken
 
@@ -225,7 +275,7 @@ def _path_parameter(name: str) -> Schema:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
 
 
-def _answers(operation: Operation, schemas: Mapping[Any, Schema]) -> Schema:
+def _answers(operation: Operation) -> Schema:
     answers = {}
     for status, answer in operation.answers.items():
         is_replay = operation.is_idempotent and status == HTTPStatus.OK and HTTPStatus.CREATED in operation.answers
@@ -242,13 +292,33 @@ def _answers(operation: Operation, schemas: Mapping[Any, Schema]) -> Schema:
         if isinstance(answer, Raw):
             answers[str(status)]["content"] = {answer.media_type: {"schema": answer.schema}}
         elif answer is not None:
-            data = _object(**{name: schemas[kind] for name, kind in answer.items()})
-            meta = PAGE_META if operation.is_paged else META
-            schema = _object(success={"type": "boolean", "const": True}, data=data, meta=meta)
-            answers[str(status)] |= _json(schema)
+            answers[str(status)] |= _json(reference_to(_answer_name(operation, answer)))
             if operation.offers_csv:
                 answers[str(status)]["content"]["text/csv"] = {"schema": {"type": "string"}}
     return answers
+
+
+def _answer_schemas(operation: Operation, schemas: Mapping[Any, Schema]) -> dict[str, Schema]:
+    # The components of the operation's answers in the envelope, by name.
+    meta = "PageMeta" if operation.is_paged else "Meta"
+    return {
+        _answer_name(operation, answer): _envelope(
+            True, "data", object_schema(**{name: schemas[kind] for name, kind in answer.items()}), meta
+        )
+        for answer in operation.answers.values()
+        if isinstance(answer, Mapping)
+    }
+
+
+def _answer_name(operation: Operation, answer: Mapping[str, Any]) -> str:
+    # The name of the row, if the answer is one or a list of them; else that of the operation.
+    [kind, *others] = answer.values()
+    is_list = get_origin(kind) is list
+    row = get_args(kind)[0] if is_list else kind
+    if not others and isinstance(row, type) and issubclass(row, BaseModel):
+        return f"{row.__name__}{'Page' if operation.is_paged else 'List' if is_list else 'Answer'}"
+    name = _operation_id(operation)
+    return f"{name[0].upper()}{name[1:]}Answer"
 
 
 def _codes(operation: Operation, path: str, method: str, is_jwt: bool) -> set[str]:
@@ -271,19 +341,45 @@ def _codes(operation: Operation, path: str, method: str, is_jwt: bool) -> set[st
 
 
 def _errors(codes: set[str]) -> Schema:
+    # The responses of these codes by status. What a component says of its status is said again only if not all of it is meant.
+    by_status = _by_status(codes)
+    assert codes == {code for of_status in by_status.values() for code in of_status}, codes  # noqa: S101 - declared in ERRORS
+    errors = {}
+    for status, of_status in by_status.items():
+        name = BASKET_REFUSED if of_status == ["BASKET_REFUSED"] else RESPONSE_NAMES[status]
+        errors[str(status.value)] = {"$ref": f"#/components/responses/{name}"}
+        if (said := _said_of(of_status)) != _error_response(name)["description"]:
+            errors[str(status.value)]["description"] = said
+    return errors
+
+
+def _by_status(codes: Iterable[str]) -> dict[HTTPStatus, list[str]]:
     by_status = defaultdict(list)
     for code, (status, _) in ERRORS.items():
         if code in codes:
             by_status[status].append(code)
-    assert codes == {code for of_status in by_status.values() for code in of_status}, codes  # noqa: S101 - declared in ERRORS
-    errors = {}
-    for status, of_status in by_status.items():
-        description = "\n".join(f"- `{code}`: {ERRORS[code][1]}" for code in of_status)
-        items = {"items": REFUSED_ITEMS} if of_status == ["BASKET_REFUSED"] else {}
-        error = _object(code={"type": "string", "enum": of_status}, message=MESSAGE, **items)
-        schema = _object(success={"type": "boolean", "const": False}, error=error, meta=META)
-        errors[str(status.value)] = _answer(description, *(["Retry-After"] if status in RETRIED else [])) | _json(schema)
-    return errors
+    return by_status
+
+
+def _said_of(codes: Iterable[str]) -> str:
+    return "\n".join(f"- `{code}`: {ERRORS[code][1]}" for code in codes)
+
+
+def _component_of(reference: Schema) -> str:
+    name: str = reference["$ref"].rpartition("/")[2]
+    return name
+
+
+@cache
+def _error_response(name: str) -> Schema:
+    # The component of an error: all codes of its status, except that of a refused basket.
+    if name == BASKET_REFUSED:
+        return _answer(_said_of(["BASKET_REFUSED"])) | _json(reference_to("BasketRefusedAnswer"))
+    if name == OTHER_ERROR:
+        return _answer("Any other answer is an error as well.") | _json(reference_to("ErrorAnswer"))
+    [status] = [status for status in _by_status(ERRORS) if RESPONSE_NAMES.get(status) == name]
+    codes = [code for code in _by_status(ERRORS)[status] if code != "BASKET_REFUSED"]
+    return _answer(_said_of(codes), *(["Retry-After"] if status in RETRIED else [])) | _json(reference_to("ErrorAnswer"))
 
 
 def _answer(description: str, *headers: str) -> Schema:

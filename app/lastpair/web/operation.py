@@ -28,28 +28,39 @@ class Raw:
 UUID: Schema = {"type": "string", "format": "uuid"}
 
 
-def status_parameter(description: str, *statuses: str) -> Schema:
-    """The parameter `status` of a list."""
-    return {"name": "status", "in": "query", "description": description, "schema": {"type": "string", "enum": list(statuses)}}
+def reference_to(name: str) -> Schema:
+    """A reference to the schema of this name in the contract."""
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
-def filters(*statuses: str) -> tuple[Schema, ...]:
-    """The parameters that narrow a list of what belongs to a drop; `statuses` are those that a row can have."""
+def object_schema(**properties: Schema) -> Schema:
+    """An object with these properties and no others."""
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def status_parameter(description: str, schema: str) -> Schema:
+    """The parameter `status` of a list; the schema of this name has its values."""
+    return {"name": "status", "in": "query", "description": description, "schema": reference_to(schema)}
+
+
+def filters(status_schema: str) -> tuple[Schema, ...]:
+    """The parameters that narrow a list of what belongs to a drop; the schema of this name has the statuses of its rows."""
     return (
-        status_parameter("Only rows with this status.", *statuses),
+        status_parameter("Only rows with this status.", status_schema),
         {"name": "variant_id", "in": "query", "description": "Only rows of this variant.", "schema": UUID},
         {"name": "user_id", "in": "query", "description": "Only rows of this user.", "schema": UUID},
     )
 
 
+DROP_IDS: Schema = {
+    "name": "dropId",
+    "in": "query",
+    "description": "Only these drops, in any status but draft.",
+    "schema": {"type": "array", "items": {"type": "string", "format": "uuid"}, "maxItems": MAX_DROPS},
+}
 EVENT_ID: Schema = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 STREAM_PARAMETERS: tuple[Schema, ...] = (
-    {
-        "name": "dropId",
-        "in": "query",
-        "description": "Only these drops, in any status but draft.",
-        "schema": {"type": "array", "items": {"type": "string", "format": "uuid"}, "maxItems": MAX_DROPS},
-    },
+    DROP_IDS,
     {
         "name": "lastEventId",
         "in": "query",
@@ -65,6 +76,18 @@ STREAM_PARAMETERS: tuple[Schema, ...] = (
     },
 )
 """The parameters of both transports of events."""
+
+MAX_ACTIVITY_SECONDS = 86_400
+DEFAULT_ACTIVITY_SECONDS = 3600
+ACTIVITY_PARAMETERS: tuple[Schema, ...] = (
+    {
+        "name": "seconds",
+        "in": "query",
+        "description": f"How far back; {DEFAULT_ACTIVITY_SECONDS} if it is not given.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_ACTIVITY_SECONDS},
+    },
+    DROP_IDS,
+)
 
 MAX_LIMIT = 200
 PAGE_PARAMETERS: tuple[Schema, ...] = (
@@ -83,7 +106,17 @@ PAGE_PARAMETERS: tuple[Schema, ...] = (
 )
 """The parameters of every list that has pages."""
 
-EVENT_STREAM = Raw("text/event-stream", {"type": "string", "description": "For each event `event`, `id`, and `data` in JSON."})
+EVENT_STREAM = Raw(
+    "text/event-stream",
+    {
+        "type": "string",
+        "description": "For each Event: its type as `event`, its `id`, and its `data` in JSON.",
+        "examples": ['event: RESERVATION_EXPIRED\nid: 42\ndata: {"dropId":"0190b6c5-…","reservationId":"0190b6c6-…"}\n\n'],
+        "contentMediaType": "text/event-stream",
+        "contentSchema": reference_to("Event"),
+    },
+)
+FRAMES = Raw("application/json", reference_to("WebSocketFrame"))
 
 
 @dataclass(frozen=True)
@@ -153,6 +186,9 @@ class Operation:
 
     offers_csv: bool
     """Is it the whole list, as CSV, to a client that prefers that?"""
+
+    alias_of: str | None = None
+    """The method and the path that clients are to use instead, if this is another way to the same."""
 
 
 def operation(

@@ -1,20 +1,28 @@
-"""The pages: the dashboard with its settings, and /docs, which shows the contract."""
+"""The pages: the dashboard with its settings, the buyer's page, and /docs, which shows the contract."""
 
+import asyncio
+import gzip
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 import orjson
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lastpair.settings import Settings
+from lastpair.web.buyer_page import BUYER_FOLDER, TEMPLATES, BuyerPage, buyer_policy
 
 DASHBOARD_FOLDER = Path(__file__).with_name("dashboard")
+CLIENT_FOLDER = Path(__file__).with_name("client")
+"""A link to clients/js, of which a wheel carries a copy."""
+
+CLIENT_FILES = ("lastpair.js", "lastpair-worker.js")
 SWAGGER_FOLDER = Path(__file__).with_name("swagger")
 SWAGGER_UI_FOLDER = SWAGGER_FOLDER / "vendor"
 """A copy of Swagger UI's own release. VERSION.json in it names the release; `make swagger-ui` replaces it with the newest."""
@@ -61,7 +69,7 @@ class PageHeaders:
 
 def page_routes(settings: Settings) -> list[BaseRoute]:
     """The routes of the pages and of the files that they load."""
-    return [*dashboard_routes(settings), *docs_routes()]
+    return [*dashboard_routes(settings), *buyer_routes(settings), *docs_routes(), *client_routes()]
 
 
 def dashboard_routes(settings: Settings) -> list[BaseRoute]:
@@ -82,6 +90,19 @@ def dashboard_routes(settings: Settings) -> list[BaseRoute]:
     ]
 
 
+def buyer_routes(settings: Settings) -> list[BaseRoute]:
+    """`/d/{dropId}`, and under `/buyer` the files that it loads."""
+    files, policy = StaticFiles(directory=BUYER_FOLDER), buyer_policy(settings)
+    names = [file.name for file in BUYER_FOLDER.iterdir() if file.name not in TEMPLATES]
+    return [
+        Route("/d/{dropId}", BuyerPage(settings).answer, middleware=[Middleware(PageHeaders, "/d/{dropId}", policy)]),
+        *(
+            Route(f"/buyer/{name}", file_of(files, name), middleware=[Middleware(PageHeaders, "/buyer", policy)])
+            for name in names
+        ),
+    ]
+
+
 def docs_routes() -> list[BaseRoute]:
     """`/docs`, and under it the files that it loads."""
     files, swagger_ui = StaticFiles(directory=SWAGGER_FOLDER), StaticFiles(directory=SWAGGER_UI_FOLDER)
@@ -89,9 +110,15 @@ def docs_routes() -> list[BaseRoute]:
     headers = [Middleware(PageHeaders, "/docs", DOCS_POLICY)]
     return [
         Route("/docs", file_of(files, "index.html"), middleware=headers),
-        *(Route(f"/docs/{name}", file_of(swagger_ui, name), middleware=headers) for name in SWAGGER_UI_FILES),
+        *(Route(f"/docs/{name}", compressed(file_of(swagger_ui, name)), middleware=headers) for name in SWAGGER_UI_FILES),
         *(Route(f"/docs/{name}", file_of(files, name), middleware=headers) for name in names),
     ]
+
+
+def client_routes() -> list[BaseRoute]:
+    """The JavaScript client at `/lastpair.js`, and beside it the worker that the tabs of a browser share."""
+    files, headers = StaticFiles(directory=CLIENT_FOLDER), [Middleware(PageHeaders, "/lastpair.js", POLICY)]
+    return [Route(f"/{name}", file_of(files, name), middleware=headers) for name in CLIENT_FILES]
 
 
 def file_of(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Response]]:
@@ -101,3 +128,32 @@ def file_of(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Resp
         return await files.get_response(name, request.scope)
 
     return file
+
+
+def compressed(file: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of a file, which sends the whole file with gzip to clients that accept it."""
+
+    async def handler(request: Request) -> Response:
+        response = await file(request)
+        response.headers["vary"] = "Accept-Encoding"
+        if not (isinstance(response, FileResponse) and accepts_gzip(request)):
+            return response
+        content = await asyncio.to_thread(gzipped, Path(response.path))
+        # Another encoding is another representation, and so the tag of the file is a weak one.
+        headers = {"content-encoding": "gzip", "etag": f"W/{response.headers['etag']}"}
+        kept = {name: response.headers[name] for name in ("last-modified", "vary")}
+        return Response(content, headers=headers | kept, media_type=response.media_type)
+
+    return handler
+
+
+def accepts_gzip(request: Request) -> bool:
+    """Whether the client accepts gzip, and wants no part of the file."""
+    codings = [coding.strip().lower() for coding in request.headers.get("accept-encoding", "").split(",")]
+    return "range" not in request.headers and any(coding.partition(";")[0].strip() == "gzip" for coding in codings)
+
+
+@lru_cache(maxsize=len(SWAGGER_UI_FILES))
+def gzipped(path: Path) -> bytes:
+    """The file with gzip. It takes a tenth of a second, and so it is done once, when the first client asks for the file."""
+    return gzip.compress(path.read_bytes(), mtime=0)

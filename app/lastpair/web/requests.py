@@ -18,12 +18,13 @@ from lastpair.errors import Refusal, invalid
 from lastpair.realtime.feed import MAX_DROPS
 from lastpair.shop.shared_calls import DEFAULT_LIMIT
 from lastpair.web.error_codes import MAX_BODY_BYTES, RefusalWithHeaders
-from lastpair.web.operation import MAX_LIMIT, Schema
+from lastpair.web.operation import DEFAULT_ACTIVITY_SECONDS, MAX_ACTIVITY_SECONDS, MAX_LIMIT, Schema
 from lastpair.web.schemas import CANONICAL_UUID
 from lastpair.web.turns import in_turn
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 NUMBER = re.compile(r"[0-9]{1,18}")
+SECONDS = re.compile(r"[0-9]{1,5}")
 LIMIT = re.compile(r"[0-9]{1,3}")
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 
@@ -130,6 +131,14 @@ def uuid_in_query(request: Request, name: str) -> str | None:
     """The query parameter `name`, if there is one. Raises VALIDATION_ERROR."""
     value = request.query_params.get(name)
     return None if value is None else parse_uuid(name, value)
+
+
+def activity_seconds(request: Request) -> int:
+    """How far back the activity is wanted. Raises VALIDATION_ERROR."""
+    seconds = request.query_params.get("seconds", str(DEFAULT_ACTIVITY_SECONDS))
+    if not SECONDS.fullmatch(seconds) or not 1 <= int(seconds) <= MAX_ACTIVITY_SECONDS:
+        raise invalid("seconds", f"must be a whole number from 1 to {MAX_ACTIVITY_SECONDS}")
+    return int(seconds)
 
 
 def limit_and_cursor(request: Request, cursors: re.Pattern[str] = CANONICAL_UUID) -> tuple[int, str | None]:

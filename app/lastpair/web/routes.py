@@ -1,8 +1,9 @@
 """The route table, and how a path finds its handler by method."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
@@ -10,13 +11,13 @@ from starlette.types import Receive, Scope, Send
 from lastpair.settings import Settings
 from lastpair.web import handlers
 from lastpair.web.components import components_in
-from lastpair.web.error_codes import NOT_FOUND
 from lastpair.web.limits import address_of
 from lastpair.web.openapi import READS, document
 from lastpair.web.operation import Operation, Raw, operation
 from lastpair.web.pages import page_routes
 from lastpair.web.requests import check_query
-from lastpair.web.responses import ANSWER_HEADERS, failure
+from lastpair.web.responses import ANSWER_HEADERS
+from lastpair.web.socketio import SocketIORoute
 from lastpair.web.url_paths import API_BASES, PROBE_PATHS, SSE_PATHS
 
 UNLIMITED_READS = PROBE_PATHS | SSE_PATHS
@@ -58,66 +59,65 @@ def route(path: str, **operations: Operation) -> Route:
     return Route(path, Endpoint(path, by_method), methods=list(by_method))
 
 
-async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer where no route does. A WebSocket handshake gets the envelope as well."""
-    await failure(HTTPConnection(scope), NOT_FOUND)(scope, receive, send)
-
-
 def routes(settings: Settings) -> list[BaseRoute]:
     """The route table, the busiest routes first because it is searched from the top."""
     documents: dict[str, bytes] = {}
 
     @operation("operations", {200: Raw("application/json", {"type": "object"})}, needs_database=False)
-    async def openapi(request: Request) -> Response:
+    async def get_contract(request: Request) -> Response:
         """This contract, as OpenAPI 3.1."""
         return Response(documents[request.scope["route"]], headers=ANSWER_HEADERS, media_type="application/json")
 
     table: list[BaseRoute] = []
     operational = [
-        route("/healthz", get=handlers.healthz),
-        route("/readyz", get=handlers.readyz),
-        route("/metrics", get=handlers.metrics),
+        route("/healthz", get=handlers.get_health),
+        route("/readyz", get=handlers.get_readiness),
+        route("/metrics", get=handlers.get_metrics),
     ]
     probes = operational if settings.admin_port is None else []
+    cancel_alias = replace(handlers.cancel_reservation, alias_of="`DELETE /reservations/{id}`")
     for base in API_BASES:
         served: list[Route | WebSocketRoute] = [
             route(f"{base}/drops/{{dropId}}/reserve", post=handlers.reserve),
             route(f"{base}/drops/{{dropId}}/purchase", post=handlers.purchase),
             route(f"{base}/drops", get=handlers.list_drops, post=handlers.create_drop),
             route(f"{base}/drops/{{dropId}}", get=handlers.get_drop, patch=handlers.update_drop),
-            route(f"{base}/drops/{{dropId}}/history", get=handlers.drop_history),
+            route(f"{base}/drops/{{dropId}}/history", get=handlers.get_drop_history),
             route(f"{base}/drops/{{dropId}}/cancel", post=handlers.cancel_drop),
-            route(f"{base}/drops/{{dropId}}/reservations", get=handlers.reservations_of_drop),
-            route(f"{base}/drops/{{dropId}}/purchases", get=handlers.purchases_of_drop),
-            route(f"{base}/reservations/me", get=handlers.my_reservations),
-            route(f"{base}/reservations/{{id}}", get=handlers.get_reservation, delete=handlers.cancel),
-            route(f"{base}/reservations/{{id}}/history", get=handlers.reservation_history),
-            route(f"{base}/reservations/{{id}}/cancel", delete=handlers.cancel),
-            route(f"{base}/reservations/{{id}}/extend", post=handlers.extend),
+            route(f"{base}/drops/{{dropId}}/reservations", get=handlers.list_reservations_of_drop),
+            route(f"{base}/drops/{{dropId}}/purchases", get=handlers.list_purchases_of_drop),
+            route(f"{base}/reservations/me", get=handlers.list_my_reservations),
+            route(f"{base}/reservations/{{id}}", get=handlers.get_reservation, delete=handlers.cancel_reservation),
+            route(f"{base}/reservations/{{id}}/history", get=handlers.get_reservation_history),
+            route(f"{base}/reservations/{{id}}/cancel", delete=cancel_alias),
+            route(f"{base}/reservations/{{id}}/extend", post=handlers.extend_reservation),
             route(f"{base}/baskets", post=handlers.reserve_basket),
             route(f"{base}/baskets/{{id}}", get=handlers.get_basket, delete=handlers.cancel_basket),
             route(f"{base}/baskets/{{id}}/purchase", post=handlers.purchase_basket),
-            route(f"{base}/purchases/me", get=handlers.my_purchases),
+            route(f"{base}/purchases/me", get=handlers.list_my_purchases),
             route(f"{base}/purchases/{{id}}", get=handlers.get_purchase),
             route(f"{base}/purchases/{{id}}/refund", post=handlers.refund_purchase),
             route(f"{base}/users/me", delete=handlers.forget_me),
-            route(f"{base}/events", get=handlers.stream),
-            WebSocketRoute(f"{base}/ws", handlers.socket.handler),
-            route(f"{base}/openapi.json", get=openapi),
+            route(f"{base}/activity", get=handlers.get_activity),
+            route(f"{base}/events", get=handlers.stream_events),
+            WebSocketRoute(f"{base}/ws", handlers.open_websocket.handler),
+            route(f"{base}/openapi.json", get=get_contract),
         ]
         if settings.development:
             served += [
                 route(f"{base}/internal/users", post=handlers.create_user),
                 route(f"{base}/internal/expire-now", post=handlers.expire_now),
             ]
-        table += served
+            if settings.auth_mode == "header":  # its buyers have no tokens
+                served.append(route(f"{base}/internal/rush", post=handlers.start_rush, get=handlers.get_rush))
+        table += [*served, Route(f"{base}/ws", handlers.refuse_without_upgrade)]
         documents[f"{base}/openapi.json"] = document(operations_of([*served, *probes]), is_jwt=settings.auth_mode == "jwt")
-    return [*table, *operational, *page_routes(settings)]
+    return [*table, *operational, *page_routes(settings), SocketIORoute()]
 
 
 def operations_of(table: Iterable[Route | WebSocketRoute]) -> dict[str, dict[str, Operation]]:
     """The operations of these routes, by path and method."""
     return {
-        route.path: route.endpoint.operations if isinstance(route.endpoint, Endpoint) else {"GET": handlers.socket}
+        route.path: route.endpoint.operations if isinstance(route.endpoint, Endpoint) else {"GET": handlers.open_websocket}
         for route in table
     }

@@ -16,6 +16,7 @@ from uuid import UUID
 import orjson
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic.config import JsonDict
+from typing_extensions import TypeAliasType
 
 CANONICAL_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:[0-5]\d)")
@@ -24,6 +25,14 @@ MAX_NAME_LENGTH = 200
 MAX_INTEGER = 2**31 - 1  # PostgreSQL's integer
 AMOUNT = {"type": "number", "minimum": 0, "multipleOf": 0.001, "examples": [199.9]}
 MONEY = WithJsonSchema(AMOUNT | {"maximum": 9_999_999_999.999})
+
+MAX_IMAGE_URL_LENGTH = 2000
+# The same rule as in the database (drops_image_url_check): only the characters of RFC 3986, and a path begins with one slash.
+URL_CHARACTERS = r"[A-Za-z0-9._~:/?#@!$&'()*+,;=%\[\]-]*"
+IMAGE_URL = (
+    r"^((https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|http://(localhost|127\.0\.0\.1))(:[0-9]{1,5})?"
+    rf"(/{URL_CHARACTERS})?|/[A-Za-z0-9._~%-]{URL_CHARACTERS})$"
+)
 
 A_DROP: JsonDict = {"name": "Air Jordan 1", "price": 199.9, "total_stock": 100, "starts_at": "2026-01-01T00:00:00Z"}
 
@@ -59,6 +68,14 @@ def _normal_form(value: object) -> object:
 def _currency(value: object) -> object:
     if not isinstance(value, str) or not CURRENCY.fullmatch(value):
         raise ValueError("must be an ISO 4217 code, such as USD")
+    return value
+
+
+def _image_url(value: object) -> object:
+    if not isinstance(value, str) or len(value) > MAX_IMAGE_URL_LENGTH or not re.fullmatch(IMAGE_URL, value):
+        raise ValueError(
+            "must be an https URL or a path on this host, such as /shoe.jpg, of at most 2000 characters; http is for localhost"
+        )
     return value
 
 
@@ -103,15 +120,29 @@ Timestamp = Annotated[
     BeforeValidator(_timestamp),
     WithJsonSchema({"type": "string", "format": "date-time", "pattern": f"^{TIMESTAMP.pattern}$"}),
 ]
+ImageUrl = Annotated[
+    str,
+    BeforeValidator(_image_url),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": MAX_IMAGE_URL_LENGTH,
+            "pattern": IMAGE_URL,
+            "description": "An https URL, or a path on this host; http is for localhost.",
+            "examples": ["https://shop.example/shoe.jpg"],
+        }
+    ),
+]
 UuidText = Annotated[str, BeforeValidator(_uuid), WithJsonSchema({"type": "string", "format": "uuid"})]
 MAX_VARIANTS = 200
 MAX_BASKET_ITEMS = 20
-Status = Literal["draft", "scheduled", "live", "ended", "cancelled"]
-ReservationStatus = Literal["ACTIVE", "EXPIRED", "CANCELLED", "CONSUMED"]
-PurchaseStatus = Literal["pending", "paid", "failed", "cancelled", "refunded"]
-DROP_STATUSES: tuple[str, ...] = get_args(Status)
-RESERVATION_STATUSES: tuple[str, ...] = get_args(ReservationStatus)
-PURCHASE_STATUSES: tuple[str, ...] = get_args(PurchaseStatus)
+# These are aliases with a name, because the contract then has one schema of this name, and generated clients have one type.
+DropStatus = TypeAliasType("DropStatus", Literal["draft", "scheduled", "live", "ended", "cancelled"])
+ReservationStatus = TypeAliasType("ReservationStatus", Literal["ACTIVE", "EXPIRED", "CANCELLED", "CONSUMED"])
+PurchaseStatus = TypeAliasType("PurchaseStatus", Literal["pending", "paid", "failed", "cancelled", "refunded"])
+DROP_STATUSES: tuple[str, ...] = get_args(DropStatus.__value__)
+RESERVATION_STATUSES: tuple[str, ...] = get_args(ReservationStatus.__value__)
+PURCHASE_STATUSES: tuple[str, ...] = get_args(PurchaseStatus.__value__)
 
 
 def _as_json(model: BaseModel) -> str:
@@ -150,6 +181,7 @@ class NewDrop(BaseModel, extra="forbid", json_schema_extra={"examples": [A_DROP]
     hold_seconds: Seconds | None = None
     rehold_after_seconds: Annotated[int, Field(ge=0, le=86_400)] = 0
     extension_seconds: Seconds | None = None
+    image_url: ImageUrl | None = None
 
     def as_json(self) -> str:
         """The fields given, as JSON."""
@@ -202,8 +234,8 @@ class CancelDropBody(BaseModel, extra="forbid", json_schema_extra={"examples": [
 class DropChanges(BaseModel, extra="forbid", json_schema_extra={"minProperties": 1, "examples": [{"price": 179.5}]}):
     """The fields of a drop to change.
 
-    Only the fields given are changed; null clears a time or a term. `variants` are all that the drop is to have, in their order;
-    one that is missing there goes.
+    Only the fields given are changed; null clears a time, a term or the picture. `variants` are all that the drop is to have, in
+    their order; one that is missing there goes.
     """
 
     name: Text = ""
@@ -213,12 +245,13 @@ class DropChanges(BaseModel, extra="forbid", json_schema_extra={"minProperties":
     variants: Annotated[list[VariantChanges], Field(min_length=1, max_length=MAX_VARIANTS, fail_fast=True)] = []
     starts_at: Timestamp | None = None
     ends_at: Timestamp | None = None
-    status: Status = "draft"
+    status: DropStatus = "draft"
     paused: bool = False
     limit_per_user: Quantity | None = None
     hold_seconds: Seconds | None = None
     rehold_after_seconds: Annotated[int, Field(ge=0, le=86_400)] = 0
     extension_seconds: Seconds | None = None
+    image_url: ImageUrl | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -267,7 +300,7 @@ class Drop(Row):
     variants: Annotated[list[Variant], Field(description="In the seller's order; empty if the drop has none.")]
     starts_at: AwareDatetime | None
     ends_at: AwareDatetime | None
-    status: Status
+    status: DropStatus
     paused_at: AwareDatetime | None
     limit_per_user: Annotated[int | None, Field(description="Units that a user may hold and have bought together.")]
     hold_seconds: int | None
@@ -277,6 +310,7 @@ class Drop(Row):
     created_by: UUID
     createdAt: AwareDatetime
     updatedAt: AwareDatetime
+    image_url: Annotated[str | None, Field(description="The picture: a URL, or a path on this host.")]
 
 
 class Purchaser(Row):
@@ -383,3 +417,97 @@ class ReservationChange(Row):
     action: Literal["reserved", "extended", "expired", "cancelled", "purchased", "refunded"]
     user_id: UUID | None
     details: dict[str, Any]
+
+
+class ActivityEvent(Row):
+    """An event as streams send it, with its drop and the time of its commit."""
+
+    id: Annotated[str, Field(description="Opaque.")]
+    type: str
+    dropId: UUID
+    at: AwareDatetime
+    data: dict[str, Any]
+
+
+class ActivityPoint(Row):
+    """The stock of a drop at the end of a bucket of time."""
+
+    at: Annotated[AwareDatetime, Field(description="The end of the bucket.")]
+    sold: Annotated[int, Field(ge=0, description="Units sold within the bucket, also those that were refunded since.")]
+    held: Annotated[int | None, Field(ge=0, description="Null: not known, because the events of that time are gone.")]
+    available: Annotated[int | None, Field(ge=0, description="Null as `held`.")]
+
+
+class ActivityOfDrop(Row):
+    """The chart of a drop."""
+
+    dropId: UUID
+    points: Annotated[
+        list[ActivityPoint],
+        Field(max_length=240, description="Oldest first. One without a sale, as the ones before and behind it, is left out."),
+    ]
+
+
+class Activity(Row):
+    """What happened lately."""
+
+    position: Annotated[str, Field(description="The `lastEventId` of a stream that goes on from here.")]
+    from_: Annotated[AwareDatetime, Field(alias="from")]
+    to: AwareDatetime
+    events: Annotated[list[ActivityEvent], Field(max_length=200, description="The latest, oldest first.")]
+    bucket_seconds: Annotated[int, Field(ge=1)]
+    drops: Annotated[
+        list[ActivityOfDrop], Field(max_length=100, description="The drops asked for, or the 50 on sale that started last.")
+    ]
+
+
+MAX_RUSH = 100_000
+
+
+class NewRush(BaseModel, extra="forbid", json_schema_extra={"examples": [{"buyers": 20000, "stock": 100}]}):
+    """A rush to start: so many buyers who want one unit each of a new drop of so many units."""
+
+    buyers: Annotated[int, Field(ge=1, le=MAX_RUSH)]
+    stock: Annotated[int, Field(ge=1, le=MAX_RUSH)]
+
+
+class RushSecond(Row):
+    """What happened in one second of a rush."""
+
+    second: Annotated[int, Field(ge=1)]
+    reserved: int
+    sold: int
+    refused: int
+
+
+class Violation(Row):
+    """A violated invariant, as `api.audit()` names it."""
+
+    drop_id: UUID
+    invariant: str
+    expected: int
+    found: int
+
+
+class Rush(Row):
+    """A rush and how far it is. Its buyers count; in the end `sold`, `oversold` and `audit` come from the database."""
+
+    id: UUID
+    dropId: Annotated[UUID | None, Field(description="Null until the drop is made.")]
+    status: Literal["running", "done", "failed"]
+    error: Annotated[str | None, Field(description="What went wrong, if it failed.")]
+    buyers: int
+    stock: int
+    startedAt: AwareDatetime
+    endedAt: AwareDatetime | None
+    asked: Annotated[int, Field(description="Buyers who have their answer: a unit, or a refusal.")]
+    reserved: int
+    sold: int
+    refused: int
+    refusals: Annotated[dict[str, int], Field(description="How many were refused with each code.")]
+    p50_ms: Annotated[float | None, Field(description="How long half of the requests took at most.")]
+    p99_ms: float | None
+    requests_per_second: Annotated[int | None, Field(description="From the first request to the latest answer.")]
+    seconds: list[RushSecond]
+    oversold: Annotated[int | None, Field(ge=0, description="Units sold beyond the stock; null until it was looked up.")]
+    audit: list[Violation]

@@ -10,12 +10,17 @@ from lastpair.web.requests import parse_uuid
 HEARTBEAT_SECONDS = 15
 
 
-def feed_for(connection: HTTPConnection) -> Feed:
-    """The feed that the query asks for: `dropId` (repeatable) and `snapshot`. Raises VALIDATION_ERROR."""
-    query = connection.query_params
-    drop_ids = {parse_uuid("dropId", value) for value in query.getlist("dropId")}
+def drop_ids_in(connection: HTTPConnection) -> set[str]:
+    """The drops that the query names with `dropId`, which may be repeated. Raises VALIDATION_ERROR."""
+    drop_ids = {parse_uuid("dropId", value) for value in connection.query_params.getlist("dropId")}
     if len(drop_ids) > MAX_DROPS:
         raise invalid("dropId", f"must not be more than {MAX_DROPS} drops")
+    return drop_ids
+
+
+def feed_for(connection: HTTPConnection) -> Feed:
+    """The feed that the query asks for: `dropId` (repeatable) and `snapshot`. Raises VALIDATION_ERROR."""
+    query, drop_ids = connection.query_params, drop_ids_in(connection)
     if query.get("snapshot", "true") not in {"true", "false"}:
         raise invalid("snapshot", "must be true or false")
     components = components_of(connection)

@@ -2,7 +2,7 @@
 --
 -- A drop has p_total_stock units, or it has variants (sizes, tiers): p_variants is a JSON array of objects with name, total_stock
 -- and perhaps price, in the order in which they are shown. Then its stock is the sum. p_terms is a JSON object with any of currency,
--- limit_per_user, hold_seconds, rehold_after_seconds and extension_seconds.
+-- limit_per_user, hold_seconds, rehold_after_seconds, extension_seconds and image_url.
 --
 -- Without a status, starts_at decides: if it is missing the drop is a draft, if it is in the future the drop is scheduled,
 -- otherwise live.
@@ -64,12 +64,11 @@ begin
 
   v_drop := jsonb_populate_record(
     row(
-      v_id, coalesce(p_name, ''), p_price, p_total_stock, p_total_stock,
+      v_id, coalesce(p_name, ''), inventory.check_price(p_price, coalesce(p_terms ->> 'currency', 'USD')), p_total_stock, p_total_stock,
       case when v_status = 'live' then coalesce(p_starts_at, now()) else p_starts_at end, p_ends_at, v_status, p_created_by,
-      now(), now(), 'USD', null, null, 0, null, null, '-infinity', 1, false
+      now(), now(), 'USD', null, null, 0, null, null, '-infinity', 1, false, null
     )::inventory.drops,
     coalesce(p_terms, '{}'));
-  v_drop.price := inventory.check_price(p_price, v_drop.currency);
   v_variants := inventory.new_variants(v_drop, p_variants, 1);
   if p_variants is not null then
     if p_total_stock is not null then
@@ -102,5 +101,5 @@ $$;
 comment on function api.create_drop(text, numeric, integer, uuid, timestamptz, timestamptz, text, jsonb, jsonb, text) is
 'Put a drop of p_total_stock units up for sale, or one of p_variants ([{"name", "total_stock", "price"}]), and return it. Without
 p_status the times decide: a drop without p_starts_at is a draft, a future p_starts_at makes it scheduled, a past one live. p_terms:
-{"currency", "limit_per_user", "hold_seconds", "rehold_after_seconds", "extension_seconds"}. A repeated request with the
-same p_idempotency_key returns the drop made before.';
+{"currency", "limit_per_user", "hold_seconds", "rehold_after_seconds", "extension_seconds", "image_url"}. A repeated request with
+the same p_idempotency_key returns the drop made before.';

@@ -30,6 +30,7 @@ returns table (
   created_by uuid,
   "createdAt" timestamptz,
   "updatedAt" timestamptz,
+  image_url text,
   activity_feed json
 )
 language plpgsql stable security definer

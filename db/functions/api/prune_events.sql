@@ -2,7 +2,8 @@
 --
 -- The newest of the old events stays, so a reader who has seen it has missed nothing. The deleted events are always the beginning
 -- of the log, so the oldest event that is left tells whether a reader's position is still in the log. inventory.pruned_events
--- keeps the newest deleted id of each drop, for readers of a drop on which nothing happened for long (api.events_after).
+-- keeps the newest deleted id of each drop, for readers of a drop on which nothing happened for long (api.events_after), and the
+-- stock that was told last, for charts (api.activity).
 --
 -- Locks: the events that it deletes, then the rows of inventory.pruned_events in the order of the drops' ids. Two calls wait for
 -- each other, because both begin with the oldest events.
@@ -38,12 +39,24 @@ begin
       from oldest o
       where o.id < (select max(id) from oldest where created_at < now() - make_interval(secs => p_retention_seconds))
     ))
-    returning e.drop_id, e.id
+    returning e.drop_id, e.id, e.type, e.data, e.created_at
+  ),
+  told as (
+    select p.drop_id, p.id, p.created_at, inventory.told_stock(p.type, p.data) as stock from pruned p
   ),
   noted as (
-    insert into inventory.pruned_events as n (drop_id, last_id)
-    select p.drop_id, max(p.id) from pruned p group by p.drop_id order by p.drop_id
-    on conflict (drop_id) do update set last_id = greatest(n.last_id, excluded.last_id)
+    insert into inventory.pruned_events as n (drop_id, last_id, available_stock, stock_at)
+    select
+      t.drop_id, max(t.id), (array_agg(t.stock order by t.id desc) filter (where t.stock is not null))[1],
+      (array_agg(t.created_at order by t.id desc) filter (where t.stock is not null))[1]
+    from told t
+    group by t.drop_id
+    order by t.drop_id
+    on conflict (drop_id) do update
+    set
+      last_id = greatest(n.last_id, excluded.last_id),
+      available_stock = coalesce(excluded.available_stock, n.available_stock),
+      stock_at = coalesce(excluded.stock_at, n.stock_at)
   )
   select count(*) into v_pruned from pruned;
   return v_pruned;

@@ -23,17 +23,16 @@ begin
   select 'SNAPSHOT', coalesce((select max(e.id) from inventory.events e), 0)::text, null::uuid, to_json(s)
   from (
     select array(
-      select l
+      select shown
       from (
-        select
-          r.*,
-          activity.feed as activity_feed
-        from inventory.drops d
-        cross join lateral inventory.drop_row(d) r
-        cross join lateral inventory.activity_feed(d.id) activity
-        where d.id = any (v_drop_ids) and inventory.is_public(d)
-        order by d.starts_at desc nulls last, d.id desc
-      ) l
+        select (l.listed).*, l.activity_feed
+        from inventory.listed_drops(array(
+          select d
+          from inventory.drops d
+          where d.id = any (v_drop_ids) and inventory.is_public(d)
+          order by d.starts_at desc nulls last, d.id desc
+        )) l
+      ) shown
     ) as drops
   ) s;
 end

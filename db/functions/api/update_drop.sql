@@ -1,6 +1,7 @@
--- api.update_drop: change a drop: its name, price, terms, times, status, stock or variants; pause and resume it.
+-- api.update_drop: change a drop: its name, price, picture, terms, times, status, stock or variants; pause and resume it.
 --
--- p_changes is a JSON object of the fields to change; null clears a time or a term. add_stock changes total_stock by so many units,
+-- p_changes is a JSON object of the fields to change; null clears a time, a term or the
+-- picture. add_stock changes total_stock by so many units,
 -- so that two sellers who each add some do not undo one another. inventory.may_become defines the allowed changes of status,
 -- inventory.drop_after_changes how a change of status sets starts_at and ends_at, inventory.variants_after_changes what variants
 -- may become. With p_if_revision nothing is changed unless the drop has that revision, which a sale does not raise.
@@ -75,6 +76,7 @@ begin
     hold_seconds = v_new.hold_seconds,
     rehold_after_seconds = v_new.rehold_after_seconds,
     extension_seconds = v_new.extension_seconds,
+    image_url = v_new.image_url,
     revision = d.revision + (v_variants is not null)::integer,
     updated_at = now()
   where d.id = p_drop_id
@@ -93,5 +95,5 @@ $$;
 
 comment on function api.update_drop(uuid, jsonb, integer, uuid) is
 'Change a drop and return it. p_changes holds any of name, price, starts_at, ends_at, status, total_stock or add_stock or variants,
-paused, limit_per_user, hold_seconds, rehold_after_seconds, extension_seconds; null clears a time or a term. Cancelling releases
-every hold. With p_if_revision the drop is changed only if it has that revision. select * from api.update_drop(''…'', ''{"status": "live"}'');';
+paused, limit_per_user, hold_seconds, rehold_after_seconds, extension_seconds, image_url; null clears a time, a term or the
+picture. Cancelling releases every hold. With p_if_revision the drop is changed only if it has that revision. select * from api.update_drop(''…'', ''{"status": "live"}'');';

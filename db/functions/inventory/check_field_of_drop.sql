@@ -1,7 +1,7 @@
 -- inventory.check_field_of_drop: refuse a value in JSON that a field of a drop cannot have: of a wrong type, or out of its range.
 --
--- Purpose: what a caller sends as JSON is checked in one place. null is accepted for a time and for a term that a drop may do
--- without. What a constraint of the table says is left to the constraint.
+-- Purpose: what a caller sends as JSON is checked in one place. null is accepted for a time, the picture, and a term that a
+-- drop may do without. What a constraint says is left to the statement that writes the value, because other rules may come first.
 --
 -- Locks: none. Errors: VALIDATION_ERROR, naming the field.
 
@@ -11,7 +11,7 @@ language plpgsql stable
 as $$
 declare
   v_kind text := case
-    when p_field in ('name', 'status', 'starts_at', 'ends_at', 'currency') then 'string'
+    when p_field in ('name', 'status', 'starts_at', 'ends_at', 'currency', 'image_url') then 'string'
     when p_field in ('price', 'total_stock', 'limit_per_user', 'hold_seconds', 'rehold_after_seconds', 'extension_seconds') then 'number'
   end;
 begin
@@ -19,7 +19,7 @@ begin
     perform inventory.refuse('VALIDATION_ERROR', p_field || ': is not a field that can be set');
   end if;
   if p_value = 'null' then
-    if p_field not in ('starts_at', 'ends_at', 'limit_per_user', 'hold_seconds', 'extension_seconds') then
+    if p_field not in ('starts_at', 'ends_at', 'limit_per_user', 'hold_seconds', 'extension_seconds', 'image_url') then
       perform inventory.refuse('VALIDATION_ERROR', p_field || ': may not be null');
     end if;
     return;
@@ -31,8 +31,11 @@ begin
     perform inventory.refuse('VALIDATION_ERROR', p_field || ': must be a time such as 2026-12-01T18:00:00Z');
   end if;
   perform jsonb_populate_record(null::inventory.drops, jsonb_build_object(p_field, p_value));
-exception when data_exception then
-  perform inventory.refuse('VALIDATION_ERROR', p_field || ': is not a value this field can have');
+exception
+  when check_violation then
+    return;
+  when data_exception then
+    perform inventory.refuse('VALIDATION_ERROR', p_field || ': is not a value this field can have');
 end
 $$;
 

@@ -19,7 +19,7 @@ begin
     perform inventory.check_field_of_drop(v_field, v_value);
   end loop;
   if exists (select from jsonb_object_keys(p_terms) k where k not in (
-    'currency', 'limit_per_user', 'hold_seconds', 'rehold_after_seconds', 'extension_seconds')) then
+    'currency', 'limit_per_user', 'hold_seconds', 'rehold_after_seconds', 'extension_seconds', 'image_url')) then
     perform inventory.refuse('VALIDATION_ERROR', 'p_terms: has a field that is no term of a drop');
   end if;
 end

@@ -11,7 +11,7 @@ returns inventory.drops
 language plpgsql stable
 as $$
 declare
-  v_new inventory.drops := jsonb_populate_record(p_drop, p_changes - array['variants', 'add_stock', 'paused']);
+  v_new inventory.drops := jsonb_populate_record(p_drop, p_changes - array['price', 'variants', 'add_stock', 'paused']);
   v_from text := inventory.status_now(p_drop); -- whatever the sweep has done
 begin
   if v_new.status not in ('draft', 'scheduled', 'live', 'ended', 'cancelled') then
@@ -25,7 +25,7 @@ begin
     perform inventory.refuse('INVALID_STATUS_CHANGE', 'A drop whose units are held or sold cannot become a draft.');
   end if;
 
-  v_new.price := inventory.check_price(v_new.price, p_drop.currency);
+  v_new.price := inventory.check_price(coalesce((p_changes ->> 'price')::numeric, p_drop.price), p_drop.currency);
   if p_changes ? 'add_stock' then
     if p_drop.total_stock + (p_changes ->> 'add_stock')::bigint not between 1 and 2147483647 then
       perform inventory.refuse_constraint('drops_total_stock_check');

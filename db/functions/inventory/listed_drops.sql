@@ -1,8 +1,8 @@
--- inventory.listed_drops: these drops as api.list_drops shows them, in the same order, each with its activity.
+-- inventory.listed_drops: these drops as api.list_drops and api.snapshot show them, in the same order, each with its activity.
 --
 -- Locks: none. Errors: none.
 --
--- Plans: it is a function of its own because its plan is kept, and that of api.list_drops is made anew for each call.
+-- Plans: the plan of this function is kept; that of api.list_drops is made anew for each call.
 
 create or replace function inventory.listed_drops(p_drops inventory.drops[])
 returns table (listed api.drop_row, activity_feed json)
@@ -13,10 +13,9 @@ set plan_cache_mode = force_generic_plan
 as $$
 begin
   return query
-  select shown, activity.feed
-  from (select unnest(p_drops) as drop, generate_series(1, cardinality(p_drops)) as n) d
-  cross join lateral inventory.drop_row(d.drop) shown -- not (drop_row(…)).*, which would call it once for each column
-  cross join lateral inventory.activity_feed((d.drop).id) activity
+  select d.row, activity.feed
+  from (select r as row, row_number() over () as n from inventory.drop_rows(p_drops) r) d
+  cross join lateral inventory.activity_feed((d.row).id) activity
   order by d.n;
 end
 $$;

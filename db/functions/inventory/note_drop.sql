@@ -22,6 +22,15 @@ begin
     if new.id <> old.id then
       raise foreign_key_violation using message = format('drop %s keeps its id', old.id);
     end if;
+    if (
+      old.name, old.price, old.currency, old.created_by, old.total_stock, old.starts_at, old.ends_at, old.status, old.paused_at,
+      old.limit_per_user, old.hold_seconds, old.rehold_after_seconds, old.extension_seconds, old.image_url
+    ) is not distinct from (
+      new.name, new.price, new.currency, new.created_by, new.total_stock, new.starts_at, new.ends_at, new.status, new.paused_at,
+      new.limit_per_user, new.hold_seconds, new.rehold_after_seconds, new.extension_seconds, new.image_url
+    ) then
+      return null;
+    end if;
     insert into inventory.changes as c (drop_id, is_updated, was_public)
     values (new.id, true, inventory.is_public(old))
     on conflict (transaction_id, drop_id) do update

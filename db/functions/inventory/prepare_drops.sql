@@ -10,6 +10,8 @@
 --   due_ids    the drops on which something was due
 --
 -- Locks, in this order: the rows of the drops, in the order of their ids; due reservations, with skip locked. Errors: none.
+--
+-- Plans: the caller's settings are in force, see inventory.reserve_on_drops.
 
 create or replace function inventory.prepare_drops(
   p_drop_ids uuid[],
@@ -18,9 +20,6 @@ create or replace function inventory.prepare_drops(
   out due_ids uuid[]
 )
 language plpgsql
-set enable_seqscan = off
-set enable_bitmapscan = off
-set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_selling_ids uuid[];

@@ -14,10 +14,8 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_key inventory.event_key;
   v_notified bigint;
 begin
-  select * into v_key from inventory.event_key;
   with logged as (
     insert into inventory.events (drop_id, type, data)
     select e.drop_id, e.type, e.data
@@ -30,7 +28,7 @@ begin
       'lastpair_events',
       case
         when octet_length(e.event) > 7800 then e.id::text
-        else '{"mac":"' || encode(sha256(v_key.outer_key || sha256(v_key.inner_key || convert_to(n.text, 'UTF8'))), 'hex') || '",'
+        else '{"mac":"' || encode(sha256(k.outer_key || sha256(k.inner_key || convert_to(n.text, 'UTF8'))), 'hex') || '",'
           || substr(n.text, 2)
       end
     )
@@ -44,7 +42,8 @@ begin
   ) e
   cross join lateral (
     select '{"committedAt":' || round(extract(epoch from clock_timestamp()), 3) || ',' || substr(e.event, 2) as text
-  ) n;
+  ) n
+  cross join inventory.event_key k; -- it has one row
 end
 $$;
 

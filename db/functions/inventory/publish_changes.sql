@@ -38,15 +38,12 @@ begin
   with taken as (
     delete from inventory.changes c
     where c.transaction_id = p_transaction_id
-    returning c as change
+    returning c as change, c.drop_id
   )
-  select array_agg(t.change order by (t.change).drop_id) into v_changes from taken t;
-  v_drops := array(
-    select d.drop
-    from unnest(v_changes) c
-    left join lateral (select d as drop from inventory.drops d where d.id = c.drop_id limit 1) d on true
-    order by c.drop_id
-  );
+  select array_agg(t.change order by t.drop_id), array_agg(d.drop order by t.drop_id)
+  into v_changes, v_drops
+  from taken t
+  left join lateral (select d as drop from inventory.drops d where d.id = t.drop_id limit 1) d on true;
 
   for i in 1 .. cardinality(v_changes) loop
     v_change := v_changes[i];

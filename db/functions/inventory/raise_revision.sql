@@ -16,10 +16,10 @@ as $$
 begin
   if (
     old.name, old.price, old.total_stock, old.starts_at, old.ends_at, inventory.status_now(old), old.paused_at, old.limit_per_user,
-    old.hold_seconds, old.rehold_after_seconds, old.extension_seconds
+    old.hold_seconds, old.rehold_after_seconds, old.extension_seconds, old.image_url
   ) is distinct from (
     new.name, new.price, new.total_stock, new.starts_at, new.ends_at, inventory.status_now(new), new.paused_at, new.limit_per_user,
-    new.hold_seconds, new.rehold_after_seconds, new.extension_seconds
+    new.hold_seconds, new.rehold_after_seconds, new.extension_seconds, new.image_url
   ) then
     new.revision := old.revision + 1;
   end if;

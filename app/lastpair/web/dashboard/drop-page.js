@@ -78,10 +78,12 @@ export class DropPage {
     this.isChanged = false;
     $("drop-body").hidden = !drop;
     $("drop-head").hidden = !drop;
+    $("buyer-page").hidden = !drop || drop.status === "draft"; // buyers have no page of a draft
     if (this.#dropId === null || !drop) return;
     $("drop-missing").hidden = true;
     document.title = `${drop.name} · Lastpair`;
     setText($("drop-name"), drop.name);
+    setAttribute($("buyer-page"), "href", `/d/${drop.id}`);
     const stock = stockOf(drop), { amount, isExact } = revenueOf(drop);
     for (const part of PARTS) setText($(`drop-${part}`), formatNumber(stock[part]));
     setText($("drop-share"), stock.sold ? `${Math.floor((100 * stock.sold) / drop.total_stock)}%` : "");

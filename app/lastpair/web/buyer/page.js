@@ -1,0 +1,187 @@
+// Draws a view into index.html. Elements are changed in place and never rebuilt, so that the focus stays where it is.
+
+import { money, number, parts, stockWords, time, wordsFor, zone } from "./format.js";
+import { endsText, factsOf, priceText } from "./views.js";
+
+const LATE_MS = 30_000;
+const LONG_NAME = 8; // characters that a narrow size has place for
+const CLOCK_PARTS = ["days", "hours", "minutes", "seconds"];
+
+const $ = (id) => document.getElementById(id);
+
+export class Page {
+  #imageUrl = null;
+  #said = "";
+
+  /** Calls act(action) when a button is pressed, and choose(variantId) when a size is chosen. */
+  constructor({ act, choose }) {
+    Object.assign(this, { act, choose });
+    for (const button of [$("main"), $("second")]) button.addEventListener("click", () => act(button.dataset.action));
+    $("sizes").addEventListener("change", ({ target }) => choose(target.value));
+    $("image").addEventListener("error", () => this.#showPicture(false)); // a page without a picture is better than a broken one
+    $("image").addEventListener("load", () => $("picture").classList.add("is-loaded"));
+  }
+
+  draw(view, { sale, phase, chosen, now, holdSeconds, isBusy }) {
+    const { drop } = sale;
+    document.body.dataset.phase = phase;
+    this.#setImage(drop);
+    setText($("name"), drop.name);
+    document.title = drop.name;
+    setText($("price"), priceText(drop, chosen));
+    setText($("ends"), endsText(drop, phase, now));
+    setText($("pill"), view.pill[1]);
+    $("pill").dataset.kind = view.pill[0];
+
+    $("countdown").hidden = !view.countdown;
+    if (view.countdown) {
+      setText($("opens-at"), `${time(drop.starts_at, now)}, ${zone(now)}`);
+      drawClock($("countdown").querySelector(".clock"), Date.parse(drop.starts_at) - now);
+    }
+    $("panel").hidden = !view.title;
+    setText($("panel-title"), view.title ?? "");
+    setText($("panel-text"), view.text ?? "");
+    $("ring").toggleAttribute("hidden", !view.hold);
+    if (view.hold) drawRing($("ring"), view.hold, now);
+    $("sizes").hidden = !view.sizes || drop.variants.length === 0;
+    if (!$("sizes").hidden) drawSizes($("sizes").querySelector(".sizes"), drop, chosen, view.sizes, phase === "onSale");
+    $("stock").hidden = !view.stock;
+    if (view.stock) drawStock(sale);
+    drawRows($("receipt"), view.rows ?? []);
+    drawRows($("facts"), view.facts ? factsOf(drop, { phase, holdSeconds, now }) : []);
+
+    drawButton($("main"), view.main, isBusy);
+    drawButton($("second"), view.second, isBusy);
+    setText($("note"), view.note ?? "");
+    $("note").hidden = !view.note;
+  }
+
+  /** Show an error beside the buttons, and speak it; an empty text takes the last one away. */
+  answer(text) {
+    setText($("answer"), text);
+    $("answer").hidden = !text;
+    if (text) this.say(text);
+  }
+
+  /** Tell a screen reader. The same text is spoken again if another one came between. */
+  say(text) {
+    setText($("said"), text);
+  }
+
+  showConnection(state) {
+    if ($("connection").dataset.state === state) return;
+    if (state === "lost") this.say("Connection lost. What you see may be old.");
+    else if ($("connection").dataset.state === "lost") this.say("Connected again.");
+    $("connection").dataset.state = state;
+    setText($("connection"), state === "lost" ? "Connection lost, trying again" : "Live");
+  }
+
+  /** Move the focus to the first button that there is; if there is none, to the name of the drop, from where one reads on. */
+  focusButton() {
+    ([$("main"), $("second")].find(({ hidden }) => !hidden) ?? $("name")).focus();
+  }
+
+  focusSize() {
+    const sizes = [...$("sizes").querySelectorAll("input:not(:disabled)")];
+    (sizes.find(({ checked }) => checked) ?? sizes[0])?.focus();
+  }
+
+  #setImage({ image_url: url, name }) {
+    $("image").alt = name;
+    if (url === this.#imageUrl) return;
+    this.#imageUrl = url;
+    this.#showPicture(Boolean(url));
+    $("picture").classList.remove("is-loaded");
+    if (url) $("image").src = url;
+    else $("image").removeAttribute("src");
+  }
+
+  #showPicture(isShown) {
+    $("picture").hidden = !isShown;
+    document.body.classList.toggle("has-picture", isShown);
+  }
+}
+
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function drawButton(button, [text, action] = [], isBusy) {
+  button.hidden = !text;
+  if (!text) return;
+  setText(button, text);
+  button.dataset.action = action;
+  button.ariaDisabled = String(isBusy); // not `disabled`, because that would lose the keyboard focus
+}
+
+function drawClock(clock, milliseconds) {
+  const values = parts(milliseconds), shown = CLOCK_PARTS.slice(values.days ? 0 : 1, values.days ? 3 : 4);
+  if (clock.children.length !== shown.length) clock.replaceChildren(...shown.map(() => make("div", make("b"), make("small"))));
+  shown.forEach((part, index) => {
+    const [value, name] = clock.children[index].children;
+    setText(value, String(values[part]).padStart(2, "0"));
+    setText(name, values[part] === 1 ? part.slice(0, -1) : part);
+  });
+}
+
+function drawRing(ring, { createdAt, expires_at: expiresAt }, now) {
+  const leftMs = Math.max(0, Date.parse(expiresAt) - now), wholeMs = Date.parse(expiresAt) - Date.parse(createdAt);
+  const { days, hours, minutes, seconds } = parts(leftMs), allMinutes = (days * 24 + hours) * 60 + minutes;
+  const [, run, text] = ring.children;
+  setText(text, allMinutes < 100 ? `${allMinutes}:${String(seconds).padStart(2, "0")}` : `${Math.round(allMinutes / 60)} h`);
+  ring.ariaLabel = `${allMinutes} minutes ${seconds} seconds left`;
+  run.style.strokeDashoffset = String(100 - Math.min(100, (100 * leftMs) / wholeMs));
+  run.classList.toggle("late", leftMs < LATE_MS);
+}
+
+function drawSizes(list, drop, chosen, kind, canChoose) {
+  const shown = drop.variants.map(({ id }) => id).join();
+  if (list.dataset.shown !== shown) {
+    list.dataset.shown = shown;
+    setText($("sizes").querySelector("legend"), wordsFor(drop).legend);
+    list.classList.toggle("long", drop.variants.some(({ name }) => name.length > LONG_NAME));
+    list.replaceChildren(...drop.variants.map(({ id }) => {
+      const input = Object.assign(document.createElement("input"), { type: "radio", name: "size", value: id });
+      return make("label", input, make("span"), make("small"), make("small"));
+    }));
+  }
+  drop.variants.forEach((variant, index) => {
+    const label = list.children[index], [input, name, stock, price] = label.children;
+    const available = variant.available_stock;
+    setText(name, variant.name);
+    setText(stock, kind === "planned" ? `${number(variant.total_stock)} in stock` : stockWords(available));
+    setText(price, variant.price === drop.price ? "" : money(variant.price, drop.currency));
+    label.classList.toggle("few", kind === "live" && available > 0 && available <= 2);
+    label.classList.toggle("gone", kind === "live" && available === 0);
+    input.disabled = !canChoose || available === 0;
+    input.checked = variant.id === chosen && !input.disabled;
+  });
+}
+
+function drawStock(sale) {
+  const { drop: { total_stock: total, available_stock: available }, sold, held } = sale;
+  const bar = $("stock").querySelector(".bar");
+  bar.style.setProperty("--sold", `${(100 * (sold ?? 0)) / total}%`);
+  bar.style.setProperty("--held", `${sold === null ? 0 : (100 * (total - available)) / total}%`);
+  bar.ariaLabel = sold === null
+    ? `${number(available)} left of ${number(total)}`
+    : `${number(sold)} sold, ${number(held)} held, ${number(available)} left of ${number(total)}`;
+  setText($("stock-held"), held ? `${number(held)} held by others` : "");
+  setText($("stock-left"), number(available));
+  setText($("stock-of"), `left of ${number(total)}`);
+}
+
+function drawRows(section, rows) {
+  section.hidden = rows.length === 0;
+  const list = section.querySelector("dl"), texts = rows.flat();
+  if (list.children.length !== texts.length) {
+    list.replaceChildren(...rows.flatMap(() => [make("dt"), make("dd")]));
+  }
+  texts.forEach((text, index) => setText(list.children[index], text));
+}
+
+function make(name, ...children) {
+  const element = document.createElement(name);
+  element.append(...children);
+  return element;
+}

@@ -1,0 +1,236 @@
+"""The methods of both clients. Each is written once, as the request that it sends."""
+
+from collections.abc import Callable, Coroutine, Iterable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+
+from lastpair_client.requests import Id, ListRequest, Request, path_of
+from lastpair_client.rows import (
+    Basket,
+    BasketItem,
+    BuyersPurchase,
+    BuyersReservation,
+    Drop,
+    DropChange,
+    DropChanges,
+    ListedDrop,
+    NewDrop,
+    Purchase,
+    PurchaseStatus,
+    Reservation,
+    ReservationChange,
+    ReservationStatus,
+    Status,
+    User,
+)
+
+if TYPE_CHECKING:
+    from lastpair_client.client import AsyncClient, AsyncPages, Client, Pages
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Method(Generic[P, T]):
+    """A method that answers a T: of Client at once, of AsyncClient when it is awaited."""
+
+    def __init__(self, make_request: Callable[Concatenate[Any, P], Request[T]]) -> None:
+        self._make_request = make_request
+        self.__doc__ = make_request.__doc__
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, client: "Client", owner: type) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, client: "AsyncClient", owner: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self, client: "Client | AsyncClient | None", owner: type) -> Any:
+        """The method of this client."""
+        if client is None:
+            return self
+
+        @wraps(self._make_request)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return client.send(self._make_request(client, *args, **kwargs))
+
+        return call
+
+
+class ListMethod(Generic[P, T]):
+    """A method that answers a list, which is read page by page while it is iterated over."""
+
+    def __init__(self, make_request: Callable[Concatenate[Any, P], ListRequest[T]]) -> None:
+        self._make_request = make_request
+        self.__doc__ = make_request.__doc__
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, client: "Client", owner: type) -> Callable[P, "Pages[T]"]: ...
+    @overload
+    def __get__(self, client: "AsyncClient", owner: type) -> Callable[P, "AsyncPages[T]"]: ...
+    def __get__(self, client: "Client | AsyncClient | None", owner: type) -> Any:
+        """The method of this client."""
+        if client is None:
+            return self
+
+        @wraps(self._make_request)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return client.pages_of(self._make_request(client, *args, **kwargs))
+
+        return call
+
+
+def sales_query(status: str | None, variant_id: Id | None, user_id: Id | None, limit: int | None) -> dict[str, object]:
+    """The query of a seller's list."""
+    return {"status": status, "variant_id": variant_id, "user_id": user_id, "limit": limit}
+
+
+class Methods:
+    """What a buyer and a seller can ask for. Without an `idempotency_key` a call makes its own, and all its attempts have it."""
+
+    # Buyers.
+
+    @ListMethod
+    def list_drops(self, *, status: Status | None = None, limit: int | None = None) -> ListRequest[ListedDrop]:
+        """The drops on sale now, or those of this status."""
+        return ListRequest("GET", "/drops", "drops", query={"status": status, "limit": limit})
+
+    @Method
+    def get_drop(self, drop_id: Id) -> Request[Drop]:
+        """One drop, in any status."""
+        return Request("GET", path_of("drops", drop_id), "drop")
+
+    @Method
+    def reserve(
+        self, drop_id: Id, *, variant_id: Id | None = None, qty: int | None = None, idempotency_key: str | None = None
+    ) -> Request[Reservation]:
+        """Hold units for a limited time."""
+        body = {"variant_id": variant_id, "qty": qty}
+        return Request("POST", path_of("drops", drop_id, "reserve"), "reservation", body, idempotency_key=idempotency_key)
+
+    @Method
+    def purchase(self, drop_id: Id, *, reservation_id: Id | None = None, idempotency_key: str | None = None) -> Request[Purchase]:
+        """Buy what you hold."""
+        body = {"reservation_id": reservation_id}
+        return Request("POST", path_of("drops", drop_id, "purchase"), "purchase", body, idempotency_key=idempotency_key)
+
+    @ListMethod
+    def list_my_reservations(self, *, limit: int | None = None) -> ListRequest[Reservation]:
+        """The units that you hold, newest first."""
+        return ListRequest("GET", "/reservations/me", "reservations", query={"limit": limit})
+
+    @Method
+    def get_reservation(self, reservation_id: Id) -> Request[Reservation]:
+        """One reservation: yours, or of a drop that you sell."""
+        return Request("GET", path_of("reservations", reservation_id), "reservation")
+
+    @Method
+    def extend_reservation(self, reservation_id: Id, *, idempotency_key: str | None = None) -> Request[Reservation]:
+        """Let a hold end later, once."""
+        path = path_of("reservations", reservation_id, "extend")
+        return Request("POST", path, "reservation", idempotency_key=idempotency_key)
+
+    @Method
+    def cancel_reservation(self, reservation_id: Id) -> Request[Reservation]:
+        """Give back the units of a hold."""
+        return Request("DELETE", path_of("reservations", reservation_id), "reservation")
+
+    @Method
+    def get_reservation_history(self, reservation_id: Id) -> Request[list[ReservationChange]]:
+        """What became of a reservation, the oldest first."""
+        return Request("GET", path_of("reservations", reservation_id, "history"), "history")
+
+    @Method
+    def reserve_basket(self, items: Iterable[BasketItem], *, idempotency_key: str | None = None) -> Request[Basket]:
+        """Hold units of several drops: all items, or none."""
+        return Request("POST", "/baskets", "basket", {"items": list(items)}, idempotency_key=idempotency_key)
+
+    @Method
+    def get_basket(self, basket_id: Id) -> Request[Basket]:
+        """One of your baskets, with its reservations as they are now."""
+        return Request("GET", path_of("baskets", basket_id), "basket")
+
+    @Method
+    def purchase_basket(self, basket_id: Id, *, idempotency_key: str | None = None) -> Request[list[Purchase]]:
+        """Buy all that you hold in a basket, or nothing."""
+        return Request("POST", path_of("baskets", basket_id, "purchase"), "purchases", idempotency_key=idempotency_key)
+
+    @Method
+    def cancel_basket(self, basket_id: Id) -> Request[Basket]:
+        """Give back all that you hold in a basket."""
+        return Request("DELETE", path_of("baskets", basket_id), "basket")
+
+    @ListMethod
+    def list_my_purchases(self, *, limit: int | None = None) -> ListRequest[Purchase]:
+        """The units that you have bought, newest first."""
+        return ListRequest("GET", "/purchases/me", "purchases", query={"limit": limit})
+
+    @Method
+    def get_purchase(self, purchase_id: Id) -> Request[Purchase]:
+        """One purchase: yours, or of a drop that you sell."""
+        return Request("GET", path_of("purchases", purchase_id), "purchase")
+
+    @Method
+    def forget_me(self) -> Request[User]:
+        """Make yourself anonymous, and give back what you hold."""
+        return Request("DELETE", "/users/me", "user")
+
+    # Sellers.
+
+    @Method
+    def create_drop(self, drop: NewDrop, *, idempotency_key: str | None = None) -> Request[Drop]:
+        """Put a drop up for sale."""
+        return Request("POST", "/drops", "drop", drop, idempotency_key=idempotency_key)
+
+    @Method
+    def update_drop(self, drop_id: Id, changes: DropChanges, *, if_match: str | None = None) -> Request[Drop]:
+        """Change the fields given; with `if_match` only if no other seller has changed the drop since that `etag`.
+
+        After a lost connection it is not sent again, because it may add stock.
+        """
+        return Request("PATCH", path_of("drops", drop_id), "drop", changes, if_match=if_match)
+
+    @Method
+    def cancel_drop(self, drop_id: Id, *, refund: bool = False, idempotency_key: str | None = None) -> Request[Drop]:
+        """Cancel a drop, and with `refund` refund its sales."""
+        path = path_of("drops", drop_id, "cancel")
+        return Request("POST", path, "drop", {"refund": refund}, idempotency_key=idempotency_key)
+
+    @Method
+    def refund_purchase(self, purchase_id: Id, *, idempotency_key: str | None = None) -> Request[Purchase]:
+        """Refund all of a purchase; its units go back to stock."""
+        return Request("POST", path_of("purchases", purchase_id, "refund"), "purchase", idempotency_key=idempotency_key)
+
+    @ListMethod
+    def list_drop_history(self, drop_id: Id, *, limit: int | None = None) -> ListRequest[DropChange]:
+        """What sellers did to a drop, the newest first."""
+        return ListRequest("GET", path_of("drops", drop_id, "history"), "history", query={"limit": limit})
+
+    @ListMethod
+    def list_drop_reservations(
+        self,
+        drop_id: Id,
+        *,
+        status: ReservationStatus | None = None,
+        variant_id: Id | None = None,
+        user_id: Id | None = None,
+        limit: int | None = None,
+    ) -> ListRequest[BuyersReservation]:
+        """Who holds, or held, units of a drop; the newest first."""
+        query = sales_query(status, variant_id, user_id, limit)
+        return ListRequest("GET", path_of("drops", drop_id, "reservations"), "reservations", query=query)
+
+    @ListMethod
+    def list_drop_purchases(
+        self,
+        drop_id: Id,
+        *,
+        status: PurchaseStatus | None = None,
+        variant_id: Id | None = None,
+        user_id: Id | None = None,
+        limit: int | None = None,
+    ) -> ListRequest[BuyersPurchase]:
+        """Who bought on a drop; the newest first."""
+        query = sales_query(status, variant_id, user_id, limit)
+        return ListRequest("GET", path_of("drops", drop_id, "purchases"), "purchases", query=query)

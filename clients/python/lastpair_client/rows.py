@@ -1,0 +1,242 @@
+"""The rows of answers and the bodies of requests, with the names that they have on the wire.
+
+docs/reference.md describes each field. Times are ISO 8601 with an offset from UTC; `datetime.fromisoformat` reads them.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal, NotRequired, TypedDict
+
+Amount = Decimal | int
+"""An amount of money, exactly as the server wrote it: with decimals, or without if the currency has none."""
+
+Status = Literal["draft", "scheduled", "live", "ended", "cancelled"]
+ReservationStatus = Literal["ACTIVE", "EXPIRED", "CANCELLED", "CONSUMED"]
+PurchaseStatus = Literal["pending", "paid", "failed", "cancelled", "refunded"]
+
+
+class Variant(TypedDict):
+    """A size or tier of a drop."""
+
+    id: str
+    name: str
+    price: Amount
+    total_stock: int
+    available_stock: int
+
+
+class Drop(TypedDict):
+    """A limited number of units for sale."""
+
+    id: str
+    name: str
+    price: Amount
+    currency: str
+    total_stock: int
+    available_stock: int
+    variants: list[Variant]
+    starts_at: str | None
+    ends_at: str | None
+    status: Status
+    paused_at: str | None
+    limit_per_user: int | None
+    hold_seconds: int | None
+    rehold_after_seconds: int
+    extension_seconds: int | None
+    image_url: str | None
+    revision: int
+    created_by: str
+    createdAt: str
+    updatedAt: str
+
+
+class Purchaser(TypedDict):
+    """A user who bought, and when."""
+
+    userId: str
+    username: str
+    qty: int
+    createdAt: str
+
+
+class ActivityFeed(TypedDict):
+    """What happens on a drop, apart from its own fields."""
+
+    latest_purchasers: list[Purchaser]
+    held_stock: int
+
+
+class ListedDrop(Drop):
+    """A drop on sale, with its latest purchasers."""
+
+    activity_feed: ActivityFeed
+
+
+class Reservation(TypedDict):
+    """Units held for a user until `expires_at`."""
+
+    id: str
+    drop_id: str
+    variant_id: str | None
+    user_id: str
+    basket_id: str | None
+    qty: int
+    unit_price: Amount | None
+    currency: str | None
+    amount: Amount | None
+    status: ReservationStatus
+    expires_at: str
+    extended_at: str | None
+    createdAt: str
+    updatedAt: str
+
+
+class Purchase(TypedDict):
+    """Units that were bought, at the price of the hold."""
+
+    id: str
+    drop_id: str
+    variant_id: str | None
+    reservation_id: str
+    user_id: str
+    qty: int
+    unit_price: Amount | None
+    currency: str | None
+    amount: Amount | None
+    status: PurchaseStatus
+    refunded_amount: Amount | None
+    refunded_at: str | None
+    createdAt: str
+    updatedAt: str
+
+
+class BuyersReservation(Reservation):
+    """A reservation as the seller sees it."""
+
+    username: str
+    variant_name: str | None
+
+
+class BuyersPurchase(Purchase):
+    """A purchase as the seller sees it."""
+
+    username: str
+    variant_name: str | None
+
+
+class Basket(TypedDict):
+    """Units of several drops that were held together."""
+
+    id: str
+    user_id: str
+    reservations: list[Reservation]
+    amounts: dict[str, Amount]
+    expires_at: str
+    createdAt: str
+
+
+class User(TypedDict):
+    """A buyer or seller."""
+
+    id: str
+    username: str
+    createdAt: str
+    updatedAt: str
+
+
+class DropChange(TypedDict):
+    """Something that a seller did to a drop."""
+
+    id: int
+    at: str
+    action: Literal["created", "updated", "cancelled", "refunded"]
+    user_id: str | None
+    username: str | None
+    db_user: str
+    details: dict[str, Any]
+
+
+class ReservationChange(TypedDict):
+    """Something that became of a reservation."""
+
+    at: str
+    action: Literal["reserved", "extended", "expired", "cancelled", "purchased", "refunded"]
+    user_id: str | None
+    details: dict[str, Any]
+
+
+Price = Decimal | float
+"""A price to send. A float is sent as it is written: 19.9 as 19.9."""
+
+
+Time = str | datetime
+"""A time to send, with its offset from UTC."""
+
+
+class NewVariant(TypedDict):
+    """A size or tier of a drop to make."""
+
+    name: str
+    total_stock: int
+    price: NotRequired[Price | None]
+
+
+class VariantChanges(TypedDict, total=False):
+    """A variant as it is to be: with `id` one that exists, without a new one."""
+
+    id: str
+    name: str
+    total_stock: int
+    add_stock: int
+    price: Price | None
+
+
+class Terms(TypedDict, total=False):
+    """What a seller decides of a drop, when it is made and later."""
+
+    starts_at: Time | None
+    ends_at: Time | None
+    limit_per_user: int | None
+    hold_seconds: int | None
+    rehold_after_seconds: int
+    extension_seconds: int | None
+    image_url: str | None
+
+
+class NewDrop(Terms):
+    """A drop to make, with `total_stock` or with `variants`."""
+
+    name: str
+    price: Price
+    total_stock: NotRequired[int]
+    variants: NotRequired[list[NewVariant]]
+    status: NotRequired[Literal["draft", "scheduled", "live"] | None]
+    currency: NotRequired[str | None]
+
+
+class DropChanges(Terms, total=False):
+    """The fields of a drop to change."""
+
+    name: str
+    price: Price
+    total_stock: int
+    add_stock: int
+    variants: list[VariantChanges]
+    status: Status
+    paused: bool
+
+
+class BasketItem(TypedDict):
+    """Units of a drop; of a variant, if it has variants."""
+
+    drop_id: str
+    variant_id: NotRequired[str | None]
+    qty: NotRequired[int | None]
+
+
+class RefusedItem(TypedDict):
+    """An item of a basket that cannot be held."""
+
+    index: int
+    code: str
+    message: str

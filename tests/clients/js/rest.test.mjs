@@ -1,0 +1,234 @@
+// Every REST method of clients/js against the service at LASTPAIR_URL, and its retries through a proxy that breaks connections.
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import http from "node:http";
+import { after, before, test } from "node:test";
+
+import { Lastpair, LastpairError, VERSION } from "../../../clients/js/lastpair.js";
+
+const { LASTPAIR_URL } = process.env;
+const seller = new Lastpair({ baseUrl: LASTPAIR_URL, userId: randomUUID() });
+const newBuyer = (settings) => new Lastpair({ baseUrl: LASTPAIR_URL, userId: randomUUID(), ...settings });
+const newDrop = (fields) => seller.createDrop({ name: "Air", price: 19.9, total_stock: 5, status: "live", ...fields });
+const rows = async (list) => {
+  const all = [];
+  for await (const row of list) all.push(row);
+  return all;
+};
+const refused = (status, code) => (error) => error instanceof LastpairError && error.status === status && error.code === code;
+
+/** A proxy before the service. `answer(request, response, pass)` decides of each request; pass() returns the service's answer. */
+class Proxy {
+  requests = [];
+  answer = async (request, response, pass) => response.end((await pass()).body);
+
+  async start() {
+    this.server = http.createServer(async (request, response) => {
+      const chunks = [];
+      for await (const chunk of request) chunks.push(chunk);
+      this.requests.push(request);
+      const pass = async () => {
+        const passed = await fetch(LASTPAIR_URL + request.url, {
+          method: request.method,
+          headers: Object.fromEntries(Object.entries(request.headers).filter(([name]) => /^(x-|idem|content-type)/.test(name))),
+          body: chunks.length > 0 ? Buffer.concat(chunks) : undefined,
+        });
+        response.statusCode = passed.status;
+        return { status: passed.status, body: await passed.text() };
+      };
+      await this.answer(request, response, pass);
+    });
+    await new Promise((resolve) => this.server.listen(0, "127.0.0.1", resolve));
+    this.url = `http://127.0.0.1:${this.server.address().port}`;
+  }
+
+  /** The next requests fail as these functions say, and the others pass. */
+  fail(...failures) {
+    this.requests = [];
+    this.answer = async (request, response, pass) => {
+      const failure = failures.shift();
+      if (failure) await failure(response, pass, request);
+      else response.end((await pass()).body);
+    };
+  }
+
+  get keys() {
+    return this.requests.map((request) => request.headers["idempotency-key"]);
+  }
+}
+
+const cut = (response) => response.destroy();
+const passThenCut = async (response, pass) => {
+  await pass();
+  response.destroy();
+};
+const status = (code, headers = {}, body = "<html>") => (response) => response.writeHead(code, headers).end(body);
+const refusal = (code) => JSON.stringify({ success: false, error: { code, message: "No." }, meta: { requestId: "r" } });
+
+const proxy = new Proxy();
+before(() => proxy.start());
+after(() => proxy.server.close());
+const proxied = (settings) => newBuyer({ baseUrl: proxy.url, retryMs: 1, ...settings });
+
+test("drops", async () => {
+  const drop = await newDrop();
+  assert.deepEqual(await seller.getDrop(drop.id), drop);
+  assert.ok((await rows(seller.listDrops())).some(({ id, activity_feed }) => id === drop.id && activity_feed.held_stock === 0));
+  const draft = await newDrop({ status: "draft" });
+  assert.ok((await rows(seller.listDrops({ status: "draft", limit: 1 }))).some(({ id }) => id === draft.id));
+  const { etag, data } = await seller.request("GET", `/drops/${drop.id}`);
+  assert.deepEqual(data.drop, drop);
+  assert.equal((await seller.updateDrop(drop.id, { price: 20 }, { ifMatch: etag })).price, 20);
+  await assert.rejects(seller.updateDrop(drop.id, { price: 21 }, { ifMatch: etag }), refused(412, "DROP_CHANGED"));
+  const actions = (await rows(seller.listDropHistory(drop.id, { limit: 1 }))).map(({ action }) => action);
+  assert.deepEqual(actions, ["updated", "created"]);
+});
+
+test("a hold and a purchase", async () => {
+  const buyer = newBuyer({ userName: `buyer-${randomUUID()}` });
+  const drop = await newDrop({ extension_seconds: 60, total_stock: undefined, variants: [{ name: "42", total_stock: 9 }] });
+  const variant_id = drop.variants[0].id;
+  const held = await buyer.reserve(drop.id, { variant_id, qty: 2 });
+  assert.deepEqual([held.qty, held.variant_id, held.amount], [2, variant_id, 39.8]);
+  const extended = await buyer.extendReservation(held.id);
+  assert.ok(Date.parse(extended.expires_at) > Date.parse(held.expires_at));
+  assert.deepEqual(await buyer.getReservation(held.id), extended);
+  assert.deepEqual(await rows(buyer.listMyReservations()), [extended]);
+  assert.equal((await rows(seller.listDropReservations(drop.id, { status: "ACTIVE", variant_id })))[0].variant_name, "42");
+  const purchase = await buyer.purchase(drop.id, { reservation_id: held.id });
+  assert.deepEqual(await buyer.getPurchase(purchase.id), purchase);
+  assert.deepEqual(await rows(buyer.listMyPurchases()), [purchase]);
+  assert.equal((await rows(seller.listDropPurchases(drop.id, { status: "paid" })))[0].id, purchase.id);
+  const history = (await buyer.getReservationHistory(held.id)).map(({ action }) => action);
+  assert.deepEqual(history, ["reserved", "extended", "purchased"]);
+  assert.equal((await seller.refundPurchase(purchase.id)).status, "refunded");
+  const other = await buyer.reserve(drop.id, { variant_id });
+  assert.equal((await buyer.cancelReservation(other.id)).status, "CANCELLED");
+  assert.equal((await seller.cancelDrop(drop.id, { refund: true })).status, "cancelled");
+  assert.match((await buyer.forgetMe()).username, /^former-user-/);
+});
+
+test("baskets", async () => {
+  const buyer = newBuyer(), drops = [await newDrop(), await newDrop({ total_stock: 1 })];
+  const items = drops.map(({ id }) => ({ drop_id: id, qty: 1 }));
+  const basket = await buyer.reserveBasket(items);
+  assert.deepEqual(await buyer.getBasket(basket.id), basket);
+  assert.equal((await buyer.cancelBasket(basket.id)).reservations[0].status, "CANCELLED");
+  const again = await buyer.reserveBasket(items);
+  assert.deepEqual((await buyer.purchaseBasket(again.id)).map(({ drop_id }) => drop_id).sort(), drops.map(({ id }) => id).sort());
+  await assert.rejects(newBuyer().reserveBasket(items), (error) => {
+    assert.ok(refused(409, "BASKET_REFUSED")(error));
+    assert.deepEqual(error.items.map(({ index, code }) => [index, code]), [[1, "OUT_OF_STOCK"]]);
+    return true;
+  });
+});
+
+test("a list is read page by page, and only as far as it is needed", async () => {
+  const buyer = proxied(), drops = [];
+  for (let n = 0; n < 5; n++) drops.unshift(await newDrop());
+  for (const { id } of [...drops].reverse()) await buyer.reserve(id);
+  proxy.fail();
+  const pages = [];
+  for await (const page of buyer.listMyReservations({ limit: 2 }).pages()) pages.push(page.map(({ drop_id }) => drop_id));
+  assert.deepEqual(pages, [drops.slice(0, 2), drops.slice(2, 4), drops.slice(4)].map((page) => page.map(({ id }) => id)));
+  assert.equal(proxy.requests.length, 3);
+  for await (const { drop_id } of buyer.listMyReservations({ limit: 2 })) {
+    assert.equal(drop_id, drops[0].id);
+    break;
+  }
+  assert.equal(proxy.requests.length, 4);
+});
+
+test("a refusal has its code, status, sentence and request id, and is not repeated", async () => {
+  const drop = await newDrop({ total_stock: 1 }), buyer = proxied();
+  await newBuyer().reserve(drop.id);
+  proxy.fail();
+  await assert.rejects(buyer.reserve(drop.id), (error) => {
+    assert.ok(refused(409, "OUT_OF_STOCK")(error));
+    assert.match(error.message, /\w/);
+    assert.match(error.requestId, /\w/);
+    return true;
+  });
+  assert.equal(proxy.requests.length, 1);
+});
+
+test("a purchase over lost connections and a proxy's errors happens once", async () => {
+  const drop = await newDrop(), buyer = proxied();
+  proxy.fail(cut, passThenCut, status(502), status(503, { "Retry-After": "0" }, refusal("DATABASE_UNAVAILABLE")));
+  const held = await buyer.reserve(drop.id);
+  assert.equal(proxy.requests.length, 5);
+  assert.equal(new Set(proxy.keys).size, 1);
+  const [key] = proxy.keys;
+  proxy.fail(passThenCut, passThenCut);
+  const purchase = await buyer.purchase(drop.id);
+  assert.equal(purchase.reservation_id, held.id);
+  assert.equal(new Set(proxy.keys).size, 1);
+  assert.notEqual(proxy.keys[0], key);
+  assert.equal((await seller.getDrop(drop.id)).available_stock, 4);
+  assert.equal((await rows(buyer.listMyPurchases())).length, 1);
+});
+
+test("it gives up after its retries, and says why", async () => {
+  proxy.fail(cut, cut, cut);
+  await assert.rejects(proxied({ retries: 2 }).getDrop(randomUUID()), refused(0, "UNREACHABLE"));
+  proxy.fail(status(502));
+  await assert.rejects(proxied({ retries: 0 }).getDrop(randomUUID()), refused(502, "UNEXPECTED_ANSWER"));
+  proxy.fail(status(200, {}, "<html>"));
+  await assert.rejects(proxied({ retries: 0 }).getDrop(randomUUID()), refused(0, "UNREACHABLE"));
+  proxy.fail(() => {}, () => {});
+  await assert.rejects(proxied({ retries: 1, timeoutMs: 50 }).getDrop(randomUUID()), refused(0, "TIMEOUT"));
+  assert.equal(proxy.requests.length, 2);
+});
+
+test("Retry-After is honoured, and a long one is the caller's business", async () => {
+  const drop = await newDrop(), begun = performance.now();
+  proxy.fail(status(429, { "Retry-After": "1" }, refusal("RATE_LIMITED")));
+  await proxied().getDrop(drop.id);
+  assert.ok(performance.now() - begun >= 990);
+  proxy.fail(status(429, { "Retry-After": "60" }, refusal("RATE_LIMITED")));
+  await assert.rejects(proxied().getDrop(drop.id), (error) => (
+    refused(429, "RATE_LIMITED")(error) && error.retryAfterMs === 60_000
+  ));
+});
+
+test("a PATCH is repeated only if it was not started", async () => {
+  const drop = await newDrop();
+  const owner = (settings) => new Lastpair({ baseUrl: proxy.url, retryMs: 1, userId: drop.created_by, ...settings });
+  proxy.fail(passThenCut);
+  await assert.rejects(owner().updateDrop(drop.id, { add_stock: 1 }), refused(0, "UNREACHABLE"));
+  assert.equal((await seller.getDrop(drop.id)).total_stock, 6);
+  proxy.fail(status(503, { "Retry-After": "0" }, refusal("OVERLOADED")));
+  assert.equal((await owner().updateDrop(drop.id, { add_stock: 1 })).total_stock, 7);
+  assert.equal(proxy.keys[0], undefined);
+});
+
+test("a signal ends a request, and the pause before a retry", async () => {
+  const reason = new Error("left"), controller = new AbortController();
+  proxy.fail(() => controller.abort(reason));
+  await assert.rejects(proxied().getDrop(randomUUID(), { signal: controller.signal }), reason);
+  await assert.rejects(proxied().getDrop(randomUUID(), { signal: controller.signal }), reason);
+  assert.equal(proxy.requests.length, 1);
+  const another = new AbortController();
+  proxy.fail((response) => {
+    response.writeHead(503, { "Retry-After": "20" }).end("{}");
+    setTimeout(() => another.abort(reason), 100);
+  });
+  await assert.rejects(proxied().getDrop(randomUUID(), { signal: another.signal }), reason);
+});
+
+test("one's own key, and a token that a function returns for each attempt", async () => {
+  let tokens = 0;
+  const drop = await newDrop();
+  const buyer = proxied({ token: async () => `token-${++tokens}` });
+  proxy.fail(cut);
+  const held = await buyer.reserve(drop.id, {}, { idempotencyKey: "mine" });
+  assert.deepEqual(proxy.keys, ["mine", "mine"]);
+  assert.deepEqual(proxy.requests.map(({ headers }) => headers.authorization), ["Bearer token-1", "Bearer token-2"]);
+  assert.equal((await buyer.reserve(drop.id, {}, { idempotencyKey: "mine" })).id, held.id);
+});
+
+test("the version is that of the service", async () => {
+  const { version } = await (await fetch(`${LASTPAIR_URL}/healthz`)).json().then(({ data }) => data);
+  assert.equal(VERSION, version);
+});
