@@ -45,7 +45,8 @@ ENDPOINTS = """
 ## Endpoints
 
 The base path is `/api`, and `/api/v1` is the same. Every GET has a HEAD. `/docs` shows the endpoints and lets you try them;
-`/api/openapi.json` describes them for programs (OpenAPI 3.1), with the events of the streams. The dashboard is at `/`.
+`/api/openapi.json` describes them for programs (OpenAPI 3.1), with the events of the streams. The dashboard is at `/`, the
+page of a drop at `/drops/{dropId}`.
 
 Programs make clients of the contract: `npx openapi-typescript http://localhost:4000/api/openapi.json -o lastpair.ts`, or
 `openapi-python-client generate --url http://localhost:4000/api/openapi.json`. The tests do both, and call the service.

@@ -1,79 +1,259 @@
-"""`make screenshots`: takes the pictures in docs/images, of the dashboard in the middle of a sale and of the buyer's page."""
+"""`make screenshots`: takes pictures of the dashboard in every state, light and dark, on a desktop and on a phone.
+
+All of them go to .data/screenshots, to be looked at. Those that the documents show go to docs/images besides. The pages are set
+in Inter where it is installed (`apt-get install fonts-inter fonts-noto-cjk`), and in the system's font elsewhere.
+"""
 
 import asyncio
 import random
-from pathlib import Path
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
-from playwright.async_api import expect
+from playwright.async_api import Browser, Page, expect
 
 from tests.support.browser import chromium
-from tests.support.servers import Service, started
+from tests.support.servers import ROOT, Service, started
 from tools import buyer_screenshots
 
-IMAGES = Path(__file__).parents[1] / "docs" / "images"
+IMAGES, FOLDER = ROOT / "docs" / "images", ROOT / ".data" / "screenshots"
+SHOWN = ("list-desktop", "drop-desktop", "rush-desktop")
+"""The pictures in the documents."""
+
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-DROPS = {"Blazer Mid": 60, "Court Vision": 50, "Dunk Low Retro": 80, "Air Jordan 1": 120}
-SOLD_SHARE, HELD_SHARE = 0.55, 0.15
+SIZES: dict[str, Any] = {
+    "desktop": {"viewport": {"width": 1440, "height": 900}, "device_scale_factor": 1.5},
+    "phone": {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True},
+}
+SHOE_SIZES = {"7": 12, "8": 22, "8.5": 26, "9": 30, "9.5": 30, "10": 28, "11": 18, "12": 14}
+LONG_NAME = "The extraordinarily long name of a shoe by three brands, a museum and a city, in its second edition"
+# Name, body, and the shares of the stock that are sold and held.
+DROPS: list[tuple[str, dict[str, Any], float, float]] = [
+    ("Court Vision", {"price": 95, "total_stock": 400, "starts": -900, "ends": 7810}, 0.2, 0.02),
+    ("Kuwait City Runner", {"price": 45.125, "currency": "KWD", "total_stock": 40}, 0.4, 0),
+    ("東京限定 Geta", {"price": 24_000, "currency": "JPY", "total_stock": 80}, 0.5, 0.1),
+    (LONG_NAME, {"price": 1299.5, "total_stock": 25}, 0.2, 0.1),
+    ("Recalled Runner", {"price": 80, "total_stock": 50}, 0.1, 0),
+    ("Air Max 1", {"price": 140, "total_stock": 60}, 1, 0),
+    ("Blazer Mid 77", {"price": 110, "total_stock": 120}, 0.5, 0),
+    ("Gel-Kayano 14", {"price": 165, "total_stock": 60}, 0.9, 0.06),
+    ("Dunk Low Retro", {"price": 120, "total_stock": 240, "ends": 2862}, 0.7, 0.1),
+    (
+        "Air Jordan 1 High",
+        {"price": 180, "sizes": SHOE_SIZES, "ends": 3752, "hold_seconds": 240, "limit_per_user": 9},
+        0.65,
+        0.06,
+    ),
+    ("Samba OG", {"price": 100, "total_stock": 300, "starts": 1630}, 0, 0),
+    ("Chuck 70", {"price": 85, "total_stock": 150, "starts": None}, 0, 0),
+]
+MANY = 606
+
+Prepare = Callable[[Page], Awaitable[None]]
 
 
-async def sell(url: str) -> None:
-    """Buy some units of each drop and hold some."""
-    chance = random.Random(4)  # noqa: S311 - the same picture every time
-    async with httpx.AsyncClient(base_url=f"{url}/api") as http:
-        [seller, *buyers] = [
-            (await http.post("/internal/users", json={"username": name})).raise_for_status().json()["data"]["user"]["id"]
-            for name in (
-                "seller",
-                *(f"{first}.{last}" for first in ("ann", "bo", "cleo", "dan", "eva") for last in "abcdefghijklmnopqrstuv"),
-            )
-        ]
-        drops = []
-        for name, stock in DROPS.items():
-            body = {"name": name, "price": 100 + stock, "total_stock": stock, "starts_at": "2026-01-01T00:00:00Z"}
-            answer = (await http.post("/drops", json=body, headers={"X-User-Id": seller})).raise_for_status()
-            drops.append((answer.json()["data"]["drop"]["id"], stock))
-        asks = [
-            (drop_id, buyer, n < stock * SOLD_SHARE)
-            for drop_id, stock in drops
-            for n, buyer in enumerate(chance.sample(buyers, int(stock * (SOLD_SHARE + HELD_SHARE))))
-        ]
+async def nothing(page: Page) -> None:
+    """The page as it is."""
+
+
+class Shop:
+    """A service with drops to take pictures of."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+        self.drops: dict[str, dict[str, Any]] = {}
+
+    async def post(self, path: str, user: str = "", **body: Any) -> Any:
+        """The data of the answer."""
+        response = await self._http.post(path, json=body, headers={"X-User-Id": user} if user else {})
+        return response.raise_for_status().json()["data"]
+
+    async def patch(self, name: str, **changes: Any) -> None:
+        """Change a drop."""
+        drop = self.drops[name]
+        response = await self._http.patch(f"/drops/{drop['id']}", json=changes, headers={"X-User-Id": drop["created_by"]})
+        response.raise_for_status()
+
+    async def user(self, name: str) -> str:
+        """A new user."""
+        return str((await self.post("/internal/users", username=name))["user"]["id"])
+
+    async def make(self, seller: str, name: str, fields: dict[str, Any]) -> None:
+        """A new drop. Its start and end are in seconds from now."""
+        now, fields = datetime.now(UTC), {"starts": -1} | fields
+        for field in ("starts", "ends"):
+            seconds = fields.pop(field, None)
+            if seconds is not None:
+                fields[f"{field}_at"] = (now + timedelta(seconds=seconds)).isoformat()
+        if "sizes" in fields:
+            fields["variants"] = [{"name": size, "total_stock": stock} for size, stock in fields.pop("sizes").items()]
+        self.drops[name] = (await self.post("/drops", seller, name=name, **fields))["drop"]
+
+    async def open(self) -> None:
+        """Make all drops, sell of them and hold some, for about a minute."""
+        chance = random.Random(4)  # noqa: S311 - the same picture every time
+        seller = await self.user("you")
+        firsts, lasts = ("ann", "bo", "cleo", "dan", "eva", "finn", "gia", "hugo"), "abcdefghijklmnopqrstuvwxyz"
+        buyers = [await self.user(f"{first}.{last}") for first in firsts for last in lasts]
+        asks = []
+        for name, fields, sold, held in DROPS:
+            await self.make(seller, name, fields)
+            stock = self.drops[name]["total_stock"]
+            asks += [(name, n, n < stock * sold) for n in range(int(stock * (sold + held)))]
         chance.shuffle(asks)
-        for drop_id, buyer, buys in asks:
-            (await http.post(f"/drops/{drop_id}/reserve", headers={"X-User-Id": buyer})).raise_for_status()
-            if buys:
-                (await http.post(f"/drops/{drop_id}/purchase", headers={"X-User-Id": buyer})).raise_for_status()
-            await asyncio.sleep(0.18)  # so that the charts have a slope
+        for name, n, is_bought in asks:
+            await self._buy(self.drops[name], buyers[n % len(buyers)], n, is_bought)
+            await asyncio.sleep(0.04)  # so that the charts have a slope
+        await self.patch("Blazer Mid 77", paused=True)
+        await self.patch("Court Vision", price=89.5)
+        await self.post(f"/drops/{self.drops['Recalled Runner']['id']}/cancel", seller, refund=True)
+
+    async def _buy(self, drop: dict[str, Any], buyer: str, n: int, is_bought: bool) -> None:
+        sizes = [size["id"] for size in drop["variants"]]
+        body = {"variant_id": sizes[(n * 3 + n // len(sizes)) % len(sizes)]} if sizes else {}
+        response = await self._http.post(f"/drops/{drop['id']}/reserve", json=body, headers={"X-User-Id": buyer})
+        if is_bought and response.status_code == httpx.codes.CREATED:  # a size may be sold out
+            await self.post(f"/drops/{drop['id']}/purchase", buyer)
 
 
-async def take(service: Service) -> None:
-    """Open the page in both schemes, sell, and take the pictures."""
-    async with chromium() as browser:
-        pages = [
-            await browser.new_page(color_scheme=scheme, viewport={"width": 1280, "height": 975}, device_scale_factor=1.5)
-            for scheme in SCHEMES
-        ]
-        for page in pages:
-            await page.goto(service.url)
-            await expect(page.locator("#badge")).to_have_text("Live")
-            await page.locator("#tools summary").click()  # fold the tools, because the picture is of the drops
-        await sell(service.url)
-        IMAGES.mkdir(exist_ok=True)
-        for scheme, page in zip(SCHEMES, pages, strict=True):
-            await expect(page.locator(".card")).to_have_count(len(DROPS))
-            await page.screenshot(path=IMAGES / f"dashboard-{scheme}.png", animations="disabled")
+class Photographer:
+    """Takes each picture four times: light and dark, on a desktop and on a phone."""
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        self._browser = browser
+        self._url = url
+
+    async def take(self, name: str, path: str = "/", prepare: Prepare = nothing, before: Prepare = nothing) -> None:
+        """Open the path and take the picture after `prepare`; `before` runs before the page is loaded."""
+        for size in SIZES:
+            for scheme in SCHEMES:
+                async with self._page(size, scheme) as page:
+                    await before(page)
+                    await page.goto(self._url + path)
+                    if before is nothing:
+                        await expect(page.locator("#badge")).to_have_text("Live")
+                    await page.wait_for_timeout(1500)  # until the charts have their past
+                    await prepare(page)
+                    await page.wait_for_timeout(400)
+                    await self._save(page, name, size, scheme)
+
+    @asynccontextmanager
+    async def _page(self, size: str, scheme: Literal["light", "dark"]) -> AsyncIterator[Page]:
+        context = await self._browser.new_context(color_scheme=scheme, **SIZES[size])
+        yield await context.new_page()
+        await context.close()
+
+    async def _save(self, page: Page, name: str, size: str, scheme: str) -> None:
+        picture = f"{name}-{size}-{scheme}.png"
+        await page.screenshot(path=FOLDER / picture, animations="disabled")
+        if f"{name}-{size}" in SHOWN:
+            shutil.copy(FOLDER / picture, IMAGES / picture)
+
+
+async def never_answer(page: Page) -> None:
+    """The server is slow: the page waits for its first event."""
+    await page.add_init_script("""
+      const ask = window.fetch;
+      window.fetch = (url, ...options) => (url.startsWith("/api/events") ? new Promise(() => {}) : ask(url, ...options));
+    """)
+
+
+async def lose_connection(page: Page) -> None:
+    """The connection is lost, and does not come back."""
+    await page.route("**/api/events*", lambda route: route.abort())
+    await page.context.set_offline(True)
+    await expect(page.locator("#badge")).to_have_text("Reconnecting")
+
+
+async def hold(page: Page) -> None:
+    """A visitor holds one unit, and looks at the figures of a moment."""
+    await page.locator(".size").nth(3).click()
+    await page.locator("#buy").click()
+    await expect(page.locator("#outcome")).to_contain_text("is held for you")
+
+
+async def search_in_vain(page: Page) -> None:
+    """A search that finds nothing."""
+    await page.get_by_label("Find a drop").fill("boots")
+
+
+def press(name: str) -> Prepare:
+    """Press the button with this name."""
+
+    async def prepare(page: Page) -> None:
+        await page.get_by_role("button", name=name).first.click()
+
+    return prepare
+
+
+def choose_tab(name: str) -> Prepare:
+    """Show this tab, in the middle of the window."""
+
+    async def prepare(page: Page) -> None:
+        await page.get_by_role("tab", name=name).click()
+        await page.locator("#seller").evaluate("(element) => element.scrollIntoView({ block: 'center' })")
+
+    return prepare
+
+
+async def rush(page: Page) -> None:
+    """Start a rush, and wait for its end."""
+    await page.get_by_role("button", name="Rush").first.click()
+    await page.locator("#rush-form").get_by_role("button", name="Start").click()
+    await expect(page.locator("#rush-sum")).to_contain_text("oversold", timeout=60_000)
+    await page.locator("#rush").evaluate("(element) => innerWidth < 1000 && element.scrollIntoView()")
+
+
+async def take_all(service: Service) -> None:
+    """Take all pictures: first without a drop, then with a shop full of them, then with very many."""
+    async with chromium() as browser, httpx.AsyncClient(base_url=f"{service.url}/api", timeout=60) as http:
+        shop, photographer = Shop(http), Photographer(browser, service.url)
+        await photographer.take("empty")
+        await photographer.take("loading", before=never_answer)
+        await shop.open()
+        await photographer.take("list")
+        await photographer.take("no-match", prepare=search_in_vain)
+        await photographer.take("drafts", prepare=press("Drafts"))
+        await photographer.take("tools", prepare=press("Create a drop"))
+        pages = {
+            "drop": ("Air Jordan 1 High", hold),
+            "buyers": ("Air Jordan 1 High", choose_tab("Buyers")),
+            "history": ("Court Vision", choose_tab("History")),
+            "edit": ("Dunk Low Retro", press("Edit")),
+            "cancel": ("Dunk Low Retro", press("Cancel drop")),
+            "sold-out": ("Air Max 1", nothing),
+            "paused": ("Blazer Mid 77", nothing),
+            "scheduled": ("Samba OG", nothing),
+            "draft": ("Chuck 70", nothing),
+            "cancelled": ("Recalled Runner", nothing),
+            "long-name": (LONG_NAME, nothing),
+            "yen": ("東京限定 Geta", nothing),
+            "dinar": ("Kuwait City Runner", nothing),
+        }
+        for name, (drop, prepare) in pages.items():
+            await photographer.take(name, f"/drops/{shop.drops[drop]['id']}", prepare)
+        await photographer.take("offline", prepare=lose_connection)
+        await photographer.take("rush", prepare=rush)
+        seller = shop.drops["Samba OG"]["created_by"]
+        for n in range(MANY - len(DROPS)):
+            await shop.make(seller, f"Drop {n + 1}", {"price": 100 + n, "total_stock": 10})
+        await photographer.take("many")
 
 
 def main() -> None:
     """Start a service of its own and take the pictures."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    IMAGES.mkdir(exist_ok=True)
     with (
         TemporaryDirectory(prefix="lastpair-screenshots-") as folder,
-        started(DATA_DIR=folder, RESERVATION_TTL_SECONDS="600") as service,
+        started(DATA_DIR=folder, RESERVATION_TTL_SECONDS="3600") as service,
     ):
         service.wait_until_ready()
-        asyncio.run(take(service))
+        asyncio.run(take_all(service))
         asyncio.run(buyer_screenshots.take(service, IMAGES))
         service.stop()
 

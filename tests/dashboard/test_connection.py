@@ -13,7 +13,7 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.support.browser import OUTAGE, Visitor, visiting
-from tests.support.dashboard import buy, card_of, expect_stock, press, started_at
+from tests.support.dashboard import buy, expect_stock, feed_of, press, row_of, started_at
 from tests.support.factories import make_drop, make_due, make_user
 from tests.support.servers import Service, free_port
 from tests.support.streams import Api
@@ -102,8 +102,8 @@ async def test_server_restarts(api: Api, outage: Outage, pruned: bool) -> None:
         await api.owner.fetchval("select id from api.reserve($1, $2)", UUID(drop_id), UUID(outage.users[0]))
         await expect_stock(page, drop_id, 1, 3, 1)
         # The hold that expired meanwhile is gone, too, and the focus is where it was.
-        await expect(card_of(page, drop_id).get_by_role("button")).to_have_text(["Reserve"])
-        await expect(card_of(page, drop_id).get_by_role("button")).to_be_focused()
+        await expect(row_of(page, drop_id).get_by_role("button")).to_have_text(["Reserve"])
+        await expect(row_of(page, drop_id).get_by_role("button")).to_be_focused()
 
 
 async def test_sale_that_was_missed(api: Api, outage: Outage) -> None:
@@ -117,7 +117,7 @@ async def test_sale_that_was_missed(api: Api, outage: Outage) -> None:
     )
     await outage.context.clock.fast_forward(30_000)
     async with outage.last_server():
-        sale = page.locator("#news li", has_text="was bought by")
+        sale = feed_of(page).filter(has_text="1 sold of")
         shown = datetime.fromisoformat(await sale.locator("time").get_attribute("datetime") or "")
         assert abs(shown - sold_at).total_seconds() < 0.001
 
@@ -160,7 +160,7 @@ async def test_silence(outage: Outage) -> None:
     async with outage.last_server() as service:
         page = await outage.visitor.open(outage.context)
         await expect_stock(page, outage.drop_id, 5, 0, 0)
-        await expect(page.locator("#tools")).to_be_hidden()
+        await expect(page.get_by_role("button", name="Create a drop")).to_be_hidden()
         os.kill(service.process.pid, signal.SIGSTOP)
         await outage.make_changes()
         await outage.context.clock.fast_forward(30_000)
@@ -173,14 +173,14 @@ async def test_silence(outage: Outage) -> None:
         await expect_stock(page, outage.drop_id, 2, 2, 1)
         await press(page, outage.drop_id, "Reserve")
         await expect_stock(page, outage.drop_id, 1, 3, 1)
-        await expect(page.locator("#tools")).to_be_visible()
+        await expect(page.get_by_role("button", name="Create a drop")).to_be_visible()
 
 
 # Listens as the page does, with a handler that throws at the first event of a sale.
 THROWING_HANDLER = """async () => {
-  const { listen } = await import("/dashboard/stream.js");
+  const { subscribe } = await import("/dashboard/stream.js");
   window.heard = [];
-  listen((type) => {
+  subscribe((type) => {
     window.heard.push(type);
     if (type === "STOCK_UPDATED") throw new Error("thrown");
   }, (connection) => window.heard.push(connection));

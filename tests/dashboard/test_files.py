@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -12,15 +13,16 @@ from starlette.applications import Starlette
 from lastpair.settings import Settings
 from lastpair.web.pages import DASHBOARD_FOLDER, page_routes
 from tests.support.browser import Visitor
-from tests.support.dashboard import expect_stock
+from tests.support.dashboard import expect_stock, open_drop
 from tests.support.factories import make_drop, make_user, reserve
 from tests.support.streams import Api
 
 OTHER_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-cache"}
+UNUSED_FILTERS = ["Scheduled", "Paused", "Sold out", "Over"]
 FILES = sorted(path.name for path in DASHBOARD_FOLDER.iterdir())
 
 
-@pytest.mark.parametrize("path", ["/", *(f"/dashboard/{name}" for name in [*FILES, "settings.json"])])
+@pytest.mark.parametrize("path", ["/", f"/drops/{uuid4()}", *(f"/dashboard/{name}" for name in [*FILES, "settings.json"])])
 async def test_headers(service: Api, path: str) -> None:
     """The policy of every file forbids other origins and inline code, and browsers revalidate a file each time."""
     async with httpx.AsyncClient(base_url=service.url) as client:
@@ -34,7 +36,8 @@ async def test_headers(service: Api, path: str) -> None:
         assert {"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} < set(policy)
         script = "text/javascript" if response.headers["content-type"].startswith("text/") else "application/javascript"
         types = {"html": "text/html", "js": script, "css": "text/css", "svg": "image/svg+xml", "json": "application/json"}
-        assert response.headers["content-type"].partition(";")[0] == types[path.rpartition(".")[2] if path != "/" else "html"]
+        ending = path.rpartition(".")[2] if path.startswith("/dashboard") else "html"
+        assert response.headers["content-type"].partition(";")[0] == types[ending]
         if "etag" in response.headers:
             again = await client.get(path, headers={"If-None-Match": response.headers["etag"]})
             assert (again.status_code, again.content) == (304, b"")
@@ -48,27 +51,27 @@ async def test_what_the_page_requests(api: Api, visitor: Visitor) -> None:
     paths = sorted(urlsplit(url).path for url in visitor.requests)
     files = [f"/dashboard/{name}" for name in FILES if name.endswith((".js", ".css"))]
     assert [path for path in paths if not path.endswith("icon.svg")] == sorted(
-        ["/", "/api/events", "/dashboard/settings.json", *files]
+        ["/", "/api/activity", "/api/events", "/dashboard/settings.json", *files]
     )
 
 
 @pytest.mark.slow
 async def test_production(api: Api, visitor: Visitor) -> None:
-    """In production there are no tools and no buttons, and events are shown all the same."""
+    """In production there are no tools and no buttons to buy or change, and events are shown all the same."""
     now = datetime.now(UTC).isoformat()
     context = await visitor.context()
     await context.route("**/dashboard/settings.json", lambda route: route.fulfill(json={"development": False, "now": now}))
     page = await visitor.open(context)
-    await expect(page.locator("#empty")).to_have_text(
-        "There are no drops yet. As soon as one is created through the API it appears here."
-    )
+    await expect(page.get_by_text("As soon as one is created it shows here")).to_be_visible()
     seller = await make_user(api.owner)
     drop_id = (await make_drop(api.http, seller))["id"]
     await reserve(api.http, drop_id, seller)
     await expect_stock(page, drop_id, 4, 1, 0)
-    await expect(page.locator("#tools")).to_be_hidden()
-    await expect(page.get_by_role("button")).to_have_count(0)
-    assert {urlsplit(url).path for url in visitor.requests if "/api/" in url} == {"/api/events"}
+    await expect(page.get_by_role("main").get_by_role("button")).to_have_text(["All 1", "Live 1", *UNUSED_FILTERS])
+    await open_drop(page, drop_id)
+    await expect(page.get_by_role("main").get_by_role("button")).to_have_count(0)
+    await expect(page.get_by_role("tab")).to_have_count(0)
+    assert {urlsplit(url).path for url in visitor.requests if "/api/" in url} == {"/api/events", "/api/activity"}
 
 
 @pytest.mark.parametrize("environment", ["development", "production"])

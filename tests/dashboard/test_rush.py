@@ -1,209 +1,193 @@
-"""The rush of the development tools: it sells exactly the stock, during outages too, and says how it went."""
+"""The rush: the dashboard starts it, watches it, and ends in one claim.
 
-import asyncio
+The server's side is stubbed in most tests, so that each state can be shown.
+"""
+
 import re
 from typing import Any
-from uuid import UUID
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, Route, expect
+from playwright.async_api import Page, Route, expect
 
-from tests.support.browser import OUTAGE, Visitor, visiting
-from tests.support.dashboard import card_of, expect_stock, newest_drop, started_at
-from tests.support.factories import assert_healthy, make_user, reserve
-from tests.support.servers import Service, free_port
+from tests.support.browser import REFUSED, Visitor
+from tests.support.dashboard import open_tools
+from tests.support.factories import make_drop, make_user
+from tests.support.row_checks import Row
 from tests.support.streams import Api
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
-# Notes the text and the progress bar of the rush at each change.
-NOTE_PROGRESS = """() => {
-  const progress = document.getElementById("rush-progress"), line = document.getElementById("rush-served");
-  window.said = [];
-  new MutationObserver(() => window.said.push([line.textContent, progress.value, progress.checkVisibility()]))
-    .observe(line, { childList: true });
-}"""
+VIOLATION = {"drop_id": "d", "invariant": "no drop is oversold", "expected": 100, "found": 101}
+BEGUN = "2026-01-01T12:00:00Z"
 
 
-async def start_rush(page: Page, buyers: int, units: int) -> None:
-    """Fill in the form and press Start."""
-    form = page.locator("#rush-form")
-    await page.evaluate(NOTE_PROGRESS)
-    await form.locator("[name=buyers]").fill(str(buyers))
-    await form.locator("[name=stock]").fill(str(units))
-    await form.get_by_role("button", name="Start").click()
+def rush_of(drop_id: str, **fields: object) -> Row:
+    """A rush that has just begun, and these fields."""
+    return {
+        "id": "r1",
+        "dropId": drop_id,
+        "status": "running",
+        "error": None,
+        "buyers": 20_000,
+        "stock": 100,
+        "startedAt": BEGUN,
+        "endedAt": None,
+        "asked": 0,
+        "reserved": 0,
+        "sold": 0,
+        "refused": 0,
+        "p50_ms": None,
+        "p99_ms": None,
+        "requests_per_second": None,
+        "seconds": [],
+        "oversold": None,
+        "audit": [],
+    } | fields
 
 
-async def expect_end_of_rush(page: Page, text: str | re.Pattern[str], timeout_ms: float = 60_000) -> list[Any]:
-    """The rush ends with this text and can be started again; returns what NOTE_PROGRESS has noted."""
-    form = page.locator("#rush-form")
-    await expect(form.get_by_role("button", name="Start")).to_be_enabled(timeout=timeout_ms)
-    await expect(form.get_by_role("status")).to_have_text(text)
-    await expect(page.locator("#rush-progress")).to_be_hidden()
-    said: list[Any] = await page.evaluate("window.said")
-    return said
+def envelope(rush: Row) -> Row:
+    """An answer with the rush."""
+    return {"success": True, "data": {"rush": rush}, "meta": {"requestId": "1"}}
 
 
-async def assert_sold(api: Api, drop_id: UUID, units: int, of: int) -> None:
-    """In the database this many units are sold, and none is held."""
-    drop = await api.owner.fetchrow("select * from inventory.drops where id = $1", drop_id)
-    assert drop is not None
-    assert (drop["total_stock"], drop["available_stock"]) == (of, of - units)
-    paid = "select count(distinct user_id) from inventory.purchases where drop_id = $1 and status = 'paid'"
-    assert await api.owner.fetchval(paid, drop_id) == units
-    assert await api.owner.fetchval("select count(*) from inventory.purchases where drop_id = $1", drop_id) == units
-    assert await api.owner.fetchval("select feed ->> 'held_stock' from inventory.activity_feed($1)", drop_id) == "0"
-    await assert_healthy(api.owner)
+SECONDS = [
+    {"second": n, "reserved": sold, "sold": sold, "refused": refused} for n, sold, refused in [(1, 100, 9040), (2, 0, 10860)]
+]
+HALFWAY: Row = {
+    "asked": 9140,
+    "reserved": 100,
+    "sold": 80,
+    "refused": 9040,
+    "p50_ms": 41.2,
+    "p99_ms": 187.6,
+    "seconds": SECONDS[:1],
+}
+DONE: Row = HALFWAY | {
+    "status": "done",
+    "endedAt": "2026-01-01T12:00:02.200Z",
+    "asked": 20_000,
+    "sold": 100,
+    "oversold": 0,
+    "refused": 19_900,
+    "requests_per_second": 9214,
+    "seconds": SECONDS,
+}
 
 
-async def test_rush(api: Api, page: Page) -> None:
-    """300 buyers want one of 20 units: exactly 20 are sold. The page shows the progress and then the result."""
-    await start_rush(page, 300, 20)
-    said = await expect_end_of_rush(page, "20 of 300 buyers got one, 280 found it sold out. Nothing was oversold: 20 sold of 20.")
-    assert [re.sub(", .*", "", text) for text, _, _ in said] == [f"{n} of 300 buyers served" for n in range(1, 301)]
-    assert said[-1][0] == "300 of 300 buyers served, 20 got one"
-    assert [value for _, value, _ in said] == pytest.approx([n / 300 for n in range(1, 301)])
-    assert all(is_shown for _, _, is_shown in said)
-    drop = await newest_drop(api)
-    await assert_sold(api, drop["id"], 20, 20)
-    await expect_stock(page, drop["id"], 0, 0, 20)
-    await expect(card_of(page, drop["id"]).locator(".status")).to_have_text("sold out")
-    await expect(card_of(page, drop["id"]).locator(".purchasers li")).to_have_count(3)
+class Server:
+    """What the stubbed endpoint answers, and what it was asked."""
+
+    def __init__(self, drop_id: str) -> None:
+        self.drop_id = drop_id
+        self.rush = rush_of(drop_id)
+        self.asked: list[Any] = []
+
+    async def answer(self, route: Route) -> None:
+        """Answer a POST and a GET alike."""
+        self.asked.append(route.request.post_data_json)
+        await route.fulfill(json=envelope(self.rush))
 
 
-async def test_rush_that_went_wrong(api: Api, visitor: Visitor) -> None:
-    """The rush reports it if fewer units are gone than were bought."""
+@pytest.fixture
+async def server(api: Api, visitor: Visitor) -> Server:
+    """The stub, and the drop of the rush."""
+    return Server((await make_drop(api.http, await make_user(api.owner), name="Rush", total_stock=100))["id"])
 
-    async def tell_less(route: Route) -> None:
-        answer = await (await route.fetch()).json()
-        answer["data"]["drop"]["available_stock"] += 1
-        await route.fulfill(json=answer)
 
+@pytest.fixture
+async def page(visitor: Visitor, server: Server) -> Page:
+    """The list, whose requests for rushes the stub answers."""
+    context = await visitor.context()
+    await context.route("**/api/internal/rush", server.answer)
+    return await visitor.open(context)
+
+
+async def start(page: Page, buyers: int = 20_000, units: int = 100) -> None:
+    """Fill in the form and start."""
+    await open_tools(page, "Rush")
+    await page.get_by_role("spinbutton", name="Buyers").fill(str(buyers))
+    await page.locator("#rush-form").get_by_label("Units").fill(str(units))
+    await page.locator("#rush-form").get_by_role("button", name="Start").click()
+
+
+async def test_rush(page: Page, server: Server) -> None:
+    """It shows the page of the rush's drop, the numbers as they come, each second, and in the end the claim of the audit."""
+    await start(page)
+    await expect(page).to_have_url(re.compile(f"/drops/{server.drop_id}$"))
+    await expect(page.locator("#tools")).to_be_hidden()
+    assert server.asked[0] == {"buyers": 20_000, "stock": 100}
+    await expect(page.locator("#rush-terms")).to_have_text("20,000 buyers · 100 units")
+    await expect(page.locator("#rush-sum")).to_have_text("0 of 20,000 asked")
+    server.rush = rush_of(server.drop_id, **HALFWAY)
+    await expect(page.locator("#rush-sum")).to_have_text("9,140 of 20,000 asked")
+    await expect(page.locator("#rush-progress")).to_have_js_property("value", 9140 / 20_000)
+    for name, text in {"sold": "80", "refused": "9,040", "p50": "41 ms", "p99": "188 ms", "rate": "\u2013"}.items():
+        await expect(page.locator(f"#rush-{name}")).to_have_text(text)
+    await expect(page.locator("#rush-seconds .value")).to_have_text(["9,140"])
+    server.rush = rush_of(server.drop_id, **DONE)
+    await expect(page.locator("#rush-sum")).to_have_text("100 sold · 0 oversold")
+    await expect(page.locator("#rush-verdict")).to_have_text("The audit is clean.")
+    await expect(page.locator("#rush-terms")).to_have_text("20,000 buyers · 100 units")
+    await expect(page.locator("#rush-rate")).to_have_text("9,214")
+    await expect(page.locator("#rush-took")).to_have_text("2 s")
+    await expect(page.locator("#rush-seconds svg")).to_have_attribute(
+        "aria-label", "Buyers answered each second: 1 s: 9,140, 2 s: 10,860"
+    )
+    asked = len(server.asked)
+    await page.wait_for_timeout(600)
+    assert len(server.asked) == asked  # what is over is not asked for any more
+
+
+async def test_rush_of_the_service(api: Api, visitor: Visitor) -> None:
+    """The same without the stub: 300 buyers go for 20 units, and the database says the same as the page."""
     page = await visitor.open()
-    await page.route(re.compile("/api/drops/[^/]+$"), tell_less)
-    await start_rush(page, 5, 3)
-    await expect_end_of_rush(
-        page, "3 of 5 buyers got one, 2 found it sold out. Something is wrong, 2 units are gone: 3 sold of 3."
+    await start(page, 300, 20)
+    await expect(page.locator("#rush-sum")).to_have_text("20 sold · 0 oversold", timeout=60_000)
+    await expect(page.locator("#rush-verdict")).to_have_text("The audit is clean.")
+    await expect(page.locator("#rush-refused")).to_have_text("280")
+    await expect(page.locator("#drop-sold")).to_have_text("20")
+    await expect(page.locator("#rush-seconds svg rect").first).to_be_visible()
+
+
+async def test_it_is_there_after_a_reload(page: Page, server: Server) -> None:
+    """A reload shows the rush on the page of its drop, and no other page asks for it."""
+    server.rush = rush_of(server.drop_id, **DONE)
+    await start(page)
+    await expect(page.locator("#rush")).to_be_visible()
+    await page.reload()
+    await expect(page.locator("#rush-sum")).to_have_text("100 sold · 0 oversold")
+    await page.get_by_role("link", name="Drops").click()
+    await expect(page.locator("#rush")).to_be_hidden()
+    asked = len(server.asked)
+    await page.reload()
+    await expect(page.locator("#badge")).to_have_text("Live")
+    assert len(server.asked) == asked
+
+
+@pytest.mark.parametrize(
+    ("fields", "claim", "verdict"),
+    [
+        ({"sold": 101, "oversold": 1, "audit": [VIOLATION]}, "101 sold · 1 oversold", "The audit found 1 problem."),
+        ({"status": "failed", "error": "It was killed."}, "The rush failed.", "It was killed."),
+    ],
+)
+async def test_what_went_wrong(page: Page, server: Server, fields: Row, claim: str, verdict: str) -> None:
+    """Whatever the audit finds is said, in the colour of a warning."""
+    server.rush = rush_of(server.drop_id, **DONE | fields)
+    await start(page)
+    await expect(page.locator("#rush-sum")).to_have_text(claim)
+    await expect(page.locator("#rush-verdict")).to_have_text(verdict)
+    await expect(page.locator("#rush-audit li")).to_have_text(
+        ["no drop is oversold: 101 instead of 100"] if "audit" in fields else []
     )
 
 
-async def test_rush_with_units_left(api: Api, page: Page) -> None:
-    """With fewer buyers than units every buyer gets one. A rush can be repeated."""
-    for buyers, text in ((5, "5 of 5 buyers got one"), (1, "1 of 1 buyers got one")):
-        await start_rush(page, buyers, 30)
-        await expect_end_of_rush(page, f"{text}. Nothing was oversold: {buyers} sold of 30.")
-        drop = await newest_drop(api)
-        await assert_sold(api, drop["id"], buyers, 30)
-        await expect_stock(page, drop["id"], 30 - buyers, 0, buyers)
-
-
-async def test_rush_with_another_user(api: Api, visitor: Visitor) -> None:
-    """A unit that another user holds in the end is not reported as oversold."""
-    stranger = await make_user(api.owner)
-    page = await visitor.open()
-    has_reserved = asyncio.Event()
-
-    async def wait(route: Route) -> None:
-        await has_reserved.wait()
-        await route.continue_()
-
-    await page.route("**/reserve", wait)
-    await start_rush(page, 150, 100)
-
-    async def has_begun() -> bool:
-        return str((await newest_drop(api)).get("name")) == "Rush for 100"
-
-    await eventually(has_begun)
-    drop = await newest_drop(api)
-    await reserve(api.http, str(drop["id"]), stranger)
-    has_reserved.set()
-    await expect_end_of_rush(page, re.compile("^99 of 150 buyers got one.* Nothing was oversold"))
-    await expect_stock(page, drop["id"], 0, 1, 99)
-
-
-async def run_clock_to_the_end(page: Page) -> None:
-    """Move the page's clock until the rush is over."""
-
-    async def has_ended() -> bool:
-        await page.clock.run_for(1000)
-        return await page.locator("#rush-form").get_by_role("button", name="Start").is_enabled()
-
-    await eventually(has_ended, timeout_seconds=30)
-
-
-async def test_rush_with_lost_answers(api: Api, visitor: Visitor) -> None:
-    """A request whose answer was lost is not carried out twice and not taken for a refusal."""
-    visitor.expected = OUTAGE
-    lost: set[str] = set()
-
-    async def lose_first(route: Route) -> None:
-        answer, what = await route.fetch(), route.request.url.rpartition("/")[2]
-        await (route.fulfill(response=answer) if what in lost else route.abort())
-        lost.add(what)
-
-    context = await visitor.context()
-    await context.clock.install()
-    page = await visitor.open(context)
-    await page.route(re.compile("/(reserve|purchase)$"), lose_first)
-    await start_rush(page, 3, 3)
-    await run_clock_to_the_end(page)
-    await expect_end_of_rush(page, "3 of 3 buyers got one. Nothing was oversold: 3 sold of 3.")
-    await assert_sold(api, (await newest_drop(api))["id"], 3, 3)
-    assert lost == {"reserve", "purchase"}
-
-
-async def stop_at_the_fifth_purchase(context: BrowserContext, service: Service) -> asyncio.Event:
-    """Stop the server when the fifth buyer is about to purchase; the event is set after that."""
-    purchases, stopped = 0, asyncio.Event()
-
-    async def count(route: Route) -> None:
-        nonlocal purchases
-        purchases += 1
-        if purchases == 5:
-            await asyncio.to_thread(service.stop)
-            stopped.set()
-        await route.continue_()
-
-    await context.route("**/purchase", count)
-    return stopped
-
-
-async def test_rush_and_the_server_restarts(api: Api, browser: Browser) -> None:
-    """The server restarts during a rush: the rush goes on and sells exactly the stock."""
-    port = free_port()
-    async with visiting(browser, f"http://127.0.0.1:{port}") as visitor:
-        visitor.expected = OUTAGE
-        context = await visitor.context()
-        with started_at(port, api.database_url) as first:
-            await asyncio.to_thread(first.wait_until_ready)
-            page = await visitor.open(context)
-            stopped = await stop_at_the_fifth_purchase(context, first)
-            await start_rush(page, 40, 15)
-            await asyncio.wait_for(stopped.wait(), 30)
-        with started_at(port, api.database_url) as second:
-            await asyncio.to_thread(second.wait_until_ready)
-            await expect_end_of_rush(page, "15 of 40 buyers got one, 25 found it sold out. Nothing was oversold: 15 sold of 15.")
-            drop = await newest_drop(api)
-            await assert_sold(api, drop["id"], 15, 15)
-            await expect_stock(page, drop["id"], 0, 0, 15)
-            await visitor.close()
-            await asyncio.to_thread(second.stop)
-
-
-async def test_rush_and_the_server_is_gone(api: Api, browser: Browser) -> None:
-    """The server is stopped during a rush for good: the rush gives up and says so."""
-    port = free_port()
-    async with visiting(browser, f"http://127.0.0.1:{port}") as visitor:
-        visitor.expected = OUTAGE
-        context = await visitor.context()
-        await context.clock.install()
-        with started_at(port, api.database_url) as service:
-            await asyncio.to_thread(service.wait_until_ready)
-            page = await visitor.open(context)
-            stopped = await stop_at_the_fifth_purchase(context, service)
-            await start_rush(page, 12, 12)
-            await asyncio.wait_for(stopped.wait(), 10)
-        await run_clock_to_the_end(page)
-        await expect_end_of_rush(page, "The server cannot be reached. Try again in a moment.")
-        await expect(page.locator("#rush-form .answer")).to_contain_class("refusal")
+async def test_refused(visitor: Visitor, page: Page) -> None:
+    """A rush that is refused is said in the form."""
+    visitor.expected = REFUSED
+    error = {"success": False, "error": {"code": "RUSH_RUNS", "message": "A rush runs already."}, "meta": {}}
+    await page.unroute_all()
+    await page.route("**/api/internal/rush", lambda route: route.fulfill(status=409, json=error))
+    await start(page)
+    await expect(page.locator("#rush-form .answer")).to_have_text("A rush runs already.")
+    await expect(page.locator("#rush-form .answer")).to_contain_class("refusal")

@@ -69,8 +69,8 @@ class Visitor:
         self.url = url
         self.problems: list[str] = []
         self.requests: list[str] = []
-        self.expected = REFUSED
-        """A pattern of the console messages that are no problem."""
+        self.expected = ""
+        """A pattern of the console messages that are no problem. A test in which a request is refused sets it to REFUSED."""
 
         self._browser = browser
         self._contexts: list[BrowserContext] = []
@@ -88,11 +88,11 @@ class Visitor:
         context.on("request", lambda request: self._on_request(request, urlsplit(base).netloc))
         return context
 
-    async def open(self, context: BrowserContext | None = None, **options: Any) -> Page:
-        """The dashboard, connected; in a new context with these options unless one is given."""
+    async def open(self, context: BrowserContext | None = None, path: str = "/", **options: Any) -> Page:
+        """The dashboard at this path, connected; in a new context with these options unless one is given."""
         context = context or await self.context(**options)
         page = await context.new_page()
-        await page.goto("/")
+        await page.goto(path)
         await page.locator("#badge[data-state=live]").wait_for()
         return page
 

@@ -1,5 +1,6 @@
-"""Steps of the dashboard's tests: changes behind the page, buttons, and what a card must show."""
+"""Steps of the dashboard's tests: changes behind the page, buttons, and what a row must show."""
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -39,19 +40,32 @@ async def set_clock(context: BrowserContext) -> None:
     await context.route("**/dashboard/settings.json", lambda route: route.fulfill(json={"development": True}))
 
 
-def news_of(page: Page) -> Locator:
-    """The news, newest first."""
-    return page.locator("#news li")
+def feed_of(page: Page) -> Locator:
+    """The lines of the feed, newest first."""
+    return page.locator("#feed li")
 
 
 async def become(page: Page) -> str:
-    """Make a user with the form; returns its name."""
+    """Make a user with the form in the drawer; returns its name."""
     name = f"user-{uuid4().hex[:8]}"
-    await page.get_by_label("New user").fill(name)
+    await open_tools(page, "Act")
+    await page.get_by_label("New buyer").fill(name)
     await page.get_by_role("button", name="Make").click()
-    await expect(page.locator("#user-form .answer")).to_have_text(f"You are {name}.")
+    await expect(page.locator("#user-form .answer")).to_have_text(f"You act as {name}.")
     await expect(page.locator("#user option:checked")).to_have_text(name)
+    await close_tools(page)
     return name
+
+
+async def open_tools(page: Page, button: str) -> None:
+    """Open the drawer with the button whose text begins so: Act, Rush, Create."""
+    await page.get_by_role("button", name=re.compile(f"^{button}")).first.click()
+    await expect(page.locator("#tools")).to_be_visible()
+
+
+async def close_tools(page: Page) -> None:
+    """Close the drawer."""
+    await page.locator("#tools").get_by_role("button", name="Close").click()
 
 
 async def newest_drop(api: Api) -> Row:
@@ -59,29 +73,38 @@ async def newest_drop(api: Api) -> Row:
     return dict(await api.owner.fetchrow("select * from inventory.drops order by id desc limit 1") or {})
 
 
-def card_of(page: Page, drop_id: object) -> Locator:
-    """The card of a drop."""
-    return page.locator(f'.card[data-drop-id="{drop_id}"]')
+def row_of(page: Page, drop_id: object) -> Locator:
+    """The row of a drop in the list."""
+    return page.locator(f'.row[data-drop-id="{drop_id}"]')
+
+
+async def open_drop(page: Page, drop_id: object) -> None:
+    """Go to the page of a drop by its row."""
+    await row_of(page, drop_id).get_by_role("link").click()
+    await expect(page.locator("#drop-body")).to_be_visible()
 
 
 async def expect_stock(page: Page, drop_id: object, left: int, held: int, sold: int) -> None:
-    """The card shows these numbers, as text and to screen readers."""
-    card, total = card_of(page, drop_id), left + held + sold
-    label = f"{left} left, {held} held, {sold} sold of {total}"
+    """The row shows these numbers, as text and to screen readers. A row is drawn while it is near the window."""
+    row, total = row_of(page, drop_id), left + held + sold
+    await row.scroll_into_view_if_needed()
+    label = f"{sold} sold, {held} held, {left} left of {total}"
     with suppress(TimeoutError):  # this looks more often than expect does, whose message is better
-        await card.locator(f'.bar[aria-label="{label}"]').wait_for(timeout=1000)
-    await expect(card.locator(".bar")).to_have_attribute("aria-label", label)
-    await expect(card.locator(".legend")).to_have_text(f"{left:,} left {held:,} held {sold:,} sold of {total:,}")
+        await row.locator(f'.bar[aria-label="{label}"]').wait_for(timeout=1000)
+    await expect(row.locator(".bar")).to_have_attribute("aria-label", label)
+    await expect(row.locator(".counts span:visible").filter(has=page.locator("b"))).to_have_text(
+        [f"{sold:,} sold", *([f"{held:,} held"] if held else []), f"{left:,} left of {total:,}"]
+    )
 
 
 async def press(page: Page, drop_id: object, button: str) -> None:
-    """Press the button of a card that has this text."""
-    await card_of(page, drop_id).get_by_role("button", name=button, exact=True).click()
+    """Press the button of a row whose text begins so: Reserve, Pay."""
+    await row_of(page, drop_id).get_by_role("button", name=re.compile(f"^{button}")).click()
 
 
-async def expect_answer(page: Page, drop_id: object, text: str) -> None:
-    """The card shows this answer to a button."""
-    await expect(card_of(page, drop_id).locator(".answer")).to_have_text(text)
+async def expect_outcome(page: Page, text: str | re.Pattern[str]) -> None:
+    """The page says this of the button that was pressed last."""
+    await expect(page.locator("#outcome")).to_have_text(text)
 
 
 STOCK = """
@@ -96,7 +119,7 @@ where d.id = any ($1)
 
 
 async def expect_truth(page: Page, owner: Owner, drop_ids: Iterable[object]) -> None:
-    """The cards of these drops show the numbers that the database holds."""
+    """The rows of these drops show the numbers that the database holds."""
     rows = await owner.fetch(STOCK, [UUID(str(drop_id)) for drop_id in drop_ids])
     for row in rows:
         await expect_stock(page, row["id"], row["available_stock"], row["held_stock"], row["sold_stock"])

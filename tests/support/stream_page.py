@@ -98,7 +98,7 @@ class ScriptedServer:
 # Records requests ("asks"), states and events, with their times. Counts the bytes of the streams and passes them on unchanged,
 # chunk by chunk. until() returns after everything that the page does at the same moment.
 RECORDER = """async () => {
-  const { listen, snapshotOf } = await import("/dashboard/stream.js");
+  const { subscribe, snapshotOf } = await import("/dashboard/stream.js");
   window.heard = [];
   window.received = 0;
   const begun = Date.now();
@@ -123,7 +123,7 @@ RECORDER = """async () => {
     });
     return new Response(response.body.pipeThrough(counted), response);
   };
-  window.begin = () => { listen((type, data, id) => note([type, data, id]), note); };
+  window.begin = () => { window.stream = subscribe((type, data, id) => note([type, data, id]), note); };
   window.look = (dropIds) => { snapshotOf(dropIds).then(note, (error) => note(error instanceof Error ? "rejects" : error)); };
 }"""
 

@@ -73,7 +73,7 @@ def page_routes(settings: Settings) -> list[BaseRoute]:
 
 
 def dashboard_routes(settings: Settings) -> list[BaseRoute]:
-    """`/`, and under `/dashboard` the files that it loads."""
+    """`/` and the page of each drop, which are one page, and under `/dashboard` the files that it loads."""
 
     async def page_settings(request: Request) -> Response:
         """GET /dashboard/settings.json: whether the page may use the development helpers, and the server's time."""
@@ -84,6 +84,7 @@ def dashboard_routes(settings: Settings) -> list[BaseRoute]:
     headers = [Middleware(PageHeaders, "/dashboard", POLICY)]
     return [
         Route("/", file_of(files, "index.html"), middleware=headers),
+        Route("/drops/{dropId:uuid}", file_of(files, "index.html"), middleware=headers),
         Route("/dashboard/settings.json", page_settings, middleware=headers),
         *(Route(f"/dashboard/{file.name}", file_of(files, file.name), middleware=headers) for file in DASHBOARD_FOLDER.iterdir()),
     ]

@@ -2,11 +2,10 @@
 
 /** An error that the API answered: its code, its HTTP status, and as the message the sentence for people. */
 export class Refusal extends Error {
-  constructor(status, { code, message }, retryAfterSeconds) {
+  constructor(status, { code, message }) {
     super(message);
     this.status = status;
     this.code = code;
-    this.retryAfterSeconds = retryAfterSeconds;
   }
 }
 
@@ -20,7 +19,17 @@ export function uuid() {
 }
 
 /** Returns the `data` of the answer. Throws Refusal; its status is 0 when the server cannot be reached. */
-export async function call(method, path, { user, key, body } = {}) {
+export async function call(method, path, options) {
+  return (await send(method, path, options)).data;
+}
+
+/** Reads a page of a list. Returns its `data`, and the cursor of the next page or undefined. */
+export async function readPage(path, options) {
+  const { data, meta } = await send("GET", path, options);
+  return { ...data, nextCursor: meta.nextCursor };
+}
+
+async function send(method, path, { user, key, body } = {}) {
   let response, answer;
   try {
     response = await fetch(`/api${path}`, {
@@ -35,8 +44,8 @@ export async function call(method, path, { user, key, body } = {}) {
     });
     answer = await response.json();
   } catch {
-    throw new Refusal(0, { code: "UNREACHABLE", message: "The server cannot be reached. Try again in a moment." }, 1);
+    throw new Refusal(0, { code: "UNREACHABLE", message: "The server cannot be reached. Try again in a moment." });
   }
-  if (!answer.success) throw new Refusal(response.status, answer.error, Number(response.headers.get("Retry-After")));
-  return answer.data;
+  if (!answer.success) throw new Refusal(response.status, answer.error);
+  return answer;
 }

@@ -1,59 +1,102 @@
-// Starts the page. The events of the server change the state; the page draws the state at most once a frame.
+// Starts the page. The events of the server change the state; the page draws the state at most four times a second.
 
-import { Cards } from "./cards.js";
-import { News } from "./news.js";
-import { State, shownStatus } from "./state.js";
-import { listen, snapshotOf } from "./stream.js";
-import { Tools } from "./tools.js";
+import { readActivity } from "./activity.js";
+import { readPage } from "./api.js";
+import { Buying } from "./buying.js";
+import { closeable } from "./dialogs.js";
+import { $, setText } from "./dom.js";
+import { DropPage } from "./drop-page.js";
+import { Feed, FeedView } from "./feed.js";
+import { formatTime } from "./format.js";
+import { Pace } from "./pace.js";
+import { startRouter } from "./router.js";
+import { Rows } from "./rows.js";
+import { Rush } from "./rush.js";
+import { State } from "./state.js";
+import { snapshotOf, subscribe } from "./stream.js";
+import { setUpTools } from "./tools.js";
+import { Totals } from "./totals.js";
+import { Users } from "./users.js";
 
-const ANNOUNCE_MS = 5000, RESYNCED_MS = 5000, REREAD_MS = 1000, MAX_REREAD = 50;
+const DRAW_MS = 250, RESYNCED_MS = 5000, REREAD_MS = 1000, MAX_REREAD = 50, OUTCOME_MS = 8000, MEMORY_SECONDS = 600;
 const SETTINGS_TIMEOUT_MS = 3000, SETTINGS_RETRY_MS = 5000;
 const BADGE = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", resynced: "Resynced" };
-
-const $ = (id) => document.getElementById(id);
+const LISTED = { draft: ["draft"], over: ["ended", "cancelled"] }; // the statuses that no SNAPSHOT has, by filter
 
 // The page uses the server's clock, because holds expire by that clock and a visitor's own clock may be wrong.
 let offsetMs = 0;
 const clock = () => Date.now() + offsetMs;
 
-const unannounced = new Set(), soldUnknown = new Set();
+const soldUnknown = new Set();
+const feed = new Feed(), pace = new Pace();
 const state = new State(clock, {
   onChange(dropId) {
-    cards.markChanged(dropId);
-    if (dropId !== null) unannounced.add(dropId);
+    rows.markChanged(dropId);
+    dropPage.onChange(dropId);
     draw();
   },
-  onNews: () => draw(),
+  onHappening(happening) {
+    feed.add(happening);
+    if (happening.kind === "sold") pace.add(happening.at, happening.units);
+  },
   onSoldUnknown(dropId) {
     if (soldUnknown.size === 0) rereadSoon();
     soldUnknown.add(dropId);
   },
-  onHoldExpired: (reservationId) => tools.onHoldExpired(reservationId),
+  onHoldExpired: (reservationId) => buying.onHoldExpired(reservationId),
 });
-const tools = new Tools(state, {
+const users = new Users($("user"), $("acting"), () => buying.readHolds());
+const buying = new Buying(state, users, { clock, say, onHoldsChange: drawAll });
+const rows = new Rows(state, {
   clock,
-  answer: (...answer) => cards.answer(...answer),
-  onHoldsChange() {
-    cards.markAllChanged();
-    draw();
-  },
+  act: (action, drop, variantId) => buying.act(action, drop, variantId),
+  onFilter: (filter) => (LISTED[filter] ?? []).forEach(addListed),
+  holdsOf: (dropId) => buying.holdsOf(dropId),
 });
-const cards = new Cards(state, {
-  list: $("drops"), empty: $("empty"), template: $("card"), sizeTemplate: $("size"), clock,
-  act: (action, drop, variantId) => tools.act(action, drop, variantId),
-  holdOf: (dropId, variantId) => tools.holdOf(dropId, variantId),
-});
-const news = new News(state, $("news"));
+const dropPage = new DropPage(state, { clock, buying, find, say });
+const feedView = new FeedView(feed, $("feed")), totals = new Totals(state, pace);
+const rush = new Rush((dropId) => go(`/drops/${dropId}`));
 
-let isDrawing = false;
+/** Draw everything at once, because one's own buttons must not show what was before. */
+function drawAll() {
+  rows.markAllChanged();
+  dropPage.onChange(null);
+  drawNow();
+}
+
+function drawNow() {
+  drawnAt = performance.now();
+  rows.render();
+  dropPage.renderIfChanged();
+  drawOverview();
+}
+
+/** Draw what changed, DRAW_MS after the last drawing at the earliest. */
+let isDrawing = false, drawnAt = 0;
 function draw() {
   if (isDrawing) return;
   isDrawing = true;
-  requestAnimationFrame(() => {
+  setTimeout(() => requestAnimationFrame(() => {
     isDrawing = false;
-    cards.render();
-    news.render();
-  });
+    drawNow();
+  }), Math.max(0, drawnAt + DRAW_MS - performance.now()));
+}
+
+function drawOverview() {
+  if (!rows.isReady) return; // nothing is known yet, and a zero would be a lie
+  const now = clock();
+  totals.render(now);
+  feedView.render(now);
+  $("no-feed").hidden = feed.entries.length > 0;
+}
+
+/** Say what came of a button: for the eyes at the edge of the window, and for screen readers. */
+let outcomeTimer;
+function say(text, isRefusal = false) {
+  clearTimeout(outcomeTimer);
+  setText($("outcome"), text);
+  $("outcome").classList.toggle("refusal", isRefusal);
+  if (text) outcomeTimer = setTimeout(() => setText($("outcome"), ""), OUTCOME_MS);
 }
 
 /** Read a snapshot of the drops whose number of sold units is unknown, and correct them. */
@@ -65,9 +108,9 @@ async function rereadSold() {
   } catch {
     // the drops stay in soldUnknown, and the page asks again
   }
-  const rows = new Map(drops.map((row) => [row.id, row]));
+  const found = new Map(drops.map((row) => [row.id, row]));
   for (const dropId of asked) {
-    if (!state.drops.has(dropId) || (rows.has(dropId) && state.correctSold(rows.get(dropId), id))) soldUnknown.delete(dropId);
+    if (!state.drops.has(dropId) || (found.has(dropId) && state.correctSold(found.get(dropId), id))) soldUnknown.delete(dropId);
   }
   if (soldUnknown.size > 0) rereadSoon();
 }
@@ -77,28 +120,46 @@ function rereadSoon() {
   setTimeout(rereadSold, REREAD_MS * (0.5 + Math.random()));
 }
 
-/** Announce to screen readers the drops that changed. It runs every ANNOUNCE_MS, because a listener can follow no more. */
-function announce() {
-  const drops = [...unannounced].map((dropId) => state.drops.get(dropId)).filter(Boolean);
-  unannounced.clear();
-  if (drops.length === 0) return;
-  const said = drops.slice(-3).map((drop) => {
-    const status = shownStatus(drop, clock());
-    return `${drop.name}: ${status === "live" ? `${drop.available_stock} of ${drop.total_stock} left` : status}`;
-  });
-  const others = drops.length > 3 ? `, and ${drops.length - 3} others changed` : "";
-  $("announcer").textContent = `${said.join(". ")}${others}.`;
+/** Add the drops of a status that no event has. Drafts are the seller's; in development everybody may ask as a seller. */
+async function addListed(status) {
+  const user = rows.areActionsShown ? await users.currentOrGuest() : undefined;
+  const { drops } = await readPage(`/drops?status=${status}&limit=200`, { user }).catch(() => ({ drops: [] }));
+  state.add(drops);
+}
+
+/** Bring a drop into the state that is not on sale: one that is over, or a draft. */
+async function find(dropId) {
+  await hasSnapshot;
+  if (state.drops.has(dropId)) return;
+  const { drops } = await snapshotOf([dropId]).catch(() => ({ drops: [] }));
+  state.add(drops);
+  if (drops.length === 0 && rows.areActionsShown) await addListed("draft");
+}
+
+/** Fill the feed, the charts and the pace with what the server remembers. */
+async function readMemory() {
+  const activity = await readActivity(MEMORY_SECONDS);
+  await hasSnapshot;
+  const older = activity.events.filter(({ id, at }) => !state.hasSeen(id) && Date.parse(at) <= snapshotAt);
+  feed.addOlder(older, (dropId) => state.drops.get(dropId));
+  for (const { points } of activity.drops) {
+    for (const { at, sold } of points) pace.addBucket(Date.parse(at), activity.bucket_seconds, sold);
+  }
+  state.addPast(activity);
+  drawAll();
 }
 
 let resyncedTimer;
 function showConnection(connection) {
-  if (connection === "live" && $("badge").dataset.state === "resynced") return;
+  const badge = $("badge");
+  if (connection === "live" && badge.dataset.state === "resynced") return;
+  if (connection === "reconnecting" && badge.dataset.state !== connection) setText($("as-of"), `as of ${formatTime(clock())}`);
   clearTimeout(resyncedTimer);
-  $("badge").dataset.state = document.body.dataset.connection = connection;
-  $("badge").textContent = BADGE[connection];
+  badge.dataset.state = document.body.dataset.connection = connection;
+  setText(badge, BADGE[connection]);
   if (connection !== "resynced") return;
   resyncedTimer = setTimeout(() => {
-    $("badge").dataset.state = "";
+    badge.dataset.state = "";
     showConnection("live");
   }, RESYNCED_MS);
 }
@@ -111,25 +172,58 @@ async function readSettings() {
   const { now, development } = settings;
   // The server read its clock about halfway between the request and the answer.
   if (now) offsetMs = Date.parse(now) - (askedAt + Date.now()) / 2;
-  if (development && $("tools").hidden) {
-    tools.show();
-    cards.showActions();
-    $("empty").textContent = "There are no drops yet. Create one with the development tools, or simulate a rush.";
+  if (development && !rows.areActionsShown) {
+    setUpTools({ users, rush, clock });
+    rows.showActions();
+    dropPage.showActions();
+    buying.readHolds();
   }
 }
 
+let focusTitle = false; // not when the page is loaded, because then the focus belongs to the browser
+function showRoute(dropId) {
+  $("list-view").hidden = dropId !== null;
+  $("drop-view").hidden = dropId === null;
+  document.title = "Lastpair";
+  if (dropId) dropPage.show(dropId);
+  else dropPage.hide();
+  rush.show(dropId);
+  if (focusTitle) $(dropId ? "drop-name" : "drops-title").focus({ preventScroll: true });
+  focusTitle = true;
+}
+
+addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.matches("input, select, textarea")) return;
+  if (document.querySelector("dialog[open]")) return;
+  event.preventDefault();
+  go("/");
+  $("search").focus();
+});
+closeable($("ask"));
+
+let snapshotAt, onSnapshot;
+const hasSnapshot = new Promise((resolve) => { onSnapshot = resolve; });
+const go = startRouter(showRoute);
 await readSettings(); // before the first event, so that every time on the page follows the server's clock
+readMemory();
 let connections = 0;
-listen((type, data, id) => {
+subscribe((type, data, id) => {
+  if (type === "SNAPSHOT") {
+    rows.isReady = true;
+    snapshotAt ??= clock();
+    onSnapshot();
+  }
   state.apply(type, data, id);
-  if (type === "SNAPSHOT") tools.refreshHolds();
+  if (type === "SNAPSHOT" && rows.areActionsShown) buying.readHolds();
 }, (connection) => {
   showConnection(connection);
   if (connection === "live" && connections++ > 0) readSettings();
 });
 setInterval(() => {
-  tools.removeOldHolds();
+  buying.removeOldHolds();
   state.removeOver();
-  cards.tick();
+  if (document.hidden) return;
+  rows.tick();
+  dropPage.tick();
+  drawOverview();
 }, 1000);
-setInterval(announce, ANNOUNCE_MS);

@@ -1,61 +1,96 @@
-// Simulates a rush: many buyers, each a new user, try to buy one unit of a new drop at the same time.
+// A rush: the server sends many made-up buyers after a new drop, and the page shows how it goes. Development only.
 
-import { call, uuid } from "./api.js";
+import { call } from "./api.js";
+import { drawBars } from "./chart.js";
+import { $, make, setText } from "./dom.js";
+import { formatCount, formatNumber } from "./format.js";
+import { recall, remember } from "./users.js";
 
-const MAX_CONCURRENT = 32, MAX_TRIES = 20;
-const REFUSAL_TEXTS = { OUT_OF_STOCK: "found it sold out" };
+const POLL_MS = 250, RETRY_MS = 1000, RUSH_KEY = "lastpair.rush";
 
-/**
- * Creates a drop, lets the buyers buy, and returns sentences about the result. Calls `report(served, text)` after each buyer.
- * Throws Refusal.
- */
-export async function rush({ seller, startsAt, buyers, stock }, report) {
-  const { drop } = await call("POST", "/drops", {
-    user: seller,
-    body: { name: `Rush for ${stock}`, price: 100, total_stock: stock, starts_at: startsAt.toISOString() },
-  });
-  const refused = new Map();
-  let served = 0, bought = 0;
+export class Rush {
+  #rush = null;
+  #timer;
 
-  async function buy() {
-    const user = uuid();
-    try {
-      await callWithRetries("POST", `/drops/${drop.id}/reserve`, user);
-      await callWithRetries("POST", `/drops/${drop.id}/purchase`, user);
-      bought += 1;
-    } catch ({ code }) {
-      refused.set(code, (refused.get(code) ?? 0) + 1);
-    }
-    served += 1;
-    report(served, `${served.toLocaleString()} of ${buyers.toLocaleString()} buyers served, ${bought.toLocaleString()} got one`);
+  /** `onBegin(dropId)` is called when the drop of a new rush is known. */
+  constructor(onBegin) {
+    this.onBegin = onBegin;
+    new ResizeObserver(() => this.#render()).observe($("rush-seconds")); // its bars have the width of the window
   }
 
-  let started = 0;
-  const buyOneAfterAnother = async () => {
-    while (started++ < buyers) await buy();
-  };
-  await Promise.all(Array.from({ length: Math.min(MAX_CONCURRENT, buyers) }, buyOneAfterAnother));
+  /** Start a rush, and watch it. Throws Refusal. */
+  async start(buyers, stock) {
+    const { rush } = await call("POST", "/internal/rush", { body: { buyers, stock } });
+    this.#take(rush);
+    this.#watch();
+  }
 
-  const { drop: after } = await call("GET", `/drops/${drop.id}`);
-  const taken = after.total_stock - after.available_stock;
-  const textOf = (code) => REFUSAL_TEXTS[code] ?? `were refused (${code})`;
-  const others = [...refused].map(([code, count]) => `${count.toLocaleString()} ${textOf(code)}`);
-  // People who look at the page may have bought from this drop too, so more units may be taken than these buyers bought.
-  const isRight = bought <= taken && taken <= stock;
-  const verdict = isRight ? "Nothing was oversold" : `Something is wrong, ${taken.toLocaleString()} units are gone`;
-  return [`${bought.toLocaleString()} of ${buyers.toLocaleString()} buyers got one`, ...others].join(", ") +
-    `. ${verdict}: ${bought.toLocaleString()} sold of ${stock.toLocaleString()}.`;
+  /** Show the rush on the page of its drop. After a reload the page asks the server for it. */
+  show(dropId) {
+    this.dropId = dropId;
+    if (!this.#rush && dropId && recall(RUSH_KEY) === dropId) this.#watch();
+    this.#render();
+  }
+
+  async #watch() {
+    clearTimeout(this.#timer);
+    try {
+      const { rush } = await call("GET", "/internal/rush");
+      if (rush) this.#take(rush);
+    } catch (refusal) {
+      if (refusal.status === 0) this.#timer = setTimeout(() => this.#watch(), RETRY_MS);
+      return;
+    }
+    if (this.#rush?.status === "running") this.#timer = setTimeout(() => this.#watch(), POLL_MS);
+  }
+
+  #take(rush) {
+    const isNew = rush.dropId && rush.dropId !== this.#rush?.dropId && recall(RUSH_KEY) !== rush.dropId;
+    this.#rush = rush;
+    if (isNew) {
+      remember(RUSH_KEY, rush.dropId);
+      this.onBegin(rush.dropId);
+    }
+    this.#render();
+  }
+
+  #render() {
+    const rush = this.#rush, isShown = Boolean(rush && rush.dropId === this.dropId);
+    $("rush").hidden = !isShown;
+    if (!isShown) return;
+    const { status, buyers, stock, asked, sold, refused, seconds, audit, error } = rush, oversold = rush.oversold ?? 0;
+    const isDone = status === "done", isClean = isDone && oversold === 0 && audit.length === 0;
+    setText($("rush-terms"), `${formatCount(buyers, "buyer")} · ${formatCount(stock, "unit")}`);
+    const claim = `${formatNumber(sold)} sold · ${formatNumber(oversold)} oversold`;
+    setText($("rush-sum"), isDone ? claim : runningText(status, asked, buyers));
+    const problems = `The audit found ${formatCount(audit.length, "problem")}.`;
+    setText($("rush-verdict"), isClean ? "The audit is clean." : isDone ? problems : error ?? "");
+    $("rush-verdict").classList.toggle("few", !isClean);
+    $("rush-progress").value = asked / buyers;
+    $("rush-progress").hidden = isDone;
+    setText($("rush-sold"), formatNumber(sold));
+    setText($("rush-refused"), formatNumber(refused));
+    setText($("rush-rate"), rush.requests_per_second ? formatNumber(rush.requests_per_second) : "–");
+    setText($("rush-took"), seconds.length ? `${seconds.at(-1).second} s` : "–");
+    setText($("rush-p50"), milliseconds(rush.p50_ms));
+    setText($("rush-p99"), milliseconds(rush.p99_ms));
+    this.#drawSeconds(seconds);
+    $("rush-audit").replaceChildren(...audit.map(({ invariant, expected, found }) =>
+      make("li", {}, `${invariant}: ${formatNumber(found)} instead of ${formatNumber(expected)}`)));
+  }
+
+  #drawSeconds(seconds) {
+    const bars = seconds.map(({ second, sold, refused }) => ({ label: `${second} s`, value: sold + refused, part: sold }));
+    const spoken = bars.map(({ label, value }) => `${label}: ${formatNumber(value)}`).join(", ");
+    drawBars($("rush-seconds"), bars, `Buyers answered each second: ${spoken}`);
+  }
 }
 
-/** Calls the API, again and again while the server is too busy or out of reach. The idempotency key makes the call count once. */
-async function callWithRetries(method, path, user) {
-  const key = uuid();
-  for (let tries = 1; ; tries++) {
-    try {
-      return await call(method, path, { user, key });
-    } catch (refusal) {
-      if (![0, 503].includes(refusal.status) || tries === MAX_TRIES) throw refusal;
-      await new Promise((resume) => setTimeout(resume, 1000 * (refusal.retryAfterSeconds || 1)));
-    }
-  }
+function runningText(status, asked, buyers) {
+  return status === "failed" ? "The rush failed." : `${formatNumber(asked)} of ${formatNumber(buyers)} asked`;
+}
+
+function milliseconds(value) {
+  if (value === null) return "–";
+  return `${formatNumber(value < 10 ? Number(value.toFixed(1)) : Math.round(value))} ms`;
 }

@@ -1,22 +1,23 @@
 // The state of the page: the drops, computed from the events of the server. This module does not touch the DOM.
 
-export const HISTORY_MS = 5 * 60 * 1000;
-const OVER_SHOWN_MS = HISTORY_MS, MISSED_MS = 2000, SAMPLE_MS = 250, MAX_NEWS = 100, MAX_REMEMBERED_EVENTS = 1000;
+import { pointsOf } from "./activity.js";
+import { Series } from "./series.js";
 
-/** The drops by id, and the news, newest first. Times are in milliseconds, by the server's clock. */
+const OVER_SHOWN_MS = 5 * 60 * 1000, MAX_REMEMBERED_EVENTS = 1000;
+
+/** The drops by id. Times are in milliseconds, by the server's clock. */
 export class State {
   drops = new Map();
-  news = [];
 
   /**
    * `clock` returns the time. The state calls:
    * - `onChange(dropId)` when a drop must be drawn again, or with null when all must and the set of drops may be another;
-   * - `onNews()` after it added a line of news;
+   * - `onHappening({ kind, drop, units, name, text, at })` when something happened that the feed tells;
    * - `onSoldUnknown(dropId)` when the events do not say how many units of a drop are sold;
    * - `onHoldExpired(reservationId)` when a hold has expired.
    */
-  constructor(clock, { onChange, onNews, onSoldUnknown, onHoldExpired }) {
-    Object.assign(this, { clock, onChange, onNews, onSoldUnknown, onHoldExpired });
+  constructor(clock, { onChange, onHappening, onSoldUnknown, onHoldExpired }) {
+    Object.assign(this, { clock, onChange, onHappening, onSoldUnknown, onHoldExpired });
   }
 
   #sequence = 0; // how many events have arrived
@@ -31,6 +32,30 @@ export class State {
     if (drop) drop.lastType = type;
   }
 
+  /** Whether the event with this id has arrived. Only the latest ones are remembered. */
+  hasSeen(id) {
+    return this.#sequences.has(id);
+  }
+
+  /** Add drops that no event brought, such as drafts and drops that are over. They stay until the page is left. */
+  add(rows) {
+    for (const row of rows) {
+      if (!this.drops.has(row.id)) this.drops.set(row.id, { ...this.#drop(row), isKept: true });
+    }
+    this.onChange(null);
+  }
+
+  /** Put the buckets of `GET /api/activity` in front of what the page has seen itself. */
+  addPast({ from, to, drops }) {
+    for (const { dropId, points } of drops) {
+      const drop = this.drops.get(dropId);
+      if (!drop) continue;
+      const { series } = drop, now = series.points.findLast(({ at }) => at <= Date.parse(to)) ?? series.points[0];
+      series.addOlder(pointsOf(points, { from, drop, now }));
+      this.onChange(dropId);
+    }
+  }
+
   /**
    * Correct the number of units sold from a drop's row in the snapshot with this id. Does nothing and returns false when the
    * event with this id has not arrived yet, or when the drop has changed since, because the row then describes another moment.
@@ -39,6 +64,7 @@ export class State {
     const drop = this.drops.get(row.id);
     if (!(drop.lastSequence <= this.#sequences.get(id))) return false;
     drop.sold_stock = row.total_stock - row.available_stock - row.activity_feed.held_stock;
+    this.#sample(drop);
     this.onChange(row.id);
     return true;
   }
@@ -48,7 +74,7 @@ export class State {
     const now = this.clock();
     for (const [dropId, drop] of this.drops) {
       drop.overSince = isOver(statusAt(drop, now)) ? (drop.overSince ?? now) : undefined;
-      if (drop.overSince < now - OVER_SHOWN_MS) {
+      if (!drop.isKept && drop.overSince < now - OVER_SHOWN_MS) {
         this.drops.delete(dropId);
         this.onChange(null);
       }
@@ -56,15 +82,15 @@ export class State {
   }
 
   SNAPSHOT({ drops }) {
-    const before = this.drops;
-    this.drops = new Map(drops.map((row) => [row.id, this.#drop(row, before.get(row.id)?.history)]));
+    const before = this.drops, kept = [...before].filter(([, drop]) => drop.isKept);
+    this.drops = new Map([...kept, ...drops.map((row) => [row.id, this.#drop(row, before.get(row.id))])]);
     this.onChange(null);
   }
 
   DROP_CREATED({ drop: row }) {
     if (this.drops.has(row.id)) return this.DROP_UPDATED({ drop: row });
-    this.drops.set(row.id, { ...this.#drop({ ...row, activity_feed: { latest_purchasers: [], held_stock: 0 } }), sold_stock: 0 });
-    this.#addNews(row.id, "was added", { at: row.updatedAt });
+    this.drops.set(row.id, this.#drop(row));
+    this.#tell("added", row.id, { text: "was added", at: row.updatedAt });
     this.onChange(null);
   }
 
@@ -75,37 +101,34 @@ export class State {
   DROP_UPDATED({ drop: row }) {
     const drop = this.drops.get(row.id);
     if (!drop) return; // the drop ended before the page was opened
-    const statusBefore = drop.status;
+    const text = changeOf(drop, row);
+    drop.lastSequence = this.#sequence;
     Object.assign(drop, row);
     this.#sample(drop);
-    const becameText = { live: "is live", ended: "has ended" }[row.status] ?? `is ${row.status}`;
-    this.#addNews(row.id, statusBefore === row.status ? "was changed" : becameText, { at: row.updatedAt });
+    this.#tell("changed", row.id, { text, at: row.updatedAt });
     this.onChange(row.id);
   }
 
   STOCK_UPDATED({ dropId, availableStock, variants = [] }) {
     this.#change(dropId, (drop) => {
+      const taken = drop.available_stock - availableStock;
       drop.available_stock = availableStock;
       for (const changed of variants) {
         const variant = drop.variants.find(({ id }) => id === changed.id);
         if (variant) variant.available_stock = changed.availableStock;
       }
-      this.#sample(drop);
-      this.#addNews(dropId, availableStock ? `has ${availableStock.toLocaleString()} left` : "has none left", { kind: "stock" });
+      if (taken !== 0) this.#tell(taken > 0 ? "held" : "returned", dropId, { units: Math.abs(taken) });
     });
   }
 
   RESERVATION_EXPIRED({ dropId, reservationId }) {
-    this.#change(dropId, () => {
-      this.#addNews(dropId, "got a unit back: a hold ran out", { kind: "expiry" });
-      this.onHoldExpired(reservationId);
-    });
+    this.#change(dropId, () => this.onHoldExpired(reservationId));
   }
 
   PURCHASE_COMPLETED({ dropId, username, qty = 1, purchasedAt }) {
     this.#change(dropId, (drop) => {
       drop.sold_stock += qty;
-      this.#addNews(dropId, `was bought by ${username}${qty > 1 ? ` × ${qty}` : ""}`, { kind: "sale", at: purchasedAt });
+      this.#tell("sold", dropId, { units: qty, name: username, at: purchasedAt });
     });
   }
 
@@ -123,35 +146,54 @@ export class State {
     if (drop) {
       drop.lastSequence = this.#sequence;
       change(drop);
+      this.#sample(drop);
       this.onChange(dropId);
     }
   }
 
-  #drop({ activity_feed: { latest_purchasers, held_stock }, ...row }, history = []) {
+  #drop({ activity_feed: { latest_purchasers, held_stock } = { latest_purchasers: [], held_stock: 0 }, ...row }, before) {
     const sold_stock = row.total_stock - row.available_stock - held_stock;
-    const drop = { ...row, latest_purchasers, sold_stock, history, lastSequence: this.#sequence };
+    const drop = { ...row, latest_purchasers, sold_stock, series: before?.series ?? new Series(), lastSequence: this.#sequence };
     this.#sample(drop);
     return drop;
   }
 
   #sample(drop) {
-    const now = this.clock(), { history } = drop, last = history.at(-1);
-    if (history.length > 1 && now - last.at < SAMPLE_MS) last.left = drop.available_stock;
-    else history.push({ at: now, left: drop.available_stock });
-    while (history.length > 2 && history[1].at < now - HISTORY_MS) history.shift();
+    drop.series.add({ at: this.clock(), ...stockOf(drop) });
   }
 
-  #addNews(dropId, what, { kind = "drop", at } = {}) {
-    const { name } = this.drops.get(dropId);
-    const now = this.clock(), happenedAt = Date.parse(at ?? ""), newest = this.news[0];
-    // Replace the newest line if it tells the stock of the same drop, because in a rush the stock changes many times a second.
-    if (kind === "stock" && newest?.kind === "stock" && newest.dropId === dropId) this.news.shift();
-    // Show the event's own time only for an event that the page missed and received late. Otherwise use the page's clock for all
-    // lines, because a line could show an earlier time than the line below it if two clocks were used.
-    this.news.unshift({ at: happenedAt < now - MISSED_MS ? happenedAt : now, dropId, kind, name, what });
-    this.news.length = Math.min(this.news.length, MAX_NEWS);
-    this.onNews();
+  #tell(kind, dropId, { at, ...what }) {
+    const now = this.clock(), happenedAt = Date.parse(at ?? "") || now;
+    this.onHappening({ kind, drop: this.drops.get(dropId), at: Math.min(happenedAt, now), ...what });
   }
+}
+
+const FIELDS = { name: "name", price: "price", starts_at: "start", ends_at: "end", total_stock: "stock" };
+
+/** In words, what an update changes of a drop. */
+export function changeOf(before, after) {
+  if (before.status !== after.status) return { live: "is live", ended: "has ended" }[after.status] ?? `is ${after.status}`;
+  if (!before.paused_at !== !after.paused_at) return after.paused_at ? "is paused" : "goes on";
+  const added = after.total_stock - before.total_stock;
+  if (added) return added > 0 ? `has ${added.toLocaleString()} more` : `has ${(-added).toLocaleString()} fewer`;
+  const changed = Object.keys(FIELDS).filter((field) => before[field] !== after[field]).map((field) => FIELDS[field]);
+  return changed.length ? `has another ${changed.join(" and ")}` : "was changed";
+}
+
+/** How many units of a drop are sold, held and left. */
+export function stockOf({ total_stock: total, available_stock: left, sold_stock: sold }) {
+  return { sold, held: Math.max(0, total - left - sold), left };
+}
+
+/**
+ * What the sold units of a drop cost at the prices of now, and whether this is certain: sizes with prices of their own count by
+ * what is taken of them, and the events do not say which of that is held.
+ */
+export function revenueOf(drop) {
+  const { sold, held } = stockOf(drop), taken = sold + held;
+  if (drop.variants.every(({ price }) => price === drop.price)) return { amount: sold * drop.price, isExact: true };
+  const worth = drop.variants.reduce((sum, { price, total_stock: t, available_stock: a }) => sum + price * (t - a), 0);
+  return { amount: taken ? (worth * sold) / taken : 0, isExact: held === 0 };
 }
 
 /** The status of a drop at a moment. The clock decides when a start or an end has passed that no event has reported yet. */
@@ -173,9 +215,4 @@ export function shownStatus(drop, now) {
 /** Whether a drop with this status sells nothing more, now or later. */
 export function isOver(status) {
   return ["ended", "cancelled"].includes(status);
-}
-
-/** The number of units that are held, so neither left nor sold. */
-export function heldStock(drop) {
-  return Math.max(0, drop.total_stock - drop.available_stock - drop.sold_stock);
 }

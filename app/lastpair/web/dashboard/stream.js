@@ -2,43 +2,89 @@
 
 const RETRY_MS = 1000, MAX_RETRY_MS = 10_000, MAX_RETRY_AFTER_SECONDS = 300;
 const SILENCE_MS = 40_000; // a running server sends at least a heartbeat every 15 s
+const HIDDEN_MS = 10_000; // a tab that is hidden for this long gives its connection back
 
 /**
  * Calls onEvent(type, data, id) for each event, and onConnection("live" | "reconnecting" | "resynced") when the connection
- * changes.
+ * changes. Returns `{ position, close() }`: the id of the last event, and how to stop.
  *
  * After a lost connection it continues after the last event that it received. A connection that sends nothing for SILENCE_MS
  * counts as lost, too. This code uses fetch, because a browser's EventSource hides the server's heartbeats, and without them a
- * dead connection looks like a quiet one.
+ * dead connection looks like a quiet one. A hidden tab ends its connection, because browsers open only six to a host, and comes
+ * back by its position when it is shown.
  */
-export async function listen(onEvent, onConnection) {
-  let lastEventId = null, failures = 0;
+export function subscribe(onEvent, onConnection) {
+  let lastEventId = null, failures = 0, isClosed = false, connection, resume;
 
   function onOpen() {
     failures = 0;
     onConnection("live");
   }
 
-  for (;;) {
-    let retryMs = 0;
-    try {
-      for await (const { type, data, id } of receive("", lastEventId, onOpen)) {
-        const isResync = type === "SNAPSHOT" && lastEventId !== null;
-        lastEventId = id;
-        try {
-          onEvent(type, data, id);
-        } catch (error) {
-          reportError(error); // an error in the page does not mean that the connection is lost
-        }
-        if (isResync) onConnection("resynced");
+  async function readOnce() {
+    for await (const { type, data, id } of receive("", lastEventId, onOpen, connection)) {
+      const isResync = type === "SNAPSHOT" && lastEventId !== null;
+      lastEventId = id;
+      try {
+        onEvent(type, data, id);
+      } catch (error) {
+        reportError(error); // an error in the page does not mean that the connection is lost
       }
-    } catch (error) {
-      retryMs = error.retryMs ?? 0;
+      if (isResync) onConnection("resynced");
     }
-    onConnection("reconnecting");
-    const backoffMs = Math.min(RETRY_MS * 2 ** failures++, MAX_RETRY_MS) * (0.5 + Math.random() / 2);
-    await new Promise((resume) => setTimeout(resume, Math.max(backoffMs, retryMs)));
   }
+
+  async function run() {
+    while (!isClosed) {
+      let retryMs = 0;
+      connection = new AbortController();
+      await readOnce().catch((error) => { retryMs = error.retryMs ?? 0; });
+      if (isClosed) return;
+      onConnection("reconnecting");
+      const backoffMs = Math.min(RETRY_MS * 2 ** failures++, MAX_RETRY_MS) * (0.5 + Math.random() / 2);
+      await pause(backoffMs, retryMs);
+    }
+  }
+
+  /**
+   * Wait, and as long as the tab is hidden. A tab that is shown again, or online again, waits no longer, but never less than the
+   * server asked for.
+   */
+  function pause(milliseconds, askedMs) {
+    const notBefore = Date.now() + askedMs;
+    return new Promise((done) => {
+      resume = () => Date.now() >= notBefore && done();
+      setTimeout(() => document.hidden || done(), Math.max(milliseconds, askedMs));
+    });
+  }
+
+  let hidden;
+  function onVisibilityChange() {
+    clearTimeout(hidden);
+    if (document.hidden) hidden = setTimeout(() => connection.abort(), HIDDEN_MS);
+    else resume?.();
+  }
+
+  // A browser that loses its network leaves the connection open, and without this the page would wait for SILENCE_MS.
+  const onOffline = () => connection.abort(), onOnline = () => resume?.();
+  document.addEventListener("visibilitychange", onVisibilityChange);
+  addEventListener("offline", onOffline);
+  addEventListener("online", onOnline);
+  onVisibilityChange();
+  run();
+  return {
+    get position() {
+      return lastEventId;
+    },
+    close() {
+      isClosed = true;
+      document.removeEventListener("visibilitychange", onVisibilityChange);
+      removeEventListener("offline", onOffline);
+      removeEventListener("online", onOnline);
+      clearTimeout(hidden);
+      connection.abort();
+    },
+  };
 }
 
 /**
@@ -57,8 +103,7 @@ export async function snapshotOf(dropIds) {
  * Yields the events of one connection, each as `{ type, data, id }`. Calls onOpen() when the first bytes arrive. Throws when the
  * connection breaks, falls silent, or is refused; then the error's `retryMs` says how long to wait before the next try.
  */
-async function* receive(query, lastEventId, onOpen) {
-  const connection = new AbortController();
+async function* receive(query, lastEventId, onOpen, connection = new AbortController()) {
   let silence;
   const heard = () => {
     clearTimeout(silence);

@@ -1,0 +1,47 @@
+// The stock of a drop over time, in bounded memory.
+
+const MAX_POINTS = 160, FIRST_STEP_MS = 250;
+
+/**
+ * Points `{ at, sold, held, left }`, the oldest first. When there are more than MAX_POINTS, every second one goes and points are
+ * taken half as often from then on, so the series reaches back to its beginning however long the sale is.
+ */
+export class Series {
+  points = [];
+  #stepMs = FIRST_STEP_MS;
+
+  add(point) {
+    const { points } = this, last = points.at(-1), before = points.at(-2);
+    // The last point is the value now. It becomes a point of its own when it is a step later than the one before.
+    if (before && last.at - before.at < this.#stepMs) points.pop();
+    points.push(point);
+    this.#thin();
+  }
+
+  /** Put points that are older than all others in front. */
+  addOlder(older) {
+    const first = this.points[0]?.at ?? Infinity;
+    this.points.unshift(...older.filter(({ at }) => at < first));
+    this.#thin();
+  }
+
+  /** How many units were sold each second over the last seconds. */
+  soldPerSecond(now, seconds) {
+    const { points } = this, from = now - 1000 * seconds;
+    const start = points.findLast(({ at }) => at <= from) ?? points[0];
+    return start ? Math.max(0, points.at(-1).sold - start.sold) / seconds : 0;
+  }
+
+  #thin() {
+    while (this.points.length > MAX_POINTS) {
+      this.#stepMs *= 2;
+      let kept = -Infinity;
+      const last = this.points.length - 1;
+      this.points = this.points.filter(({ at }, place) => {
+        if (place !== last && at - kept < this.#stepMs) return false;
+        kept = at;
+        return true;
+      });
+    }
+  }
+}
