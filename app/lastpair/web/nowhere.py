@@ -16,7 +16,7 @@ from lastpair.web.socketio import SocketIORoute
 
 BASE, VERSION = "/api", "/v1"
 PARAMETER = re.compile(r"{\w+}")
-FOLDERS_OF_FILES = ("/dashboard/", "/docs/")
+FOLDERS_OF_PAGES = ("/dashboard/", "/docs/", "/drops/")
 MAX_PATH = 200
 """A longer path is not compared with any."""
 
@@ -36,7 +36,7 @@ class Nowhere:
 
     def __init__(self, routes: Iterable[BaseRoute]) -> None:
         served = [route.path for route in routes if isinstance(route, Route | SocketIORoute)]
-        paths = [path for path in served if not path.startswith(FOLDERS_OF_FILES)]
+        paths = [path for path in served if not path.startswith(FOLDERS_OF_PAGES)]
         self._paths = {tuple(_words(path)): path for path in paths if not path.startswith(f"{BASE}{VERSION}/") and path != "/"}
         self._words_at = [set(words) for words in zip_longest(*self._paths, fillvalue="")]
 
