@@ -526,9 +526,9 @@ async def forget_me(request: Request) -> Response:
 async def get_activity(request: Request) -> Response:
     """What happened lately.
 
-    The latest events and, for each drop, how its stock went, with the `position` from which a stream goes on: a client that shows
-    this and opens a stream with `lastEventId` misses nothing and gets nothing twice. Without `dropId`, events are of all drops,
-    and points of those on sale.
+    The answer has the latest events, the stock of each drop by time, and a `position`. A client that shows it and then opens a
+    stream with that `lastEventId` misses nothing and gets nothing twice. Without `dropId` the events are of all drops, and the
+    points are of those on sale.
     """
     seconds, drop_ids = activity_seconds(request), drop_ids_in(request)
     return answer(request, await components_of(request).shop.activity(seconds, sorted(drop_ids) or None), "activity")

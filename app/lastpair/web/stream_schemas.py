@@ -1,4 +1,4 @@
-"""The shapes of what streams send and take, for the contract. A test compares them with what streams send."""
+"""Schemas of the messages that streams send and take. The contract shows them, and a test compares them with real streams."""
 
 # ruff: noqa: N815 - fields have the wire's names
 

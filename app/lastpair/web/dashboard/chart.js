@@ -199,7 +199,7 @@ export function drawBars(element, bars, label) {
   element.replaceChildren(makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, ...parts));
 }
 
-/** A line over values that are evenly spaced, for the strip of totals. */
+/** Draw a line through values at equal distances of time. The strip of totals shows it. */
 export function drawPace(svg, values) {
   const most = Math.max(1, ...values), width = 180, height = 48;
   const points = values.map((value, place) =>
