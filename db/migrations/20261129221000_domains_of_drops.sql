@@ -1,8 +1,9 @@
 -- migrate:up
 
 -- The rules for single columns of drops become those of domains. PostgreSQL parses every check of a table anew for each statement
--- that writes to it, which was a fifteenth of a call that reserves one unit; the check of a domain is kept, and looked at only when
--- a statement gives the column a value. What a seller changes is noted by a trigger that names the columns, for the same reason.
+-- that writes to it, which was a fifteenth of a call that reserves one unit. It keeps the check of a domain, and applies it only
+-- when a statement gives the column a value. The trigger that notes what a seller changes names its columns, because PostgreSQL
+-- would parse a WHEN anew as well.
 --
 -- The table has a row for each drop, so it is soon rewritten, and soon checked when a rule changes.
 -- squawk-ignore-file ban-create-domain-with-constraint, changing-column-type, constraint-missing-not-valid, ban-drop-constraint

@@ -1,7 +1,7 @@
 -- migrate:up
 
--- A drop may have a picture, for the page where it is bought. The triggers name the column, because a change of it counts as a
--- seller's change and is announced.
+-- A drop may have a picture, which the page shows where it is bought. Both triggers name the column, because a change of it is a
+-- seller's change: it raises the revision and is announced.
 -- squawk-ignore-file ban-create-domain-with-constraint, ban-drop-column, ban-drop-domain
 
 set local lock_timeout = '5s';

@@ -1,7 +1,7 @@
 -- api.activity: what happened in the last p_seconds, of all drops or of some, and the position from which a reader goes on.
 --
 -- Purpose: a page that begins shows the past at once and then follows the events after `position`. `events` are the latest 200,
--- oldest first. `drops` has, for each drop, the points of a chart (inventory.stock_points) in buckets of `bucket_seconds`: of
+-- oldest first. `drops` has the points of a chart of each drop (inventory.stock_points) in buckets of `bucket_seconds`: of
 -- the drops p_drop_ids, or else of the 50 on sale that started last. There are at most 240 buckets for ten drops, and 60 for
 -- more.
 --
