@@ -184,6 +184,32 @@ async def test_status(api: Api, visitor: Visitor) -> None:
         await expect(button).to_have_count(0)
 
 
+# Events of one drop, whose times are not in their order: a unit that came back has the time when the page received it.
+OUT_OF_ORDER = """async () => {
+  const { Feed } = await import("/dashboard/feed.js");
+  const feed = new Feed(), drop = { id: "1", name: "Air One" };
+  feed.add({ kind: "held", drop, units: 1, at: 9000 });
+  feed.add({ kind: "sold", drop, units: 1, at: 5000 });
+  feed.add({ kind: "returned", drop, units: 1, at: 9500 });
+  feed.add({ kind: "changed", drop, text: "has another price", at: 6000 });
+  feed.add({ kind: "held", drop, units: 2, at: 8000 });
+  feed.addOlder([{ type: "DROP_CREATED", dropId: "1", at: new Date(9900).toISOString(), data: {} }], () => drop);
+  return feed.entries.map(({ kind, units, from, to }) => [kind, units, from, to]);
+}"""
+
+
+async def test_order_of_the_feed(visitor: Visitor) -> None:
+    """The lines are in the order of the events, whatever times they show; what the server remembers is below them."""
+    page = await visitor.open()
+    assert await page.evaluate(OUT_OF_ORDER) == [
+        ["changed", 0, 6000, 6000],
+        ["returned", 1, 9500, 9500],
+        ["sold", 1, 5000, 5000],
+        ["held", 3, 9000, 9000],
+        ["added", 0, 9900, 9900],
+    ]
+
+
 @pytest.mark.slow
 async def test_feed(api: Api, page: Page) -> None:
     """The feed tells what happens, newest first; alike things that follow each other quickly are one line with their number."""

@@ -7,31 +7,32 @@ import { changeOf } from "./state.js";
 const MAX_ENTRIES = 60, GROUP_MS = 10_000, NAMES = 2, OLD_MS = 60 * 60 * 1000;
 const GROUPED = new Set(["sold", "held", "returned"]);
 
-/** The lines, without the DOM. */
+/**
+ * The lines, without the DOM. They are in the order of the events, not of the times they show: some events have no time, and then
+ * the time is when the page received them.
+ */
 export class Feed {
   entries = [];
 
   /** Add what happened, or count it in a line that tells the same of the same drop. */
   add({ kind, drop, units = 0, name, text, at }) {
-    const isSame = (entry) => entry.dropId === drop.id && entry.kind === kind && at - entry.from < GROUP_MS && entry.from <= at;
+    const isSame = (entry) => entry.dropId === drop.id && entry.kind === kind && at - entry.from < GROUP_MS;
     const group = GROUPED.has(kind) && this.entries.find(isSame);
     if (group) {
       group.units += units;
-      group.to = at;
+      group.to = Math.max(group.to, at);
       if (name) group.names = [...group.names, name].slice(0, NAMES);
       return;
     }
-    const entry = { kind, dropId: drop.id, dropName: drop.name, units, names: name ? [name] : [], text, from: at, to: at };
-    const place = this.entries.findIndex(({ from }) => from <= at);
-    this.entries.splice(place < 0 ? this.entries.length : place, 0, entry);
+    this.entries.unshift({ kind, dropId: drop.id, dropName: drop.name, units, names: name ? [name] : [], text, from: at, to: at });
     this.entries.length = Math.min(this.entries.length, MAX_ENTRIES);
   }
 
   /** Add the events of `GET /api/activity`, which are older than all others. `dropOf(dropId)` is the drop, if the page has it. */
   addOlder(events, dropOf) {
-    const left = new Map(), rows = new Map();
+    const older = new Feed(), left = new Map(), rows = new Map();
     for (const { type, dropId, at, data } of events) {
-      const drop = dropOf(dropId), happened = (kind, more) => this.add({ kind, drop, at: Date.parse(at), ...more });
+      const drop = dropOf(dropId), happened = (kind, more) => older.add({ kind, drop, at: Date.parse(at), ...more });
       if (!drop) continue;
       if (type === "PURCHASE_COMPLETED") happened("sold", { units: data.qty ?? 1, name: data.username });
       if (type === "DROP_CREATED") happened("added", { text: "was added" });
@@ -44,6 +45,7 @@ export class Feed {
       const known = data.availableStock ?? data.drop?.available_stock;
       if (known !== undefined) left.set(dropId, known);
     }
+    this.entries = [...this.entries, ...older.entries].slice(0, MAX_ENTRIES);
   }
 }
 
