@@ -76,7 +76,7 @@ reference: .venv/dev ## Write docs/reference.md and .env.example anew from the c
 
 lock: .venv/lock/bin/uv ## Write the locks in requirements/ anew; UPGRADE=--upgrade takes new releases
 	@$(UV) pyproject.toml --all-extras --output-file requirements/dev.txt
-	@$(UV) pyproject.toml --extra otel --extra socketio --constraint requirements/dev.txt --output-file requirements/production.txt
+	@$(UV) pyproject.toml --extra otel --extra socketio --extra stripe --constraint requirements/dev.txt --output-file requirements/production.txt
 	@$(UV) pyproject.toml --extra embedded --constraint requirements/dev.txt --output-file requirements/run.txt
 	@$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
 	  $(UV) - --output-file requirements/build.txt
