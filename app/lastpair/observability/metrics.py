@@ -5,7 +5,8 @@ run` sets before they start. The process that is asked for /metrics adds the fil
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -122,6 +123,20 @@ class Files(Collector):
         files = [str(file) for file in self._folder.glob("*.db") if _size_bytes(file)]
         metrics: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
         return metrics
+
+
+def observe_all(histogram: Histogram, amounts: Sequence[float]) -> None:
+    """Observe each of these amounts, as `histogram.observe` does, but change each number only once, because each has a lock."""
+    histogram._sum.inc(sum(amounts))
+    amounts = sorted(amounts)
+    end = len(amounts)
+    begin = 0
+    for bound, bucket in zip(histogram._upper_bounds, histogram._buckets, strict=True):
+        if begin == end:
+            break
+        if count := bisect_right(amounts, bound, begin) - begin:
+            bucket.inc(count)
+            begin += count
 
 
 def _size_bytes(file: Path) -> int:

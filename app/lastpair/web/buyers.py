@@ -3,15 +3,11 @@
 It may come on two ways. They are the handlers, and hot_path.py.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
 from lastpair.shop.outcome import Caller
-from lastpair.shop.shared_calls import BuyersRequest
 from lastpair.web.components import components_in
 from lastpair.web.identity import Identity
 from lastpair.web.operation import BuyersOperation
@@ -21,24 +17,18 @@ from lastpair.web.responses import HasScope, answer
 
 async def carry_out(request: Request, operation: BuyersOperation) -> Response:
     """Read such a request, and answer what the shop says."""
-
-    async def body_of_request() -> Any:
-        return await (read_body if operation.needs_body else read_optional_body)(request, operation.body)
-
-    caller, asked = await read(request, operation, body_of_request)
+    name = operation.id_name
+    asked_id = "" if name is None else parse_uuid(name, request.path_params[name])
+    key = key_of(request, operation)
+    body = await (read_body if operation.needs_body else read_optional_body)(request, operation.body)
+    caller = await writer(request)
+    asked = operation.request(caller.id, asked_id, key, body)
     return answer(request, await components_in(request.scope).shop.carry_out(caller, asked), operation.data)
 
 
-async def read(
-    request: HasScope, operation: BuyersOperation, body_of_request: Callable[[], Awaitable[Any]]
-) -> tuple[Caller, BuyersRequest]:
-    """Who asks, and for what. Raises VALIDATION_ERROR, what `body_of_request` raises, and what `writer` raises."""
-    name = operation.id_name
-    asked_id = "" if name is None else parse_uuid(name, request.scope["path_params"][name])
-    key = idempotency_key(request.scope) if operation.takes_key else None
-    body = await body_of_request()
-    caller = await writer(request)
-    return caller, operation.request(caller.id, asked_id, key, body)
+def key_of(request: HasScope, operation: BuyersOperation) -> str | None:
+    """The Idempotency-Key, if the operation takes one. Raises VALIDATION_ERROR."""
+    return idempotency_key(request.scope) if operation.takes_key else None
 
 
 async def writer(request: HasScope) -> Caller:

@@ -28,9 +28,8 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from lastpair.errors import STOPPING, Unavailable
 from lastpair.shop.outcome import Caller, Outcome
-from lastpair.shop.shared_calls import BuyersRequest
 from lastpair.shop.shop import Begun
-from lastpair.web.buyers import read
+from lastpair.web.buyers import key_of, writer
 from lastpair.web.components import Lastpair
 from lastpair.web.guard import Guard
 from lastpair.web.http_answers import head_lines, whole_answer
@@ -68,6 +67,9 @@ class Target(NamedTuple):
     url: bytes
     path: str
     path_params: dict[str, str]
+    asked_id: str
+    """The id in the path, in lower case; empty if there is none."""
+
     template: str
     operation: BuyersOperation | SharedPage
 
@@ -149,8 +151,9 @@ class HotPath:
         route = self._routes.get((method, before, after))
         if route is None or (found is None) != (route.operation.id_name is None):
             return None  # an id is missing, or is where none belongs
-        path_params = {} if found is None else {str(route.operation.id_name): found[0].decode()}
-        return Target(method.decode(), url, url.decode(), path_params, route.template, route.operation)
+        asked_id = "" if found is None else found[0].decode()
+        path_params = {} if found is None else {str(route.operation.id_name): asked_id}
+        return Target(method.decode(), url, url.decode(), path_params, asked_id.lower(), route.template, route.operation)
 
     def begin(self, request: "HotRequest") -> None:
         """Carry the request out."""
@@ -170,29 +173,27 @@ class HotPath:
                 components.shop.begin_drops_on_sale(request.take)
                 return
             components.address_limit.count(address_of(scope))
-            asked = at_once(read(request, operation, request.read_body))
-        except MustWait:
-            request.waits_for = asyncio.create_task(self._begin_later(request))
+            key = key_of(request, operation)
+            body = (required_body if operation.needs_body else optional_body)(scope, request.body, operation.body)
+            try:
+                caller = at_once(writer(request))
+            except MustWait:
+                request.waits_for = asyncio.create_task(self._submit_later(request, operation, key, body))
+            else:
+                self._submit(request, operation, caller, key, body)
         except Exception as error:
             self.receive(request, error)
-        else:
-            self._submit(request, *asked)
 
-    async def _begin_later(self, request: "HotRequest") -> None:
+    async def _submit_later(self, request: "HotRequest", operation: BuyersOperation, key: str | None, body: Any) -> None:
         # The keys that verify the token are being fetched.
         try:
-            assert isinstance(request.target.operation, BuyersOperation)  # noqa: S101 - a shared page needs no user
-            asked = await read(request, request.target.operation, request.read_body)
+            self._submit(request, operation, await writer(request), key, body)
         except Exception as error:
             self.receive(request, error)
-        else:
-            self._submit(request, *asked)
 
-    def _submit(self, request: "HotRequest", caller: Caller, asked: BuyersRequest) -> None:
-        try:
-            request.waits_for = self.app.components.shop.begin(caller, asked, request.take)
-        except Exception as error:
-            self.receive(request, error)
+    def _submit(self, request: "HotRequest", operation: BuyersOperation, caller: Caller, key: str | None, body: Any) -> None:
+        asked = operation.request(caller.id, request.target.asked_id, key, body)
+        request.waits_for = self.app.components.shop.begin(caller, asked, request.take)
 
     def receive(self, request: "HotRequest", outcome: Outcome | Exception) -> None:
         """Answer with this in the next iteration of the event loop, together with the other answers that are ready then."""
@@ -260,12 +261,6 @@ class HotRequest(RequestResponseCycle):
         assert self._protocol is not None  # noqa: S101 - it has no answer yet
         self._protocol.tasks.add(self)
         self._hot_path.begin(self)
-
-    async def read_body(self) -> Any:
-        """The body as the operation wants it."""
-        assert isinstance(self.target.operation, BuyersOperation)  # noqa: S101 - a shared page takes none
-        body_of = required_body if self.target.operation.needs_body else optional_body
-        return body_of(self.scope, self.body, self.target.operation.body)
 
     def take(self, outcome: Outcome | Exception) -> None:
         """This is the outcome."""
@@ -337,7 +332,7 @@ def shared_pages(routes: Iterable[BaseRoute]) -> dict[bytes, Target]:
             operation = route.endpoint.operations.get("GET")
             if operation is not None and operation.shared_page is not None:
                 url = route.path.encode()
-                found[url] = Target("GET", url, route.path, {}, route.path, operation.shared_page)
+                found[url] = Target("GET", url, route.path, {}, "", route.path, operation.shared_page)
     return found
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from functools import lru_cache
 from time import perf_counter, time
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lastpair.errors import STOPPING, Refusal, Unavailable
 from lastpair.observability.logs import access_logger, log_request, printable
-from lastpair.observability.metrics import REQUEST_SECONDS, REQUESTS
+from lastpair.observability.metrics import REQUEST_SECONDS, REQUESTS, observe_all
 from lastpair.web.error_codes import INTERNAL_ERROR
 from lastpair.web.requests import request_id_of
 from lastpair.web.responses import failure, refusal_in
@@ -136,17 +136,21 @@ class DeferredLog:
 
     def _write(self) -> None:
         requests, self._ended = self._ended, []
-        kinds = [(scope.get("method", "WS"), route_of(scope), status) for scope, status, _, _ in requests]
-        for kind, number in Counter(kinds).items():
-            counter_of(*kind).inc(number)
-        for (method, route, _), request in zip(kinds, requests, strict=True):
-            observe_and_log(method, route, *request)
+        seconds_by_kind: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+        logs_info = access_logger.isEnabledFor(logging.INFO)
+        for scope, status, ended_at, seconds in requests:
+            method, route = scope.get("method", "WS"), route_of(scope)
+            seconds_by_kind[method, route, status].append(seconds)
+            if logs_info or status >= 500:
+                log(method, route, scope, status, ended_at, seconds)
+        for (method, route, status), each_seconds in seconds_by_kind.items():
+            counter_of(method, route, status).inc(len(each_seconds))
+            if route not in STREAM_PATHS:  # a stream lasts as long as its client likes
+                observe_all(histogram_of(route), each_seconds)
 
 
-def observe_and_log(method: str, route: str, scope: Scope, status: int, ended_at: float, seconds: float) -> None:
-    """Count how long a request took that has ended, and log it."""
-    if route not in STREAM_PATHS:  # a stream lasts as long as its client likes
-        histogram_of(route).observe(seconds)
+def log(method: str, route: str, scope: Scope, status: int, ended_at: float, seconds: float) -> None:
+    """Log a request that has ended. `seconds` is how long it took."""
     level = logging.WARNING if status >= 500 else logging.DEBUG if route in PROBE_PATHS or scope.get("is_poll") else logging.INFO
     if access_logger.isEnabledFor(level):
         line = {
