@@ -10,7 +10,7 @@ from lastpair.server import bound, is_loopback, listen
 from lastpair.settings import InvalidSettings, Settings
 from tests.support.database import Database
 from tests.support.raw_http import GET_HEALTHZ, connected, read_answer
-from tests.support.servers import Service, free_port, started
+from tests.support.servers import STOP_SECONDS, Service, free_port, started
 from tests.support.waiting import wait_for
 
 PROBES = ("/healthz", "/readyz", "/metrics")
@@ -97,7 +97,7 @@ def test_probes_on_a_port_of_their_own(database: Database, workers: str) -> None
         with connected(admin.url) as connection:  # probes name addresses
             connection.sendall(GET_HEALTHZ.replace(b"Host: x", b"Host: 10.1.2.3:9000"))
             assert read_answer(connection)[0] == 200
-        assert service.stop() < 5
+        assert service.stop() < STOP_SECONDS
 
 
 @pytest.mark.parametrize(("host", "warns"), [("0.0.0.0", True), ("127.0.0.2", False)])  # noqa: S104

@@ -21,7 +21,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from tests.support.database import Database
 from tests.support.envelopes import JSON, as_user
 from tests.support.production_settings import PRODUCTION
-from tests.support.servers import ROOT, Service, free_port, started
+from tests.support.servers import ROOT, STOP_SECONDS, Service, free_port, started
 from tests.support.streams import open_stream
 from tests.support.waiting import wait_for
 
@@ -223,7 +223,7 @@ def test_spans_are_sent_before_the_end(database: Database, workers: str) -> None
             service.wait_until_ready()
             ids = [httpx.get(f"{service.url}/api/drops").headers["x-request-id"] for _ in range(10)]
             assert collector.spans == []
-            assert service.stop() < 5
+            assert service.stop() < STOP_SECONDS
         assert sorted(attributes(span)["lastpair.request_id"] for span in collector.spans) == sorted(ids)
 
 
@@ -235,7 +235,7 @@ def test_a_collector_that_is_away(database: Database) -> None:
         for _ in range(3):
             assert httpx.get(f"{service.url}/api/drops").status_code == 200
         wait_for(lambda: "opentelemetry" in service.log() or "span" in service.log())
-        assert service.stop() < 5
+        assert service.stop() < STOP_SECONDS
 
 
 def test_without_a_collector_nothing_is_loaded(database: Database) -> None:

@@ -28,7 +28,7 @@ from lastpair import __version__
 from lastpair.settings import Settings
 from lastpair.web.pages import CLIENT_FILES
 from tests.support.database import Database
-from tests.support.servers import ROOT, Service, free_port, postgres_of
+from tests.support.servers import ROOT, STOP_SECONDS, Service, free_port, postgres_of
 from tests.support.waiting import wait_for
 
 NAME = f"lastpair-{__version__}"
@@ -233,7 +233,7 @@ def test_a_sale_in_an_empty_folder(with_embedded: Installed) -> None:
         sell_a_drop(service.url)
         for page in ("/", "/docs", "/dashboard/main.js", "/buyer/main.js", "/api/openapi.json"):
             assert service.answers(page, 200), page
-        assert service.stop(signal.SIGINT, group=True) < 5
+        assert service.stop(signal.SIGINT, group=True) < STOP_SECONDS
     finally:
         kill(service)
     wait_for(lambda: postgres_of(with_embedded.folder) == [])

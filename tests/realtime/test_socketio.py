@@ -20,6 +20,7 @@ from tests.support.database import Database, connected
 from tests.support.envelopes import assert_error
 from tests.support.factories import change, make_drop, make_due, make_user, purchase, reserve
 from tests.support.in_process import InProcess, served, settings_for
+from tests.support.servers import STOP_SECONDS
 from tests.support.socketio import TYPES, Given, SocketIOClients, announced, socketio_clients
 from tests.support.streams import Api, fresh_database, newest_id, publish, serving
 from tests.support.waiting import eventually
@@ -407,7 +408,7 @@ async def test_the_process_stops(url: str, clients: SocketIOClients, workers: st
     async with serving(url, WEB_CONCURRENCY=workers) as api:
         for transports in TRANSPORTS if workers == "1" else [["websocket"]]:
             await clients.connect(api.url, count=5, transports=transports, reconnection=False)
-        assert await asyncio.to_thread(api.service.stop) < 5
+        assert await asyncio.to_thread(api.service.stop) < STOP_SECONDS
 
         async def all_left() -> bool:
             return all(state["log"] == ["connect", "transport close"] for state in await clients.states())

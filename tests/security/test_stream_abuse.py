@@ -14,7 +14,7 @@ from tests.support.database import connected as owner_of
 from tests.support.factories import make_user
 from tests.support.in_process import InProcess, served, settings_for
 from tests.support.raw_http import UPGRADE, connected, reset
-from tests.support.servers import ROOT, started
+from tests.support.servers import ROOT, STOP_SECONDS, started
 from tests.support.streams import logged, open_stream
 from tests.support.waiting import eventually
 
@@ -144,7 +144,7 @@ async def test_stopping_while_the_database_hangs(own_database_url: str, owner: a
                 return count >= 3
 
             await eventually(all_wait)
-            assert await asyncio.to_thread(service.stop) < 5
+            assert await asyncio.to_thread(service.stop) < STOP_SECONDS
             await asyncio.gather(*waiting, return_exceptions=True)
         for stream in streams:
             await stream.close()

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from lastpair.web.websocket_protocol import FRAMES_AT_ONCE
 from tests.support.factories import assert_healthy, make_drop, make_user
 from tests.support.in_process import served, settings_for
+from tests.support.servers import STOP_SECONDS
 from tests.support.streams import (
     TRANSPORTS,
     Api,
@@ -214,7 +215,7 @@ async def test_shutdown(own_database_url: str, workers: str, is_blocked: bool) -
             assert (await stream.receive()).type == "DROP_UPDATED"
         reading = [asyncio.create_task(read_to_the_end(stream)) for stream in streams + talkers]
         talking = [asyncio.create_task(talk(stream)) for stream in talkers]
-        assert await asyncio.to_thread(stage.service.stop) < 5
+        assert await asyncio.to_thread(stage.service.stop) < STOP_SECONDS
         codes = await asyncio.gather(*reading)
         assert codes[:200] == [None, 1012] * 100
         assert set(codes[200:]) <= {None, 1012}  # closed with something still unread, TCP loses what was sent last

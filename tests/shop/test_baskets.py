@@ -179,6 +179,10 @@ async def test_a_basket_that_waits_lets_its_first_drop_go(owner: asyncpg.Pool, h
 # Extending
 
 
+END_SOON = "update inventory.reservations set expires_at = $2::timestamptz + interval '10 ms' where id = $1"
+"""A transaction whose now() is $2 finds this hold in time; a later one soon does not."""
+
+
 async def a_hold(owner: asyncpg.Pool) -> tuple[str, str, str]:
     """A hold on a drop that allows extending: its id, its drop and its user."""
     drop_id, [user] = await make_drop_by_sql(owner, 5), await make_users(owner, 1)
@@ -194,8 +198,8 @@ async def test_an_extension_that_began_in_time_counts(owner: asyncpg.Pool, other
     basket_id = await owner.fetchval("insert into inventory.baskets (user_id, items) values ($1, $2) returning id", user,
         f'[{{"drop_id": "{drop_id}", "variant_id": null, "qty": 1}}]')  # fmt: skip
     await owner.execute("update inventory.reservations set basket_id = $2 where id = $1", hold_id, basket_id)
-    await owner.execute("update inventory.reservations set expires_at = clock_timestamp() + '0.3 s' where id = $1", hold_id)
     async with owner.acquire() as session, session.transaction():
+        await owner.execute(END_SOON, hold_id, await session.fetchval("select now()"))
         await session.fetch(EXTEND, hold_id, user)
         due = "select expires_at <= clock_timestamp() from inventory.reservations where id = $1"
         while not await owner.fetchval(due, hold_id):
@@ -222,9 +226,8 @@ async def test_an_extension_that_waits_for_a_sweep_comes_too_late(owner: asyncpg
     async with owner.acquire() as session, session.transaction():
         late = await owner.acquire()
         transaction = late.transaction()
-        await owner.execute("update inventory.reservations set expires_at = clock_timestamp() + '0.3 s' where id = $1", hold_id)
         await transaction.start()
-        await late.fetch("select now()")
+        await owner.execute(END_SOON, hold_id, await late.fetchval("select now()"))
         while not await owner.fetchval("select expires_at <= now() from inventory.reservations where id = $1", hold_id):
             await asyncio.sleep(0.02)
         assert await session.fetchval("select now() > expires_at from inventory.reservations where id = $1", hold_id) is False

@@ -66,6 +66,9 @@ class Service:
         return time.monotonic() - begin
 
 
+STOP_SECONDS = 10
+"""Within this a service has stopped, on a machine that is busy with other tests as well: it waits for clients for 2 s at most."""
+
 PORTS = count(20_000 + 3_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))
 """Ports below those that the system gives to clients. Each of up to four test processes has its own, so they do not meet."""
 
