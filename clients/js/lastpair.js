@@ -234,7 +234,7 @@ class Live {
   #lastEventId = null;
   #hiddenTimer;
   #settleReady;
-  #bought = new Set(); // drops with a purchase whose ACTIVITY_UPDATED has not come yet
+  #bought = new Set(); // drops of which the last event was PURCHASE_COMPLETED
   #unsure = new Set(); // drops whose held_stock must be read again
   #rereadTimer;
   #rereads = 0;
@@ -319,21 +319,24 @@ class Live {
     applyEvent(this.drops, event);
     this.#tell(this.#settings.onChange, this.drops.get(dropId) ?? before, event);
     if (event.type === "SNAPSHOT") this.#settleReady.resolve(this);
-    this.#noteHeld(event);
+    this.#noteHeld(event, dropId);
   }
 
-  /** A refund is announced like a change of a purchaser's name, and without its units. So the units held are read again then. */
-  #noteHeld({ type, data }) {
+  /**
+   * A refund is announced like a change of a purchaser's name, and without its units, so the units held are read again then. An
+   * ACTIVITY_UPDATED right after a PURCHASE_COMPLETED tells of that purchase alone.
+   */
+  #noteHeld({ type, data }, dropId) {
     if (type === "SNAPSHOT") {
       this.#bought.clear();
       for (const { id } of data.drops) this.#unsure.delete(id);
-    } else if (type === "PURCHASE_COMPLETED") {
-      this.#bought.add(data.dropId);
-    } else if (type === "ACTIVITY_UPDATED" && !this.#bought.delete(data.dropId) && this.drops.has(data.dropId)) {
+    } else if (type === "ACTIVITY_UPDATED" && !this.#bought.has(dropId) && this.drops.has(dropId)) {
       const isFirst = this.#unsure.size === 0;
-      this.#unsure.add(data.dropId);
+      this.#unsure.add(dropId);
       if (isFirst) this.#rereadSoon();
     }
+    if (type === "PURCHASE_COMPLETED") this.#bought.add(dropId);
+    else this.#bought.delete(dropId);
   }
 
   #rereadSoon() {
