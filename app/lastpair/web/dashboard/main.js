@@ -12,9 +12,10 @@ import { Pace } from "./pace.js";
 import { startRouter } from "./router.js";
 import { Rows } from "./rows.js";
 import { Rush } from "./rush.js";
+import { Session } from "./session.js";
 import { State } from "./state.js";
 import { snapshotOf, subscribe } from "./stream.js";
-import { setUpTools } from "./tools.js";
+import { setUpTools, showTools } from "./tools.js";
 import { Totals } from "./totals.js";
 import { Users } from "./users.js";
 
@@ -56,6 +57,7 @@ const rows = new Rows(state, {
 const dropPage = new DropPage(state, { clock, buying, find, say });
 const feedView = new FeedView(feed, $("feed")), totals = new Totals(state, pace);
 const rush = new Rush((dropId) => go(`/drops/${dropId}`));
+const session = new Session({ say, onChange: (isSeller) => showFor({ isBuyer: false, isSeller }) });
 
 /** Draw everything at once, because one's own buttons must not show what was before. */
 function drawAll() {
@@ -120,9 +122,31 @@ function rereadSoon() {
   setTimeout(rereadSold, REREAD_MS * (0.5 + Math.random()));
 }
 
-/** Add the drops of a status that no event has. Drafts are the seller's; in development everybody may ask as a seller. */
+/** The user as whom the page asks for what is a seller's, in development, where everybody may. Elsewhere the token says it. */
+async function findSeller() {
+  return rows.isBuyer ? users.currentOrGuest() : undefined;
+}
+
+/** Show what a buyer, in development, and what a seller may see and do. */
+function showFor({ isBuyer, isSeller }) {
+  showTools([...(isSeller ? ["drop-form"] : []), ...(isBuyer ? ["rush-form", "user-form"] : [])]);
+  rows.showFor({ isBuyer, isSeller });
+  if (!isSeller) forgetDrafts();
+  dropPage.showFor({ isBuyer, isSeller });
+  if (isBuyer) buying.readHolds();
+  else if (isSeller) addListed("draft");
+}
+
+function forgetDrafts() {
+  for (const { id, status } of state.drops.values()) {
+    if (status === "draft") state.drops.delete(id);
+  }
+  drawAll();
+}
+
+/** Add the drops of a status that no event has. */
 async function addListed(status) {
-  const user = rows.areActionsShown ? await users.currentOrGuest() : undefined;
+  const user = await findSeller();
   const { drops } = await readPage(`/drops?status=${status}&limit=200`, { user }).catch(() => ({ drops: [] }));
   state.add(drops);
 }
@@ -133,7 +157,7 @@ async function find(dropId) {
   if (state.drops.has(dropId)) return;
   const { drops } = await snapshotOf([dropId]).catch(() => ({ drops: [] }));
   state.add(drops);
-  if (drops.length === 0 && rows.areActionsShown) await addListed("draft");
+  if (drops.length === 0 && rows.isSeller) await addListed("draft");
 }
 
 /** Fill the feed, the charts and the pace with what the server remembers. */
@@ -169,15 +193,11 @@ async function readSettings() {
   const askedAt = Date.now(), signal = AbortSignal.timeout(SETTINGS_TIMEOUT_MS);
   const settings = await fetch("/dashboard/settings.json", { signal }).then((response) => response.json()).catch(() => null);
   if (!settings) return setTimeout(readSettings, SETTINGS_RETRY_MS);
-  const { now, development } = settings;
+  const { now, development, authMode, nameClaim } = settings;
   // The server read its clock about halfway between the request and the answer.
   if (now) offsetMs = Date.parse(now) - (askedAt + Date.now()) / 2;
-  if (development && !rows.areActionsShown) {
-    setUpTools({ users, rush, clock });
-    rows.showActions();
-    dropPage.showActions();
-    buying.readHolds();
-  }
+  if (development && !rows.isBuyer) showFor({ isBuyer: true, isSeller: true });
+  if (authMode === "jwt") session.start(nameClaim);
 }
 
 let focusTitle = false; // not when the page is loaded, because then the focus belongs to the browser
@@ -200,6 +220,7 @@ addEventListener("keydown", (event) => {
   $("search").focus();
 });
 closeable($("ask"));
+setUpTools({ users, rush, findSeller, clock });
 
 let snapshotAt, onSnapshot;
 const hasSnapshot = new Promise((resolve) => { onSnapshot = resolve; });
@@ -214,7 +235,7 @@ subscribe((type, data, id) => {
     onSnapshot();
   }
   state.apply(type, data, id);
-  if (type === "SNAPSHOT" && rows.areActionsShown) buying.readHolds();
+  if (type === "SNAPSHOT" && rows.isBuyer) buying.readHolds();
 }, (connection) => {
   showConnection(connection);
   if (connection === "live" && connections++ > 0) readSettings();
