@@ -19,6 +19,7 @@ from tests.support.tokens import SECRET, token
 pytestmark = pytest.mark.slow
 
 REFUSED = r"Failed to load resource: the server responded with a status of 40[13] \((Unauthorized|Forbidden)\)"
+TYPED = "[...document.querySelectorAll('input')].filter(({ value }) => value.includes('.')).length"
 STORED = "Object.entries(sessionStorage).concat(Object.entries(localStorage)).filter(([, value]) => value.includes('.')).length"
 
 GIVEN: list[str] = []
@@ -74,6 +75,7 @@ async def expect_signed_out(page: Page) -> None:
     ).to_have_count(0)
     await expect(page.locator("#table-body tr")).to_have_count(0)
     assert await page.evaluate(STORED) == 0
+    await page.wait_for_function(f"{TYPED} === 0")  # a dialog that closes forgets what was typed
 
 
 async def open_drop(visitor: Visitor, drop: Row, fragment: str = "", **options: object) -> Page:
@@ -105,6 +107,7 @@ async def test_sign_in_and_out(visitor: Visitor, drop: Row) -> None:
     await expect(rows).to_contain_text(["Paused", "Refunded", "Created"])
     await expect(rows.first).to_contain_text("Sam Seller")
     assert await page.evaluate(STORED) == 1
+    await page.wait_for_function(f"{TYPED} === 0")  # a dialog that closes forgets what was typed
     await page.get_by_role("button", name="Signed in as Sam Seller").click()
     await page.get_by_role("button", name="Sign out").click()
     await expect_signed_out(page)
@@ -174,7 +177,7 @@ async def test_a_token_that_is_refused(visitor: Visitor, drop: Row, kind: str) -
     await expect_signed_out(page)
     await page.evaluate(f"location.hash = 'token={sellers_token(**claims)}'")
     notice = page.locator("#session-notice")
-    await expect(notice).to_have_text(f"You were not signed in by this address. {reason}")
+    await expect(notice).to_have_text(f"This address did not sign you in. {reason}")
     await expect_signed_out(page)
     await sign_in(page, sellers_token())
     await expect(page.locator("#table-body tr")).to_have_count(1)

@@ -26,7 +26,11 @@ export class Session {
       this.#arrived = takeToken() ?? this.#arrived;
       if (this.#isStarted) this.#arrive();
     });
-    $("account").addEventListener("click", () => (this.token ? this.#askToSignOut() : this.#askToSignIn()));
+    $("account").addEventListener("click", () => {
+      this.#tell("");
+      if (this.token) this.#askToSignOut();
+      else this.#askToSignIn();
+    });
   }
 
   /** Offer to sign in, and go on with the token that this tab has. The claim of this name in a token is the seller's name. */
@@ -55,7 +59,7 @@ export class Session {
     try {
       await check(token);
     } catch (refusal) {
-      return this.#tell(`You were not signed in by this address. ${reasonOf(refusal)}`);
+      return this.#tell(`This address did not sign you in. ${reasonOf(refusal)}`);
     }
     const claims = claimsOf(token), name = this.#nameOf(claims);
     if (!this.token || claims.sub === this.#claims.sub) return this.#accept(token);
@@ -80,8 +84,8 @@ export class Session {
   }
 
   #askToSignOut() {
-    const text = "This tab forgets the token.";
-    ask({ title: `Signed in as ${this.#nameOf(this.#claims)}`, submit: "Sign out", text }, () => this.#end());
+    const title = `Signed in as ${this.#nameOf(this.#claims)}`, text = "When you sign out, this tab forgets the token.";
+    ask({ title, text, submit: "Sign out" }, () => this.#end());
   }
 
   #accept(token) {
