@@ -1,11 +1,12 @@
 """A seller signs in with a token, where identity is by token: in production the page has no other way to know who asks."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from tests.dashboard.test_accessibility import DESKTOP, assert_accessible
 from tests.support.browser import Visitor, visiting
@@ -193,12 +194,40 @@ async def test_nonsense(visitor: Visitor, drop: Row) -> None:
     """What is no token is refused, wherever it comes from."""
     visitor.expected = REFUSED
     page = await open_drop(visitor, drop)
-    await sign_in(page, "nonsense")
+    await sign_in(page, "no token \u2013")
+    await expect(page.locator("#ask .answer")).to_have_text("The text is no token.")
+    await page.get_by_label("Token").fill("Bearer nonsense")
+    await page.locator("#ask").get_by_role("button", name="Sign in").click()
     await expect(page.locator("#ask .answer")).to_have_text("The token is not a well-formed JSON Web Token.")
     await page.evaluate("sessionStorage.setItem('lastpair.seller-token', 'non.sense')")
     await page.reload()
     await expect(page.locator("#session-notice")).to_contain_text("You are signed out.")
     await expect_signed_out(page)
+
+
+@pytest.mark.parametrize("path", ["drops?status=draft&limit=200", "reservations?status=ACTIVE&limit=25"])
+async def test_late_answers(service: Api, visitor: Visitor, drop: Row, path: str) -> None:
+    """An answer that comes after Sign out shows nothing."""
+    await make_drop(service.http, await make_user(service.owner), name="Air Secret", starts_at=None)
+    page, is_signed_out = await open_drop(visitor, drop), asyncio.Event()
+
+    async def answer_late(route: Route) -> None:
+        response = await route.fetch()
+        await is_signed_out.wait()
+        await route.fulfill(response=response)
+
+    async with page.expect_response(lambda response: response.url.endswith(path)) as response:
+        await page.route(lambda url: url.endswith(path), answer_late)
+        await sign_in(page, sellers_token())
+        await page.locator("#account").get_by_text("Signed in").click()
+        await page.get_by_role("button", name="Sign out").click()
+        await expect_signed_out(page)
+        is_signed_out.set()
+    assert (await response.value).ok
+    await page.wait_for_timeout(500)
+    await expect_signed_out(page)
+    await page.locator(".crumb").get_by_role("link", name="Drops").click()
+    await expect(page.locator(".row")).to_have_count(1)
 
 
 async def test_accessible(visitor: Visitor, drop: Row) -> None:

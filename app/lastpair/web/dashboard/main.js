@@ -148,7 +148,7 @@ function forgetDrafts() {
 async function addListed(status) {
   const user = await findSeller();
   const { drops } = await readPage(`/drops?status=${status}&limit=200`, { user }).catch(() => ({ drops: [] }));
-  state.add(drops);
+  if (status !== "draft" || rows.isSeller) state.add(drops); // the seller may have signed out meanwhile
 }
 
 /** Bring a drop into the state that is not on sale: one that is over, or a draft. */

@@ -8,6 +8,7 @@ import { $, setText } from "./dom.js";
 import { capitalized } from "./format.js";
 
 const TOKEN_KEY = "lastpair.seller-token";
+const TOKEN = /^[\w.-]+$/;
 const CHECK = "/drops?status=draft&limit=1"; // a small answer that only a seller gets
 
 /**
@@ -75,7 +76,7 @@ export class Session {
       title: "Sign in", submit: "Sign in", text: "Paste a seller’s token. It is kept in this tab, until you close it.",
       fields: [{ name: "token", label: "Token", class: "secret", autocomplete: "off", spellcheck: "false", required: true }],
     }, async (values) => {
-      const token = values.token.trim();
+      const token = values.token.trim().replace(/^Bearer\s+/i, "");
       await check(token).catch((refusal) => {
         throw new Error(reasonOf(refusal));
       });
@@ -131,6 +132,7 @@ export class Session {
 
 /** Throws a Refusal if the token is refused, or is not a seller's. */
 async function check(token) {
+  if (!TOKEN.test(token)) throw new Error("The text is no token."); // a header cannot have each letter
   await call("GET", CHECK, { token });
 }
 
