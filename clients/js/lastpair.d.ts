@@ -124,6 +124,38 @@ export interface ReservationChange {
   details: Record<string, unknown>;
 }
 
+/** An event of the last minutes, with its drop and the time of its commit. */
+export interface ActivityEvent {
+  id: string;
+  type: string;
+  dropId: string;
+  at: Time;
+  data: Record<string, any>;
+}
+
+/** The stock of a drop at the end of a bucket of time, and what was sold within it. */
+export interface ActivityPoint {
+  at: Time;
+  sold: number;
+  held: number | null;
+  available: number | null;
+}
+
+export interface ActivityOfDrop {
+  dropId: string;
+  points: ActivityPoint[];
+}
+
+/** What happened lately. A stream with `position` as its `lastEventId` goes on from here. */
+export interface Activity {
+  position: string;
+  from: Time;
+  to: Time;
+  events: ActivityEvent[];
+  bucket_seconds: number;
+  drops: ActivityOfDrop[];
+}
+
 /** What a seller decides of a drop, when it is made and later. */
 export interface Terms {
   starts_at?: Time | null;
@@ -185,11 +217,14 @@ export interface ListQuery {
   limit?: number;
 }
 
-export interface SalesQuery<RowStatus> extends ListQuery {
+/** Which rows of a drop: those of a status, a variant, a user. */
+export interface Filter<RowStatus> {
   status?: RowStatus;
   variant_id?: string;
   user_id?: string;
 }
+
+export interface SalesQuery<RowStatus> extends ListQuery, Filter<RowStatus> {}
 
 /** These go for one request, and in the constructor for all. */
 export interface RequestSettings {
@@ -210,6 +245,7 @@ export interface RequestOptions extends RequestSettings {
 }
 
 export interface Answer {
+  /** A string if the answer is CSV. */
   data: any;
   meta: { requestId: string; nextCursor?: string };
   etag?: string;
@@ -263,11 +299,18 @@ export class Lastpair {
   ): List<Reservation & Named>;
   listDropPurchases(dropId: string, query?: SalesQuery<PurchaseStatus>, options?: RequestOptions): List<Purchase & Named>;
 
+  /** The whole list as CSV, with a line of names. If it is long, it may take more than `timeoutMs`. */
+  exportDropReservations(dropId: string, query?: Filter<ReservationStatus>, options?: RequestOptions): Promise<string>;
+  exportDropPurchases(dropId: string, query?: Filter<PurchaseStatus>, options?: RequestOptions): Promise<string>;
+
+  /** The events of the last `seconds` (3600), and the stock by time, of these drops, or of those on sale. */
+  getActivity(query?: { seconds?: number; dropIds?: string[] }, options?: RequestOptions): Promise<Activity>;
   /** `live()` of the same service. */
   live(options?: LiveOptions): Live;
-  /** Any request; `path` is what follows `/api`. */
+  /** Any request; `path` is what follows `/api`. A list in `query` is sent as a parameter for each. */
   request(
-    method: string, path: string, options?: RequestOptions & { query?: Record<string, unknown>; body?: unknown },
+    method: string, path: string,
+    options?: RequestOptions & { query?: Record<string, unknown>; body?: unknown; accept?: string },
   ): Promise<Answer>;
 }
 

@@ -94,14 +94,19 @@ export class Lastpair {
   listDropPurchases(dropId, query, options) {
     return this.#list(`/drops/${id(dropId)}/purchases`, "purchases", query, options);
   }
+  exportDropReservations(dropId, query, options) { return this.#csv(`/drops/${id(dropId)}/reservations`, query, options); }
+  exportDropPurchases(dropId, query, options) { return this.#csv(`/drops/${id(dropId)}/purchases`, query, options); }
 
   // Everybody.
 
+  getActivity({ seconds, dropIds: dropId } = {}, options) {
+    return this.#call("GET", "/activity", "activity", undefined, { ...options, query: { seconds, dropId } });
+  }
   live(options) { return live({ baseUrl: this.#settings.baseUrl, ...options }); }
 
-  async request(method, path, { query = {}, body, signal, idempotencyKey, ifMatch, ...options } = {}) {
+  async request(method, path, { query = {}, body, signal, idempotencyKey, ifMatch, accept, ...options } = {}) {
     const { baseUrl, userId, userName, ...settings } = { ...this.#settings, ...options };
-    const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null);
+    const given = Object.entries(query).flatMap(([name, value]) => [value ?? []].flat().map((each) => [name, each]));
     const url = `${baseUrl}/api${path}${given.length > 0 ? `?${new URLSearchParams(given)}` : ""}`;
     const key = method === "POST" ? (idempotencyKey ?? newKey()) : undefined; // retries repeat it, so nothing happens twice
     for (let failures = 0; ; failures++) {
@@ -112,6 +117,7 @@ export class Lastpair {
         ...(userName && { "X-User-Name": userName }),
         ...(key && { "Idempotency-Key": key }),
         ...(ifMatch && { "If-Match": ifMatch }),
+        ...(accept && { Accept: accept }),
         ...(body !== undefined && { "Content-Type": "application/json" }),
       };
       try {
@@ -127,6 +133,10 @@ export class Lastpair {
   async #call(method, path, name, body, options) {
     const { data } = await this.request(method, path, { ...options, body });
     return data[name];
+  }
+
+  async #csv(path, query, options) {
+    return (await this.request("GET", path, { ...options, query, accept: "text/csv" })).data;
   }
 
   #list(path, name, query, options) {
@@ -185,7 +195,8 @@ async function attempt(url, request, timeoutMs, signal) {
   let response, answer;
   try {
     response = await fetch(url, { ...request, signal: connection.signal });
-    answer = await response.json();
+    const isCsv = response.ok && response.headers.get("Content-Type")?.startsWith("text/csv");
+    answer = isCsv ? { success: true, data: await response.text(), meta: {} } : await response.json();
   } catch {
     signal?.throwIfAborted();
     if (connection.signal.aborted) {

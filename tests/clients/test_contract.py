@@ -15,7 +15,8 @@ from tests.clients.test_javascript import CLIENT, FOLDER, run_node
 from tests.support.in_process import contract_of
 
 AN_ID = str(UUID(int=0))
-OTHER_TAGS = {"realtime", "operations", "development"}
+OTHER_TAGS = {"operations", "development"}
+STREAMS = {"GET /api/events", "GET /api/ws"}
 ALIAS = "DELETE /api/reservations/{}/cancel"
 
 
@@ -30,13 +31,13 @@ def operations() -> list[str]:
         if isinstance(operation, dict) and not OTHER_TAGS & set(operation.get("tags", []))
     ]
     assert ALIAS in found
-    return sorted(set(found) - {ALIAS})
+    return sorted(set(found) - STREAMS - {ALIAS})
 
 
 async def test_operations_in_javascript(operations: list[str]) -> None:
     """Each operation has a method."""
     output = await run_node(FOLDER / "requests.mjs", AN_ID)
-    assert sorted(output.replace(AN_ID, "{}").splitlines()) == operations
+    assert sorted(set(output.replace(AN_ID, "{}").splitlines())) == operations  # two lists also have a method for CSV
 
 
 def test_operations_in_python(operations: list[str]) -> None:
@@ -50,7 +51,7 @@ def test_operations_in_python(operations: list[str]) -> None:
             request: Request[Any] = method._make_request(*values)
             found.append(f"{request.method} /api{request.path.replace(AN_ID, '{}')}")
             assert method.__doc__
-    assert sorted(found) == operations
+    assert sorted(set(found)) == operations
 
 
 def declared() -> dict[str, set[str]]:
@@ -65,7 +66,11 @@ def declared() -> dict[str, set[str]]:
 
 
 ROWS = [
+    "Activity",
+    "ActivityEvent",
     "ActivityFeed",
+    "ActivityOfDrop",
+    "ActivityPoint",
     "Basket",
     "BasketItem",
     "BuyersPurchase",
@@ -89,7 +94,7 @@ ROWS = [
 @pytest.mark.parametrize("name", ROWS)
 def test_fields(name: str) -> None:
     """A row or body has the fields of the contract in Python, and in TypeScript if it has a name of its own there."""
-    wanted = set(getattr(schemas, name).model_fields)
+    wanted = {field.alias or name for name, field in getattr(schemas, name).model_fields.items()}
     assert set(get_type_hints(getattr(rows, name))) == wanted
     of_javascript = declared()
     if name.startswith("Buyers"):

@@ -9,8 +9,10 @@ import time
 import tomllib
 import zipfile
 from collections.abc import AsyncIterator, Callable
+from csv import DictReader
 from datetime import UTC, datetime
 from decimal import Decimal
+from io import StringIO
 from json import dumps
 from pathlib import Path
 from threading import Thread
@@ -24,6 +26,7 @@ import pytest
 from lastpair import __version__ as version_of_service
 from lastpair_client import AsyncClient, Client, Event, LastpairError, Request, __version__
 from lastpair_client.events import State
+from tests.clients.test_javascript import lines_of_readme
 from tests.operations.test_wheel import build
 from tests.support.in_process import InProcess
 from tests.support.servers import ROOT
@@ -225,6 +228,39 @@ async def test_baskets(world: World) -> None:
     assert (error.status, error.code) == (409, "BASKET_REFUSED")
     assert [(item["index"], item["code"]) for item in error.items or []] == [(1, "OUT_OF_STOCK")]
     assert error.request_id
+
+
+async def test_csv(world: World) -> None:
+    """A seller gets the whole of a list as CSV, also if the connection is lost meanwhile. A refusal is the same as ever."""
+    drop, shaky = await world.drop(), world.client(shaky=True)
+    for _ in range(2):
+        buyer = world.client()
+        await buyer.reserve(drop["id"], qty=2)
+        await buyer.purchase(drop["id"])
+    holder = world.client()
+    held = await holder.reserve(drop["id"])
+    world.faulty.fail(cut_after, cut)
+    [row] = DictReader(StringIO(await shaky.export_drop_reservations(drop["id"], status="ACTIVE"), newline=""))
+    assert (row["id"], row["qty"], row["amount"]) == (held["id"], "1", "19.90")
+    sold = list(DictReader(StringIO(await shaky.export_drop_purchases(drop["id"]), newline="")))
+    assert [(row["status"], row["amount"]) for row in sold] == [("paid", "39.80")] * 2
+    assert set(sold[0]) == set((await rows_of(world.seller.list_drop_purchases(drop["id"])))[0])
+    error = await refusal_of(shaky.export_drop_purchases(uuid4()))
+    assert (error.status, error.code) == (404, "DROP_NOT_FOUND")
+
+
+async def test_activity(world: World) -> None:
+    """What happened on some drops, and the position from which a stream goes on."""
+    drop, other, end = await world.drop(), await world.drop(), uuid4().hex
+    before = await world.seller.get_activity(seconds=600, drop_ids=[drop["id"]])
+    assert [(event["type"], event["dropId"]) for event in before["events"]] == [("DROP_CREATED", drop["id"])]
+    both = await world.seller.get_activity(drop_ids=[drop["id"], other["id"]])
+    assert {each["dropId"] for each in both["drops"]} == {drop["id"], other["id"]}
+    await world.client().reserve(drop["id"])
+    await world.seller.update_drop(drop["id"], {"name": end})
+    following = Following(world.seller.events([drop["id"]], last_event_id=before["position"]), end)
+    await following.has(lambda given: len(given) == 2)
+    assert [event.type for event in following.given] == ["STOCK_UPDATED", "DROP_UPDATED"]
 
 
 async def test_pages(world: World) -> None:
@@ -460,10 +496,12 @@ def example(service: InProcess, tmp_path: Path) -> Path:
 
 async def test_the_example(example: Path) -> None:
     """It runs, and prints what it says."""
-    purchased, snapshot = (await run_python(example)).splitlines()
-    assert purchased.endswith(" 399.80")
-    assert snapshot.startswith("SNAPSHOT ")
-    assert "Air Jordan 1: 1 left" in snapshot
+    assert (await run_python(example)).splitlines() == ["399.80", "SNAPSHOT 1 left"]
+
+
+def test_the_readme() -> None:
+    """It has ten lines, of words and code together."""
+    assert lines_of_readme(CLIENT) == 10
 
 
 @pytest.mark.slow

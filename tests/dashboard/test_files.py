@@ -46,14 +46,14 @@ async def test_headers(service: Api, path: str) -> None:
 
 @pytest.mark.slow
 async def test_what_the_page_requests(api: Api, visitor: Visitor) -> None:
-    """The page loads each of its own files once, the client, and nothing else."""
+    """The page loads each of its own files once, one of the buyer's page, the client, and nothing else."""
     context = await visitor.context()
     await without_worker(context)
     await visitor.open(context)
     paths = sorted(urlsplit(url).path for url in visitor.requests)
     files = [f"/dashboard/{name}" for name in FILES if name.endswith((".js", ".css"))]
     assert [path for path in paths if not path.endswith("icon.svg")] == sorted(
-        ["/", "/api/activity", "/api/events", "/dashboard/settings.json", "/lastpair.js", *files]
+        ["/", "/api/activity", "/api/events", "/buyer/identity.js", "/dashboard/settings.json", "/lastpair.js", *files]
     )
 
 
@@ -77,11 +77,13 @@ async def test_production(api: Api, visitor: Visitor) -> None:
     assert {urlsplit(url).path for url in visitor.requests if "/api/" in url} == {"/api/events", "/api/activity"}
 
 
-@pytest.mark.parametrize("environment", ["development", "production"])
-async def test_settings_of_the_page(environment: Any) -> None:
-    """The page learns whether it may show the development tools, and the server's time."""
-    app = Starlette(routes=page_routes(Settings.model_construct(app_env=environment)))
+@pytest.mark.parametrize(("environment", "auth_mode"), [("development", "header"), ("development", "jwt"), ("production", "jwt")])
+async def test_settings_of_the_page(environment: Any, auth_mode: Any) -> None:
+    """The page learns whether it may show the development tools, how sellers sign in, and the server's time."""
+    settings_of_service = Settings.model_construct(app_env=environment, auth_mode=auth_mode, jwt_name_claim="name")
+    app = Starlette(routes=page_routes(settings_of_service))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         settings = (await client.get("/dashboard/settings.json")).json()
-    assert settings["development"] == (environment == "development")
+    assert settings["development"] == (auth_mode == "header")
+    assert (settings["authMode"], settings["nameClaim"]) == (auth_mode, "name")
     assert abs(datetime.fromisoformat(settings["now"]) - datetime.now(UTC)) < timedelta(seconds=5)

@@ -76,8 +76,13 @@ def dashboard_routes(settings: Settings) -> list[BaseRoute]:
     """`/` and the page of each drop, which are one page, and under `/dashboard` the files that it loads."""
 
     async def page_settings(request: Request) -> Response:
-        """GET /dashboard/settings.json: whether the page may use the development helpers, and the server's time."""
-        content = {"development": settings.development and settings.auth_mode == "header", "now": datetime.now(UTC)}
+        """GET /dashboard/settings.json: the development helpers, how sellers sign in, and the server's time."""
+        content = {
+            "development": settings.development and settings.auth_mode == "header",
+            "authMode": settings.auth_mode,
+            "nameClaim": settings.jwt_name_claim,
+            "now": datetime.now(UTC),
+        }
         return Response(orjson.dumps(content), media_type="application/json")
 
     files = StaticFiles(directory=DASHBOARD_FOLDER)

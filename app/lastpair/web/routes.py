@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from lastpair.settings import Settings
-from lastpair.web import handlers
+from lastpair.web import handlers, sellers
 from lastpair.web.components import components_in
 from lastpair.web.limits import address_of
 from lastpair.web.openapi import READS, document
@@ -80,12 +80,12 @@ def routes(settings: Settings) -> list[BaseRoute]:
         served: list[Route | WebSocketRoute] = [
             route(f"{base}/drops/{{dropId}}/reserve", post=handlers.reserve),
             route(f"{base}/drops/{{dropId}}/purchase", post=handlers.purchase),
-            route(f"{base}/drops", get=handlers.list_drops, post=handlers.create_drop),
-            route(f"{base}/drops/{{dropId}}", get=handlers.get_drop, patch=handlers.update_drop),
-            route(f"{base}/drops/{{dropId}}/history", get=handlers.get_drop_history),
-            route(f"{base}/drops/{{dropId}}/cancel", post=handlers.cancel_drop),
-            route(f"{base}/drops/{{dropId}}/reservations", get=handlers.list_reservations_of_drop),
-            route(f"{base}/drops/{{dropId}}/purchases", get=handlers.list_purchases_of_drop),
+            route(f"{base}/drops", get=handlers.list_drops, post=sellers.create_drop),
+            route(f"{base}/drops/{{dropId}}", get=handlers.get_drop, patch=sellers.update_drop),
+            route(f"{base}/drops/{{dropId}}/history", get=sellers.get_drop_history),
+            route(f"{base}/drops/{{dropId}}/cancel", post=sellers.cancel_drop),
+            route(f"{base}/drops/{{dropId}}/reservations", get=sellers.list_reservations_of_drop),
+            route(f"{base}/drops/{{dropId}}/purchases", get=sellers.list_purchases_of_drop),
             route(f"{base}/reservations/me", get=handlers.list_my_reservations),
             route(f"{base}/reservations/{{id}}", get=handlers.get_reservation, delete=handlers.cancel_reservation),
             route(f"{base}/reservations/{{id}}/history", get=handlers.get_reservation_history),
@@ -96,7 +96,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
             route(f"{base}/baskets/{{id}}/purchase", post=handlers.purchase_basket),
             route(f"{base}/purchases/me", get=handlers.list_my_purchases),
             route(f"{base}/purchases/{{id}}", get=handlers.get_purchase),
-            route(f"{base}/purchases/{{id}}/refund", post=handlers.refund_purchase),
+            route(f"{base}/purchases/{{id}}/refund", post=sellers.refund_purchase),
             route(f"{base}/users/me", delete=handlers.forget_me),
             route(f"{base}/activity", get=handlers.get_activity),
             route(f"{base}/events", get=handlers.stream_events),

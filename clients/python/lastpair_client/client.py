@@ -15,17 +15,20 @@ from lastpair_client.requests import Answer, Id, ListRequest, Request, Settings,
 from lastpair_client.rows import ListedDrop
 
 T = TypeVar("T")
+Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
 
 STREAM_TIMEOUT = httpx.Timeout(20, read=SILENCE_SECONDS)
 
 
-class Client(Methods):
-    """A client of the service. It may be used by several threads.
+class AnyClient(Methods, Generic[Http]):
+    """What both clients know of the service.
 
     `token` is the bearer token, or a function that returns it (AUTH_MODE=jwt). `user_id`, and `user_name` of a new user, are for
     AUTH_MODE=header. A request that fails for a passing reason is repeated up to `retries` times if that is safe. The pause
     begins with `retry_seconds` and doubles each time, up to 4 s; what the server asks for is added.
     """
+
+    _new_http: Callable[[], Http]
 
     def __init__(
         self,
@@ -37,10 +40,16 @@ class Client(Methods):
         timeout_seconds: float = 20,
         retries: int = 5,
         retry_seconds: float = 0.3,
-        http: httpx.Client | None = None,
+        http: Http | None = None,
     ) -> None:
         self._settings = Settings(base_url.rstrip("/"), token, user_id, user_name, timeout_seconds, retries, retry_seconds)
-        self._http = http or httpx.Client()
+        self._http: Http = http or self._new_http()
+
+
+class Client(AnyClient[httpx.Client]):
+    """A client of the service; see AnyClient for its settings. It may be used by several threads."""
+
+    _new_http = httpx.Client
 
     def __enter__(self) -> Self:
         return self
@@ -115,23 +124,10 @@ class Client(Methods):
                 time.sleep(step)
 
 
-class AsyncClient(Methods):
+class AsyncClient(AnyClient[httpx.AsyncClient]):
     """The same for asyncio."""
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        token: str | Callable[[], str] | None = None,
-        user_id: Id | None = None,
-        user_name: str | None = None,
-        timeout_seconds: float = 20,
-        retries: int = 5,
-        retry_seconds: float = 0.3,
-        http: httpx.AsyncClient | None = None,
-    ) -> None:
-        self._settings = Settings(base_url.rstrip("/"), token, user_id, user_name, timeout_seconds, retries, retry_seconds)
-        self._http = http or httpx.AsyncClient()
+    _new_http = httpx.AsyncClient
 
     async def __aenter__(self) -> Self:
         return self

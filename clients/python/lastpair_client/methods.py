@@ -4,8 +4,9 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
-from lastpair_client.requests import Id, ListRequest, Request, path_of
+from lastpair_client.requests import CSV, Id, ListRequest, Request, path_of
 from lastpair_client.rows import (
+    Activity,
     Basket,
     BasketItem,
     BuyersPurchase,
@@ -81,7 +82,7 @@ class ListMethod(Generic[P, T]):
         return call
 
 
-def sales_query(status: str | None, variant_id: Id | None, user_id: Id | None, limit: int | None) -> dict[str, object]:
+def sales_query(status: str | None, variant_id: Id | None, user_id: Id | None, limit: int | None = None) -> dict[str, object]:
     """The query of a seller's list."""
     return {"status": status, "variant_id": variant_id, "user_id": user_id, "limit": limit}
 
@@ -234,3 +235,36 @@ class Methods:
         """Who bought on a drop; the newest first."""
         query = sales_query(status, variant_id, user_id, limit)
         return ListRequest("GET", path_of("drops", drop_id, "purchases"), "purchases", query=query)
+
+    @Method
+    def export_drop_reservations(
+        self,
+        drop_id: Id,
+        *,
+        status: ReservationStatus | None = None,
+        variant_id: Id | None = None,
+        user_id: Id | None = None,
+    ) -> Request[str]:
+        """The whole list of list_drop_reservations as CSV, with a line of names."""
+        query = sales_query(status, variant_id, user_id)
+        return Request("GET", path_of("drops", drop_id, "reservations"), "csv", query=query, accept=CSV)
+
+    @Method
+    def export_drop_purchases(
+        self,
+        drop_id: Id,
+        *,
+        status: PurchaseStatus | None = None,
+        variant_id: Id | None = None,
+        user_id: Id | None = None,
+    ) -> Request[str]:
+        """The whole list of list_drop_purchases as CSV, with a line of names."""
+        query = sales_query(status, variant_id, user_id)
+        return Request("GET", path_of("drops", drop_id, "purchases"), "csv", query=query, accept=CSV)
+
+    # Everybody.
+
+    @Method
+    def get_activity(self, *, seconds: int | None = None, drop_ids: Iterable[Id] = ()) -> Request[Activity]:
+        """The events of the last `seconds` (3600), and the stock by time, of these drops, or of those on sale."""
+        return Request("GET", "/activity", "activity", query={"seconds": seconds, "dropId": list(drop_ids)})

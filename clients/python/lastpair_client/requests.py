@@ -17,6 +17,7 @@ from lastpair_client.rows import RefusedItem
 T = TypeVar("T")
 Id = str | UUID
 
+CSV = "text/csv"
 MAX_RETRY_SECONDS = 4.0
 MAX_RETRY_AFTER_SECONDS = 30.0
 PASSING_STATUSES = frozenset({0, 429, 502, 503, 504})
@@ -80,6 +81,7 @@ class Request(Generic[T]):
     query: Mapping[str, object] = field(default_factory=dict)
     idempotency_key: str | None = None
     if_match: str | None = None
+    accept: str | None = None
 
     def with_cursor(self, cursor: str | None) -> "Request[T]":
         """The same of another page."""
@@ -119,11 +121,13 @@ def exchange(settings: Settings, http: httpx.Client | httpx.AsyncClient, request
         headers["Idempotency-Key"] = request.idempotency_key or uuid4().hex
     if request.if_match is not None:
         headers["If-Match"] = request.if_match
+    if request.accept is not None:
+        headers["Accept"] = request.accept
     content = None
     if request.body is not None:
         headers["Content-Type"] = "application/json"
         content = json.dumps(request.body, default=_encoded)
-    query = {name: str(value) for name, value in request.query.items() if value is not None}
+    query = {name: _strings(value) for name, value in request.query.items() if value is not None}
     failures = 0
     while True:
         reply = yield http.build_request(
@@ -161,10 +165,17 @@ def _answer(reply: httpx.Response | httpx.TransportError | None) -> Answer:
         raise LastpairError(0, "TIMEOUT", "The server did not answer in time.") from reply
     if not isinstance(reply, httpx.Response):
         raise LastpairError(0, "UNREACHABLE", "The server cannot be reached. Try again in a moment.") from reply
+    if reply.is_success and reply.headers.get("content-type", "").startswith(CSV):
+        return Answer({"csv": reply.text}, {}, None)
     body = _body(reply)
     if reply.is_success and body.get("success"):
         return Answer(body["data"], body["meta"], reply.headers.get("etag"))
     raise refusal(reply)
+
+
+def _strings(value: object) -> str | list[str]:
+    # A list is sent as a parameter for each.
+    return [str(each) for each in value] if isinstance(value, list) else str(value)
 
 
 def refusal(response: httpx.Response) -> LastpairError:

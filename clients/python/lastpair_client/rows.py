@@ -165,6 +165,45 @@ class ReservationChange(TypedDict):
     details: dict[str, Any]
 
 
+class ActivityEvent(TypedDict):
+    """An event of the last minutes, with its drop and the time of its commit."""
+
+    id: str
+    type: str
+    dropId: str
+    at: str
+    data: dict[str, Any]
+
+
+class ActivityPoint(TypedDict):
+    """The stock of a drop at the end of a bucket of time, and what was sold within it."""
+
+    at: str
+    sold: int
+    held: int | None
+    available: int | None
+
+
+class ActivityOfDrop(TypedDict):
+    """The stock of a drop by time."""
+
+    dropId: str
+    points: list[ActivityPoint]
+
+
+Activity = TypedDict(
+    "Activity",
+    {
+        "position": str,
+        "from": str,
+        "to": str,
+        "events": list[ActivityEvent],
+        "bucket_seconds": int,
+        "drops": list[ActivityOfDrop],
+    },
+)
+"""What happened lately. `events()` with `position` as its `last_event_id` goes on from here."""
+
 Price = Decimal | float
 """A price to send. A float is sent as it is written: 19.9 as 19.9."""
 

@@ -85,6 +85,32 @@ test("drops", async () => {
   assert.deepEqual(actions, ["updated", "created"]);
 });
 
+test("a list as CSV", async () => {
+  const drop = await newDrop(), buyer = newBuyer();
+  await buyer.reserve(drop.id, { qty: 2 });
+  const purchase = await buyer.purchase(drop.id);
+  const { id } = await newBuyer().reserve(drop.id);
+  const linesOf = async (csv) => (await csv).trimEnd().split("\r\n").map((line) => line.split(","));
+  const [names, held, ...others] = await linesOf(seller.exportDropReservations(drop.id, { status: "ACTIVE" }));
+  assert.deepEqual([held[names.indexOf("id")], held.length, others], [id, names.length, []]);
+  const shaky = proxied();
+  proxy.fail(cut, status(503, {}, refusal("DATABASE_UNAVAILABLE")));
+  const sold = await linesOf(seller.exportDropPurchases(drop.id));
+  assert.equal(sold[1][sold[0].indexOf("id")], purchase.id);
+  await assert.rejects(shaky.exportDropPurchases(randomUUID()), refused(404, "DROP_NOT_FOUND"));
+  assert.equal(proxy.requests.length, 3);
+});
+
+test("what happened lately", async () => {
+  const drops = [await newDrop(), await newDrop()], dropIds = drops.map(({ id }) => id);
+  const { events, position } = await seller.getActivity({ seconds: 600, dropIds: [dropIds[0]] });
+  assert.deepEqual(events.map(({ type, dropId }) => [type, dropId]), [["DROP_CREATED", dropIds[0]]]);
+  assert.match(position, /^\d+$/);
+  const both = await seller.getActivity({ dropIds });
+  assert.deepEqual(both.drops.map(({ dropId }) => dropId).sort(), dropIds.sort());
+  assert.ok((await seller.getActivity()).bucket_seconds >= 1);
+});
+
 test("a hold and a purchase", async () => {
   const buyer = newBuyer({ userName: `buyer-${randomUUID()}` });
   const drop = await newDrop({ extension_seconds: 60, total_stock: undefined, variants: [{ name: "42", total_stock: 9 }] });

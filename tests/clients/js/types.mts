@@ -8,6 +8,8 @@ const drop: Drop = await shop.createDrop({ name: "Air", price: 1, variants: [{ n
 const held: Reservation = await shop.reserve(drop.id, { variant_id: drop.variants[0]?.id, qty: 1 }, { idempotencyKey: "key" });
 const purchases: Purchase[] = await shop.purchaseBasket((await shop.reserveBasket([{ drop_id: drop.id }])).id);
 for await (const row of shop.listDropPurchases(drop.id, { status: "paid" })) row.username satisfies string;
+(await shop.exportDropPurchases(drop.id, { status: "paid" })).split("\r\n") satisfies string[];
+(await shop.getActivity({ seconds: 60, dropIds: [drop.id] })).drops[0]?.points[0]?.held satisfies number | null | undefined;
 for await (const page of shop.listDrops({ limit: 2 }).pages()) page satisfies ListedDrop[];
 
 const following: Live = live({
@@ -30,4 +32,6 @@ try {
 await shop.createDrop({ name: "Air", price: 1, stock: 1 });
 // @ts-expect-error There is no such status.
 shop.listDrops({ status: "sold" });
+// @ts-expect-error The whole list has no pages.
+await shop.exportDropReservations(drop.id, { limit: 2 });
 export { held, purchases };

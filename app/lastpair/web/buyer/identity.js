@@ -51,12 +51,17 @@ class Token {
   }
 
   #take() {
-    const token = new URLSearchParams(location.hash.slice(1)).get("token");
-    if (!token) return false;
-    history.replaceState(history.state, "", location.pathname + location.search);
-    remember("sessionStorage", TOKEN_KEY, (this.#token = token));
-    return true;
+    const token = takeToken();
+    if (token) remember("sessionStorage", TOKEN_KEY, (this.#token = token));
+    return token !== null;
   }
+}
+
+/** The token of `#token=…`. It is taken out of the address at once. Null if there is none. */
+export function takeToken() {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token") || null;
+  if (token) history.replaceState(history.state, "", location.pathname + location.search);
+  return token;
 }
 
 /** The buyer. Calls onChange() when the shop gives another token. */
@@ -65,7 +70,7 @@ export function identify(authMode, onChange) {
 }
 
 // A frame whose browser blocks storage has none; then the buyer is known as long as the page is open.
-function recall(storage, key) {
+export function recall(storage, key) {
   try {
     return window[storage].getItem(key);
   } catch {
@@ -73,7 +78,7 @@ function recall(storage, key) {
   }
 }
 
-function remember(storage, key, value) {
+export function remember(storage, key, value) {
   try {
     window[storage].setItem(key, value);
   } catch {

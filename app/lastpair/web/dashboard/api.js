@@ -1,4 +1,4 @@
-// Calls the HTTP API, on behalf of the user that the caller names.
+// Calls the HTTP API, on behalf of the user that the caller names, or of the seller who is signed in.
 
 /** An error that the API answered: its code, its HTTP status, and as the message the sentence for people. */
 export class Refusal extends Error {
@@ -10,12 +10,13 @@ export class Refusal extends Error {
 }
 
 const TIMEOUT_MS = 20_000;
+const TOKEN_REFUSED = new Set(["AUTH_REQUIRED", "FORBIDDEN"]);
 
-/** A random UUID. crypto.randomUUID needs a secure origin; a phone that opens a development machine over plain HTTP has none. */
-export function uuid() {
-  const digits = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  const version = `4${digits.slice(13, 16)}`, variant = `8${digits.slice(17, 20)}`;
-  return [digits.slice(0, 8), digits.slice(8, 12), version, variant, digits.slice(20)].join("-");
+let session = { token: null };
+
+/** From now on calls have the token of this session, if it has one. Calls its onRefused(refusal) when the token is refused. */
+export function callFor(newSession) {
+  session = newSession;
 }
 
 /** Returns the `data` of the answer. Throws Refusal; its status is 0 when the server cannot be reached. */
@@ -29,13 +30,13 @@ export async function readPage(path, options) {
   return { ...data, nextCursor: meta.nextCursor };
 }
 
-async function send(method, path, { user, key, body } = {}) {
+async function send(method, path, { user, key, body, token = session.token } = {}) {
   let response, answer;
   try {
     response = await fetch(`/api${path}`, {
       method,
       headers: {
-        ...(user && { "X-User-Id": user }),
+        ...(token ? { Authorization: `Bearer ${token}` } : user && { "X-User-Id": user }),
         ...(key && { "Idempotency-Key": key }),
         ...(body && { "Content-Type": "application/json" }),
       },
@@ -46,6 +47,8 @@ async function send(method, path, { user, key, body } = {}) {
   } catch {
     throw new Refusal(0, { code: "UNREACHABLE", message: "The server cannot be reached. Try again in a moment." });
   }
-  if (!answer.success) throw new Refusal(response.status, answer.error);
-  return answer;
+  if (answer.success) return answer;
+  const refusal = new Refusal(response.status, answer.error);
+  if (token && token === session.token && TOKEN_REFUSED.has(refusal.code)) session.onRefused(refusal);
+  throw refusal;
 }

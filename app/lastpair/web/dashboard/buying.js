@@ -1,6 +1,8 @@
 // The holds of the chosen user, and what a buyer does: reserve, pay, and let a hold go. Development only.
 
-import { call, uuid } from "./api.js";
+import { uuid } from "/buyer/identity.js";
+
+import { call } from "./api.js";
 import { formatCountdown, formatMoney, formatNumber } from "./format.js";
 import { shownStatus, stockOf } from "./state.js";
 

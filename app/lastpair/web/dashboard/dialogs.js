@@ -57,6 +57,9 @@ export function ask({ title, text, fields = [], submit, isGrave = false }, work)
     dialog.close();
   });
   dialog.showModal();
+  dialog.addEventListener("close", () => {
+    if (!dialog.open) dialog.replaceChildren(); // what was typed may be a secret
+  }, { once: true });
 }
 
 function fieldOf({ label, options, type, ...attributes }) {

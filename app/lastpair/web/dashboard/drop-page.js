@@ -39,7 +39,7 @@ export class DropPage {
     if (this.#dropId !== dropId) return; // another page was chosen meanwhile
     $("drop-missing").hidden = Boolean(this.drop);
     if (!this.drop) return;
-    this.tables.show(this.drop);
+    if (this.isSeller) this.tables.show(this.drop);
     this.render();
     this.#readPast(dropId);
   }
@@ -48,10 +48,11 @@ export class DropPage {
     this.#dropId = null;
   }
 
-  /** Show what buyers and sellers can do, from now on. */
-  showActions() {
-    this.areActionsShown = true;
-    this.render();
+  /** Show what buyers can do, and what sellers see and can do, from now on or no longer. */
+  showFor({ isBuyer, isSeller }) {
+    Object.assign(this, { isBuyer, isSeller });
+    if (!isSeller) this.tables.hide();
+    if (this.#dropId !== null) this.show(this.#dropId); // it may be a draft
   }
 
   get drop() {
@@ -109,8 +110,8 @@ export class DropPage {
     $("chart").hidden = ["draft", "scheduled"].includes(status);
     this.#chart.render(drop.series.points, now, isOver(status) || status === "sold out");
     this.#showOffer(now);
-    $("seller-actions").hidden = $("seller").hidden = !this.areActionsShown;
-    if (this.areActionsShown) {
+    $("seller-actions").hidden = $("seller").hidden = !this.isSeller;
+    if (this.isSeller) {
       this.actions.render(drop, now);
       this.tables.tick(drop);
     }
@@ -177,16 +178,16 @@ export class DropPage {
 
   #showOffer(now) {
     const { drop } = this;
-    $("buyer").hidden = !this.areActionsShown;
+    $("buyer").hidden = !this.isBuyer;
     for (const { id, available_stock: left } of drop.variants) {
       const size = this.#sizes.get(id);
       if (!size) continue; // it is new and comes with the next frame
       const input = size.querySelector("input"), hold = this.buying.holdOf(drop.id, id);
       if (hold && this.#variantId === null) input.checked = true;
-      input.hidden = !this.areActionsShown;
+      input.hidden = !this.isBuyer;
       input.disabled = left === 0 && !hold && !input.checked;
     }
-    if (!this.areActionsShown) return;
+    if (!this.isBuyer) return;
     const { action, label, note, hold } = this.#offer(), button = $("buy");
     setText(button, label);
     setText($("buy-note"), note);

@@ -14,8 +14,9 @@ import { Pace } from "./pace.js";
 import { startRouter } from "./router.js";
 import { Rows } from "./rows.js";
 import { Rush } from "./rush.js";
+import { Session } from "./session.js";
 import { State } from "./state.js";
-import { setUpTools } from "./tools.js";
+import { setUpTools, showTools } from "./tools.js";
 import { Totals } from "./totals.js";
 import { Users } from "./users.js";
 
@@ -52,6 +53,7 @@ const rows = new Rows(state, {
 const dropPage = new DropPage(state, { clock, buying, find, say });
 const feedView = new FeedView(feed, $("feed")), totals = new Totals(state, pace);
 const rush = new Rush((dropId) => go(`/drops/${dropId}`));
+const session = new Session({ say, onChange: (isSeller) => showFor({ isBuyer: false, isSeller }) });
 
 /** Draw everything at once, because one's own buttons must not show what was before. */
 function drawAll() {
@@ -95,11 +97,35 @@ function say(text, isRefusal = false) {
   if (text) outcomeTimer = setTimeout(() => setText($("outcome"), ""), OUTCOME_MS);
 }
 
-/** Add the drops of a status that no event has. Drafts are the seller's; in development everybody may ask as a seller. */
+/** The user as whom the page asks for what is a seller's, in development, where everybody may. Elsewhere the token says it. */
+async function findSeller() {
+  return rows.isBuyer ? users.currentOrGuest() : undefined;
+}
+
+/** Show what a buyer, in development, and what a seller may see and do. */
+function showFor({ isBuyer, isSeller }) {
+  showTools([...(isSeller ? ["drop-form"] : []), ...(isBuyer ? ["rush-form", "user-form"] : [])]);
+  rows.showFor({ isBuyer, isSeller });
+  if (!isSeller) forgetDrafts();
+  dropPage.showFor({ isBuyer, isSeller });
+  if (isBuyer) buying.readHolds();
+  else if (isSeller) addListed("draft");
+}
+
+function forgetDrafts() {
+  for (const { id, status } of state.drops.values()) {
+    if (status !== "draft") continue;
+    state.drops.delete(id);
+    state.rows.delete(id);
+  }
+  drawAll();
+}
+
+/** Add the drops of a status that no event has. */
 async function addListed(status) {
-  const user = rows.areActionsShown ? await users.currentOrGuest() : undefined;
+  const user = await findSeller();
   const { drops } = await readPage(`/drops?status=${status}&limit=200`, { user }).catch(() => ({ drops: [] }));
-  state.add(drops);
+  if (status !== "draft" || rows.isSeller) state.add(drops); // the seller may have signed out meanwhile
 }
 
 /** Bring a drop into the state that is not on sale: one that is over, or a draft. */
@@ -108,7 +134,7 @@ async function find(dropId) {
   if (state.drops.has(dropId)) return;
   const { drops } = await snapshot({ dropIds: [dropId] }).catch(() => ({ drops: [] }));
   state.add(drops);
-  if (drops.length === 0 && rows.areActionsShown) await addListed("draft");
+  if (drops.length === 0 && rows.isSeller) await addListed("draft");
 }
 
 /** Fill the feed, the charts and the pace with what the server remembers. */
@@ -144,15 +170,11 @@ async function readSettings() {
   const askedAt = Date.now(), signal = AbortSignal.timeout(SETTINGS_TIMEOUT_MS);
   const settings = await fetch("/dashboard/settings.json", { signal }).then((response) => response.json()).catch(() => null);
   if (!settings) return setTimeout(readSettings, SETTINGS_RETRY_MS);
-  const { now, development } = settings;
+  const { now, development, authMode, nameClaim } = settings;
   // The server read its clock about halfway between the request and the answer.
   if (now) offsetMs = Date.parse(now) - (askedAt + Date.now()) / 2;
-  if (development && !rows.areActionsShown) {
-    setUpTools({ users, rush, clock });
-    rows.showActions();
-    dropPage.showActions();
-    buying.readHolds();
-  }
+  if (development && !rows.isBuyer) showFor({ isBuyer: true, isSeller: true });
+  if (authMode === "jwt") session.start(nameClaim);
 }
 
 let focusTitle = false; // not when the page is loaded, because then the focus belongs to the browser
@@ -175,6 +197,7 @@ addEventListener("keydown", (event) => {
   $("search").focus();
 });
 closeable($("ask"));
+setUpTools({ users, rush, findSeller, clock });
 
 let snapshotAt, onSnapshot;
 const hasSnapshot = new Promise((resolve) => { onSnapshot = resolve; });
@@ -191,7 +214,7 @@ const following = live({
       onSnapshot();
     }
     state.apply(row, event);
-    if (isSnapshot && rows.areActionsShown) buying.readHolds();
+    if (isSnapshot && rows.isBuyer) buying.readHolds();
     if (isSnapshot && snapshots++ > 0) showConnection("resynced");
   },
   onStatus(status) {

@@ -59,9 +59,10 @@ export class Rows {
     for (const row of this.#rows.values()) row.tick();
   }
 
-  /** Show the buttons, and the drafts, from now on. */
-  showActions() {
-    this.areActionsShown = true;
+  /** Show the buttons of a buyer, and the drafts of a seller, from now on or no longer. */
+  showFor({ isBuyer, isSeller }) {
+    Object.assign(this, { isBuyer, isSeller });
+    if (!isSeller && this.#filter === "draft") this.#choose("all");
     this.#arrange();
     this.markAllChanged();
     this.render();
@@ -71,14 +72,16 @@ export class Rows {
     const count = make("span", { class: "quiet" });
     const button = make("button", { type: "button", "data-filter": filter, "aria-pressed": String(filter === this.#filter) });
     button.append(LABELS[filter] ?? capitalized(filter), " ", count);
-    button.addEventListener("click", () => {
-      for (const [other, { button: its }] of this.#buttons) its.ariaPressed = String(other === filter);
-      this.#filter = filter;
-      this.onFilter(filter);
-      this.#arrange();
-    });
+    button.addEventListener("click", () => this.#choose(filter));
     this.#buttons.set(filter, { button, count });
     $("filters").append(button);
+  }
+
+  #choose(filter) {
+    for (const [other, { button }] of this.#buttons) button.ariaPressed = String(other === filter);
+    this.#filter = filter;
+    this.onFilter(filter);
+    this.#arrange();
   }
 
   #countFilters(drops, now) {
@@ -87,7 +90,7 @@ export class Rows {
       for (const filter of ["all", filterOf(drop, now)]) counts.set(filter, counts.get(filter) + 1);
     }
     for (const [filter, { button, count }] of this.#buttons) {
-      button.hidden = filter === "draft" && !this.areActionsShown;
+      button.hidden = filter === "draft" && !this.isSeller;
       setText(count, counts.get(filter) ? formatNumber(counts.get(filter)) : "");
     }
   }
@@ -233,7 +236,7 @@ class Row {
    */
   #showButton(now) {
     const { button } = this.part, { drop } = this, [hold] = this.rows.holdsOf(drop.id), offer = offerOf(drop, hold, now);
-    const isOn = Boolean(this.rows.areActionsShown && offer.action);
+    const isOn = Boolean(this.rows.isBuyer && offer.action);
     button.hidden = !isOn && button !== document.activeElement;
     setAttribute(button, "aria-disabled", String(!isOn)); // not `disabled`, because that would lose the keyboard focus
     setText(button, offer.label);

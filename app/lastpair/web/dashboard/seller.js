@@ -1,5 +1,5 @@
-// What a seller does on a drop's page: change the drop, and see its holders, buyers and history. Development only, because the
-// page has no token: there it acts as the seller who made the drop.
+// What a seller does on a drop's page: change the drop, and see its holders, buyers and history. The page acts as the seller who
+// is signed in; in development, where nobody signs in, as the one who made the drop.
 
 import { call, readPage } from "./api.js";
 import { ask } from "./dialogs.js";
@@ -213,6 +213,11 @@ export class SellerTables {
     this.#clear();
   }
 
+  /** Forget the rows, because they are the seller's. */
+  hide() {
+    this.show(null);
+  }
+
   /** Read again if the drop has changed, at most every REREAD_MS. Between two readings only the time left moves. */
   tick(drop) {
     this.drop = drop;
@@ -261,7 +266,8 @@ export class SellerTables {
     this.#readAt = this.clock();
     const page = await readPage(`/drops/${drop.id}/${path}limit=${rows}${cursor}`, { user: drop.created_by }).catch(() => null);
     this.#isReading = false;
-    if (this.drop?.id !== drop.id || this.#tab !== tab) return this.#read(); // another tab or drop was chosen meanwhile
+    if (!this.drop) return; // the seller has signed out meanwhile
+    if (this.drop.id !== drop.id || this.#tab !== tab) return this.#read(); // another tab or drop was chosen meanwhile
     if (!page) return; // the next tick asks again
     this.#rows = isMore ? [...this.#rows, ...page[list]] : page[list];
     this.#cursor = page.nextCursor;

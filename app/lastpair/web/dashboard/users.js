@@ -1,6 +1,8 @@
 // The users that this browser made, and the one whose buttons are pressed. Development only.
 
-import { call, uuid } from "./api.js";
+import { uuid } from "/buyer/identity.js";
+
+import { call } from "./api.js";
 
 const USERS_KEY = "lastpair.users", USER_KEY = "lastpair.user", MAX_USERS = 50, NOBODY = "A new guest";
 
