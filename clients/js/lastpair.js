@@ -97,6 +97,7 @@ export class Lastpair {
 
   // Everybody.
 
+  watchers(options) { return this.#call("GET", "/watchers", "watchers", undefined, options); }
   live(options) { return live({ baseUrl: this.#settings.baseUrl, ...options }); }
 
   async request(method, path, { query = {}, body, signal, idempotencyKey, ifMatch, ...options } = {}) {
