@@ -263,6 +263,8 @@ export class Lastpair {
   ): List<Reservation & Named>;
   listDropPurchases(dropId: string, query?: SalesQuery<PurchaseStatus>, options?: RequestOptions): List<Purchase & Named>;
 
+  /** How many streams are open, over all processes of the service. Tabs that share a stream are one. */
+  watchers(options?: RequestOptions): Promise<number>;
   /** `live()` of the same service. */
   live(options?: LiveOptions): Live;
   /** Any request; `path` is what follows `/api`. */

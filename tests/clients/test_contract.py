@@ -16,6 +16,7 @@ from tests.support.in_process import contract_of
 
 AN_ID = str(UUID(int=0))
 OTHER_TAGS = {"realtime", "operations", "development"}
+WATCHERS = "/api/watchers"
 ALIAS = "DELETE /api/reservations/{}/cancel"
 
 
@@ -27,7 +28,7 @@ def operations() -> list[str]:
         f"{method.upper()} {re.sub('{.*?}', '{}', path)}"
         for path, item in paths.items()
         for method, operation in item.items()
-        if isinstance(operation, dict) and not OTHER_TAGS & set(operation.get("tags", []))
+        if isinstance(operation, dict) and (path == WATCHERS or not OTHER_TAGS & set(operation.get("tags", [])))
     ]
     assert ALIAS in found
     return sorted(set(found) - {ALIAS})

@@ -17,6 +17,7 @@ import { snapshotOf, subscribe } from "./stream.js";
 import { setUpTools } from "./tools.js";
 import { Totals } from "./totals.js";
 import { Users } from "./users.js";
+import { countWatchers } from "./watchers.js";
 
 const DRAW_MS = 250, RESYNCED_MS = 5000, REREAD_MS = 1000, MAX_REREAD = 50, OUTCOME_MS = 8000, MEMORY_SECONDS = 600;
 const SETTINGS_TIMEOUT_MS = 3000, SETTINGS_RETRY_MS = 5000;
@@ -149,6 +150,8 @@ async function readMemory() {
   drawAll();
 }
 
+const askWatchers = countWatchers(() => document.body.dataset.connection === "live", (watchers) => totals.showWatchers(watchers));
+
 let resyncedTimer;
 function showConnection(connection) {
   const badge = $("badge");
@@ -217,6 +220,7 @@ subscribe((type, data, id) => {
   if (type === "SNAPSHOT" && rows.areActionsShown) buying.readHolds();
 }, (connection) => {
   showConnection(connection);
+  askWatchers();
   if (connection === "live" && connections++ > 0) readSettings();
 });
 setInterval(() => {
