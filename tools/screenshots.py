@@ -18,7 +18,7 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.support.browser import chromium
 from tests.support.servers import ROOT, Service, started
-from tools import buyer_screenshots
+from tools import buyer_screenshots, rush_animation
 
 IMAGES, FOLDER = ROOT / "docs" / "images", ROOT / ".data" / "screenshots"
 SHOWN = ("list-desktop", "drop-desktop", "rush-desktop")
@@ -254,6 +254,7 @@ def main() -> None:
     ):
         service.wait_until_ready()
         asyncio.run(take_all(service))
+        asyncio.run(rush_animation.make(service))
         asyncio.run(buyer_screenshots.take(service, IMAGES))
         service.stop()
 

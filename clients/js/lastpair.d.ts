@@ -305,6 +305,8 @@ export class Lastpair {
 
   /** The events of the last `seconds` (3600), and the stock by time, of these drops, or of those on sale. */
   getActivity(query?: { seconds?: number; dropIds?: string[] }, options?: RequestOptions): Promise<Activity>;
+  /** How many streams are open, over all processes of the service. Tabs that share a stream are one. */
+  watchers(options?: RequestOptions): Promise<number>;
   /** `live()` of the same service. */
   live(options?: LiveOptions): Live;
   /** Any request; `path` is what follows `/api`. A list in `query` is sent as a parameter for each. */

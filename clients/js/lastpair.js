@@ -102,6 +102,7 @@ export class Lastpair {
   getActivity({ seconds, dropIds: dropId } = {}, options) {
     return this.#call("GET", "/activity", "activity", undefined, { ...options, query: { seconds, dropId } });
   }
+  watchers(options) { return this.#call("GET", "/watchers", "watchers", undefined, options); }
   live(options) { return live({ baseUrl: this.#settings.baseUrl, ...options }); }
 
   async request(method, path, { query = {}, body, signal, idempotencyKey, ifMatch, accept, ...options } = {}) {

@@ -60,6 +60,7 @@ begin
       ('advance_drops',       'lastpair_service'),
       ('audit',               'lastpair_service'),
       ('cancel_batch',        'lastpair_service'),
+      ('count_watchers',      'lastpair_service'),
       ('create_user',         'lastpair_service'),
       ('create_user_outcome', 'lastpair_service'),
       ('deployed',            'lastpair_service'),

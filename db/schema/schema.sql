@@ -1611,6 +1611,46 @@ COMMENT ON CONSTRAINT variants_total_stock_check ON inventory.variants IS 'varia
 
 
 --
+-- Name: watchers; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE UNLOGGED TABLE inventory.watchers (
+    process_id uuid NOT NULL,
+    streams integer NOT NULL,
+    at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT watchers_streams_check CHECK ((streams > 0))
+);
+
+
+--
+-- Name: TABLE watchers; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.watchers IS 'How many streams each process of the service has open; a process without one has no row.';
+
+
+--
+-- Name: COLUMN watchers.process_id; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.watchers.process_id IS 'A process draws it when it starts.';
+
+
+--
+-- Name: COLUMN watchers.at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.watchers.at IS 'When the process last said so. An old row is that of a process which is dead.';
+
+
+--
+-- Name: CONSTRAINT watchers_streams_check ON watchers; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT watchers_streams_check ON inventory.watchers IS 'streams: must be 1 or more';
+
+
+--
 -- Name: schema_migrations; Type: TABLE; Schema: public; Owner: -
 --
 
@@ -1784,6 +1824,14 @@ COMMENT ON CONSTRAINT variants_name_key ON inventory.variants IS 'variants.name:
 
 ALTER TABLE ONLY inventory.variants
     ADD CONSTRAINT variants_pkey PRIMARY KEY (drop_id, id);
+
+
+--
+-- Name: watchers watchers_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.watchers
+    ADD CONSTRAINT watchers_pkey PRIMARY KEY (process_id);
 
 
 --
@@ -2206,4 +2254,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261129220000'),
     ('20261129221000'),
     ('20261129222000'),
-    ('20261129224000');
+    ('20261129224000'),
+    ('20261130010000');

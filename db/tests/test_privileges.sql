@@ -1,7 +1,7 @@
 -- lastpair_api calls the public functions and touches nothing else, so a bug in an older process cannot touch a table. It can
 -- call them as a member of the three roles of test_roles.sql.
 begin;
-select plan(64);
+select plan(65);
 
 -- Run a statement as lastpair_api and give back the first column of its first row.
 create function pg_temp.as_api(p_sql text) returns text language plpgsql set role = lastpair_api as $$
@@ -212,7 +212,8 @@ cross join (values
   (37, 'prune_idempotency_keys', 'api.prune_idempotency_keys(86400) >= 0', 'true'),
   (38, 'set_purchaser_names', 'api.set_purchaser_names(''full'')', ''),
   (39, 'currencies', 'count(*) > 100 from api.currencies()', 'true'),
-  (40, 'forget_user', 'username like ''former-user-%%'' from api.forget_user(%1$L)', 'true')
+  (40, 'forget_user', 'username like ''former-user-%%'' from api.forget_user(%1$L)', 'true'),
+  (41, 'count_watchers', 'watchers >= 0 from api.count_watchers(gen_random_uuid(), 0)', 'true')
 ) as v (n, function, call, expected)
 order by v.n;
 

@@ -16,6 +16,7 @@ from tests.support.browser import Visitor
 from tests.support.dashboard import expect_stock, open_drop, without_worker
 from tests.support.factories import make_drop, make_user, reserve
 from tests.support.streams import Api
+from tests.support.waiting import eventually
 
 OTHER_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-cache"}
 UNUSED_FILTERS = ["Scheduled", "Paused", "Sold out", "Over"]
@@ -50,10 +51,11 @@ async def test_what_the_page_requests(api: Api, visitor: Visitor) -> None:
     context = await visitor.context()
     await without_worker(context)
     await visitor.open(context)
+    await eventually(lambda: f"{api.url}/api/watchers" in visitor.requests)
     paths = sorted(urlsplit(url).path for url in visitor.requests)
     files = [f"/dashboard/{name}" for name in FILES if name.endswith((".js", ".css"))]
     assert [path for path in paths if not path.endswith("icon.svg")] == sorted(
-        ["/", "/api/activity", "/api/events", "/buyer/identity.js", "/dashboard/settings.json", "/lastpair.js", *files]
+        ["/", "/api/activity", "/api/events", "/api/watchers", "/buyer/identity.js", "/dashboard/settings.json", "/lastpair.js", *files]
     )
 
 
@@ -74,7 +76,7 @@ async def test_production(api: Api, visitor: Visitor) -> None:
     await open_drop(page, drop_id)
     await expect(page.get_by_role("main").get_by_role("button")).to_have_count(0)
     await expect(page.get_by_role("tab")).to_have_count(0)
-    assert {urlsplit(url).path for url in visitor.requests if "/api/" in url} == {"/api/events", "/api/activity"}
+    assert {urlsplit(url).path for url in visitor.requests if "/api/" in url} == {"/api/events", "/api/activity", "/api/watchers"}
 
 
 @pytest.mark.parametrize(("environment", "auth_mode"), [("development", "header"), ("development", "jwt"), ("production", "jwt")])

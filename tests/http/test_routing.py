@@ -36,6 +36,7 @@ METHODS = {
     f"/api/purchases/{ANY}/refund": {"POST"},
     "/api/users/me": {"DELETE"},
     "/api/activity": {"GET", "HEAD"},
+    "/api/watchers": {"GET", "HEAD"},
     "/api/events": {"GET", "HEAD"},
     "/api/openapi.json": {"GET", "HEAD"},
     "/api/internal/users": {"POST"},

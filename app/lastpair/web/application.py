@@ -15,6 +15,7 @@ from lastpair.database.servers import Servers
 from lastpair.realtime.event_log import EventLog
 from lastpair.realtime.hub import Hub
 from lastpair.realtime.relay import Relay
+from lastpair.realtime.watchers import Watchers
 from lastpair.settings import Settings, load_settings
 from lastpair.shop.shop import Shop
 from lastpair.web.components import Components, Lastpair
@@ -67,6 +68,7 @@ def components_for(settings: Settings) -> Components:
     is_pooled = direct_url != settings.database_url
     database = Database(settings.database_url, settings.database_pool_size, pooled=is_pooled, max_pending=settings.max_pending)
     hub = Hub(settings.tick_ms / 1000)
+    slots = StreamSlots(settings.max_streams, settings.max_streams_per_address)
     # The pool and the listener share what they know of the servers, so that both find the one that answers at once.
     servers = Servers(direct_url) if is_pooled else database.servers
     return Components(
@@ -77,10 +79,11 @@ def components_for(settings: Settings) -> Components:
         read_limit=RateLimit(settings.rate_limit_reads_per_minute),
         stream_limit=RateLimit(settings.rate_limit_streams_per_minute),
         user_limit=RateLimit(settings.rate_limit_user_per_minute),
-        stream_slots=StreamSlots(settings.max_streams, settings.max_streams_per_address),
+        stream_slots=slots,
         hub=hub,
         event_log=EventLog(database),
         relay=Relay(servers, hub, database.watch, settings.purchaser_names),
+        watchers=Watchers(database, slots.used),
         rushes=Rushes(settings),
     )
 

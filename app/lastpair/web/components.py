@@ -10,6 +10,7 @@ from lastpair.database.pool import Database
 from lastpair.realtime.event_log import EventLog
 from lastpair.realtime.hub import Hub
 from lastpair.realtime.relay import Relay
+from lastpair.realtime.watchers import Watchers
 from lastpair.shop.shop import Shop
 from lastpair.web.identity import Identity
 from lastpair.web.limits import RateLimit, StreamSlots
@@ -31,6 +32,7 @@ class Components:
     hub: Hub
     event_log: EventLog
     relay: Relay
+    watchers: Watchers
     rushes: Rushes
 
 

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from pydantic import AwareDatetime
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
@@ -61,6 +62,7 @@ from lastpair.web.turns import in_turn
 from lastpair.web.websocket import serve_events
 
 DROPS_ON_SALE = SharedPage("drops")
+NOT_COUNTED = "The watchers were not counted yet. Try again in a moment."
 NOT_LISTENING = "The database answers, but what it announces is not heard. Try again in a moment."
 
 
@@ -343,6 +345,19 @@ async def get_activity(request: Request) -> Response:
     """
     seconds, drop_ids = activity_seconds(request), drop_ids_in(request)
     return answer(request, await components_of(request).shop.activity(seconds, sorted(drop_ids) or None), "activity")
+
+
+@operation("realtime", {200: {"watchers": int, "as_of": AwareDatetime}})
+async def get_watchers(request: Request) -> Response:
+    """How many streams are open, over all processes of the service.
+
+    They are counted every 5 seconds, and `as_of` is the time of the count. Tabs of a browser that share a stream count as one.
+    The streams of a process that was killed count for 20 seconds more.
+    """
+    latest = components_of(request).watchers.latest
+    if latest is None:
+        raise Unavailable(NOT_COUNTED)
+    return success(request, latest._asdict())
 
 
 @operation("realtime", {200: EVENT_STREAM}, parameters=STREAM_PARAMETERS)

@@ -1,19 +1,25 @@
-"""Background tasks of a process: the sweeper, the relay and the heartbeats. The database sessions live as long as they do."""
+"""Background tasks of a process: the sweeper, the relay, the heartbeats and the count of watchers. The database sessions live as
+long as they do."""
 
 import asyncio
 import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import FrameType
 
 from lastpair import __version__
+from lastpair.errors import Refusal
 from lastpair.realtime.hub import Hub
+from lastpair.realtime.watchers import COUNT_SECONDS
 from lastpair.settings import Settings
-from lastpair.shop.sweeper import sweep
+from lastpair.shop.sweeper import Job, repeat, sweep
 from lastpair.web.components import Components
 from lastpair.web.stream_requests import HEARTBEAT_SECONDS
+
+LEAVE_SECONDS = 0.5
+"""How long a process that stops tries to tell the database so."""
 
 logger = logging.getLogger("lastpair")
 
@@ -24,7 +30,8 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
     database, hub = components.database, components.hub
     await database.open()
     tune_garbage_collector()
-    background = [sweep(database, settings), components.relay.run(), beat(hub, HEARTBEAT_SECONDS)]
+    counting = repeat(Job("count_watchers", COUNT_SECONDS, components.watchers.count))
+    background = [sweep(database, settings), components.relay.run(), beat(hub, HEARTBEAT_SECONDS), counting]
     tasks = [asyncio.create_task(coroutine) for coroutine in background]
     logger.info("Lastpair %s serves http://%s:%d", __version__, named(settings.listening_host), settings.port)
     try:
@@ -35,6 +42,9 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(Refusal, TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await components.watchers.leave()
         await database.close()
 
 

@@ -66,6 +66,10 @@ class StreamSlots:
         self._count = 0
         self._used: Counter[str] = Counter()  # by address; an address without streams is removed
 
+    def used(self) -> int:
+        """How many streams are open."""
+        return self._count
+
     @contextmanager
     def slot(self, address: str) -> Iterator[None]:
         """Occupy a slot while the block runs. Raises OVERLOADED or RATE_LIMITED."""

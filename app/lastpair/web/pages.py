@@ -115,7 +115,7 @@ def docs_routes() -> list[BaseRoute]:
     headers = [Middleware(PageHeaders, "/docs", DOCS_POLICY)]
     return [
         Route("/docs", file_of(files, "index.html"), middleware=headers),
-        *(Route(f"/docs/{name}", compressed(file_of(swagger_ui, name)), middleware=headers) for name in SWAGGER_UI_FILES),
+        *(Route(f"/docs/{name}", file_of(swagger_ui, name), middleware=headers) for name in SWAGGER_UI_FILES),
         *(Route(f"/docs/{name}", file_of(files, name), middleware=headers) for name in names),
     ]
 
@@ -127,23 +127,14 @@ def client_routes() -> list[BaseRoute]:
 
 
 def file_of(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Response]]:
-    """A handler that answers with this file."""
-
-    async def file(request: Request) -> Response:
-        return await files.get_response(name, request.scope)
-
-    return file
-
-
-def compressed(file: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """The handler of a file, which sends the whole file with gzip to clients that accept it."""
+    """A handler that answers with this file, which it sends with gzip to clients that accept it and want the whole file."""
 
     async def handler(request: Request) -> Response:
-        response = await file(request)
+        response = await files.get_response(name, request.scope)
         response.headers["vary"] = "Accept-Encoding"
         if not (isinstance(response, FileResponse) and accepts_gzip(request)):
             return response
-        content = await asyncio.to_thread(gzipped, Path(response.path))
+        content = await asyncio.to_thread(gzipped, Path(response.path), response.headers["etag"])
         # Another encoding is another representation, and so the tag of the file is a weak one.
         headers = {"content-encoding": "gzip", "etag": f"W/{response.headers['etag']}"}
         kept = {name: response.headers[name] for name in ("last-modified", "vary")}
@@ -158,7 +149,10 @@ def accepts_gzip(request: Request) -> bool:
     return "range" not in request.headers and any(coding.partition(";")[0].strip() == "gzip" for coding in codings)
 
 
-@lru_cache(maxsize=len(SWAGGER_UI_FILES))
-def gzipped(path: Path) -> bytes:
-    """The file with gzip. It takes a tenth of a second, and so it is done once, when the first client asks for the file."""
+@lru_cache(maxsize=200)
+def gzipped(path: Path, etag: str) -> bytes:
+    """The file with gzip. Swagger UI takes a tenth of a second, and so it is done once, when the first client asks for the file.
+
+    `etag` is another one when the file has changed.
+    """
     return gzip.compress(path.read_bytes(), mtime=0)

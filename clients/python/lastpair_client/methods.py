@@ -90,6 +90,13 @@ def sales_query(status: str | None, variant_id: Id | None, user_id: Id | None, l
 class Methods:
     """What a buyer and a seller can ask for. Without an `idempotency_key` a call makes its own, and all its attempts have it."""
 
+    # Everybody.
+
+    @Method
+    def watchers(self) -> Request[int]:
+        """How many streams are open, over all processes of the service. Tabs that share a stream are one."""
+        return Request("GET", "/watchers", "watchers")
+
     # Buyers.
 
     @ListMethod

@@ -19,6 +19,7 @@ import { State } from "./state.js";
 import { setUpTools, showTools } from "./tools.js";
 import { Totals } from "./totals.js";
 import { Users } from "./users.js";
+import { countWatchers } from "./watchers.js";
 
 const DRAW_MS = 250, RESYNCED_MS = 5000, OUTCOME_MS = 8000, MEMORY_SECONDS = 600;
 const SETTINGS_TIMEOUT_MS = 3000, SETTINGS_RETRY_MS = 5000;
@@ -150,6 +151,8 @@ async function readMemory() {
   drawAll();
 }
 
+const askWatchers = countWatchers(() => document.body.dataset.connection === "live", (watchers) => totals.showWatchers(watchers));
+
 let resyncedTimer;
 function showConnection(connection) {
   const badge = $("badge");
@@ -219,6 +222,7 @@ const following = live({
   },
   onStatus(status) {
     showConnection(status === "live" ? "live" : "reconnecting");
+    askWatchers();
     if (status === "live" && connections++ > 0) readSettings();
   },
 });

@@ -35,6 +35,10 @@ export class Totals {
     this.#writePace(now);
   }
 
+  showWatchers(watchers) {
+    this.#write("watchers", formatShort(watchers), "open streams");
+  }
+
   #write(name, value, note) {
     setText($(`total-${name}`), value);
     setText($(`note-${name}`), note);
