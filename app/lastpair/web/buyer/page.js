@@ -182,14 +182,13 @@ function drawSizes(list, drop, chosen, kind, canChoose) {
   });
 }
 
-function drawQuantity({ units, most, total, hint }) {
+function drawQuantity({ units, most, hint }) {
   const input = $("units");
   input.max = String(most);
   const isBeingTyped = input === document.activeElement && input.value === "";
   if (input.valueAsNumber !== units && !isBeingTyped) input.value = String(units);
   $("fewer").ariaDisabled = String(units <= 1); // not `disabled`, because that would lose the keyboard focus
   $("more").ariaDisabled = String(units >= most);
-  setText($("quantity-total"), total);
   setText($("quantity-hint"), hint);
 }
 

@@ -7,7 +7,7 @@
 //   clock: { from, until }, the time that runs in the panel
 //   longer: a button in the panel
 //   sizes: "planned" (the stock of each), "live" (what is left, to choose from), or nothing
-//   quantity: { units, most, total, hint }, from 1 to `most`, if the buyer may choose how many
+//   quantity: { units, most, hint }, from 1 to `most`, if the buyer may choose how many
 //   stock, facts, countdown: whether to show the bar, the facts, the time until the start
 //   rows: pairs of a name and a value
 //   main, second: the buttons below
@@ -32,7 +32,7 @@ const VIEWS = {
     facts: true,
   }),
 
-  onSale: ({ sale, chosen, units, holdSeconds }) => ({
+  onSale: ({ sale, drop, chosen, units, holdSeconds }) => ({
     pill: ["live", "On sale"],
     ...whatHappened(sale),
     sizes: "live",
@@ -40,7 +40,7 @@ const VIEWS = {
     stock: true,
     facts: true,
     main: [reserveText(sale, chosen, units), "reserve"],
-    note: `Held for you for ${duration(holdSeconds)} while you pay.`,
+    note: `${totalText(drop, chosen, units)}Held for you for ${duration(holdSeconds)} while you pay.`,
   }),
 
   held: ({ sale, drop }) => {
@@ -50,7 +50,7 @@ const VIEWS = {
       title: `${capital(thingOf(drop, hold))} ${isSeveral ? "are" : "is"} held for you`,
       text: `Pay in this time, or ${isSeveral ? "they go" : "it goes"} to somebody else.`,
       clock: { from: hold.createdAt, until: hold.expires_at },
-      longer: mayExtend(hold, drop) ? [`Give me ${duration(drop.extension_seconds)} more`, "extend"] : undefined,
+      longer: mayExtend(hold, drop) ? [`Add ${duration(drop.extension_seconds)}`, "extend"] : undefined,
       rows: [
         [hold.variant_id ? capital(nameOf(drop, hold.variant_id)) : "One", money(hold.unit_price ?? drop.price, currencyOf(hold, drop))],
         ...unitsRow(hold),
@@ -149,20 +149,22 @@ function reserveText({ drop, lapsed }, chosen, units) {
   return `Reserve${what}${lapsed?.variant_id === chosen ? " again" : ""}`;
 }
 
-/** How many the buyer wants, as far as the stock and the drop's limit allow more than one. */
+/** How many the buyer wants, if the stock and the drop's limit allow more than one. */
 function quantityOf(sale, chosen, units) {
-  const { drop } = sale, most = sale.mostOf(chosen);
-  if (Math.min(sale.allowed, drop.available_stock) < 2) return undefined;
-  const price = drop.variants.find(({ id }) => id === chosen)?.price ?? drop.price;
-  const isChosen = drop.variants.length === 0 || chosen !== null;
-  return { units, most, total: isChosen ? money(price * units, drop.currency) : "", hint: quantityHint(sale, chosen) };
+  const most = sale.mostOf(chosen), isOffered = Math.min(sale.allowed, sale.drop.available_stock) > 1;
+  return isOffered ? { units, most, hint: quantityHint(sale, chosen, units) } : undefined;
 }
 
-/** Why the buyer can have no more than that. */
-export function quantityHint(sale, chosen) {
-  const { drop, units: had, allowed } = sale, left = sale.leftOf(chosen);
-  if (allowed <= left) return `Up to ${number(drop.limit_per_user)} for each buyer${had > 0 ? `, you have ${number(had)}` : ""}`;
-  return drop.variants.length > 0 && chosen === null ? "" : leftText(drop, chosen).slice(0, -1);
+/** Why the buyer can have no more. */
+function quantityHint(sale, chosen, units) {
+  const { drop, units: had, allowed } = sale, left = sale.leftOf(chosen), isChosen = chosen !== null || drop.variants.length === 0;
+  if (allowed > left) return units === left && isChosen ? leftText(drop, chosen).slice(0, -1) : "";
+  return had > 0 ? `You have ${number(had)} of up to ${number(drop.limit_per_user)}` : `Up to ${number(allowed)} for each buyer`;
+}
+
+function totalText(drop, chosen, units) {
+  const { price } = drop.variants.find(({ id }) => id === chosen) ?? drop;
+  return units > 1 ? `${money(price * units, drop.currency)} in all. ` : "";
 }
 
 /** Whether the time of a hold can be prolonged. That can be done once. */
