@@ -8,12 +8,13 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
-from tests.support.browser import NO_SHARED_WORKER, OUTAGE, Visitor, visiting
+from tests.support.browser import OUTAGE, Visitor, visiting
 from tests.support.buyer_page import BOUGHT, SIZES, button, expect_said, hold_size, in_time, open_drop, press
-from tests.support.dashboard import started_at
+from tests.support.dashboard import started_at, without_worker
 from tests.support.factories import make_drop, make_user, reserve
 from tests.support.servers import free_port
 from tests.support.streams import Api
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +69,7 @@ async def test_a_hidden_page(api: Api, visitor: Visitor, seller: str) -> None:
     """Hidden for ten seconds it ends its stream, and goes on from its last event when it is seen again."""
     drop = await make_drop(api.http, seller, total_stock=5)
     context = await visitor.context()
-    await context.add_init_script(NO_SHARED_WORKER)
+    await without_worker(context)
     await context.clock.install()
     page = await open_drop(visitor, drop, context)
     assert len([url for url in visitor.requests if "/api/events" in url]) == 1
@@ -122,6 +123,54 @@ async def test_an_answer_that_never_came(api: Api, visitor: Visitor, seller: str
     await expect(page.locator("#pill")).to_have_text("Held for you")
     assert keys == [keys[0]] * (lost + 1)
     assert await api.owner.fetchval("select count(*) from inventory.reservations where drop_id = $1", UUID(drop["id"])) == 1
+
+
+async def test_an_answer_that_takes_long(api: Api, visitor: Visitor, seller: str) -> None:
+    """The page says that it still tries, and takes that back when the answer comes."""
+    page = await open_drop(visitor, await make_drop(api.http, seller, total_stock=5))
+    may_go = asyncio.Event()
+
+    async def wait(route: Route) -> None:
+        await may_go.wait()
+        await route.continue_()
+
+    await page.route("**/reserve", wait)
+    await press(page, "Reserve")
+    await expect(page.locator("#answer")).to_have_text("This takes longer than usual. We keep trying, and nothing is done twice.")
+    await expect(button(page, "Reserve")).to_have_attribute("aria-disabled", "true")
+    may_go.set()
+    await expect(page.locator("#pill")).to_have_text("Held for you")
+    await expect(page.locator("#answer")).to_be_hidden()
+
+
+async def test_tabs_share_a_stream(api: Api, visitor: Visitor, seller: str) -> None:
+    """All tabs of a drop have one stream, so that they leave connections for requests."""
+    drop = await make_drop(api.http, seller, total_stock=5)
+    context = await visitor.context()
+    pages = [await open_drop(visitor, drop, context) for _ in range(8)]
+
+    async def has_one_stream() -> bool:
+        return 'lastpair_streams{transport="sse"} 1.0' in (await api.http.get(f"{api.url}/metrics")).text
+
+    await eventually(has_one_stream)
+    await reserve(api.http, drop["id"], await make_user(api.owner))
+    for page in pages:
+        await expect(page.locator("#stock-left")).to_have_text("4")
+    await press(pages[-1], "Reserve")
+    for page in pages:
+        await expect(page.locator("#pill")).to_have_text("Held for you")
+
+
+async def test_a_refund(api: Api, visitor: Visitor, seller: str) -> None:
+    """What the seller refunds is the buyer's no more."""
+    drop = await make_drop(api.http, seller, price=5, total_stock=5)
+    page = await open_drop(visitor, drop)
+    await press(page, "Reserve")
+    await press(page, "Pay $5.00")
+    await expect(page.locator("#panel-title")).to_have_text(BOUGHT)
+    sale = await api.owner.fetchval("select id from inventory.purchases where drop_id = $1", UUID(drop["id"]))
+    await api.owner.fetchval("select id from api.refund_purchase($1)", sale)
+    await expect(page.locator("#pill")).to_have_text("On sale")
 
 
 async def test_a_double_click(api: Api, visitor: Visitor, seller: str) -> None:

@@ -6,8 +6,9 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.support.browser import NO_SHARED_WORKER, OUTAGE, Visitor
+from tests.support.browser import OUTAGE, Visitor
 from tests.support.buyer_page import BOUGHT, SIZES, button, choose, expect_said, hold_size, in_time, open_drop, press
+from tests.support.dashboard import without_worker
 from tests.support.factories import change, make_drop, make_due, make_user, make_users, purchase, reserve
 from tests.support.row_checks import Row
 from tests.support.streams import Api
@@ -170,7 +171,7 @@ async def test_somebody_was_faster(api: Api, visitor: Visitor, seller: str) -> N
     drop = await make_drop(api.http, seller, total_stock=None, variants=SIZES)
     visitor.expected = OUTAGE
     context = await visitor.context()
-    await context.add_init_script(NO_SHARED_WORKER)
+    await without_worker(context)
     await context.route("**/api/events**", lambda route: route.abort())
     page = await context.new_page()
     await page.goto(f"/d/{drop['id']}")

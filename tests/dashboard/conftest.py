@@ -3,27 +3,15 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Page
 
-from tests.support.browser import Visitor, chromium, visiting
+from tests.support.browser import Visitor
 from tests.support.dashboard import end_all_drops
-from tests.support.database import Database
 from tests.support.factories import assert_healthy, make_drop, make_user
-from tests.support.streams import Api, fresh_database, serving
+from tests.support.page_fixtures import browser, service, visitor
+from tests.support.streams import Api
 
-
-@pytest.fixture(scope="package")
-async def browser() -> AsyncIterator[Browser]:
-    """One browser for all tests. Each opens windows of its own."""
-    async with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="package")
-async def service(browser: Browser, database: Database) -> AsyncIterator[Api]:
-    """One service for all tests, on a database of its own."""
-    async with fresh_database(database) as url, serving(url) as service:
-        yield service
+__all__ = ["browser", "service", "visitor"]
 
 
 @pytest.fixture
@@ -32,13 +20,6 @@ async def api(service: Api) -> AsyncIterator[Api]:
     await end_all_drops(service.owner)
     yield service
     await assert_healthy(service.owner)
-
-
-@pytest.fixture
-async def visitor(browser: Browser, api: Api) -> AsyncIterator[Visitor]:
-    """A visitor of the dashboard. The test fails if a page reports a problem."""
-    async with visiting(browser, api.url) as visitor:
-        yield visitor
 
 
 @pytest.fixture

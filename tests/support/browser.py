@@ -46,9 +46,6 @@ addEventListener("DOMContentLoaded", () => {
 });
 """
 
-NO_SHARED_WORKER = "delete window.SharedWorker"
-"""A script with which a page has a stream of its own, as in browsers that have no such worker. Playwright sees only these."""
-
 
 def find_chromium() -> str:
     """The path of a Chromium."""

@@ -174,7 +174,7 @@ function tellFewer(unitsBefore) {
   const gone = forgetSoldOut(), units = unitsNow();
   if (phase !== "onSale") return;
   if (gone) page.answer(`${gone} has just sold out. Choose ${wordsFor(sale.drop).another}.`);
-  else if (units < unitsBefore) page.answer(`Only ${number(units)} ${units === 1 ? "is" : "are"} left now.`);
+  else if (units < unitsBefore) page.answer(`Only ${number(units)} can be reserved now.`);
 }
 
 clock.learnFromTime(servedAt, performance.timeOrigin);

@@ -13,7 +13,6 @@ const $ = (id) => document.getElementById(id);
 export class Page {
   #imageUrl = null;
   #isLost = false;
-  #units = 1;
 
   /**
    * Calls act(action) when a button is pressed, choose(variantId) when a size is chosen, and setUnits(units) when the buyer says how
@@ -28,14 +27,16 @@ export class Page {
     $("units").addEventListener("input", () => setUnits($("units").valueAsNumber));
     $("units").addEventListener("blur", () => setUnits(NaN));
     for (const [id, step] of [["fewer", -1], ["more", 1]]) {
-      $(id).addEventListener("click", () => $(id).ariaDisabled === "true" || setUnits(this.#units + step));
+      $(id).addEventListener("click", () => {
+        if ($(id).ariaDisabled !== "true") setUnits(($("units").valueAsNumber || 0) + step);
+        this.say(`${$("units").value}. ${$("quantity-hint").textContent}`);
+      });
     }
     $("image").addEventListener("error", () => this.#showPicture(false)); // a page without a picture is better than a broken one
     $("image").addEventListener("load", () => $("picture").classList.add("is-loaded"));
   }
 
   draw(view, { sale, phase, chosen, now, holdSeconds, isBusy }) {
-    this.#units = view.quantity?.units ?? 1;
     const { drop } = sale;
     document.body.dataset.phase = phase;
     this.#setImage(drop);

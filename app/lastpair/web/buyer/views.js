@@ -40,7 +40,7 @@ const VIEWS = {
     stock: true,
     facts: true,
     main: [reserveText(sale, chosen, units), "reserve"],
-    note: `${totalText(drop, chosen, units)}Held for you for ${duration(holdSeconds)} while you pay.`,
+    note: noteOf(drop, chosen, units, holdSeconds),
   }),
 
   held: ({ sale, drop }) => {
@@ -162,9 +162,10 @@ function quantityHint(sale, chosen, units) {
   return had > 0 ? `You have ${number(had)} of up to ${number(drop.limit_per_user)}` : `Up to ${number(allowed)} for each buyer`;
 }
 
-function totalText(drop, chosen, units) {
-  const { price } = drop.variants.find(({ id }) => id === chosen) ?? drop;
-  return units > 1 ? `${money(price * units, drop.currency)} in all. ` : "";
+function noteOf(drop, chosen, units, holdSeconds) {
+  const { price } = drop.variants.find(({ id }) => id === chosen) ?? drop, lasts = duration(holdSeconds);
+  if (units === 1) return `Held for you for ${lasts} while you pay.`;
+  return `${money(price * units, drop.currency)} in all, held for you for ${lasts}.`;
 }
 
 /** Whether the time of a hold can be prolonged. That can be done once. */
