@@ -36,7 +36,14 @@ async def test_axe(api: Api, visitor: Visitor, seller: str, scheme: str, viewpor
     page = await open_drop(visitor, soon, context)
     await check(page)
     drop = await make_drop(
-        api.http, seller, total_stock=None, variants=SIZES, ends_at=in_time(hours=1), hold_seconds=600, **fields
+        api.http,
+        seller,
+        total_stock=None,
+        variants=SIZES,
+        ends_at=in_time(hours=1),
+        hold_seconds=600,
+        extension_seconds=60,
+        **fields,
     )
     await reserve(api.http, drop["id"], await make_user(api.owner), {"variant_id": drop["variants"][0]["id"]})
     page = await open_drop(visitor, drop, context)

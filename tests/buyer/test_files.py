@@ -53,7 +53,7 @@ async def test_the_head(api: Api, seller: str) -> None:
     [page] = re.findall(r'<body data-page="([^"]*)">', response.text)
     settings = orjson.loads(unescape(page))
     assert settings["drop"]["id"] == drop["id"]
-    assert (settings["authMode"], settings["holdSeconds"]) == ("header", 60)
+    assert (settings["authMode"], settings["holdSeconds"]) == ("header", 3600)
 
 
 async def test_hostile_names(api: Api, seller: str, visitor: Visitor) -> None:

@@ -47,7 +47,7 @@ async def test_how_many(api: Api, visitor: Visitor, seller: str) -> None:
     await expect(button(page, "One less")).to_have_attribute("aria-disabled", "true")
     await button(page, "One more").click(force=True)
     await expect_said(page, "2. Up to 4 for each buyer")
-    await expect(page.locator("#note")).to_have_text("$360.00 in all, held for you for 1 minute.")
+    await expect(page.locator("#note")).to_have_text("$360.00 in all, held for you for 1 hour.")
     field = page.get_by_role("spinbutton", name="How many")
     await expect(field).to_have_accessible_description("Up to 4 for each buyer")
     await field.fill("99")

@@ -3,15 +3,23 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Browser, Page
 
 from tests.support.browser import Visitor
 from tests.support.dashboard import end_all_drops
+from tests.support.database import Database
 from tests.support.factories import assert_healthy, make_drop, make_user
-from tests.support.page_fixtures import browser, service, visitor
-from tests.support.streams import Api
+from tests.support.page_fixtures import browser, visitor
+from tests.support.streams import Api, fresh_database, serving
 
-__all__ = ["browser", "service", "visitor"]
+__all__ = ["browser", "visitor"]
+
+
+@pytest.fixture(scope="package")
+async def service(browser: Browser, database: Database) -> AsyncIterator[Api]:
+    """One service for all tests, on a database of its own."""
+    async with fresh_database(database) as url, serving(url) as service:
+        yield service
 
 
 @pytest.fixture

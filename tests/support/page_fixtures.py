@@ -1,4 +1,4 @@
-"""Fixtures of the pages' tests: one browser and one service for a package, and a visitor. A conftest imports them."""
+"""Fixtures of the pages' tests: one browser for a package, and a visitor of its service. A conftest imports them."""
 
 from collections.abc import AsyncIterator
 
@@ -6,8 +6,7 @@ import pytest
 from playwright.async_api import Browser
 
 from tests.support.browser import Visitor, chromium, visiting
-from tests.support.database import Database
-from tests.support.streams import Api, fresh_database, serving
+from tests.support.streams import Api
 
 
 @pytest.fixture(scope="package")
@@ -15,13 +14,6 @@ async def browser() -> AsyncIterator[Browser]:
     """One browser for all tests. Each opens windows of its own."""
     async with chromium() as browser:
         yield browser
-
-
-@pytest.fixture(scope="package")
-async def service(browser: Browser, database: Database) -> AsyncIterator[Api]:
-    """One service for all tests, on a database of its own."""
-    async with fresh_database(database) as url, serving(url) as service:
-        yield service
 
 
 @pytest.fixture
