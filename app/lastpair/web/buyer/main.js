@@ -88,7 +88,8 @@ const page = new Page({
     drawNow();
   },
   setUnits(units) {
-    if (units >= 1) wanted = Math.min(Math.floor(units), sale.mostOf(chosen));
+    if (!(units >= 1)) return draw(); // what is typed is no number yet
+    wanted = Math.min(Math.floor(units), sale.mostOf(chosen));
     page.answer("");
     drawNow();
   },

@@ -21,7 +21,9 @@ export class Page {
   constructor({ act, choose, setUnits }) {
     for (const button of [$("main"), $("second"), $("longer")]) {
       button.addEventListener("click", () => act(button.dataset.action));
-      button.addEventListener("keydown", (event) => event.repeat && event.preventDefault()); // a key held down presses once
+      button.addEventListener("keydown", (event) => {
+        if (event.repeat && event.key === "Enter") event.preventDefault(); // a key held down on Reserve must not press Pay
+      });
     }
     $("sizes").addEventListener("change", ({ target }) => choose(target.value));
     $("units").addEventListener("input", () => setUnits($("units").valueAsNumber));
