@@ -23,6 +23,7 @@ import pytest
 
 from lastpair import __version__ as version_of_service
 from lastpair_client import AsyncClient, Client, Event, LastpairError, Request, __version__
+from lastpair_client.events import State
 from tests.operations.test_wheel import build
 from tests.support.in_process import InProcess
 from tests.support.servers import ROOT
@@ -364,6 +365,20 @@ async def test_live(world: World) -> None:
     assert last.drop["name"] == last.event.data["drop"]["name"] == end
     types = {change.event.type for change in following.given}
     assert types == {"SNAPSHOT", "STOCK_UPDATED", "PURCHASE_COMPLETED", "ACTIVITY_UPDATED", "DROP_UPDATED"}
+
+
+def test_a_refund_and_a_purchase_in_one_transaction() -> None:
+    """The units held are read again after both together, and not after a purchase alone."""
+    feed = {"latest_purchasers": [], "held_stock": 2}
+    drop = {"id": "a", "total_stock": 5, "available_stock": 2, "variants": [], "activity_feed": feed}
+    purchase = Event("PURCHASE_COMPLETED", {"dropId": "a", "username": "ann", "qty": 1}, "8")
+    stock = Event("STOCK_UPDATED", {"dropId": "a", "availableStock": 3}, "9")
+    activity = Event("ACTIVITY_UPDATED", {"dropId": "a", "latestPurchasers": []}, "10")
+    state = State()
+    state.apply(Event("SNAPSHOT", {"drops": [drop]}, "7"))
+    for events, reread in (([purchase, activity], None), ([purchase, stock, activity], "a")):
+        change = [state.apply(event) for event in events][-1]
+        assert state.to_reread(change) == reread
 
 
 async def test_live_of_all_drops(world: World) -> None:

@@ -99,7 +99,7 @@ class State:
         self.drops: dict[str, ListedDrop] = {}
         """The drops by id, as they are now."""
 
-        self._bought: set[str] = set()  # drops with a purchase whose ACTIVITY_UPDATED has not come yet
+        self._bought: set[str] = set()  # drops of which the last event was PURCHASE_COMPLETED
         self._unsure: set[str] = set()  # drops whose held_stock must be read again
         self._reread_at = 0.0
 
@@ -116,6 +116,10 @@ class State:
             self.drops.pop(event.data["dropId"], None)
         elif before is not None:
             self._change(before, event)
+        if event.type == "PURCHASE_COMPLETED":
+            self._bought.add(event.data["dropId"])
+        else:
+            self._bought.discard(event.drop_id or "")
         return Change(self.drops.get(event.drop_id or "", before), event)
 
     def _change(self, drop: ListedDrop, event: Event) -> None:
@@ -128,13 +132,12 @@ class State:
             ]
             self._put(drop, {"available_stock": data["availableStock"], "variants": variants})
         elif event.type == "PURCHASE_COMPLETED":
-            self._bought.add(drop["id"])
             self._put(drop, {}, held_stock=feed["held_stock"] - data["qty"])
         elif event.type == "ACTIVITY_UPDATED":
             # A refund is announced like a change of a purchaser's name, and without its units. So the units held are read again.
+            # Right after a PURCHASE_COMPLETED this event tells of that purchase alone.
             if drop["id"] not in self._bought:
                 self._unsure.add(drop["id"])
-            self._bought.discard(drop["id"])
             self._put(drop, {}, latest_purchasers=data["latestPurchasers"])
 
     def _put(self, drop: ListedDrop | None, fields: dict[str, Any], **activity: object) -> None:

@@ -15,19 +15,36 @@ export async function readActivity(seconds, dropId) {
 }
 
 /**
- * The buckets of a drop as points of a Series, which count what was sold up to then. They are counted backwards from the units
- * that are sold `now`, because the server says only how many were sold within each bucket. What is null is not known any more.
+ * What the server remembers of a drop, as points of a Series, which count what was sold up to then: the buckets, and from the
+ * first remembered event on the events, because these have exact times. What is null is not known any more.
+ *
+ * The points are counted backwards from the units that are sold `now`, because the server says only how many were sold within
+ * each bucket. So before a refund there is less sold than there was.
  */
-export function pointsOf(buckets, { from, drop, now }) {
+export function pointsOf(buckets, events, { from, drop, now }) {
   const beginsAt = Math.max(...[from, drop.createdAt, drop.starts_at].map((time) => Date.parse(time ?? "") || 0));
-  const points = [];
+  const points = [], exact = pointsOfEvents(events, drop, now).filter(({ at }) => at > beginsAt);
   let { sold } = now;
   for (const bucket of buckets.filter(({ at }) => Date.parse(at) > beginsAt).toReversed()) {
     const held = bucket.held ?? 0, left = bucket.available ?? Math.max(0, drop.total_stock - sold - held);
     points.unshift({ at: Date.parse(bucket.at), sold, held, left });
-    sold = Math.max(0, sold - bucket.sold); // what was refunded since may have been counted
+    sold = Math.max(0, sold - bucket.sold);
   }
   const [first] = points, total = first ? first.sold + first.held + first.left : drop.total_stock;
   if (beginsAt < (first?.at ?? now.at)) points.unshift({ at: beginsAt, sold, held: 0, left: Math.max(0, total - sold) });
+  return [...points.filter(({ at }) => at < (exact[0]?.at ?? Infinity)), ...exact];
+}
+
+function pointsOfEvents(events, drop, now) {
+  const points = [];
+  let sold = now.sold - events.reduce((sum, { data }) => sum + (data.qty ?? 0), 0), total = drop.total_stock, left;
+  for (const { at, data } of events) {
+    sold += data.qty ?? 0;
+    total = data.drop?.total_stock ?? total;
+    left = data.availableStock ?? data.drop?.available_stock ?? left;
+    if (left === undefined) continue; // no event of the stock yet
+    const units = Math.max(0, sold);
+    points.push({ at: Date.parse(at), sold: units, held: Math.max(0, total - left - units), left });
+  }
   return points;
 }

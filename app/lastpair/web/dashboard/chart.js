@@ -5,13 +5,24 @@ import { make, makeSvg, setAttribute, setText } from "./dom.js";
 import { formatNumber, formatShort, formatTime } from "./format.js";
 
 const SPARK_WIDTH = 144, SPARK_HEIGHT = 40;
-const MIN_SPAN_MS = 10_000, MIN_OVER_SPAN_MS = 500, LEFT = 48, TOP = 16, BOTTOM = 24, TAIL_SHARE = 0.15;
-const NICE_SECONDS = [
-  1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800,
+const MIN_SPAN_MS = 10_000, MIN_OVER_SPAN_MS = 500, LEFT = 48, TOP = 16, BOTTOM = 24, MARGIN_SHARE = 0.1;
+const SECOND_MS = 1000, MINUTE_MS = 60_000, DAY_MS = 86_400_000;
+const NICE_STEPS_MS = [
+  ...[10, 20, 50, 100, 200, 500],
+  ...[1, 2, 5, 10, 15, 20, 30].map((seconds) => seconds * SECOND_MS),
+  ...[1, 2, 5, 10, 15, 20, 30, 60, 120, 180, 240, 360, 480, 720].map((minutes) => minutes * MINUTE_MS),
+  ...[1, 2, 7].map((days) => days * DAY_MS),
 ];
-const HOUR = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
-const SECOND = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit", second: "2-digit" });
-const DAY = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+const HOURS = { hour: "numeric", minute: "2-digit" }, SECONDS = { minute: "2-digit", second: "2-digit" };
+const PRECISE = new Intl.DateTimeFormat(undefined, { ...HOURS, ...SECONDS, fractionalSecondDigits: 2 });
+// The labels of the axis of time, for steps from `ms` on, and the room that one takes.
+const LABELS = [
+  { ms: 0, px: 56, fields: { ...SECONDS, fractionalSecondDigits: 2 } },
+  { ms: 100, px: 48, fields: { ...SECONDS, fractionalSecondDigits: 1 } },
+  { ms: SECOND_MS, px: 72, fields: { ...HOURS, ...SECONDS } },
+  { ms: MINUTE_MS, px: 60, fields: HOURS },
+  { ms: DAY_MS, px: 48, fields: { month: "short", day: "numeric" } },
+].map(({ fields, ...label }) => ({ ...label, format: new Intl.DateTimeFormat(undefined, fields) }));
 
 /** A step line through the points: at each `x` it jumps to `y`, and it goes on to `end`. */
 function steps(points, x, y, end) {
@@ -78,20 +89,25 @@ export class Chart {
     element.addEventListener("keydown", (event) => this.#onKey(event));
   }
 
-  /** Draw the points up to now. Of a sale that is over the chart ends soon after its last change, so that the sale fills it. */
+  /**
+   * Draw the points from shortly before the first change on: up to now, or, of a sale that is over, until shortly after the last
+   * change, so that the sale fills the chart however long it took.
+   */
   render(points, now, isOver) {
-    const last = points.at(-1), changed = points.findLast(({ sold, held }) => sold !== last.sold || held !== last.held);
-    const lastChange = points[points.indexOf(changed) + 1].at, minSpan = isOver ? MIN_OVER_SPAN_MS : MIN_SPAN_MS;
-    this.#from = points[0].at;
-    this.#to = isOver && changed ? Math.min(now, lastChange + TAIL_SHARE * Math.max(lastChange - this.#from, minSpan)) : now;
-    this.#end = Math.max(this.#to, this.#from + minSpan);
-    this.#points = points.filter(({ at }) => at <= this.#to);
-    this.#endText = this.#end === now ? "now" : "";
+    const changes = points.filter(({ sold, held }, n) => n > 0 && (sold !== points[n - 1].sold || held !== points[n - 1].held));
+    const first = changes[0]?.at ?? points[0].at, last = isOver && changes.length > 0 ? changes.at(-1).at : now;
+    const minSpan = isOver ? MIN_OVER_SPAN_MS : MIN_SPAN_MS, margin = MARGIN_SHARE * Math.max(last - first, minSpan);
+    this.#from = Math.max(points[0].at, first - margin);
+    this.#to = Math.min(now, last + margin);
+    this.#end = Math.max(this.#to, this.#from + (isOver ? 2 * margin : minSpan));
+    const begin = points.findLastIndex(({ at }) => at <= this.#from);
+    this.#points = [{ ...points[begin], at: this.#from }, ...points.slice(begin + 1).filter(({ at }) => at <= this.#to)];
+    this.#endText = this.#end === now && !isOver ? "now" : "";
     this.#draw();
     if (this.#chosen !== null) return; // the label has the figures of the chosen moment
-    const { sold, held, left } = last;
+    const { sold, held, left } = points.at(-1);
     const text = `${sold} sold, ${held} held, ${left} left now`;
-    this.element.ariaLabel = `Stock since ${formatTime(points[0].at)}: ${text}. Arrow keys read earlier moments.`;
+    this.element.ariaLabel = `Stock since ${formatTime(this.#from)}: ${text}. Arrow keys read earlier moments.`;
   }
 
   #placeAt({ clientX }) {
@@ -108,12 +124,23 @@ export class Chart {
     const last = this.#points.length - 1;
     this.#choose(Math.min(last, Math.max(0, (this.#chosen ?? last + 1) + move)));
     const { at, sold, held, left } = this.#points[this.#chosen];
-    this.element.ariaLabel = `${formatTime(at)}: ${sold} sold, ${held} held, ${left} left`;
+    this.element.ariaLabel = `${this.#textOf(at)}: ${sold} sold, ${held} held, ${left} left`;
   }
 
   #choose(place) {
     this.#chosen = place;
     this.#draw();
+  }
+
+  /** The distance of the labels of time, so that they have room, and the width of one. */
+  get #scale() {
+    const fits = (stepMs) => ((this.#end - this.#from) / stepMs) * (labelOf(stepMs).px + 8) <= this.#width;
+    const stepMs = NICE_STEPS_MS.find(fits) ?? NICE_STEPS_MS.at(-1);
+    return { stepMs, px: labelOf(stepMs).px };
+  }
+
+  #textOf(at) {
+    return this.#scale.stepMs < SECOND_MS ? PRECISE.format(at) : formatTime(at);
   }
 
   get #width() {
@@ -140,18 +167,18 @@ export class Chart {
   }
 
   #drawGrid(x, y, unit, top, width, height) {
-    const lines = [], seconds = (this.#end - this.#from) / 1000;
+    const lines = [];
     for (let units = 0; units <= top; units += unit) {
       const label = makeSvg("text", { x: LEFT - 8, y: y(units) + 4, "text-anchor": "end" }, formatShort(units));
       lines.push(makeSvg("path", { d: `M${LEFT} ${y(units)}H${width}` }), label);
     }
-    const step = NICE_SECONDS.find((nice) => seconds / nice <= this.#width / (nice < 60 ? 112 : 80)) ?? NICE_SECONDS.at(-1);
-    const zoneMs = new Date().getTimezoneOffset() * 60_000;
-    const format = step >= 86_400 ? DAY : step >= 60 ? HOUR : SECOND;
-    const first = Math.ceil((this.#from - zoneMs) / 1000 / step) * step * 1000 + zoneMs;
-    for (let at = first; at <= this.#end; at += step * 1000) {
-      if (x(at) < LEFT + 16 || x(at) > width - 60) continue; // there is no room for the label
-      lines.push(makeSvg("text", { x: x(at), y: height - 4, "text-anchor": "middle" }, format.format(at)));
+    const { stepMs, px } = this.#scale, zoneMs = new Date(this.#from).getTimezoneOffset() * MINUTE_MS;
+    const first = Math.ceil((this.#from - zoneMs) / stepMs) * stepMs + zoneMs;
+    const isLong = this.#end - this.#from > DAY_MS, room = px / 2 + (this.#endText ? 32 : 0);
+    for (let at = first; at <= this.#end; at += stepMs) {
+      if (x(at) > width - room) continue;
+      const label = labelOf(isLong && (at - zoneMs) % DAY_MS === 0 ? DAY_MS : stepMs); // at midnight it is the day
+      lines.push(makeSvg("text", { x: x(at), y: height - 4, "text-anchor": "middle" }, label.format.format(at)));
     }
     lines.push(makeSvg("text", { x: width, y: height - 4, "text-anchor": "end" }, this.#endText));
     this.#grid.replaceChildren(...lines);
@@ -165,12 +192,17 @@ export class Chart {
     setAttribute(this.#parts.cross, "d", isChosen ? `M${at.toFixed(1)} ${TOP}V${height - BOTTOM}` : "");
     this.#tip.hidden = !isChosen;
     if (!isChosen) return;
-    setText(this.#tip.firstChild, formatTime(point.at));
+    setText(this.#tip.firstChild, this.#textOf(point.at));
     for (const figure of this.#figures) setText(figure, formatNumber(point[figure.dataset.name]));
     const isRight = at > width * 0.6;
     this.#tip.style.setProperty("left", isRight ? "auto" : `${at + 12}px`);
     this.#tip.style.setProperty("right", isRight ? `${width - at + 12}px` : "auto");
   }
+}
+
+/** How to write a moment on an axis whose labels have this distance. */
+function labelOf(stepMs) {
+  return LABELS.findLast(({ ms }) => ms <= stepMs);
 }
 
 /** The distance of the grid's lines: 1, 2 or 5 times a power of ten, so that there are about five. */

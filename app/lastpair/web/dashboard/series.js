@@ -1,6 +1,6 @@
 // The stock of a drop over time, in bounded memory.
 
-const MAX_POINTS = 160, FIRST_STEP_MS = 250;
+const MAX_POINTS = 160, FIRST_STEP_MS = 20; // a rush may last half a second
 
 /**
  * Points `{ at, sold, held, left }`, the oldest first. When there are more than MAX_POINTS, every second one goes and points are

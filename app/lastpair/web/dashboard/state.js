@@ -55,13 +55,13 @@ export class State {
     this.onChange(null);
   }
 
-  /** Put the buckets of `GET /api/activity` in front of what the page has seen itself. */
-  addPast({ from, to, drops }) {
+  /** Put what `GET /api/activity` remembers in front of what the page has seen itself. */
+  addPast({ from, to, events, drops }) {
     for (const { dropId, points } of drops) {
       const drop = this.drops.get(dropId);
       if (!drop) continue;
       const { series } = drop, now = series.points.findLast(({ at }) => at <= Date.parse(to)) ?? series.points[0];
-      series.addOlder(pointsOf(points, { from, drop, now }));
+      series.addOlder(pointsOf(points, events.filter((event) => event.dropId === dropId), { from, drop, now }));
       this.onChange(dropId);
     }
   }

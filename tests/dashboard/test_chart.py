@@ -1,0 +1,108 @@
+"""The chart of a drop: a sale of any length fills it, with labels of time that have room."""
+
+import re
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from playwright.async_api import Page
+
+from tests.support.browser import Visitor
+from tests.support.dashboard import buy, open_drop
+from tests.support.factories import make_user
+from tests.support.streams import Api
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.slow
+
+# Draws a sale of 100 units that begins `waitMs` after the drop is known and takes `saleMs`, as it looks `laterMs` after its end.
+DRAW = """async ([width, waitMs, saleMs, laterMs, isOver]) => {
+  const { Chart } = await import("/dashboard/chart.js");
+  const element = document.createElement("div");
+  element.className = "chart";
+  element.style.width = `${width}px`;
+  document.body.replaceChildren(element);
+  const begin = Date.parse("2026-05-04T13:37:11.128Z");
+  const point = (at, sold) => ({ at, sold, held: 0, left: 100 - sold });
+  const sales = Array.from({ length: 100 }, (_, n) => point(begin + waitMs + (saleMs * n) / 99, n + 1));
+  new Chart(element).render([point(begin, 0), ...sales], begin + waitMs + saleMs + laterMs, isOver);
+  const labels = [...element.querySelectorAll("text[text-anchor=middle]")];
+  const line = element.querySelector(".sold-line").getAttribute("d");
+  const corners = [...line.matchAll(/H([\\d.]+)/g)].map(([, x]) => Number(x));
+  return {
+    labels: labels.map((label) => label.textContent),
+    boxes: labels.map((label) => label.getBBox()).map(({ x, width }) => [x, x + width]),
+    begin: corners[0],
+    end: corners.at(-2),
+    edge: corners.at(-1),
+  };
+}"""
+
+SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
+
+
+@pytest.fixture
+async def page(visitor: Visitor) -> Page:
+    """A blank page with the style sheet of the dashboard."""
+    context = await visitor.context()
+    blank = '<!doctype html><link rel="stylesheet" href="/dashboard/style.css">'
+    await context.route("**/blank", lambda route: route.fulfill(body=blank, content_type="text/html"))
+    page = await context.new_page()
+    await page.goto("/blank")
+    return page
+
+
+@pytest.mark.parametrize("width", [300, 940])
+@pytest.mark.parametrize("sale_ms", [500, 5 * SECOND, MINUTE, HOUR, 24 * HOUR, 30 * 24 * HOUR])
+async def test_a_sale_that_is_over(page: Page, width: int, sale_ms: int) -> None:
+    """Whatever was before and after, the sale takes most of the width, and labels tell its times."""
+    for wait_ms, later_ms in ((0, 0), (20, 100), (3 * HOUR, MINUTE), (0, 30 * HOUR)):
+        drawn = await page.evaluate(DRAW, [width, wait_ms, sale_ms, later_ms, True])
+        assert drawn["end"] - drawn["begin"] > 0.75 * (width - 48), drawn
+        assert_readable(drawn, width)
+
+
+@pytest.mark.parametrize("sale_ms", [10 * SECOND, MINUTE, HOUR, 24 * HOUR])
+async def test_a_sale_that_goes_on(page: Page, sale_ms: int) -> None:
+    """The line ends now, at the right edge, and begins near the left one with the first sale."""
+    drawn = await page.evaluate(DRAW, [940, 3 * HOUR, sale_ms, 0, False])
+    assert drawn["begin"] < 48 + 0.15 * (940 - 48)
+    assert drawn["edge"] == pytest.approx(940)
+    assert_readable(drawn, 940)
+
+
+async def test_one_sale(page: Page) -> None:
+    """A sale at one moment is in the middle."""
+    drawn = await page.evaluate(DRAW, [940, HOUR, 0, MINUTE, True])
+    assert drawn["begin"] == drawn["end"] == pytest.approx(48 + (940 - 48) / 2, abs=1)
+    assert_readable(drawn, 940)
+
+
+def assert_readable(drawn: dict[str, Any], width: int) -> None:
+    """Enough labels, each another one, which do not touch each other or the edge."""
+    labels, boxes = drawn["labels"], drawn["boxes"]
+    assert (2 if width < 400 else 4) <= len(labels) <= 16, labels
+    assert all(label != after for label, after in pairwise(labels)), labels
+    assert all(box[1] + 4 < after[0] for box, after in pairwise(boxes)), boxes
+    assert boxes[0][0] >= 0
+    assert boxes[-1][1] <= width
+
+
+async def test_a_sale_before_the_page_was_opened(api: Api, visitor: Visitor, drop_id: str) -> None:
+    """The remembered events have the time of each sale, so a short sale fills the chart of a page that is opened later."""
+    for _ in range(5):
+        await buy(api, drop_id, await make_user(api.owner))
+    page = await visitor.open()
+    await open_drop(page, drop_id)
+
+    async def corners(name: str) -> list[float]:
+        line = await page.locator(f"#chart .{name}").get_attribute("d")
+        return [float(x) for x in re.findall(r"H([\d.]+)V", line or "")]
+
+    async def has_all() -> bool:
+        return len(await corners("sold-line")) == 5
+
+    await eventually(has_all, 30)
+    width = await page.locator("#chart").evaluate("(element) => element.clientWidth")
+    assert (await corners("held-area"))[0] < 0.2 * width
+    assert (await corners("sold-line"))[-1] > 0.8 * width
