@@ -15,8 +15,8 @@ export class Page {
   #isLost = false;
 
   /**
-   * Calls act(action) when a button is pressed, choose(variantId) when a size is chosen, and setUnits(units) when the buyer says how
-   * many, which is NaN while nothing is typed.
+   * Calls act(action) when a button is pressed, choose(variantId) when a size is chosen, and setUnits(units) when the buyer says
+   * how many, which is NaN while nothing is typed.
    */
   constructor({ act, choose, setUnits }) {
     for (const button of [$("main"), $("second"), $("longer")]) {

@@ -44,7 +44,7 @@ const VIEWS = {
   }),
 
   held: ({ sale, drop }) => {
-    const [hold] = sale.holds, isSeveral = hold.qty > 1;
+    const [hold] = sale.holds, isSeveral = hold.qty > 1, price = money(hold.unit_price ?? drop.price, currencyOf(hold, drop));
     return {
       pill: ["live", "Held for you"],
       title: `${capital(thingOf(drop, hold))} ${isSeveral ? "are" : "is"} held for you`,
@@ -52,7 +52,7 @@ const VIEWS = {
       clock: { from: hold.createdAt, until: hold.expires_at },
       longer: mayExtend(hold, drop) ? [`Add ${duration(drop.extension_seconds)}`, "extend"] : undefined,
       rows: [
-        [hold.variant_id ? capital(nameOf(drop, hold.variant_id)) : "One", money(hold.unit_price ?? drop.price, currencyOf(hold, drop))],
+        [hold.variant_id ? capital(nameOf(drop, hold.variant_id)) : "One", price],
         ...unitsRow(hold),
         ["Total", amountOf(hold, drop)],
       ],
@@ -144,7 +144,7 @@ export function priceText(drop, chosen) {
 }
 
 function reserveText({ drop, lapsed }, chosen, units) {
-  if (drop.variants.length > 0 && chosen === null) return `Choose ${wordsFor(drop).one}`;
+  if (!isChosen(drop, chosen)) return `Choose ${wordsFor(drop).one}`;
   const what = chosen === null ? (units > 1 ? ` ${number(units)}` : "") : ` ${thingOf(drop, { variant_id: chosen, qty: units })}`;
   return `Reserve${what}${lapsed?.variant_id === chosen ? " again" : ""}`;
 }
@@ -157,15 +157,19 @@ function quantityOf(sale, chosen, units) {
 
 /** Why the buyer can have no more. */
 function quantityHint(sale, chosen, units) {
-  const { drop, units: had, allowed } = sale, left = sale.leftOf(chosen), isChosen = chosen !== null || drop.variants.length === 0;
-  if (allowed > left) return units === left && isChosen ? leftText(drop, chosen).slice(0, -1) : "";
+  const { drop, units: had, allowed } = sale, left = sale.leftOf(chosen);
+  if (allowed > left) return units === left && isChosen(drop, chosen) ? leftText(drop, chosen).slice(0, -1) : "";
   return had > 0 ? `You have ${number(had)} of up to ${number(drop.limit_per_user)}` : `Up to ${number(allowed)} for each buyer`;
 }
 
 function noteOf(drop, chosen, units, holdSeconds) {
   const { price } = drop.variants.find(({ id }) => id === chosen) ?? drop, lasts = duration(holdSeconds);
-  if (units === 1) return `Held for you for ${lasts} while you pay.`;
+  if (units === 1 || !isChosen(drop, chosen)) return `Held for you for ${lasts} while you pay.`;
   return `${money(price * units, drop.currency)} in all, held for you for ${lasts}.`;
+}
+
+function isChosen({ variants }, chosen) {
+  return chosen !== null || variants.length === 0;
 }
 
 /** Whether the time of a hold can be prolonged. That can be done once. */
