@@ -260,6 +260,8 @@ export class Lastpair {
     /** The user's id, and the name of a user who is new (AUTH_MODE=header). */
     userId?: string;
     userName?: string;
+    /** Sends the requests instead of the global `fetch`: through a proxy, for example, or to read headers of the answers. */
+    fetch?: typeof fetch;
   });
 
   /** The drops on sale now, or with `status` those of this status. */

@@ -43,8 +43,10 @@ class List {
 export class Lastpair {
   #settings;
 
-  constructor({ baseUrl = "", token, userId, userName, timeoutMs = TIMEOUT_MS, retries = RETRIES, retryMs = RETRY_MS } = {}) {
-    this.#settings = { baseUrl: baseUrl.replace(/\/$/, ""), token, userId, userName, timeoutMs, retries, retryMs };
+  constructor({
+    baseUrl = "", token, userId, userName, fetch, timeoutMs = TIMEOUT_MS, retries = RETRIES, retryMs = RETRY_MS,
+  } = {}) {
+    this.#settings = { baseUrl: baseUrl.replace(/\/$/, ""), token, userId, userName, fetch, timeoutMs, retries, retryMs };
   }
 
   // Buyers.
@@ -122,7 +124,7 @@ export class Lastpair {
         ...(body !== undefined && { "Content-Type": "application/json" }),
       };
       try {
-        return await attempt(url, { method, headers, body: body && JSON.stringify(body) }, settings.timeoutMs, signal);
+        return await attempt(url, { method, headers, body: body && JSON.stringify(body) }, settings, signal);
       } catch (error) {
         if (!(error instanceof LastpairError) || failures >= settings.retries || !mayRetry(method, error)) throw error;
         const backoffMs = backoff(settings.retryMs, failures, MAX_RETRY_MS);
@@ -188,7 +190,7 @@ function sleep(ms, signal) {
 }
 
 /** The `{ data, meta, etag }` of one attempt. Throws LastpairError, or the signal's reason. */
-async function attempt(url, request, timeoutMs, signal) {
+async function attempt(url, request, { fetch = globalThis.fetch, timeoutMs }, signal) {
   signal?.throwIfAborted();
   const connection = new AbortController(), abort = () => connection.abort();
   const timer = setTimeout(abort, timeoutMs);

@@ -36,7 +36,14 @@ async def test_axe(api: Api, visitor: Visitor, seller: str, scheme: str, viewpor
     page = await open_drop(visitor, soon, context)
     await check(page)
     drop = await make_drop(
-        api.http, seller, total_stock=None, variants=SIZES, ends_at=in_time(hours=1), hold_seconds=600, **fields
+        api.http,
+        seller,
+        total_stock=None,
+        variants=SIZES,
+        ends_at=in_time(hours=1),
+        hold_seconds=600,
+        extension_seconds=60,
+        **fields,
     )
     await reserve(api.http, drop["id"], await make_user(api.owner), {"variant_id": drop["variants"][0]["id"]})
     page = await open_drop(visitor, drop, context)
@@ -82,7 +89,7 @@ async def test_long_names_and_thirty_sizes(api: Api, visitor: Visitor, seller: s
 
 
 async def test_keyboard(api: Api, visitor: Visitor, seller: str) -> None:
-    """Tab to the sizes, arrows choose, Tab to Reserve, Enter, Enter buys. The focus is seen, and goes to what comes next."""
+    """Tab to the sizes, arrows choose; so they do how many; Enter reserves, Enter buys. The focus goes to what comes next."""
     drop = await make_drop(api.http, seller, price=180, total_stock=None, variants=SIZES)
     page = await open_drop(visitor, drop)
     await page.wait_for_timeout(600)
@@ -91,20 +98,29 @@ async def test_keyboard(api: Api, visitor: Visitor, seller: str) -> None:
     await expect(button(page, "Reserve size 8")).to_be_visible()
     await page.keyboard.press("ArrowRight")
     await page.keyboard.press("ArrowRight")
+    for name in ("One less", "How many", "One more"):
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_label(name)).to_be_focused()
+        if name == "How many":
+            await page.keyboard.press("ArrowUp")
     await page.keyboard.press("Tab")
-    await expect(button(page, "Reserve size 9")).to_be_focused()
-    await expect(button(page, "Reserve size 9")).to_have_css("outline-style", "solid")
+    await expect(button(page, "Reserve 2 \u00d7 size 9")).to_be_focused()
+    await expect(button(page, "Reserve 2 \u00d7 size 9")).to_have_css("outline-style", "solid")
     await page.keyboard.press("Enter")
-    await expect(button(page, "Pay $180.00")).to_be_focused()
+    await expect(button(page, "Pay $360.00")).to_be_focused()
     await page.keyboard.press("Tab")
     await expect(button(page, "Let it go")).to_be_focused()
     await page.wait_for_timeout(600)
     await page.keyboard.press("Space")
     await expect(button(page, "Reserve size 9")).to_be_focused()
     await page.wait_for_timeout(600)
-    await page.keyboard.press("Enter")
+    await page.keyboard.down("Enter")
     await expect(button(page, "Pay $180.00")).to_be_focused()
     await page.wait_for_timeout(600)
+    await page.keyboard.down("Enter")  # the key is held down, which presses once
+    await page.keyboard.up("Enter")
+    await page.wait_for_timeout(600)
+    assert not any(url.endswith("/purchase") for url in visitor.requests)
     await page.keyboard.press("Enter")
     await expect(page.locator("#panel-title")).to_have_text(BOUGHT)
     await expect(button(page, "Reserve another")).to_be_focused()

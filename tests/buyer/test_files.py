@@ -43,6 +43,7 @@ async def test_the_head(api: Api, seller: str) -> None:
     drop = await make_drop(api.http, seller, image_url="/shoe.jpg?a=1&b=2", **fields)
     response = await get(api, f"/d/{drop['id'].upper()}")
     assert (response.status_code, response.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert response.headers.get_list("cache-control") == ["no-store"]
     tags = tags_of(response.text)
     assert tags["description"] == tags["og:description"] == "12.500 KWD. A drop of 1,234, from 1 December 2026, 17:00 UTC."
     assert tags["og:title"] == "Air One"
@@ -52,7 +53,7 @@ async def test_the_head(api: Api, seller: str) -> None:
     [page] = re.findall(r'<body data-page="([^"]*)">', response.text)
     settings = orjson.loads(unescape(page))
     assert settings["drop"]["id"] == drop["id"]
-    assert (settings["authMode"], settings["holdSeconds"]) == ("header", 60)
+    assert (settings["authMode"], settings["holdSeconds"]) == ("header", 3600)
 
 
 async def test_hostile_names(api: Api, seller: str, visitor: Visitor) -> None:

@@ -5,18 +5,14 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.support.browser import Visitor, chromium, visiting
+from tests.support.browser import Visitor
 from tests.support.dashboard import end_all_drops
 from tests.support.database import Database
 from tests.support.factories import assert_healthy, make_drop, make_user
+from tests.support.page_fixtures import browser, visitor
 from tests.support.streams import Api, fresh_database, serving
 
-
-@pytest.fixture(scope="package")
-async def browser() -> AsyncIterator[Browser]:
-    """One browser for all tests. Each opens windows of its own."""
-    async with chromium() as browser:
-        yield browser
+__all__ = ["browser", "visitor"]
 
 
 @pytest.fixture(scope="package")
@@ -32,13 +28,6 @@ async def api(service: Api) -> AsyncIterator[Api]:
     await end_all_drops(service.owner)
     yield service
     await assert_healthy(service.owner)
-
-
-@pytest.fixture
-async def visitor(browser: Browser, api: Api) -> AsyncIterator[Visitor]:
-    """A visitor of the dashboard. The test fails if a page reports a problem."""
-    async with visiting(browser, api.url) as visitor:
-        yield visitor
 
 
 @pytest.fixture

@@ -63,7 +63,8 @@ class BuyerPage:
             return _notice(request, refusal.status, refusal.code, NOT_NOW, {"retry-after": str(retry_after_seconds)})
         if outcome.code is not None:
             return _notice(request, 404, outcome.code, NO_DROP)
-        return _html(self._filled(request, orjson.dumps(outcome.data)))
+        # Going back to a stored page would bring the time and the stock of then.
+        return _html(self._filled(request, orjson.dumps(outcome.data)), headers={"cache-control": "no-store"})
 
     def _filled(self, request: Request, row: bytes) -> str:
         drop = loads(row, parse_float=Decimal)  # a Decimal keeps the decimals of the currency

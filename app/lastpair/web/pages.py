@@ -46,7 +46,7 @@ HEADERS = {
 
 
 class PageHeaders:
-    """Adds the headers of a page to the answers of the application that it wraps, and leaves the route in the scope."""
+    """Adds the headers of a page that an answer lacks to those of the application it wraps, and leaves the route in the scope."""
 
     def __init__(self, app: ASGIApp, route: str, policy: str) -> None:
         self.app = app
@@ -61,7 +61,9 @@ class PageHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *self._headers]
+                given = {name for name, _ in message["headers"]}
+                lacking = [header for header in self._headers if header[0] not in given]
+                message["headers"] = [*message["headers"], *lacking]
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

@@ -254,6 +254,18 @@ test("one's own key, and a token that a function returns for each attempt", asyn
   assert.equal((await buyer.reserve(drop.id, {}, { idempotencyKey: "mine" })).id, held.id);
 });
 
+test("one's own fetch sends each attempt", async () => {
+  const statuses = [];
+  const counted = async (url, request) => {
+    const response = await fetch(url, request);
+    statuses.push(response.status);
+    return response;
+  };
+  proxy.fail(async (response) => response.writeHead(502).end());
+  await proxied({ fetch: counted }).listDrops({ limit: 1 }).pages().next();
+  assert.deepEqual(statuses, [502, 200]);
+});
+
 test("the version is that of the service", async () => {
   const { version } = await (await fetch(`${LASTPAIR_URL}/healthz`)).json().then(({ data }) => data);
   assert.equal(VERSION, version);

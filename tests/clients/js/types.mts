@@ -3,7 +3,7 @@
 import { applyEvent, Lastpair, LastpairError, live, snapshot } from "../../../clients/js/lastpair.js";
 import type { Drop, ListedDrop, Live, LiveEvent, Purchase, Reservation } from "../../../clients/js/lastpair.js";
 
-const shop = new Lastpair({ baseUrl: "http://localhost:4000", token: async () => "token", retries: 1 });
+const shop = new Lastpair({ baseUrl: "http://localhost:4000", token: async () => "token", retries: 1, fetch });
 const drop: Drop = await shop.createDrop({ name: "Air", price: 1, variants: [{ name: "42", total_stock: 1 }] });
 const held: Reservation = await shop.reserve(drop.id, { variant_id: drop.variants[0]?.id, qty: 1 }, { idempotencyKey: "key" });
 const purchases: Purchase[] = await shop.purchaseBasket((await shop.reserveBasket([{ drop_id: drop.id }])).id);

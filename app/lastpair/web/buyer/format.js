@@ -80,5 +80,10 @@ export function nameOf(drop, variantId) {
   return PLAIN_SIZE.test(variant.name) ? `size ${variant.name}` : variant.name;
 }
 
+/** What is held or bought in a sentence: "size 42", or "2 × size 42". */
+export function thingOf(drop, { variant_id: variantId, qty }) {
+  return `${qty > 1 ? `${number(qty)} × ` : ""}${nameOf(drop, variantId)}`;
+}
+
 /** The text with a capital at its beginning. */
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

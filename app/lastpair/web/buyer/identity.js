@@ -17,10 +17,10 @@ class Guest {
     return this.#find() !== null;
   }
 
-  /** The headers that name the user, who is invented now if `isNeeded` and there is none; null if there is none. */
-  headers(isNeeded) {
+  /** What the client of the API needs to know of the user, who is invented now if `isNeeded` and there is none. */
+  identity(isNeeded) {
     if (!this.isKnown && isNeeded) remember("localStorage", USER_KEY, (this.#id = uuid()));
-    return this.#id && { "X-User-Id": this.#id, "X-User-Name": `guest-${this.#id.slice(0, 13)}` };
+    return this.#id && { userId: this.#id, userName: `guest-${this.#id.slice(0, 13)}` };
   }
 
   #find() {
@@ -46,8 +46,8 @@ class Token {
     return this.#token !== null;
   }
 
-  headers() {
-    return this.#token && { Authorization: `Bearer ${this.#token}` };
+  identity() {
+    return this.#token && { token: this.#token };
   }
 
   #take() {

@@ -6,18 +6,34 @@ import { endsText, factsOf, priceText } from "./views.js";
 const LATE_MS = 30_000;
 const LONG_NAME = 8; // characters that a narrow size has place for
 const CLOCK_PARTS = ["days", "hours", "minutes", "seconds"];
+const CONNECTIONS = { connecting: "Connecting", live: "Live", reconnecting: "Connection lost, trying again" };
 
 const $ = (id) => document.getElementById(id);
 
 export class Page {
   #imageUrl = null;
-  #said = "";
+  #isLost = false;
 
-  /** Calls act(action) when a button is pressed, and choose(variantId) when a size is chosen. */
-  constructor({ act, choose }) {
-    Object.assign(this, { act, choose });
-    for (const button of [$("main"), $("second")]) button.addEventListener("click", () => act(button.dataset.action));
+  /**
+   * Calls act(action) when a button is pressed, choose(variantId) when a size is chosen, and setUnits(units) when the buyer says
+   * how many, which is NaN while nothing is typed.
+   */
+  constructor({ act, choose, setUnits }) {
+    for (const button of [$("main"), $("second"), $("longer")]) {
+      button.addEventListener("click", () => act(button.dataset.action));
+      button.addEventListener("keydown", (event) => {
+        if (event.repeat && event.key === "Enter") event.preventDefault(); // a key held down on Reserve must not press Pay
+      });
+    }
     $("sizes").addEventListener("change", ({ target }) => choose(target.value));
+    $("units").addEventListener("input", () => setUnits($("units").valueAsNumber));
+    $("units").addEventListener("blur", () => setUnits(NaN));
+    for (const [id, step] of [["fewer", -1], ["more", 1]]) {
+      $(id).addEventListener("click", () => {
+        if ($(id).ariaDisabled !== "true") setUnits(($("units").valueAsNumber || 0) + step);
+        this.say(`${$("units").value}. ${$("quantity-hint").textContent}`);
+      });
+    }
     $("image").addEventListener("error", () => this.#showPicture(false)); // a page without a picture is better than a broken one
     $("image").addEventListener("load", () => $("picture").classList.add("is-loaded"));
   }
@@ -41,10 +57,13 @@ export class Page {
     $("panel").hidden = !view.title;
     setText($("panel-title"), view.title ?? "");
     setText($("panel-text"), view.text ?? "");
-    $("ring").toggleAttribute("hidden", !view.hold);
-    if (view.hold) drawRing($("ring"), view.hold, now);
+    $("ring").toggleAttribute("hidden", !view.clock);
+    if (view.clock) drawRing($("ring"), view.clock, now);
+    drawButton($("longer"), view.longer, isBusy);
     $("sizes").hidden = !view.sizes || drop.variants.length === 0;
     if (!$("sizes").hidden) drawSizes($("sizes").querySelector(".sizes"), drop, chosen, view.sizes, phase === "onSale");
+    $("quantity").hidden = !view.quantity;
+    if (view.quantity) drawQuantity(view.quantity);
     $("stock").hidden = !view.stock;
     if (view.stock) drawStock(sale);
     drawRows($("receipt"), view.rows ?? []);
@@ -68,12 +87,20 @@ export class Page {
     setText($("said"), text);
   }
 
-  showConnection(state) {
-    if ($("connection").dataset.state === state) return;
-    if (state === "lost") this.say("Connection lost. What you see may be old.");
-    else if ($("connection").dataset.state === "lost") this.say("Connected again.");
-    $("connection").dataset.state = state;
-    setText($("connection"), state === "lost" ? "Connection lost, trying again" : "Live");
+  /** Say the title of the panel, as a sentence. */
+  sayTitle() {
+    this.say($("panel-title").textContent.replace(/[^.]$/, "$&."));
+  }
+
+  /** Show the status of the stream, and speak of a lost connection. While the page is hidden nobody sees it. */
+  showConnection(status) {
+    const text = CONNECTIONS[status];
+    if (!text) return;
+    if (status === "reconnecting" && !this.#isLost) this.say("Connection lost. What you see may be old.");
+    if (status === "live" && this.#isLost) this.say("Connected again.");
+    if (status !== "connecting") this.#isLost = status === "reconnecting";
+    $("connection").dataset.state = status;
+    setText($("connection"), text);
   }
 
   /** Move the focus to the first button that there is; if there is none, to the name of the drop, from where one reads on. */
@@ -124,8 +151,8 @@ function drawClock(clock, milliseconds) {
   });
 }
 
-function drawRing(ring, { createdAt, expires_at: expiresAt }, now) {
-  const leftMs = Math.max(0, Date.parse(expiresAt) - now), wholeMs = Date.parse(expiresAt) - Date.parse(createdAt);
+function drawRing(ring, { from, until }, now) {
+  const leftMs = Math.max(0, Date.parse(until) - now), wholeMs = Date.parse(until) - Date.parse(from);
   const { days, hours, minutes, seconds } = parts(leftMs), allMinutes = (days * 24 + hours) * 60 + minutes;
   const [, run, text] = ring.children;
   setText(text, allMinutes < 100 ? `${allMinutes}:${String(seconds).padStart(2, "0")}` : `${Math.round(allMinutes / 60)} h`);
@@ -156,6 +183,16 @@ function drawSizes(list, drop, chosen, kind, canChoose) {
     input.disabled = !canChoose || available === 0;
     input.checked = variant.id === chosen && !input.disabled;
   });
+}
+
+function drawQuantity({ units, most, hint }) {
+  const input = $("units");
+  input.max = String(most);
+  const isBeingTyped = input === document.activeElement && input.value === "";
+  if (input.valueAsNumber !== units && !isBeingTyped) input.value = String(units);
+  $("fewer").ariaDisabled = String(units <= 1); // not `disabled`, because that would lose the keyboard focus
+  $("more").ariaDisabled = String(units >= most);
+  setText($("quantity-hint"), hint);
 }
 
 function drawStock(sale) {

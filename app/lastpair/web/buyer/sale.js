@@ -1,74 +1,31 @@
 // What the page knows: the drop, by the events of the server, and what the buyer holds and has bought of it. No DOM.
 
 export class Sale {
-  sold = null; // units; null until a SNAPSHOT has said how many are held
   isRemoved = false; // the seller made it a draft again, or deleted it
   holds = []; // the buyer's, newest first
   purchases = []; // the buyer's that are paid or to be paid
   lapsed = null; // the hold that ran out while the page was open
   released = null; // the hold that the buyer let go
   wantsMore = false; // the buyer has bought, and wants another one
-  #lastType = null;
 
-  /** Calls onUnknown() when the events do not say how many units are sold, so that a SNAPSHOT is needed. */
-  constructor(drop, onUnknown) {
-    Object.assign(this, { drop, onUnknown });
-  }
-
-  /** Change as this event says. Returns whether the status of the drop changed, and perhaps the buyer's holds with it. */
-  apply(type, data) {
-    const before = this.drop.status;
-    this[type]?.(data);
-    this.#lastType = type;
-    return this.drop.status !== before;
-  }
-
-  SNAPSHOT({ drops: [row] }) {
-    this.isRemoved = row === undefined;
-    if (!row) return;
-    const { activity_feed: { held_stock: held }, ...drop } = row;
-    this.drop = drop;
-    this.sold = drop.total_stock - drop.available_stock - held;
-  }
-
-  DROP_CREATED({ drop }) {
-    this.isRemoved = false;
-    this.drop = drop;
-    this.onUnknown();
-  }
-
-  DROP_UPDATED({ drop }) {
+  constructor(drop) {
     this.drop = drop;
   }
 
-  DROP_REMOVED() {
-    this.isRemoved = true;
+  /** Take the drop as it is now; undefined: it is not for sale any more. */
+  takeDrop(drop) {
+    this.isRemoved = drop === undefined;
+    if (drop) this.drop = drop;
   }
 
-  STOCK_UPDATED({ availableStock, variants = [] }) {
-    this.drop.available_stock = availableStock;
-    for (const { id, availableStock: available } of variants) {
-      const variant = this.drop.variants.find((each) => each.id === id);
-      if (variant) variant.available_stock = available;
-    }
-  }
-
-  PURCHASE_COMPLETED({ qty = 1 }) {
-    if (this.sold !== null) this.sold += qty;
-  }
-
-  ACTIVITY_UPDATED() {
-    if (this.#lastType !== "PURCHASE_COMPLETED") this.onUnknown(); // a refund, of which no event says how many units
-  }
-
-  RESERVATION_EXPIRED({ reservationId }) {
+  /** Let go of a hold that the server has let go. */
+  expire(reservationId) {
     const hold = this.holds.find(({ id }) => id === reservationId);
     if (hold) this.#letGo(hold);
   }
 
-  /** Take what the buyer holds and has bought; null: there is no buyer. */
-  takeMine(mine, now) {
-    const { holds = [], purchases = [] } = mine ?? {};
+  /** Take what the buyer holds and has bought. */
+  takeMine({ holds, purchases }, now) {
     const gone = this.holds.find((hold) => !holds.some(({ id }) => id === hold.id));
     const isBought = purchases.some(({ reservation_id: id }) => id === gone?.id);
     if (gone && !isBought && Date.parse(gone.expires_at) <= now) this.lapsed = gone;
@@ -89,15 +46,37 @@ export class Sale {
     this.holds = this.holds.filter((hold) => hold !== lapsed);
   }
 
-  /** The units that are held by anyone; null if that is not known. */
+  /** The units that are held by anyone; null until the events have said so. */
   get held() {
-    return this.sold === null ? null : Math.max(0, this.drop.total_stock - this.drop.available_stock - this.sold);
+    return this.drop.activity_feed?.held_stock ?? null;
   }
 
-  /** Whether the buyer may hold one more unit, as far as the drop's limit goes. */
-  get mayHaveMore() {
-    const units = [...this.holds, ...this.purchases].reduce((sum, { qty }) => sum + qty, 0);
-    return this.drop.limit_per_user === null || units < this.drop.limit_per_user;
+  /** The units that are sold; null if that is not known. */
+  get sold() {
+    return this.held === null ? null : this.drop.total_stock - this.drop.available_stock - this.held;
+  }
+
+  /** How many units the buyer holds or has bought. */
+  get units() {
+    return [...this.holds, ...this.purchases].reduce((sum, { qty }) => sum + qty, 0);
+  }
+
+  /** How many more units the buyer may have, as far as the drop's limit goes. */
+  get allowed() {
+    const { limit_per_user: limit } = this.drop;
+    return limit === null ? Infinity : Math.max(0, limit - this.units);
+  }
+
+  /** How many units are left of a size, or of the drop; of the size that has most if none is chosen. */
+  leftOf(variantId) {
+    const { variants } = this.drop, variant = variants.find(({ id }) => id === variantId);
+    if (variant || variants.length === 0) return (variant ?? this.drop).available_stock;
+    return Math.max(...variants.map(({ available_stock: available }) => available));
+  }
+
+  /** How many units the buyer can reserve at once of a size, or of the drop. */
+  mostOf(variantId) {
+    return Math.min(this.allowed, this.leftOf(variantId));
   }
 }
 

@@ -4,18 +4,24 @@
 // A view has:
 //   pill: [kind, text]; kind is "live" (on sale), "soon", or "over"
 //   title, text: the panel; without a title there is none
-//   hold: the hold whose time runs in the panel
+//   clock: { from, until }, the time that runs in the panel
+//   longer: a button in the panel
 //   sizes: "planned" (the stock of each), "live" (what is left, to choose from), or nothing
+//   quantity: { units, most, hint }, from 1 to `most`, if the buyer may choose how many
 //   stock, facts, countdown: whether to show the bar, the facts, the time until the start
 //   rows: pairs of a name and a value
-//   main, second: the buttons, each [text, action]; an action is a method of Actions in main.js
+//   main, second: the buttons below
 //   note: a line under the main button
+// A button is [text, action]; an action is a method of Actions in main.js.
 
-import { capital, day, duration, left, money, nameOf, number, time, wordsFor } from "./format.js";
+import { capital, day, duration, left, money, nameOf, number, thingOf, time, wordsFor } from "./format.js";
 
-/** The view of a phase. `chosen` is the id of the chosen size, or null; `holdSeconds` how long a hold lasts by default. */
-export function viewOf(phase, { sale, chosen, now, holdSeconds }) {
-  return VIEWS[phase]({ sale, drop: sale.drop, chosen, now, holdSeconds: sale.drop.hold_seconds ?? holdSeconds });
+/**
+ * The view of a phase. `chosen` is the id of the chosen size, or null; `units` how many the buyer wants; `holdSeconds` how long a
+ * hold lasts by default.
+ */
+export function viewOf(phase, { sale, chosen, units, now, holdSeconds }) {
+  return VIEWS[phase]({ sale, drop: sale.drop, chosen, units, now, holdSeconds: sale.drop.hold_seconds ?? holdSeconds });
 }
 
 const VIEWS = {
@@ -26,27 +32,28 @@ const VIEWS = {
     facts: true,
   }),
 
-  onSale: ({ sale, drop, chosen, holdSeconds }) => ({
+  onSale: ({ sale, drop, chosen, units, holdSeconds }) => ({
     pill: ["live", "On sale"],
     ...whatHappened(sale),
     sizes: "live",
+    quantity: quantityOf(sale, chosen, units),
     stock: true,
     facts: true,
-    main: [reserveText(sale, chosen), "reserve"],
-    note: `Held for you for ${duration(holdSeconds)} while you pay.`,
+    main: [reserveText(sale, chosen, units), "reserve"],
+    note: noteOf(drop, chosen, units, holdSeconds),
   }),
 
   held: ({ sale, drop }) => {
-    const [hold] = sale.holds, what = nameOf(drop, hold.variant_id);
-    const isSeveral = hold.qty > 1;
+    const [hold] = sale.holds, isSeveral = hold.qty > 1, price = money(hold.unit_price ?? drop.price, currencyOf(hold, drop));
     return {
       pill: ["live", "Held for you"],
-      title: capital(`${isSeveral ? `${number(hold.qty)} × ` : ""}${what} ${isSeveral ? "are" : "is"} held for you`),
+      title: `${capital(thingOf(drop, hold))} ${isSeveral ? "are" : "is"} held for you`,
       text: `Pay in this time, or ${isSeveral ? "they go" : "it goes"} to somebody else.`,
-      hold,
+      clock: { from: hold.createdAt, until: hold.expires_at },
+      longer: mayExtend(hold, drop) ? [`Add ${duration(drop.extension_seconds)}`, "extend"] : undefined,
       rows: [
-        [hold.variant_id ? capital(what) : "One", money(hold.unit_price ?? drop.price, hold.currency ?? drop.currency)],
-        ...(isSeveral ? [["Units", number(hold.qty)]] : []),
+        [hold.variant_id ? capital(nameOf(drop, hold.variant_id)) : "One", price],
+        ...unitsRow(hold),
         ["Total", amountOf(hold, drop)],
       ],
       main: [hold.amount === 0 ? "Get it for free" : `Pay ${amountOf(hold, drop)}`, "purchase"],
@@ -56,14 +63,14 @@ const VIEWS = {
 
   bought: ({ sale, drop, now }) => {
     const [bought] = sale.purchases, variant = drop.variants.find(({ id }) => id === bought.variant_id);
-    const mayReserve = statusIsLive(drop, now) && drop.available_stock > 0 && !drop.paused_at && sale.mayHaveMore;
+    const mayReserve = statusIsLive(drop, now) && !drop.paused_at && sale.mostOf(null) > 0;
     return {
       pill: ["live", "Yours"],
       title: bought.qty > 1 ? "They’re yours." : "It’s yours.",
       text: "Keep the order number until you have it.",
       rows: [
         ...(variant ? [[wordsFor(drop).legend, variant.name]] : []),
-        ...(bought.qty > 1 ? [["Units", number(bought.qty)]] : []),
+        ...unitsRow(bought),
         ["Bought", time(bought.createdAt, now)],
         ["Paid", amountOf(bought, drop)],
         ["Order", bought.id],
@@ -117,6 +124,7 @@ export function factsOf(drop, { phase, holdSeconds, now }) {
     ["Each buyer", eachBuyer(drop)],
     ...(drop.ends_at ? [["Sale ends", time(drop.ends_at, now)]] : []),
     ["A hold lasts", duration(drop.hold_seconds ?? holdSeconds)],
+    ...(drop.extension_seconds ? [["If you need longer", `${duration(drop.extension_seconds)} more, once`]] : []),
     ["Changed your mind", "Let it go, nothing is charged"],
   ];
 }
@@ -135,10 +143,42 @@ export function priceText(drop, chosen) {
   return `${lowest < Math.max(...prices) ? "From " : ""}${money(lowest, drop.currency)}`;
 }
 
-function reserveText({ drop, lapsed }, chosen) {
-  if (drop.variants.length === 0) return lapsed ? "Reserve again" : "Reserve";
-  if (chosen === null) return `Choose ${wordsFor(drop).one}`;
-  return `Reserve ${nameOf(drop, chosen)}${lapsed?.variant_id === chosen ? " again" : ""}`;
+function reserveText({ drop, lapsed }, chosen, units) {
+  if (!isChosen(drop, chosen)) return `Choose ${wordsFor(drop).one}`;
+  const what = chosen === null ? (units > 1 ? ` ${number(units)}` : "") : ` ${thingOf(drop, { variant_id: chosen, qty: units })}`;
+  return `Reserve${what}${lapsed?.variant_id === chosen ? " again" : ""}`;
+}
+
+/** How many the buyer wants, if the stock and the drop's limit allow more than one. */
+function quantityOf(sale, chosen, units) {
+  const most = sale.mostOf(chosen), isOffered = Math.min(sale.allowed, sale.drop.available_stock) > 1;
+  return isOffered ? { units, most, hint: quantityHint(sale, chosen, units) } : undefined;
+}
+
+/** Why the buyer can have no more. */
+function quantityHint(sale, chosen, units) {
+  const { drop, units: had, allowed } = sale, left = sale.leftOf(chosen);
+  if (allowed > left) return units === left && isChosen(drop, chosen) ? leftText(drop, chosen).slice(0, -1) : "";
+  return had > 0 ? `You have ${number(had)} of up to ${number(drop.limit_per_user)}` : `Up to ${number(allowed)} for each buyer`;
+}
+
+function noteOf(drop, chosen, units, holdSeconds) {
+  const { price } = drop.variants.find(({ id }) => id === chosen) ?? drop, lasts = duration(holdSeconds);
+  if (units === 1 || !isChosen(drop, chosen)) return `Held for you for ${lasts} while you pay.`;
+  return `${money(price * units, drop.currency)} in all, held for you for ${lasts}.`;
+}
+
+function isChosen({ variants }, chosen) {
+  return chosen !== null || variants.length === 0;
+}
+
+/** Whether the time of a hold can be prolonged. That can be done once. */
+function mayExtend(hold, drop) {
+  return drop.extension_seconds !== null && hold.extended_at === null;
+}
+
+function unitsRow({ qty }) {
+  return qty > 1 ? [["Units", number(qty)]] : [];
 }
 
 /** The panel of a sale that goes on after the buyer lost or let go a hold. */
@@ -147,15 +187,15 @@ function whatHappened(sale) {
   if (lapsed) return { title: lapsedText(sale), text: `Nothing was charged. ${leftText(drop, lapsed.variant_id)}` };
   if (released) {
     return {
-      title: `You let ${nameOf(drop, released.variant_id)} go.`,
+      title: `You let ${thingOf(drop, released)} go.`,
       text: `Nothing was charged. ${leftText(drop, released.variant_id)}`,
     };
   }
   return {};
 }
 
-function lapsedText({ drop, lapsed }) {
-  return lapsed && `Time ran out, so we let ${nameOf(drop, lapsed.variant_id)} go.`;
+export function lapsedText({ drop, lapsed }) {
+  return lapsed && `Time ran out, so we let ${thingOf(drop, lapsed)} go.`;
 }
 
 function leftText(drop, variantId) {
@@ -178,7 +218,11 @@ function eachBuyer({ limit_per_user: limit }) {
 }
 
 function amountOf(row, drop) {
-  return money(row.amount ?? drop.price, row.currency ?? drop.currency);
+  return money(row.amount ?? drop.price, currencyOf(row, drop));
+}
+
+function currencyOf(row, drop) {
+  return row.currency ?? drop.currency;
 }
 
 function statusIsLive(drop, now) {
