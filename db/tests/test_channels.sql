@@ -28,7 +28,7 @@ create function pg_temp.read(p_after bigint, p_limit integer, p_drops text, p_us
   from rows from (
     api.events_after(
       p_after, p_limit, pg_temp.drop_ids(p_drops), case when p_user <> '' then pg_temp.user_id(p_user) end)
-  ) with ordinality as e (type, id, drop_id, data, n)
+  ) with ordinality as e (type, id, drop_id, user_id, data, n)
 $$;
 
 select is(pg_temp.read(v.after, v.row_limit, v.drops, v.name), v.expected, v.description)
@@ -66,7 +66,7 @@ select is(
 select is(
   (select array_agg(key) from (select * from api.events_after(15, 1, null, pg_temp.user_id('ann'))) e,
     json_object_keys(to_json(e)) as key),
-  array['type', 'id', 'drop_id', 'data'], 'A reader is not told whose an event is.'
+  array['type', 'id', 'drop_id', 'user_id', 'data'], 'So it is for a user.'
 );
 select is((select e.id from api.snapshot() e), '17', 'A snapshot has the id of the latest event, whoever may see it.');
 select is(

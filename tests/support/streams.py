@@ -32,7 +32,12 @@ SSE_FIELDS = re.compile(rb"event: ([A-Z_]+)\nid: ([0-9]+)\ndata: (.*)")
 FRAME = re.compile(r'\{"type":\s*"([A-Z_]+)",\s*"id":\s*"([0-9]+)",\s*"data":\s*(.*)\}', re.DOTALL)
 LOCK = "lock table inventory.event_order in share update exclusive mode"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would read all certificates of the machine for every client
-LOG = "select id, type, data from inventory.events where id > $1 order by id"
+AT = re.compile(r'(.*?),?"at":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)"\}', re.DOTALL)
+LOG = """
+select id, type, data, to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as at
+from inventory.events where id > $1 and user_id is null order by id
+"""
+OF_ONE_STREAM = {"SNAPSHOT", "POSITION", "RESYNC_REQUIRED", "ERROR"}
 
 
 class StreamEnded(Exception):
@@ -45,16 +50,26 @@ class StreamEnded(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """An event as a client received it; `text` is its data to the letter."""
+    """An event as a client received it; `text` is its data to the letter, without the time of the commit, which is in `at`."""
 
     type: str
     id: str
     text: str
+    at: str | None = None
 
     @property
     def data(self) -> Any:
         """The data, with all the digits of its numbers."""
         return loads(self.text, parse_float=Decimal)
+
+
+def message_of(event_type: str, event_id: str, text: str) -> Message:
+    """The message with this data. Fails if an event of the log does not say when it was committed."""
+    if event_type in OF_ONE_STREAM:
+        return Message(event_type, event_id, text)
+    match = AT.fullmatch(text)
+    assert match, f"no time: {text}"
+    return Message(event_type, event_id, match[1] + "}", match[2])
 
 
 class SseParser:
@@ -84,7 +99,7 @@ class SseParser:
             else:
                 match = SSE_FIELDS.fullmatch(b"\n".join(self._fields))
                 assert match, self._fields
-                messages.append(Message(*(group.decode() for group in match.groups())))
+                messages.append(message_of(*(group.decode() for group in match.groups())))
                 self._fields = []
         return messages
 
@@ -151,7 +166,7 @@ class WebSocketStream(Receiver):
         assert match, frame
         assert len(frame.splitlines()) == 1
         assert list(loads(frame)) == ["type", "id", "data"]
-        return Message(*match.groups())
+        return message_of(*match.groups())
 
     async def join(self, drop_id: object) -> None:
         """Send drops:join."""
@@ -369,7 +384,7 @@ async def newest_id(owner: Owner) -> int:
 
 async def logged(owner: Owner, after: int) -> list[Message]:
     """The events of the log after this id."""
-    return [Message(row["type"], str(row["id"]), row["data"]) for row in await owner.fetch(LOG, after)]
+    return [Message(row["type"], str(row["id"]), row["data"], row["at"]) for row in await owner.fetch(LOG, after)]
 
 
 async def publish(owner: asyncpg.Pool, drop_id: object, event_type: str, texts: list[str]) -> None:

@@ -9,6 +9,8 @@ is therefore bounded and costs no work until the client reads on. Everything her
 A client is given its events in rounds (rounds.py). A client that waits for events, and whose transport has room, gets them
 without its task: the round writes bytes to the transport, which are made once for all clients that are equally far in the same
 rooms. Otherwise the round wakes the client's task.
+
+An event that is for one user is in memory and in order like the others, and is heard in the room of this user only.
 """
 
 import asyncio
@@ -29,9 +31,20 @@ BATCH_EVENTS, BATCH_BYTES = 256, 32_768
 """The most that take() returns at once, and so what a transport may have to buffer, beyond one event."""
 
 Room = str | None
-"""A drop's id, or GLOBAL_ROOM, in which the events of every drop are heard."""
+"""A drop's id; or GLOBAL_ROOM, in which the public events of every drop are heard; or the room of a user."""
 
 GLOBAL_ROOM: Room = None
+USER_PREFIX = "user:"
+
+
+def room_of_user(user_id: str) -> Room:
+    """The room of the events that are for this user alone. It is no UUID, so a client cannot join it as it joins a drop."""
+    return USER_PREFIX + user_id
+
+
+def is_of_user(room: Room) -> bool:
+    """Whether the room is that of a user."""
+    return room is not None and room.startswith(USER_PREFIX)
 
 
 TICK_SECONDS = 0.02
@@ -124,6 +137,13 @@ class Hub:
             self._replace_oldest(sequence, event)
         if event.subject is not None:
             self._newest[event.subject] = sequence
+        if event.user_id is not None:
+            own_room = room_of_user(event.user_id)
+            if members := self._rooms.get(own_room):
+                for subscriber in members:
+                    subscriber.is_alone_up_to(sequence)
+                self._rounds.announce(own_room, sequence)
+            return
         for room in (GLOBAL_ROOM, event.drop_id):
             if self._rooms.get(room):
                 self._rounds.announce(room, sequence)
@@ -144,6 +164,10 @@ class Hub:
         if self.head_id is None or not self.forgotten_id <= event_id <= self.head_id:
             return False
         return event_id == self.forgotten_id or self._in_memory(event_id) is not None
+
+    def has_id(self, event_id: int) -> bool:
+        """Whether an event with this id is in memory."""
+        return self._in_memory(event_id) is not None
 
     def has(self, event: Event) -> bool:
         """Whether this very event is in memory."""
@@ -238,8 +262,8 @@ class Subscriber:
     """
 
     __slots__ = (
-        "_hub", "_is_pending", "_is_slow", "_is_woken", "_loss", "_next", "_outlet", "_room_key", "_since", "_slow_before",
-        "_waiter", "is_following", "last_event_id", "rooms",
+        "_alone_before", "_hub", "_is_pending", "_is_slow", "_is_woken", "_loss", "_next", "_outlet", "_room_key", "_since",
+        "_slow_before", "_waiter", "is_following", "last_event_id", "rooms",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, rooms: dict[Room, int]) -> None:
@@ -255,7 +279,8 @@ class Subscriber:
         self._is_woken = False
         self._waiter: asyncio.Future[None] | None = None
         self._outlet: Outlet | None = None  # while it waits
-        self._room_key: object = None  # equal for clients in the same rooms
+        self._alone_before = 0  # among the events with a smaller sequence number, some may be for this client alone
+        self._room_key: object = None  # equal for clients in the same rooms, those of users not counted
         self._since = 0  # events with a larger id count in all rooms
 
     def stop_following(self) -> None:
@@ -378,7 +403,16 @@ class Subscriber:
     def _is_like_others(self, first_id: int) -> bool:
         # Whether every other client in the same rooms, of which the same can be said, gets the same next events. `first_id` is
         # the id of the event numbered `_next`.
-        return first_id > self.last_event_id and first_id > self._since and self._next >= self._slow_before
+        return (
+            first_id > self.last_event_id
+            and first_id > self._since
+            and self._next >= self._slow_before
+            and self._next >= self._alone_before
+        )
+
+    def is_alone_up_to(self, sequence: int) -> None:
+        """The event with this sequence number is for this client's user, so others get other events up to it."""
+        self._alone_before = sequence + 1
 
     def lose_track(self, loss: type[FellBehind]) -> None:
         """The hub no longer has what comes next: take() raises `loss`."""
@@ -396,12 +430,18 @@ class Subscriber:
             self._waiter.set_result(None)
 
     def _enter(self) -> None:
-        self._room_key = next(iter(self.rooms)) if len(self.rooms) == 1 else frozenset(self.rooms)
+        public = [room for room in self.rooms if not is_of_user(room)]
+        self._room_key = public[0] if len(public) == 1 else frozenset(public)
+        # The memory may have events for the user that were published before the client came. It does not say which ones.
+        self._alone_before = self._hub.count if len(public) < len(self.rooms) else 0
         self._since = max(self.rooms.values(), default=0)
         self._hub.enter(self)
 
     def _is_in_room(self, event: Event) -> bool:
-        since = self.rooms.get(event.drop_id, self.rooms.get(GLOBAL_ROOM))
+        if event.user_id is not None:
+            since = self.rooms.get(room_of_user(event.user_id))
+        else:
+            since = self.rooms.get(event.drop_id, self.rooms.get(GLOBAL_ROOM))
         return since is not None and event.id > since
 
     def _is_due(self, sequence: int) -> bool:

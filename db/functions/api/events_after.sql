@@ -1,5 +1,5 @@
 -- api.events_after: the events after this one, of all drops or of some, oldest first, at most p_limit; with p_user_id also those
--- that are for this user alone, of whatever drop.
+-- that are for this user alone, of whatever drop. The column user_id says which ones these are.
 --
 -- Locks: none. Errors: VALIDATION_ERROR (p_limit), FORBIDDEN (a buyer or seller names another user). If the reader may have missed
 -- an event that the log has no more, or has one that was lost, the answer is one RESYNC_REQUIRED of no drop: the reader must start
@@ -14,13 +14,13 @@
 -- Readers take everything after the key `data` as it is, so `data` stays the last column. In it is `at`, when it was published.
 
 create or replace function api.events_after(p_after bigint, p_limit integer, p_drop_ids uuid[], p_user_id uuid)
-returns table (type text, id text, drop_id uuid, data json)
+returns table (type text, id text, drop_id uuid, user_id uuid, data json)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform inventory.require_self(p_user_id);
-  return query select l.type, l.id, l.drop_id, l.data from inventory.logged_events(p_after, p_limit, p_drop_ids, p_user_id, false) l;
+  return query select * from inventory.logged_events(p_after, p_limit, p_drop_ids, p_user_id, false);
 end
 $$;
 
