@@ -37,7 +37,6 @@ LOG = """
 select id, type, data, to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as at
 from inventory.events where id > $1 and user_id is null order by id
 """
-OF_ONE_STREAM = {"SNAPSHOT", "POSITION", "RESYNC_REQUIRED", "ERROR"}
 
 
 class StreamEnded(Exception):
@@ -58,18 +57,20 @@ class Message:
     at: str | None = None
 
     @property
+    def whole_text(self) -> str:
+        """The data to the letter, with the time."""
+        return self.text if self.at is None else f'{self.text[:-1]},"at":"{self.at}"}}'
+
+    @property
     def data(self) -> Any:
         """The data, with all the digits of its numbers."""
         return loads(self.text, parse_float=Decimal)
 
 
 def message_of(event_type: str, event_id: str, text: str) -> Message:
-    """The message with this data. Fails if an event of the log does not say when it was committed."""
-    if event_type in OF_ONE_STREAM:
-        return Message(event_type, event_id, text)
+    """The message with this data. An event that is not of the log has no time."""
     match = AT.fullmatch(text)
-    assert match, f"no time: {text}"
-    return Message(event_type, event_id, match[1] + "}", match[2])
+    return Message(event_type, event_id, match[1] + "}", match[2]) if match else Message(event_type, event_id, text)
 
 
 class SseParser:
@@ -387,12 +388,14 @@ async def logged(owner: Owner, after: int) -> list[Message]:
     return [Message(row["type"], str(row["id"]), row["data"], row["at"]) for row in await owner.fetch(LOG, after)]
 
 
-async def publish(owner: asyncpg.Pool, drop_id: object, event_type: str, texts: list[str]) -> None:
-    """Publish an event for each of the JSON texts, all in one transaction."""
+async def publish(owner: asyncpg.Pool, drop_id: object, event_type: str, texts: list[str], user_id: str | None = None) -> None:
+    """Publish an event for each of the JSON texts, all in one transaction; for this user alone, or for everybody."""
     async with owner.acquire() as connection, connection.transaction():
         await connection.execute(LOCK)
-        statement = "select inventory.publish(array(select row($1, $2, e, null)::inventory.new_event from unnest($3::json[]) e))"
-        await connection.execute(statement, UUID(str(drop_id)), event_type, texts)
+        statement = (
+            "select inventory.publish(array(select row($1, $2, e, $4::uuid)::inventory.new_event from unnest($3::json[]) e))"
+        )
+        await connection.execute(statement, UUID(str(drop_id)), event_type, texts, user_id)
 
 
 @dataclass(frozen=True)
