@@ -292,7 +292,8 @@ export type LiveEvent = { id: string } & (
 /**
  * - `connecting`: there was no answer yet.
  * - `live`: events come as they happen.
- * - `reconnecting`: the connection was lost, and another try follows.
+ * - `reconnecting`: the connection was lost, and another try follows: after a pause, or as soon as the page is seen again or the
+ *   browser is online again, but never sooner than the server asked for.
  * - `paused`: the page is hidden.
  * - `closed`: close() was called, or the server refused the request.
  */
@@ -322,7 +323,8 @@ export interface LiveOptions {
 export interface Live {
   /**
    * The drops by id, as they are now. A drop that changes is replaced by a new object. A drop that ends stays until the next
-   * SNAPSHOT.
+   * SNAPSHOT, or until you delete it. A drop that you add, one that is over for example, changes with its events, too. You add it
+   * again after each SNAPSHOT, in onChange.
    */
   readonly drops: Map<string, ListedDrop>;
   readonly status: LiveStatus;

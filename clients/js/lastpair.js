@@ -234,7 +234,7 @@ class Live {
   #lastEventId = null;
   #hiddenTimer;
   #settleReady;
-  #bought = new Set(); // drops with a purchase whose ACTIVITY_UPDATED has not come yet
+  #bought = new Set(); // drops of which the last event was PURCHASE_COMPLETED
   #unsure = new Set(); // drops whose held_stock must be read again
   #rereadTimer;
   #rereads = 0;
@@ -251,16 +251,15 @@ class Live {
     if (signal?.aborted) return this.close();
     signal?.addEventListener("abort", () => this.close());
     globalThis.document?.addEventListener("visibilitychange", this.#onVisibility);
-    globalThis.addEventListener?.("pagehide", this.#pause); // a page that the browser keeps for the way back must hold no stream
-    globalThis.addEventListener?.("pageshow", this.#resume);
+    for (const [type, listener] of Object.entries(this.#listeners)) globalThis.addEventListener?.(type, listener);
     this.#resume();
     if (globalThis.document?.hidden) this.#onVisibility();
   }
 
   close() {
     globalThis.document?.removeEventListener("visibilitychange", this.#onVisibility);
-    globalThis.removeEventListener?.("pagehide", this.#pause);
-    globalThis.removeEventListener?.("pageshow", this.#resume);
+    for (const [type, listener] of Object.entries(this.#listeners)) globalThis.removeEventListener?.(type, listener);
+    clearTimeout(this.#hiddenTimer);
     this.#end("closed");
     this.#settleReady.reject(new LastpairError(0, { code: "CLOSED", message: "The subscription was closed." }));
   }
@@ -273,8 +272,14 @@ class Live {
 
   #pause = () => this.#end("paused");
 
+  // A browser that loses its network leaves the connection open, and without this a page would wait for SILENCE_MS.
+  #onOffline = () => this.#source && this.#end("reconnecting");
+
+  #onOnline = () => this.status !== "paused" && this.#resume();
+
   #resume = () => {
-    if (this.#source !== undefined || this.status === "closed") return;
+    if (this.status === "closed") return;
+    if (this.#source !== undefined) return this.#source.wake();
     if (this.status === "paused") this.#setStatus("connecting");
     this.#rereadSoon();
     this.#source = openSource(this.#settings, this.#lastEventId, {
@@ -291,8 +296,10 @@ class Live {
     });
   };
 
+  // A page that the browser keeps for the way back must hold no stream.
+  #listeners = { pagehide: this.#pause, pageshow: this.#resume, offline: this.#onOffline, online: this.#onOnline };
+
   #end(status) {
-    clearTimeout(this.#hiddenTimer);
     clearTimeout(this.#rereadTimer);
     this.#source?.close();
     this.#source = undefined;
@@ -312,21 +319,24 @@ class Live {
     applyEvent(this.drops, event);
     this.#tell(this.#settings.onChange, this.drops.get(dropId) ?? before, event);
     if (event.type === "SNAPSHOT") this.#settleReady.resolve(this);
-    this.#noteHeld(event);
+    this.#noteHeld(event, dropId);
   }
 
-  /** A refund is announced like a change of a purchaser's name, and without its units. So the units held are read again then. */
-  #noteHeld({ type, data }) {
+  /**
+   * A refund is announced like a change of a purchaser's name, and without its units, so the units held are read again then. An
+   * ACTIVITY_UPDATED right after a PURCHASE_COMPLETED tells of that purchase alone.
+   */
+  #noteHeld({ type, data }, dropId) {
     if (type === "SNAPSHOT") {
       this.#bought.clear();
-      this.#unsure.clear();
-    } else if (type === "PURCHASE_COMPLETED") {
-      this.#bought.add(data.dropId);
-    } else if (type === "ACTIVITY_UPDATED" && !this.#bought.delete(data.dropId) && this.drops.has(data.dropId)) {
+      for (const { id } of data.drops) this.#unsure.delete(id);
+    } else if (type === "ACTIVITY_UPDATED" && !this.#bought.has(dropId) && this.drops.has(dropId)) {
       const isFirst = this.#unsure.size === 0;
-      this.#unsure.add(data.dropId);
+      this.#unsure.add(dropId);
       if (isFirst) this.#rereadSoon();
     }
+    if (type === "PURCHASE_COMPLETED") this.#bought.add(dropId);
+    else this.#bought.delete(dropId);
   }
 
   #rereadSoon() {
@@ -459,45 +469,62 @@ function openSource({ url, retryMs, shared }, lastEventId, handlers) {
  * hides the heartbeats (without them a dead connection looks like a quiet one) and gives up for good on a proxy's 502.
  */
 class OwnSource {
-  #closing = new AbortController();
+  #connection;
+  #isClosed = false;
+  #endPause;
+  #notBefore = 0;
 
   constructor(url, retryMs, lastEventId, handlers) {
     this.#run(url, retryMs, lastEventId, handlers);
   }
 
   close() {
-    this.#closing.abort();
+    this.#isClosed = true;
+    this.#connection.abort();
+    this.#endPause?.();
+  }
+
+  /** Try again now, because somebody looks or the network is back. It is not sooner than the server asked for. */
+  wake() {
+    if (Date.now() >= this.#notBefore) this.#endPause?.();
   }
 
   async #run(url, retryMs, lastEventId, handlers) {
-    const { signal } = this.#closing;
     let failures = 0;
-    while (!signal.aborted) {
-      let waitMs = 0;
-      const connection = new AbortController(), abort = () => connection.abort();
-      signal.addEventListener("abort", abort);
+    while (!this.#isClosed) {
+      let askedMs = 0;
+      this.#connection = new AbortController();
       try {
         const position = lastEventId === null ? "" : `&lastEventId=${encodeURIComponent(lastEventId)}`;
         const onOpen = () => {
           failures = 0;
-          if (!signal.aborted) handlers.status("live");
+          if (!this.#isClosed) handlers.status("live");
         };
-        for await (const events of receive(url + position, connection, onOpen)) {
-          if (signal.aborted) return;
+        for await (const events of receive(url + position, this.#connection, onOpen)) {
+          if (this.#isClosed) return;
           lastEventId = events.at(-1).id;
           handlers.events(events);
         }
       } catch (error) {
-        if (signal.aborted) return;
+        if (this.#isClosed) return;
         if (error.status === 400) return handlers.refused(error);
-        waitMs = Math.min(error.retryAfterMs ?? 0, MAX_STREAM_RETRY_AFTER_MS);
-      } finally {
-        signal.removeEventListener("abort", abort);
+        askedMs = Math.min(error.retryAfterMs ?? 0, MAX_STREAM_RETRY_AFTER_MS);
       }
-      if (signal.aborted) return;
+      if (this.#isClosed) return;
       handlers.status("reconnecting");
-      await sleep(Math.max(backoff(retryMs, failures++, MAX_STREAM_RETRY_MS), waitMs), signal).catch(() => {});
+      if (this.#isClosed) return; // by the handler
+      await this.#pause(backoff(retryMs, failures++, MAX_STREAM_RETRY_MS), askedMs);
     }
+  }
+
+  async #pause(milliseconds, askedMs) {
+    this.#notBefore = Date.now() + askedMs;
+    let timer;
+    await new Promise((resume) => {
+      this.#endPause = resume;
+      timer = setTimeout(resume, Math.max(milliseconds, askedMs));
+    });
+    clearTimeout(timer);
   }
 }
 
@@ -571,6 +598,11 @@ class SharedSource {
     this.#own?.close();
   }
 
+  wake() {
+    this.#port?.postMessage("wake");
+    this.#own?.wake();
+  }
+
   #connect() {
     this.#disconnect();
     try {
@@ -616,6 +648,8 @@ export function serveTabs() {
       if (data === "close") {
         ports.delete(port);
         for (const each of streams) each.leave(port);
+      } else if (data === "wake") {
+        for (const each of streams) each.wake(port);
       } else {
         (find(data) ?? new TabStream(streams, data)).join(port);
       }
@@ -663,6 +697,11 @@ class TabStream {
     this.#tabs.add(port);
     port.postMessage({ type: "status", value: this.#status });
     if (this.#snapshot && this.isNew) port.postMessage({ type: "events", value: [this.#snapshot] });
+    this.#source.wake();
+  }
+
+  wake(port) {
+    if (this.#tabs.has(port)) this.#source.wake();
   }
 
   leave(port) {

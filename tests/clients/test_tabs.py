@@ -198,6 +198,49 @@ async def test_a_hidden_tab_comes_back_by_position(
     assert await hidden.evaluate("statuses.filter((status) => status === 'paused').length") == 1
 
 
+async def test_a_browser_that_is_offline(service: InProcess, own_database: asyncpg.Pool, context: BrowserContext) -> None:
+    """A browser that says it is offline is believed at once. Online again, a tab that is not hidden goes on by its position."""
+    drop_id = await make_drop_by_sql(own_database, 5)
+    seen, hidden = [await open_tab(context, hiddenMs=0) for _ in range(2)]
+    await hidden.evaluate(HIDE, True)
+    await eventually(lambda: hidden.evaluate("following.status === 'paused'"))
+    for page in (seen, hidden):
+        await page.evaluate("dispatchEvent(new Event('offline'))")
+    assert await seen.evaluate("following.status") == "reconnecting"
+    await service.has_streams(0)
+    last_id = await rename(own_database, drop_id)
+    for page in (seen, hidden):
+        await page.evaluate("dispatchEvent(new Event('online'))")
+    await has_heard(seen, last_id)
+    assert await seen.evaluate("statuses.filter((status) => status !== 'connecting')") == ["live", "reconnecting", "live"]
+    assert await hidden.evaluate("following.status") == "paused"
+    await hidden.evaluate(HIDE, False)
+    for page in (seen, hidden):
+        await has_heard(page, last_id)
+        await assert_heard_all(own_database, page)
+    await service.has_streams(1)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_a_tab_that_is_seen_waits_no_longer(
+    service: InProcess, own_database: asyncpg.Pool, context: BrowserContext, shared: bool
+) -> None:
+    """The pause before a reconnect ends when somebody looks at a tab, and when another tab is opened."""
+    drop_id = await make_drop_by_sql(own_database, 5)
+    page = await open_tab(context, retryMs=600_000, shared=shared)
+    lose_streams(service)
+    await eventually(lambda: page.evaluate("following.status === 'reconnecting'"))
+    last_id = await rename(own_database, drop_id)
+    await page.evaluate(HIDE, False)
+    await has_heard(page, last_id)
+    if shared:
+        lose_streams(service)
+        await eventually(lambda: page.evaluate("following.status === 'reconnecting'"))
+        await open_tab(context)
+        await has_heard(page, await rename(own_database, drop_id))
+    await assert_heard_all(own_database, page)
+
+
 async def test_tabs_of_different_drops(service: InProcess, own_database: asyncpg.Pool, context: BrowserContext) -> None:
     """Tabs that follow the same drops share a stream, in whatever order they name them. The others have streams of their own."""
     one, other = [await make_drop_by_sql(own_database, 5) for _ in range(2)]

@@ -13,11 +13,10 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.support.browser import OUTAGE, Visitor, visiting
-from tests.support.dashboard import buy, expect_stock, feed_of, press, row_of, started_at
+from tests.support.dashboard import expect_stock, feed_of, press, row_of, started_at, without_worker
 from tests.support.factories import make_drop, make_due, make_user
 from tests.support.servers import Service, free_port
 from tests.support.streams import Api
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -134,6 +133,7 @@ async def test_server_that_answers_503(outage: Outage) -> None:
         if b"/api/events" in request:
             refused.set()
 
+    await without_worker(outage.context)
     async with outage.server():
         page = await outage.visitor.open(outage.context)
         await expect_stock(page, outage.drop_id, 5, 0, 0)
@@ -156,6 +156,7 @@ async def test_server_that_answers_503(outage: Outage) -> None:
 
 async def test_silence(outage: Outage) -> None:
     """Without heartbeats the page ends the connection by itself; afterwards it also reads the settings that it could not read."""
+    await without_worker(outage.context)
     await outage.context.route("**/dashboard/settings.json", lambda route: route.abort())
     async with outage.last_server() as service:
         page = await outage.visitor.open(outage.context)
@@ -174,30 +175,3 @@ async def test_silence(outage: Outage) -> None:
         await press(page, outage.drop_id, "Reserve")
         await expect_stock(page, outage.drop_id, 1, 3, 1)
         await expect(page.get_by_role("button", name="Create a drop")).to_be_visible()
-
-
-# Listens as the page does, with a handler that throws at the first event of a sale.
-THROWING_HANDLER = """async () => {
-  const { subscribe } = await import("/dashboard/stream.js");
-  window.heard = [];
-  subscribe((type) => {
-    window.heard.push(type);
-    if (type === "STOCK_UPDATED") throw new Error("thrown");
-  }, (connection) => window.heard.push(connection));
-}"""
-
-
-async def test_a_handler_that_throws(api: Api, browser: Browser) -> None:
-    """An exception in a handler is an error in the console; the page does not reconnect and gets the next events."""
-    seller = await make_user(api.owner)
-    drop_id = (await make_drop(api.http, seller))["id"]
-    async with visiting(browser, api.url) as visitor:
-        page = await visitor.open()
-        await page.evaluate(f"({THROWING_HANDLER})(), null")
-        await eventually(lambda: page.evaluate("window.heard?.includes('SNAPSHOT')"))
-        await buy(api, drop_id, seller)
-        await eventually(lambda: page.evaluate("window.heard.includes('ACTIVITY_UPDATED')"))
-        heard = await page.evaluate("window.heard")
-        assert heard == ["live", "SNAPSHOT", "STOCK_UPDATED", "PURCHASE_COMPLETED", "ACTIVITY_UPDATED"]
-        assert len(visitor.problems) == 1
-        assert "thrown" in visitor.problems.pop()

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from lastpair.settings import Settings
 from lastpair.web.pages import DASHBOARD_FOLDER, page_routes
 from tests.support.browser import Visitor
-from tests.support.dashboard import expect_stock, open_drop
+from tests.support.dashboard import expect_stock, open_drop, without_worker
 from tests.support.factories import make_drop, make_user, reserve
 from tests.support.streams import Api
 
@@ -46,12 +46,14 @@ async def test_headers(service: Api, path: str) -> None:
 
 @pytest.mark.slow
 async def test_what_the_page_requests(api: Api, visitor: Visitor) -> None:
-    """The page loads each of its own files once, and nothing else."""
-    await visitor.open()
+    """The page loads each of its own files once, the client, and nothing else."""
+    context = await visitor.context()
+    await without_worker(context)
+    await visitor.open(context)
     paths = sorted(urlsplit(url).path for url in visitor.requests)
     files = [f"/dashboard/{name}" for name in FILES if name.endswith((".js", ".css"))]
     assert [path for path in paths if not path.endswith("icon.svg")] == sorted(
-        ["/", "/api/activity", "/api/events", "/dashboard/settings.json", *files]
+        ["/", "/api/activity", "/api/events", "/dashboard/settings.json", "/lastpair.js", *files]
     )
 
 
@@ -60,6 +62,7 @@ async def test_production(api: Api, visitor: Visitor) -> None:
     """In production there are no tools and no buttons to buy or change, and events are shown all the same."""
     now = datetime.now(UTC).isoformat()
     context = await visitor.context()
+    await without_worker(context)
     await context.route("**/dashboard/settings.json", lambda route: route.fulfill(json={"development": False, "now": now}))
     page = await visitor.open(context)
     await expect(page.get_by_text("As soon as one is created it shows here")).to_be_visible()

@@ -40,6 +40,11 @@ async def set_clock(context: BrowserContext) -> None:
     await context.route("**/dashboard/settings.json", lambda route: route.fulfill(json={"development": True}))
 
 
+async def without_worker(context: BrowserContext) -> None:
+    """Each page of the context has a stream of its own, so a test sees its requests, and its timers go by the test's clock."""
+    await context.add_init_script("delete window.SharedWorker")
+
+
 def feed_of(page: Page) -> Locator:
     """The lines of the feed, newest first."""
     return page.locator("#feed li")

@@ -1,12 +1,13 @@
-"""A page that has only the dashboard's stream.js, and a server that sends exactly the bytes of a test, when the test says so."""
+"""A page that has only the JavaScript client, and a server that sends exactly the bytes of a test, when the test says so."""
 
 import asyncio
 from contextlib import suppress
 from typing import Any
+from urllib.parse import parse_qs
 
 from playwright.async_api import Page
 
-from lastpair.web.pages import DASHBOARD_FOLDER
+from lastpair.web.pages import CLIENT_FOLDER
 
 SLOW_CALL_SECONDS = 10
 SILENCE_MS = 40_000
@@ -20,6 +21,7 @@ class Connection:
         request, *headers = head.rstrip().split("\r\n")
         self.path, _, self.query = request.split()[1].partition("?")
         self.headers = {name.lower(): value for name, value in (header.split(": ", 1) for header in headers)}
+        self.position = parse_qs(self.query).get("lastEventId", [None])[0]
         self.closed = asyncio.Event()
         """Set when the page has closed the connection."""
 
@@ -88,17 +90,18 @@ class ScriptedServer:
                 await reader.read()
                 connection.closed.set()
             else:
-                is_module = connection.path == "/dashboard/stream.js"
+                is_module = connection.path == "/lastpair.js"
                 await connection.answer(media_type="text/javascript" if is_module else "text/html")
-                await connection.send((DASHBOARD_FOLDER / "stream.js").read_bytes() if is_module else b"<!doctype html>")
+                await connection.send((CLIENT_FOLDER / "lastpair.js").read_bytes() if is_module else b"<!doctype html>")
                 await connection.end()
         writer.close()
 
 
-# Records requests ("asks"), states and events, with their times. Counts the bytes of the streams and passes them on unchanged,
-# chunk by chunk. until() returns after everything that the page does at the same moment.
+# Records requests ("asks"), statuses, events and the beginning of each pause before a reconnect ("pauses"), which draws a random
+# number; with their times. Counts the bytes of the streams and passes them on unchanged, chunk by chunk. until() returns after
+# everything that the page does at the same moment.
 RECORDER = """async () => {
-  const { subscribe, snapshotOf } = await import("/dashboard/stream.js");
+  const { live, snapshot } = await import("/lastpair.js");
   window.heard = [];
   window.received = 0;
   const begun = Date.now();
@@ -123,8 +126,21 @@ RECORDER = """async () => {
     });
     return new Response(response.body.pipeThrough(counted), response);
   };
-  window.begin = () => { window.stream = subscribe((type, data, id) => note([type, data, id]), note); };
-  window.look = (dropIds) => { snapshotOf(dropIds).then(note, (error) => note(error instanceof Error ? "rejects" : error)); };
+  window.chance = (chance) => {
+    Math.random = () => {
+      note("pauses");
+      return chance;
+    };
+  };
+  window.begin = () => {
+    live({ shared: false, onStatus: note, onChange(drop, { type, data, id }) {
+      note([type, data, id]);
+      if (data.fault) throw new Error(data.fault);
+    } });
+  };
+  window.look = (dropIds) => {
+    snapshot({ dropIds }).then(note, (error) => note(error instanceof Error ? "rejects" : error));
+  };
 }"""
 
 
@@ -135,6 +151,7 @@ class PageListener:
         self._page = page
         self._server = server
         self._heard = 0
+        self._status = ""
         self._received = 0
 
     async def listen(self) -> Connection:
@@ -159,6 +176,7 @@ class PageListener:
         heard = [note["what"] for note in (await self.notes())[self._heard :]]
         assert heard == list(expected)
         self._heard += len(expected)
+        self._status = ([self._status] + [what for what in expected if what in ("live", "reconnecting")])[-1]
 
     async def hears_no_more(self) -> None:
         """Nothing more has happened."""
@@ -170,6 +188,10 @@ class PageListener:
         await connection.send(chunk)
         self._received += len(chunk)
         await self._until(f"received >= {self._received}")
+
+    async def dispatch(self, event: str, target: str = "window") -> None:
+        """An event happens to the window, or the document."""
+        await self._page.evaluate(f"{target}.dispatchEvent(new Event({event!r}))")
 
     async def passes(self, milliseconds: float) -> None:
         """Move the page's clock; timers run in their order."""
@@ -184,21 +206,22 @@ class PageListener:
 
     async def reconnects(self, milliseconds: int, *heard_before: Any) -> Connection:
         """The connection is lost, after these things; after this pause the page asks again. Returns the request."""
-        await self.hears(*heard_before, "reconnecting")
+        is_known = self._status == "reconnecting" and "live" not in heard_before
+        await self.hears(*heard_before, *([] if is_known else ["reconnecting"]), "pauses")
         return await self.pauses(milliseconds)
 
-    async def ends_after_silence(self, connection: Connection, heard: str) -> None:
-        """After SILENCE_MS and no sooner, the page closes the connection; the module then says `heard`."""
+    async def ends_after_silence(self, connection: Connection, *heard: str) -> None:
+        """After SILENCE_MS and no sooner, the page closes the connection, and these things happen."""
         await self.passes(SILENCE_MS - 1)
         await self.hears_no_more()
         assert not connection.closed.is_set()
         await self.passes(1)
-        await self.hears(heard)
+        await self.hears(*heard)
         await asyncio.wait_for(connection.closed.wait(), SLOW_CALL_SECONDS)
 
     async def chance(self, chance: float) -> None:
         """Let Math.random() return this."""
-        await self._page.evaluate("(chance) => { Math.random = () => chance }", chance)
+        await self._page.evaluate("(number) => chance(number)", chance)
 
     async def notes(self) -> list[dict[str, Any]]:
         """Everything that has happened so far, with its time."""

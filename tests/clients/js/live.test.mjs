@@ -140,6 +140,26 @@ test("every way to lose a connection: it goes on by position, and its statuses t
   assert.deepEqual(following.drops.get("a"), { ...DROP, available_stock: 4, activity_feed: feedOf(1) });
 });
 
+test("the units held are read again after a refund and a purchase in one transaction, and not after a purchase", async (context) => {
+  const purchase = encoded("PURCHASE_COMPLETED", "8", { dropId: "a", username: "ann", qty: 1 });
+  const activity = (id) => encoded("ACTIVITY_UPDATED", id, { dropId: "a", latestPurchasers: [] });
+  const drop = { ...DROP, available_stock: 2, activity_feed: feedOf(2) }, after = { ...DROP, available_stock: 3 };
+  answers.push(
+    stream(
+      encoded("SNAPSHOT", "7", { drops: [drop] }), purchase, activity("9"),
+      purchase, encoded("STOCK_UPDATED", "11", { dropId: "a", availableStock: 3 }), activity("12"),
+    ),
+    stream(encoded("SNAPSHOT", "12", { drops: [{ ...after, activity_feed: feedOf(1) }] })),
+  );
+  asked.length = 0;
+  const reread = [], { following } = follow({ onChange: (drop, event) => event || reread.push(drop) });
+  context.after(() => following.close());
+  await until(() => reread.length === 1);
+  assert.deepEqual(reread, [{ ...after, activity_feed: feedOf(1) }]);
+  assert.deepEqual(following.drops.get("a"), reread[0]);
+  assert.equal(asked.length, 2);
+});
+
 test("RESYNC_REQUIRED is told, and the SNAPSHOT replaces the drops", async (context) => {
   answers.push((response) => stream(
     encoded("SNAPSHOT", "7", { drops: [DROP] }),

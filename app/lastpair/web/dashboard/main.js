@@ -1,5 +1,7 @@
 // Starts the page. The events of the server change the state; the page draws the state at most four times a second.
 
+import { live, snapshot } from "/lastpair.js";
+
 import { readActivity } from "./activity.js";
 import { readPage } from "./api.js";
 import { Buying } from "./buying.js";
@@ -13,12 +15,11 @@ import { startRouter } from "./router.js";
 import { Rows } from "./rows.js";
 import { Rush } from "./rush.js";
 import { State } from "./state.js";
-import { snapshotOf, subscribe } from "./stream.js";
 import { setUpTools } from "./tools.js";
 import { Totals } from "./totals.js";
 import { Users } from "./users.js";
 
-const DRAW_MS = 250, RESYNCED_MS = 5000, REREAD_MS = 1000, MAX_REREAD = 50, OUTCOME_MS = 8000, MEMORY_SECONDS = 600;
+const DRAW_MS = 250, RESYNCED_MS = 5000, OUTCOME_MS = 8000, MEMORY_SECONDS = 600;
 const SETTINGS_TIMEOUT_MS = 3000, SETTINGS_RETRY_MS = 5000;
 const BADGE = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", resynced: "Resynced" };
 const LISTED = { draft: ["draft"], over: ["ended", "cancelled"] }; // the statuses that no SNAPSHOT has, by filter
@@ -27,7 +28,6 @@ const LISTED = { draft: ["draft"], over: ["ended", "cancelled"] }; // the status
 let offsetMs = 0;
 const clock = () => Date.now() + offsetMs;
 
-const soldUnknown = new Set();
 const feed = new Feed(), pace = new Pace();
 const state = new State(clock, {
   onChange(dropId) {
@@ -38,10 +38,6 @@ const state = new State(clock, {
   onHappening(happening) {
     feed.add(happening);
     if (happening.kind === "sold") pace.add(happening.at, happening.units);
-  },
-  onSoldUnknown(dropId) {
-    if (soldUnknown.size === 0) rereadSoon();
-    soldUnknown.add(dropId);
   },
   onHoldExpired: (reservationId) => buying.onHoldExpired(reservationId),
 });
@@ -99,27 +95,6 @@ function say(text, isRefusal = false) {
   if (text) outcomeTimer = setTimeout(() => setText($("outcome"), ""), OUTCOME_MS);
 }
 
-/** Read a snapshot of the drops whose number of sold units is unknown, and correct them. */
-async function rereadSold() {
-  const asked = [...soldUnknown].slice(0, MAX_REREAD);
-  let drops = [], id;
-  try {
-    ({ drops, id } = await snapshotOf(asked));
-  } catch {
-    // the drops stay in soldUnknown, and the page asks again
-  }
-  const found = new Map(drops.map((row) => [row.id, row]));
-  for (const dropId of asked) {
-    if (!state.drops.has(dropId) || (found.has(dropId) && state.correctSold(found.get(dropId), id))) soldUnknown.delete(dropId);
-  }
-  if (soldUnknown.size > 0) rereadSoon();
-}
-
-/** Wait for a random time, so that not all open pages ask at the same moment. */
-function rereadSoon() {
-  setTimeout(rereadSold, REREAD_MS * (0.5 + Math.random()));
-}
-
 /** Add the drops of a status that no event has. Drafts are the seller's; in development everybody may ask as a seller. */
 async function addListed(status) {
   const user = rows.areActionsShown ? await users.currentOrGuest() : undefined;
@@ -131,7 +106,7 @@ async function addListed(status) {
 async function find(dropId) {
   await hasSnapshot;
   if (state.drops.has(dropId)) return;
-  const { drops } = await snapshotOf([dropId]).catch(() => ({ drops: [] }));
+  const { drops } = await snapshot({ dropIds: [dropId] }).catch(() => ({ drops: [] }));
   state.add(drops);
   if (drops.length === 0 && rows.areActionsShown) await addListed("draft");
 }
@@ -206,19 +181,25 @@ const hasSnapshot = new Promise((resolve) => { onSnapshot = resolve; });
 const go = startRouter(showRoute);
 await readSettings(); // before the first event, so that every time on the page follows the server's clock
 readMemory();
-let connections = 0;
-subscribe((type, data, id) => {
-  if (type === "SNAPSHOT") {
-    rows.isReady = true;
-    snapshotAt ??= clock();
-    onSnapshot();
-  }
-  state.apply(type, data, id);
-  if (type === "SNAPSHOT" && rows.areActionsShown) buying.readHolds();
-}, (connection) => {
-  showConnection(connection);
-  if (connection === "live" && connections++ > 0) readSettings();
+let snapshots = 0, connections = 0;
+const following = live({
+  onChange(row, event) {
+    const isSnapshot = event?.type === "SNAPSHOT";
+    if (isSnapshot) {
+      rows.isReady = true;
+      snapshotAt ??= clock();
+      onSnapshot();
+    }
+    state.apply(row, event);
+    if (isSnapshot && rows.areActionsShown) buying.readHolds();
+    if (isSnapshot && snapshots++ > 0) showConnection("resynced");
+  },
+  onStatus(status) {
+    showConnection(status === "live" ? "live" : "reconnecting");
+    if (status === "live" && connections++ > 0) readSettings();
+  },
 });
+state.rows = following.drops;
 setInterval(() => {
   buying.removeOldHolds();
   state.removeOver();

@@ -1,4 +1,4 @@
-// The state of the page: the drops, computed from the events of the server. This module does not touch the DOM.
+// The state of the page: the drops as the client has them, and what the page adds to them. This module does not touch the DOM.
 
 import { pointsOf } from "./activity.js";
 import { Series } from "./series.js";
@@ -8,39 +8,49 @@ const OVER_SHOWN_MS = 5 * 60 * 1000, MAX_REMEMBERED_EVENTS = 1000;
 /** The drops by id. Times are in milliseconds, by the server's clock. */
 export class State {
   drops = new Map();
+  /** The rows of the client's live(). Those that the page keeps are added to them, so that their events change them, too. */
+  rows = new Map();
 
   /**
    * `clock` returns the time. The state calls:
    * - `onChange(dropId)` when a drop must be drawn again, or with null when all must and the set of drops may be another;
    * - `onHappening({ kind, drop, units, name, text, at })` when something happened that the feed tells;
-   * - `onSoldUnknown(dropId)` when the events do not say how many units of a drop are sold;
    * - `onHoldExpired(reservationId)` when a hold has expired.
    */
-  constructor(clock, { onChange, onHappening, onSoldUnknown, onHoldExpired }) {
-    Object.assign(this, { clock, onChange, onHappening, onSoldUnknown, onHoldExpired });
+  constructor(clock, { onChange, onHappening, onHoldExpired }) {
+    Object.assign(this, { clock, onChange, onHappening, onHoldExpired });
   }
 
   #sequence = 0; // how many events have arrived
-  #sequences = new Map(); // the sequence numbers of the latest events, by event id
+  #eventIds = new Set(); // of the latest events
 
-  /** Change the state as this event says. */
-  apply(type, data, id) {
-    this.#sequences.set(id, ++this.#sequence);
-    if (this.#sequences.size > MAX_REMEMBERED_EVENTS) this.#sequences.delete(this.#sequences.keys().next().value);
-    this[type]?.(data);
-    const drop = this.drops.get(data.dropId);
-    if (drop) drop.lastType = type;
+  /** Take over the row of a drop as an event has changed it. Without an event, its stock was read again. */
+  apply(row, event) {
+    if (event) this.#remember(event.id);
+    if (event?.type === "SNAPSHOT") return this.#startWith(event.data.drops);
+    if (!row) return; // the drop ended before the page was opened, or the event has no drop
+    if (event?.type === "DROP_REMOVED") return this.#remove(row.id);
+    const drop = this.drops.get(row.id);
+    if (!drop) return this.#addNew(row);
+    const before = { ...drop };
+    if (event) drop.lastSequence = this.#sequence;
+    Object.assign(drop, fieldsOf(row));
+    this.#sample(drop);
+    this[event?.type]?.(drop, before, event.data);
+    this.onChange(row.id);
   }
 
   /** Whether the event with this id has arrived. Only the latest ones are remembered. */
   hasSeen(id) {
-    return this.#sequences.has(id);
+    return this.#eventIds.has(id);
   }
 
   /** Add drops that no event brought, such as drafts and drops that are over. They stay until the page is left. */
   add(rows) {
     for (const row of rows) {
-      if (!this.drops.has(row.id)) this.drops.set(row.id, { ...this.#drop(row), isKept: true });
+      if (this.drops.has(row.id)) continue;
+      this.rows.set(row.id, row);
+      this.drops.set(row.id, { ...this.#drop(row), isKept: true });
     }
     this.onChange(null);
   }
@@ -56,104 +66,69 @@ export class State {
     }
   }
 
-  /**
-   * Correct the number of units sold from a drop's row in the snapshot with this id. Does nothing and returns false when the
-   * event with this id has not arrived yet, or when the drop has changed since, because the row then describes another moment.
-   */
-  correctSold(row, id) {
-    const drop = this.drops.get(row.id);
-    if (!(drop.lastSequence <= this.#sequences.get(id))) return false;
-    drop.sold_stock = row.total_stock - row.available_stock - row.activity_feed.held_stock;
-    this.#sample(drop);
-    this.onChange(row.id);
-    return true;
-  }
-
   /** Remove the drops that have been over for OVER_SHOWN_MS. A new SNAPSHOT would not contain them either. */
   removeOver() {
     const now = this.clock();
     for (const [dropId, drop] of this.drops) {
       drop.overSince = isOver(statusAt(drop, now)) ? (drop.overSince ?? now) : undefined;
       if (!drop.isKept && drop.overSince < now - OVER_SHOWN_MS) {
-        this.drops.delete(dropId);
-        this.onChange(null);
+        this.rows.delete(dropId);
+        this.#remove(dropId);
       }
     }
   }
 
-  SNAPSHOT({ drops }) {
+  // What the feed and others are told of an event, by its type.
+
+  DROP_CREATED(drop, before) {
+    this.DROP_UPDATED(drop, before); // the page had its draft
+  }
+
+  DROP_UPDATED(drop, before) {
+    this.#tell("changed", drop, { text: changeOf(before, drop), at: drop.updatedAt });
+  }
+
+  STOCK_UPDATED(drop, before) {
+    const taken = before.available_stock - drop.available_stock;
+    if (taken !== 0) this.#tell(taken > 0 ? "held" : "returned", drop, { units: Math.abs(taken) });
+  }
+
+  RESERVATION_EXPIRED(drop, before, { reservationId }) {
+    this.onHoldExpired(reservationId);
+  }
+
+  PURCHASE_COMPLETED(drop, before, { username, qty, purchasedAt }) {
+    this.#tell("sold", drop, { units: qty, name: username, at: purchasedAt });
+  }
+
+  #remember(id) {
+    this.#sequence++;
+    this.#eventIds.add(id);
+    if (this.#eventIds.size > MAX_REMEMBERED_EVENTS) this.#eventIds.delete(this.#eventIds.values().next().value);
+  }
+
+  #startWith(rows) {
     const before = this.drops, kept = [...before].filter(([, drop]) => drop.isKept);
-    this.drops = new Map([...kept, ...drops.map((row) => [row.id, this.#drop(row, before.get(row.id))])]);
+    this.drops = new Map([...kept, ...rows.map((row) => [row.id, this.#drop(row, before.get(row.id))])]);
+    for (const [dropId, { row }] of kept) {
+      if (!this.rows.has(dropId)) this.rows.set(dropId, row);
+    }
     this.onChange(null);
   }
 
-  DROP_CREATED({ drop: row }) {
-    if (this.drops.has(row.id)) return this.DROP_UPDATED({ drop: row });
-    this.drops.set(row.id, this.#drop(row));
-    this.#tell("added", row.id, { text: "was added", at: row.updatedAt });
+  #addNew(row) {
+    const drop = this.#drop(row);
+    this.drops.set(row.id, drop);
+    this.#tell("added", drop, { text: "was added", at: row.updatedAt });
     this.onChange(null);
   }
 
-  DROP_REMOVED({ dropId }) {
+  #remove(dropId) {
     if (this.drops.delete(dropId)) this.onChange(null);
   }
 
-  DROP_UPDATED({ drop: row }) {
-    const drop = this.drops.get(row.id);
-    if (!drop) return; // the drop ended before the page was opened
-    const text = changeOf(drop, row);
-    drop.lastSequence = this.#sequence;
-    Object.assign(drop, row);
-    this.#sample(drop);
-    this.#tell("changed", row.id, { text, at: row.updatedAt });
-    this.onChange(row.id);
-  }
-
-  STOCK_UPDATED({ dropId, availableStock, variants = [] }) {
-    this.#change(dropId, (drop) => {
-      const taken = drop.available_stock - availableStock;
-      drop.available_stock = availableStock;
-      for (const changed of variants) {
-        const variant = drop.variants.find(({ id }) => id === changed.id);
-        if (variant) variant.available_stock = changed.availableStock;
-      }
-      if (taken !== 0) this.#tell(taken > 0 ? "held" : "returned", dropId, { units: Math.abs(taken) });
-    });
-  }
-
-  RESERVATION_EXPIRED({ dropId, reservationId }) {
-    this.#change(dropId, () => this.onHoldExpired(reservationId));
-  }
-
-  PURCHASE_COMPLETED({ dropId, username, qty = 1, purchasedAt }) {
-    this.#change(dropId, (drop) => {
-      drop.sold_stock += qty;
-      this.#tell("sold", dropId, { units: qty, name: username, at: purchasedAt });
-    });
-  }
-
-  ACTIVITY_UPDATED({ dropId, latestPurchasers }) {
-    this.#change(dropId, (drop) => {
-      drop.latest_purchasers = latestPurchasers;
-      // After a PURCHASE_COMPLETED this event belongs to that purchase. Otherwise it may come from a refund, and no event says
-      // how many sold units the refund took back.
-      if (drop.lastType !== "PURCHASE_COMPLETED") this.onSoldUnknown(dropId);
-    });
-  }
-
-  #change(dropId, change) {
-    const drop = this.drops.get(dropId);
-    if (drop) {
-      drop.lastSequence = this.#sequence;
-      change(drop);
-      this.#sample(drop);
-      this.onChange(dropId);
-    }
-  }
-
-  #drop({ activity_feed: { latest_purchasers, held_stock } = { latest_purchasers: [], held_stock: 0 }, ...row }, before) {
-    const sold_stock = row.total_stock - row.available_stock - held_stock;
-    const drop = { ...row, latest_purchasers, sold_stock, series: before?.series ?? new Series(), lastSequence: this.#sequence };
+  #drop(row, before) {
+    const drop = { ...fieldsOf(row), series: before?.series ?? new Series(), lastSequence: this.#sequence };
     this.#sample(drop);
     return drop;
   }
@@ -162,10 +137,16 @@ export class State {
     drop.series.add({ at: this.clock(), ...stockOf(drop) });
   }
 
-  #tell(kind, dropId, { at, ...what }) {
+  #tell(kind, drop, { at, ...what }) {
     const now = this.clock(), happenedAt = Date.parse(at ?? "") || now;
-    this.onHappening({ kind, drop: this.drops.get(dropId), at: Math.min(happenedAt, now), ...what });
+    this.onHappening({ kind, drop, at: Math.min(happenedAt, now), ...what });
   }
+}
+
+/** The fields of a row, with its purchasers and the units that are sold, and the row itself. */
+function fieldsOf(row) {
+  const { activity_feed: { latest_purchasers, held_stock }, ...fields } = row;
+  return { ...fields, latest_purchasers, sold_stock: row.total_stock - row.available_stock - held_stock, row };
 }
 
 const FIELDS = { name: "name", price: "price", starts_at: "start", ends_at: "end", total_stock: "stock" };

@@ -1,4 +1,4 @@
-"""stream.js, the dashboard's client of the events, against a server that sends exactly the bytes of a test."""
+"""live() and snapshot() of the JavaScript client in a browser, against a server that sends exactly the bytes of a test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -6,21 +6,24 @@ from json import dumps
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Page
 
-from tests.support.browser import OUTAGE, Visitor, visiting
+from tests.support.browser import OUTAGE, Visitor, chromium, visiting
 from tests.support.stream_page import RECORDER, SILENCE_MS, SLOW_CALL_SECONDS, Connection, PageListener, ScriptedServer
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
 Event = list[Any]
-"""Type, data and id, as onEvent gets them."""
+"""Type, data and id, as onChange gets them."""
 
 RETRY, HEARTBEAT = b"retry: 1000\n", b": heartbeat\n"
 TRICKY = ': heartbeat, id: 3,\u2028data: {}\u2029\u0085\ufeffevent: A:B \\n\\n "\n\n" \' é 漢字 👩\u200d👩\u200d👧 🧦: '
-SNAPSHOT: Event = ["SNAPSHOT", {"drops": [{"id": "a", "name": TRICKY}, {"id": "b", "name": "🧦"}]}, "7"]
-SALE: Event = ["STOCK_UPDATED", {"dropId": "a", "available": 4}, "8"]
-LATER_SALE: Event = ["STOCK_UPDATED", {"dropId": "a", "available": 3}, "9007199254740993"]  # no number of JavaScript's
+FEED = {"latest_purchasers": [], "held_stock": 0}
+DROP = {"id": "a", "name": TRICKY, "total_stock": 5, "available_stock": 5, "variants": [], "activity_feed": FEED}
+SNAPSHOT: Event = ["SNAPSHOT", {"drops": [DROP, DROP | {"id": "b", "name": "🧦"}]}, "7"]
+SALE: Event = ["STOCK_UPDATED", {"dropId": "a", "availableStock": 4}, "8"]
+LATER_SALE: Event = ["STOCK_UPDATED", {"dropId": "a", "availableStock": 3}, "9007199254740993"]  # no number of JavaScript's
 RESYNC: Event = ["RESYNC_REQUIRED", {"reason": "slow"}, "9007199254740994"]
 NEW_SNAPSHOT: Event = ["SNAPSHOT", {"drops": []}, "9007199254740995"]
 
@@ -41,9 +44,9 @@ async def server() -> AsyncIterator[ScriptedServer]:
 
 
 @pytest.fixture(scope="module")
-async def visitor(browser: Browser, server: ScriptedServer) -> AsyncIterator[Visitor]:
+async def visitor(server: ScriptedServer) -> AsyncIterator[Visitor]:
     """A visitor that expects lost connections."""
-    async with visiting(browser, server.url) as visitor:
+    async with chromium() as browser, visiting(browser, server.url) as visitor:
         visitor.expected = OUTAGE
         yield visitor
 
@@ -87,7 +90,7 @@ async def test_cuts(listener: PageListener, size: int) -> None:
 async def test_heartbeats(listener: PageListener) -> None:
     """With heartbeats alone a connection stays. Without them it is closed, and the next one continues after the last event."""
     connection = await listener.listen()
-    assert "last-event-id" not in connection.headers
+    assert connection.position is None
     assert connection.query == ""
     await connection.answer()
     await listener.receives(connection, encoded(SNAPSHOT, SALE, LATER_SALE))
@@ -95,9 +98,9 @@ async def test_heartbeats(listener: PageListener) -> None:
     for _ in range(4):
         await listener.passes(30_000)
         await listener.receives(connection, HEARTBEAT)
-    await listener.ends_after_silence(connection, "reconnecting")
+    await listener.ends_after_silence(connection, "reconnecting", "pauses")
     connection = await listener.pauses(1000)
-    assert connection.headers["last-event-id"] == LATER_SALE[2]
+    assert connection.position == LATER_SALE[2]
 
 
 @pytest.mark.parametrize("answered", [False, True])
@@ -106,9 +109,9 @@ async def test_silence_from_the_beginning(listener: PageListener, answered: bool
     connection = await listener.listen()
     if answered:
         await connection.answer()
-    await listener.ends_after_silence(connection, "reconnecting")
+    await listener.ends_after_silence(connection, "reconnecting", "pauses")
     connection = await listener.pauses(1000)
-    assert "last-event-id" not in connection.headers
+    assert connection.position is None
 
 
 @pytest.mark.parametrize("missing", [1, 20])
@@ -121,12 +124,12 @@ async def test_half_an_event(listener: PageListener, hang_up: Callable[[Connecti
     await listener.receives(connection, encoded(LATER_SALE)[:-missing])
     await hang_up(connection)
     connection = await listener.reconnects(1000, "live", SNAPSHOT, SALE)
-    assert connection.headers["last-event-id"] == SALE[2]
+    assert connection.position == SALE[2]
     await connection.answer()
     await listener.receives(connection, RETRY)
     await hang_up(connection)
     connection = await listener.reconnects(1000, "live")
-    assert connection.headers["last-event-id"] == SALE[2]
+    assert connection.position == SALE[2]
     await connection.answer()
     await listener.receives(connection, encoded(LATER_SALE))
     await listener.hears("live", LATER_SALE)
@@ -156,7 +159,7 @@ async def say_nothing(connection: Connection) -> None:
 async def test_pauses_grow(listener: PageListener, fail: Callable[[Connection], Awaitable[None]]) -> None:
     """While connections fail, the pauses grow up to a limit; after a connection that brought something they start again."""
     connection = await listener.listen()
-    for milliseconds in [1000, 2000, 4000, 8000, 10_000, 10_000]:
+    for milliseconds in [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]:
         await fail(connection)
         connection = await listener.reconnects(milliseconds)
     await connection.answer()
@@ -172,7 +175,7 @@ async def test_pauses_vary(listener: PageListener, chance: float) -> None:
     """Pauses vary at random between half and the whole of their length, so that pages do not all reconnect at once."""
     await listener.chance(chance)
     connection = await listener.listen()
-    for milliseconds in [1000, 2000, 4000, 8000, 10_000, 10_000]:
+    for milliseconds in [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]:
         await refuse(connection)
         connection = await listener.reconnects(round(milliseconds * (1 + chance) / 2))
 
@@ -213,9 +216,56 @@ async def test_retry_after_holds_once(listener: PageListener) -> None:
     await listener.reconnects(2000)
 
 
+@pytest.mark.parametrize(("event", "target"), [("visibilitychange", "document"), ("online", "window"), ("pageshow", "window")])
+async def test_a_page_that_is_seen_waits_no_longer(listener: PageListener, event: str, target: str) -> None:
+    """When a page is seen again, or online again, it asks at once, but not sooner than the server asked for."""
+    connection = await listener.listen()
+    await refuse(connection)
+    await listener.hears("reconnecting", "pauses")
+    await listener.dispatch(event, target)
+    connection = await listener.asks()
+    await connection.answer("503 Service Unavailable", **{"Retry-After": "120"})
+    await connection.end()
+    await listener.hears("pauses")
+    await listener.dispatch(event, target)
+    await listener.passes(119_999)
+    await listener.dispatch(event, target)
+    connection = await listener.pauses(1)
+    await connection.answer()
+    await listener.receives(connection, encoded(SNAPSHOT))
+    await listener.hears("live", SNAPSHOT)
+    await listener.dispatch(event, target)
+
+
+async def test_a_lost_network(listener: PageListener) -> None:
+    """When the browser says that it is offline, the connection ends; when it is online again, the page asks at once."""
+    connection = await listener.listen()
+    await connection.answer()
+    await listener.receives(connection, encoded(SNAPSHOT, SALE))
+    await listener.hears("live", SNAPSHOT, SALE)
+    await listener.dispatch("offline")
+    await listener.hears("reconnecting")
+    await asyncio.wait_for(connection.closed.wait(), SLOW_CALL_SECONDS)
+    await listener.passes(SILENCE_MS)
+    await listener.dispatch("online")
+    connection = await listener.asks()
+    assert connection.position == SALE[2]
+
+
+async def test_a_handler_that_throws(listener: PageListener, visitor: Visitor) -> None:
+    """An exception in a handler is reported; the page does not reconnect and gets the next events."""
+    connection = await listener.listen()
+    await connection.answer()
+    fault: Event = ["STOCK_UPDATED", {"dropId": "a", "availableStock": 4, "fault": "thrown"}, "8"]
+    await listener.receives(connection, encoded(SNAPSHOT, fault, LATER_SALE))
+    await listener.hears("live", SNAPSHOT, fault, LATER_SALE)
+    await eventually(lambda: len(visitor.problems) == 1)
+    assert "thrown" in visitor.problems.pop()
+
+
 @pytest.mark.parametrize("reconnected", [False, True])
 async def test_resync(listener: PageListener, reconnected: bool) -> None:
-    """Every SNAPSHOT after the first one is followed by the state resynced; RESYNC_REQUIRED is an event like others."""
+    """RESYNC_REQUIRED and the SNAPSHOT after it are events like others, on a new connection, too."""
     connection = await listener.listen()
     await connection.answer()
     await listener.receives(connection, RETRY + encoded(SNAPSHOT))
@@ -230,7 +280,7 @@ async def test_resync(listener: PageListener, reconnected: bool) -> None:
     await listener.receives(connection, encoded(RESYNC))
     await listener.hears(RESYNC)
     await listener.receives(connection, encoded(NEW_SNAPSHOT))
-    await listener.hears(NEW_SNAPSHOT, "resynced")
+    await listener.hears(NEW_SNAPSHOT)
 
 
 async def test_late_first_snapshot(listener: PageListener) -> None:
@@ -245,11 +295,11 @@ async def test_late_first_snapshot(listener: PageListener) -> None:
     await listener.hears("live", SNAPSHOT)
 
 
-async def test_snapshot_of(listener: PageListener) -> None:
-    """snapshotOf asks for these drops, resolves to their SNAPSHOT and closes the connection."""
+async def test_snapshot(listener: PageListener) -> None:
+    """snapshot asks for these drops, resolves to their SNAPSHOT and closes the connection."""
     connection = await listener.look("a", "b")
     assert connection.query == "dropId=a&dropId=b"
-    assert "last-event-id" not in connection.headers
+    assert connection.position is None
     await connection.answer()
     await listener.receives(connection, RETRY + encoded(SNAPSHOT)[:50])
     await listener.hears_no_more()
@@ -269,7 +319,7 @@ async def stop_within_snapshot(connection: Connection) -> None:
 
 @pytest.mark.parametrize("fail", [refuse, pretend, say_nothing, Connection.cut, stop_within_snapshot])
 async def test_no_snapshot(listener: PageListener, fail: Callable[[Connection], Awaitable[None]]) -> None:
-    """snapshotOf rejects if no SNAPSHOT comes, and does not try again."""
+    """snapshot rejects if no SNAPSHOT comes, and does not try again."""
     connection = await listener.look("a")
     await fail(connection)
     await listener.hears("rejects")
@@ -277,7 +327,7 @@ async def test_no_snapshot(listener: PageListener, fail: Callable[[Connection], 
 
 
 async def test_no_snapshot_for_long(listener: PageListener) -> None:
-    """snapshotOf rejects after a silence."""
+    """snapshot rejects after a silence."""
     connection = await listener.look("a")
     await connection.answer()
     await listener.receives(connection, RETRY)
