@@ -213,8 +213,12 @@ class Hub:
     async def caught_up(self) -> None:
         """Let other tasks run. If the clients are far behind, wait for them, because the memory could forget what comes next."""
         await asyncio.sleep(0)
-        while self.count - self._rounds.oldest(self.count) > self.capacity // 2:
+        while self.count - self.oldest_waiting() > self.capacity // 2:
             await self._rounds.end()
+
+    def oldest_waiting(self) -> int:
+        """The sequence number of the first event that some client may not have been given yet."""
+        return self._rounds.oldest(self.count)
 
     def enter(self, subscriber: "Subscriber") -> None:
         """Give this client the events of its rooms from now on."""
@@ -313,7 +317,8 @@ class Subscriber:
             self._enter()
             if since < self._hub.forgotten_id:
                 self._loss = self._loss or LostTrack
-            sequence = self._hub.sequence_after(since)
+            # Events that wait for the next round may be in a room that the client keeps.
+            sequence = min(self._hub.sequence_after(since), self._hub.oldest_waiting())
             self._next = min(self._next, sequence) if self._is_pending else sequence
             self._is_pending = self._next < self._hub.count
 
