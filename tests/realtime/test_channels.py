@@ -17,9 +17,9 @@ from tests.support.waiting import eventually
 
 LOG = """
 select type, id::text, data, to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
-from inventory.events
+from inventory.events e
 where id > $1 and (user_id = $2 or user_id is null and (cardinality($3::uuid[]) = 0 or drop_id = any ($3)))
-order by id
+order by e.id
 """
 MEMORIES = {"in memory": 8192, "in the log": 8}
 """Where missed events are: the memory of the process reaches back to all of them, or only the log does."""
