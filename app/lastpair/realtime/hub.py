@@ -266,7 +266,7 @@ class Subscriber:
     """
 
     __slots__ = (
-        "_alone_before", "_hub", "_is_pending", "_is_slow", "_is_woken", "_loss", "_next", "_outlet", "_room_key", "_since",
+        "_hub", "_is_pending", "_is_slow", "_is_woken", "_loss", "_next", "_outlet", "_room_key", "_shared_from", "_since",
         "_slow_before", "_waiter", "is_following", "last_event_id", "rooms",
     )  # fmt: skip
 
@@ -283,7 +283,7 @@ class Subscriber:
         self._is_woken = False
         self._waiter: asyncio.Future[None] | None = None
         self._outlet: Outlet | None = None  # while it waits
-        self._alone_before = 0  # among the events with a smaller sequence number, some may be for this client alone
+        self._shared_from = 0  # of events with a smaller sequence number, others in the same rooms may get other ones
         self._room_key: object = None  # equal for clients in the same rooms, those of users not counted
         self._since = 0  # events with a larger id count in all rooms
 
@@ -301,7 +301,7 @@ class Subscriber:
         """Take the events after `last_event_id` from the hub's memory, which must have all of them."""
         self._next = self._hub.sequence_after(self.last_event_id)
         self._is_pending = self._next < self._hub.count
-        self._slow_before = 0
+        self._slow_before = self._shared_from = 0
         self._is_slow = False
         self._loss = None
         self.is_following = True
@@ -348,7 +348,7 @@ class Subscriber:
 
     def was_slow(self) -> None:
         """The transport was busy. Of the events that came meanwhile, the client gets only those that no newer event replaces."""
-        self._slow_before = self._hub.count
+        self._slow_before = self._shared_from = self._hub.count
         self._is_slow = True
 
     async def wait(self, outlet: Outlet | None = None) -> None:
@@ -408,16 +408,11 @@ class Subscriber:
     def _is_like_others(self, first_id: int) -> bool:
         # Whether every other client in the same rooms, of which the same can be said, gets the same next events. `first_id` is
         # the id of the event numbered `_next`.
-        return (
-            first_id > self.last_event_id
-            and first_id > self._since
-            and self._next >= self._slow_before
-            and self._next >= self._alone_before
-        )
+        return first_id > self.last_event_id and first_id > self._since and self._next >= self._shared_from
 
     def is_alone_up_to(self, sequence: int) -> None:
         """The event with this sequence number is for this client's user, so others get other events up to it."""
-        self._alone_before = sequence + 1
+        self._shared_from = sequence + 1
 
     def lose_track(self, loss: type[FellBehind]) -> None:
         """The hub no longer has what comes next: take() raises `loss`."""
@@ -438,7 +433,8 @@ class Subscriber:
         public = [room for room in self.rooms if not is_of_user(room)]
         self._room_key = public[0] if len(public) == 1 else frozenset(public)
         # The memory may have events for the user that were published before the client came. It does not say which ones.
-        self._alone_before = self._hub.count if len(public) < len(self.rooms) else 0
+        if len(public) < len(self.rooms):
+            self._shared_from = self._hub.count
         self._since = max(self.rooms.values(), default=0)
         self._hub.enter(self)
 
