@@ -141,7 +141,7 @@ class Hub:
             own_room = room_of_user(event.user_id)
             if members := self._rooms.get(own_room):
                 for subscriber in members:
-                    subscriber.is_alone_up_to(sequence)
+                    subscriber.is_alone_up_to(event.id)
                 self._rounds.announce(own_room, sequence)
             return
         for room in (GLOBAL_ROOM, event.drop_id):
@@ -266,7 +266,7 @@ class Subscriber:
     """
 
     __slots__ = (
-        "_hub", "_is_pending", "_is_slow", "_is_woken", "_loss", "_next", "_outlet", "_room_key", "_shared_from", "_since",
+        "_hub", "_is_pending", "_is_slow", "_is_woken", "_loss", "_next", "_outlet", "_room_key", "_shared_after",
         "_slow_before", "_waiter", "is_following", "last_event_id", "rooms",
     )  # fmt: skip
 
@@ -283,9 +283,8 @@ class Subscriber:
         self._is_woken = False
         self._waiter: asyncio.Future[None] | None = None
         self._outlet: Outlet | None = None  # while it waits
-        self._shared_from = 0  # of events with a smaller sequence number, others in the same rooms may get other ones
         self._room_key: object = None  # equal for clients in the same rooms, those of users not counted
-        self._since = 0  # events with a larger id count in all rooms
+        self._shared_after = 0  # clients in the same rooms, those of users not counted, get the same events with a larger id
 
     def stop_following(self) -> None:
         """Take nothing more from the hub's memory until follow() is called. The position stays."""
@@ -301,7 +300,7 @@ class Subscriber:
         """Take the events after `last_event_id` from the hub's memory, which must have all of them."""
         self._next = self._hub.sequence_after(self.last_event_id)
         self._is_pending = self._next < self._hub.count
-        self._slow_before = self._shared_from = 0
+        self._slow_before = 0
         self._is_slow = False
         self._loss = None
         self.is_following = True
@@ -348,7 +347,7 @@ class Subscriber:
 
     def was_slow(self) -> None:
         """The transport was busy. Of the events that came meanwhile, the client gets only those that no newer event replaces."""
-        self._slow_before = self._shared_from = self._hub.count
+        self._slow_before = self._hub.count
         self._is_slow = True
 
     async def wait(self, outlet: Outlet | None = None) -> None:
@@ -408,11 +407,11 @@ class Subscriber:
     def _is_like_others(self, first_id: int) -> bool:
         # Whether every other client in the same rooms, of which the same can be said, gets the same next events. `first_id` is
         # the id of the event numbered `_next`.
-        return first_id > self.last_event_id and first_id > self._since and self._next >= self._shared_from
+        return first_id > self.last_event_id and first_id > self._shared_after and self._next >= self._slow_before
 
-    def is_alone_up_to(self, sequence: int) -> None:
-        """The event with this sequence number is for this client's user, so others get other events up to it."""
-        self._shared_from = sequence + 1
+    def is_alone_up_to(self, event_id: int) -> None:
+        """The event with this id is for this client's user, so others get other events up to it."""
+        self._shared_after = event_id
 
     def lose_track(self, loss: type[FellBehind]) -> None:
         """The hub no longer has what comes next: take() raises `loss`."""
@@ -433,9 +432,8 @@ class Subscriber:
         public = [room for room in self.rooms if not is_of_user(room)]
         self._room_key = public[0] if len(public) == 1 else frozenset(public)
         # The memory may have events for the user that were published before the client came. It does not say which ones.
-        if len(public) < len(self.rooms):
-            self._shared_from = self._hub.count
-        self._since = max(self.rooms.values(), default=0)
+        since = [*self.rooms.values(), self._hub.head_id or 0 if len(public) < len(self.rooms) else 0]
+        self._shared_after = max(since)
         self._hub.enter(self)
 
     def _is_in_room(self, event: Event) -> bool:
