@@ -324,15 +324,33 @@ export interface VariantStock {
   availableStock: number;
 }
 
-/** An event as it came. `id` is the position to come back with, an opaque string. */
+/** When an event was committed. */
+export interface Committed {
+  at: Time;
+}
+
+/** A payment as an event has it. */
+export interface PaymentState {
+  id: string;
+  amount: number;
+  currency: string;
+  status: "pending" | "paid" | "failed" | "cancelled" | "refunded";
+  refunded_amount: number;
+  expires_at: Time;
+  client_secret: string | null;
+  url: string | null;
+}
+
+/** An event as it came. `id` is the position to come back with, an opaque string. PAYMENT_UPDATED takes an `identity`. */
 export type LiveEvent = { id: string } & (
   | { type: "SNAPSHOT"; data: { drops: ListedDrop[] } }
-  | { type: "DROP_CREATED" | "DROP_UPDATED"; data: { drop: Drop } }
-  | { type: "DROP_REMOVED"; data: { dropId: string } }
-  | { type: "STOCK_UPDATED"; data: { dropId: string; availableStock: number; variants?: VariantStock[] } }
-  | { type: "RESERVATION_EXPIRED"; data: { dropId: string; reservationId: string } }
-  | { type: "PURCHASE_COMPLETED"; data: { dropId: string; username: string; qty: number; purchasedAt: Time } }
-  | { type: "ACTIVITY_UPDATED"; data: { dropId: string; latestPurchasers: Purchaser[] } }
+  | { type: "PAYMENT_UPDATED"; data: Committed & { dropId: string; payment: PaymentState } }
+  | { type: "DROP_CREATED" | "DROP_UPDATED"; data: Committed & { drop: Drop } }
+  | { type: "DROP_REMOVED"; data: Committed & { dropId: string } }
+  | { type: "STOCK_UPDATED"; data: Committed & { dropId: string; availableStock: number; variants?: VariantStock[] } }
+  | { type: "RESERVATION_EXPIRED"; data: Committed & { dropId: string; reservationId: string } }
+  | { type: "PURCHASE_COMPLETED"; data: Committed & { dropId: string; username: string; qty: number; purchasedAt: Time } }
+  | { type: "ACTIVITY_UPDATED"; data: Committed & { dropId: string; latestPurchasers: Purchaser[] } }
   | { type: "RESYNC_REQUIRED"; data: { reason: string } }
 );
 
@@ -351,6 +369,12 @@ export interface LiveOptions {
   /** Up to 100 drops, in any status but draft. Without them: all that are scheduled or live. */
   dropIds?: string[];
   /**
+   * Whose events come besides the public ones: those that are for this user alone, of whatever drop. A token that is a function is
+   * called for each connection. Such a stream is not shared with other tabs. `live()` of a Lastpair object has the object's
+   * identity; `null` takes it away.
+   */
+  identity?: { token?: string | (() => string | Promise<string>); userId?: string } | null;
+  /**
    * Called for each event, after it changed the drops. `drop` is the drop of the event, and as it was before DROP_REMOVED. It is
    * undefined for a SNAPSHOT, for RESYNC_REQUIRED, and for a drop that the subscription does not have. `event` is undefined when
    * `held_stock` was read again after a refund, because no event says how many units were refunded.
@@ -361,7 +385,7 @@ export interface LiveOptions {
   hiddenMs?: number;
   /** The pause before the first reconnect. It doubles each time, up to 30 s. 1 s. */
   retryMs?: number;
-  /** Whether the tabs of a browser share a stream, by a SharedWorker where there is one. True if it is not given. */
+  /** Whether tabs share a stream without an identity, by a SharedWorker where there is one. True if it is not given. */
   shared?: boolean;
   /** Closes the subscription when it is aborted. */
   signal?: AbortSignal;

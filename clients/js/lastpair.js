@@ -105,7 +105,10 @@ export class Lastpair {
     return this.#call("GET", "/activity", "activity", undefined, { ...options, query: { seconds, dropId } });
   }
   watchers(options) { return this.#call("GET", "/watchers", "watchers", undefined, options); }
-  live(options) { return live({ baseUrl: this.#settings.baseUrl, ...options }); }
+  live(options) {
+    const { baseUrl, token, userId } = this.#settings;
+    return live({ baseUrl, identity: token || userId ? { token, userId } : undefined, ...options });
+  }
 
   async request(method, path, { query = {}, body, signal, idempotencyKey, ifMatch, accept, ...options } = {}) {
     const { baseUrl, userId, userName, ...settings } = { ...this.#settings, ...options };
@@ -113,10 +116,8 @@ export class Lastpair {
     const url = `${baseUrl}/api${path}${given.length > 0 ? `?${new URLSearchParams(given)}` : ""}`;
     const key = method === "POST" ? (idempotencyKey ?? newKey()) : undefined; // retries repeat it, so nothing happens twice
     for (let failures = 0; ; failures++) {
-      const token = typeof settings.token === "function" ? await settings.token() : settings.token;
       const headers = {
-        ...(token && { Authorization: `Bearer ${token}` }),
-        ...(userId && { "X-User-Id": userId }),
+        ...await identityHeaders({ token: settings.token, userId }),
         ...(userName && { "X-User-Name": userName }),
         ...(key && { "Idempotency-Key": key }),
         ...(ifMatch && { "If-Match": ifMatch }),
@@ -254,10 +255,11 @@ class Live {
   #rereads = 0;
 
   constructor({
-    baseUrl = "", dropIds = [], hiddenMs = HIDDEN_MS, retryMs = STREAM_RETRY_MS, shared = true, signal, onChange, onStatus,
+    baseUrl = "", dropIds = [], identity, hiddenMs = HIDDEN_MS, retryMs = STREAM_RETRY_MS, shared = true, signal, onChange,
+    onStatus,
   } = {}) {
     const url = eventsUrl(baseUrl, dropIds);
-    this.#settings = { url, baseUrl, hiddenMs, retryMs, shared, onChange, onStatus };
+    this.#settings = { url, baseUrl, identity, hiddenMs, retryMs, shared, onChange, onStatus };
     this.ready = new Promise((resolve, reject) => {
       this.#settleReady = { resolve, reject };
     });
@@ -349,6 +351,7 @@ class Live {
       this.#unsure.add(dropId);
       if (isFirst) this.#rereadSoon();
     }
+    if (type === "PAYMENT_UPDATED") return; // it may come between the two, and tells nothing of the drop
     if (type === "PURCHASE_COMPLETED") this.#bought.add(dropId);
     else this.#bought.delete(dropId);
   }
@@ -468,11 +471,18 @@ function eventsUrl(baseUrl, dropIds) {
 
 let isWorkerBroken = false;
 
-function openSource({ url, retryMs, shared }, lastEventId, handlers) {
-  if (shared && globalThis.document && globalThis.SharedWorker && !isWorkerBroken) {
+/** A stream with an identity is never shared, because the next tab may be another user's. */
+function openSource({ url, identity, retryMs, shared }, lastEventId, handlers) {
+  if (shared && !identity && globalThis.document && globalThis.SharedWorker && !isWorkerBroken) {
     return new SharedSource(url, retryMs, lastEventId, handlers);
   }
-  return new OwnSource(url, retryMs, lastEventId, handlers);
+  return new OwnSource(url, retryMs, lastEventId, handlers, identity);
+}
+
+/** The headers that say who asks. A token that is a function is asked for anew each time. */
+async function identityHeaders({ token, userId } = {}) {
+  const given = typeof token === "function" ? await token() : token;
+  return { ...(given && { Authorization: `Bearer ${given}` }), ...(userId && { "X-User-Id": userId }) };
 }
 
 /**
@@ -488,8 +498,8 @@ class OwnSource {
   #endPause;
   #notBefore = 0;
 
-  constructor(url, retryMs, lastEventId, handlers) {
-    this.#run(url, retryMs, lastEventId, handlers);
+  constructor(url, retryMs, lastEventId, handlers, identity) {
+    this.#run(url, retryMs, lastEventId, handlers, identity);
   }
 
   close() {
@@ -503,7 +513,7 @@ class OwnSource {
     if (Date.now() >= this.#notBefore) this.#endPause?.();
   }
 
-  async #run(url, retryMs, lastEventId, handlers) {
+  async #run(url, retryMs, lastEventId, handlers, identity) {
     let failures = 0;
     while (!this.#isClosed) {
       let askedMs = 0;
@@ -514,14 +524,17 @@ class OwnSource {
           failures = 0;
           if (!this.#isClosed) handlers.status("live");
         };
-        for await (const events of receive(url + position, this.#connection, onOpen)) {
+        const headers = await identityHeaders(identity);
+        if (this.#isClosed) return;
+        for await (const events of receive(url + position, this.#connection, onOpen, headers)) {
           if (this.#isClosed) return;
           lastEventId = events.at(-1).id;
           handlers.events(events);
         }
       } catch (error) {
         if (this.#isClosed) return;
-        if (error.status === 400) return handlers.refused(error);
+        const isFinal = error.status === 400 || (error.status === 401 && typeof identity?.token !== "function");
+        if (isFinal) return handlers.refused(error);
         askedMs = Math.min(error.retryAfterMs ?? 0, MAX_STREAM_RETRY_AFTER_MS);
       }
       if (this.#isClosed) return;
@@ -546,7 +559,7 @@ class OwnSource {
  * Yields the events of one connection, those together that came together. Calls onOpen() when the first bytes arrive. Throws when
  * the connection breaks, falls silent, or is refused.
  */
-async function* receive(url, connection, onOpen) {
+async function* receive(url, connection, onOpen, headers) {
   let silence;
   const heard = () => {
     clearTimeout(silence);
@@ -554,7 +567,7 @@ async function* receive(url, connection, onOpen) {
   };
   heard();
   try {
-    const response = await fetch(url, { signal: connection.signal, cache: "no-store" });
+    const response = await fetch(url, { signal: connection.signal, headers, cache: "no-store" });
     if (!response.ok || !response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
       const { error, meta } = await response.json().catch(() => ({}));
       throw new LastpairError(response.status, error ?? { code: "UNEXPECTED_ANSWER", message: "This is no event stream." }, {

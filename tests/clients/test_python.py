@@ -30,6 +30,7 @@ from tests.clients.test_javascript import lines_of_readme
 from tests.operations.test_wheel import build
 from tests.support.in_process import InProcess
 from tests.support.servers import ROOT
+from tests.support.streams import publish
 
 CLIENT = ROOT / "clients" / "python"
 
@@ -435,6 +436,28 @@ async def test_a_wrong_stream_is_refused(world: World) -> None:
     """Another try would be in vain, so the client does not make one."""
     error = await refusal_of(rows_of(world.seller.events(["1"])))
     assert (error.status, error.code) == (400, "VALIDATION_ERROR")
+
+
+async def test_a_stream_with_an_identity(world: World, own_database: asyncpg.Pool) -> None:
+    """It gets what is for its user alone, with the time; another user's stream does not."""
+    drop, user, end = await world.drop(), uuid4(), uuid4().hex
+    clients = [world.client(user_id=user), world.client()]
+    followers = [Following(client.events([drop["id"]]), end) for client in clients]
+    for following in followers:
+        await following.has(lambda given: len(given) == 1)
+    await publish(own_database, drop["id"], "PAYMENT_UPDATED", [dumps({"dropId": drop["id"]})], str(user))
+    await world.seller.update_drop(drop["id"], {"name": end})
+    for following, types in zip(followers, (["PAYMENT_UPDATED", "DROP_UPDATED"], ["DROP_UPDATED"]), strict=True):
+        await following.has(lambda given: given[-1].type == "DROP_UPDATED")
+        assert [event.type for event in following.given] == ["SNAPSHOT", *types]
+        assert all(event.data["at"].endswith("Z") for event in following.given[1:])
+
+
+async def test_an_identity_that_is_refused(service: InProcess) -> None:
+    """Another try would be in vain, unless a function makes a new token each time."""
+    with Client(service.url, user_id="x") as client, pytest.raises(LastpairError) as refused:
+        await asyncio.to_thread(next, client.events())
+    assert (refused.value.status, refused.value.code) == (401, "AUTH_REQUIRED")
 
 
 async def test_a_stream_that_fails(world: World) -> None:

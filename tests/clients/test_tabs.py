@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from json import dumps
+from json import dumps, loads
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,10 +14,10 @@ from playwright.async_api import Browser, BrowserContext, Page, Route
 
 from lastpair.web.pages import CLIENT_FILES, POLICY
 from tests.support.browser import OUTAGE, Visitor, chromium, visiting
-from tests.support.factories import make_drop_by_sql
+from tests.support.factories import make_drop_by_sql, make_users
 from tests.support.in_process import InProcess
 from tests.support.servers import ROOT
-from tests.support.streams import logged, newest_id
+from tests.support.streams import logged, newest_id, publish
 from tests.support.waiting import eventually
 
 TABS = 10
@@ -308,3 +308,66 @@ async def test_a_stream_of_ones_own(
     for page in pages:
         await has_heard(page, last_id)
         await assert_heard_all(own_database, page)
+
+
+FOLLOW_WITH_TOKENS = """async ({ userId }) => {
+  const { Lastpair } = await import("/lastpair.js");
+  window.heard = [];
+  window.asked = 0;
+  const shop = new Lastpair({ userId, token: async () => `token ${++asked}` });
+  window.following = shop.live({
+    retryMs: 20,
+    onChange: (drop, event) => { if (event) heard.push([event.type, event.id, event.data]); },
+  });
+  await following.ready;
+}"""
+
+
+async def test_tabs_of_several_users(service: InProcess, own_database: asyncpg.Pool, context: BrowserContext) -> None:
+    """Each has a stream of its own, which gets what is for this user, over a lost connection, too. Without identity none does."""
+    drop_id, users = await make_drop_by_sql(own_database, 5), await make_users(own_database, 2)
+    public = await open_tab(context)
+    pages = [await open_tab(context, identity={"userId": user}) for user in users]
+    await service.has_streams(3)
+    for is_cut in (False, True):
+        for user in users:
+            await publish(own_database, drop_id, "PAYMENT_UPDATED", [dumps({"dropId": drop_id, "user": user})], user)
+        if is_cut:
+            lose_streams(service)
+        last_id = await rename(own_database, drop_id)
+        for page in (public, *pages):
+            await has_heard(page, last_id)
+    assert {kind for kind, _, _ in await heard(public)} == {"SNAPSHOT", "DROP_UPDATED"}
+    for user, page in zip(users, pages, strict=True):
+        own = [loads(data) for kind, _, data in await heard(page) if kind == "PAYMENT_UPDATED"]
+        assert [(data["dropId"], data["user"]) for data in own] == [(drop_id, user)] * 2
+        assert all(data["at"].endswith("Z") for data in own)
+        assert await page.evaluate("[...following.drops.keys()].length") > 0
+    await service.has_streams(3)
+
+
+async def test_a_token_for_each_connection(service: InProcess, own_database: asyncpg.Pool, context: BrowserContext) -> None:
+    """A function that makes tokens is called again when the stream reconnects. The object's identity is that of its streams."""
+    drop_id, [user] = await make_drop_by_sql(own_database, 5), await make_users(own_database, 1)
+    page = await context.new_page()
+    await page.goto("/blank")
+    async with asyncio.timeout(20):
+        await page.evaluate(FOLLOW_WITH_TOKENS, {"userId": user})
+    asked = await page.evaluate("asked")
+    assert asked > 0
+    lose_streams(service)
+    await eventually(lambda: page.evaluate("(asked) => window.asked > asked", asked))
+    await publish(own_database, drop_id, "PAYMENT_UPDATED", [dumps({"dropId": drop_id})], user)
+    await has_heard(page, str(await newest_id(own_database)))
+    assert (await heard(page))[-1][0] == "PAYMENT_UPDATED"
+
+
+async def test_an_identity_that_is_refused(context: BrowserContext, visitor: Visitor) -> None:
+    """Another try with the same identity would be in vain, so there is none."""
+    visitor.expected = re.sub("503 .*?Service Unavailable", "401 \\\\(Unauthorized", OUTAGE)
+    page = await context.new_page()
+    await page.goto("/blank")
+    code = await page.evaluate(
+        "import('/lastpair.js').then(({ live }) => live({ identity: { userId: 'x' } }).ready).catch(({ code }) => code)"
+    )
+    assert code == "AUTH_REQUIRED"

@@ -178,7 +178,7 @@ async def assert_given_all(service: InProcess, owner: Owner, drops: list[str], f
         lose_streams(service)
         await rename(owner, drops[0])
         await has("DROP_UPDATED", await newest_id(owner))
-    log = [(event.type, event.id, event.text) for event in await logged(owner, start_id) if drops[0] in event.text]
+    log = [(event.type, event.id, event.whole_text) for event in await logged(owner, start_id) if drops[0] in event.text]
     given = await follower.given()
     assert given[0][:2] == ("SNAPSHOT", str(start_id))
     assert given[1:] == log

@@ -12,7 +12,11 @@ from lastpair.realtime.event import EVENTS
 from lastpair.web.stream_schemas import FROM_CLIENT, FROM_SERVICE, schema_name
 from tests.support.database import Database
 from tests.support.factories import assert_healthy, change, make_drop, make_due, make_user, purchase, reserve
-from tests.support.streams import TRANSPORTS, Api, Message, caught_up, fresh_database, open_stream, serving
+from tests.support.streams import TRANSPORTS, Api, Message, caught_up, fresh_database, open_stream, publish, serving
+
+USER = str(uuid4())
+PAYMENT_UPDATED = """{"dropId":"%s","payment":{"id":"0190b6c5-7d3e-7abc-9def-0123456789ab","amount":199.90,"currency":"USD",
+"status":"pending","refunded_amount":0.00,"expires_at":"2026-01-02T03:04:05+00:00","client_secret":null,"url":null}}"""
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +55,14 @@ async def cause_every_event(api: Api) -> None:
     await change(api.http, plain, name="Renamed")
     hidden = await make_drop(api.http, seller, starts_at="2998-01-01T00:00:00Z")
     await change(api.http, hidden, status="draft")
+    await publish(api.owner, plain["id"], "PAYMENT_UPDATED", [PAYMENT_UPDATED % plain["id"]], user_id=USER)
     await caught_up(api, plain["id"])
 
 
 async def all_from(api: Api, transport: str) -> list[Message]:
     """Every message of streams of this transport that begin in each way, and are open while every event is caused."""
     later = {"snapshot": False}, {"last_event_id": 10**17}, {}
-    streams = [await open_stream(transport, api.url, **options) for options in later]
+    streams = [await open_stream(transport, api.url, headers={"X-User-Id": USER}, **options) for options in later]
     received = [await stream.receive_any() for stream in streams]
     received.append(await streams[1].receive_any())  # the SNAPSHOT after RESYNC_REQUIRED
     await cause_every_event(api)
@@ -78,7 +83,7 @@ async def test_events_are_as_the_contract_says(api: Api, schemas: dict[str, Any]
     of_type = {event_type: validator(schemas, schema_name(event_type)) for event_type in EVENTS}
     any_event = validator(schemas, "Event")
     for message in received:
-        event = {"type": message.type, "id": message.id, "data": loads(message.text)}
+        event = {"type": message.type, "id": message.id, "data": loads(message.whole_text)}
         of_type[message.type].validate(event)
         any_event.validate(event)
         assert [event_type for event_type in EVENTS if of_type[event_type].is_valid(event)] == [message.type]

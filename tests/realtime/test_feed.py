@@ -32,12 +32,18 @@ class FakeLog(EventLog):
         self.is_pruned = False
         self.during_snapshot: Callable[[], object] = lambda: None
 
-    async def after(self, event_id: int, limit: int, drop_ids: Sequence[str] | None) -> list[Event]:
+    async def after(self, event_id: int, limit: int, drop_ids: Sequence[str] | None, user_id: str | None = None) -> list[Event]:
         """Answer as the database does."""
         await self._travel()
         if self.is_pruned:
             return [make_event("RESYNC_REQUIRED", event_id, {"reason": "It is gone."})]
-        return [each for each in self.events if each.id > event_id and (drop_ids is None or each.drop_id in drop_ids)][:limit]
+
+        def is_for_reader(event: Event) -> bool:
+            if event.user_id is not None:
+                return event.user_id == user_id
+            return drop_ids is None or event.drop_id in drop_ids
+
+        return [each for each in self.events if each.id > event_id and is_for_reader(each)][:limit]
 
     async def snapshot(self, drop_ids: Sequence[str] | None) -> Event:
         """Answer as the database does; `during_snapshot` is called after the snapshot was taken and before it arrives."""

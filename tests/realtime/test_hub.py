@@ -1,13 +1,17 @@
 """The hub: which client gets which event, compared with a simple model, and which events a slow client does not get."""
 
+import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from json import dumps
+from uuid import UUID
 
 import pytest
 
 from lastpair.realtime.event import REPLACEABLE, Event
-from lastpair.realtime.hub import GLOBAL_ROOM, FellBehind, Hub, Subscriber
+from lastpair.realtime.hub import GLOBAL_ROOM, FellBehind, Hub, Room, Subscriber, room_of_user
 from tests.support.hub import BATCH, DROPS, MEMORY, QUEUE, TYPES, event_of, hub_without_rounds
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("small_bounds")
 
@@ -213,3 +217,132 @@ def test_restart_forgets_everything() -> None:
     hub.publish(last := event_of("STOCK_UPDATED", 501))
     follow_after(subscriber, 500)
     assert subscriber.take() == [last]
+
+
+USERS = [str(UUID(int=n)) for n in range(1000, 1200)]
+"""Ids that no drop has. The test below has a drop and a user with the same id as well."""
+
+
+class Reader:
+    """A client with its task, as Feed has one, and its outlet. It collects the ids that it is given."""
+
+    heartbeat = b""
+
+    def __init__(self, hub: Hub, user: str | None, drop_ids: Sequence[str], encode: Callable[[list[Event]], bytes]) -> None:
+        self.user, self.drop_ids = user, drop_ids
+        self.encode = encode
+        self.ids: list[int] = []
+        self.is_busy = False
+        self.has_drained = asyncio.Event()
+        self.writes = 0
+        rooms: list[Room] = [*drop_ids] or [GLOBAL_ROOM]
+        self.subscriber = Subscriber(hub, dict.fromkeys(rooms if user is None else [*rooms, room_of_user(user)], 0))
+        self.start(hub.head_id or 0)
+
+    def start(self, event_id: int) -> None:
+        """Come, after this event."""
+        self.subscriber.move_to(event_id)
+        self.subscriber.follow()
+        self.task = asyncio.create_task(self.run())
+
+    async def come_back(self) -> None:
+        """Lose the connection, and reconnect with the last id."""
+        self.task.cancel()
+        await asyncio.wait([self.task])
+        self.subscriber.stop_following()
+        self.is_busy = False
+        self.start(self.subscriber.last_event_id)
+
+    async def run(self) -> None:
+        """Take events, and wait for rounds to write them."""
+        while True:
+            while batch := self.subscriber.take():
+                self.ids += [event.id for event in batch]
+            await self.subscriber.wait(self)
+            if self.is_busy:
+                await self.drain()
+                self.subscriber.was_slow()
+
+    async def drain(self) -> None:
+        """Wait until it is not busy."""
+        self.has_drained.clear()
+        await self.has_drained.wait()
+        self.is_busy = False
+
+    def write(self, data: bytes, last_event_id: int) -> None:
+        """A round gives it events."""
+        self.writes += 1
+        ids = [int(each) for each in data.split()]
+        assert ids[-1] == last_event_id
+        self.ids += ids
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_random_users(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 10,000 events for everybody or for one of 200 users, each client gets the public ones of its drops and its own.
+
+    Clients with and without identity share bytes in rounds. Some are busy for a while, and some reconnect.
+    """
+    for name, value in [("MEMORY_EVENTS", 8192), ("QUEUE_EVENTS", 8192), ("BATCH_EVENTS", 16)]:
+        monkeypatch.setattr(f"lastpair.realtime.hub.{name}", value)
+    chance = random.Random(seed)  # noqa: S311 - a run to repeat, not a secret
+    hub = Hub(tick_seconds=0)
+    hub.restart(100)
+    drop_ids, users = [*DROPS, USERS[0]], [*USERS, DROPS[0]]
+    encoded: list[int] = []
+
+    def encode(batch: list[Event]) -> bytes:
+        encoded.append(len(batch))
+        return b" ".join(b"%d" % event.id for event in batch)
+
+    named: list[list[str]] = [[], [], [], [DROPS[0]], [DROPS[1], USERS[0]]]
+    readers = [Reader(hub, chance.choice([None, None, *users[:8], DROPS[0]]), chance.choice(named), encode) for _ in range(60)]
+    events: list[Event] = []
+    while len(events) < 10_000:
+        for _ in range(chance.choice([1, 1, 2, 3, 10, 40])):
+            user = chance.choice([None, None, None, chance.choice(users[:8]), chance.choice(users)])
+            event_id = (hub.head_id or 0) + chance.choice([1, 1, 3])
+            fields = {"type": "PURCHASE_COMPLETED", "id": str(event_id), "drop_id": chance.choice(drop_ids), "user_id": user}
+            events.append(Event(dumps(fields | {"data": {}}, separators=(",", ":"))))
+            hub.publish(events[-1])
+        for reader in chance.sample(readers, 3):
+            reader.is_busy = reader.is_busy or chance.random() < 0.2
+            reader.has_drained.set()
+        if chance.random() < 0.1:
+            await chance.choice(readers).come_back()
+        for _ in range(chance.choice([0, 1, 3])):
+            await asyncio.sleep(0)
+        await hub.caught_up()
+    for reader in readers:
+        reader.is_busy = False
+        reader.has_drained.set()
+
+    def wanted_by(reader: Reader) -> list[int]:
+        return [
+            event.id
+            for event in events
+            if (event.user_id == reader.user if event.user_id else event.drop_id in (reader.drop_ids or drop_ids))
+        ]
+
+    wanted = [wanted_by(reader) for reader in readers]
+    await eventually(lambda: all(len(reader.ids) >= len(ids) for reader, ids in zip(readers, wanted, strict=True)))
+    await hub._rounds.end() if hub._rounds._is_scheduled else None
+    assert [reader.ids for reader in readers] == wanted
+    assert len(encoded) < sum(reader.writes for reader in readers), "no bytes were shared"
+    for reader in readers:
+        reader.task.cancel()
+        reader.subscriber.stop_following()
+    assert hub._rooms == {GLOBAL_ROOM: set()}
+
+
+async def test_rooms_change_while_an_event_waits_for_its_round() -> None:
+    """A client that joins or leaves a drop before the round still gets what was published in the rooms that it keeps."""
+    hub = Hub(tick_seconds=0)
+    hub.restart(100)
+    reader = Reader(hub, None, [], lambda batch: b" ".join(b"%d" % event.id for event in batch))
+    await asyncio.sleep(0)
+    hub.publish(event_of("PURCHASE_COMPLETED", 101))
+    reader.subscriber.change_rooms({DROPS[0]: 0}, 101)
+    reader.subscriber.wake()
+    await eventually(lambda: reader.ids == [101])
+    reader.task.cancel()

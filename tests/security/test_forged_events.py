@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from lastpair.realtime.event import make_event
-from lastpair.realtime.notification import event_of
+from lastpair.realtime.notification import PrivateEvent, event_of
 from lastpair.realtime.relay import Relay
 from tests.support.database import connected as owner_of
 from tests.support.factories import make_user
@@ -111,6 +111,36 @@ def test_what_the_key_signs_is_an_event() -> None:
 def test_what_the_key_does_not_sign_is_no_event(payload: str) -> None:
     """No other key, no other text, no other form."""
     assert event_of(payload, KEY) is None
+
+
+PRIVATE = '{"id":"8"}'
+
+
+def test_what_the_key_signs_may_be_a_private_event() -> None:
+    """Of an event for one user only the id is told."""
+    assert event_of(signed(PRIVATE), KEY) == PrivateEvent(8)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        PRIVATE,
+        signed(PRIVATE, KEY[::-1]),
+        signed(PRIVATE).replace('"8"', '"9"'),
+        signed(PRIVATE) + "\n",
+        signed('{"id":"08"}'),
+        signed('{"id":"0"}'),
+        signed('{"id":8}'),
+        signed('{"id":"1234567890123456789"}'),
+        signed('{"id":"8","data":{}}'),
+        signed('{"id":"8","type":"PAYMENT_UPDATED"}'),
+        signed('{"id":"٨"}'),
+    ],
+)
+def test_what_is_no_private_event(payload: str) -> None:
+    """No other text, no other form, no other key."""
+    assert event_of(payload, KEY) is None
+    assert event_of(payload, None) is None
 
 
 def test_without_a_key_nothing_is_an_event() -> None:

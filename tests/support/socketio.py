@@ -78,7 +78,7 @@ class SocketIOClients:
 
 async def announced(owner: Owner, after: int) -> Given:
     """The events of the log after this id that Socket.IO clients get."""
-    return [(event.type, loads(event.text)) for event in await logged(owner, after) if event.type in TYPES]
+    return [(event.type, loads(event.whole_text)) for event in await logged(owner, after) if event.type in TYPES]
 
 
 @asynccontextmanager

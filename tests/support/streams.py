@@ -32,7 +32,11 @@ SSE_FIELDS = re.compile(rb"event: ([A-Z_]+)\nid: ([0-9]+)\ndata: (.*)")
 FRAME = re.compile(r'\{"type":\s*"([A-Z_]+)",\s*"id":\s*"([0-9]+)",\s*"data":\s*(.*)\}', re.DOTALL)
 LOCK = "lock table inventory.event_order in share update exclusive mode"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would read all certificates of the machine for every client
-LOG = "select id, type, data from inventory.events where id > $1 order by id"
+AT = re.compile(r'(.*?),?"at":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)"\}', re.DOTALL)
+LOG = """
+select id, type, data, to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as at
+from inventory.events where id > $1 and user_id is null order by id
+"""
 
 
 class StreamEnded(Exception):
@@ -45,16 +49,28 @@ class StreamEnded(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """An event as a client received it; `text` is its data to the letter."""
+    """An event as a client received it; `text` is its data to the letter, without the time of the commit, which is in `at`."""
 
     type: str
     id: str
     text: str
+    at: str | None = None
+
+    @property
+    def whole_text(self) -> str:
+        """The data to the letter, with the time."""
+        return self.text if self.at is None else f'{self.text[:-1]},"at":"{self.at}"}}'
 
     @property
     def data(self) -> Any:
         """The data, with all the digits of its numbers."""
         return loads(self.text, parse_float=Decimal)
+
+
+def message_of(event_type: str, event_id: str, text: str) -> Message:
+    """The message with this data. An event that is not of the log has no time."""
+    match = AT.fullmatch(text)
+    return Message(event_type, event_id, match[1] + "}", match[2]) if match else Message(event_type, event_id, text)
 
 
 class SseParser:
@@ -84,7 +100,7 @@ class SseParser:
             else:
                 match = SSE_FIELDS.fullmatch(b"\n".join(self._fields))
                 assert match, self._fields
-                messages.append(Message(*(group.decode() for group in match.groups())))
+                messages.append(message_of(*(group.decode() for group in match.groups())))
                 self._fields = []
         return messages
 
@@ -151,7 +167,7 @@ class WebSocketStream(Receiver):
         assert match, frame
         assert len(frame.splitlines()) == 1
         assert list(loads(frame)) == ["type", "id", "data"]
-        return Message(*match.groups())
+        return message_of(*match.groups())
 
     async def join(self, drop_id: object) -> None:
         """Send drops:join."""
@@ -369,15 +385,17 @@ async def newest_id(owner: Owner) -> int:
 
 async def logged(owner: Owner, after: int) -> list[Message]:
     """The events of the log after this id."""
-    return [Message(row["type"], str(row["id"]), row["data"]) for row in await owner.fetch(LOG, after)]
+    return [Message(row["type"], str(row["id"]), row["data"], row["at"]) for row in await owner.fetch(LOG, after)]
 
 
-async def publish(owner: asyncpg.Pool, drop_id: object, event_type: str, texts: list[str]) -> None:
-    """Publish an event for each of the JSON texts, all in one transaction."""
+async def publish(owner: asyncpg.Pool, drop_id: object, event_type: str, texts: list[str], user_id: str | None = None) -> None:
+    """Publish an event for each of the JSON texts, all in one transaction; for this user alone, or for everybody."""
     async with owner.acquire() as connection, connection.transaction():
         await connection.execute(LOCK)
-        statement = "select inventory.publish(array(select row($1, $2, e)::inventory.new_event from unnest($3::json[]) e))"
-        await connection.execute(statement, UUID(str(drop_id)), event_type, texts)
+        statement = (
+            "select inventory.publish(array(select row($1, $2, e, $4::uuid)::inventory.new_event from unnest($3::json[]) e))"
+        )
+        await connection.execute(statement, UUID(str(drop_id)), event_type, texts, user_id)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,11 @@ EVENTS = {
         "{ dropId, latestPurchasers: [{ userId, username, qty, createdAt }] }",
         "The three latest purchasers of a drop, or the name of one of them, changed; one event for each drop and transaction.",
     ),
+    "PAYMENT_UPDATED": (
+        "{ dropId, payment: { id, amount, currency, status, refunded_amount, expires_at, client_secret, url } }",
+        "A payment began, or its status changed. Only the streams of its buyer get it. `client_secret` and `url` are null if the "
+        "provider gave none, and after the payment has ended.",
+    ),
     RESYNC_REQUIRED: ("{ reason }", "Events were missed that are not in the log any more. A SNAPSHOT follows."),
     POSITION: (
         "{ }",
@@ -52,10 +57,11 @@ class Event:
     """An event, and its encoding for each transport, which is made once and only if a client needs it.
 
     It is made from the JSON text `{"type": …, "id": "…", "drop_id": …, "data": …}`, whose last key is `data`: a row of
-    api.events_after or api.snapshot, or a notification that is an event, which has the key `committedAt` besides.
+    api.snapshot; or of api.events_after or api.relayed_events_after, which may have the key `user_id`; or a notification that is
+    an event, which has the key `committedAt`.
     """
 
-    __slots__ = ("_encoded", "committed_at", "data", "drop_id", "id", "size_bytes", "subject", "type")
+    __slots__ = ("_encoded", "committed_at", "data", "drop_id", "id", "size_bytes", "subject", "type", "user_id")
 
     def __init__(self, text: str) -> None:
         head, _, data = text.partition(DATA_KEY)
@@ -67,15 +73,17 @@ class Event:
         self.id = int(fields["id"])
         self.committed_at: float | None = fields.get("committedAt")  # seconds since 1970; only a notification has it
         self.drop_id: str | None = fields["drop_id"]
-        """The room that the event is for; None for a SNAPSHOT or RESYNC_REQUIRED, which is for one client."""
+        """The drop that it is of; None for a SNAPSHOT or RESYNC_REQUIRED, which is for one client."""
+        self.user_id: str | None = fields.get("user_id")
+        """The only user who may get the event. None: the event is public."""
         self.subject = (self.type, self.drop_id, _variants_in(self.data)) if self.type in REPLACEABLE else None
         """What the event says something new about: the stock of a drop and of certain variants, or a drop's latest purchasers."""
         self._encoded: dict[Callable[[Event], bytes], bytes] = {}
 
     @property
-    def identity(self) -> tuple[int, str, str | None, str]:
+    def identity(self) -> tuple[int, str, str | None, str | None, str]:
         """What makes it the event that it is, however it was heard of."""
-        return self.id, self.type, self.drop_id, self.data
+        return self.id, self.type, self.drop_id, self.user_id, self.data
 
     def encoded(self, encode: Callable[["Event"], bytes]) -> bytes:
         """The event as the transport of `encode` writes it, made once for all clients of that transport."""

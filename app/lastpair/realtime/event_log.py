@@ -11,6 +11,8 @@ from lastpair.errors import overloaded
 from lastpair.realtime.event import SNAPSHOT, Event, make_event
 
 EVENTS_AFTER = "select to_json(e)::text from api.events_after($1, $2, $3) e"
+EVENTS_OF_USER_AFTER = "select to_json(e)::text from api.events_after($1, $2, $3, $4) e"
+REDEEM_TICKET = "select api.redeem_stream_ticket($1)"
 TAKE_SNAPSHOT = "select to_json(e)::text from api.snapshot($1) e"
 TAKE_DROPS = """
 select s.id, d.value ->> 'id', d.value::text
@@ -37,12 +39,21 @@ class EventLog:
         self._drop_snapshots: dict[DropSet, asyncio.Future[Event]] = {}  # in the order in which they were asked for
         self._taking_drops: asyncio.Task[None] | None = None
 
-    async def after(self, event_id: int, limit: int, drop_ids: Sequence[str] | None) -> list[Event]:
-        """The first `limit` events after this id, of these drops or of all.
+    async def after(self, event_id: int, limit: int, drop_ids: Sequence[str] | None, user_id: str | None = None) -> list[Event]:
+        """The first `limit` events after this id: the public ones of these drops or of all, and those of the user, if any.
 
         If the log does not reach back to this id, or never had it, the list is one RESYNC_REQUIRED.
         """
-        return [Event(text) for (text,) in await self._database.fetch_single(EVENTS_AFTER, event_id, limit, drop_ids)]
+        if user_id is None:
+            rows = await self._database.fetch_single(EVENTS_AFTER, event_id, limit, drop_ids)
+        else:
+            rows = await self._database.fetch_single(EVENTS_OF_USER_AFTER, event_id, limit, drop_ids, user_id)
+        return [Event(text) for (text,) in rows]
+
+    async def user_of(self, ticket: str) -> str:
+        """The user of a stream ticket. Raises TICKET_INVALID."""
+        [(user_id,)] = await self._database.fetch_single(REDEEM_TICKET, ticket)
+        return str(user_id)
 
     async def snapshot(self, drop_ids: Sequence[str] | None) -> Event:
         """A SNAPSHOT of these drops; if `drop_ids` is None, of all drops that are scheduled or live.

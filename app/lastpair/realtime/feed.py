@@ -8,7 +8,7 @@ from lastpair.errors import Refusal, Unavailable, invalid
 from lastpair.observability.metrics import RESYNCS
 from lastpair.realtime.event import RESYNC_REQUIRED, Event, make_event, renumbered
 from lastpair.realtime.event_log import EventLog
-from lastpair.realtime.hub import GLOBAL_ROOM, FellBehind, Hub, LogChanged, LostTrack, Outlet, Room, Subscriber
+from lastpair.realtime.hub import GLOBAL_ROOM, FellBehind, Hub, LogChanged, LostTrack, Outlet, Room, Subscriber, room_of_user
 
 MAX_DROPS = 100
 """Drops that one client may name."""
@@ -32,7 +32,11 @@ class Feed:
     has what comes next; then it follows the memory.
     """
 
-    def __init__(self, hub: Hub, log: EventLog, drop_ids: Iterable[str], *, wants_snapshot: bool) -> None:
+    def __init__(
+        self, hub: Hub, log: EventLog, drop_ids: Iterable[str], *, wants_snapshot: bool, user_id: str | None = None
+    ) -> None:
+        """The public events of these drops, or of all if there is none; and those that are for the user, whatever their drop."""
+        self._user_id = user_id
         self._hub = hub
         self._log = log
         self._wants_snapshot = wants_snapshot
@@ -152,7 +156,7 @@ class Feed:
         subscriber = self._subscriber
         while not (self._hub.reaches(subscriber.last_event_id) or self.closed or self._hub.closed):
             head_id = self._hub.head_id or 0
-            page = await self._log.after(subscriber.last_event_id, REPLAY_EVENTS, self._drops_of_rooms())
+            page = await self._log.after(subscriber.last_event_id, REPLAY_EVENTS, self._drops_of_rooms(), self._user_id)
             if page and page[0].type == RESYNC_REQUIRED:
                 RESYNCS.labels("forgotten").inc()
                 return await self._begin_again(page[0])
@@ -177,9 +181,8 @@ class Feed:
         return list(self._drop_ids)
 
     def _wanted_rooms(self) -> set[Room]:
-        if self._drop_ids or self._is_narrow:
-            return set(self._drop_ids)
-        return {GLOBAL_ROOM}
+        public: set[Room] = {*self._drop_ids} if self._drop_ids or self._is_narrow else {GLOBAL_ROOM}
+        return public if self._user_id is None else public | {room_of_user(self._user_id)}
 
     async def _change_rooms(self) -> list[Event]:
         # Drops that are new to the client come as a SNAPSHOT, and of their events only those after it.

@@ -9,6 +9,8 @@ is therefore bounded and costs no work until the client reads on. Everything her
 A client is given its events in rounds (rounds.py). A client that waits for events, and whose transport has room, gets them
 without its task: the round writes bytes to the transport, which are made once for all clients that are equally far in the same
 rooms. Otherwise the round wakes the client's task.
+
+An event that is for one user is in memory and in order like the others, and is heard in the room of this user only.
 """
 
 import asyncio
@@ -29,9 +31,20 @@ BATCH_EVENTS, BATCH_BYTES = 256, 32_768
 """The most that take() returns at once, and so what a transport may have to buffer, beyond one event."""
 
 Room = str | None
-"""A drop's id, or GLOBAL_ROOM, in which the events of every drop are heard."""
+"""A drop's id; or GLOBAL_ROOM, in which the public events of every drop are heard; or the room of a user."""
 
 GLOBAL_ROOM: Room = None
+USER_PREFIX = "user:"
+
+
+def room_of_user(user_id: str) -> Room:
+    """The room of the events that are for this user alone. It is no UUID, so a client cannot join it as it joins a drop."""
+    return USER_PREFIX + user_id
+
+
+def is_of_user(room: Room) -> bool:
+    """Whether the room is that of a user."""
+    return room is not None and room.startswith(USER_PREFIX)
 
 
 TICK_SECONDS = 0.02
@@ -124,6 +137,13 @@ class Hub:
             self._replace_oldest(sequence, event)
         if event.subject is not None:
             self._newest[event.subject] = sequence
+        if event.user_id is not None:
+            own_room = room_of_user(event.user_id)
+            if members := self._rooms.get(own_room):
+                for subscriber in members:
+                    subscriber.is_alone_up_to(event.id)
+                self._rounds.announce(own_room, sequence)
+            return
         for room in (GLOBAL_ROOM, event.drop_id):
             if self._rooms.get(room):
                 self._rounds.announce(room, sequence)
@@ -144,6 +164,10 @@ class Hub:
         if self.head_id is None or not self.forgotten_id <= event_id <= self.head_id:
             return False
         return event_id == self.forgotten_id or self._in_memory(event_id) is not None
+
+    def has_id(self, event_id: int) -> bool:
+        """Whether an event with this id is in memory."""
+        return self._in_memory(event_id) is not None
 
     def has(self, event: Event) -> bool:
         """Whether this very event is in memory."""
@@ -189,8 +213,12 @@ class Hub:
     async def caught_up(self) -> None:
         """Let other tasks run. If the clients are far behind, wait for them, because the memory could forget what comes next."""
         await asyncio.sleep(0)
-        while self.count - self._rounds.oldest(self.count) > self.capacity // 2:
+        while self.count - self.oldest_waiting() > self.capacity // 2:
             await self._rounds.end()
+
+    def oldest_waiting(self) -> int:
+        """The sequence number of the first event that some client may not have been given yet."""
+        return self._rounds.oldest(self.count)
 
     def enter(self, subscriber: "Subscriber") -> None:
         """Give this client the events of its rooms from now on."""
@@ -238,8 +266,8 @@ class Subscriber:
     """
 
     __slots__ = (
-        "_hub", "_is_pending", "_is_slow", "_is_woken", "_loss", "_next", "_outlet", "_room_key", "_since", "_slow_before",
-        "_waiter", "is_following", "last_event_id", "rooms",
+        "_hub", "_is_pending", "_is_slow", "_is_woken", "_loss", "_next", "_outlet", "_room_key", "_shared_after",
+        "_slow_before", "_waiter", "is_following", "last_event_id", "rooms",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, rooms: dict[Room, int]) -> None:
@@ -255,8 +283,8 @@ class Subscriber:
         self._is_woken = False
         self._waiter: asyncio.Future[None] | None = None
         self._outlet: Outlet | None = None  # while it waits
-        self._room_key: object = None  # equal for clients in the same rooms
-        self._since = 0  # events with a larger id count in all rooms
+        self._room_key: object = None  # equal for clients in the same rooms, those of users not counted
+        self._shared_after = 0  # clients in the same rooms, those of users not counted, get the same events with a larger id
 
     def stop_following(self) -> None:
         """Take nothing more from the hub's memory until follow() is called. The position stays."""
@@ -288,7 +316,8 @@ class Subscriber:
             self._enter()
             if since < self._hub.forgotten_id:
                 self._loss = self._loss or LostTrack
-            sequence = self._hub.sequence_after(since)
+            # Events that wait for the next round may be in a room that the client keeps.
+            sequence = min(self._hub.sequence_after(since), self._hub.oldest_waiting())
             self._next = min(self._next, sequence) if self._is_pending else sequence
             self._is_pending = self._next < self._hub.count
 
@@ -378,7 +407,11 @@ class Subscriber:
     def _is_like_others(self, first_id: int) -> bool:
         # Whether every other client in the same rooms, of which the same can be said, gets the same next events. `first_id` is
         # the id of the event numbered `_next`.
-        return first_id > self.last_event_id and first_id > self._since and self._next >= self._slow_before
+        return first_id > self.last_event_id and first_id > self._shared_after and self._next >= self._slow_before
+
+    def is_alone_up_to(self, event_id: int) -> None:
+        """The event with this id is for this client's user, so others get other events up to it."""
+        self._shared_after = event_id
 
     def lose_track(self, loss: type[FellBehind]) -> None:
         """The hub no longer has what comes next: take() raises `loss`."""
@@ -396,12 +429,18 @@ class Subscriber:
             self._waiter.set_result(None)
 
     def _enter(self) -> None:
-        self._room_key = next(iter(self.rooms)) if len(self.rooms) == 1 else frozenset(self.rooms)
-        self._since = max(self.rooms.values(), default=0)
+        public = [room for room in self.rooms if not is_of_user(room)]
+        self._room_key = public[0] if len(public) == 1 else frozenset(public)
+        # The memory may have events for the user that were published before the client came. It does not say which ones.
+        since = [*self.rooms.values(), self._hub.head_id or 0 if len(public) < len(self.rooms) else 0]
+        self._shared_after = max(since)
         self._hub.enter(self)
 
     def _is_in_room(self, event: Event) -> bool:
-        since = self.rooms.get(event.drop_id, self.rooms.get(GLOBAL_ROOM))
+        if event.user_id is not None:
+            since = self.rooms.get(room_of_user(event.user_id))
+        else:
+            since = self.rooms.get(event.drop_id, self.rooms.get(GLOBAL_ROOM))
         return since is not None and event.id > since
 
     def _is_due(self, sequence: int) -> bool:

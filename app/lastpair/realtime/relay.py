@@ -3,7 +3,7 @@ missed.
 
 A notification that proves that it is an event is published as it is. Any other one, which any role that may connect can send,
 only makes the relay read the log, a few times a second at most. From time to time the relay compares what it published last with
-the log.
+the log. An event that is for one user is always read from the log, which a proven notification of it makes the relay do at once.
 
 The answers of the database come on the same connection, behind the notifications. So if too many arrive that are of no use, or
 more than the relay can publish, it goes on with a new session that does not listen, and reads the log for a while.
@@ -24,12 +24,12 @@ from lastpair.database.pool import SESSION_SETTINGS, TCP_SETTINGS
 from lastpair.database.servers import CONNECTION_FAULTS, Servers, reason
 from lastpair.observability.metrics import EVENTS_RELAYED, LISTENING, RELAY_LAG_SECONDS, UNPROVEN_NOTIFICATIONS
 from lastpair.realtime.event import EVENTS, RESYNC_REQUIRED, Event
-from lastpair.realtime.event_log import EVENTS_AFTER
 from lastpair.realtime.hub import Hub
-from lastpair.realtime.notification import event_of
+from lastpair.realtime.notification import PrivateEvent, event_of
 
 CHANNEL = "lastpair_events"
 LISTEN = "listen lastpair_events"
+EVENTS_AFTER = "select to_json(e)::text from api.relayed_events_after($1, $2) e"
 EVENT_KEY = "select api.event_key()"
 SET_PURCHASER_NAMES = "select api.set_purchaser_names($1)"
 ENSURE_EPOCH = "select api.ensure_epoch($1)"
@@ -90,7 +90,7 @@ class Relay:
         self._servers = servers
         self._hub = hub
         self._key: bytes | None = None
-        self._heard: deque[Event] = deque()
+        self._heard: deque[Event | PrivateEvent] = deque()
         self._wakeup = asyncio.Event()
         self._log_is_due = False
         self._read_at = 0.0  # the log is not read earlier only because it is due
@@ -194,7 +194,7 @@ class Relay:
         elif event.id <= (self._hub.head_id or 0):
             # It was published from the log before it was heard. If not, it is an old one that was sent again, or ids are given
             # out anew.
-            self._log_is_due = self._log_is_due or not self._hub.has(event)
+            self._log_is_due = self._log_is_due or not self._has(event)
             self._useless += 1
         else:
             self._heard.append(event)
@@ -204,6 +204,9 @@ class Relay:
             self._listen_at = asyncio.get_running_loop().time() + DEAF_SECONDS
             connection.terminate()
         self._wakeup.set()
+
+    def _has(self, event: Event | PrivateEvent) -> bool:
+        return self._hub.has(event) if isinstance(event, Event) else self._hub.has_id(event.id)
 
     def _warn(self, message: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -216,11 +219,11 @@ class Relay:
         while self._heard:
             event = self._heard.popleft()
             head_id = self._hub.head_id or 0
-            if event.id <= head_id and not self._hub.has(event):
-                self._log_is_due = True  # as in _hear
-            elif event.id <= head_id + 1:
+            if event.id <= head_id:
+                self._log_is_due = self._log_is_due or not self._has(event)  # as in _hear
+            elif isinstance(event, Event) and event.id == head_id + 1:
                 self._publish(event)
-            else:  # ids are missing: rolled back, or not heard
+            else:  # the log alone has the event, or ids are missing: rolled back, or not heard
                 await self._read_log(connection)
             published += 1
             if published % YIELD_EVENTS == 0:
@@ -283,7 +286,7 @@ class Relay:
 
     async def _read_page(self, connection: asyncpg.Connection, after: int | None, limit: int) -> list[Event]:
         async with self._waiting("the listener's reading of the log"):
-            rows = await connection.fetch(EVENTS_AFTER, after, limit, None)
+            rows = await connection.fetch(EVENTS_AFTER, after, limit)
         return [Event(text) for (text,) in rows]
 
     @asynccontextmanager

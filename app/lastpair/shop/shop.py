@@ -51,6 +51,7 @@ CANCEL_BASKET = "select to_json(b) from api.cancel_basket($1, $2) b"
 GET_BASKET = "select to_json(b) from api.get_basket($1, $2) b"
 EXTEND = "select e.replayed, to_json(e.reservation) from api.extend_reservation($1, $2, $3) e"
 FORGET_USER = "select to_json(u) from api.forget_user($1) u"
+CREATE_STREAM_TICKET = "select to_json(t) from api.create_stream_ticket($1) t"
 CREATE_USER = "select status, code, message, replayed, data from api.create_user_outcome($1, $2)"
 
 
@@ -229,6 +230,10 @@ class Shop:
     async def forget_user(self, caller: Caller) -> Outcome:
         """Replace the caller's name by one that says nothing. Data: the user."""
         return await self._as_caller(caller, lambda: self._single(FORGET_USER, caller.id))
+
+    async def create_stream_ticket(self, caller: Caller) -> Outcome:
+        """Make a ticket for a stream that gets the caller's own events. Data: the ticket and the end of its time."""
+        return await self._as_caller(caller, lambda: self._single(CREATE_STREAM_TICKET, caller.id))
 
     async def expire_due_holds(self) -> Outcome:
         """Take back the due holds now, instead of at the next sweep. Data: the number of holds taken back."""

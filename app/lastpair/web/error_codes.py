@@ -25,6 +25,7 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
         "a body, path, query or header is not acceptable; the message names the field and the reason",
     ),
     "AUTH_REQUIRED": (HTTPStatus.UNAUTHORIZED, "the request names no user, or one who does not exist"),
+    "TICKET_INVALID": (HTTPStatus.UNAUTHORIZED, "the ticket of a stream is forged or too old; get a new one"),
     "FORBIDDEN": (
         HTTPStatus.FORBIDDEN,
         "this takes a token with the claim `role: admin`, or a page of an origin that `CORS_ORIGINS` does not list sent it",

@@ -61,6 +61,7 @@ from lastpair.web.stream_requests import drop_ids_in
 from lastpair.web.turns import in_turn
 from lastpair.web.websocket import serve_events
 
+STREAM_REFUSALS = ("AUTH_REQUIRED", "IDENTITY_UNAVAILABLE", "TICKET_INVALID")
 DROPS_ON_SALE = SharedPage("drops")
 NOT_COUNTED = "The watchers were not counted yet. Try again in a moment."
 NOT_LISTENING = "The database answers, but what it announces is not heard. Try again in a moment."
@@ -360,7 +361,20 @@ async def get_watchers(request: Request) -> Response:
     return success(request, latest._asdict())
 
 
-@operation("realtime", {200: EVENT_STREAM}, parameters=STREAM_PARAMETERS)
+@operation("realtime", {201: {"ticket": str, "expires_at": AwareDatetime}}, caller="user", is_idempotent=True)
+async def create_stream_ticket(request: Request) -> Response:
+    """Get a ticket for a stream.
+
+    A browser's EventSource and WebSocket cannot send a header. With `?ticket=` they get the events that are for the user alone. A
+    ticket is good for 60 seconds, in every process. Get a new one for each connection. An Idempotency-Key changes nothing.
+    """
+    idempotency_key(request.scope)
+    await expect_no_body(request)
+    outcome = await components_of(request).shop.create_stream_ticket(await writer(request))
+    return answer(request, outcome, "ticket") if outcome.code is not None else success(request, outcome.data, 201)
+
+
+@operation("realtime", {200: EVENT_STREAM}, *STREAM_REFUSALS, parameters=STREAM_PARAMETERS)
 async def stream_events(request: Request) -> Response:
     """Server-Sent Events, until the client leaves.
 
@@ -368,13 +382,14 @@ async def stream_events(request: Request) -> Response:
     DROP_REMOVED, `{ dropId }`; STOCK_UPDATED, `{ dropId, availableStock }`, with `variants: [{ id, availableStock }]` if the drop
     has variants; RESERVATION_EXPIRED, `{ dropId, reservationId }`; PURCHASE_COMPLETED, `{ dropId, username, qty, purchasedAt }`;
     ACTIVITY_UPDATED, `{ dropId, latestPurchasers }`. Drafts are not among them. If events were missed that the log no longer has:
-    RESYNC_REQUIRED, `{ reason }`, and a SNAPSHOT. POSITION, `{ }`, says that nothing happened up to its id. In a terminal
-    `curl -N` shows the stream.
+    RESYNC_REQUIRED, `{ reason }`, and a SNAPSHOT. POSITION, `{ }`, says that nothing happened up to its id. An event that was
+    committed also has `at`, the time of its commit. With a ticket, or with the header that says whose a request is, the stream
+    also has what is for this user alone: PAYMENT_UPDATED, `{ dropId, payment }`. In a terminal `curl -N` shows the stream.
     """
     return await event_stream(request)
 
 
-@operation("realtime", {101: FRAMES}, "UPGRADE_REQUIRED", parameters=STREAM_PARAMETERS)
+@operation("realtime", {101: FRAMES}, *STREAM_REFUSALS, "UPGRADE_REQUIRED", parameters=STREAM_PARAMETERS)
 async def open_websocket(websocket: WebSocket) -> None:
     """The same events over WebSocket.
 

@@ -74,6 +74,12 @@ STREAM_PARAMETERS: tuple[Schema, ...] = (
         "description": "`false`: no SNAPSHOT at the beginning.",
         "schema": {"type": "string", "enum": ["true", "false"]},
     },
+    {
+        "name": "ticket",
+        "in": "query",
+        "description": "A ticket of `POST /stream-tickets`: the stream also gets the events that are for its user alone.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+    },
 )
 """The parameters of both transports of events."""
 

@@ -100,6 +100,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
             route(f"{base}/users/me", delete=handlers.forget_me),
             route(f"{base}/activity", get=handlers.get_activity),
             route(f"{base}/watchers", get=handlers.get_watchers),
+            route(f"{base}/stream-tickets", post=handlers.create_stream_ticket),
             route(f"{base}/events", get=handlers.stream_events),
             WebSocketRoute(f"{base}/ws", handlers.open_websocket.handler),
             route(f"{base}/openapi.json", get=get_contract),

@@ -15,7 +15,7 @@ from lastpair.realtime.feed import Feed
 from lastpair.web.components import components_of
 from lastpair.web.http_answers import CONNECTION, CoalescedWrites
 from lastpair.web.limits import StreamSlots, address_of
-from lastpair.web.stream_requests import feed_for, last_event_id
+from lastpair.web.stream_requests import feed_for, last_event_id, user_of_stream
 
 RECONNECT_MS = range(1000, 3001)
 """How long a client waits before it reconnects: a number of these for each stream, so that not all come back at once."""
@@ -80,9 +80,11 @@ CHUNKED_HEARTBEAT = chunk_of(HEARTBEAT)
 async def event_stream(request: Request) -> Response:
     """The stream that a request asks for; of HEAD only the headers."""
     components = components_of(request)
+    user_id = None
     if request.method != "HEAD":
         components.stream_limit.count(address_of(request.scope))
-    return EventStream(feed_for(request), last_event_id(request), components.stream_slots)
+        user_id = await user_of_stream(request)
+    return EventStream(feed_for(request, user_id), last_event_id(request), components.stream_slots)
 
 
 def outlet_of(scope: Scope) -> SseOutlet | None:

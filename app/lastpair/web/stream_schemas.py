@@ -2,7 +2,7 @@
 
 # ruff: noqa: N815 - fields have the wire's names
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, Field
@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from lastpair.realtime.event import EVENTS
 from lastpair.web.operation import EVENT_ID, Schema, object_schema, reference_to
 from lastpair.web.operation import UUID as UUID_SCHEMA
-from lastpair.web.schemas import Drop, ListedDrop, Purchaser, Row
+from lastpair.web.schemas import Amount, Currency, Drop, ListedDrop, Purchaser, Row
 
 
 class SnapshotData(Row):
@@ -19,13 +19,19 @@ class SnapshotData(Row):
     drops: list[ListedDrop]
 
 
-class DropData(Row):
+class CommittedData(Row):
+    """What the data of every event of the log has."""
+
+    at: Annotated[AwareDatetime, Field(description="When it was committed: ISO 8601, UTC, in milliseconds.")]
+
+
+class DropData(CommittedData):
     """A drop as it is now."""
 
     drop: Drop
 
 
-class DropRemovedData(Row):
+class DropRemovedData(CommittedData):
     """The drop that is not to be seen any more."""
 
     dropId: UUID
@@ -38,7 +44,7 @@ class VariantStock(Row):
     availableStock: Annotated[int, Field(ge=0)]
 
 
-class StockUpdatedData(Row):
+class StockUpdatedData(CommittedData):
     """The stock of a drop, and of those variants whose stock changed."""
 
     dropId: UUID
@@ -46,14 +52,14 @@ class StockUpdatedData(Row):
     variants: Annotated[list[VariantStock], Field(default_factory=list, description="Missing if the drop has no variants.")]
 
 
-class ReservationExpiredData(Row):
+class ReservationExpiredData(CommittedData):
     """The reservation whose units went back."""
 
     dropId: UUID
     reservationId: UUID
 
 
-class PurchaseCompletedData(Row):
+class PurchaseCompletedData(CommittedData):
     """What was bought, and by whom."""
 
     dropId: UUID
@@ -62,11 +68,31 @@ class PurchaseCompletedData(Row):
     purchasedAt: AwareDatetime
 
 
-class ActivityUpdatedData(Row):
+class ActivityUpdatedData(CommittedData):
     """The latest purchasers of a drop, the latest first."""
 
     dropId: UUID
     latestPurchasers: Annotated[list[Purchaser], Field(max_length=3)]
+
+
+class ChangedPayment(Row):
+    """A payment as an event has it."""
+
+    id: UUID
+    amount: Amount
+    currency: Currency
+    status: Literal["pending", "paid", "failed", "cancelled", "refunded"]
+    refunded_amount: Amount
+    expires_at: AwareDatetime
+    client_secret: str | None
+    url: str | None
+
+
+class PaymentUpdatedData(CommittedData):
+    """A payment as it is now. Only its buyer gets it."""
+
+    dropId: UUID
+    payment: ChangedPayment
 
 
 class ResyncRequiredData(Row):
@@ -88,6 +114,7 @@ EVENT_DATA: dict[str, type[BaseModel]] = {
     "RESERVATION_EXPIRED": ReservationExpiredData,
     "PURCHASE_COMPLETED": PurchaseCompletedData,
     "ACTIVITY_UPDATED": ActivityUpdatedData,
+    "PAYMENT_UPDATED": PaymentUpdatedData,
     "RESYNC_REQUIRED": ResyncRequiredData,
     "POSITION": PositionData,
 }

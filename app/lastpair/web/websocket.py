@@ -19,7 +19,7 @@ from lastpair.web.operation import STREAM_PARAMETERS
 from lastpair.web.requests import check_query, parse_json, parse_uuid
 from lastpair.web.responses import failure
 from lastpair.web.schemas import Text
-from lastpair.web.stream_requests import feed_for, last_event_id
+from lastpair.web.stream_requests import feed_for, last_event_id, user_of_stream
 from lastpair.web.websocket_protocol import FRAMES, WebSocketProtocol
 
 MAX_MESSAGE_BYTES = 4096
@@ -61,9 +61,9 @@ async def serve_events(websocket: WebSocket) -> None:
     with suppress(WebSocketDisconnect, OSError):  # the client left meanwhile
         try:
             check_query(websocket.scope["query_string"], STREAM_PARAMETERS)
-            feed = feed_for(websocket)
             components, address = components_of(websocket), address_of(websocket.scope)
             components.stream_limit.count(address)
+            feed = feed_for(websocket, await user_of_stream(websocket))
             slot = components.stream_slots.slot(address)
             with slot, STREAMS.labels("websocket").track_inprogress():
                 await feed.open(last_event_id(websocket))

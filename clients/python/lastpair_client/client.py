@@ -79,13 +79,15 @@ class Client(AnyClient[httpx.Client]):
     ) -> Generator[Event, None, None]:
         """Each event of these drops, or of all, for ever: over lost connections, and after `last_event_id` if it is given.
 
-        Without that, a SNAPSHOT comes first. Raises LastpairError only if the request itself is wrong.
+        Without that, a SNAPSHOT comes first. With the client's identity come the events that are for this user alone, too. Raises
+        LastpairError only if the request itself is wrong.
         """
-        position = Position(drop_ids, last_event_id, retry_seconds)
+        position = Position(drop_ids, last_event_id, retry_seconds, gets_new_tokens=callable(self._settings.token))
         while True:
             try:
                 query, url = position.connect(), f"{self._settings.base_url}/api/events"
-                with self._http.stream("GET", url, params=query, timeout=STREAM_TIMEOUT) as response:
+                headers = self._settings.headers()
+                with self._http.stream("GET", url, params=query, headers=headers, timeout=STREAM_TIMEOUT) as response:
                     if is_stream(response):
                         for received in response.iter_bytes():
                             yield from position.feed(received)
@@ -156,11 +158,12 @@ class AsyncClient(AnyClient[httpx.AsyncClient]):
         self, drop_ids: Iterable[Id] = (), *, last_event_id: str | None = None, retry_seconds: float = STREAM_RETRY_SECONDS
     ) -> AsyncGenerator[Event, None]:
         """Each event of these drops, or of all, for ever; see Client.events."""
-        position = Position(drop_ids, last_event_id, retry_seconds)
+        position = Position(drop_ids, last_event_id, retry_seconds, gets_new_tokens=callable(self._settings.token))
         while True:
             try:
                 query, url = position.connect(), f"{self._settings.base_url}/api/events"
-                async with self._http.stream("GET", url, params=query, timeout=STREAM_TIMEOUT) as response:
+                headers = self._settings.headers()
+                async with self._http.stream("GET", url, params=query, headers=headers, timeout=STREAM_TIMEOUT) as response:
                     if is_stream(response):
                         async for received in response.aiter_bytes():
                             for event in position.feed(received):

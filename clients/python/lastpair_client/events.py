@@ -35,7 +35,11 @@ class Event:
 class Position:
     """What a stream has told so far, over all its connections."""
 
-    def __init__(self, drop_ids: Iterable[Id], last_event_id: str | None, retry_seconds: float) -> None:
+    def __init__(
+        self, drop_ids: Iterable[Id], last_event_id: str | None, retry_seconds: float, *, gets_new_tokens: bool = False
+    ) -> None:
+        """`gets_new_tokens`: each connection has a new token, so one that is refused does not end the stream."""
+        self._final_statuses = {400} if gets_new_tokens else {400, 401}
         self._drop_ids = [str(drop_id) for drop_id in drop_ids]
         self._last_event_id = last_event_id
         self._retry_seconds = retry_seconds
@@ -55,7 +59,7 @@ class Position:
         After any other refusal, the next pause is as long as it asks for.
         """
         error = refusal(response)
-        if error.status == 400:
+        if error.status in self._final_statuses:
             raise error
         self._wait_seconds = min(error.retry_after_seconds or 0, MAX_RETRY_AFTER_SECONDS)
 
