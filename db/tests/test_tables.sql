@@ -77,7 +77,7 @@ from (values
     'events',
     array[
       'id bigint not null identity', 'drop_id uuid not null', 'type text not null', 'data json not null',
-      'created_at timestamp with time zone not null default clock_timestamp()'
+      'created_at timestamp with time zone not null default clock_timestamp()', 'user_id uuid'
     ],
     'An event belongs to a drop. No caller chooses its id; its time is when it was published, which rises with its id.'
   ),

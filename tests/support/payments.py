@@ -49,7 +49,7 @@ async def tell(
 
 
 async def make_payments_due(owner: asyncpg.Pool, drop_ids: list[str], limit: int, in_seconds: float = 0) -> None:
-    """Let some open payments end in so many seconds, but none that another transaction has locked. Their drops are locked first."""
+    """Let some open payments end in so many seconds, but none that another transaction has locked."""
     async with owner.acquire() as session, session.transaction():
         payments = await session.fetchval(
             "select array(select distinct payment_id from (select payment_id from inventory.purchases"
