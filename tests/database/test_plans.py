@@ -134,20 +134,21 @@ async def walk(session: Explained, drop_id: str, users: list[str]) -> dict[str, 
 
 @pytest.mark.slow
 async def test_plans_of_payments_are_the_same_on_empty_and_on_full_tables(session: Explained) -> None:
-    """The same for what payments add: planned on empty tables, then on 10,000 payments, and once more after they are analysed."""
+    """The same for what payments add: planned on empty tables, then on 3,000 payments, and once more after they are analysed."""
     connection = session.connection
-    users, drop_id = await make_users(connection, 10300), await make_drop_by_sql(connection, 30000)
+    users, drop_id = await make_users(connection, 3300), await make_drop_by_sql(connection, 30000)
     await connection.execute("select api.set_payment_provider('stripe', 600)")
 
     first = await walk_payments(session, drop_id, users[:100])
-    for start in range(100, 10100, 500):
+    for start in range(100, 3100, 500):
         payments = await begin_payments(connection, drop_id, users[start : start + 500])
-        for payment in list(payments.values())[:250]:
+        for payment in list(payments.values())[:50]:
             await tell(connection, payment, "paid")
-        await connection.execute("update inventory.provider_calls set done_at = now() where drop_id = $1 and id::text < 'f'", drop_id)
-    assert await walk_payments(session, drop_id, users[10100:]) == first
+        await connection.execute("update inventory.provider_calls set done_at = now() where done_at is null")
+    assert await walk_payments(session, drop_id, users[3100:]) == first
     await connection.execute("vacuum analyze")
-    assert await walk_payments(session, drop_id, users[10200:]) == first
+    assert await walk_payments(session, drop_id, users[3200:]) == first
+    print("FIRST", {k: sorted(v) for k, v in first.items()})
     assert first == EXPECTED_OF_PAYMENTS
     await assert_healthy(connection)
 
@@ -188,7 +189,5 @@ async def walk_payments(session: Explained, drop_id: str, users: list[str]) -> d
     rows, walked["sweep"] = await session.indexes("select api.expire_payments(100) as n")
     assert rows[0]["n"] == 5
     _, walked["sweep of nothing"] = await session.indexes("select api.expire_payments(100)")
-    _, walked["of the drop"] = await session.indexes("select * from api.list_payments($1, p_limit => 10)", drop_id)
-    _, walked["of all"] = await session.indexes("select * from api.list_payments(p_limit => 10)")
     _, walked["unsettled"] = await session.indexes("select * from api.unsettled_payments(p_limit => 10)")
     return walked
