@@ -22,29 +22,74 @@ from tests.support.payments import EVENT, begin_payments, tell
 # changes stock or sells is noted in changes and read there when it commits; a sale is looked up for its event, too, and holds
 # that are due, because an event counts them as stock.
 EXPECTED = {
-    "reserve": {"purchases_due_idx", "reservations_due_idx", "reservations_active_key", "reservations_idempotency_key", "changes_pkey"},
-    "basket": {"reservations_due_idx", "reservations_active_key", "reservations_idempotency_key", "changes_pkey"},
+    "reserve": {
+        "purchases_due_idx",
+        "reservations_due_idx",
+        "reservations_active_key",
+        "reservations_idempotency_key",
+        "changes_pkey",
+    },
+    "basket": {
+        "purchases_due_idx",
+        "reservations_due_idx",
+        "reservations_active_key",
+        "reservations_idempotency_key",
+        "changes_pkey",
+    },
     # What became of a hold that is gone is looked up for a purchase that is refused.
     "purchase": {
         *("reservations_lapsed_idx", "purchases_user_idx"),
         *("purchases_idempotency_key", "reservations_active_key", "reservations_pkey"),
         *("changes_pkey", "purchases_pkey", "purchases_latest_idx"),
     },
-    "cancel": {"reservations_pkey", "changes_pkey", "reservations_due_idx"},
+    "cancel": {"reservations_pkey", "changes_pkey", "purchases_due_idx", "reservations_due_idx"},
     "sweep": {"purchases_due_idx", "reservations_due_idx", "reservations_pkey", "changes_pkey"},
     "sweep of nothing": {"purchases_due_idx", "reservations_due_idx"},
-    "feed": {"purchases_latest_idx", "reservations_due_idx"},
+    "feed": {"purchases_latest_idx", "purchases_due_idx", "reservations_due_idx"},
     "mine": {"reservations_user_idx"},
     "missed events": {"events_pkey"},
     "latest events": {"events_pkey"},
     "a drop's events": {"events_pkey", "events_drop_idx", "events_user_idx"},
-    "snapshot": {"events_pkey", "purchases_latest_idx", "reservations_due_idx"},
+    "snapshot": {"events_pkey", "purchases_latest_idx", "purchases_due_idx", "reservations_due_idx"},
     "prune": {"events_pkey"},
 }
 
 # The same with a provider of payments. An event is found by its id, so it is recorded once; what is told of a payment when the
 # transaction commits is read by its id.
-EXPECTED_OF_PAYMENTS: dict[str, set[str]] = {}
+EXPECTED_OF_PAYMENTS = {
+    "purchase": {"purchases_idempotency_key", "purchases_pkey", "payments_pkey", "changes_pkey"},
+    "take calls": {"provider_calls_next_idx", "provider_calls_payment_idx", "provider_calls_pkey", "payments_pkey"},
+    "take a call": {"provider_calls_payment_idx", "provider_calls_pkey", "payments_pkey"},
+    "finish a call": {"provider_calls_pkey", "payments_pkey", "changes_pkey"},
+    "fail a call": {"provider_calls_pkey", "payments_pkey"},
+    "get": {"payments_pkey"},
+    "paid": {
+        *("payment_events_event_id_key", "payments_pkey", "provider_calls_payment_idx", "purchases_payment_idx"),
+        *("changes_pkey", "purchases_pkey", "purchases_latest_idx"),
+    },
+    "failed": {"payment_events_event_id_key", "payments_pkey", "changes_pkey"},
+    "cancelled": {
+        *("payment_events_event_id_key", "payments_pkey", "purchases_payment_idx"),
+        *("changes_pkey", "purchases_due_idx", "reservations_due_idx"),
+    },
+    "paid late": {
+        *("payment_events_event_id_key", "payments_pkey", "provider_calls_payment_idx", "purchases_payment_idx"),
+        *("purchases_of_user_idx", "reservations_active_key"),  # for the limit of the drop
+        *("changes_pkey", "purchases_due_idx", "reservations_due_idx", "purchases_pkey", "purchases_latest_idx"),
+    },
+    "cancel": {"payments_pkey", "purchases_payment_idx", "changes_pkey", "purchases_due_idx", "reservations_due_idx"},
+    "refund": {
+        *("payments_pkey", "purchases_pkey"),
+        *("changes_pkey", "purchases_due_idx", "reservations_due_idx", "purchases_latest_idx"),
+    },
+    "reserve": {
+        *("purchases_due_idx", "purchases_pkey", "payments_pkey"),
+        *("reservations_due_idx", "reservations_active_key", "reservations_idempotency_key", "changes_pkey"),
+    },
+    "sweep": {"purchases_due_idx", "purchases_pkey", "payments_pkey", "reservations_due_idx", "changes_pkey"},
+    "sweep of nothing": {"purchases_due_idx", "reservations_due_idx"},
+    "unsettled": {"payments_unsettled_idx"},
+}
 
 
 @pytest.fixture
@@ -148,7 +193,6 @@ async def test_plans_of_payments_are_the_same_on_empty_and_on_full_tables(sessio
     assert await walk_payments(session, drop_id, users[3100:]) == first
     await connection.execute("vacuum analyze")
     assert await walk_payments(session, drop_id, users[3200:]) == first
-    print("FIRST", {k: sorted(v) for k, v in first.items()})
     assert first == EXPECTED_OF_PAYMENTS
     await assert_healthy(connection)
 
@@ -158,7 +202,8 @@ async def walk_payments(session: Explained, drop_id: str, users: list[str]) -> d
     walked: dict[str, set[str]] = {}
     connection, none = session.connection, [None] * 20
     await connection.fetch(RESERVE, drop_id, users[:20], none, 600)
-    rows, walked["purchase"] = await session.indexes(PURCHASE, drop_id, users[:20], none)
+    rows, indexes = await session.indexes(PURCHASE, drop_id, users[:20], none)
+    walked["purchase"] = {index for index in indexes if not index.startswith("reservations")}  # the other test looks at holds
     bought = [orjson.loads(row["data"]) for row in rows]
     payments = [purchase["payment_id"] for purchase in bought]
     assert {purchase["status"] for purchase in bought} == {"pending"}
@@ -180,11 +225,11 @@ async def walk_payments(session: Explained, drop_id: str, users: list[str]) -> d
     await told("paid late", payments[2], "paid")
     _, walked["cancel"] = await session.indexes("select * from api.cancel_payment($1, $2)", payments[3], users[3])
     _, walked["refund"] = await session.indexes("select * from api.refund_purchase($1)", bought[0]["id"])
-    for statement in (
-        "update inventory.payments set expires_at = now() where id = any ($1)",
-        "update inventory.purchases set payment_expires_at = now() where payment_id = any ($1)",
-    ):
-        await connection.execute(statement, payments[4:14])
+    await connection.execute(
+        "with ended as (update inventory.payments set expires_at = now() where id = any ($1))"
+        " update inventory.purchases set payment_expires_at = now() where payment_id = any ($1)",
+        payments[4:14],
+    )
     _, walked["reserve"] = await session.indexes(RESERVE, drop_id, users[20:25], none[:5], 600)
     rows, walked["sweep"] = await session.indexes("select api.expire_payments(100) as n")
     assert rows[0]["n"] == 5
