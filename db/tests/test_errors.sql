@@ -15,6 +15,8 @@ select bag_eq(
     ('VARIANT_NOT_FOUND', 404, 'This drop has no variant with this id.'),
     ('BASKET_NOT_FOUND', 404, 'You have no basket with this id.'),
     ('PURCHASE_NOT_FOUND', 404, 'There is no purchase with this id.'),
+    ('PAYMENT_NOT_FOUND', 404, 'There is no payment with this id.'),
+    ('PROVIDER_CALL_NOT_FOUND', 404, 'There is no call to a payment provider with this id.'),
     ('DROP_NOT_ACTIVE', 409,
       'This drop is not on sale now: it has not started, is paused, has ended or was cancelled. See its status and times.'),
     ('OUT_OF_STOCK', 409, 'Every unit of this drop is held or sold. A unit comes back when a hold expires or is cancelled.'),
@@ -28,6 +30,7 @@ select bag_eq(
     ('EXTENSION_NOT_ALLOWED', 409, 'Holds of this drop cannot be extended.'),
     ('BASKET_REFUSED', 409, 'Not every item of the basket can be held, so none is. See what was refused, and why.'),
     ('BASKET_NOT_ACTIVE', 409, 'Not every hold of this basket is ACTIVE any more.'),
+    ('SEVERAL_CURRENCIES', 409, 'One payment is in one currency, and the items of this basket have several. Buy them one by one.'),
     ('INVALID_STATUS_CHANGE', 409, 'This change of status is not allowed.'),
     ('VARIANT_IN_USE', 409, 'Units of this variant were held or sold, so it cannot go.'),
     ('STOCK_BELOW_COMMITTED', 409, 'total_stock may not be less than the units held and sold.'),
@@ -47,7 +50,8 @@ select is_empty(
     select * from named
     where code not in (select e.code from api.errors() e)
       and code not in (
-        'DROP_CREATED', 'DROP_UPDATED', 'DROP_REMOVED', 'STOCK_UPDATED', 'PURCHASE_COMPLETED', 'ACTIVITY_UPDATED', 'RESYNC_REQUIRED')
+        'DROP_CREATED', 'DROP_UPDATED', 'DROP_REMOVED', 'STOCK_UPDATED', 'PURCHASE_COMPLETED', 'ACTIVITY_UPDATED', 'PAYMENT_UPDATED',
+        'RESYNC_REQUIRED')
   $$,
   'Functions name no code that is not defined.'
 );

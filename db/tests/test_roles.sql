@@ -77,6 +77,8 @@ select bag_eq(
       ('lastpair_buyer lastpair_seller', 'api.my_reservations(uuid,integer,uuid)'),
       ('lastpair_buyer lastpair_seller', 'api.snapshot(uuid[])'),
       ('lastpair_buyer', 'api.cancel_basket(uuid,uuid)'),
+      ('lastpair_buyer', 'api.cancel_payment(uuid,uuid)'),
+      ('lastpair_buyer', 'api.get_payment(uuid,uuid)'),
       ('lastpair_buyer', 'api.cancel_reservation(uuid,uuid)'),
       ('lastpair_buyer', 'api.purchase(uuid,uuid,text,uuid)'),
       ('lastpair_buyer', 'api.reserve(uuid,uuid,text,integer,uuid,integer)'),
@@ -87,12 +89,17 @@ select bag_eq(
       ('lastpair_seller',
         'api.create_drop(text,numeric,integer,uuid,timestamp with time zone,timestamp with time zone,text,jsonb,jsonb,text)'),
       ('lastpair_seller', 'api.create_drop_from_json(jsonb,uuid,text)'),
+      ('lastpair_seller', 'api.drop_money(uuid)'),
       ('lastpair_seller', 'api.history(uuid,integer,bigint)'),
+      ('lastpair_seller', 'api.list_payment_problems(integer,bigint)'),
+      ('lastpair_seller', 'api.list_payments(uuid,text[],integer,uuid)'),
+      ('lastpair_seller', 'api.list_provider_calls(uuid,integer,uuid)'),
+      ('lastpair_seller', 'api.retry_provider_call(uuid)'),
       ('lastpair_seller', 'api.list_purchases(uuid,text,uuid,uuid,integer,uuid)'),
       ('lastpair_seller', 'api.list_reservations(uuid,text,uuid,uuid,integer,uuid)'),
       ('lastpair_seller', 'api.refund_drop(uuid,integer,uuid)'),
       ('lastpair_seller', 'api.cancel_drop(uuid,boolean,uuid,text)'),
-      ('lastpair_seller', 'api.refund_purchase(uuid,uuid,text)'),
+      ('lastpair_seller', 'api.refund_purchase(uuid,uuid,text,integer)'),
       ('lastpair_seller', 'api.update_drop(uuid,jsonb,integer,uuid)')
     ) as f (roles, signature)
     cross join lateral string_to_table(f.roles, ' ') as r (name)

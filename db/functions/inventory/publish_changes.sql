@@ -84,6 +84,9 @@ begin
         select row(v_drop.id, 'RESERVATION_EXPIRED', to_json(e), null)::inventory.new_event
         from (select v_drop.id as "dropId", x.id as "reservationId" from unnest(v_change.expired_ids) as x (id)) e);
     end if;
+    if v_change.updated_payment_ids <> '{}' then
+      v_events := v_events || inventory.payment_updates(v_change.updated_payment_ids);
+    end if;
     if v_change.purchased_ids <> '{}' then
       v_names := coalesce(v_names, inventory.purchaser_names());
       v_events := v_events || array(
