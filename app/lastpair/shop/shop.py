@@ -34,7 +34,9 @@ select status, code, message, replayed, data
 from api.create_drop_from_json(jsonb_build_object('currency', $4::text) || jsonb_strip_nulls($1::jsonb), $2, $3)
 """
 UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2, $3, $4) d"
-REFUND_PURCHASE = "select status, code, message, replayed, data from api.refund_purchase_outcome($1, $2, $3)"
+REFUND_PURCHASE = "select status, code, message, replayed, data from api.refund_purchase_outcome($1, $2, $3, $4)"
+GET_PAYMENT = "select to_json(p) from api.get_payment($1, $2) p"
+CANCEL_PAYMENT = "select to_json(p) from api.cancel_payment($1, $2) p"
 CANCEL_DROP = "select remaining, replayed, to_json(drop) from api.cancel_drop($1, $2, $3, $4)"
 GET_RESERVATION = "select to_json(r) from api.get_reservation($1, $2) r"
 GET_PURCHASE = "select to_json(p) from api.get_purchase($1, $2) p"
@@ -165,9 +167,20 @@ class Shop:
         """Change those fields of a drop that are in `changes`, a JSON object; only if it has this revision. Data: the drop."""
         return await self._as_caller(caller, lambda: self._single(UPDATE_DROP, drop_id, changes, if_revision, caller.id))
 
-    async def refund_purchase(self, caller: Caller, purchase_id: str, idempotency_key: str | None = None) -> Outcome:
-        """Refund all of a purchase. Data: the purchase."""
-        return await self._as_caller(caller, lambda: self._row(REFUND_PURCHASE, purchase_id, caller.id, idempotency_key))
+    async def refund_purchase(
+        self, caller: Caller, purchase_id: str, qty: int | None = None, idempotency_key: str | None = None
+    ) -> Outcome:
+        """Refund so many units of a purchase, or all that are left. Data: the purchase."""
+        arguments = (purchase_id, caller.id, idempotency_key, qty)
+        return await self._as_caller(caller, lambda: self._row(REFUND_PURCHASE, *arguments))
+
+    async def get_payment(self, caller: Caller, payment_id: str) -> Outcome:
+        """One of the caller's payments. Data: the payment."""
+        return await self._as_caller(caller, lambda: self._single(GET_PAYMENT, payment_id, caller.id))
+
+    async def cancel_payment(self, caller: Caller, payment_id: str) -> Outcome:
+        """Let one of the caller's payments end unpaid, so that its units go back. Data: the payment."""
+        return await self._as_caller(caller, lambda: self._single(CANCEL_PAYMENT, payment_id, caller.id))
 
     async def cancel_drop(self, caller: Caller, drop_id: str, *, refund: bool, idempotency_key: str | None = None) -> Outcome:
         """Cancel a drop, and refund what was paid if `refund`, in as many calls as that takes. Data: the drop.

@@ -12,6 +12,8 @@ from starlette.types import ASGIApp
 
 from lastpair.database.pool import Database
 from lastpair.database.servers import Servers
+from lastpair.payments.payments import Payments
+from lastpair.payments.providers import providers_of
 from lastpair.realtime.event_log import EventLog
 from lastpair.realtime.hub import Hub
 from lastpair.realtime.relay import Relay
@@ -82,6 +84,7 @@ def components_for(settings: Settings) -> Components:
         event_log=EventLog(database),
         relay=Relay(servers, hub, database.watch, settings.purchaser_names),
         rushes=Rushes(settings),
+        payments=Payments(database, settings, providers_of(settings)),
     )
 
 

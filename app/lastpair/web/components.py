@@ -7,6 +7,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Scope
 
 from lastpair.database.pool import Database
+from lastpair.payments.payments import Payments
 from lastpair.realtime.event_log import EventLog
 from lastpair.realtime.hub import Hub
 from lastpair.realtime.relay import Relay
@@ -32,6 +33,7 @@ class Components:
     event_log: EventLog
     relay: Relay
     rushes: Rushes
+    payments: Payments
 
 
 class Lastpair(Starlette):

@@ -140,9 +140,11 @@ MAX_BASKET_ITEMS = 20
 DropStatus = TypeAliasType("DropStatus", Literal["draft", "scheduled", "live", "ended", "cancelled"])
 ReservationStatus = TypeAliasType("ReservationStatus", Literal["ACTIVE", "EXPIRED", "CANCELLED", "CONSUMED"])
 PurchaseStatus = TypeAliasType("PurchaseStatus", Literal["pending", "paid", "failed", "cancelled", "refunded"])
+PaymentStatus = TypeAliasType("PaymentStatus", Literal["pending", "paid", "failed", "cancelled", "refunded"])
 DROP_STATUSES: tuple[str, ...] = get_args(DropStatus.__value__)
 RESERVATION_STATUSES: tuple[str, ...] = get_args(ReservationStatus.__value__)
 PURCHASE_STATUSES: tuple[str, ...] = get_args(PurchaseStatus.__value__)
+PAYMENT_STATUSES: tuple[str, ...] = get_args(PaymentStatus.__value__)
 
 
 def _as_json(model: BaseModel) -> str:
@@ -382,6 +384,33 @@ class Purchase(Row):
     refunded_at: AwareDatetime | None
     createdAt: AwareDatetime
     updatedAt: AwareDatetime
+
+
+class Payment(Row):
+    """What a buyer pays for a purchase, or for all purchases of a basket, with the help of a payment provider."""
+
+    id: UUID
+    drop_id: Annotated[UUID, Field(description="Of a basket: the drop of its first purchase.")]
+    basket_id: UUID | None
+    user_id: UUID
+    amount: Amount
+    currency: Currency
+    status: Annotated[PaymentStatus, Field(description="After `failed`, the buyer may try again until `expires_at`.")]
+    refunded_amount: Amount
+    provider: str
+    provider_reference: Annotated[str | None, Field(description="The provider's own id.")]
+    client_secret: Annotated[str | None, Field(description="What a page of the provider needs to pay, until the payment ends.")]
+    url: Annotated[str | None, Field(description="Where the buyer pays, until the payment ends.")]
+    expires_at: AwareDatetime
+    paid_at: AwareDatetime | None
+    createdAt: AwareDatetime
+    updatedAt: AwareDatetime
+
+
+class RefundBody(BaseModel, extra="forbid", json_schema_extra={"examples": [{"qty": 1}]}):
+    """How many units to refund. Without `qty` it is all that are left of the purchase."""
+
+    qty: Quantity | None = None
 
 
 class BuyersReservation(Reservation):
