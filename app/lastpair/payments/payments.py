@@ -53,6 +53,7 @@ REFUNDS_BACK = timedelta(days=3)
 
 MAX_ERROR_LENGTH = 300
 PAYABLE = frozenset({"pending", "failed"})
+CALL_NOT_FOUND = "PROVIDER_CALL_NOT_FOUND"
 UNANSWERED = "unanswered"
 
 SET_PROVIDER = "select api.set_payment_provider($1, $2)"
@@ -172,7 +173,7 @@ class Payments:
             logger.exception("the call %s of payment %s met a fault of ours", call.action, call.payment.id)
             await self._fail(call, f"{type(error).__name__} in the service", is_final=False)
         else:
-            await self._database.fetch(FINISH_CALL, call.id, *created)
+            await self._write(FINISH_CALL, call.id, *created)
             PROVIDER_CALLS.labels(call.payment.provider, call.action, "done").inc()
 
     async def _tell(self, call: Call) -> Created:
@@ -205,7 +206,15 @@ class Payments:
             call.attempts,
             error[:MAX_ERROR_LENGTH],
         )
-        await self._database.fetch(FAIL_CALL, call.id, error[:MAX_ERROR_LENGTH], is_final)
+        await self._write(FAIL_CALL, call.id, error[:MAX_ERROR_LENGTH], is_final)
+
+    async def _write(self, statement: str, *arguments: object) -> None:
+        # The call is gone if what the provider told meanwhile has made it unnecessary.
+        try:
+            await self._database.fetch(statement, *arguments)
+        except Refusal as refusal:
+            if refusal.code != CALL_NOT_FOUND:
+                raise
 
     async def record(self, event: ProviderEvent) -> Recorded:
         """Record what a provider told; the database decides what it means. Raises Unavailable."""

@@ -65,12 +65,14 @@ class ProviderEvent:
     payment_id: str | None
     provider_reference: str | None
     status: ToldStatus
+    body: str
+    """What was told, as it came."""
+
     amount: Decimal | None = None
     currency: str | None = None
     refunded_amount: Decimal | None = None
     """All that the provider has given back so far. None with status refunded: everything."""
 
-    body: str | None = None
     problem: str | None = None
     """Why the event is kept and changes nothing: wrong_mode, or refund_failed."""
 

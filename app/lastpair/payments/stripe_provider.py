@@ -3,7 +3,6 @@
 The package is the extra `stripe`, so this module is imported only if STRIPE_SECRET_KEY is set.
 """
 
-import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import suppress
@@ -105,7 +104,6 @@ class StripeProvider:
             base_addresses={"api": settings.stripe_api_url.rstrip("/")},
             max_network_retries=RETRIES,
         )
-        logging.getLogger("stripe").setLevel(logging.WARNING)  # at the level debug, it logs what has the secrets of buyers
 
     async def create(self, call: Call) -> Created:
         """Make a PaymentIntent, which a page confirms with its client secret."""
@@ -164,7 +162,10 @@ class StripeProvider:
 
     async def _status_of(self, reference: str) -> ProviderEvent | None:
         intent = await _answered(self._client.v1.payment_intents.retrieve_async(reference, {"expand": ["latest_charge"]}))
-        found = StripeObject.model_validate(intent.to_dict())
+        try:
+            found = StripeObject.model_validate(intent.to_dict())
+        except ValidationError:
+            raise ProviderUnavailable("the answer is not a PaymentIntent") from None
         refunded = getattr(intent.latest_charge, "amount_refunded", None) or 0
         status: ToldStatus
         if intent.status == "succeeded":
@@ -177,7 +178,7 @@ class StripeProvider:
             return None
         found.amount_refunded = refunded if status == "refunded" else None
         event_id = f"reconciled:{found.id}:{status}:{refunded}"
-        return self._told(event_id, status, found, found.id, is_live=intent.livemode)
+        return self._told(event_id, status, found, found.id, is_live=intent.livemode, body=found.model_dump_json())
 
     async def refunded_since(self, moment: datetime) -> AsyncIterator[ProviderEvent]:
         """How the PaymentIntents of ours stand that were refunded since then, the latest refund first."""
@@ -240,7 +241,7 @@ class StripeProvider:
         reference: str,
         *,
         is_live: bool,
-        body: str | None = None,
+        body: str,
         problem: str | None = None,
     ) -> ProviderEvent:
         currency = found.currency.upper()

@@ -127,6 +127,7 @@ class WebhookProvider:
             payment_id=payment.id,
             provider_reference=answer.provider_reference,
             status=answer.status,
+            body=answer.model_dump_json(),
             amount=answer.amount,
             currency=answer.currency,
             refunded_amount=answer.refunded_amount,

@@ -17,12 +17,22 @@ from lastpair.web import handlers
 from lastpair.web.buyers import read, writer
 from lastpair.web.components import components_of
 from lastpair.web.error_codes import NOT_FOUND
-from lastpair.web.handlers import PURCHASE, reader
+from lastpair.web.handlers import PURCHASE, admin, reader, seller
 from lastpair.web.limits import address_of
-from lastpair.web.operation import Handler, Operation, operation
-from lastpair.web.requests import PIECE_BYTES, expect_no_body, idempotency_key, read_bytes, read_optional_body, uuid_in_path
-from lastpair.web.responses import REPLAYED, answer, failure, success
-from lastpair.web.schemas import Payment
+from lastpair.web.operation import Handler, Operation, operation, status_parameter
+from lastpair.web.requests import (
+    NUMBER,
+    PIECE_BYTES,
+    choice_in_query,
+    expect_no_body,
+    idempotency_key,
+    limit_and_cursor,
+    read_bytes,
+    read_optional_body,
+    uuid_in_path,
+)
+from lastpair.web.responses import REPLAYED, answer, answer_page, failure, success
+from lastpair.web.schemas import PAYMENT_STATUSES, BuyersPayment, MoneyOfDrop, Payment, PaymentProblem, ProviderCall
 from lastpair.web.turns import in_turn
 
 MAX_MESSAGE_BYTES = 256 * 1024
@@ -107,6 +117,81 @@ async def cancel_payment(request: Request) -> Response:
     payment_id = uuid_in_path(request, "id")
     await expect_no_body(request)
     return answer(request, await components_of(request).shop.cancel_payment(await writer(request), payment_id), "payment")
+
+
+@operation(
+    "payments",
+    {200: {"payments": list[BuyersPayment]}},
+    "DROP_NOT_FOUND",
+    caller="admin",
+    parameters=[status_parameter("Only payments with this status.", "PaymentStatus")],
+    is_paged=True,
+)
+async def list_payments_of_drop(request: Request) -> Response:
+    """Who pays, paid or did not pay for purchases on a drop.
+
+    The newest first. The payment of a basket is listed with each of its drops.
+    """
+    drop_id = uuid_in_path(request, "dropId")
+    await seller(request)
+    status = choice_in_query(request, "status", PAYMENT_STATUSES)
+    outcome = await components_of(request).shop.list_payments(drop_id, status, *limit_and_cursor(request))
+    return answer_page(request, outcome, "payments")
+
+
+@operation("payments", {200: {"money": list[MoneyOfDrop]}}, "DROP_NOT_FOUND", caller="admin")
+async def get_money_of_drop(request: Request) -> Response:
+    """The money of a drop: paid, refunded and open, for each currency."""
+    drop_id = uuid_in_path(request, "dropId")
+    await seller(request)
+    return answer(request, await components_of(request).shop.drop_money(drop_id), "money")
+
+
+@operation("payments", {200: {"problems": list[PaymentProblem]}}, caller="admin", is_paged=True)
+async def list_payment_problems(request: Request) -> Response:
+    """What payment providers told and you have to look at.
+
+    The newest first, of all drops: a payment that is not known, another amount or currency than was asked for, an event of the
+    other mode, a refund that was made at the provider for a part, a refund that failed there, money that came too late and is
+    refunded.
+    """
+    await seller(request)
+    limit, cursor = limit_and_cursor(request, NUMBER)
+    outcome = await components_of(request).shop.list_payment_problems(limit, None if cursor is None else int(cursor))
+    return answer_page(request, outcome, "problems")
+
+
+@operation("payments", {200: {"calls": list[ProviderCall]}}, "DROP_NOT_FOUND", caller="admin", is_paged=True)
+async def list_provider_calls_of_drop(request: Request) -> Response:
+    """What the payment provider was told, or is to be told.
+
+    Calls that are open or were given up come first, then those that are done, each the newest first.
+    """
+    drop_id = uuid_in_path(request, "dropId")
+    await seller(request)
+    outcome = await components_of(request).shop.list_provider_calls(drop_id, *limit_and_cursor(request))
+    return answer_page(request, outcome, "calls")
+
+
+@operation(
+    "payments",
+    {200: {"call": ProviderCall}},
+    "PROVIDER_CALL_NOT_FOUND",
+    "INVALID_STATUS_CHANGE",
+    caller="admin",
+    is_idempotent=True,
+)
+async def retry_provider_call(request: Request) -> Response:
+    """Make a call to the payment provider again that failed or was given up.
+
+    It is made soon, with the same idempotency key. An Idempotency-Key of the request changes nothing, because a repeated request
+    makes the call no second time.
+    """
+    call_id = uuid_in_path(request, "id")
+    idempotency_key(request.scope)
+    caller = await admin(request)
+    await expect_no_body(request)
+    return answer(request, await components_of(request).shop.retry_provider_call(caller, call_id), "call")
 
 
 EventOutcome = Literal["applied", "unchanged", "flagged", "ignored"]
