@@ -79,6 +79,7 @@ def components_for(settings: Settings) -> Components:
         read_limit=RateLimit(settings.rate_limit_reads_per_minute),
         stream_limit=RateLimit(settings.rate_limit_streams_per_minute),
         user_limit=RateLimit(settings.rate_limit_user_per_minute),
+        forgery_limit=RateLimit(settings.rate_limit_address_per_minute),
         stream_slots=StreamSlots(settings.max_streams, settings.max_streams_per_address),
         hub=hub,
         event_log=EventLog(database),

@@ -28,6 +28,9 @@ class Components:
     read_limit: RateLimit
     stream_limit: RateLimit
     user_limit: RateLimit
+    forgery_limit: RateLimit
+    """Messages with a wrong signature that one address may send to the webhooks of payment providers."""
+
     stream_slots: StreamSlots
     hub: Hub
     event_log: EventLog

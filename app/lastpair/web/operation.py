@@ -188,7 +188,7 @@ class Operation:
     """Is it the whole list, as CSV, to a client that prefers that?"""
 
     is_signed: bool
-    """Is it a message that proves by a signature who sent it? Then only a wrong one counts against the limit of its address."""
+    """Is it a message that proves by a signature who sent it? Then only wrong ones are limited."""
 
     alias_of: str | None = None
     """The method and the path that clients are to use instead, if this is another way to the same."""

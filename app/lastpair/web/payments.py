@@ -224,12 +224,12 @@ async def receive(request: Request, name: str) -> Response:
     provider = components.payments.providers.get(name)
     if provider is None:
         raise NOT_FOUND
-    components.address_limit.check(address)
+    components.forgery_limit.check(address)
     try:
         event = await event_in(request, provider)
     except SignatureRefused as error:
         PAYMENT_EVENTS.labels(name, "refused").inc()
-        components.address_limit.count(address)
+        components.forgery_limit.count(address)
         return failure(request, Refusal(401, "SIGNATURE_INVALID", f"{error}."))
     except Unreadable as error:
         PAYMENT_EVENTS.labels(name, "refused").inc()
