@@ -37,9 +37,11 @@ begin
       ('my_purchases',        'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('my_reservations',     'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('cancel_basket',       'lastpair_buyer, lastpair_service'),
+      ('cancel_payment',      'lastpair_buyer, lastpair_service'),
       ('cancel_reservation',  'lastpair_buyer, lastpair_service'),
       ('extend_reservation',  'lastpair_buyer, lastpair_service'),
       ('get_basket',          'lastpair_buyer, lastpair_service'),
+      ('get_payment',         'lastpair_buyer, lastpair_service'),
       ('purchase',            'lastpair_buyer, lastpair_service'),
       ('purchase_basket',     'lastpair_buyer, lastpair_service'),
       ('reserve',             'lastpair_buyer, lastpair_service'),
@@ -49,11 +51,16 @@ begin
       ('create_drop',         'lastpair_seller, lastpair_service'),
       ('create_drop_from_json', 'lastpair_seller, lastpair_service'),
       ('cancel_drop',         'lastpair_seller, lastpair_service'),
+      ('drop_money',          'lastpair_seller, lastpair_service'),
       ('history',             'lastpair_seller, lastpair_service'),
+      ('list_payment_problems', 'lastpair_seller, lastpair_service'),
+      ('list_payments',       'lastpair_seller, lastpair_service'),
+      ('list_provider_calls', 'lastpair_seller, lastpair_service'),
       ('list_purchases',      'lastpair_seller, lastpair_service'),
       ('list_reservations',   'lastpair_seller, lastpair_service'),
       ('refund_drop',         'lastpair_seller, lastpair_service'),
       ('refund_purchase',     'lastpair_seller, lastpair_service'),
+      ('retry_provider_call', 'lastpair_seller, lastpair_service'),
       ('update_drop',         'lastpair_seller, lastpair_service'),
 
       -- Act for many users, and keep the shop going. audit is here because it reads every row of every drop.
@@ -67,15 +74,22 @@ begin
       ('ensure_user_batch',   'lastpair_service'),
       ('rename_user_batch',   'lastpair_service'),
       ('event_key',           'lastpair_service'),
+      ('expire_payments',     'lastpair_service'),
       ('expire_reservations', 'lastpair_service'),
+      ('fail_provider_call',  'lastpair_service'),
+      ('finish_provider_call', 'lastpair_service'),
       ('is_superseded',       'lastpair_service'),
       ('prune_events',        'lastpair_service'),
       ('prune_idempotency_keys', 'lastpair_service'),
       ('purchase_batch',      'lastpair_service'),
+      ('record_payment_event', 'lastpair_service'),
       ('refund_purchase_outcome', 'lastpair_service'),
       ('reserve_basket_batch', 'lastpair_service'),
       ('reserve_batch',       'lastpair_service'),
-      ('set_purchaser_names', 'lastpair_service')
+      ('set_payment_provider', 'lastpair_service'),
+      ('set_purchaser_names', 'lastpair_service'),
+      ('take_provider_calls', 'lastpair_service'),
+      ('unsettled_payments',  'lastpair_service')
     ) as l (function, roles)
     join pg_catalog.pg_proc p on p.proname = l.function and p.pronamespace = 'api'::regnamespace
   loop

@@ -94,7 +94,7 @@ $$;
 create function pg_temp.stored_purchases() returns setof api.purchase_row language sql stable as $$
   select
     p.id, p.drop_id, p.variant_id, p.reservation_id, p.user_id, p.qty, p.unit_price, p.currency, p.amount, p.status,
-    p.refunded_amount, p.refunded_at, p.created_at, p.updated_at
+    p.refunded_amount, p.refunded_at, p.created_at, p.updated_at, p.refunded_qty, p.payment_id
   from inventory.purchases p
   join inventory.drops d on d.id = p.drop_id and d.created_by = pg_temp.user_id('seller')
 $$;
