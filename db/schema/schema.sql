@@ -1812,6 +1812,7 @@ CREATE TABLE inventory.settings (
     purchaser_names text DEFAULT 'full'::text NOT NULL,
     payment_provider text DEFAULT 'none'::text NOT NULL,
     payment_ttl_seconds integer DEFAULT 900 NOT NULL,
+    reconciled_at timestamp with time zone,
     CONSTRAINT settings_is_only_check CHECK (is_only),
     CONSTRAINT settings_payment_provider_check CHECK ((payment_provider = ANY (ARRAY['none'::text, 'stripe'::text, 'webhook'::text]))),
     CONSTRAINT settings_payment_ttl_seconds_check CHECK (((payment_ttl_seconds >= 1) AND (payment_ttl_seconds <= 604800))),
@@ -1845,6 +1846,13 @@ COMMENT ON COLUMN inventory.settings.payment_provider IS 'Who takes the money fo
 --
 
 COMMENT ON COLUMN inventory.settings.payment_ttl_seconds IS 'How long a payment may take at least. It may take as long as the hold would have lasted, too.';
+
+
+--
+-- Name: COLUMN settings.reconciled_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.settings.reconciled_at IS 'When the latest daily comparison with the payment providers began; null: never.';
 
 
 --
@@ -2309,6 +2317,20 @@ CREATE INDEX provider_calls_drop_idx ON inventory.provider_calls USING btree (dr
 --
 
 COMMENT ON INDEX inventory.provider_calls_drop_idx IS 'The calls of a drop, for its seller.';
+
+
+--
+-- Name: provider_calls_given_up_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX provider_calls_given_up_idx ON inventory.provider_calls USING btree (id) WHERE (gave_up_at IS NOT NULL);
+
+
+--
+-- Name: INDEX provider_calls_given_up_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.provider_calls_given_up_idx IS 'Calls that were given up, to be counted.';
 
 
 --
@@ -2801,4 +2823,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261129221000'),
     ('20261129222000'),
     ('20261129224000'),
-    ('20261130020000');
+    ('20261130020000'),
+    ('20261130021000');

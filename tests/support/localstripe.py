@@ -56,6 +56,9 @@ class Stripe:
         self.delivers = True
         """Whether webhooks go on to the service by themselves."""
 
+        self.passed_on: set[int] = set()
+        """The places of the webhooks that were brought to the service, or were not to be."""
+
         self.webhooks: list[tuple[bytes, dict[str, str]]] = []
         """Every webhook that Stripe sent."""
 
@@ -79,9 +82,11 @@ class Stripe:
 
     async def pass_webhook_on(self, request: Request) -> Response:
         """A webhook of Stripe."""
+        number = len(self.webhooks)
         self.webhooks.append((await request.body(), dict(request.headers)))
         if self.delivers:
-            await self.deliver(len(self.webhooks) - 1)
+            await self.deliver(number)
+        self.passed_on.add(number)
         return Response()
 
     async def deliver(self, number: int) -> httpx.Response:
@@ -92,9 +97,21 @@ class Stripe:
                 self.webhook_url, content=body, headers={name: headers[name] for name in ("stripe-signature", "content-type")}
             )
 
-    async def has_sent(self, count: int) -> None:
-        """Wait until so many webhooks were sent. localstripe sends each a second after its event."""
-        await eventually(lambda: len(self.webhooks) >= count, timeout_seconds=60)
+    async def has_told(self, payment: Row, kind: str) -> int:
+        """Wait until a webhook of this type was sent of the payment, and brought to the service if it is. Returns its place.
+
+        localstripe sends each a second after its event.
+        """
+        reference = payment["provider_reference"].encode()
+        found: list[int] = []
+
+        def is_there() -> bool:
+            of_payment = [n for n, (body, _) in enumerate(self.webhooks) if reference in body and loads(body)["type"] == kind]
+            found[:] = [n for n in of_payment if n in self.passed_on]
+            return bool(found)
+
+        await eventually(is_there, timeout_seconds=60)
+        return found[-1]
 
     async def ask(self, method: str, path: str, body: Row | None = None, status: int = 200) -> Row:
         """What Stripe answers to somebody else than the service."""
@@ -169,8 +186,3 @@ async def local_stripe() -> AsyncIterator[Stripe]:
             finally:
                 server.should_exit = True
                 await serving
-
-
-def events_of(webhooks: list[tuple[bytes, dict[str, str]]]) -> list[str]:
-    """The types of these events."""
-    return [loads(body)["type"] for body, _ in webhooks]
