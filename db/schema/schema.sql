@@ -1461,7 +1461,7 @@ CREATE TABLE inventory.payment_events (
     problem text,
     received_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT payment_events_outcome_check CHECK ((outcome = ANY (ARRAY['applied'::text, 'unchanged'::text, 'flagged'::text]))),
-    CONSTRAINT payment_events_problem_check CHECK ((problem = ANY (ARRAY['unknown_payment'::text, 'wrong_amount'::text, 'wrong_currency'::text, 'wrong_mode'::text, 'refunded_in_part'::text, 'too_late'::text])))
+    CONSTRAINT payment_events_problem_check CHECK ((problem = ANY (ARRAY['unknown_payment'::text, 'wrong_amount'::text, 'wrong_currency'::text, 'wrong_mode'::text, 'refunded_in_part'::text, 'refund_failed'::text, 'too_late'::text])))
 );
 
 

@@ -6,7 +6,8 @@ import asyncpg
 import pytest
 
 from tests.support.database import Database
-from tests.support.tills import StripeTill, Till, till_of
+from tests.support.streams import fresh_database
+from tests.support.tills import OwnTill, StripeTill, Till, till_of
 
 
 @pytest.fixture(scope="package", params=["stripe", "webhook"])
@@ -25,15 +26,28 @@ async def owner() -> None:
 async def healthy(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     """The test must end with a clean audit of its shop, if it has one."""
     yield
-    for name in {"till", "stripe_till"} & set(request.fixturenames):
-        pool: asyncpg.Pool = request.getfixturevalue(name).owner
+    if "till" in request.fixturenames:
+        pool: asyncpg.Pool = request.getfixturevalue("till").owner
         violations = [tuple(row) for row in await pool.fetch("select * from api.audit()")]
         assert violations == []
+
+
+@pytest.fixture(scope="module")
+async def till_database_url(database: Database) -> AsyncIterator[str]:
+    """A database for one file's own service."""
+    async with fresh_database(database) as url:
+        yield url
+
+
+@pytest.fixture
+def own_till(till: Till) -> OwnTill:
+    """The shop with a provider of its own."""
+    assert isinstance(till, OwnTill)
+    return till
 
 
 @pytest.fixture
 def stripe_till(till: Till) -> StripeTill:
     """The shop with Stripe."""
-    if not isinstance(till, StripeTill):
-        pytest.fail("parametrize with only_stripe")
+    assert isinstance(till, StripeTill)
     return till

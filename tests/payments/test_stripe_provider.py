@@ -73,7 +73,7 @@ async def test_refund_is_made_once(stripe: Stripe, provider: StripeProvider) -> 
     call = call_of(payment, "refund", "99.95")
     await provider.refund(call)
     await provider.refund(call)
-    stripe._answers.clear()
+    stripe.forget_keys()
     await provider.refund(call_of(payment, "refund", "99.95", 2, call.id))
     status = await provider.status(payment)
     assert status is not None

@@ -80,6 +80,10 @@ class Stripe:
             raise ConnectionError("the answer is lost")
         return self._answers[key]
 
+    def forget_keys(self) -> None:
+        """Forget the idempotency keys, as Stripe does after a day."""
+        self._answers.clear()
+
     async def pass_webhook_on(self, request: Request) -> Response:
         """A webhook of Stripe."""
         number = len(self.webhooks)
