@@ -29,6 +29,7 @@ begin
       ('snapshot',            'lastpair_buyer, lastpair_seller, lastpair_service'),
 
       -- Act for oneself. A seller is a user, too, because a drop has a creator.
+      ('create_stream_ticket', 'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('ensure_user',         'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('get_purchase',        'lastpair_buyer, lastpair_seller, lastpair_service'),
       ('get_reservation',     'lastpair_buyer, lastpair_seller, lastpair_service'),
@@ -85,7 +86,9 @@ begin
       ('prune_idempotency_keys', 'lastpair_service'),
       ('purchase_batch',      'lastpair_service'),
       ('record_payment_event', 'lastpair_service'),
+      ('redeem_stream_ticket', 'lastpair_service'),
       ('refund_purchase_outcome', 'lastpair_service'),
+      ('relayed_events_after', 'lastpair_service'),
       ('reserve_basket_batch', 'lastpair_service'),
       ('reserve_batch',       'lastpair_service'),
       ('set_payment_provider', 'lastpair_service'),

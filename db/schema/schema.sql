@@ -742,7 +742,8 @@ COMMENT ON TYPE inventory.hold_facts IS 'The hold that a purchase request means,
 CREATE TYPE inventory.new_event AS (
 	drop_id uuid,
 	type text,
-	data json
+	data json,
+	user_id uuid
 );
 
 
@@ -1312,7 +1313,8 @@ CREATE TABLE inventory.events (
     drop_id uuid NOT NULL,
     type text NOT NULL,
     data json NOT NULL,
-    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    user_id uuid
 );
 
 
@@ -1328,6 +1330,13 @@ COMMENT ON TABLE inventory.events IS 'The event log: committed events in the ord
 --
 
 COMMENT ON COLUMN inventory.events.created_at IS 'The time of publishing and not now(). It rises with id, so pruning by time removes a beginning of the log.';
+
+
+--
+-- Name: COLUMN events.user_id; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.events.user_id IS 'The only user who may see the event; null: everybody may.';
 
 
 --
@@ -1884,6 +1893,32 @@ COMMENT ON CONSTRAINT settings_purchaser_names_check ON inventory.settings IS 'p
 
 
 --
+-- Name: ticket_key; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.ticket_key (
+    is_only boolean DEFAULT true NOT NULL,
+    inner_key bytea NOT NULL,
+    outer_key bytea NOT NULL,
+    CONSTRAINT ticket_key_is_only_check CHECK (is_only)
+);
+
+
+--
+-- Name: TABLE ticket_key; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.ticket_key IS 'One row: the two keys of the codes (HMAC-SHA-256) that prove who made a stream ticket.';
+
+
+--
+-- Name: CONSTRAINT ticket_key_is_only_check ON ticket_key; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT ticket_key_is_only_check ON inventory.ticket_key IS 'is_only: must be true';
+
+
+--
 -- Name: users; Type: TABLE; Schema: inventory; Owner: -
 --
 
@@ -2176,6 +2211,14 @@ ALTER TABLE ONLY inventory.settings
 
 
 --
+-- Name: ticket_key ticket_key_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.ticket_key
+    ADD CONSTRAINT ticket_key_pkey PRIMARY KEY (is_only);
+
+
+--
 -- Name: users users_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
 --
 
@@ -2233,6 +2276,20 @@ CREATE INDEX events_drop_idx ON inventory.events USING btree (drop_id, id);
 --
 
 COMMENT ON INDEX inventory.events_drop_idx IS 'The events of one drop, for clients that ask for that drop only.';
+
+
+--
+-- Name: events_user_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX events_user_idx ON inventory.events USING btree (user_id, id) WHERE (user_id IS NOT NULL);
+
+
+--
+-- Name: INDEX events_user_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.events_user_idx IS 'What happened to one user, for clients of certain drops that come back.';
 
 
 --
@@ -2823,5 +2880,6 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261129221000'),
     ('20261129222000'),
     ('20261129224000'),
+    ('20261130015000'),
     ('20261130020000'),
     ('20261130021000');

@@ -14,6 +14,7 @@ as $$
   from (values
     ('VALIDATION_ERROR', 400, 'A value is not acceptable; the message names the field and the reason.'),
     ('AUTH_REQUIRED', 401, 'No user has this id. Identify yourself as an existing user.'),
+    ('TICKET_INVALID', 401, 'The ticket of this stream is forged or too old. Get a new one: POST /stream-tickets.'),
     ('FORBIDDEN', 403, 'You may not do this.'),
     ('DROP_NOT_FOUND', 404, 'There is no drop with this id.'),
     ('RESERVATION_NOT_FOUND', 404, 'You have no reservation with this id.'),
