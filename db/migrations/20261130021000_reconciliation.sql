@@ -1,6 +1,7 @@
 -- migrate:up
 
 -- squawk-ignore-file require-concurrent-index-creation, prefer-robust-stmts, constraint-missing-not-valid
+-- squawk-ignore-file ban-drop-constraint, require-concurrent-index-deletion
 -- Payments are compared with their providers once a day. Every process of the service asks for it, and one of them does it.
 
 set local lock_timeout = '5s';
