@@ -27,6 +27,7 @@ TAGS: dict[Tag, str] = {
     "baskets": "Hold units of several drops together, all or none, and buy them or give them back together.",
     "purchases": "Buy held units.",
     "payments": "Pay for purchases with the help of a payment provider.",
+    "providers": "For payment providers, which tell what became of payments.",
     "users": "Yourself.",
     "realtime": "Receive every committed change.",
     "operations": "For operators.",

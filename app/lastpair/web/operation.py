@@ -12,7 +12,9 @@ from lastpair.shop.shared_calls import DEFAULT_LIMIT, BuyersRequest
 Handler = Callable[[Any], Awaitable[Any]]
 """It answers a Request with a Response, or serves a WebSocket."""
 
-Tag = Literal["drops", "reservations", "baskets", "purchases", "payments", "users", "realtime", "operations", "development"]
+Tag = Literal[
+    "drops", "reservations", "baskets", "purchases", "payments", "providers", "users", "realtime", "operations", "development"
+]
 AllowedCaller = Literal["anyone", "user", "admin"]
 Schema = dict[str, Any]
 

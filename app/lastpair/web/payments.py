@@ -197,7 +197,7 @@ async def retry_provider_call(request: Request) -> Response:
 EventOutcome = Literal["applied", "unchanged", "flagged", "ignored"]
 
 
-@operation("payments", {200: {"outcome": EventOutcome}}, "SIGNATURE_INVALID", "NOT_FOUND", is_signed=True)
+@operation("providers", {200: {"outcome": EventOutcome}}, "SIGNATURE_INVALID", "NOT_FOUND", is_signed=True)
 async def receive_from_stripe(request: Request) -> Response:
     """What Stripe tells: the address of a webhook endpoint there.
 
@@ -207,7 +207,7 @@ async def receive_from_stripe(request: Request) -> Response:
     return await receive(request, "stripe")
 
 
-@operation("payments", {200: {"outcome": EventOutcome}}, "SIGNATURE_INVALID", "NOT_FOUND", is_signed=True)
+@operation("providers", {200: {"outcome": EventOutcome}}, "SIGNATURE_INVALID", "NOT_FOUND", is_signed=True)
 async def receive_from_provider(request: Request) -> Response:
     """What another payment provider tells.
 

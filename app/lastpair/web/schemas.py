@@ -387,6 +387,8 @@ class Purchase(Row):
     refunded_at: AwareDatetime | None
     createdAt: AwareDatetime
     updatedAt: AwareDatetime
+    refunded_qty: Annotated[int, Field(ge=0, description="Units of it that were refunded.")]
+    payment_id: Annotated[UUID | None, Field(description="Null: paid without a payment provider, or free.")]
 
 
 class Payment(Row):
