@@ -90,7 +90,7 @@ async def test_paid_against_the_buyers_cancel(owner: asyncpg.Pool, count: int) -
 
 @sizes("count", 200, 3000)
 async def test_paid_against_the_sweep_and_other_buyers(owner: asyncpg.Pool, count: int) -> None:
-    """Payments end while they are paid. Others want the units: each unit is sold once, and the money of those without one returns."""
+    """Payments end while they are paid. Others want the units: each unit is sold once, and the money of the rest returns."""
     users, rivals = await make_users(owner, count), await make_users(owner, count)
     drop_id = await make_drop_by_sql(owner, count)
     payments = await begin_payments(owner, drop_id, users)
