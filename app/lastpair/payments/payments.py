@@ -18,7 +18,7 @@ from typing import NamedTuple
 import orjson
 
 from lastpair.database.pool import Database
-from lastpair.errors import Refusal
+from lastpair.errors import Refusal, Unavailable
 from lastpair.observability.metrics import (
     PAYMENT_EVENTS,
     PAYMENTS_EXPIRED,
@@ -128,10 +128,13 @@ class Payments:
         """
         attempt = asyncio.create_task(self._begin(payment_id))
         self._attempts.add(attempt)
-        attempt.add_done_callback(self._attempts.discard)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PAYMENT_TIMEOUT_SECONDS):
-                await asyncio.shield(attempt)
+        attempt.add_done_callback(self._ended)
+        await asyncio.wait({attempt}, timeout=PAYMENT_TIMEOUT_SECONDS)
+
+    def _ended(self, attempt: "asyncio.Task[None]") -> None:
+        self._attempts.discard(attempt)
+        if not attempt.cancelled() and (error := attempt.exception()) is not None:
+            logger.error("a payment was not begun, and is tried again", exc_info=error)
 
     async def _begin(self, payment_id: str) -> None:
         with suppress(Refusal):  # the purchase is committed, and the worker makes the call later
@@ -142,9 +145,9 @@ class Payments:
     async def work_off(self) -> None:
         """Make the calls that are due, until there are none. Raises Refusal when the database cannot serve."""
         while calls := await self._take(CALLS_AT_ONCE):
-            async with asyncio.TaskGroup() as group:
-                for call in calls:
-                    group.create_task(self._in_slot(call))
+            ended = await asyncio.gather(*map(self._in_slot, calls), return_exceptions=True)
+            for error in filter(None, ended):
+                raise error
         [(waiting, gave_up)] = await self._database.fetch(COUNT_CALLS)
         PROVIDER_CALLS_WAITING.set(waiting)
         PROVIDER_CALLS_GIVEN_UP.set(gave_up)
@@ -260,7 +263,7 @@ class Payments:
         for provider in self.providers.values():
             try:
                 async for event in provider.refunded_since(since):
-                    outcomes[(await self.record(event)).outcome] += 1
+                    outcomes[await self._record_found(event)] += 1
             except (ProviderRefused, ProviderUnavailable) as error:
                 logger.warning("%s does not say what was refunded: %s", provider.name, str(error)[:MAX_ERROR_LENGTH])
                 outcomes[UNANSWERED] += 1
@@ -280,7 +283,17 @@ class Payments:
             return UNANSWERED
         if event is None or (event.status == payment.status and event.status != "refunded"):
             return "unchanged"
-        return (await self.record(event)).outcome
+        return await self._record_found(event)
+
+    async def _record_found(self, event: ProviderEvent) -> str:
+        # What became of an event that was asked for. One that the database refuses must not end the comparison of the others.
+        try:
+            return (await self.record(event)).outcome
+        except Unavailable:
+            raise
+        except Refusal as refusal:
+            logger.warning("what %s says of payment %s is refused: %s", event.provider, event.payment_id, refusal.message)
+            return UNANSWERED
 
     async def close(self) -> None:
         """End what is in flight, and close the connections to the providers."""
