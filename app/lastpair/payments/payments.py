@@ -36,7 +36,7 @@ PAYMENT_TIMEOUT_SECONDS = 5
 CALL_TIMEOUT_SECONDS = 12
 """How long a call may take with all that the provider's own timeouts leave open."""
 
-LEASE_SECONDS = 60
+LEASE_SECONDS = 30
 """How long a call belongs to the process that took it: longer than it takes to make and to finish it."""
 
 CALLS_AT_ONCE = 16
