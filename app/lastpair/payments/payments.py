@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import NamedTuple
 
 import orjson
@@ -28,6 +27,7 @@ from lastpair.observability.metrics import (
     PROVIDER_CALLS_WAITING,
 )
 from lastpair.payments.provider import Call, Created, Payment, Provider, ProviderEvent, ProviderRefused, ProviderUnavailable
+from lastpair.payments.wire import as_number
 from lastpair.settings import Settings
 
 PAYMENT_TIMEOUT_SECONDS = 5
@@ -44,6 +44,7 @@ CALLS_AT_ONCE = 16
 
 EXPIRE_LIMIT = 1000
 RECONCILE_PAGE = 100
+RECONCILED_AT_ONCE = 4
 RECONCILE_INTERVAL_SECONDS = 86_400
 SETTLED_AFTER_SECONDS = 60
 """Younger payments are left alone by the nightly comparison, because what happened to them is still being told."""
@@ -221,7 +222,7 @@ class Payments:
 
     async def record(self, event: ProviderEvent) -> Recorded:
         """Record what a provider told; the database decides what it means. Raises Unavailable."""
-        [row] = await self._database.fetch_single(RECORD_EVENT, orjson.dumps(asdict(event), default=_as_number).decode())
+        [row] = await self._database.fetch_single(RECORD_EVENT, orjson.dumps(asdict(event), default=as_number).decode())
         recorded = Recorded(*row)
         PAYMENT_EVENTS.labels(event.provider, recorded.outcome).inc()
         if recorded.outcome == "flagged":
@@ -254,8 +255,9 @@ class Payments:
         after = None
         while True:
             rows = await self._database.fetch(UNSETTLED, older_than_seconds, after, RECONCILE_PAGE)
-            for row in rows:
-                outcomes[await self._compare(Payment(*row))] += 1
+            for first in range(0, len(rows), RECONCILED_AT_ONCE):
+                payments = [Payment(*row) for row in rows[first : first + RECONCILED_AT_ONCE]]
+                outcomes.update(await asyncio.gather(*map(self._compare, payments)))
             if len(rows) < RECONCILE_PAGE:
                 break
             after = rows[-1][0]
@@ -302,9 +304,3 @@ class Payments:
         await asyncio.gather(*self._attempts, return_exceptions=True)
         for provider in self.providers.values():
             await provider.close()
-
-
-def _as_number(value: object) -> object:
-    if isinstance(value, Decimal):
-        return orjson.Fragment(str(value))
-    raise TypeError

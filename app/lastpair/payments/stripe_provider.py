@@ -26,7 +26,7 @@ from lastpair.payments.provider import (
     ToldStatus,
     Unreadable,
 )
-from lastpair.payments.uuids import uuid_or_none
+from lastpair.payments.wire import uuid_or_none
 from lastpair.settings import STRIPE_KEY, Settings
 
 TIMEOUT_SECONDS = 4

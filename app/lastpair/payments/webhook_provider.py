@@ -27,6 +27,7 @@ from lastpair.payments.provider import (
     SignatureRefused,
     Unreadable,
 )
+from lastpair.payments.wire import as_number
 from lastpair.settings import Settings
 
 TIMEOUT_SECONDS = 4
@@ -136,7 +137,7 @@ class WebhookProvider:
         message: dict[str, Any] = {"action": action, "payment": payment._asdict()}
         if amount is not None:
             message["amount"] = amount
-        body = orjson.dumps(message, default=_as_number)
+        body = orjson.dumps(message, default=as_number)
         now = datetime.now(UTC)
         headers = {
             "content-type": "application/json",
@@ -203,9 +204,3 @@ class WebhookProvider:
         """Close the connections."""
         if self._http is not None:
             await self._http.aclose()
-
-
-def _as_number(value: object) -> object:
-    if isinstance(value, Decimal):
-        return orjson.Fragment(str(value))
-    raise TypeError
