@@ -69,6 +69,8 @@ begin
       ('audit',               'lastpair_service'),
       ('cancel_batch',        'lastpair_service'),
       ('count_watchers',      'lastpair_service'),
+      ('claim_reconciliation', 'lastpair_service'),
+      ('count_provider_calls', 'lastpair_service'),
       ('create_user',         'lastpair_service'),
       ('create_user_outcome', 'lastpair_service'),
       ('deployed',            'lastpair_service'),

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from lastpair.shop.outcome import Caller
+from lastpair.shop.shared_calls import BuyersRequest
 from lastpair.web.components import components_in
 from lastpair.web.identity import Identity
 from lastpair.web.operation import BuyersOperation
@@ -17,13 +18,18 @@ from lastpair.web.responses import HasScope, answer
 
 async def carry_out(request: Request, operation: BuyersOperation) -> Response:
     """Read such a request, and answer what the shop says."""
+    caller, asked = await read(request, operation)
+    return answer(request, await components_in(request.scope).shop.carry_out(caller, asked), operation.data)
+
+
+async def read(request: Request, operation: BuyersOperation) -> tuple[Caller, BuyersRequest]:
+    """Who asks, and for what. Raises VALIDATION_ERROR, what read_body and read_optional_body raise, and what `writer` raises."""
     name = operation.id_name
     asked_id = "" if name is None else parse_uuid(name, request.path_params[name])
     key = key_of(request, operation)
     body = await (read_body if operation.needs_body else read_optional_body)(request, operation.body)
     caller = await writer(request)
-    asked = operation.request(caller.id, asked_id, key, body)
-    return answer(request, await components_in(request.scope).shop.carry_out(caller, asked), operation.data)
+    return caller, operation.request(caller.id, asked_id, key, body)
 
 
 def key_of(request: HasScope, operation: BuyersOperation) -> str | None:

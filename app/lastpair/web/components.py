@@ -7,6 +7,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Scope
 
 from lastpair.database.pool import Database
+from lastpair.payments.payments import Payments
 from lastpair.realtime.event_log import EventLog
 from lastpair.realtime.hub import Hub
 from lastpair.realtime.relay import Relay
@@ -28,12 +29,16 @@ class Components:
     read_limit: RateLimit
     stream_limit: RateLimit
     user_limit: RateLimit
+    forgery_limit: RateLimit
+    """Messages with a wrong signature that one address may send to the webhooks of payment providers."""
+
     stream_slots: StreamSlots
     hub: Hub
     event_log: EventLog
     relay: Relay
     watchers: Watchers
     rushes: Rushes
+    payments: Payments
 
 
 class Lastpair(Starlette):

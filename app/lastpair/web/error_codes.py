@@ -26,6 +26,10 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     ),
     "AUTH_REQUIRED": (HTTPStatus.UNAUTHORIZED, "the request names no user, or one who does not exist"),
     "TICKET_INVALID": (HTTPStatus.UNAUTHORIZED, "the ticket of a stream is forged or too old; get a new one"),
+    "SIGNATURE_INVALID": (
+        HTTPStatus.UNAUTHORIZED,
+        "a message to a webhook is not signed with its secret, or was signed more than five minutes ago",
+    ),
     "FORBIDDEN": (
         HTTPStatus.FORBIDDEN,
         "this takes a token with the claim `role: admin`, or a page of an origin that `CORS_ORIGINS` does not list sent it",
@@ -35,6 +39,8 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "BASKET_NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is no such basket, or it is not yours"),
     "VARIANT_NOT_FOUND": (HTTPStatus.NOT_FOUND, "the drop has no such variant, or it has variants and the request names none"),
     "PURCHASE_NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is no such purchase"),
+    "PAYMENT_NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is no such payment, or it is not yours"),
+    "PROVIDER_CALL_NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is no such call to a payment provider"),
     "NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is nothing at this path"),
     "METHOD_NOT_ALLOWED": (HTTPStatus.METHOD_NOT_ALLOWED, "the path has other methods; see `Allow`"),
     "DROP_NOT_ACTIVE": (HTTPStatus.CONFLICT, "the drop has not started, is paused, has ended or was cancelled"),
@@ -51,8 +57,10 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "BASKET_NOT_ACTIVE": (HTTPStatus.CONFLICT, "a hold of the basket was bought or cancelled; the message names the item"),
     "INVALID_STATUS_CHANGE": (
         HTTPStatus.CONFLICT,
-        "the drop cannot move to that status, or the purchase is not paid, so it cannot be refunded",
+        "the drop cannot move to that status, the purchase is not paid, so it cannot be refunded, or the payment is paid, so it"
+        " cannot be cancelled",
     ),
+    "SEVERAL_CURRENCIES": (HTTPStatus.CONFLICT, "the basket has amounts of several currencies, which one payment cannot have"),
     "VARIANT_IN_USE": (HTTPStatus.CONFLICT, "units of the variant were held or sold, so it cannot go"),
     "STOCK_BELOW_COMMITTED": (HTTPStatus.CONFLICT, "`total_stock` would be less than the units held and sold"),
     "RUSH_RUNNING": (HTTPStatus.CONFLICT, "a rush is running already; wait for its end"),

@@ -9,13 +9,19 @@ from lastpair_client.rows import (
     Activity,
     Basket,
     BasketItem,
+    BuyersPayment,
     BuyersPurchase,
     BuyersReservation,
     Drop,
     DropChange,
     DropChanges,
     ListedDrop,
+    MoneyOfDrop,
     NewDrop,
+    Payment,
+    PaymentProblem,
+    PaymentStatus,
+    ProviderCall,
     Purchase,
     PurchaseStatus,
     Reservation,
@@ -119,7 +125,7 @@ class Methods:
 
     @Method
     def purchase(self, drop_id: Id, *, reservation_id: Id | None = None, idempotency_key: str | None = None) -> Request[Purchase]:
-        """Buy what you hold."""
+        """Buy what you hold. With a payment provider it is `pending`, and `get_payment` has what you need to pay."""
         body = {"reservation_id": reservation_id}
         return Request("POST", path_of("drops", drop_id, "purchase"), "purchase", body, idempotency_key=idempotency_key)
 
@@ -180,6 +186,16 @@ class Methods:
         return Request("GET", path_of("purchases", purchase_id), "purchase")
 
     @Method
+    def get_payment(self, payment_id: Id) -> Request[Payment]:
+        """One of your payments; `client_secret` or `url` is what you need to pay."""
+        return Request("GET", path_of("payments", payment_id), "payment")
+
+    @Method
+    def cancel_payment(self, payment_id: Id) -> Request[Payment]:
+        """Do not pay: the units go back to stock."""
+        return Request("DELETE", path_of("payments", payment_id), "payment")
+
+    @Method
     def forget_me(self) -> Request[User]:
         """Make yourself anonymous, and give back what you hold."""
         return Request("DELETE", "/users/me", "user")
@@ -206,9 +222,40 @@ class Methods:
         return Request("POST", path, "drop", {"refund": refund}, idempotency_key=idempotency_key)
 
     @Method
-    def refund_purchase(self, purchase_id: Id, *, idempotency_key: str | None = None) -> Request[Purchase]:
-        """Refund all of a purchase; its units go back to stock."""
-        return Request("POST", path_of("purchases", purchase_id, "refund"), "purchase", idempotency_key=idempotency_key)
+    def refund_purchase(
+        self, purchase_id: Id, *, qty: int | None = None, idempotency_key: str | None = None
+    ) -> Request[Purchase]:
+        """Refund so many units of a purchase, or all that are left; they go back to stock."""
+        path = path_of("purchases", purchase_id, "refund")
+        return Request("POST", path, "purchase", {"qty": qty}, idempotency_key=idempotency_key)
+
+    @ListMethod
+    def list_drop_payments(
+        self, drop_id: Id, *, status: PaymentStatus | None = None, limit: int | None = None
+    ) -> ListRequest[BuyersPayment]:
+        """Who pays, paid or did not pay on a drop; the newest first."""
+        query = {"status": status, "limit": limit}
+        return ListRequest("GET", path_of("drops", drop_id, "payments"), "payments", query=query)
+
+    @Method
+    def get_drop_money(self, drop_id: Id) -> Request[list[MoneyOfDrop]]:
+        """The money of a drop: paid, refunded and open, for each currency."""
+        return Request("GET", path_of("drops", drop_id, "money"), "money")
+
+    @ListMethod
+    def list_payment_problems(self, *, limit: int | None = None) -> ListRequest[PaymentProblem]:
+        """What payment providers told and you have to look at; the newest first."""
+        return ListRequest("GET", "/payments/problems", "problems", query={"limit": limit})
+
+    @ListMethod
+    def list_drop_provider_calls(self, drop_id: Id, *, limit: int | None = None) -> ListRequest[ProviderCall]:
+        """What the payment provider was told, or is to be told; what is not done first."""
+        return ListRequest("GET", path_of("drops", drop_id, "provider-calls"), "calls", query={"limit": limit})
+
+    @Method
+    def retry_provider_call(self, call_id: Id, *, idempotency_key: str | None = None) -> Request[ProviderCall]:
+        """Make a call to the payment provider again that failed or was given up."""
+        return Request("POST", path_of("provider-calls", call_id, "retry"), "call", idempotency_key=idempotency_key)
 
     @ListMethod
     def list_drop_history(self, drop_id: Id, *, limit: int | None = None) -> ListRequest[DropChange]:
