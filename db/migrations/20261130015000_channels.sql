@@ -1,8 +1,8 @@
 -- migrate:up
 
--- An event may be for one user alone, for example what became of a payment. Such a private event is in the same log and has its place
--- in the same order, but only streams that prove to be its user's get it. A browser's EventSource and WebSocket can send no header, so
--- they show a ticket in the URL, which is signed with a key that only the owner of this table can read.
+-- An event may be for one user alone, for example what became of a payment. Such a private event is in the same log and has its
+-- place in the same order, but only streams that prove to be its user's get it. A browser's EventSource and WebSocket can send no
+-- header, so they show a ticket in the URL, which is signed with a key that only the owner of this table can read.
 
 set local lock_timeout = '5s';
 set local statement_timeout = '60s';
