@@ -48,9 +48,11 @@ drop function if exists
   inventory.ticket_code(text), inventory.data_with_time(json, timestamptz);
 -- squawk-ignore ban-drop-table
 drop table inventory.ticket_key;
+-- squawk-ignore ban-drop-column
 alter type inventory.new_event drop attribute user_id;
 -- Without the column every event of the log is public, so those that are not must go. Their ids become gaps.
 delete from inventory.events where user_id is not null;
+-- squawk-ignore require-concurrent-index-deletion
 drop index inventory.events_user_idx;
 -- squawk-ignore ban-drop-column
 alter table inventory.events drop column user_id;
