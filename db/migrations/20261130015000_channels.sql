@@ -1,8 +1,8 @@
 -- migrate:up
 
--- An event may be for one user alone, for example what became of a payment. Such a private event is in the same log and has its place
--- in the same order, but only streams that prove to be its user's get it. A browser's EventSource and WebSocket can send no header, so
--- they show a ticket in the URL, which is signed with a key that only the owner of this table can read.
+-- An event may be for one user alone, for example what became of a payment. Such a private event is in the same log and has its
+-- place in the same order, but only streams that prove to be its user's get it. A browser's EventSource and WebSocket can send no
+-- header, so they show a ticket in the URL, which is signed with a key that only the owner of this table can read.
 
 set local lock_timeout = '5s';
 set local statement_timeout = '60s';
@@ -48,9 +48,11 @@ drop function if exists
   inventory.ticket_code(text), inventory.data_with_time(json, timestamptz);
 -- squawk-ignore ban-drop-table
 drop table inventory.ticket_key;
+-- squawk-ignore ban-drop-column
 alter type inventory.new_event drop attribute user_id;
 -- Without the column every event of the log is public, so those that are not must go. Their ids become gaps.
 delete from inventory.events where user_id is not null;
+-- squawk-ignore require-concurrent-index-deletion
 drop index inventory.events_user_idx;
 -- squawk-ignore ban-drop-column
 alter table inventory.events drop column user_id;

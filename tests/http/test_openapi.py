@@ -42,7 +42,7 @@ RUSH_PATHS = {"/api/internal/rush"}  # in development without tokens
 RETRIED = {"429", "503"}
 CODES = {
     400: ["VALIDATION_ERROR"],
-    401: ["AUTH_REQUIRED", "SIGNATURE_INVALID"],
+    401: ["AUTH_REQUIRED", "SIGNATURE_INVALID", "TICKET_INVALID"],
     403: ["FORBIDDEN"],
     404: [
         *["NOT_FOUND", "DROP_NOT_FOUND", "RESERVATION_NOT_FOUND", "VARIANT_NOT_FOUND", "PURCHASE_NOT_FOUND", "BASKET_NOT_FOUND"],
@@ -75,8 +75,9 @@ OF_THE_SERVICE = {
 }
 """The codes that the service refuses with by itself; the database knows FORBIDDEN as well."""
 
-OF_BOTH = {"VALIDATION_ERROR", "AUTH_REQUIRED", "IDEMPOTENCY_KEY_REUSED"}
-"""The codes that the service refuses with, too: the last one of a rush, which is no matter of the database."""
+OF_BOTH = {"VALIDATION_ERROR", "AUTH_REQUIRED", "IDEMPOTENCY_KEY_REUSED", "TICKET_INVALID"}
+"""The codes that the service refuses with, too: the third one of a rush, which is no matter of the database, the last one of what
+cannot be a ticket."""
 
 
 @pytest.fixture(scope="module")
@@ -229,10 +230,11 @@ def test_allowed_callers(contracts: dict[str, Schema], name: str) -> None:
     admins |= {"listProviderCallsOfDrop", "retryProviderCall"}
     readers = {"getReservation", "getReservationHistory", "getPurchase"}
     buyers = {"reserve", "purchase", "cancelReservation", "cancelReservationAlias", "extendReservation"}
-    buyers |= {"listMyReservations", "listMyPurchases", "forgetMe", "getPayment", "cancelPayment"}
+    buyers |= {"listMyReservations", "listMyPurchases", "forgetMe", "getPayment", "cancelPayment", "createStreamTicket"}
     of_baskets = {"reserveBasket", "purchaseBasket", "cancelBasket", "getBasket"}
     assert of_users == admins | readers | buyers | of_baskets
     of_either = {"listDrops", "getDrop"}  # drafts are the admin's
+    of_either |= {"streamEvents", "openWebsocket"}  # what is for one user
     assert all(by_id[operation_id]["security"] == [{}, {"user": []}] for operation_id in of_either)
     of_providers = {"receiveFromStripe", "receiveFromProvider"}  # they sign
     refused = {operation_id for operation_id, operation in by_id.items() if "401" in operation["responses"]}

@@ -22,7 +22,7 @@ from tests.support.factories import change, make_drop, make_due, make_user, purc
 from tests.support.in_process import InProcess, served, settings_for
 from tests.support.servers import STOP_SECONDS
 from tests.support.socketio import TYPES, Given, SocketIOClients, announced, socketio_clients
-from tests.support.streams import Api, fresh_database, newest_id, publish, serving
+from tests.support.streams import LOCK, Api, fresh_database, newest_id, publish, serving
 from tests.support.waiting import eventually
 
 TRANSPORTS = [["polling"], ["websocket"], ["polling", "websocket"]]
@@ -97,6 +97,27 @@ async def test_the_five_events(
     assert by_type["ACTIVITY_UPDATED"]["latestPurchasers"][0].keys() >= {"userId", "username", "qty", "createdAt"}
     [state] = await clients.states()
     assert (state["transport"], state["log"]) == (transports[-1], ["connect"])
+
+
+@names
+async def test_what_is_for_one_user(
+    service: InProcess, owner: asyncpg.Connection, clients: SocketIOClients, transports: list[str]
+) -> None:
+    """No client gets it, whatever its type."""
+    await clients.connect(service.url, transports=transports)
+    drop_id, user = UUID(str(await owner.fetchval(CREATE, UUID(await make_user(owner))))), UUID(await make_user(owner))
+    start_id = await newest_id(owner)
+    statement = "select inventory.publish(array[row($1, $2, $3::json, $4)::inventory.new_event])"
+    async with owner.transaction():
+        await owner.execute(LOCK)
+        for event_type in ("PURCHASE_COMPLETED", "STOCK_UPDATED", "PAYMENT_UPDATED"):
+            await owner.execute(statement, drop_id, event_type, '{"secret":1}', user)
+        await owner.execute(statement, drop_id, "PURCHASE_COMPLETED", '{"isLast":true}', None)
+    [last] = await announced(owner, start_id)
+    async with asyncio.timeout(60):
+        while last not in (given := await clients.given()):
+            await asyncio.sleep(0.05)
+    assert not [data for _, data in given if "secret" in data]
 
 
 @names

@@ -1,8 +1,8 @@
 -- api.create_stream_ticket: a ticket with which a stream gets the user's own events, for 60 seconds.
 --
--- Purpose: a browser's EventSource and WebSocket can send no header, so the identity of a stream is in its URL. URLs are written down
--- in many places, so what stands there must be worthless soon. Nothing of a ticket is stored: it is the user's id, the end of its time
--- in seconds since 1970, and a code over both. It may be used more than once until then.
+-- Purpose: a browser's EventSource and WebSocket can send no header, so the identity of a stream is in its URL. URLs are written
+-- down in many places, so what stands there must be worthless soon. Nothing of a ticket is stored: it is the user's id, the end
+-- of its time in seconds since 1970, and a code over both. It may be used more than once until then.
 --
 -- Locks: none. Errors: FORBIDDEN (a buyer or seller names another user), AUTH_REQUIRED (there is no such user).
 

@@ -1,13 +1,13 @@
 -- api.events_after: the events after this one, of all drops or of some, oldest first, at most p_limit; with p_user_id also those
 -- that are for this user alone, of whatever drop. The column user_id says which ones these are.
 --
--- Locks: none. Errors: VALIDATION_ERROR (p_limit), FORBIDDEN (a buyer or seller names another user). If the reader may have missed
--- an event that the log has no more, or has one that was lost, the answer is one RESYNC_REQUIRED of no drop: the reader must start
--- from a snapshot. A reader has missed nothing if
+-- Locks: none. Errors: VALIDATION_ERROR (p_limit), FORBIDDEN (a buyer or seller names another user). If the reader may have
+-- missed an event that the log has no more, or has one that was lost, the answer is one RESYNC_REQUIRED of no drop: the reader
+-- must start from a snapshot. A reader has missed nothing if
 --
 -- - its event is in the log, or is the one just before the oldest; that is 0 for a log that has its beginning, or is empty;
--- - it reads some drops only and no user's events, and no event of these drops after its own was pruned. Then its event may be older
---   than the log, but must not be one that was lost (api.ensure_epoch).
+-- - it reads some drops only and no user's events, and no event of these drops after its own was pruned. Then its event may be
+--   older than the log, but must not be one that was lost (api.ensure_epoch).
 --
 -- The event of a reader may be one that the reader may not see, because a snapshot has the id of the latest one.
 --

@@ -1,9 +1,10 @@
 -- api.prune_events: delete the oldest events, those older than p_retention_seconds and at most p_limit; return their number.
 --
 -- The newest of the old public events stays, and private ones after it, so a reader who has seen it has missed nothing that is
--- public. The deleted events are always the beginning of the log, so the oldest event that is left tells whether a reader's position
--- is still in the log. inventory.pruned_events keeps the newest deleted id of the public events of each drop, for readers of a drop on
--- which nothing happened for long (api.events_after), and the stock that was told last, for charts (api.activity).
+-- public. The deleted events are always the beginning of the log, so the oldest event that is left tells whether a reader's
+-- position is still in the log. inventory.pruned_events keeps the newest deleted id of the public events of each drop, for
+-- readers of a drop on which nothing happened for long (api.events_after), and the stock that was told last, for charts
+-- (api.activity).
 --
 -- Locks: the events that it deletes, then the rows of inventory.pruned_events in the order of the drops' ids. Two calls wait for
 -- each other, because both begin with the oldest events.

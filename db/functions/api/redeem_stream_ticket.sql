@@ -1,7 +1,7 @@
 -- api.redeem_stream_ticket: the user of a stream ticket.
 --
--- Only the service may call it. A ticket costs the same whether it is right or wrong: its form is looked at, and one code is made.
--- Hashes are compared and not the codes, so that the time of the comparison tells nothing of the right code.
+-- Only the service may call it. A ticket costs the same whether it is right or wrong: its form is looked at, and one code is
+-- made. Hashes are compared and not the codes, so that the time of the comparison tells nothing of the right code.
 --
 -- Locks: none. Errors: TICKET_INVALID (forged, too old, or no ticket).
 

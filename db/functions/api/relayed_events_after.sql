@@ -1,7 +1,7 @@
 -- api.relayed_events_after: what the relay reads: the events after this one, public and private, oldest first, at most p_limit.
 --
--- Purpose: the relay of a process hands each event to the streams that it is for, so it gets those of all users. `user_id` says for
--- whom an event is; null: for everybody. Only the service may call it. The answer is otherwise that of api.events_after.
+-- Purpose: the relay of a process hands each event to the streams that it is for, so it gets those of all users. `user_id` says
+-- for whom an event is; null: for everybody. Only the service may call it. The answer is otherwise that of api.events_after.
 --
 -- Locks: none. Errors: VALIDATION_ERROR (p_limit).
 

@@ -1,6 +1,7 @@
 -- inventory.data_with_time: the data of an event as readers get it: what was published, and `at`, when that was.
 --
--- Purpose: the log keeps the time in a column of its own. Every reader is told the same text, live or later: UTC, in milliseconds.
+-- Purpose: the log keeps the time in a column of its own. Every reader is told the same text, live or later: UTC, in
+-- milliseconds.
 --
 -- Locks: none. Errors: none.
 

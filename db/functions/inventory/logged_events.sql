@@ -1,9 +1,9 @@
--- inventory.logged_events: the events after this one, oldest first, at most p_limit: see api.events_after, which explains the answer,
--- and api.relayed_events_after.
+-- inventory.logged_events: the events after this one, oldest first, at most p_limit: see api.events_after, which explains the
+-- answer, and api.relayed_events_after.
 --
 -- Public events are of all drops, or of p_drop_ids. Private ones are those of p_user_id, of any drop, or those of everybody if
--- p_is_relay says so. A reader that names both drops and a user must have an id that is in the log, because nothing keeps for each
--- user what was pruned.
+-- p_is_relay says so. A reader that names both drops and a user must have an id that is in the log, because nothing keeps for
+-- each user what was pruned.
 --
 -- Locks: none. Errors: VALIDATION_ERROR (p_limit).
 -- Plans: the primary key for all drops; for some, events_drop_idx once for each drop, and events_user_idx.
