@@ -14,17 +14,26 @@ from tests.support.database import Database, connected
 from tests.support.factories import make_drop, make_user, purchase, reserve
 
 READ = {"activity", "currencies", "errors", "events_after", "get_drop", "help", "list_drops", "snapshot"}
-OWN = {"ensure_user", "forget_user", "my_purchases", "my_reservations", "get_purchase", "get_reservation", "reservation_history"}
+OWN = {
+    "ensure_user",
+    "forget_user",
+    "my_purchases",
+    "my_reservations",
+    "get_purchase",
+    "get_reservation",
+    "reservation_history",
+} | {"create_stream_ticket"}
 ALLOWED = {
     "anonymous": set(),
     "lastpair_buyer": READ
     | OWN
     | {"cancel_reservation", "purchase", "reserve", "extend_reservation"}
-    | {"cancel_basket", "get_basket", "purchase_basket", "reserve_basket"},
+    | {"cancel_basket", "get_basket", "purchase_basket", "reserve_basket", "cancel_payment", "get_payment"},
     "lastpair_seller": READ
     | OWN
     | {"create_drop", "create_drop_from_json", "update_drop", "cancel_drop", "refund_purchase", "refund_drop"}
-    | {"history", "list_purchases", "list_reservations"},
+    | {"history", "list_purchases", "list_reservations", "drop_money"}
+    | {"list_payments", "list_payment_problems", "list_provider_calls", "retry_provider_call"},
 }
 """The public functions that each role of a client may execute; `anonymous` is a role that was granted nothing."""
 
