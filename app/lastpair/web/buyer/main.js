@@ -178,7 +178,7 @@ function tellFewer(unitsBefore) {
   else if (units < unitsBefore) page.answer(`Only ${number(units)} can be reserved now.`);
 }
 
-clock.learnFromTime(servedAt, performance.timeOrigin);
+clock.learnFromTime(servedAt, Date.now() - performance.now()); // between the start of the navigation and now
 drawNow();
 const following = live({
   dropIds: [drop.id],
