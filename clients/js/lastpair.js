@@ -360,12 +360,15 @@ class Live {
   }
 
   async #reread() {
-    const dropIds = [...this.#unsure].slice(0, MAX_REREAD);
+    const dropIds = [...this.#unsure].slice(0, MAX_REREAD), asked = new Map(this.drops);
+    let isInVain = true;
     const { drops } = await snapshot({ baseUrl: this.#settings.baseUrl, dropIds }).catch(() => ({ drops: [] }));
     if (this.#source === undefined) return;
     for (const row of drops) {
       const drop = this.drops.get(row.id);
-      if (!drop || !this.#unsure.has(row.id) || !isSameMoment(drop, row)) continue;
+      // A drop that changed meanwhile may look like an older row: after a hold and a refund as many are available as before.
+      if (!drop || drop !== asked.get(row.id) || !this.#unsure.has(row.id) || !isSameMoment(drop, row)) continue;
+      isInVain = false;
       this.#unsure.delete(row.id);
       this.drops.set(row.id, { ...drop, activity_feed: row.activity_feed });
       this.#tell(this.#settings.onChange, this.drops.get(row.id), undefined);
@@ -373,7 +376,7 @@ class Live {
     for (const dropId of dropIds) {
       if (!this.drops.has(dropId)) this.#unsure.delete(dropId);
     }
-    this.#rereads = this.#unsure.size === 0 ? 0 : this.#rereads + 1;
+    this.#rereads = isInVain ? this.#rereads + 1 : 0;
     this.#rereadSoon();
   }
 

@@ -28,8 +28,8 @@ async def test_ten_tabs(api: Api, visitor: Visitor, drop_id: str) -> None:
     """Each tab shows what is sold, the server has one stream, and the buttons of the last and of a reloaded tab work."""
     context = await visitor.context()
     tabs = [await visitor.open(context) for _ in range(TABS)]
-    await buy(api, drop_id, await make_named_user(api, "carla"))
-    await asyncio.gather(*(expect(feed_of(tab).filter(has_text="carla")).to_have_count(1) for tab in tabs))
+    await buy(api, drop_id, await make_named_user(api, "tabea"))
+    await asyncio.gather(*(expect(feed_of(tab).filter(has_text="tabea")).to_have_count(1) for tab in tabs))
     await asyncio.gather(*(expect_stock(tab, drop_id, 4, 0, 1) for tab in tabs))
     await has_streams(api, 1)
     await press(tabs[-1], drop_id, "Reserve")

@@ -160,6 +160,29 @@ test("the units held are read again after a refund and a purchase in one transac
   assert.equal(asked.length, 2);
 });
 
+test("a row that is older than the drop is not taken, even if as many units are available", async (context) => {
+  const stock = (id, availableStock) => encoded("STOCK_UPDATED", id, { dropId: "a", availableStock });
+  const activity = (id) => encoded("ACTIVITY_UPDATED", id, { dropId: "a", latestPurchasers: [] });
+  const row = (held_stock) => ({ ...DROP, available_stock: 3, activity_feed: feedOf(held_stock) });
+  let go, events = 0;
+  answers.push(
+    (response) => {
+      stream(encoded("SNAPSHOT", "7", { drops: [row(1)] }), activity("8"))(response);
+      go = () => response.write(stock("9", 2) + stock("10", 3) + activity("11"));
+    },
+    async (response) => {
+      go();
+      await until(() => events === 5);
+      stream(encoded("SNAPSHOT", "8", { drops: [row(1)] }))(response);
+    },
+    stream(encoded("SNAPSHOT", "11", { drops: [row(2)] })),
+  );
+  const reread = [], { following } = follow({ onChange: (drop, event) => (event ? events++ : reread.push(drop)) });
+  context.after(() => following.close());
+  await until(() => reread.length > 0);
+  assert.deepEqual(reread, [row(2)]);
+});
+
 test("RESYNC_REQUIRED is told, and the SNAPSHOT replaces the drops", async (context) => {
   answers.push((response) => stream(
     encoded("SNAPSHOT", "7", { drops: [DROP] }),
