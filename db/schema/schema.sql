@@ -2344,7 +2344,7 @@ COMMENT ON INDEX inventory.payments_created_at_idx IS 'All payments, for the sel
 -- Name: payments_unsettled_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
-CREATE INDEX payments_unsettled_idx ON inventory.payments USING btree (id) WHERE ((status <> 'paid'::text) OR (refunded_amount > (0)::numeric));
+CREATE INDEX payments_unsettled_idx ON inventory.payments USING btree (id) WHERE (((status <> 'paid'::text) OR (refunded_amount > (0)::numeric)) AND (updated_at IS NOT NULL));
 
 
 --
