@@ -1,8 +1,8 @@
 -- api.help: the functions that the caller may call, in one screen for buyers and sellers.
 --
--- Of each its arguments, those that may be left out in brackets, and the begin of the first sentence of its comment. \df+ shows all.
--- Batches, outcomes and what a worker of payments calls are left out, because they are for programs, and so are functions that are
--- superseded.
+-- Of each its arguments, those that may be left out in brackets, and the begin of the first sentence of its comment. \df+ shows
+-- all. Batches, outcomes and what a worker of payments calls are left out, because they are for programs, and so are functions
+-- that are superseded.
 --
 -- Locks: none. Errors: none.
 

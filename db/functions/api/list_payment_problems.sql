@@ -1,7 +1,7 @@
 -- api.list_payment_problems: list the events of payment providers that the seller has to look at, the newest first, in pages.
 --
--- api.record_payment_event explains the problems. payment_status and payment_amount are those of the payment now; they are null if it
--- is not known.
+-- api.record_payment_event explains the problems. payment_status and payment_amount are those of the payment now; they are null
+-- if it is not known.
 --
 -- Locks: none. Errors: VALIDATION_ERROR (limit). Plans: payment_events_flagged_idx has these events.
 

@@ -1,5 +1,5 @@
--- api.list_provider_calls: list what payment providers were or are to be told, for the seller: first what is open or was given up, then
--- what is done, each the newest first, in pages. Of one drop, or of all (p_drop_id null).
+-- api.list_provider_calls: list what payment providers were or are to be told, for the seller: first what is open or was given
+-- up, then what is done, each the newest first, in pages. Of one drop, or of all (p_drop_id null).
 --
 -- The payment of a basket counts for the drop of its first purchase.
 --

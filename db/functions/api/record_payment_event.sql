@@ -16,9 +16,9 @@
 -- payment is as it is then.
 --
 -- paid: the purchases are paid. If the payment was cancelled, the units are taken again (inventory.take_units_again), or else the
--- provider is told to pay the money back. failed: the buyer may try again. cancelled: the units go back. refunded: the units go back, if
--- all was refunded. refunded_amount is what was paid back so far in all; null: all of it. What was refunded here
--- before is no change.
+-- provider is told to pay the money back. failed: the buyer may try again. cancelled: the units go back. refunded: the units go
+-- back, if all was refunded. refunded_amount is what was paid back so far in all; null: all of it. What was refunded here before
+-- is no change.
 --
 -- Locks, in this order: see inventory.lock_payment_for_event; the event's key. Only an event that moves stock locks the drop.
 -- Errors: VALIDATION_ERROR (provider, event_id, status, body).

@@ -1,12 +1,13 @@
 -- api.refund_drop: refund up to p_limit paid purchases of a drop that is cancelled or over, the oldest first.
 --
--- Purpose: a drop may have more sales than one transaction should change, because it holds the drop's lock. Call it until `remaining`
--- is 0. A call that failed, or was never made, does no harm: the next one goes on.
+-- Purpose: a drop may have more sales than one transaction should change, because it holds the drop's lock. Call it until
+-- `remaining` is 0. A call that failed, or was never made, does no harm: the next one goes on.
 --
--- Purchases that were paid at a provider are paid back there. A payment that is open on a drop that is over goes on: it may be paid yet.
+-- Purchases that were paid at a provider are paid back there. A payment that is open on a drop that is over goes on: it may be
+-- paid yet.
 --
--- Locks, in this order: the drop's row, the purchases, their payments. Errors: DROP_NOT_FOUND, INVALID_STATUS_CHANGE (the drop still sells),
--- VALIDATION_ERROR (limit), FORBIDDEN (a seller names another user), AUTH_REQUIRED.
+-- Locks, in this order: the drop's row, the purchases, their payments. Errors: DROP_NOT_FOUND, INVALID_STATUS_CHANGE (the drop
+-- still sells), VALIDATION_ERROR (limit), FORBIDDEN (a seller names another user), AUTH_REQUIRED.
 --
 -- Plans: purchases_latest_idx has what is still paid.
 

@@ -1,5 +1,5 @@
--- api.unsettled_payments: the payments that a provider may know better: those that are open or were cancelled, and those with refunds, as
--- far as they changed within the last week; the oldest first, in pages.
+-- api.unsettled_payments: the payments that a provider may know better: those that are open or were cancelled, and those with
+-- refunds, as far as they changed within the last week; the oldest first, in pages.
 --
 -- Purpose: reconciliation compares them with the provider, because a webhook may have been lost. Payments that changed within
 -- p_older_than_seconds are left out, because their events may be on the way. An open payment is listed however old it is.

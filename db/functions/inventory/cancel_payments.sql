@@ -1,4 +1,5 @@
--- inventory.cancel_payments: cancel those of these payments that are not paid yet, and give the units of their purchases back to stock.
+-- inventory.cancel_payments: cancel those of these payments that are not paid yet, and give the units of their purchases back to
+-- stock.
 --
 -- Purpose: the one implementation of cancelling. A payment that was taken back in part, because it is due, is finished.
 -- With p_tells_provider the provider is to be told; it is not when the provider has said so itself.

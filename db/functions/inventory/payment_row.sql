@@ -1,5 +1,5 @@
--- inventory.payment_row: turn a row of payments into the row that the API shows, as it is by the clock: a payment that was not paid
--- in time is cancelled, whether or not its units have been taken back.
+-- inventory.payment_row: turn a row of payments into the row that the API shows, as it is by the clock: a payment that was not
+-- paid in time is cancelled, whether or not its units have been taken back.
 --
 -- What the buyer pays with (client_secret, url) is shown while the payment is open only.
 --

@@ -1,10 +1,10 @@
 -- inventory.plan_payments: the id and the end of the payment of each hold that is being bought.
 --
--- Purpose: a step of inventory.purchase_on_drops, with a provider of payments. What is free needs no payment: its id is null. With
--- p_is_one all holds share one payment, that of a basket.
+-- Purpose: a step of inventory.purchase_on_drops, with a provider of payments. What is free needs no payment: its id is null.
+-- With p_is_one all holds share one payment, that of a basket.
 --
--- A payment ends when the hold would have ended, or later. So it is never due before nothing_due_before of its drop, and a purchase
--- need not lock the drop.
+-- A payment ends when the hold would have ended, or later. So it is never due before nothing_due_before of its drop, and a
+-- purchase need not lock the drop.
 --
 -- Locks: none. Errors: none. Plans: as in inventory.purchase_on_drops.
 

@@ -1,7 +1,7 @@
 -- inventory.publish_changes: at the commit, write the events of all drops that the transaction changed, as it leaves them.
 --
--- Purpose: inventory.publish_change calls it. It takes all of the transaction's notes, so that they are announced in one statement.
--- The events of one drop stand together; drops come in the order of their ids.
+-- Purpose: inventory.publish_change calls it. It takes all of the transaction's notes, so that they are announced in one
+-- statement. The events of one drop stand together; drops come in the order of their ids.
 --
 -- Locks: the trigger changes_order, which fires before this one, has locked the table inventory.event_order. That is the last
 -- lock that a transaction takes, and it is held until the commit is over. Ids are drawn under it, so they are in commit order: a
@@ -14,8 +14,8 @@
 -- changed one of total_stock, available_stock, the holds and the sales without the others, or variants and not their drop;
 -- foreign_key_violation (23503), if a hold is of no drop.
 --
--- The log is public, so nothing of a draft is in it. A draft that is published comes as DROP_CREATED; a drop that goes back to draft,
--- or is deleted, as DROP_REMOVED. A draft that is cancelled was never seen, and is not announced, then or later.
+-- The log is public, so nothing of a draft is in it. A draft that is published comes as DROP_CREATED; a drop that goes back to
+-- draft, or is deleted, as DROP_REMOVED. A draft that is cancelled was never seen, and is not announced, then or later.
 --
 -- Times are written in UTC, because the sessions that commit have different time zones.
 

@@ -1,9 +1,11 @@
--- inventory.refund_payments: note that these amounts of these payments are refunded, and write that the providers are to pay them back.
+-- inventory.refund_payments: note that these amounts of these payments are refunded, and write that the providers are to pay them
+-- back.
 --
--- Purpose: a step of api.refund_purchase and api.refund_drop, after inventory.refund. No more is paid back than is left of a payment,
--- because some of it may have been refunded at the provider.
+-- Purpose: a step of api.refund_purchase and api.refund_drop, after inventory.refund. No more is paid back than is left of a
+-- payment, because some of it may have been refunded at the provider.
 --
--- Locks: the caller has locked their purchases. The payments in the order of their ids. Errors: none. Plans: see db/README.md, 'Plans'.
+-- Locks: the caller has locked their purchases. The payments in the order of their ids. Errors: none. Plans: see db/README.md,
+-- 'Plans'.
 
 create or replace function inventory.refund_payments(p_payment_ids uuid[], p_amounts numeric[])
 returns void

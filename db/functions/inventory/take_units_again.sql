@@ -1,9 +1,9 @@
--- inventory.take_units_again: take the units of a cancelled payment once more, because the money came late. Return whether that was
--- possible.
+-- inventory.take_units_again: take the units of a cancelled payment once more, because the money came late. Return whether that
+-- was possible.
 --
--- Purpose: a step of api.record_payment_event. All units are taken, or none. They are not taken if one of the drops was cancelled, if
--- stock is missing, or if the buyer would have more units than limit_per_user. What is due is taken back first, because it is stock by
--- the clock.
+-- Purpose: a step of api.record_payment_event. All units are taken, or none. They are not taken if one of the drops was
+-- cancelled, if stock is missing, or if the buyer would have more units than limit_per_user. What is due is taken back first,
+-- because it is stock by the clock.
 --
 -- Locks: the caller holds the drops, the purchases and the payment; due reservations, purchases and payments, with skip locked.
 -- Errors: none. Plans: see db/README.md, 'Plans'.
