@@ -24,7 +24,10 @@ ALLOWED = {
     "lastpair_seller": READ
     | OWN
     | {"create_drop", "create_drop_from_json", "update_drop", "cancel_drop", "refund_purchase", "refund_drop"}
-    | {"history", "list_purchases", "list_reservations"},
+    | {"history", "list_purchases", "list_reservations"}
+    | {"create_webhook_endpoint", "update_webhook_endpoint", "delete_webhook_endpoint", "get_webhook_endpoint"}
+    | {"list_webhook_endpoints", "list_webhook_deliveries", "rotate_webhook_secret", "send_test_webhook"}
+    | {"replay_webhook_delivery"},
 }
 """The public functions that each role of a client may execute; `anonymous` is a role that was granted nothing."""
 

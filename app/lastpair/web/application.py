@@ -30,6 +30,10 @@ from lastpair.web.routes import routes
 from lastpair.web.rushes import Rushes
 from lastpair.web.tracing import tracing
 from lastpair.web.url_paths import PROBE_PATHS
+from lastpair.webhooks.endpoints import Webhooks
+from lastpair.webhooks.sender import Sender
+from lastpair.webhooks.targets import Targets
+from lastpair.webhooks.worker import Worker
 
 RESPONSE_HEADERS = ("ETag", "Idempotency-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id")
 
@@ -69,8 +73,11 @@ def components_for(settings: Settings) -> Components:
     hub = Hub(settings.tick_ms / 1000)
     # The pool and the listener share what they know of the servers, so that both find the one that answers at once.
     servers = Servers(direct_url) if is_pooled else database.servers
+    shop = Shop(database, settings)
+    targets = Targets(settings.webhook_private_targets, only_https=not settings.development)
+    webhook_worker = Worker(database, Sender(targets))
     return Components(
-        shop=Shop(database, settings),
+        shop=shop,
         database=database,
         identity=identity_for(settings),
         address_limit=RateLimit(settings.rate_limit_address_per_minute),
@@ -82,6 +89,8 @@ def components_for(settings: Settings) -> Components:
         event_log=EventLog(database),
         relay=Relay(servers, hub, database.watch, settings.purchaser_names),
         rushes=Rushes(settings),
+        webhooks=Webhooks(database, shop, targets, webhook_worker.wake),
+        webhook_worker=webhook_worker,
     )
 
 

@@ -14,6 +14,8 @@ from lastpair.shop.shop import Shop
 from lastpair.web.identity import Identity
 from lastpair.web.limits import RateLimit, StreamSlots
 from lastpair.web.rushes import Rushes
+from lastpair.webhooks.endpoints import Webhooks
+from lastpair.webhooks.worker import Worker
 
 
 @dataclass
@@ -32,6 +34,8 @@ class Components:
     event_log: EventLog
     relay: Relay
     rushes: Rushes
+    webhooks: Webhooks
+    webhook_worker: Worker
 
 
 class Lastpair(Starlette):

@@ -1,4 +1,7 @@
-"""Background tasks of a process: the sweeper, the relay and the heartbeats. The database sessions live as long as they do."""
+"""Background tasks of a process: the sweeper, the relay, the worker of the webhooks and the heartbeats.
+
+The database sessions live as long as they do.
+"""
 
 import asyncio
 import gc
@@ -24,7 +27,12 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
     database, hub = components.database, components.hub
     await database.open()
     tune_garbage_collector()
-    background = [sweep(database, settings), components.relay.run(), beat(hub, HEARTBEAT_SECONDS)]
+    background = [
+        sweep(database, settings),
+        components.relay.run(),
+        components.webhook_worker.run(),
+        beat(hub, HEARTBEAT_SECONDS),
+    ]
     tasks = [asyncio.create_task(coroutine) for coroutine in background]
     logger.info("Lastpair %s serves http://%s:%d", __version__, named(settings.listening_host), settings.port)
     try:

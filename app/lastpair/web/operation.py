@@ -12,7 +12,7 @@ from lastpair.shop.shared_calls import DEFAULT_LIMIT, BuyersRequest
 Handler = Callable[[Any], Awaitable[Any]]
 """It answers a Request with a Response, or serves a WebSocket."""
 
-Tag = Literal["drops", "reservations", "baskets", "purchases", "users", "realtime", "operations", "development"]
+Tag = Literal["drops", "reservations", "baskets", "purchases", "users", "realtime", "webhooks", "operations", "development"]
 AllowedCaller = Literal["anyone", "user", "admin"]
 Schema = dict[str, Any]
 

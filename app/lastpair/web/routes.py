@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from lastpair.settings import Settings
-from lastpair.web import handlers
+from lastpair.web import handlers, webhook_endpoints
 from lastpair.web.components import components_in
 from lastpair.web.limits import address_of
 from lastpair.web.openapi import READS, document
@@ -98,6 +98,21 @@ def routes(settings: Settings) -> list[BaseRoute]:
             route(f"{base}/purchases/{{id}}", get=handlers.get_purchase),
             route(f"{base}/purchases/{{id}}/refund", post=handlers.refund_purchase),
             route(f"{base}/users/me", delete=handlers.forget_me),
+            route(
+                f"{base}/webhook-endpoints",
+                get=webhook_endpoints.list_webhook_endpoints,
+                post=webhook_endpoints.create_webhook_endpoint,
+            ),
+            route(
+                f"{base}/webhook-endpoints/{{id}}",
+                get=webhook_endpoints.get_webhook_endpoint,
+                patch=webhook_endpoints.update_webhook_endpoint,
+                delete=webhook_endpoints.delete_webhook_endpoint,
+            ),
+            route(f"{base}/webhook-endpoints/{{id}}/deliveries", get=webhook_endpoints.list_webhook_deliveries),
+            route(f"{base}/webhook-endpoints/{{id}}/rotate-secret", post=webhook_endpoints.rotate_webhook_secret),
+            route(f"{base}/webhook-endpoints/{{id}}/test", post=webhook_endpoints.send_test_webhook),
+            route(f"{base}/webhook-deliveries/{{id}}/replay", post=webhook_endpoints.replay_webhook_delivery),
             route(f"{base}/activity", get=handlers.get_activity),
             route(f"{base}/events", get=handlers.stream_events),
             WebSocketRoute(f"{base}/ws", handlers.open_websocket.handler),
