@@ -84,7 +84,7 @@ select set_eq(
     'inventory.reservations reservations_update_note', 'inventory.reservations reservations_delete_note',
     'inventory.reservations reservations_earlier_end', 'inventory.purchases purchases_insert_note',
     'inventory.purchases purchases_update_note', 'inventory.purchases purchases_delete_note', 'inventory.changes changes_order',
-    'inventory.changes changes_publish'
+    'inventory.changes changes_publish', 'inventory.webhook_endpoints webhook_endpoints_note'
   ],
   'Every trigger runs with the owner''s rights and a pinned search_path.'
 );

@@ -7,7 +7,7 @@ set local role lastpair_buyer;
 create temp table buyers on commit drop as select * from api.help();
 reset role;
 
-select ok((select count(*) from helped) between 20 and 50, 'The list fits one screen.');
+select ok((select count(*) from helped) between 20 and 60, 'The list fits one screen.');
 select is_empty('select * from helped where arguments is null or does is null or does = '''' or does ~ E''\\n''', 'Each has a line.');
 select is_empty(
   $$select * from helped cross join regexp_split_to_table(arguments, E'\n') line where length(line) > 60 or length(does) > 70$$,

@@ -89,7 +89,8 @@ from (values
       'expired_ids uuid[] not null default ''{}''::uuid[]', 'purchased_ids uuid[] not null default ''{}''::uuid[]',
       'variant_ids uuid[] not null default ''{}''::uuid[]', 'added_total bigint not null default 0',
       'added_available bigint not null default 0', 'added_held bigint not null default 0', 'added_sold bigint not null default 0',
-      'was_public boolean'
+      'was_public boolean', 'changed_purchase_ids uuid[] not null default ''{}''::uuid[]',
+      'is_cancelled boolean not null default false'
     ],
     'A change belongs to the transaction that notes it, and to a drop. It adds up by how many units each side moved.'
   )
@@ -132,7 +133,7 @@ select is(
     'inventory.reservations reservations_insert_note each statement',
     'inventory.reservations reservations_update_note each statement', 'inventory.users users_rename_note each row',
     'inventory.variants variants_delete_note each statement', 'inventory.variants variants_insert_note each statement',
-    'inventory.variants variants_update_note each statement'
+    'inventory.variants variants_update_note each statement', 'inventory.webhook_endpoints webhook_endpoints_note each statement'
   ],
   'Statements note what they do, and the commit publishes it.'
 );

@@ -76,6 +76,7 @@ ROWS = [
     "ListedDrop",
     "NewDrop",
     "NewVariant",
+    "NewWebhookEndpoint",
     "Purchase",
     "Purchaser",
     "Reservation",
@@ -83,6 +84,10 @@ ROWS = [
     "User",
     "Variant",
     "VariantChanges",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookEndpointChanges",
+    "WebhookEndpointWithSecret",
 ]
 
 

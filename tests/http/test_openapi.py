@@ -43,14 +43,15 @@ CODES = {
     400: ["VALIDATION_ERROR"],
     401: ["AUTH_REQUIRED"],
     403: ["FORBIDDEN"],
-    404: ["NOT_FOUND", "DROP_NOT_FOUND", "RESERVATION_NOT_FOUND", "VARIANT_NOT_FOUND", "PURCHASE_NOT_FOUND", "BASKET_NOT_FOUND"],
+    404: ["NOT_FOUND", "DROP_NOT_FOUND", "RESERVATION_NOT_FOUND", "VARIANT_NOT_FOUND", "PURCHASE_NOT_FOUND", "BASKET_NOT_FOUND"]
+    + ["WEBHOOK_ENDPOINT_NOT_FOUND", "WEBHOOK_DELIVERY_NOT_FOUND"],
     405: ["METHOD_NOT_ALLOWED"],
     409: [
         *["DROP_NOT_ACTIVE", "OUT_OF_STOCK", "ALREADY_RESERVED", "NO_ACTIVE_RESERVATION", "RESERVATION_EXPIRED"],
         *["RESERVATION_NOT_ACTIVE", "INVALID_STATUS_CHANGE", "STOCK_BELOW_COMMITTED", "USERNAME_TAKEN", "LIMIT_EXCEEDED"],
         *["RESERVED_TOO_SOON", "SEVERAL_RESERVATIONS", "VARIANT_IN_USE", "BASKET_REFUSED", "BASKET_NOT_ACTIVE"],
         "RUSH_RUNNING",
-        *["EXTENSION_NOT_ALLOWED"],
+        *["EXTENSION_NOT_ALLOWED", "WEBHOOK_ENDPOINT_INACTIVE", "TOO_MANY_WEBHOOK_ENDPOINTS"],
     ],
     412: ["DROP_CHANGED"],
     413: ["PAYLOAD_TOO_LARGE"],
@@ -222,6 +223,9 @@ def test_allowed_callers(contracts: dict[str, Schema], name: str) -> None:
     of_users = {operation_id for operation_id, operation in by_id.items() if operation["security"] == [{"user": []}]}
     admins = {"createDrop", "updateDrop", "cancelDrop", "getDropHistory", "refundPurchase"}
     admins |= {"listReservationsOfDrop", "listPurchasesOfDrop"}
+    admins |= {"createWebhookEndpoint", "listWebhookEndpoints", "getWebhookEndpoint", "updateWebhookEndpoint"}
+    admins |= {"deleteWebhookEndpoint", "rotateWebhookSecret", "sendTestWebhook", "listWebhookDeliveries"}
+    admins |= {"replayWebhookDelivery"}
     readers = {"getReservation", "getReservationHistory", "getPurchase"}
     buyers = {"reserve", "purchase", "cancelReservation", "cancelReservationAlias", "extendReservation"}
     buyers |= {"listMyReservations", "listMyPurchases", "forgetMe"}

@@ -21,7 +21,8 @@ from tests.support.database import calling, connected
 from tests.support.factories import assert_healthy, make_user, make_users
 from tests.support.waiting import eventually
 
-JOBS = ["expire_holds", "advance_drops", "prune_events", "prune_idempotency_keys", "measure_notify_queue"]
+JOBS = ["expire_holds", "advance_drops", "prune_events", "prune_idempotency_keys", "prune_webhooks", "measure_webhooks"]
+JOBS += ["measure_notify_queue"]
 POLL_MS = 50
 FAKE_POLL_MS = 5
 
@@ -35,6 +36,8 @@ class FakeDatabase:
             sweeper.ADVANCE_DROPS: [],
             sweeper.PRUNE_EVENTS: [(0,)],
             sweeper.PRUNE_KEYS: [(0,)],
+            sweeper.PRUNE_WEBHOOKS: [(0,)],
+            sweeper.WEBHOOK_BACKLOG: [(0, 0.0, 0)],
             sweeper.NOTIFY_QUEUE: [(0.25,)],
         }
         self.calls: Counter[str] = Counter()

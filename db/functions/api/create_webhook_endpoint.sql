@@ -7,7 +7,7 @@
 -- another user), AUTH_REQUIRED, IDEMPOTENCY_KEY_REUSED.
 
 create or replace function api.create_webhook_endpoint(
-  p_url text, p_event_types text[], p_created_by uuid default null, p_idempotency_key text default null
+  p_url text, p_event_types text[], p_made_by uuid default null, p_idempotency_key text default null
 )
 returns table (replayed boolean, endpoint api.webhook_endpoint_row, secret text)
 language plpgsql security definer
@@ -20,7 +20,7 @@ declare
   v_constraint text;
 begin
   v_earlier := inventory.claim_idempotency_key(
-    inventory.acting_user(p_created_by), p_idempotency_key, 'create_webhook_endpoint',
+    inventory.acting_user(p_made_by), p_idempotency_key, 'create_webhook_endpoint',
     jsonb_build_array(p_url, to_jsonb(p_event_types)), v_id);
   if v_earlier is not null then
     v_endpoint := inventory.lock_webhook_endpoint(v_earlier);
