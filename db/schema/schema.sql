@@ -253,6 +253,112 @@ COMMENT ON TYPE api.outcome IS 'The outcome of request number n of a batch: HTTP
 
 
 --
+-- Name: payment_event; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.payment_event AS (
+	provider text,
+	event_id text,
+	payment_id uuid,
+	provider_reference text,
+	status text,
+	amount numeric,
+	currency text,
+	refunded_amount numeric,
+	body text,
+	problem text
+);
+
+
+--
+-- Name: TYPE payment_event; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.payment_event IS 'What a provider told about a payment: that it was paid, failed, cancelled or refunded. refunded_amount is what was given back so far in all.';
+
+
+--
+-- Name: payment_row; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.payment_row AS (
+	id uuid,
+	drop_id uuid,
+	basket_id uuid,
+	user_id uuid,
+	amount numeric,
+	currency text,
+	status text,
+	refunded_amount numeric,
+	provider text,
+	provider_reference text,
+	client_secret text,
+	url text,
+	expires_at timestamp with time zone,
+	paid_at timestamp with time zone,
+	"createdAt" timestamp with time zone,
+	"updatedAt" timestamp with time zone
+);
+
+
+--
+-- Name: TYPE payment_row; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.payment_row IS 'A payment by the clock: one that was not paid in time is cancelled. client_secret and url are null once it has ended.';
+
+
+--
+-- Name: provider_call; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.provider_call AS (
+	id uuid,
+	payment_id uuid,
+	drop_id uuid,
+	action text,
+	amount numeric,
+	attempts integer,
+	payment api.payment_row
+);
+
+
+--
+-- Name: TYPE provider_call; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.provider_call IS 'A call that a worker has leased: create, cancel or refund the payment at its provider.';
+
+
+--
+-- Name: provider_call_row; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.provider_call_row AS (
+	id uuid,
+	payment_id uuid,
+	drop_id uuid,
+	action text,
+	amount numeric,
+	currency text,
+	attempts integer,
+	status text,
+	next_attempt_at timestamp with time zone,
+	done_at timestamp with time zone,
+	gave_up_at timestamp with time zone,
+	last_error text,
+	"createdAt" timestamp with time zone
+);
+
+
+--
+-- Name: TYPE provider_call_row; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.provider_call_row IS 'A call to a provider as its seller sees it. status is open, done or given_up.';
+
+
+--
 -- Name: purchase; Type: TYPE; Schema: api; Owner: -
 --
 
@@ -312,7 +418,9 @@ CREATE TYPE api.purchase_row AS (
 	refunded_amount numeric,
 	refunded_at timestamp with time zone,
 	"createdAt" timestamp with time zone,
-	"updatedAt" timestamp with time zone
+	"updatedAt" timestamp with time zone,
+	refunded_qty integer,
+	payment_id uuid
 );
 
 
@@ -687,7 +795,8 @@ COMMENT ON TYPE inventory.hold_facts IS 'The hold that a purchase request means,
 CREATE TYPE inventory.new_event AS (
 	drop_id uuid,
 	type text,
-	data json
+	data json,
+	user_id uuid
 );
 
 
@@ -776,6 +885,24 @@ CREATE FUNCTION inventory.note_drop() RETURNS trigger
 --
 
 CREATE FUNCTION inventory.note_earlier_end() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return null; end$$;
+
+
+--
+-- Name: note_earlier_payment_end(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.note_earlier_payment_end() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return null; end$$;
+
+
+--
+-- Name: note_payments(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.note_payments() RETURNS trigger
     LANGUAGE plpgsql
     AS $$begin return null; end$$;
 
@@ -959,6 +1086,7 @@ CREATE UNLOGGED TABLE inventory.changes (
     added_held bigint DEFAULT 0 NOT NULL,
     added_sold bigint DEFAULT 0 NOT NULL,
     was_public boolean,
+    updated_payment_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
     changed_purchase_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
     is_cancelled boolean DEFAULT false NOT NULL
 );
@@ -1263,7 +1391,8 @@ CREATE TABLE inventory.events (
     drop_id uuid NOT NULL,
     type text NOT NULL,
     data json NOT NULL,
-    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    user_id uuid
 );
 
 
@@ -1279,6 +1408,13 @@ COMMENT ON TABLE inventory.events IS 'The event log: committed events in the ord
 --
 
 COMMENT ON COLUMN inventory.events.created_at IS 'The time of publishing and not now(). It rises with id, so pruning by time removes a beginning of the log.';
+
+
+--
+-- Name: COLUMN events.user_id; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.events.user_id IS 'The only user who may see the event; null: everybody may.';
 
 
 --
@@ -1395,6 +1531,194 @@ COMMENT ON COLUMN inventory.idempotency_keys.transaction_id IS 'The transaction 
 
 
 --
+-- Name: payment_events; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.payment_events (
+    id bigint NOT NULL,
+    provider text NOT NULL,
+    event_id text NOT NULL,
+    payment_id uuid,
+    status text NOT NULL,
+    amount numeric,
+    currency text,
+    refunded_amount numeric,
+    body text NOT NULL,
+    outcome text NOT NULL,
+    problem text,
+    received_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT payment_events_outcome_check CHECK ((outcome = ANY (ARRAY['applied'::text, 'unchanged'::text, 'flagged'::text]))),
+    CONSTRAINT payment_events_problem_check CHECK ((problem = ANY (ARRAY['unknown_payment'::text, 'wrong_amount'::text, 'wrong_currency'::text, 'wrong_mode'::text, 'refunded_in_part'::text, 'too_late'::text])))
+);
+
+
+--
+-- Name: TABLE payment_events; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.payment_events IS 'What providers told about payments. Rows are only added.';
+
+
+--
+-- Name: COLUMN payment_events.payment_id; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.payment_events.payment_id IS 'Null: no payment was found.';
+
+
+--
+-- Name: COLUMN payment_events.status; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.payment_events.status IS 'What the payment has become, as the provider tells it.';
+
+
+--
+-- Name: COLUMN payment_events.body; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.payment_events.body IS 'The request as it came.';
+
+
+--
+-- Name: COLUMN payment_events.outcome; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.payment_events.outcome IS 'applied: the payment was changed; unchanged: it was so already, or may not become so any more; flagged: the seller has to look at it.';
+
+
+--
+-- Name: payment_events_id_seq; Type: SEQUENCE; Schema: inventory; Owner: -
+--
+
+ALTER TABLE inventory.payment_events ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME inventory.payment_events_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+
+--
+-- Name: payments; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.payments (
+    id uuid DEFAULT inventory.uuid_v7() NOT NULL,
+    drop_id uuid NOT NULL,
+    basket_id uuid,
+    user_id uuid NOT NULL,
+    amount numeric NOT NULL,
+    currency text NOT NULL,
+    status text DEFAULT 'pending'::text NOT NULL,
+    refunded_amount numeric DEFAULT 0 NOT NULL,
+    provider text NOT NULL,
+    provider_reference text,
+    client_secret text,
+    url text,
+    expires_at timestamp with time zone NOT NULL,
+    paid_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT payments_amount_check CHECK ((amount > (0)::numeric)),
+    CONSTRAINT payments_refunded_amount_check CHECK (((refunded_amount >= (0)::numeric) AND (refunded_amount <= amount))),
+    CONSTRAINT payments_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'paid'::text, 'failed'::text, 'cancelled'::text, 'refunded'::text])))
+);
+
+
+--
+-- Name: TABLE payments; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.payments IS 'What a provider is to take from a buyer for one purchase, or for those of a basket.';
+
+
+--
+-- Name: COLUMN payments.drop_id; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.payments.drop_id IS 'The drop of its first purchase. That of a basket may be for several drops.';
+
+
+--
+-- Name: COLUMN payments.refunded_amount; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.payments.refunded_amount IS 'What was refunded in all, here or at the provider. It includes refunds that the provider is yet to make.';
+
+
+--
+-- Name: COLUMN payments.provider_reference; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.payments.provider_reference IS 'The id of the payment at the provider, once it is known.';
+
+
+--
+-- Name: COLUMN payments.client_secret; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.payments.client_secret IS 'With it the buyer''s page pays at the provider.';
+
+
+--
+-- Name: COLUMN payments.url; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.payments.url IS 'Where the buyer pays.';
+
+
+--
+-- Name: COLUMN payments.expires_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.payments.expires_at IS 'A payment that is not paid by then is cancelled, and its units go back to stock.';
+
+
+--
+-- Name: provider_calls; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.provider_calls (
+    id uuid DEFAULT inventory.uuid_v7() NOT NULL,
+    drop_id uuid NOT NULL,
+    payment_id uuid NOT NULL,
+    action text NOT NULL,
+    amount numeric NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    next_attempt_at timestamp with time zone DEFAULT now() NOT NULL,
+    done_at timestamp with time zone,
+    gave_up_at timestamp with time zone,
+    last_error text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT provider_calls_action_check CHECK ((action = ANY (ARRAY['create'::text, 'cancel'::text, 'refund'::text])))
+);
+
+
+--
+-- Name: TABLE provider_calls; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.provider_calls IS 'What a provider has to be told. The id of the call is its idempotency key there, so that a call that is repeated counts once.';
+
+
+--
+-- Name: COLUMN provider_calls.next_attempt_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.provider_calls.next_attempt_at IS 'When it is tried again. Until then a worker has leased it, or it waits after an error.';
+
+
+--
+-- Name: COLUMN provider_calls.gave_up_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.provider_calls.gave_up_at IS 'When the last attempt failed; null: it is done, or tried again. The seller may retry it.';
+
+
+--
 -- Name: pruned_events; Type: TABLE; Schema: inventory; Owner: -
 --
 
@@ -1447,8 +1771,12 @@ CREATE TABLE inventory.purchases (
     currency text,
     refunded_amount numeric,
     refunded_at timestamp with time zone,
+    payment_id uuid,
+    refunded_qty integer DEFAULT 0 NOT NULL,
+    payment_expires_at timestamp with time zone,
     CONSTRAINT purchases_idempotency_key_check CHECK ((idempotency_key ~ '^[!-~]{1,255}$'::text)),
     CONSTRAINT purchases_qty_check CHECK ((qty > 0)),
+    CONSTRAINT purchases_refunded_qty_check CHECK (((refunded_qty >= 0) AND (refunded_qty <= qty))),
     CONSTRAINT purchases_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'paid'::text, 'failed'::text, 'cancelled'::text, 'refunded'::text])))
 );
 
@@ -1457,7 +1785,7 @@ CREATE TABLE inventory.purchases (
 -- Name: TABLE purchases; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON TABLE inventory.purchases IS 'A consumed reservation. Stock was taken when the unit was reserved.';
+COMMENT ON TABLE inventory.purchases IS 'A consumed reservation. Stock was taken when the unit was reserved. Those of qty - refunded_qty units that are pending or paid are sold.';
 
 
 --
@@ -1465,6 +1793,27 @@ COMMENT ON TABLE inventory.purchases IS 'A consumed reservation. Stock was taken
 --
 
 COMMENT ON COLUMN inventory.purchases.amount IS 'qty × unit_price. Null: sold before version 0.3.';
+
+
+--
+-- Name: COLUMN purchases.payment_id; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.purchases.payment_id IS 'Null: it was paid without a provider, or it is free.';
+
+
+--
+-- Name: COLUMN purchases.refunded_qty; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.purchases.refunded_qty IS 'How many of its units were refunded and given back.';
+
+
+--
+-- Name: COLUMN purchases.payment_expires_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.purchases.payment_expires_at IS 'A pending purchase is due then: its units go back to stock.';
 
 
 --
@@ -1548,8 +1897,12 @@ COMMENT ON CONSTRAINT reservations_qty_check ON inventory.reservations IS 'qty: 
 CREATE TABLE inventory.settings (
     is_only boolean DEFAULT true NOT NULL,
     purchaser_names text DEFAULT 'full'::text NOT NULL,
+    payment_provider text DEFAULT 'none'::text NOT NULL,
+    payment_ttl_seconds integer DEFAULT 900 NOT NULL,
     webhook_types text[] DEFAULT '{}'::text[] NOT NULL,
     CONSTRAINT settings_is_only_check CHECK (is_only),
+    CONSTRAINT settings_payment_provider_check CHECK ((payment_provider = ANY (ARRAY['none'::text, 'stripe'::text, 'webhook'::text]))),
+    CONSTRAINT settings_payment_ttl_seconds_check CHECK (((payment_ttl_seconds >= 1) AND (payment_ttl_seconds <= 604800))),
     CONSTRAINT settings_purchaser_names_check CHECK ((purchaser_names = ANY (ARRAY['full'::text, 'initials'::text, 'hidden'::text])))
 );
 
@@ -1569,6 +1922,20 @@ COMMENT ON COLUMN inventory.settings.purchaser_names IS 'How purchasers'' names 
 
 
 --
+-- Name: COLUMN settings.payment_provider; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.settings.payment_provider IS 'Who takes the money for purchases: none (they are paid at once), stripe or webhook.';
+
+
+--
+-- Name: COLUMN settings.payment_ttl_seconds; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.settings.payment_ttl_seconds IS 'How long a payment may take at least. It may take as long as the hold would have lasted, too.';
+
+
+--
 -- Name: COLUMN settings.webhook_types; Type: COMMENT; Schema: inventory; Owner: -
 --
 
@@ -1583,10 +1950,50 @@ COMMENT ON CONSTRAINT settings_is_only_check ON inventory.settings IS 'is_only: 
 
 
 --
+-- Name: CONSTRAINT settings_payment_provider_check ON settings; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT settings_payment_provider_check ON inventory.settings IS 'p_provider: must be none, stripe or webhook';
+
+
+--
+-- Name: CONSTRAINT settings_payment_ttl_seconds_check ON settings; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT settings_payment_ttl_seconds_check ON inventory.settings IS 'p_ttl_seconds: must be between 1 and 604800';
+
+
+--
 -- Name: CONSTRAINT settings_purchaser_names_check ON settings; Type: COMMENT; Schema: inventory; Owner: -
 --
 
 COMMENT ON CONSTRAINT settings_purchaser_names_check ON inventory.settings IS 'p_names: must be full, initials or hidden';
+
+
+--
+-- Name: ticket_key; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.ticket_key (
+    is_only boolean DEFAULT true NOT NULL,
+    inner_key bytea NOT NULL,
+    outer_key bytea NOT NULL,
+    CONSTRAINT ticket_key_is_only_check CHECK (is_only)
+);
+
+
+--
+-- Name: TABLE ticket_key; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.ticket_key IS 'One row: the two keys of the codes (HMAC-SHA-256) that prove who made a stream ticket.';
+
+
+--
+-- Name: CONSTRAINT ticket_key_is_only_check ON ticket_key; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT ticket_key_is_only_check ON inventory.ticket_key IS 'is_only: must be true';
 
 
 --
@@ -2058,6 +2465,46 @@ ALTER TABLE ONLY inventory.idempotency_keys
 
 
 --
+-- Name: payment_events payment_events_event_id_key; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.payment_events
+    ADD CONSTRAINT payment_events_event_id_key UNIQUE (provider, event_id);
+
+
+--
+-- Name: payment_events payment_events_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.payment_events
+    ADD CONSTRAINT payment_events_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: payments payments_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.payments
+    ADD CONSTRAINT payments_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: payments payments_provider_reference_key; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.payments
+    ADD CONSTRAINT payments_provider_reference_key UNIQUE (provider, provider_reference);
+
+
+--
+-- Name: provider_calls provider_calls_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.provider_calls
+    ADD CONSTRAINT provider_calls_pkey PRIMARY KEY (id);
+
+
+--
 -- Name: pruned_events pruned_events_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
 --
 
@@ -2095,6 +2542,14 @@ ALTER TABLE ONLY inventory.reservations
 
 ALTER TABLE ONLY inventory.settings
     ADD CONSTRAINT settings_pkey PRIMARY KEY (is_only);
+
+
+--
+-- Name: ticket_key ticket_key_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.ticket_key
+    ADD CONSTRAINT ticket_key_pkey PRIMARY KEY (is_only);
 
 
 --
@@ -2198,6 +2653,20 @@ COMMENT ON INDEX inventory.events_drop_idx IS 'The events of one drop, for clien
 
 
 --
+-- Name: events_user_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX events_user_idx ON inventory.events USING btree (user_id, id) WHERE (user_id IS NOT NULL);
+
+
+--
+-- Name: INDEX events_user_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.events_user_idx IS 'What happened to one user, for clients of certain drops that come back.';
+
+
+--
 -- Name: idempotency_keys_created_at_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
@@ -2209,6 +2678,118 @@ CREATE INDEX idempotency_keys_created_at_idx ON inventory.idempotency_keys USING
 --
 
 COMMENT ON INDEX inventory.idempotency_keys_created_at_idx IS 'The oldest keys, for pruning.';
+
+
+--
+-- Name: payment_events_flagged_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX payment_events_flagged_idx ON inventory.payment_events USING btree (id DESC) WHERE (outcome = 'flagged'::text);
+
+
+--
+-- Name: INDEX payment_events_flagged_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.payment_events_flagged_idx IS 'What the seller has to look at.';
+
+
+--
+-- Name: payment_events_payment_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX payment_events_payment_idx ON inventory.payment_events USING btree (payment_id, id) WHERE (payment_id IS NOT NULL);
+
+
+--
+-- Name: INDEX payment_events_payment_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.payment_events_payment_idx IS 'The events of a payment.';
+
+
+--
+-- Name: payments_created_at_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX payments_created_at_idx ON inventory.payments USING btree (created_at DESC, id DESC);
+
+
+--
+-- Name: INDEX payments_created_at_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.payments_created_at_idx IS 'All payments, for the seller.';
+
+
+--
+-- Name: payments_unsettled_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX payments_unsettled_idx ON inventory.payments USING btree (id) WHERE ((status <> 'paid'::text) OR (refunded_amount > (0)::numeric));
+
+
+--
+-- Name: INDEX payments_unsettled_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.payments_unsettled_idx IS 'Payments that reconciliation looks at.';
+
+
+--
+-- Name: provider_calls_drop_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX provider_calls_drop_idx ON inventory.provider_calls USING btree (drop_id, id);
+
+
+--
+-- Name: INDEX provider_calls_drop_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.provider_calls_drop_idx IS 'The calls of a drop, for its seller.';
+
+
+--
+-- Name: provider_calls_next_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX provider_calls_next_idx ON inventory.provider_calls USING btree (next_attempt_at) WHERE ((done_at IS NULL) AND (gave_up_at IS NULL));
+
+
+--
+-- Name: INDEX provider_calls_next_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.provider_calls_next_idx IS 'Calls that are open, by the time of their next attempt.';
+
+
+--
+-- Name: provider_calls_payment_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX provider_calls_payment_idx ON inventory.provider_calls USING btree (payment_id, id);
+
+
+--
+-- Name: INDEX provider_calls_payment_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.provider_calls_payment_idx IS 'The calls of a payment, in their order.';
+
+
+--
+-- Name: purchases_due_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX purchases_due_idx ON inventory.purchases USING btree (drop_id, payment_expires_at) WHERE ((status = 'pending'::text) AND (payment_expires_at IS NOT NULL) AND (drop_id IS NOT NULL));
+
+
+--
+-- Name: INDEX purchases_due_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.purchases_due_idx IS 'Pending purchases of a drop by the end of their payment.';
 
 
 --
@@ -2233,6 +2814,20 @@ COMMENT ON INDEX inventory.purchases_latest_idx IS 'The latest purchasers of a d
 
 
 --
+-- Name: purchases_of_payments_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX purchases_of_payments_idx ON inventory.purchases USING btree (drop_id, created_at DESC, payment_id DESC) WHERE (payment_id IS NOT NULL);
+
+
+--
+-- Name: INDEX purchases_of_payments_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.purchases_of_payments_idx IS 'The payments of a drop, for its seller: they are as old as their purchases.';
+
+
+--
 -- Name: purchases_of_user_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
@@ -2244,6 +2839,34 @@ CREATE INDEX purchases_of_user_idx ON inventory.purchases USING btree (drop_id, 
 --
 
 COMMENT ON INDEX inventory.purchases_of_user_idx IS 'The units that a user has bought on a drop, for its limit.';
+
+
+--
+-- Name: purchases_payment_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX purchases_payment_idx ON inventory.purchases USING btree (payment_id, id) WHERE (payment_id IS NOT NULL);
+
+
+--
+-- Name: INDEX purchases_payment_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.purchases_payment_idx IS 'The purchases of a payment.';
+
+
+--
+-- Name: purchases_refunded_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX purchases_refunded_idx ON inventory.purchases USING btree (drop_id, refunded_at) WHERE (refunded_qty > 0);
+
+
+--
+-- Name: INDEX purchases_refunded_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.purchases_refunded_idx IS 'Purchases of a drop of which units were refunded, for charts.';
 
 
 --
@@ -2492,10 +3115,38 @@ CREATE TRIGGER drops_update_note AFTER UPDATE OF id, name, price, currency, crea
 
 
 --
+-- Name: payment_events payment_events_keep; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER payment_events_keep BEFORE DELETE OR UPDATE OR TRUNCATE ON inventory.payment_events FOR EACH STATEMENT EXECUTE FUNCTION inventory.refuse_rewriting();
+
+
+--
+-- Name: payments payments_insert_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER payments_insert_note AFTER INSERT ON inventory.payments REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_payments();
+
+
+--
+-- Name: payments payments_update_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER payments_update_note AFTER UPDATE ON inventory.payments REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_payments();
+
+
+--
 -- Name: purchases purchases_delete_note; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
 CREATE TRIGGER purchases_delete_note AFTER DELETE ON inventory.purchases REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_purchases();
+
+
+--
+-- Name: purchases purchases_earlier_end; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER purchases_earlier_end AFTER UPDATE OF payment_expires_at ON inventory.purchases FOR EACH ROW WHEN (((new.status = 'pending'::text) AND (new.payment_expires_at <= now()))) EXECUTE FUNCTION inventory.note_earlier_payment_end();
 
 
 --
@@ -2668,4 +3319,6 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261129221000'),
     ('20261129222000'),
     ('20261129224000'),
+    ('20261130015000'),
+    ('20261130020000'),
     ('20261130030000');

@@ -94,7 +94,7 @@ $$;
 create function pg_temp.stored_purchases() returns setof api.purchase_row language sql stable as $$
   select
     p.id, p.drop_id, p.variant_id, p.reservation_id, p.user_id, p.qty, p.unit_price, p.currency, p.amount, p.status,
-    p.refunded_amount, p.refunded_at, p.created_at, p.updated_at
+    p.refunded_amount, p.refunded_at, p.created_at, p.updated_at, p.refunded_qty, p.payment_id
   from inventory.purchases p
   join inventory.drops d on d.id = p.drop_id and d.created_by = pg_temp.user_id('seller')
 $$;
@@ -221,6 +221,62 @@ create function pg_temp.cancel_all(p_drop text, variadic p_users text[]) returns
     select row(pg_temp.hold_id(p_drop, u.name), pg_temp.user_id(u.name))::api.cancel_request
     from unnest(p_users) with ordinality as u (name, n)
     order by u.n)) o
+$$;
+
+-- Payments. A test that wants them lets a provider take the money first: select api.set_payment_provider('stripe', 600).
+
+-- The id of the newest payment of a user with a purchase on a drop.
+create function pg_temp.payment_id(p_drop text, p_user text) returns uuid language sql stable as $$
+  select p.payment_id
+  from inventory.purchases p
+  where p.drop_id = pg_temp.drop_id(p_drop) and p.user_id = pg_temp.user_id(p_user) and p.payment_id is not null
+  order by p.id desc
+  limit 1
+$$;
+
+-- Let the provider tell of a payment: the outcome, the problem if there is one, and the payment's status then.
+create function pg_temp.tell(
+  p_payment_id uuid, p_status text, p_refunded_amount numeric default null, p_event_id text default null,
+  p_amount numeric default null, p_currency text default null, p_problem text default null, p_provider text default 'stripe'
+) returns text language sql as $$
+  select concat_ws(' ', e.outcome, e.problem, (e.payment).status)
+  from api.record_payment_event(
+    row(
+      p_provider, coalesce(p_event_id, gen_random_uuid()::text), p_payment_id, null, p_status, p_amount, p_currency, p_refunded_amount,
+      '{}', p_problem)::api.payment_event) e
+$$;
+
+-- The same of the newest payment of a user on a drop.
+create function pg_temp.tell_of(p_drop text, p_user text, p_status text, p_refunded_amount numeric default null)
+returns text language sql as $$
+  select pg_temp.tell(pg_temp.payment_id(p_drop, p_user), p_status, p_refunded_amount)
+$$;
+
+-- Let the newest payment of a user on a drop end at this moment.
+create function pg_temp.let_payment_run_out(p_drop text, p_user text) returns void language plpgsql as $$
+declare
+  v_id uuid := pg_temp.payment_id(p_drop, p_user);
+begin
+  update inventory.payments set expires_at = now() where id = v_id;
+  update inventory.purchases set payment_expires_at = now() where payment_id = v_id;
+end
+$$;
+
+-- What providers are to be told of the payments of a drop, as "ann cancel 10.00", in the order in which it was written.
+create function pg_temp.calls_of(p_drop text) returns text[] language sql stable as $$
+  select array_agg(concat_ws(' ', substr(u.username, 7), c.action, c.amount, case when c.done_at is not null then 'done' end) order by c.id)
+  from inventory.provider_calls c
+  join inventory.payments y on y.id = c.payment_id
+  join inventory.users u on u.id = y.user_id
+  where c.drop_id = pg_temp.drop_id(p_drop)
+$$;
+
+-- All purchases on a drop as "ann paid", by user and status, as they are stored.
+create function pg_temp.purchases_on(p_drop text) returns text[] language sql stable as $$
+  select array_agg(substr(u.username, 7) || ' ' || p.status order by u.username, p.status)
+  from inventory.purchases p
+  join inventory.users u on u.id = p.user_id
+  where p.drop_id = pg_temp.drop_id(p_drop)
 $$;
 
 -- Errors.

@@ -64,7 +64,7 @@ from (values
     'Holds that ended without giving their units back are found.'),
   ('purchases', 'status = ''failed''', 'shoes', array['eve'], array['shoes: total_stock = available_stock + held + sold: 10, 9'],
     'A pending purchase counts as sold: one that ended without giving its unit back is found.'),
-  ('purchases', 'status = ''paid''', 'shoes', array['fay'], array['shoes: total_stock = available_stock + held + sold: 10, 11'],
+  ('purchases', 'status = ''paid'', refunded_qty = 0', 'shoes', array['fay'], array['shoes: total_stock = available_stock + held + sold: 10, 11'],
     'A refunded purchase does not count as sold: one that is paid again is found.'),
   ('purchases', 'qty = 3', 'shoes', array['cat'],
     array['shoes: a purchase has the variant, units, price and amount of its reservation: 0, 1',

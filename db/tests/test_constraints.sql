@@ -1,6 +1,6 @@
 -- The constraints refuse every row that would break a rule, whatever writes it: they are the last line against overselling.
 begin;
-select plan(132);
+select plan(134);
 
 -- SQLSTATE and name of the constraint that a statement violates; names, because messages are translated. Its work is undone, so
 -- that no case depends on another.
@@ -152,6 +152,8 @@ from (values
     'A reservation needs a user who exists.'),
   ('purchases', 'qty = 0', '23514 purchases_qty_check', 'A purchase of nothing is refused.'),
   ('purchases', 'qty = -1', '23514 purchases_qty_check', 'A negative purchase is refused.'),
+  ('purchases', 'refunded_qty = -1', '23514 purchases_refunded_qty_check', 'No units less than none were refunded.'),
+  ('purchases', 'refunded_qty = qty + 1', '23514 purchases_refunded_qty_check', 'No more units were refunded than were bought.'),
   ('purchases', 'status = ''shipped''', '23514 purchases_status_check', 'An unknown status of a purchase is refused.'),
   ('purchases', 'status = ''PAID''', '23514 purchases_status_check', 'A purchase status in capitals is refused.'),
   ('purchases', 'status = ''pending''', null, 'A purchase may be pending.'),
@@ -234,7 +236,8 @@ select set_eq(
     'variants_name_check',
     'variants_price_check', 'variants_price_range_check', 'variants_total_stock_check', 'variants_available_stock_check',
     'reservations_status_check', 'reservations_qty_check',
-    'reservations_idempotency_key_check', 'purchases_qty_check', 'purchases_status_check', 'purchases_idempotency_key_check'
+    'reservations_idempotency_key_check', 'purchases_qty_check', 'purchases_refunded_qty_check', 'purchases_status_check',
+    'purchases_idempotency_key_check'
   ],
   'The five tables and the domains of their columns have exactly the checks that are tried here.'
 );
@@ -245,7 +248,9 @@ select is_empty(
     where c.connamespace = 'inventory'::regnamespace and c.contype = 'c'
       and coalesce(obj_description(c.oid, 'pg_constraint') !~ '^[A-Za-z_.-]+: \S', c.conname not in (
         'drops_available_stock_check', 'variants_available_stock_check',
-        'reservations_status_check', 'purchases_qty_check', 'purchases_status_check'))
+        'reservations_status_check', 'purchases_qty_check', 'purchases_refunded_qty_check', 'purchases_status_check',
+        'payments_amount_check', 'payments_refunded_amount_check', 'payments_status_check', 'payment_events_outcome_check',
+        'payment_events_problem_check', 'provider_calls_action_check'))
   $$,
   'Every check that a caller can violate has the sentence for that caller, and each sentence begins with the name of the field.'
 );

@@ -57,9 +57,12 @@ select results_eq(
     from api.events_after(null, 4) e
   $$,
   $$
-    select e.data::text from inventory.events e where e.id > (select max(id) - 4 from inventory.events) order by e.id
+    select left(e.data::text, -1) || ',"at":"' || to_char(e.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') || '"}'
+    from inventory.events e
+    where e.id > (select max(id) - 4 from inventory.events)
+    order by e.id
   $$,
-  'It is read as it was published.'
+  'It is read as it was published, with the time, in UTC and milliseconds.'
 );
 select is(
   array[current_setting('timezone'), current_setting('datestyle')], array['Asia/Kolkata', 'SQL, DMY'],

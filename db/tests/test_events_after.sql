@@ -7,8 +7,8 @@ select plan(46);
 do $$
 begin
   delete from inventory.events;
-  insert into inventory.events (id, drop_id, type, data) overriding system value
-  select id, md5('drop')::uuid, 'TYPE_' || id, format('{"n" : %s}', id)::json
+  insert into inventory.events (id, drop_id, type, data, created_at) overriding system value
+  select id, md5('drop')::uuid, 'TYPE_' || id, format('{"n" : %s}', id)::json, '2026-01-02 03:04:05.6789+00'
   from unnest(array[17, 11, 13, 12, 16]) as id; -- put in, and so stored, in another order
 end
 $$;
@@ -29,8 +29,9 @@ select is(
     because readers of 0.1 rely on it.'
 );
 select results_eq(
-  'select type, id, drop_id, data::text from api.events_after(16)', $$values ('TYPE_17', '17', md5('drop')::uuid, '{"n" : 17}')$$,
-  'An event is given with its type, its id as text, its drop and its data as it was published.'
+  'select type, id, drop_id, data::text from api.events_after(16)',
+  $$values ('TYPE_17', '17', md5('drop')::uuid, '{"n" : 17,"at":"2026-01-02T03:04:05.678Z"}')$$,
+  'An event is given with its type, its id as text, its drop, its data as it was published, and when that was.'
 );
 select is(pg_temp.ids_after(v.after), v.expected, v.description)
 from (values

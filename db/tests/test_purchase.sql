@@ -23,7 +23,7 @@ select results_eq(
   $$
     select
       id, drop_id, variant_id, reservation_id, user_id, qty, unit_price, currency, amount, status, refunded_amount, refunded_at,
-      "createdAt", "updatedAt", 'key-1'
+      "createdAt", "updatedAt", refunded_qty, payment_id, 'key-1'
     from sale
   $$,
   'What comes back is what is stored, beside the key.'

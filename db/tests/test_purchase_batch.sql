@@ -49,7 +49,7 @@ select is((select count(*) from outcome where code is not null and data is not n
 select is(
   (select array_agg(key) from outcome, json_object_keys(data) as key where n = 1),
   array['id', 'drop_id', 'variant_id', 'reservation_id', 'user_id', 'qty', 'unit_price', 'currency', 'amount', 'status',
-    'refunded_amount', 'refunded_at', 'createdAt', 'updatedAt'],
+    'refunded_amount', 'refunded_at', 'createdAt', 'updatedAt', 'refunded_qty', 'payment_id'],
   'The data of a purchase has the names of the wire.'
 );
 select results_eq(

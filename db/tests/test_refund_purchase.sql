@@ -17,7 +17,7 @@ select results_eq(
   $$
     select
       id, drop_id, null::uuid, reservation_id, user_id, 1, 10.00, 'USD', 10.00, 'refunded', 10.00, now(),
-      now() - interval '2 days', now()
+      now() - interval '2 days', now(), 1, null::uuid
     from before where user_id = pg_temp.user_id('ann')
   $$,
   'The purchase comes back refunded, changed now.'

@@ -68,7 +68,8 @@ from (values
       'user_id uuid not null', 'qty integer not null default 1', 'status text not null', 'idempotency_key text',
       'created_at timestamp with time zone not null default now()', 'updated_at timestamp with time zone not null default now()',
       'variant_id uuid', 'unit_price numeric', 'amount numeric', 'currency text', 'refunded_amount numeric',
-      'refunded_at timestamp with time zone'
+      'refunded_at timestamp with time zone', 'payment_id uuid', 'refunded_qty integer not null default 0',
+      'payment_expires_at timestamp with time zone'
     ],
     'A purchase belongs to a drop, a reservation and a user, and keeps what a unit cost and what was refunded.'
   ),
@@ -76,7 +77,7 @@ from (values
     'events',
     array[
       'id bigint not null identity', 'drop_id uuid not null', 'type text not null', 'data json not null',
-      'created_at timestamp with time zone not null default clock_timestamp()'
+      'created_at timestamp with time zone not null default clock_timestamp()', 'user_id uuid'
     ],
     'An event belongs to a drop. No caller chooses its id; its time is when it was published, which rises with its id.'
   ),
@@ -89,8 +90,8 @@ from (values
       'expired_ids uuid[] not null default ''{}''::uuid[]', 'purchased_ids uuid[] not null default ''{}''::uuid[]',
       'variant_ids uuid[] not null default ''{}''::uuid[]', 'added_total bigint not null default 0',
       'added_available bigint not null default 0', 'added_held bigint not null default 0', 'added_sold bigint not null default 0',
-      'was_public boolean', 'changed_purchase_ids uuid[] not null default ''{}''::uuid[]',
-      'is_cancelled boolean not null default false'
+      'was_public boolean', 'updated_payment_ids uuid[] not null default ''{}''::uuid[]',
+      'changed_purchase_ids uuid[] not null default ''{}''::uuid[]', 'is_cancelled boolean not null default false'
     ],
     'A change belongs to the transaction that notes it, and to a drop. It adds up by how many units each side moved.'
   )
@@ -127,7 +128,9 @@ select is(
     'inventory.drops drops_delete_keep each row', 'inventory.drops drops_delete_note each row',
     'inventory.drops drops_insert_note each row', 'inventory.drops drops_raise_revision each row',
     'inventory.drops drops_stock_note each statement',
-    'inventory.drops drops_update_note each row', 'inventory.purchases purchases_delete_note each statement',
+    'inventory.drops drops_update_note each row', 'inventory.payment_events payment_events_keep each statement',
+    'inventory.payments payments_insert_note each statement', 'inventory.payments payments_update_note each statement',
+    'inventory.purchases purchases_delete_note each statement', 'inventory.purchases purchases_earlier_end each row',
     'inventory.purchases purchases_insert_note each statement', 'inventory.purchases purchases_update_note each statement',
     'inventory.reservations reservations_delete_note each statement', 'inventory.reservations reservations_earlier_end each row',
     'inventory.reservations reservations_insert_note each statement',

@@ -40,12 +40,12 @@ from (
   select
     unnest(array['my_purchases', 'refund_purchase']),
     'id drop_id variant_id reservation_id user_id qty unit_price currency amount status refunded_amount refunded_at createdAt '
-      'updatedAt'
+      'updatedAt refunded_qty payment_id'
   union all
   select
     'purchase',
     'id drop_id variant_id reservation_id user_id qty unit_price currency amount status refunded_amount refunded_at createdAt '
-      'updatedAt replayed'
+      'updatedAt refunded_qty payment_id replayed'
   union all
   select 'audit', 'drop_id invariant expected found'
   union all

@@ -36,7 +36,7 @@ EXPECTED = {
     "mine": {"reservations_user_idx"},
     "missed events": {"events_pkey"},
     "latest events": {"events_pkey"},
-    "a drop's events": {"events_pkey", "events_drop_idx"},
+    "a drop's events": {"events_pkey", "events_drop_idx", "events_user_idx"},
     "snapshot": {"events_pkey", "purchases_latest_idx", "reservations_due_idx"},
     "prune": {"events_pkey"},
 }

@@ -295,7 +295,7 @@ async def test_an_event_too_large_to_notify_is_notified_as_its_id(
         missing = size_bytes - len(payload("").encode())
         filler = "é" * (missing // 2) + "x" * (missing % 2)
         data = dumps({"filler": filler}, ensure_ascii=False)
-        event = "row($1, 'LARGE', $2::json)::inventory.new_event"
+        event = "row($1, 'LARGE', $2::json, null)::inventory.new_event"
         await connection.execute(f"select inventory.publish(array[{event}])", drop_id, data)
     [logged] = await events_after(owner, last_id)
     assert logged == payload(filler)

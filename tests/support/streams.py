@@ -376,7 +376,7 @@ async def publish(owner: asyncpg.Pool, drop_id: object, event_type: str, texts: 
     """Publish an event for each of the JSON texts, all in one transaction."""
     async with owner.acquire() as connection, connection.transaction():
         await connection.execute(LOCK)
-        statement = "select inventory.publish(array(select row($1, $2, e)::inventory.new_event from unnest($3::json[]) e))"
+        statement = "select inventory.publish(array(select row($1, $2, e, null)::inventory.new_event from unnest($3::json[]) e))"
         await connection.execute(statement, UUID(str(drop_id)), event_type, texts)
 
 

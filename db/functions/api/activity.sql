@@ -5,8 +5,8 @@
 -- the drops p_drop_ids, or else of the 50 on sale that started last. There are at most 240 buckets for ten drops, and 60 for
 -- more.
 --
--- All of it is public, as a snapshot is, so there are no drafts, and of a drop that went back to draft there is only its
--- DROP_REMOVED.
+-- All of it is public, as a snapshot is, so there are no drafts and no events that are for one user, and of a drop that went back
+-- to draft there is only its DROP_REMOVED.
 --
 -- Locks: none. Errors: VALIDATION_ERROR (seconds, dropId).
 --
@@ -56,7 +56,11 @@ begin
     select coalesce(json_agg(shown order by l.id), '[]')
     from (
       select * from (
-        select e.* from inventory.events e where p_drop_ids is null and e.id > v_ids[1] order by e.id desc limit c_events
+        select e.*
+        from inventory.events e
+        where p_drop_ids is null and e.id > v_ids[1] and e.user_id is null
+        order by e.id desc
+        limit c_events
       ) of_all
       union all
       select *
@@ -64,7 +68,11 @@ begin
         select of_drop.*
         from (select distinct d.id from unnest(p_drop_ids) as d (id)) d
         cross join lateral (
-          select * from inventory.events e where e.drop_id = d.id and e.id > v_ids[1] order by e.id desc limit c_events
+          select *
+          from inventory.events e
+          where e.drop_id = d.id and e.id > v_ids[1] and e.user_id is null
+          order by e.id desc
+          limit c_events
         ) of_drop
         order by of_drop.id desc
         limit c_events

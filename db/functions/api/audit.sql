@@ -17,7 +17,7 @@ begin
     group by r.drop_id
   ),
   sold as (
-    select p.drop_id, sum(p.qty) as units
+    select p.drop_id, sum(p.qty - p.refunded_qty) as units
     from inventory.purchases p
     where p.status in ('pending', 'paid')
     group by p.drop_id
@@ -66,7 +66,7 @@ begin
     group by r.variant_id
   ) held_of_variant on held_of_variant.variant_id = v.id
   left join (
-    select p.variant_id, sum(p.qty) as units
+    select p.variant_id, sum(p.qty - p.refunded_qty) as units
     from inventory.purchases p
     where p.status in ('pending', 'paid') and p.variant_id is not null
     group by p.variant_id
@@ -113,6 +113,58 @@ begin
     select count(*) as holds from inventory.reservations r where r.basket_id = b.id and r.user_id = b.user_id
   ) held
   where held.holds <> jsonb_array_length(b.items)
+
+  union all
+  select p.drop_id, 'no pending purchase ends before nothing_due_before of its drop', 0::bigint, count(*)
+  from inventory.purchases p
+  join inventory.drops d on d.id = p.drop_id
+  where p.status = 'pending' and p.payment_expires_at < d.nothing_due_before
+  group by p.drop_id
+
+  union all
+  select p.drop_id, 'a purchase with a payment has the user, the end and the status that the payment has', 0::bigint, count(*)
+  from inventory.purchases p
+  left join inventory.payments y on y.id = p.payment_id
+  where p.payment_id is not null and (
+    y.id is null or y.user_id <> p.user_id or y.currency <> p.currency or y.expires_at is distinct from p.payment_expires_at
+    or case y.status
+      when 'pending' then p.status <> 'pending'
+      when 'failed' then p.status <> 'pending'
+      when 'paid' then p.status not in ('paid', 'refunded')
+      when 'refunded' then p.status not in ('refunded', 'cancelled')
+      -- A due payment of a basket ends with the first of its purchases; the others end when their drops are looked at.
+      when 'cancelled' then p.status <> 'cancelled' and (p.status <> 'pending' or p.payment_expires_at > now())
+    end)
+  group by p.drop_id
+
+  union all
+  select y.drop_id, 'the amount of a payment = the sum of its purchases', y.amount::bigint, coalesce(bought.amount, 0)::bigint
+  from inventory.payments y
+  left join lateral (select sum(p.amount) as amount from inventory.purchases p where p.payment_id = y.id) bought on true
+  where y.amount is distinct from bought.amount
+
+  union all
+  select y.drop_id, 'the refunds of a payment are not less than those of its purchases, nor more than its amount', y.amount::bigint,
+    y.refunded_amount::bigint
+  from inventory.payments y
+  left join lateral (
+    select coalesce(sum(p.refunded_amount), 0) as amount from inventory.purchases p where p.payment_id = y.id
+  ) back on true
+  where y.refunded_amount < back.amount or y.refunded_amount > y.amount or (y.status = 'refunded') <> (y.refunded_amount = y.amount)
+
+  union all
+  select c.drop_id, 'calls refund no more than the refunds of a payment', y.refunded_amount::bigint, sum(c.amount)::bigint
+  from inventory.provider_calls c
+  join inventory.payments y on y.id = c.payment_id
+  where c.action = 'refund'
+  group by c.drop_id, y.id
+  having sum(c.amount) > y.refunded_amount
+
+  union all
+  select p.drop_id, 'refunded units of a purchase are those of its status', 0::bigint, count(*)
+  from inventory.purchases p
+  where p.refunded_qty not between 0 and p.qty or (p.status = 'refunded') <> (p.refunded_qty = p.qty)
+  group by p.drop_id
 
   union all
   select d.id, 'a cancelled drop holds nothing', 0::bigint, held.units

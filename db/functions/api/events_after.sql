@@ -1,64 +1,39 @@
--- api.events_after: the events after this one, of all drops or of some, oldest first, at most p_limit.
+-- api.events_after: the events after this one, of all drops or of some, oldest first, at most p_limit; with p_user_id also those
+-- that are for this user alone, of whatever drop.
 --
--- Locks: none. Errors: VALIDATION_ERROR (p_limit). If the reader may have missed an event that the log has no more, or has one that
--- was lost, the answer is one RESYNC_REQUIRED of no drop: the reader must start from a snapshot. A reader has missed nothing if
+-- Locks: none. Errors: VALIDATION_ERROR (p_limit), FORBIDDEN (a buyer or seller names another user). If the reader may have missed
+-- an event that the log has no more, or has one that was lost, the answer is one RESYNC_REQUIRED of no drop: the reader must start
+-- from a snapshot. A reader has missed nothing if
 --
 -- - its event is in the log, or is the one just before the oldest; that is 0 for a log that has its beginning, or is empty;
--- - it reads some drops only, and no event of theirs after its own was pruned. Then its event may be older than the log, but must
---   not be one that was lost (api.ensure_epoch).
+-- - it reads some drops only and no user's events, and no event of these drops after its own was pruned. Then its event may be older
+--   than the log, but must not be one that was lost (api.ensure_epoch).
 --
--- Readers take everything after the key `data` as it is, so `data` stays the last column.
+-- The event of a reader may be one that the reader may not see, because a snapshot has the id of the latest one.
+--
+-- Readers take everything after the key `data` as it is, so `data` stays the last column. In it is `at`, when it was published.
+
+create or replace function api.events_after(p_after bigint, p_limit integer, p_drop_ids uuid[], p_user_id uuid)
+returns table (type text, id text, drop_id uuid, data json)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform inventory.require_self(p_user_id);
+  return query select l.type, l.id, l.drop_id, l.data from inventory.logged_events(p_after, p_limit, p_drop_ids, p_user_id, false) l;
+end
+$$;
+
+comment on function api.events_after(bigint, integer, uuid[], uuid) is
+'As events_after without a user, and also the events that are for the user p_user_id alone.';
 
 create or replace function api.events_after(p_after bigint, p_limit integer default 1000, p_drop_ids uuid[] default null)
 returns table (type text, id text, drop_id uuid, data json)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
-set enable_seqscan = off
-set enable_bitmapscan = off
-set plan_cache_mode = force_generic_plan
 as $$
-declare
-  v_oldest bigint := (select min(e.id) from inventory.events e);
 begin
-  if p_limit is null or p_limit < 1 then
-    perform inventory.refuse('VALIDATION_ERROR', 'p_limit: must be 1 or more');
-  end if;
-  if p_after <> coalesce(v_oldest - 1, 0)
-    and not exists (select from inventory.events e where e.id = p_after)
-    and (
-      p_drop_ids is null
-      or p_after > coalesce(v_oldest, 0)
-      or exists (select from inventory.event_epochs e where p_after > e.lost_after_id and p_after < e.first_id)
-      or exists (
-        select
-        from unnest(p_drop_ids) as d (id)
-        cross join lateral (
-          select from inventory.pruned_events p where p.drop_id = d.id and p.last_id > p_after limit 1
-        ) missed
-      )
-    )
-  then
-    return query
-    select 'RESYNC_REQUIRED', p_after::text, null::uuid, to_json(r)
-    from (select 'The event log does not reach back to the last event you have.' as reason) r;
-  elsif p_after is null then
-    return query
-    select l.type, l.id::text, l.drop_id, l.data
-    from (select * from inventory.events e order by e.id desc limit p_limit) l
-    order by l.id;
-  elsif p_drop_ids is null then
-    return query
-    select e.type, e.id::text, e.drop_id, e.data from inventory.events e where e.id > p_after order by e.id limit p_limit;
-  else
-    return query
-    select l.type, l.id::text, l.drop_id, l.data
-    from (select distinct d.id from unnest(p_drop_ids) as d (id)) d
-    cross join lateral (
-      select * from inventory.events e where e.drop_id = d.id and e.id > p_after order by e.id limit p_limit
-    ) l
-    order by l.id
-    limit p_limit;
-  end if;
+  return query select l.type, l.id, l.drop_id, l.data from inventory.logged_events(p_after, p_limit, p_drop_ids, null, false) l;
 end
 $$;
 

@@ -1,5 +1,7 @@
 -- api.list_purchases: list who bought on a drop, for its seller, the newest first, in pages.
 --
+-- The status is the one by the clock: a pending purchase that was not paid in time is cancelled.
+--
 -- Locks: none. Errors: DROP_NOT_FOUND, VALIDATION_ERROR (status, limit, cursor).
 --
 -- Plans: for each status the first rows of an index scan, from the cursor on: paid ones of purchases_latest_idx, others of
@@ -29,6 +31,8 @@ returns table (
   refunded_at timestamptz,
   "createdAt" timestamptz,
   "updatedAt" timestamptz,
+  refunded_qty integer,
+  payment_id uuid,
   username text,
   variant_name text
 )
@@ -78,10 +82,13 @@ begin
           and p.created_at <= v_at and (p.created_at, p.id) < (v_at, v_id)
           and (p_variant_id is null or p.variant_id = p_variant_id)
           and (p_buyer_id is null or p.user_id = p_buyer_id)
+          and (
+            p_status is null
+            or p_status = case when p.status = 'pending' and p.payment_expires_at <= now() then 'cancelled' else p.status end)
         order by p.created_at desc, p.id desc
         limit p_limit
       ) of_status
-      where p_status is null or p_status = other.status
+      where p_status is null or p_status = other.status or p_status = 'cancelled' and other.status = 'pending'
     ) listed (p)
     order by (listed.p).created_at desc, (listed.p).id desc
     limit p_limit

@@ -1,9 +1,9 @@
 -- api.prune_events: delete the oldest events, those older than p_retention_seconds and at most p_limit; return their number.
 --
--- The newest of the old events stays, so a reader who has seen it has missed nothing. The deleted events are always the beginning
--- of the log, so the oldest event that is left tells whether a reader's position is still in the log. inventory.pruned_events
--- keeps the newest deleted id of each drop, for readers of a drop on which nothing happened for long (api.events_after), and the
--- stock that was told last, for charts (api.activity).
+-- The newest of the old public events stays, and private ones after it, so a reader who has seen it has missed nothing that is
+-- public. The deleted events are always the beginning of the log, so the oldest event that is left tells whether a reader's position
+-- is still in the log. inventory.pruned_events keeps the newest deleted id of the public events of each drop, for readers of a drop on
+-- which nothing happened for long (api.events_after), and the stock that was told last, for charts (api.activity).
 --
 -- Locks: the events that it deletes, then the rows of inventory.pruned_events in the order of the drops' ids. Two calls wait for
 -- each other, because both begin with the oldest events.
@@ -30,19 +30,24 @@ begin
     perform inventory.refuse('VALIDATION_ERROR', 'p_limit: must be 1 or more');
   end if;
   with oldest as materialized (
-    select o.ctid as place, o.id, o.created_at from inventory.events o order by o.id limit p_limit::bigint + 1
+    select o.ctid as place, o.id from inventory.events o order by o.id limit p_limit
+  ),
+  oldest_public as materialized (
+    select o.id, o.created_at from inventory.events o where o.user_id is null order by o.id limit p_limit::bigint + 1
   ),
   pruned as (
     delete from inventory.events e
     where e.ctid = any (array(
       select o.place
       from oldest o
-      where o.id < (select max(id) from oldest where created_at < now() - make_interval(secs => p_retention_seconds))
+      where o.id < (select max(id) from oldest_public where created_at < now() - make_interval(secs => p_retention_seconds))
     ))
-    returning e.drop_id, e.id, e.type, e.data, e.created_at
+    returning e.drop_id, e.id, e.type, e.data, e.user_id, e.created_at
   ),
   told as (
-    select p.drop_id, p.id, p.created_at, inventory.told_stock(p.type, p.data) as stock from pruned p
+    select p.drop_id, p.id, p.created_at, inventory.told_stock(p.type, p.data) as stock
+    from pruned p
+    where p.user_id is null
   ),
   noted as (
     insert into inventory.pruned_events as n (drop_id, last_id, available_stock, stock_at)

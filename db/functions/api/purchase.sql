@@ -3,6 +3,8 @@
 -- Purpose: calls inventory.purchase_on_drops for one request. Locks: see there. Errors: FORBIDDEN (a buyer names another user),
 -- VALIDATION_ERROR (a key), and the codes of inventory.purchase_on_drops.
 --
+-- With a provider of payments the purchase is pending, and payment_id is what api.get_payment returns.
+--
 -- If the refusal is raised, the transaction is rolled back, and with it the expiry of a hold that has run out
 -- (api.purchase_batch commits that). A later reserve on this drop or a sweep then takes the hold back.
 
@@ -27,6 +29,8 @@ returns table (
   refunded_at timestamptz,
   "createdAt" timestamptz,
   "updatedAt" timestamptz,
+  refunded_qty integer,
+  payment_id uuid,
   replayed boolean
 )
 language plpgsql security definer

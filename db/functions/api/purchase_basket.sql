@@ -4,12 +4,14 @@
 -- one by one, the answer is their purchases, so the call may be repeated. p_idempotency_key is not needed for that; a key that
 -- came with another request is refused.
 --
+-- With a provider of payments all purchases belong to one payment, so they must have one currency. What is free is paid at once.
+--
 -- Locks: the key, then the basket's reservations in the order of their drops' ids and their own. They are locked before anything is decided, so
 -- a copy of the request waits here and then finds the purchases. No drop is locked, because no hold that has run out is touched:
 -- a reserve on its drop or a sweep takes it back.
 --
 -- Errors: FORBIDDEN (a buyer names another user), AUTH_REQUIRED, BASKET_NOT_FOUND, RESERVATION_EXPIRED, BASKET_NOT_ACTIVE (a hold
--- was cancelled, or some but not all were bought), IDEMPOTENCY_KEY_REUSED. The sentence of RESERVATION_EXPIRED and
+-- was cancelled, or some but not all were bought), SEVERAL_CURRENCIES, IDEMPOTENCY_KEY_REUSED. The sentence of RESERVATION_EXPIRED and
 -- BASKET_NOT_ACTIVE names the item. The refusal is raised, so nothing is bought.
 
 create or replace function api.purchase_basket(p_basket_id uuid, p_user_id uuid, p_idempotency_key text default null)
@@ -50,9 +52,15 @@ begin
           case v_lost.status when 'CONSUMED' then 'bought' else 'cancelled' end));
     end if;
 
+    if (select s.payment_provider from inventory.settings s where s.is_only) <> 'none'
+      and (select count(distinct h.currency) from unnest(v_holds) h where h.amount > 0) > 1
+    then
+      perform inventory.refuse('SEVERAL_CURRENCIES');
+    end if;
+
     select o.code into v_code
     from inventory.purchase_on_drops(
-      array(select row(h.drop_id, p_user_id, null, h.id)::api.purchase_request from unnest(v_holds) h)) o
+      array(select row(h.drop_id, p_user_id, null, h.id)::api.purchase_request from unnest(v_holds) h), p_basket_id) o
     where o.code is not null;
     if v_code is not null then
       raise exception 'a locked and live hold of basket % was refused: %', p_basket_id, v_code;

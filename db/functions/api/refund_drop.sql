@@ -3,7 +3,9 @@
 -- Purpose: a drop may have more sales than one transaction should change, because it holds the drop's lock. Call it until `remaining`
 -- is 0. A call that failed, or was never made, does no harm: the next one goes on.
 --
--- Locks, in this order: the drop's row, the purchases. Errors: DROP_NOT_FOUND, INVALID_STATUS_CHANGE (the drop still sells),
+-- Purchases that were paid at a provider are paid back there. A payment that is open on a drop that is over goes on: it may be paid yet.
+--
+-- Locks, in this order: the drop's row, the purchases, their payments. Errors: DROP_NOT_FOUND, INVALID_STATUS_CHANGE (the drop still sells),
 -- VALIDATION_ERROR (limit), FORBIDDEN (a seller names another user), AUTH_REQUIRED.
 --
 -- Plans: purchases_latest_idx has what is still paid.
@@ -19,6 +21,8 @@ declare
   v_drop inventory.drops;
   v_ids uuid[];
   v_amount numeric;
+  v_payment_ids uuid[];
+  v_amounts numeric[]; -- what of each is refunded
 begin
   perform inventory.check_limit(p_limit);
   select * into v_drop from inventory.drops d where d.id = p_drop_id for no key update;
@@ -37,7 +41,19 @@ begin
     for no key update
   );
   if v_ids <> '{}' then
-    select sum(r.amount) into v_amount from inventory.refund(p_drop_id, v_ids) r;
+    with refund as materialized (
+      select (r.purchase).payment_id, r.amount from inventory.refund(p_drop_id, v_ids) r
+    ),
+    of_payment as (
+      select r.payment_id, sum(r.amount) as amount from refund r where r.payment_id is not null group by r.payment_id
+    )
+    select
+      (select sum(r.amount) from refund r), array_agg(y.payment_id order by y.payment_id), array_agg(y.amount order by y.payment_id)
+    into v_amount, v_payment_ids, v_amounts
+    from of_payment y;
+    if v_payment_ids is not null then
+      perform inventory.refund_payments(v_payment_ids, v_amounts);
+    end if;
     perform inventory.record_change(
       p_drop_id, 'refunded', p_refunded_by, jsonb_build_object('purchases', cardinality(v_ids), 'amount', v_amount));
   end if;

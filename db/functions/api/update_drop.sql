@@ -8,10 +8,10 @@
 --
 -- Steps: inventory.check_drop_changes looks at the JSON. The drop is locked, and what is due is taken back as far as it matters.
 -- inventory.drop_after_changes decides about fields, status and times. If the drop is cancelled, inventory.cancel_all_holds ends
--- its holds. Then the rows are written.
+-- its holds and inventory.cancel_pending its open payments. Then the rows are written.
 --
--- Locks, in this order: the drop's row; its ACTIVE reservations in the order of their ids when it is cancelled; due ones, with
--- skip locked, when stock is lowered. Errors: DROP_NOT_FOUND, VALIDATION_ERROR, INVALID_STATUS_CHANGE, STOCK_BELOW_COMMITTED,
+-- Locks, in this order: the drop's row; its ACTIVE reservations, then its pending purchases and their payments, in the order of their ids
+-- when it is cancelled; due ones, with skip locked, when stock is lowered. Errors: DROP_NOT_FOUND, VALIDATION_ERROR, INVALID_STATUS_CHANGE, STOCK_BELOW_COMMITTED,
 -- VARIANT_NOT_FOUND, VARIANT_IN_USE, DROP_CHANGED, FORBIDDEN (a seller names another user), AUTH_REQUIRED.
 
 create or replace function api.update_drop(
@@ -25,6 +25,7 @@ declare
   v_drop inventory.drops;
   v_new inventory.drops;
   v_variants inventory.variants[];
+  v_released integer;
   v_committed integer; -- units held and sold
   v_before jsonb;
   v_changed jsonb;
@@ -44,9 +45,12 @@ begin
   v_new := inventory.drop_after_changes(v_drop, p_changes);
 
   if v_new.status = 'cancelled' then
-    v_drop.available_stock := v_drop.available_stock + inventory.cancel_all_holds(p_drop_id);
+    v_released := inventory.cancel_all_holds(p_drop_id);
+    perform inventory.cancel_pending(p_drop_id); -- no purchase of this drop can begin any more
+    select d.available_stock + v_released into v_drop.available_stock from inventory.drops d where d.id = p_drop_id;
   elsif p_changes ?| array['total_stock', 'add_stock', 'variants'] and inventory.has_due(v_drop) then
     perform from inventory.expire_due(p_drop_id, inventory.lock_due_reservations(v_drop, 100000));
+    perform inventory.expire_due_purchases(v_drop, 100000);
     select d.available_stock into v_drop.available_stock from inventory.drops d where d.id = p_drop_id;
   end if;
   v_committed := v_drop.total_stock - v_drop.available_stock;

@@ -1,6 +1,7 @@
--- inventory.due_units: how many units of a drop, or of one of its variants, are held by ACTIVE reservations that are due.
+-- inventory.due_units: how many units of a drop, or of one of its variants, belong to ACTIVE reservations and pending purchases that are
+-- due.
 --
--- Purpose: reads go by the clock. A due hold counts as stock, whether or not it has been taken back.
+-- Purpose: reads go by the clock. What is due counts as stock, whether or not it has been taken back.
 --
 -- Locks: none. Errors: none. Plans: as in inventory.has_due.
 
@@ -16,13 +17,23 @@ begin
   return query
   select due.variant_id, sum(due.qty)::integer
   from (
-    select r.variant_id, r.qty
-    from inventory.reservations r
-    where r.status = 'ACTIVE' and r.drop_id = p_drop.id and r.expires_at >= p_drop.nothing_due_before and r.expires_at <= now()
-    order by r.expires_at
+    (
+      select r.variant_id, r.qty
+      from inventory.reservations r
+      where r.status = 'ACTIVE' and r.drop_id = p_drop.id and r.expires_at >= p_drop.nothing_due_before and r.expires_at <= now()
+      order by r.expires_at
+    )
+    union all
+    (
+      select p.variant_id, p.qty
+      from inventory.purchases p
+      where p.status = 'pending' and p.drop_id = p_drop.id and p.payment_expires_at >= p_drop.nothing_due_before
+        and p.payment_expires_at <= now()
+      order by p.payment_expires_at
+    )
   ) due
   group by due.variant_id;
 end
 $$;
 
-comment on function inventory.due_units(inventory.drops) is 'The units of a drop that are held although their holds are due, by variant.';
+comment on function inventory.due_units(inventory.drops) is 'The units of a drop whose holds or payments are due, by variant.';

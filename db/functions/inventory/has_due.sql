@@ -1,4 +1,4 @@
--- inventory.has_due: whether an ACTIVE reservation of this drop is due, so that it can be taken back.
+-- inventory.has_due: whether an ACTIVE reservation or a pending purchase of this drop is due, so that it can be taken back.
 --
 -- Purpose: the calling function learns without any lock whether it is worth locking the drop.
 --
@@ -11,4 +11,4 @@ as $$
   select p_drop.nothing_due_before <= now() and inventory.drops_with_due(array[p_drop]) <> '{}'
 $$;
 
-comment on function inventory.has_due(inventory.drops) is 'Is an ACTIVE reservation of this drop due?';
+comment on function inventory.has_due(inventory.drops) is 'Is an ACTIVE reservation or a pending purchase of this drop due?';

@@ -15,7 +15,7 @@ begin
     insert into inventory.changes as c (drop_id, is_activity_updated, purchased_ids, added_sold)
     select
       n.drop_id, bool_or(n.status = 'paid'), array_agg(n.id order by n.n),
-      coalesce(sum(n.qty) filter (where n.status in ('pending', 'paid')), 0)
+      coalesce(sum(n.qty - n.refunded_qty) filter (where n.status in ('pending', 'paid')), 0)
     from (select *, row_number() over () as n from new_rows) n
     group by n.drop_id
     on conflict (transaction_id, drop_id) do update
@@ -25,7 +25,7 @@ begin
       added_sold = c.added_sold + excluded.added_sold;
   elsif tg_op = 'DELETE' then
     insert into inventory.changes as c (drop_id, is_activity_updated, added_sold)
-    select o.drop_id, true, - coalesce(sum(o.qty) filter (where o.status in ('pending', 'paid')), 0)
+    select o.drop_id, true, - coalesce(sum(o.qty - o.refunded_qty) filter (where o.status in ('pending', 'paid')), 0)
     from old_rows o
     group by o.drop_id
     on conflict (transaction_id, drop_id) do update
@@ -64,9 +64,9 @@ begin
         select o.drop_id, o.id, o.status, o.refunded_amount from old_rows o
       ) changed
       union all
-      select n.drop_id, null, false, false, false, n.qty from new_rows n where n.status in ('pending', 'paid')
+      select n.drop_id, null, false, false, false, n.qty - n.refunded_qty from new_rows n where n.status in ('pending', 'paid')
       union all
-      select o.drop_id, null, false, false, false, - o.qty from old_rows o where o.status in ('pending', 'paid')
+      select o.drop_id, null, false, false, false, o.refunded_qty - o.qty from old_rows o where o.status in ('pending', 'paid')
     ) e
     group by e.drop_id
     on conflict (transaction_id, drop_id) do update

@@ -7,6 +7,8 @@
 -- the key `mac`, by the key in inventory.event_key. `committedAt` is the moment of publishing, so that a listener can measure how
 -- late it hears of it. `data` is the last key, because listeners take everything after it as it is. A notification must stay
 -- under 8000 bytes; of a larger event only the id is sent, and the listener reads the log.
+--
+-- Any role that may connect can listen, too. So the notification of an event that is for one user has nothing but `mac` and `id`.
 
 create or replace function inventory.publish(p_events inventory.new_event[])
 returns void
@@ -17,17 +19,17 @@ declare
   v_notified bigint;
 begin
   with logged as (
-    insert into inventory.events (drop_id, type, data)
-    select e.drop_id, e.type, e.data
+    insert into inventory.events (drop_id, type, data, user_id)
+    select e.drop_id, e.type, e.data, e.user_id
     from unnest(p_events) with ordinality e
     order by e.ordinality
-    returning id, type, drop_id, data
+    returning id, type, drop_id, data, user_id, created_at
   )
   select count(
     pg_notify(
       'lastpair_events',
       case
-        when octet_length(e.event) > 7800 then e.id::text
+        when e.is_public and octet_length(e.event) > 7800 then e.id::text
         else '{"mac":"' || encode(sha256(k.outer_key || sha256(k.inner_key || convert_to(n.text, 'UTF8'))), 'hex') || '",'
           || substr(n.text, 2)
       end
@@ -35,13 +37,25 @@ begin
   )
   into v_notified
   from (
-    select l.id, to_json(wire)::text as event
+    select
+      l.id, l.user_id is null as is_public,
+      case
+        when l.user_id is null then to_json(wire)::text
+        else '{"id":"' || l.id || '"}'
+      end as event
     from logged l
-    cross join lateral (select l.type, l.id::text as id, l.drop_id, l.data) wire
+    cross join lateral (
+      select l.type, l.id::text as id, l.drop_id, inventory.data_with_time(l.data, l.created_at) as data
+    ) wire
     order by l.id
   ) e
   cross join lateral (
-    select '{"committedAt":' || round(extract(epoch from clock_timestamp()), 3) || ',' || substr(e.event, 2) as text
+    select
+      case
+        when e.is_public
+          then '{"committedAt":' || round(extract(epoch from clock_timestamp()), 3) || ',' || substr(e.event, 2)
+        else e.event
+      end as text
   ) n
   cross join inventory.event_key k; -- it has one row
 end

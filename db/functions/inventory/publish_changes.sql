@@ -75,7 +75,7 @@ begin
       if v_change.was_public then
         v_events := v_events || row(
           v_change.drop_id, 'DROP_REMOVED',
-          (select to_json(e) from (select v_change.drop_id as "dropId") e))::inventory.new_event;
+          (select to_json(e) from (select v_change.drop_id as "dropId") e), null)::inventory.new_event;
       end if;
       continue;
     end if;
@@ -85,13 +85,16 @@ begin
       v_events := v_events || row(
         v_drop.id,
         case when v_change.is_created or not v_change.was_public then 'DROP_CREATED' else 'DROP_UPDATED' end,
-        (select to_json(e) from (select inventory.drop_row(v_drop) as drop) e))::inventory.new_event;
+        (select to_json(e) from (select inventory.drop_row(v_drop) as drop) e), null)::inventory.new_event;
     end if;
     if v_change.expired_ids <> '{}' then
       v_is_for_webhooks := true;
       v_events := v_events || array(
-        select row(v_drop.id, 'RESERVATION_EXPIRED', to_json(e))::inventory.new_event
+        select row(v_drop.id, 'RESERVATION_EXPIRED', to_json(e), null)::inventory.new_event
         from (select v_drop.id as "dropId", x.id as "reservationId" from unnest(v_change.expired_ids) as x (id)) e);
+    end if;
+    if v_change.updated_payment_ids <> '{}' then
+      v_events := v_events || inventory.payment_updates(v_change.updated_payment_ids);
     end if;
     if v_change.purchased_ids <> '{}' then
       v_is_for_webhooks := true;
@@ -99,7 +102,7 @@ begin
         select s.purchaser_names, s.webhook_types into v_names, v_webhook_types from inventory.settings s where s.is_only;
       end if;
       v_events := v_events || array(
-        select row(v_drop.id, 'PURCHASE_COMPLETED', to_json(e))::inventory.new_event
+        select row(v_drop.id, 'PURCHASE_COMPLETED', to_json(e), null)::inventory.new_event
         from (
           select
             v_drop.id as "dropId", inventory.public_name(buyer.username, v_names) as username, sale.qty,
@@ -120,10 +123,10 @@ begin
     if v_change.is_stock_updated then
       if v_change.variant_ids = '{}' and v_drop.nothing_due_before >= now() then -- most commits of a drop without variants
         v_events := v_events || row(
-          v_drop.id, 'STOCK_UPDATED', to_json(row(v_drop.id, v_drop.available_stock)::inventory.stock))::inventory.new_event;
+          v_drop.id, 'STOCK_UPDATED', to_json(row(v_drop.id, v_drop.available_stock)::inventory.stock), null)::inventory.new_event;
       else
         v_events := v_events || row(
-          v_drop.id, 'STOCK_UPDATED', inventory.stock_event(v_drop, v_change.variant_ids))::inventory.new_event;
+          v_drop.id, 'STOCK_UPDATED', inventory.stock_event(v_drop, v_change.variant_ids), null)::inventory.new_event;
       end if;
     end if;
     if v_change.is_activity_updated then
@@ -132,7 +135,8 @@ begin
         (
           select to_json(e)
           from (select v_drop.id as "dropId", l.purchasers as "latestPurchasers" from inventory.latest_purchasers(v_drop.id) l) e
-        )
+        ),
+        null
       )::inventory.new_event;
     end if;
   end loop;

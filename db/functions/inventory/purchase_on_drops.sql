@@ -7,6 +7,9 @@
 -- are any; the live ones are consumed here; inventory.purchase_decisions says what becomes of each request; the sales are
 -- written here, with the units, the unit price and the currency of the hold.
 --
+-- With a provider of payments (api.set_payment_provider) what costs something is sold as pending, and each sale gets a payment, or
+-- with p_basket_id all of them get one: inventory.plan_payments makes their ids and ends, inventory.open_payments writes them.
+--
 -- Requests that name several reservations with one key are carried out one by one, because the first one decides on the others.
 --
 -- Locks, in this order: the rows of those drops on which one of the holds has run out, because its units must go back, in the order
@@ -22,7 +25,7 @@
 --
 -- "rows" keeps the estimated cost of a call for many drops far below what starts PostgreSQL's JIT compiler.
 
-create or replace function inventory.purchase_on_drops(p_requests api.purchase_request[])
+create or replace function inventory.purchase_on_drops(p_requests api.purchase_request[], p_basket_id uuid default null)
 returns table (n integer, code text, replayed boolean, purchase api.purchase_row)
 language plpgsql rows 10
 set enable_seqscan = off
@@ -36,6 +39,9 @@ declare
   v_due_ids uuid[];
   v_consumed_ids uuid[];
   v_new_ids uuid[]; -- an id for each request, in case it buys units
+  v_provider text;
+  v_payment_ids uuid[]; -- with a provider: of each request
+  v_payment_ends timestamptz[];
 begin
   perform inventory.check_idempotency_keys(v_keys);
   if array_remove(v_keys, null) <> '{}' and exists (
@@ -96,7 +102,9 @@ begin
       where r.id = any (v_live_ids) and r.status <> all (array['EXPIRED', 'CANCELLED', 'CONSUMED'])
       returning r.id
     )
-    select array_agg(consumed.id) into v_consumed_ids from consumed;
+    select array_agg(consumed.id), (select s.payment_provider from inventory.settings s where s.is_only)
+    into v_consumed_ids, v_provider
+    from consumed;
   end if;
 
   if v_consumed_ids is null then -- nothing is sold, so nothing is written, and no trigger runs
@@ -108,6 +116,10 @@ begin
   end if;
 
   v_new_ids := inventory.new_ids(cardinality(p_requests));
+  if v_provider <> 'none' then
+    select p.payment_ids, p.ends into v_payment_ids, v_payment_ends
+    from inventory.plan_payments(v_holds, p_basket_id is not null) p;
+  end if;
   return query
   with decision as materialized (
     select *
@@ -115,10 +127,12 @@ begin
   ),
   sale as (
     insert into inventory.purchases (
-      id, drop_id, variant_id, reservation_id, user_id, qty, unit_price, currency, amount, status, idempotency_key)
+      id, drop_id, variant_id, reservation_id, user_id, qty, unit_price, currency, amount, status, idempotency_key,
+      payment_id, payment_expires_at)
     select
-      v_new_ids[d.n], d.drop_id, d.variant_id, d.hold_id, d.user_id, d.qty, d.unit_price, d.currency, d.qty * d.unit_price, 'paid',
-      d.idempotency_key
+      v_new_ids[d.n], d.drop_id, d.variant_id, d.hold_id, d.user_id, d.qty, d.unit_price, d.currency, d.qty * d.unit_price,
+      case when v_payment_ids[d.n] is null then 'paid' else 'pending' end, d.idempotency_key,
+      v_payment_ids[d.n], v_payment_ends[d.n]
     from decision d
     where d.is_sold and d.n = d.leader_n
     order by d.n
@@ -131,13 +145,17 @@ begin
       when d.is_sold then
         row(
           v_new_ids[d.leader_n], d.drop_id, d.variant_id, d.hold_id, d.user_id, d.qty, d.unit_price, d.currency,
-          d.qty * d.unit_price, 'paid', null, null, now(), now())::api.purchase_row
+          d.qty * d.unit_price, case when v_payment_ids[d.leader_n] is null then 'paid' else 'pending' end, null, null, now(), now(),
+          0, v_payment_ids[d.leader_n])::api.purchase_row
       when d.code is null then d.earlier
     end
   from decision d
   order by d.n;
+  if v_payment_ids is not null then
+    perform inventory.open_payments(v_provider, v_new_ids, p_basket_id);
+  end if;
 end
 $$;
 
-comment on function inventory.purchase_on_drops(api.purchase_request[]) is
+comment on function inventory.purchase_on_drops(api.purchase_request[], uuid) is
 'Turn the holds of many users into purchases; one outcome per request, nothing raised for a refusal.';

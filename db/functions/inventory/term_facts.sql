@@ -26,8 +26,9 @@ as $$
         select sum(r.qty) from inventory.reservations r
         where r.drop_id = q.drop_id and r.user_id = q.user_id and r.status = 'ACTIVE'
       ), 0) + coalesce((
-        select sum(p.qty) from inventory.purchases p
+        select sum(p.qty - p.refunded_qty) from inventory.purchases p
         where p.drop_id = q.drop_id and p.user_id = q.user_id and p.status in ('pending', 'paid')
+          and (p.status = 'pending' and p.payment_expires_at <= now()) is not true
       ), 0)
     end::integer,
     case when p_rehold_after_seconds[place.drop_n] > 0 then

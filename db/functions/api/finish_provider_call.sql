@@ -1,0 +1,34 @@
+-- api.finish_provider_call: a call to a payment provider was made. If it created the payment there, note its id and what the buyer pays
+-- with.
+--
+-- Purpose: to say so again changes nothing. The buyer is told of client_secret or url (PAYMENT_UPDATED).
+--
+-- Locks, in this order: the payment, the call. Errors: PROVIDER_CALL_NOT_FOUND.
+
+create or replace function api.finish_provider_call(
+  p_id uuid, p_provider_reference text default null, p_client_secret text default null, p_url text default null
+)
+returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update inventory.payments y
+  set
+    provider_reference = coalesce(p_provider_reference, y.provider_reference),
+    client_secret = coalesce(p_client_secret, y.client_secret),
+    url = coalesce(p_url, y.url),
+    updated_at = now()
+  where y.id = (select c.payment_id from inventory.provider_calls c where c.id = p_id)
+    and (p_provider_reference, p_client_secret, p_url) is distinct from (null, null, null);
+  update inventory.provider_calls c
+  set done_at = coalesce(c.done_at, now()), gave_up_at = null, last_error = case when c.done_at is not null then c.last_error end
+  where c.id = p_id;
+  if not found then
+    perform inventory.refuse('PROVIDER_CALL_NOT_FOUND');
+  end if;
+end
+$$;
+
+comment on function api.finish_provider_call(uuid, text, text, text) is
+'Note that a call to a payment provider was made, and the payment''s id and client secret or URL there, if it was created.';

@@ -1,0 +1,53 @@
+-- api.list_payment_problems: list the events of payment providers that the seller has to look at, the newest first, in pages.
+--
+-- api.record_payment_event explains the problems. payment_status and payment_amount are those of the payment now; they are null if it
+-- is not known.
+--
+-- Locks: none. Errors: VALIDATION_ERROR (limit). Plans: payment_events_flagged_idx has these events.
+
+create or replace function api.list_payment_problems(p_limit integer default 50, p_before bigint default null)
+returns table (
+  id bigint,
+  at timestamptz,
+  problem text,
+  provider text,
+  event_id text,
+  status text,
+  amount numeric,
+  currency text,
+  refunded_amount numeric,
+  payment_id uuid,
+  drop_id uuid,
+  user_id uuid,
+  username text,
+  payment_status text,
+  payment_amount numeric,
+  payment_currency text
+)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+#variable_conflict use_column
+begin
+  perform inventory.check_limit(p_limit);
+  return query
+  select
+    e.id, e.received_at, e.problem, e.provider, e.event_id, e.status, e.amount, e.currency, e.refunded_amount, e.payment_id, y.drop_id,
+    y.user_id, u.username, (inventory.payment_row(y)).status, y.amount, y.currency
+  from (
+    select *
+    from inventory.payment_events f
+    where f.outcome = 'flagged' and f.id < coalesce(p_before, 9223372036854775807)
+    order by f.id desc
+    limit p_limit
+  ) e
+  left join inventory.payments y on y.id = e.payment_id
+  left join inventory.users u on u.id = y.user_id
+  order by e.id desc;
+end
+$$;
+
+comment on function api.list_payment_problems(integer, bigint) is
+'List the events of payment providers that the seller has to look at, the newest first: p_limit of them, of ids less than p_before.';

@@ -1,0 +1,20 @@
+-- inventory.note_earlier_payment_end: trigger on purchases: a payment ends now or ended earlier, so the search for what is due on
+-- its drop begins there.
+--
+-- Purpose, locks and errors: as in inventory.note_earlier_end, which is for holds. No function changes the end of a payment.
+
+create or replace function inventory.note_earlier_payment_end()
+returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform from inventory.drops d where d.id = new.drop_id for no key update;
+  update inventory.drops d
+  set nothing_due_before = new.payment_expires_at
+  where d.id = new.drop_id and d.nothing_due_before > new.payment_expires_at;
+  return null;
+end
+$$;
+
+comment on function inventory.note_earlier_payment_end() is 'Trigger: let the search for what is due begin at the end of this payment.';

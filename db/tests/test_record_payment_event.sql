@@ -1,0 +1,162 @@
+-- api.record_payment_event: what a provider tells is kept once, and what a payment becomes does not depend on the order.
+begin;
+select plan(63);
+
+select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay', 'gil', 'hal');
+select pg_temp.make_drop('shoes', 100);
+select api.set_payment_provider('stripe', 600);
+select pg_temp.buy('shoes', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay', 'gil', 'hal');
+
+-- What it becomes.
+
+update inventory.payments set updated_at = now() - interval '1 day' where drop_id = pg_temp.drop_id('shoes');
+select is(pg_temp.tell(pg_temp.payment_id('shoes', 'ann'), 'paid', p_event_id => 'first', p_amount => 10, p_currency => 'usd'),
+  'applied paid', 'A payment is paid.');
+select results_eq(
+  $$select status, updated_at from inventory.purchases where id = pg_temp.purchase_id('shoes', 'ann')$$, $$values ('paid', now())$$,
+  'So is its purchase.'
+);
+select results_eq(
+  $$select paid_at, updated_at from inventory.payments where id = pg_temp.payment_id('shoes', 'ann')$$, $$values (now(), now())$$,
+  'The time is noted.'
+);
+select is(pg_temp.tell(pg_temp.payment_id('shoes', 'ann'), 'refunded', p_event_id => 'first'), 'unchanged paid',
+  'An event of the same id changes nothing.');
+select is(pg_temp.tell_of('shoes', 'bob', 'failed'), 'applied failed', 'A payment fails.');
+select is((select status from inventory.purchases where id = pg_temp.purchase_id('shoes', 'bob')), 'pending',
+  'Its purchase stays pending, because the buyer may try again.');
+select is(pg_temp.tell_of('shoes', 'bob', 'failed'), 'unchanged failed', 'It fails again.');
+select is(pg_temp.tell_of('shoes', 'bob', 'paid'), 'applied paid', 'Then it is paid.');
+select is(pg_temp.tell_of('shoes', 'bob', v.status), 'unchanged paid', 'What comes late after that changes nothing: ' || v.status)
+from (values ('failed'), ('cancelled'), ('paid')) as v (status);
+select is(pg_temp.tell_of('shoes', 'cat', 'cancelled'), 'applied cancelled', 'The provider cancels a payment.');
+select is(pg_temp.stock_of('shoes'), 93, 'Its unit goes back.');
+select is(pg_temp.tell_of('shoes', 'cat', v.status), 'unchanged cancelled', 'It stays cancelled: ' || v.status)
+from (values ('failed'), ('cancelled')) as v (status);
+select is(pg_temp.tell_of('shoes', 'bob', 'refunded'), 'applied refunded', 'The provider refunds all.');
+select results_eq(
+  $$select status, refunded_qty, refunded_amount, refunded_at from inventory.purchases where id = pg_temp.purchase_id('shoes', 'bob')$$,
+  $$values ('refunded', 1, 10.00, now())$$, 'So the purchase is refunded.'
+);
+select is(pg_temp.stock_of('shoes'), 94, 'Its unit goes back.');
+select is(pg_temp.tell_of('shoes', 'bob', v.status), 'unchanged refunded', 'It stays refunded: ' || v.status)
+from (values ('paid'), ('failed'), ('cancelled'), ('refunded')) as v (status);
+select is(
+  pg_temp.calls_of('shoes'),
+  array['ann create 10.00', 'bob create 10.00', 'cat create 10.00', 'dan create 10.00', 'eve create 10.00', 'fay create 10.00',
+    'gil create 10.00', 'hal create 10.00'],
+  'What the provider has said itself it is not told.'
+);
+
+-- In part.
+
+select is(pg_temp.tell_of('shoes', 'dan', 'refunded', 4), 'flagged refunded_in_part pending',
+  'A part is refunded before the payment is told of.');
+select is(pg_temp.tell_of('shoes', 'dan', 'refunded', 3), 'unchanged pending', 'An older part changes nothing.');
+select is(pg_temp.tell_of('shoes', 'dan', 'paid'), 'applied paid', 'Then it is told of.');
+select is(pg_temp.tell_of('shoes', 'dan', 'refunded', 6), 'flagged refunded_in_part paid', 'A larger part is noted.');
+select results_eq(
+  $$
+    select p.status, p.refunded_qty, y.refunded_amount from inventory.purchases p join inventory.payments y on y.id = p.payment_id
+    where p.id = pg_temp.purchase_id('shoes', 'dan')
+  $$,
+  $$values ('paid', 0, 6::numeric)$$, 'The unit stays sold.'
+);
+select is(pg_temp.tell_of('shoes', 'dan', 'refunded', 10), 'applied refunded', 'The rest makes it whole.');
+
+-- Any order of the same events ends the same.
+
+create function pg_temp.in_order(p_statuses text[]) returns text language plpgsql as $$
+declare
+  v_status text;
+begin
+  perform api.ensure_user(pg_temp.user_id('one'), 'pgtap one');
+  perform pg_temp.buy('shoes', 'one');
+  foreach v_status in array p_statuses loop
+    perform pg_temp.tell_of('shoes', 'one', v_status);
+  end loop;
+  raise exception 'P%', (
+    select concat_ws(' ', y.status, p.status, pg_temp.stock_of('shoes'))
+    from inventory.purchases p join inventory.payments y on y.id = p.payment_id
+    where p.id = pg_temp.purchase_id('shoes', 'one'));
+exception when raise_exception then
+  return substr(sqlerrm, 2);
+end
+$$;
+select is(pg_temp.in_order(array[a.status, b.status, c.status]), 'refunded refunded ' || pg_temp.stock_of('shoes'),
+  format('%s, %s, %s', a.status, b.status, c.status))
+from unnest(array['failed', 'paid', 'refunded']) as a (status)
+cross join unnest(array['failed', 'paid', 'refunded']) as b (status)
+cross join unnest(array['failed', 'paid', 'refunded']) as c (status)
+where a.status <> b.status and b.status <> c.status and a.status <> c.status;
+select is(pg_temp.in_order(array[a.status, b.status, c.status]), 'paid paid ' || pg_temp.stock_of('shoes') - 1,
+  format('%s, %s, %s', a.status, b.status, c.status))
+from unnest(array['failed', 'paid', 'cancelled']) as a (status)
+cross join unnest(array['failed', 'paid', 'cancelled']) as b (status)
+cross join unnest(array['failed', 'paid', 'cancelled']) as c (status)
+where a.status <> b.status and b.status <> c.status and a.status <> c.status;
+select is(pg_temp.in_order(array['cancelled', 'refunded', 'paid']), 'refunded cancelled ' || pg_temp.stock_of('shoes'),
+  'A cancelled payment that was refunded gives its unit back once.');
+
+-- Problems.
+
+select is(v.told, v.expected, v.description)
+from (values
+  (pg_temp.tell(gen_random_uuid(), 'paid'), 'flagged unknown_payment', 'A payment that does not exist is flagged.'),
+  (pg_temp.tell(null, 'paid'), 'flagged unknown_payment', 'So is one that is not named.'),
+  (pg_temp.tell(pg_temp.payment_id('shoes', 'eve'), 'paid', p_provider => 'webhook'), 'flagged unknown_payment',
+    'So is one of another provider.'),
+  (pg_temp.tell(pg_temp.payment_id('shoes', 'eve'), 'paid', p_amount => 9.99), 'flagged wrong_amount pending',
+    'Another amount does not pay it.'),
+  (pg_temp.tell(pg_temp.payment_id('shoes', 'eve'), 'paid', p_currency => 'EUR'), 'flagged wrong_currency pending',
+    'Nor does another currency.'),
+  (pg_temp.tell(pg_temp.payment_id('shoes', 'eve'), 'paid', p_problem => 'wrong_mode'), 'flagged wrong_mode pending',
+    'Nor does a test.')
+) as v (told, expected, description);
+select is((select status from inventory.purchases where id = pg_temp.purchase_id('shoes', 'eve')), 'pending', 'Nothing was changed.');
+
+-- What is kept.
+
+select results_eq(
+  $$select provider, event_id, payment_id, status, amount, currency, body, outcome, problem, received_at from inventory.payment_events
+    where event_id = 'first'$$,
+  $$select 'stripe', 'first', pg_temp.payment_id('shoes', 'ann'), 'paid', 10::numeric, 'usd', '{}', 'applied', null, now()$$,
+  'An event is kept as it came.'
+);
+select throws_ok(v.statement, '23001', null, v.description)
+from (values
+  ('update inventory.payment_events set outcome = ''unchanged''', 'What was kept is not changed,'),
+  ('delete from inventory.payment_events', 'nor deleted,'), ('truncate inventory.payment_events', 'nor emptied.')
+) as v (statement, description);
+select is(pg_temp.refusal(format('select api.record_payment_event(%s)', v.event)), pg_temp.error('VALIDATION_ERROR', v.sentence), v.sentence)
+from (values
+  ('row(null, ''e'', null, null, ''paid'', null, null, null, ''{}'', null)', 'p_event: must have provider, event_id and body'),
+  ('row(''stripe'', null, null, null, ''paid'', null, null, null, ''{}'', null)', 'p_event: must have provider, event_id and body'),
+  ('row(''stripe'', ''e'', null, null, ''paid'', null, null, null, null, null)', 'p_event: must have provider, event_id and body'),
+  ('row(''stripe'', ''e'', null, null, ''pending'', null, null, null, ''{}'', null)', 'status: must be paid, failed, cancelled or refunded'),
+  ('row(''stripe'', ''e'', null, null, null, null, null, null, ''{}'', null)', 'status: must be paid, failed, cancelled or refunded')
+) as v (event, sentence);
+
+-- The id at the provider.
+
+select is(
+  (select concat_ws(' ', e.outcome, (e.payment).status) from api.record_payment_event(
+    row('stripe', 'by id', pg_temp.payment_id('shoes', 'fay'), 'pi_fay', 'failed', null, null, null, '{}', null)) e),
+  'applied failed', 'An event may come before the answer to the call that creates the payment;'
+);
+select is((select provider_reference from inventory.payments where id = pg_temp.payment_id('shoes', 'fay')), 'pi_fay',
+  'then the id at the provider is known by it.');
+select is(
+  (select concat_ws(' ', e.outcome, (e.payment).status) from api.record_payment_event(
+    row('stripe', 'by reference', null, 'pi_fay', 'paid', null, null, null, '{}', null)) e),
+  'applied paid', 'A payment is found by its id at the provider.'
+);
+select is(
+  (select concat_ws(' ', e.outcome, (e.payment).status) from api.record_payment_event(
+    row('stripe', 'same reference', pg_temp.payment_id('shoes', 'gil'), 'pi_fay', 'failed', null, null, null, '{}', null)) e),
+  'applied failed', 'An id that another payment has is not noted.'
+);
+select is_empty('select * from pg_temp.findings()', 'The books balance.');
+
+select * from finish();
+rollback;
