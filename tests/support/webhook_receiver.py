@@ -116,9 +116,8 @@ def listen(port: int, folder: Path) -> None:
             self.send_response(int(answer))
             if answer.startswith("3"):
                 self.send_header("location", "/elsewhere")
-            self.send_header("content-length", "2")
+            self.send_header("content-length", "0")
             self.end_headers()
-            self.wfile.write(b"ok")
 
         def log_message(self, format: str, *args: object) -> None:
             pass

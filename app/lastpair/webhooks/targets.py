@@ -22,6 +22,7 @@ NAT64 = IPv6Network("64:ff9b::/96")
 LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
 SIX_TO_FOUR = IPv6Network("2002::/16")
 TEREDO = IPv6Network("2001::/32")
+SITE_LOCAL = IPv6Network("fec0::/10")
 COMPATIBLE = IPv6Network("::/96")
 
 Address = IPv4Address | IPv6Address
@@ -90,7 +91,7 @@ class Targets:
             raise NotAllowed("leads to an address that is not public")
 
     def _is_allowed(self, address: Address) -> bool:
-        is_public = address.is_global and not address.is_multicast and not address.is_reserved
+        is_public = address.is_global and not address.is_multicast and not address.is_reserved and address not in SITE_LOCAL
         return is_public or any(address in network for network in self._networks)
 
 
