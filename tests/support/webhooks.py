@@ -50,8 +50,11 @@ class Endpoint:
         return self.receiver.received(self.path)
 
     def taken(self) -> list[Received]:
-        """What the receiver answered with success."""
-        return self.receiver.taken(self.path)
+        """The first request of each message that the receiver answered with success. A message may come again."""
+        first: dict[str, Received] = {}
+        for request in self.receiver.taken(self.path):
+            first.setdefault(request.id, request)
+        return list(first.values())
 
     async def comes(self, count: int = 1) -> list[Received]:
         """Wait until so many messages were taken."""

@@ -79,10 +79,10 @@ async def test_a_stampede_in_which_everything_is_killed(database: Database) -> N
 
             async def all_came() -> bool:
                 await let_be_due(api.owner)
-                return len({request.id for request in endpoint.taken()}) == len(expected)
+                return len(endpoint.taken()) == len(expected)
 
             await eventually(all_came, PATIENCE_SECONDS)
-            first_times = list(dict.fromkeys(request.id for request in endpoint.taken()))
+            first_times = [request.id for request in endpoint.taken()]
             for drop in drops:
                 of_drop = [message for drop_id, message in expected if drop_id == drop]
                 assert [message for message in first_times if message in set(of_drop)] == of_drop
@@ -91,8 +91,8 @@ async def test_a_stampede_in_which_everything_is_killed(database: Database) -> N
             await assert_healthy(api.owner)
 
 
-async def test_two_processes_send_each_message_once(database: Database) -> None:
-    """Nobody is killed, so nothing comes twice, and drops keep their order."""
+async def test_two_processes(database: Database) -> None:
+    """They share the work, and drops keep their order."""
     settings = PRIVATE_TARGETS | {"WEB_CONCURRENCY": "2"}
     async with fresh_database(database) as url, serving(url, **settings) as api:
         with receiving() as receiver:
