@@ -42,10 +42,13 @@ from lastpair.database.migrate import (
     roll_back,
     write_schema,
 )
-from lastpair.database.pool import SERVICE_ROLE
+from lastpair.database.pool import SERVICE_ROLE, Database
 from lastpair.database.servers import Servers, reason
+from lastpair.errors import Refusal
 from lastpair.observability.metrics import FOLDER_VARIABLE
 from lastpair.observability.tracing import check_packages
+from lastpair.payments.payments import Payments, Reconciled
+from lastpair.payments.providers import check_payment_package, providers_of
 from lastpair.server import listen, serve
 from lastpair.settings import InvalidSettings, Settings, load_settings, quoted
 from lastpair.web.identity import SUBJECT, USERNAME
@@ -61,6 +64,7 @@ SERVICE_OWNS_TABLES = (
 SECRET = re.compile("password|secret|_key$", re.IGNORECASE)
 """The parameters of a URL that are secrets: sslpassword, oauth_client_secret, scram_client_key; but sslkey names a file."""
 
+RECONCILE_SESSIONS = 2
 TOKEN_TTL_SECONDS = 3600
 MAX_TOKEN_TTL_SECONDS = 10 * 366 * 86_400
 
@@ -72,6 +76,7 @@ class CommandFailed(Exception):
 def run(settings: Settings, _: argparse.Namespace) -> None:
     """Migrate the database, then serve the API until Ctrl-C or SIGTERM."""
     check_packages(settings)
+    check_payment_package(settings)
     with ExitStack() as stack:
         listeners = [stack.enter_context(listener) for listener in listen(settings)]
         with database_errors_in_one_line(owner_variable(settings)):
@@ -235,6 +240,32 @@ def audit(settings: Settings, _: argparse.Namespace) -> None:
     report("0 violations: nothing is oversold and nothing is lost")
 
 
+def reconcile(settings: Settings, _: argparse.Namespace) -> None:
+    """Compare payments with the provider, and mend what a lost webhook left. The exit code is 1 if it did not answer."""
+    providers = providers_of(settings)
+    if not providers:
+        raise InvalidSettings("PAYMENT_PROVIDER: none has no payments; set the provider and its secrets as the service has them")
+
+    async def compare(url: str) -> Reconciled:
+        sessions = Database(url, RECONCILE_SESSIONS, pooled=False, max_pending=settings.max_pending)
+        await sessions.open()
+        payments = Payments(sessions, settings, providers)
+        try:
+            return await payments.reconcile()
+        finally:
+            await payments.close()
+            await sessions.close()
+
+    with database(settings) as urls:
+        try:
+            found = asyncio.run(compare(urls.service))
+        except Refusal as refusal:
+            raise CommandFailed(f"reconcile: {refusal.message}") from None
+    report(f"{found.compared} payments compared: {found.mended} mended, {found.flagged} flagged, {found.unanswered} unanswered")
+    if found.unanswered:
+        sys.exit(1)
+
+
 def token(settings: Settings, options: argparse.Namespace) -> None:
     """Print a token for AUTH_MODE=jwt, signed with JWT_SECRET."""
     if settings.auth_mode != "jwt":
@@ -288,6 +319,7 @@ COMMANDS = {
     "seed": seed,
     "psql": psql,
     "audit": audit,
+    "reconcile": reconcile,
     "token": token,
     "rush": run_rush,
     "version": version,

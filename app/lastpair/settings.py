@@ -1,6 +1,7 @@
 """The settings, read once from the environment and from `.env`, typed and checked."""
 
 import re
+from base64 import b64decode
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -22,6 +23,14 @@ APP_ORIGIN = re.compile(r"(?!(?:https?|wss?|ftp|file)://)[a-z][a-z0-9+.-]*://[A-
 
 A page has no origin of the schemes ws and wss. Those of ftp and file have the origin `null` in browsers.
 """
+
+STRIPE_KEY = re.compile(r"[sr]k_(test|live)_[A-Za-z0-9_]+")
+PAYMENT_SECRETS = {
+    "none": (),
+    "stripe": ("stripe_secret_key", "stripe_webhook_secret"),
+    "webhook": ("payment_webhook_secret",),
+}
+"""What each PAYMENT_PROVIDER does not work without."""
 
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 MAX_QUOTED = 100
@@ -64,6 +73,14 @@ def is_origin(text: str) -> bool:
         return APP_ORIGIN.fullmatch(text) is not None
     scheme, host, port = match.groups()
     return is_host(host) and port != DEFAULT_PORTS[scheme] and int(port or 0) <= 65535
+
+
+def is_webhook_secret(text: str) -> bool:
+    """Whether this is a secret as Standard Webhooks describes it."""
+    try:
+        return text.startswith("whsec_") and 24 <= len(b64decode(text.removeprefix("whsec_"), validate=True)) <= 64
+    except ValueError:
+        return False
 
 
 def listed(value: object) -> object:
@@ -184,6 +201,39 @@ class Settings(BaseSettings):
         60, ge=1, le=86_400, description="How long a hold lasts, if its drop does not say (`hold_seconds`)."
     )
     default_currency: str = Field("USD", description="The currency of drops that are made without one, as ISO 4217 writes it.")
+    payment_provider: Literal["none", "stripe", "webhook"] = Field(
+        "none",
+        description="Who takes the money for a purchase. `none`: nobody, so a purchase is paid at once. `stripe` takes"
+        " `STRIPE_SECRET_KEY`, `STRIPE_WEBHOOK_SECRET` and the extra `lastpair[stripe]`. `webhook` is any other provider and"
+        " takes `PAYMENT_WEBHOOK_SECRET`. docs/payments.md explains both.",
+    )
+    payment_ttl_seconds: int = Field(
+        900,
+        ge=1,
+        le=86_400,
+        description="How long a buyer may take to pay after a purchase. It is longer if the hold would have lasted longer.",
+    )
+    stripe_secret_key: SecretStr | None = Field(
+        None,
+        description="The secret or restricted key of Stripe's API: `sk_test_…`, `sk_live_…`, `rk_test_…` or `rk_live_…`."
+        " Events of the other mode, test or live, are kept and change nothing.",
+    )
+    stripe_webhook_secret: SecretStr | None = Field(
+        None, description="The secret, `whsec_…`, of the webhook endpoint at Stripe that leads to `/api/webhooks/stripe`."
+    )
+    stripe_api_url: str = Field(
+        "https://api.stripe.com", description="Where Stripe's API is; tests have another, which stands in for Stripe."
+    )
+    payment_webhook_secret: SecretStr | None = Field(
+        None,
+        description="The secret, `whsec_` and 24 to 64 bytes in Base64, that signs what another provider and the service tell"
+        " each other (Standard Webhooks).",
+    )
+    payment_provider_url: str | None = Field(
+        None,
+        description="Where the service tells another provider what to do: to create, to cancel, to refund, and to say how a"
+        " payment stands. Without it the provider is told nothing, and the seller refunds there by hand.",
+    )
     expiry_poll_ms: int = Field(
         2000, ge=50, le=3_600_000, description="How often each process sweeps due holds and moves drops on, in milliseconds."
     )
@@ -337,7 +387,28 @@ class Settings(BaseSettings):
             public_key(pem)
         return pem
 
-    @field_validator("jwt_jwks_url", "otel_exporter_otlp_endpoint")
+    @field_validator("stripe_secret_key")
+    @classmethod
+    def _check_stripe_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not STRIPE_KEY.fullmatch(value.get_secret_value()):
+            raise ValueError("must be a secret or restricted key of Stripe: sk_test_…, sk_live_…, rk_test_… or rk_live_…")
+        return value
+
+    @field_validator("stripe_webhook_secret")
+    @classmethod
+    def _check_stripe_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"whsec_[!-~]+", value.get_secret_value()):
+            raise ValueError("must begin with whsec_; Stripe shows it with the webhook endpoint")
+        return value
+
+    @field_validator("payment_webhook_secret")
+    @classmethod
+    def _check_webhook_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not is_webhook_secret(value.get_secret_value()):
+            raise ValueError("must be whsec_ and 24 to 64 bytes in Base64 (printf whsec_; openssl rand -base64 32)")
+        return value
+
+    @field_validator("jwt_jwks_url", "otel_exporter_otlp_endpoint", "stripe_api_url", "payment_provider_url")
     @classmethod
     def _check_http_url(cls, value: str | None) -> str | None:
         if value is not None and not is_http_url(value):
@@ -379,7 +450,15 @@ class Settings(BaseSettings):
             for name in ("jwt_audience", "jwt_issuer"):
                 if getattr(self, name) is None:
                     raise ValueError(f"{name.upper()}: AUTH_MODE=jwt accepts no token without it; set it")
+        for name in PAYMENT_SECRETS[self.payment_provider]:
+            if getattr(self, name) is None:
+                raise ValueError(f"{name.upper()}: PAYMENT_PROVIDER={self.payment_provider} does not work without it; set it")
         if self.app_env == "production":
+            for name in ("stripe_api_url", "payment_provider_url"):
+                if (url := getattr(self, name)) is not None and not is_safe(url):
+                    raise ValueError(
+                        f"{name.upper()}: over http:// a third party could change payments; production takes https://"
+                    )
             if self.database_url is None:
                 raise ValueError("DATABASE_URL: production does not run on the embedded server; set it")
             if self.auth_mode == "header":

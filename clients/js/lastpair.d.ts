@@ -5,6 +5,7 @@ export const VERSION: string;
 export type Status = "draft" | "scheduled" | "live" | "ended" | "cancelled";
 export type ReservationStatus = "ACTIVE" | "EXPIRED" | "CANCELLED" | "CONSUMED";
 export type PurchaseStatus = "pending" | "paid" | "failed" | "cancelled" | "refunded";
+export type PaymentStatus = "pending" | "paid" | "failed" | "cancelled" | "refunded";
 
 /** ISO 8601, with an offset from UTC. */
 export type Time = string;
@@ -83,6 +84,94 @@ export interface Purchase {
   refunded_at: Time | null;
   createdAt: Time;
   updatedAt: Time;
+  refunded_qty: number;
+  payment_id: string | null;
+}
+
+/** A payment as its seller sees it. */
+export interface BuyersPayment {
+  id: string;
+  drop_id: string;
+  basket_id: string | null;
+  user_id: string;
+  amount: number;
+  currency: string;
+  status: PaymentStatus;
+  refunded_amount: number;
+  provider: string;
+  provider_reference: string | null;
+  expires_at: Time;
+  paid_at: Time | null;
+  createdAt: Time;
+  updatedAt: Time;
+  username: string;
+}
+
+/** What you pay for a purchase, or for all purchases of a basket. `client_secret` and `url` are there until it ends. */
+export interface Payment {
+  id: string;
+  drop_id: string;
+  basket_id: string | null;
+  user_id: string;
+  amount: number;
+  currency: string;
+  status: PaymentStatus;
+  refunded_amount: number;
+  provider: string;
+  provider_reference: string | null;
+  client_secret: string | null;
+  url: string | null;
+  expires_at: Time;
+  paid_at: Time | null;
+  createdAt: Time;
+  updatedAt: Time;
+}
+
+/** Something that a payment provider told and that a seller has to look at. */
+export interface PaymentProblem {
+  id: number;
+  at: Time;
+  problem:
+    | "unknown_payment" | "wrong_amount" | "wrong_currency" | "wrong_mode" | "refunded_in_part" | "refund_failed" | "too_late";
+  provider: string;
+  event_id: string;
+  status: PaymentStatus;
+  amount: number | null;
+  currency: string | null;
+  refunded_amount: number | null;
+  payment_id: string | null;
+  drop_id: string | null;
+  user_id: string | null;
+  username: string | null;
+  payment_status: PaymentStatus | null;
+  payment_amount: number | null;
+  payment_currency: string | null;
+}
+
+/** Something that a payment provider was told, or is to be told. */
+export interface ProviderCall {
+  id: string;
+  payment_id: string;
+  drop_id: string;
+  action: "create" | "cancel" | "refund";
+  amount: number;
+  currency: string;
+  attempts: number;
+  status: "open" | "done" | "given_up";
+  next_attempt_at: Time;
+  done_at: Time | null;
+  gave_up_at: Time | null;
+  last_error: string | null;
+  createdAt: Time;
+}
+
+/** The money of a drop in one currency; `counts` says how many purchases have each status. */
+export interface MoneyOfDrop {
+  currency: string;
+  sold_for: number;
+  refunded: number;
+  open: number;
+  counts: Record<string, number>;
 }
 
 export interface Basket {
@@ -283,7 +372,7 @@ export class Lastpair {
   reserve(
     dropId: string, body?: { variant_id?: string | null; qty?: number | null }, options?: RequestOptions,
   ): Promise<Reservation>;
-  /** Buy what you hold. */
+  /** Buy what you hold. With a payment provider it is `pending`, and `getPayment(payment_id)` has what you need to pay. */
   purchase(dropId: string, body?: { reservation_id?: string | null }, options?: RequestOptions): Promise<Purchase>;
 
   listMyReservations(query?: ListQuery, options?: RequestOptions): List<Reservation>;
@@ -300,18 +389,30 @@ export class Lastpair {
 
   listMyPurchases(query?: ListQuery, options?: RequestOptions): List<Purchase>;
   getPurchase(purchaseId: string, options?: RequestOptions): Promise<Purchase>;
+  getPayment(paymentId: string, options?: RequestOptions): Promise<Payment>;
+  /** Do not pay: the units go back to stock. */
+  cancelPayment(paymentId: string, options?: RequestOptions): Promise<Payment>;
   /** Make yourself anonymous, and give back what you hold. */
   forgetMe(options?: RequestOptions): Promise<User>;
 
   createDrop(drop: NewDrop, options?: RequestOptions): Promise<Drop>;
   updateDrop(dropId: string, changes: DropChanges, options?: RequestOptions): Promise<Drop>;
   cancelDrop(dropId: string, body?: { refund?: boolean }, options?: RequestOptions): Promise<Drop>;
-  refundPurchase(purchaseId: string, options?: RequestOptions): Promise<Purchase>;
+  /** Refund `qty` units, or all that are left. */
+  refundPurchase(purchaseId: string, body?: { qty?: number | null }, options?: RequestOptions): Promise<Purchase>;
   listDropHistory(dropId: string, query?: ListQuery, options?: RequestOptions): List<DropChange>;
   listDropReservations(
     dropId: string, query?: SalesQuery<ReservationStatus>, options?: RequestOptions,
   ): List<Reservation & Named>;
   listDropPurchases(dropId: string, query?: SalesQuery<PurchaseStatus>, options?: RequestOptions): List<Purchase & Named>;
+  listDropPayments(
+    dropId: string, query?: ListQuery & { status?: PaymentStatus }, options?: RequestOptions,
+  ): List<BuyersPayment>;
+  getDropMoney(dropId: string, options?: RequestOptions): Promise<MoneyOfDrop[]>;
+  listPaymentProblems(query?: ListQuery, options?: RequestOptions): List<PaymentProblem>;
+  listDropProviderCalls(dropId: string, query?: ListQuery, options?: RequestOptions): List<ProviderCall>;
+  /** Make a call to the payment provider again that failed or was given up. */
+  retryProviderCall(callId: string, options?: RequestOptions): Promise<ProviderCall>;
 
   /** Tell a URL what happens from now on. Only this answer and that of `rotateWebhookSecret` have the secret. */
   createWebhookEndpoint(endpoint: NewWebhookEndpoint, options?: RequestOptions): Promise<WebhookEndpointWithSecret>;

@@ -77,6 +77,8 @@ export class Lastpair {
 
   listMyPurchases(query, options) { return this.#list("/purchases/me", "purchases", query, options); }
   getPurchase(purchaseId, options) { return this.#call("GET", `/purchases/${id(purchaseId)}`, "purchase", undefined, options); }
+  getPayment(paymentId, options) { return this.#call("GET", `/payments/${id(paymentId)}`, "payment", undefined, options); }
+  cancelPayment(paymentId, options) { return this.#call("DELETE", `/payments/${id(paymentId)}`, "payment", undefined, options); }
   forgetMe(options) { return this.#call("DELETE", "/users/me", "user", undefined, options); }
 
   // Sellers.
@@ -84,8 +86,8 @@ export class Lastpair {
   createDrop(drop, options) { return this.#call("POST", "/drops", "drop", drop, options); }
   updateDrop(dropId, changes, options) { return this.#call("PATCH", `/drops/${id(dropId)}`, "drop", changes, options); }
   cancelDrop(dropId, body, options) { return this.#call("POST", `/drops/${id(dropId)}/cancel`, "drop", body, options); }
-  refundPurchase(purchaseId, options) {
-    return this.#call("POST", `/purchases/${id(purchaseId)}/refund`, "purchase", undefined, options);
+  refundPurchase(purchaseId, body, options) {
+    return this.#call("POST", `/purchases/${id(purchaseId)}/refund`, "purchase", body, options);
   }
   listDropHistory(dropId, query, options) { return this.#list(`/drops/${id(dropId)}/history`, "history", query, options); }
   listDropReservations(dropId, query, options) {
@@ -93,6 +95,15 @@ export class Lastpair {
   }
   listDropPurchases(dropId, query, options) {
     return this.#list(`/drops/${id(dropId)}/purchases`, "purchases", query, options);
+  }
+  listDropPayments(dropId, query, options) { return this.#list(`/drops/${id(dropId)}/payments`, "payments", query, options); }
+  getDropMoney(dropId, options) { return this.#call("GET", `/drops/${id(dropId)}/money`, "money", undefined, options); }
+  listPaymentProblems(query, options) { return this.#list("/payments/problems", "problems", query, options); }
+  listDropProviderCalls(dropId, query, options) {
+    return this.#list(`/drops/${id(dropId)}/provider-calls`, "calls", query, options);
+  }
+  retryProviderCall(callId, options) {
+    return this.#call("POST", `/provider-calls/${id(callId)}/retry`, "call", undefined, options);
   }
 
   createWebhookEndpoint(endpoint, options) {

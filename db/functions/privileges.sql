@@ -77,6 +77,8 @@ begin
       ('advance_drops',       'lastpair_service'),
       ('audit',               'lastpair_service'),
       ('cancel_batch',        'lastpair_service'),
+      ('claim_reconciliation', 'lastpair_service'),
+      ('count_provider_calls', 'lastpair_service'),
       ('create_user',         'lastpair_service'),
       ('create_user_outcome', 'lastpair_service'),
       ('deployed',            'lastpair_service'),

@@ -1548,7 +1548,7 @@ CREATE TABLE inventory.payment_events (
     problem text,
     received_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT payment_events_outcome_check CHECK ((outcome = ANY (ARRAY['applied'::text, 'unchanged'::text, 'flagged'::text]))),
-    CONSTRAINT payment_events_problem_check CHECK ((problem = ANY (ARRAY['unknown_payment'::text, 'wrong_amount'::text, 'wrong_currency'::text, 'wrong_mode'::text, 'refunded_in_part'::text, 'too_late'::text])))
+    CONSTRAINT payment_events_problem_check CHECK ((problem = ANY (ARRAY['unknown_payment'::text, 'wrong_amount'::text, 'wrong_currency'::text, 'wrong_mode'::text, 'refunded_in_part'::text, 'refund_failed'::text, 'too_late'::text])))
 );
 
 
@@ -1899,6 +1899,7 @@ CREATE TABLE inventory.settings (
     purchaser_names text DEFAULT 'full'::text NOT NULL,
     payment_provider text DEFAULT 'none'::text NOT NULL,
     payment_ttl_seconds integer DEFAULT 900 NOT NULL,
+    reconciled_at timestamp with time zone,
     webhook_types text[] DEFAULT '{}'::text[] NOT NULL,
     CONSTRAINT settings_is_only_check CHECK (is_only),
     CONSTRAINT settings_payment_provider_check CHECK ((payment_provider = ANY (ARRAY['none'::text, 'stripe'::text, 'webhook'::text]))),
@@ -1933,6 +1934,13 @@ COMMENT ON COLUMN inventory.settings.payment_provider IS 'Who takes the money fo
 --
 
 COMMENT ON COLUMN inventory.settings.payment_ttl_seconds IS 'How long a payment may take at least. It may take as long as the hold would have lasted, too.';
+
+
+--
+-- Name: COLUMN settings.reconciled_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.settings.reconciled_at IS 'When the latest daily comparison with the payment providers began; null: never.';
 
 
 --
@@ -2751,6 +2759,20 @@ COMMENT ON INDEX inventory.provider_calls_drop_idx IS 'The calls of a drop, for 
 
 
 --
+-- Name: provider_calls_given_up_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX provider_calls_given_up_idx ON inventory.provider_calls USING btree (id) WHERE (gave_up_at IS NOT NULL);
+
+
+--
+-- Name: INDEX provider_calls_given_up_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.provider_calls_given_up_idx IS 'Calls that were given up, to be counted.';
+
+
+--
 -- Name: provider_calls_next_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
@@ -3321,4 +3343,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261129224000'),
     ('20261130015000'),
     ('20261130020000'),
+    ('20261130021000'),
     ('20261130030000');

@@ -32,6 +32,7 @@ SETTINGS = {
     "header": Settings.model_construct(),
     "jwt": Settings.model_construct(auth_mode="jwt"),
     "production": Settings.model_construct(app_env="production", auth_mode="jwt"),
+    "payments": Settings.model_construct(app_env="production", auth_mode="jwt", payment_provider="webhook"),
 }
 DOCUMENTED = ROOT / "docs" / "reference.md"
 if not DOCUMENTED.exists():
@@ -41,18 +42,19 @@ RUSH_PATHS = {"/api/internal/rush"}  # in development without tokens
 RETRIED = {"429", "503"}
 CODES = {
     400: ["VALIDATION_ERROR"],
-    401: ["AUTH_REQUIRED"],
+    401: ["AUTH_REQUIRED", "SIGNATURE_INVALID"],
     403: ["FORBIDDEN"],
     404: [
         *["NOT_FOUND", "DROP_NOT_FOUND", "RESERVATION_NOT_FOUND", "VARIANT_NOT_FOUND", "PURCHASE_NOT_FOUND", "BASKET_NOT_FOUND"],
         *["WEBHOOK_ENDPOINT_NOT_FOUND", "WEBHOOK_DELIVERY_NOT_FOUND"],
+        *["PAYMENT_NOT_FOUND", "PROVIDER_CALL_NOT_FOUND"],
     ],
     405: ["METHOD_NOT_ALLOWED"],
     409: [
         *["DROP_NOT_ACTIVE", "OUT_OF_STOCK", "ALREADY_RESERVED", "NO_ACTIVE_RESERVATION", "RESERVATION_EXPIRED"],
         *["RESERVATION_NOT_ACTIVE", "INVALID_STATUS_CHANGE", "STOCK_BELOW_COMMITTED", "USERNAME_TAKEN", "LIMIT_EXCEEDED"],
         *["RESERVED_TOO_SOON", "SEVERAL_RESERVATIONS", "VARIANT_IN_USE", "BASKET_REFUSED", "BASKET_NOT_ACTIVE"],
-        "RUSH_RUNNING",
+        *["RUSH_RUNNING", "SEVERAL_CURRENCIES"],
         *["EXTENSION_NOT_ALLOWED", "WEBHOOK_ENDPOINT_INACTIVE", "TOO_MANY_WEBHOOK_ENDPOINTS"],
     ],
     412: ["DROP_CHANGED"],
@@ -70,7 +72,7 @@ OF_ONE_DROP = {"cancelDrop", "createDrop", "updateDrop", "getDrop"}
 OF_THE_SERVICE = {
     *["FORBIDDEN", "NOT_FOUND", "METHOD_NOT_ALLOWED", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "RATE_LIMITED"],
     *["INTERNAL_ERROR", "MISDIRECTED_REQUEST", "OVERLOADED", "IDENTITY_UNAVAILABLE", "DATABASE_UNAVAILABLE", "UPGRADE_REQUIRED"],
-    "RUSH_RUNNING",
+    *["RUSH_RUNNING", "SIGNATURE_INVALID"],
 }
 """The codes that the service refuses with by itself; the database knows FORBIDDEN as well."""
 
@@ -180,7 +182,7 @@ def test_bodies_that_may_be_missing(contract: Schema) -> None:
     """A body is required unless an empty one is accepted."""
     bodies = {operation["operationId"]: operation.get("requestBody") for _, _, operation in operations_of(contract)}
     optional = {name for name, body in bodies.items() if body and not body["required"]}
-    assert optional == {"reserve", "purchase", "cancelDrop"}
+    assert optional == {"reserve", "purchase", "cancelDrop", "refundPurchase"}
 
 
 def test_every_answer_is_described(contract: Schema) -> None:
@@ -224,13 +226,14 @@ def test_allowed_callers(contracts: dict[str, Schema], name: str) -> None:
     by_id = {operation["operationId"]: operation for _, _, operation in operations_of(contract)}
     of_users = {operation_id for operation_id, operation in by_id.items() if operation["security"] == [{"user": []}]}
     admins = {"createDrop", "updateDrop", "cancelDrop", "getDropHistory", "refundPurchase"}
-    admins |= {"listReservationsOfDrop", "listPurchasesOfDrop"}
+    admins |= {"listReservationsOfDrop", "listPurchasesOfDrop", "listPaymentsOfDrop", "getMoneyOfDrop", "listPaymentProblems"}
+    admins |= {"listProviderCallsOfDrop", "retryProviderCall"}
     admins |= {"createWebhookEndpoint", "listWebhookEndpoints", "getWebhookEndpoint", "updateWebhookEndpoint"}
     admins |= {"deleteWebhookEndpoint", "rotateWebhookSecret", "sendTestWebhook", "listWebhookDeliveries"}
     admins |= {"replayWebhookDelivery"}
     readers = {"getReservation", "getReservationHistory", "getPurchase"}
     buyers = {"reserve", "purchase", "cancelReservation", "cancelReservationAlias", "extendReservation"}
-    buyers |= {"listMyReservations", "listMyPurchases", "forgetMe"}
+    buyers |= {"listMyReservations", "listMyPurchases", "forgetMe", "getPayment", "cancelPayment"}
     of_baskets = {"reserveBasket", "purchaseBasket", "cancelBasket", "getBasket"}
     assert of_users == admins | readers | buyers | of_baskets
     of_either = {"listDrops", "getDrop"}  # drafts are the admin's
@@ -333,7 +336,7 @@ def test_every_error_can_be_met(contracts: dict[str, Schema]) -> None:
     """Every code belongs to an operation, except those of a wrong method and a wrong Host."""
     met = {
         code
-        for contract in (contracts["jwt"], contracts["header"])
+        for contract in (contracts["jwt"], contracts["header"], contracts["payments"])
         for _, _, operation in operations_of(contract)
         for status, response in responses_of(contract, operation)
         if int(status) >= 400

@@ -34,6 +34,14 @@ METHODS = {
     "/api/purchases/me": {"GET", "HEAD"},
     f"/api/purchases/{ANY}": {"GET", "HEAD"},
     f"/api/purchases/{ANY}/refund": {"POST"},
+    f"/api/drops/{ANY}/payments": {"GET", "HEAD"},
+    f"/api/drops/{ANY}/money": {"GET", "HEAD"},
+    f"/api/drops/{ANY}/provider-calls": {"GET", "HEAD"},
+    f"/api/provider-calls/{ANY}/retry": {"POST"},
+    "/api/payments/problems": {"GET", "HEAD"},
+    f"/api/payments/{ANY}": {"GET", "HEAD", "DELETE"},
+    "/api/webhooks/stripe": {"POST"},
+    "/api/webhooks/payments": {"POST"},
     "/api/users/me": {"DELETE"},
     "/api/activity": {"GET", "HEAD"},
     "/api/events": {"GET", "HEAD"},
@@ -54,7 +62,7 @@ SHOP = "https://shop.example"
 async def test_methods(http: httpx.AsyncClient, api_url: str, path: str) -> None:
     """405 METHOD_NOT_ALLOWED lists in Allow every method that the path has; those are not 405."""
     refused = ALL_METHODS - METHODS[path]
-    if path.endswith("/reservations/me"):
+    if path.endswith(("/reservations/me", "/payments/problems")):
         refused.remove("DELETE")  # this is DELETE /reservations/{id}, and "me" is no id
     for method in refused:
         response = await http.request(method, api_url + path)

@@ -113,6 +113,8 @@ PURCHASE = {
     "refunded_at": optional(is_time),
     "createdAt": is_time,
     "updatedAt": is_time,
+    "refunded_qty": is_integer,
+    "payment_id": optional(is_uuid),
 }
 
 

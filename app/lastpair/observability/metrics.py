@@ -78,6 +78,26 @@ EXPIRY_LAG_SECONDS = Gauge(
     "At the last sweep: how long the hold that was due first had been due.",
     multiprocess_mode="livemax",
 )
+PAYMENT_EVENTS = Counter(
+    "lastpair_payment_events",
+    "What payment providers told: applied, unchanged, flagged, ignored (of no payment), refused (a wrong or old signature).",
+    ["provider", "outcome"],
+)
+PAYMENTS_EXPIRED = Counter("lastpair_payments_expired", "Payments that this service's sweeps let end because nobody paid.")
+PROVIDER_CALLS = Counter(
+    "lastpair_provider_calls", "Calls to payment providers: done, failed, refused.", ["provider", "action", "result"]
+)
+PROVIDER_CALL_SECONDS = Histogram(
+    "lastpair_provider_call_duration_seconds", "How long a payment provider took.", ["provider", "action"], buckets=SECONDS
+)
+PROVIDER_CALLS_WAITING = Gauge(
+    "lastpair_provider_calls_waiting", "Calls to payment providers that are still to be made.", multiprocess_mode="livemostrecent"
+)
+PROVIDER_CALLS_GIVEN_UP = Gauge(
+    "lastpair_provider_calls_given_up",
+    "Calls to payment providers that are not tried again until a seller says so.",
+    multiprocess_mode="livemostrecent",
+)
 WEBHOOK_ATTEMPTS = Counter("lastpair_webhook_attempts", "Attempts to deliver a webhook: delivered, failed.", ["result"])
 WEBHOOK_ATTEMPT_SECONDS = Histogram(
     "lastpair_webhook_attempt_duration_seconds", "How long an attempt to deliver a webhook took.", buckets=SECONDS

@@ -35,7 +35,14 @@ select status, code, message, replayed, data
 from api.create_drop_from_json(jsonb_build_object('currency', $4::text) || jsonb_strip_nulls($1::jsonb), $2, $3)
 """
 UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2, $3, $4) d"
-REFUND_PURCHASE = "select status, code, message, replayed, data from api.refund_purchase_outcome($1, $2, $3)"
+REFUND_PURCHASE = "select status, code, message, replayed, data from api.refund_purchase_outcome($1, $2, $3, $4)"
+GET_PAYMENT = "select to_json(p) from api.get_payment($1, $2) p"
+LIST_PAYMENTS = page_of("api.list_payments($2, $4::text[], $1 + 1, $3)")
+LIST_PAYMENT_PROBLEMS = page_of("api.list_payment_problems($1 + 1, $2)")
+LIST_PROVIDER_CALLS = page_of("api.list_provider_calls($2, $1 + 1, $3)")
+RETRY_PROVIDER_CALL = "select to_json(c) from api.retry_provider_call($1) c"
+DROP_MONEY = "select to_json(array(select m from api.drop_money($1) m))"
+CANCEL_PAYMENT = "select to_json(p) from api.cancel_payment($1, $2) p"
 CANCEL_DROP = "select remaining, replayed, to_json(drop) from api.cancel_drop($1, $2, $3, $4)"
 GET_RESERVATION = "select to_json(r) from api.get_reservation($1, $2) r"
 GET_PURCHASE = "select to_json(p) from api.get_purchase($1, $2) p"
@@ -166,9 +173,40 @@ class Shop(Statements):
         """Change those fields of a drop that are in `changes`, a JSON object; only if it has this revision. Data: the drop."""
         return await self._as_caller(caller, lambda: self._single(UPDATE_DROP, drop_id, changes, if_revision, caller.id))
 
-    async def refund_purchase(self, caller: Caller, purchase_id: str, idempotency_key: str | None = None) -> Outcome:
-        """Refund all of a purchase. Data: the purchase."""
-        return await self._as_caller(caller, lambda: self._row(REFUND_PURCHASE, purchase_id, caller.id, idempotency_key))
+    async def refund_purchase(
+        self, caller: Caller, purchase_id: str, qty: int | None = None, idempotency_key: str | None = None
+    ) -> Outcome:
+        """Refund so many units of a purchase, or all that are left. Data: the purchase."""
+        arguments = (purchase_id, caller.id, idempotency_key, qty)
+        return await self._as_caller(caller, lambda: self._row(REFUND_PURCHASE, *arguments))
+
+    async def get_payment(self, caller: Caller, payment_id: str) -> Outcome:
+        """One of the caller's payments. Data: the payment."""
+        return await self._as_caller(caller, lambda: self._single(GET_PAYMENT, payment_id, caller.id))
+
+    async def cancel_payment(self, caller: Caller, payment_id: str) -> Outcome:
+        """Let one of the caller's payments end unpaid, so that its units go back. Data: the payment."""
+        return await self._as_caller(caller, lambda: self._single(CANCEL_PAYMENT, payment_id, caller.id))
+
+    async def list_payments(self, drop_id: str, status: str | None, limit: int, cursor: str | None) -> Outcome:
+        """The payments of a drop, for its seller. Data: a page of payments with usernames, newest first."""
+        return await self._page(LIST_PAYMENTS, limit, drop_id, cursor, None if status is None else [status])
+
+    async def list_payment_problems(self, limit: int, cursor: int | None) -> Outcome:
+        """What payment providers told and a seller has to look at. Data: a page of problems, newest first."""
+        return await self._page(LIST_PAYMENT_PROBLEMS, limit, cursor)
+
+    async def list_provider_calls(self, drop_id: str, limit: int, cursor: str | None) -> Outcome:
+        """What payment providers are told of a drop's payments. Data: a page of calls, those that are not done first."""
+        return await self._page(LIST_PROVIDER_CALLS, limit, drop_id, cursor)
+
+    async def retry_provider_call(self, caller: Caller, call_id: str) -> Outcome:
+        """Make a call that failed or was given up soon. Data: the call."""
+        return await self._as_caller(caller, lambda: self._single(RETRY_PROVIDER_CALL, call_id))
+
+    async def drop_money(self, drop_id: str) -> Outcome:
+        """The money of a drop, for its seller. Data: a list of sums, one for each currency."""
+        return await self._single(DROP_MONEY, drop_id)
 
     async def cancel_drop(self, caller: Caller, drop_id: str, *, refund: bool, idempotency_key: str | None = None) -> Outcome:
         """Cancel a drop, and refund what was paid if `refund`, in as many calls as that takes. Data: the drop.

@@ -1,13 +1,13 @@
 """The sweeper: jobs that run again and again.
 
-They take back due holds, start and end drops, prune the event log, old keys and webhooks, and read gauges. Every process runs
-them; locks in the database keep two processes from doing the same work. Each job has its own task, its own interval and its own
-failures, so that one job that is slow or fails does not delay the others.
+They take back due holds, start and end drops, prune the event log, old keys and webhooks, and read gauges; payments add theirs.
+Every process runs them; locks in the database keep two processes from doing the same work. Each job has its own task, its own
+interval and its own failures, so that one job that is slow or fails does not delay the others.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -80,10 +80,10 @@ def jobs(database: Database, settings: Settings) -> list[Job]:
     ]
 
 
-async def sweep(database: Database, settings: Settings) -> None:
-    """Run every job until cancelled."""
+async def sweep(database: Database, settings: Settings, more: Iterable[Job] = ()) -> None:
+    """Run every job, and those of others, until cancelled."""
     async with asyncio.TaskGroup() as group:
-        for job in jobs(database, settings):
+        for job in (*jobs(database, settings), *more):
             group.create_task(repeat(job))
 
 

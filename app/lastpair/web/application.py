@@ -12,6 +12,8 @@ from starlette.types import ASGIApp
 
 from lastpair.database.pool import Database
 from lastpair.database.servers import Servers
+from lastpair.payments.payments import Payments
+from lastpair.payments.providers import providers_of
 from lastpair.realtime.event_log import EventLog
 from lastpair.realtime.hub import Hub
 from lastpair.realtime.relay import Relay
@@ -84,11 +86,13 @@ def components_for(settings: Settings) -> Components:
         read_limit=RateLimit(settings.rate_limit_reads_per_minute),
         stream_limit=RateLimit(settings.rate_limit_streams_per_minute),
         user_limit=RateLimit(settings.rate_limit_user_per_minute),
+        forgery_limit=RateLimit(settings.rate_limit_address_per_minute),
         stream_slots=StreamSlots(settings.max_streams, settings.max_streams_per_address),
         hub=hub,
         event_log=EventLog(database),
         relay=Relay(servers, hub, database.watch, settings.purchaser_names),
         rushes=Rushes(settings),
+        payments=Payments(database, settings, providers_of(settings)),
         webhooks=Webhooks(database, shop, targets, webhook_worker.wake),
         webhook_worker=webhook_worker,
     )

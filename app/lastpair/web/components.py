@@ -7,6 +7,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Scope
 
 from lastpair.database.pool import Database
+from lastpair.payments.payments import Payments
 from lastpair.realtime.event_log import EventLog
 from lastpair.realtime.hub import Hub
 from lastpair.realtime.relay import Relay
@@ -29,11 +30,15 @@ class Components:
     read_limit: RateLimit
     stream_limit: RateLimit
     user_limit: RateLimit
+    forgery_limit: RateLimit
+    """Messages with a wrong signature that one address may send to the webhooks of payment providers."""
+
     stream_slots: StreamSlots
     hub: Hub
     event_log: EventLog
     relay: Relay
     rushes: Rushes
+    payments: Payments
     webhooks: Webhooks
     webhook_worker: Worker
 

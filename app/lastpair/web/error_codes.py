@@ -25,6 +25,10 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
         "a body, path, query or header is not acceptable; the message names the field and the reason",
     ),
     "AUTH_REQUIRED": (HTTPStatus.UNAUTHORIZED, "the request names no user, or one who does not exist"),
+    "SIGNATURE_INVALID": (
+        HTTPStatus.UNAUTHORIZED,
+        "a message to a webhook is not signed with its secret, or was signed more than five minutes ago",
+    ),
     "FORBIDDEN": (
         HTTPStatus.FORBIDDEN,
         "this takes a token with the claim `role: admin`, or a page of an origin that `CORS_ORIGINS` does not list sent it",
@@ -34,6 +38,8 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "BASKET_NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is no such basket, or it is not yours"),
     "VARIANT_NOT_FOUND": (HTTPStatus.NOT_FOUND, "the drop has no such variant, or it has variants and the request names none"),
     "PURCHASE_NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is no such purchase"),
+    "PAYMENT_NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is no such payment, or it is not yours"),
+    "PROVIDER_CALL_NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is no such call to a payment provider"),
     "WEBHOOK_ENDPOINT_NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is no such webhook endpoint"),
     "WEBHOOK_DELIVERY_NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is no such delivery, or it was pruned"),
     "NOT_FOUND": (HTTPStatus.NOT_FOUND, "there is nothing at this path"),
@@ -52,8 +58,10 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "BASKET_NOT_ACTIVE": (HTTPStatus.CONFLICT, "a hold of the basket was bought or cancelled; the message names the item"),
     "INVALID_STATUS_CHANGE": (
         HTTPStatus.CONFLICT,
-        "the drop cannot move to that status, or the purchase is not paid, so it cannot be refunded",
+        "the drop cannot move to that status, the purchase is not paid, so it cannot be refunded, or the payment is paid, so it"
+        " cannot be cancelled",
     ),
+    "SEVERAL_CURRENCIES": (HTTPStatus.CONFLICT, "the basket has amounts of several currencies, which one payment cannot have"),
     "VARIANT_IN_USE": (HTTPStatus.CONFLICT, "units of the variant were held or sold, so it cannot go"),
     "STOCK_BELOW_COMMITTED": (HTTPStatus.CONFLICT, "`total_stock` would be less than the units held and sold"),
     "WEBHOOK_ENDPOINT_INACTIVE": (HTTPStatus.CONFLICT, "the webhook endpoint is not active, so nothing is sent to it"),

@@ -63,6 +63,7 @@ from lastpair.web.schemas import (
     NewUser,
     Purchase,
     PurchaseBody,
+    RefundBody,
     Reservation,
     ReservationChange,
     ReserveBody,
@@ -343,16 +344,18 @@ async def cancel_drop(request: Request) -> Response:
     *["PURCHASE_NOT_FOUND", "INVALID_STATUS_CHANGE", "IDEMPOTENCY_KEY_REUSED"],
     caller="admin",
     is_idempotent=True,
+    body=RefundBody,
 )
 async def refund_purchase(request: Request) -> Response:
-    """Refund all of a purchase.
+    """Refund a purchase, or some of its units.
 
-    Its units go back to stock. A purchase is refunded once.
+    The units go back to stock, and a payment provider gives the money back. Without `qty` it is all that are left. A purchase of
+    which nothing is left is not refunded again.
     """
     purchase_id, key = uuid_in_path(request, "id"), idempotency_key(request.scope)
     caller = await admin(request)
-    await expect_no_body(request)
-    return answer(request, await components_of(request).shop.refund_purchase(caller, purchase_id, key), "purchase")
+    qty = (await read_optional_body(request, RefundBody)).qty
+    return answer(request, await components_of(request).shop.refund_purchase(caller, purchase_id, qty, key), "purchase")
 
 
 @operation(

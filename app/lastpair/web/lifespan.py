@@ -12,11 +12,16 @@ from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 
 from lastpair import __version__
+from lastpair.payments.payments import Payments
 from lastpair.realtime.hub import Hub
 from lastpair.settings import Settings
-from lastpair.shop.sweeper import sweep
+from lastpair.shop.sweeper import Job, sweep
 from lastpair.web.components import Components
 from lastpair.web.stream_requests import HEARTBEAT_SECONDS
+
+ANNOUNCE_SECONDS = 5
+RECONCILE_SECONDS = 600
+"""How often each process asks whether the daily comparison with the payment providers is due."""
 
 logger = logging.getLogger("lastpair")
 
@@ -27,12 +32,8 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
     database, hub = components.database, components.hub
     await database.open()
     tune_garbage_collector()
-    background = [
-        sweep(database, settings),
-        components.relay.run(),
-        components.webhook_worker.run(),
-        beat(hub, HEARTBEAT_SECONDS),
-    ]
+    sweeping = sweep(database, settings, payment_jobs(components.payments, settings))
+    background = [sweeping, components.relay.run(), components.webhook_worker.run(), beat(hub, HEARTBEAT_SECONDS)]
     tasks = [asyncio.create_task(coroutine) for coroutine in background]
     logger.info("Lastpair %s serves http://%s:%d", __version__, named(settings.listening_host), settings.port)
     try:
@@ -43,7 +44,22 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await components.payments.close()
         await database.close()
+
+
+def payment_jobs(payments: Payments, settings: Settings) -> list[Job]:
+    """The jobs of the sweeper that payments need. Without a provider it is one, which ends nothing and asks nobody."""
+    poll_seconds = settings.expiry_poll_ms / 1000
+    announce = Job("announce_payment_provider", ANNOUNCE_SECONDS, payments.announce)
+    if not payments.providers:
+        return [announce]
+    return [
+        announce,
+        Job("expire_payments", poll_seconds, payments.expire),
+        Job("call_providers", poll_seconds, payments.work_off),
+        Job("reconcile_payments", RECONCILE_SECONDS, payments.reconcile_daily),
+    ]
 
 
 def named(host: str) -> str:

@@ -40,16 +40,25 @@ class RateLimit:
             self._evict_idle(begin)
             times = self._times.setdefault(key, [])
             del times[: bisect_right(times, begin)]
-            if len(times) >= self._per_minute:
-                retry_after_seconds = math.ceil(times[0] - begin)
-                raise Refusal(
-                    429,
-                    "RATE_LIMITED",
-                    f"More than {self._per_minute} requests in a minute. Try again in {retry_after_seconds} s.",
-                    retry_after_seconds,
-                )
+            self._refuse_if_full(times, begin)
             times.append(now)
             self._times.move_to_end(key)
+
+    def check(self, key: str) -> None:
+        """Raise RATE_LIMITED if another request would exceed the limit now. Nothing is counted."""
+        times = self._times.get(key, []) if self._per_minute else []
+        begin = monotonic() - WINDOW_SECONDS
+        self._refuse_if_full(times[bisect_right(times, begin) :], begin)
+
+    def _refuse_if_full(self, times: list[float], begin: float) -> None:
+        if self._per_minute and len(times) >= self._per_minute:
+            retry_after_seconds = math.ceil(times[0] - begin)
+            raise Refusal(
+                429,
+                "RATE_LIMITED",
+                f"More than {self._per_minute} requests in a minute. Try again in {retry_after_seconds} s.",
+                retry_after_seconds,
+            )
 
     def _evict_idle(self, begin: float) -> None:
         for _ in range(EVICTED_PER_REQUEST):

@@ -27,6 +27,8 @@ TAGS: dict[Tag, str] = {
     "reservations": "Hold units for a limited time, and give them back.",
     "baskets": "Hold units of several drops together, all or none, and buy them or give them back together.",
     "purchases": "Buy held units.",
+    "payments": "Pay for purchases with the help of a payment provider.",
+    "providers": "For payment providers, which tell what became of payments.",
     "users": "Yourself.",
     "realtime": "Receive every committed change.",
     "webhooks": "Tell other systems what happens.",
@@ -315,11 +317,14 @@ def _answer_schemas(operation: Operation, schemas: Mapping[Any, Schema]) -> dict
 
 
 def _answer_name(operation: Operation, answer: Mapping[str, Any]) -> str:
-    # The name of the row, if the answer is one or a list of them; else that of the operation.
+    # The name of the row, if the answer is one or a list of them; those of the data, if there are more with it; else that of the
+    # operation.
     [kind, *others] = answer.values()
     is_list = get_origin(kind) is list
     row = get_args(kind)[0] if is_list else kind
-    if not others and isinstance(row, type) and issubclass(row, BaseModel):
+    if isinstance(row, type) and issubclass(row, BaseModel):
+        if others:
+            return "".join(name.capitalize() for name in answer) + "Answer"
         return f"{row.__name__}{'Page' if operation.is_paged else 'List' if is_list else 'Answer'}"
     name = _operation_id(operation)
     return f"{name[0].upper()}{name[1:]}Answer"

@@ -12,7 +12,19 @@ from lastpair.shop.shared_calls import DEFAULT_LIMIT, BuyersRequest
 Handler = Callable[[Any], Awaitable[Any]]
 """It answers a Request with a Response, or serves a WebSocket."""
 
-Tag = Literal["drops", "reservations", "baskets", "purchases", "users", "realtime", "webhooks", "operations", "development"]
+Tag = Literal[
+    "drops",
+    "reservations",
+    "baskets",
+    "purchases",
+    "payments",
+    "providers",
+    "users",
+    "realtime",
+    "webhooks",
+    "operations",
+    "development",
+]
 AllowedCaller = Literal["anyone", "user", "admin"]
 Schema = dict[str, Any]
 
@@ -187,6 +199,9 @@ class Operation:
     offers_csv: bool
     """Is it the whole list, as CSV, to a client that prefers that?"""
 
+    is_signed: bool
+    """Is it a message that proves by a signature who sent it? Then only wrong ones are limited."""
+
     alias_of: str | None = None
     """The method and the path that clients are to use instead, if this is another way to the same."""
 
@@ -205,6 +220,7 @@ def operation(
     buyers: BuyersOperation | None = None,
     shared_page: SharedPage | None = None,
     offers_csv: bool = False,
+    is_signed: bool = False,
 ) -> Callable[[Handler], Operation]:
     """Declare a handler. The first line of its docstring is the summary, the rest the description."""
 
@@ -212,7 +228,7 @@ def operation(
         taken = (*parameters, *(PAGE_PARAMETERS if is_paged else ()))
         return Operation(
             *(handler, tag, answers, codes, caller, is_idempotent, needs_database, has_etag),
-            *(taken, body, is_paged, buyers, shared_page, offers_csv),
+            *(taken, body, is_paged, buyers, shared_page, offers_csv, is_signed),
         )
 
     return declare

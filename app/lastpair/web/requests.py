@@ -156,7 +156,7 @@ async def read_optional_body(request: Request, model: type[Body]) -> Body:
 
     Most requests have none, so it is not awaited.
     """
-    return optional_body(request.scope, await _read_bytes(request) if has_body(request.scope) else b"", model)
+    return optional_body(request.scope, await read_bytes(request) if has_body(request.scope) else b"", model)
 
 
 def optional_body(scope: Scope, body: bytes, model: type[Body]) -> Body:
@@ -181,7 +181,7 @@ def has_body(scope: Scope) -> bool:
 
 async def read_body(request: Request, model: type[Body]) -> Body:
     """The body as `model`, strictly: raises VALIDATION_ERROR, PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE."""
-    body = await _read_bytes(request)
+    body = await read_bytes(request)
     if len(body) > PIECE_BYTES:
         return await in_turn(lambda: required_body(request.scope, body, model))
     return required_body(request.scope, body, model)
@@ -248,7 +248,8 @@ class NoFields(BaseModel, extra="forbid"):
     """The body of an endpoint that takes none."""
 
 
-async def _read_bytes(request: Request) -> bytes:
+async def read_bytes(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """The body as it is. Raises PAYLOAD_TOO_LARGE."""
     # A body that is a little too large is read to its end and dropped, because a client that is still sending does not see the
     # answer.
     most_read_bytes = 16 * MAX_BODY_BYTES
@@ -263,11 +264,11 @@ async def _read_bytes(request: Request) -> bytes:
             raise ClientDisconnect
         chunk = received.get("body", b"")
         received_bytes += len(chunk)
-        if received_bytes <= MAX_BODY_BYTES:
+        if received_bytes <= max_bytes:
             body += chunk
         has_more = received.get("more_body", False)
-    if received_bytes > MAX_BODY_BYTES:
-        message = f"body: must not be larger than {MAX_BODY_BYTES} bytes"
+    if received_bytes > max_bytes:
+        message = f"body: must not be larger than {max_bytes} bytes"
         raise RefusalWithHeaders(413, "PAYLOAD_TOO_LARGE", message, {"connection": "close"})
     return bytes(body)
 

@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from lastpair.settings import Settings
-from lastpair.web import handlers, webhook_endpoints
+from lastpair.web import handlers, payments, webhook_endpoints
 from lastpair.web.components import components_in
 from lastpair.web.limits import address_of
 from lastpair.web.openapi import READS, document
@@ -44,7 +44,8 @@ class Endpoint:
         """ASGI."""
         scope["route"] = self._path
         if scope["method"] not in READS:
-            components_in(scope).address_limit.count(address_of(scope))
+            if not self.operations[scope["method"]].is_signed:
+                components_in(scope).address_limit.count(address_of(scope))
         elif self._is_limited_read:
             components_in(scope).read_limit.count(address_of(scope))
         if scope["query_string"]:
@@ -75,11 +76,14 @@ def routes(settings: Settings) -> list[BaseRoute]:
         route("/metrics", get=handlers.get_metrics),
     ]
     probes = operational if settings.admin_port is None else []
+    purchase, purchase_basket = handlers.purchase, handlers.purchase_basket
+    if settings.payment_provider != "none":
+        purchase, purchase_basket = payments.PURCHASE_WITH_PAYMENT, payments.PURCHASE_BASKET_WITH_PAYMENT
     cancel_alias = replace(handlers.cancel_reservation, alias_of="`DELETE /reservations/{id}`")
     for base in API_BASES:
         served: list[Route | WebSocketRoute] = [
             route(f"{base}/drops/{{dropId}}/reserve", post=handlers.reserve),
-            route(f"{base}/drops/{{dropId}}/purchase", post=handlers.purchase),
+            route(f"{base}/drops/{{dropId}}/purchase", post=purchase),
             route(f"{base}/drops", get=handlers.list_drops, post=handlers.create_drop),
             route(f"{base}/drops/{{dropId}}", get=handlers.get_drop, patch=handlers.update_drop),
             route(f"{base}/drops/{{dropId}}/history", get=handlers.get_drop_history),
@@ -93,10 +97,18 @@ def routes(settings: Settings) -> list[BaseRoute]:
             route(f"{base}/reservations/{{id}}/extend", post=handlers.extend_reservation),
             route(f"{base}/baskets", post=handlers.reserve_basket),
             route(f"{base}/baskets/{{id}}", get=handlers.get_basket, delete=handlers.cancel_basket),
-            route(f"{base}/baskets/{{id}}/purchase", post=handlers.purchase_basket),
+            route(f"{base}/baskets/{{id}}/purchase", post=purchase_basket),
             route(f"{base}/purchases/me", get=handlers.list_my_purchases),
             route(f"{base}/purchases/{{id}}", get=handlers.get_purchase),
             route(f"{base}/purchases/{{id}}/refund", post=handlers.refund_purchase),
+            route(f"{base}/drops/{{dropId}}/payments", get=payments.list_payments_of_drop),
+            route(f"{base}/drops/{{dropId}}/money", get=payments.get_money_of_drop),
+            route(f"{base}/drops/{{dropId}}/provider-calls", get=payments.list_provider_calls_of_drop),
+            route(f"{base}/provider-calls/{{id}}/retry", post=payments.retry_provider_call),
+            route(f"{base}/payments/problems", get=payments.list_payment_problems),
+            route(f"{base}/payments/{{id}}", get=payments.get_payment, delete=payments.cancel_payment),
+            route(f"{base}/webhooks/stripe", post=payments.receive_from_stripe),
+            route(f"{base}/webhooks/payments", post=payments.receive_from_provider),
             route(f"{base}/users/me", delete=handlers.forget_me),
             route(
                 f"{base}/webhook-endpoints",

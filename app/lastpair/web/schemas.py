@@ -181,9 +181,14 @@ WebhookType = TypeAliasType(
     ],
 )
 DeliveryStatus = TypeAliasType("DeliveryStatus", Literal["pending", "delivered", "given_up"])
+ProblemName = Literal[
+    "unknown_payment", "wrong_amount", "wrong_currency", "wrong_mode", "refunded_in_part", "refund_failed", "too_late"
+]
+PaymentStatus = TypeAliasType("PaymentStatus", Literal["pending", "paid", "failed", "cancelled", "refunded"])
 DROP_STATUSES: tuple[str, ...] = get_args(DropStatus.__value__)
 RESERVATION_STATUSES: tuple[str, ...] = get_args(ReservationStatus.__value__)
 PURCHASE_STATUSES: tuple[str, ...] = get_args(PurchaseStatus.__value__)
+PAYMENT_STATUSES: tuple[str, ...] = get_args(PaymentStatus.__value__)
 WEBHOOK_TYPES: tuple[str, ...] = get_args(WebhookType.__value__)
 DELIVERY_STATUSES: tuple[str, ...] = get_args(DeliveryStatus.__value__)
 
@@ -425,6 +430,104 @@ class Purchase(Row):
     refunded_at: AwareDatetime | None
     createdAt: AwareDatetime
     updatedAt: AwareDatetime
+    refunded_qty: Annotated[int, Field(ge=0, description="Units of it that were refunded.")]
+    payment_id: Annotated[UUID | None, Field(description="Null: paid without a payment provider, or free.")]
+
+
+class Payment(Row):
+    """What a buyer pays for a purchase, or for all purchases of a basket, with the help of a payment provider."""
+
+    id: UUID
+    drop_id: Annotated[UUID, Field(description="Of a basket: the drop of its first purchase.")]
+    basket_id: UUID | None
+    user_id: UUID
+    amount: Amount
+    currency: Currency
+    status: Annotated[PaymentStatus, Field(description="After `failed`, the buyer may try again until `expires_at`.")]
+    refunded_amount: Amount
+    provider: str
+    provider_reference: Annotated[str | None, Field(description="The provider's own id.")]
+    client_secret: Annotated[str | None, Field(description="What a page of the provider needs to pay, until the payment ends.")]
+    url: Annotated[str | None, Field(description="Where the buyer pays, until the payment ends.")]
+    expires_at: AwareDatetime
+    paid_at: AwareDatetime | None
+    createdAt: AwareDatetime
+    updatedAt: AwareDatetime
+
+
+class BuyersPayment(Row):
+    """A payment as the seller sees it: with the name of its user, and without what the buyer pays with."""
+
+    id: UUID
+    drop_id: UUID
+    basket_id: UUID | None
+    user_id: UUID
+    amount: Amount
+    currency: Currency
+    status: PaymentStatus
+    refunded_amount: Amount
+    provider: str
+    provider_reference: str | None
+    expires_at: AwareDatetime
+    paid_at: AwareDatetime | None
+    createdAt: AwareDatetime
+    updatedAt: AwareDatetime
+    username: str
+
+
+class PaymentProblem(Row):
+    """Something that a payment provider told and that the seller has to look at. It was kept."""
+
+    id: int
+    at: AwareDatetime
+    problem: ProblemName
+    provider: str
+    event_id: Annotated[str, Field(description="The provider's id of what it told.")]
+    status: Annotated[PaymentStatus, Field(description="What the payment has become, as the provider told it.")]
+    amount: Amount | None
+    currency: str | None
+    refunded_amount: Amount | None
+    payment_id: Annotated[UUID | None, Field(description="Null: no payment is known by what the provider told.")]
+    drop_id: UUID | None
+    user_id: UUID | None
+    username: str | None
+    payment_status: Annotated[PaymentStatus | None, Field(description="Of the payment now, as the next two.")]
+    payment_amount: Amount | None
+    payment_currency: Currency | None
+
+
+class ProviderCall(Row):
+    """Something that a payment provider was told, or is to be told."""
+
+    id: Annotated[UUID, Field(description="The idempotency key at the provider.")]
+    payment_id: UUID
+    drop_id: UUID
+    action: Literal["create", "cancel", "refund"]
+    amount: Amount
+    currency: Currency
+    attempts: int
+    status: Literal["open", "done", "given_up"]
+    next_attempt_at: AwareDatetime
+    done_at: AwareDatetime | None
+    gave_up_at: AwareDatetime | None
+    last_error: str | None
+    createdAt: AwareDatetime
+
+
+class MoneyOfDrop(Row):
+    """The money of a drop in one currency."""
+
+    currency: Currency
+    sold_for: Annotated[Amount, Field(description="What was paid, before refunds.")]
+    refunded: Amount
+    open: Annotated[Amount, Field(description="What is not paid yet.")]
+    counts: Annotated[dict[str, int], Field(description="How many purchases have each status.")]
+
+
+class RefundBody(BaseModel, extra="forbid", json_schema_extra={"examples": [{"qty": 1}]}):
+    """How many units to refund. Without `qty` it is all that are left of the purchase."""
+
+    qty: Quantity | None = None
 
 
 class BuyersReservation(Reservation):

@@ -8,6 +8,7 @@ from lastpair_client.requests import Id, ListRequest, Request, path_of
 from lastpair_client.rows import (
     Basket,
     BasketItem,
+    BuyersPayment,
     BuyersPurchase,
     BuyersReservation,
     DeliveryStatus,
@@ -15,8 +16,13 @@ from lastpair_client.rows import (
     DropChange,
     DropChanges,
     ListedDrop,
+    MoneyOfDrop,
     NewDrop,
     NewWebhookEndpoint,
+    Payment,
+    PaymentProblem,
+    PaymentStatus,
+    ProviderCall,
     Purchase,
     PurchaseStatus,
     Reservation,
@@ -118,7 +124,7 @@ class Methods:
 
     @Method
     def purchase(self, drop_id: Id, *, reservation_id: Id | None = None, idempotency_key: str | None = None) -> Request[Purchase]:
-        """Buy what you hold."""
+        """Buy what you hold. With a payment provider it is `pending`, and `get_payment` has what you need to pay."""
         body = {"reservation_id": reservation_id}
         return Request("POST", path_of("drops", drop_id, "purchase"), "purchase", body, idempotency_key=idempotency_key)
 
@@ -179,6 +185,16 @@ class Methods:
         return Request("GET", path_of("purchases", purchase_id), "purchase")
 
     @Method
+    def get_payment(self, payment_id: Id) -> Request[Payment]:
+        """One of your payments; `client_secret` or `url` is what you need to pay."""
+        return Request("GET", path_of("payments", payment_id), "payment")
+
+    @Method
+    def cancel_payment(self, payment_id: Id) -> Request[Payment]:
+        """Do not pay: the units go back to stock."""
+        return Request("DELETE", path_of("payments", payment_id), "payment")
+
+    @Method
     def forget_me(self) -> Request[User]:
         """Make yourself anonymous, and give back what you hold."""
         return Request("DELETE", "/users/me", "user")
@@ -205,9 +221,40 @@ class Methods:
         return Request("POST", path, "drop", {"refund": refund}, idempotency_key=idempotency_key)
 
     @Method
-    def refund_purchase(self, purchase_id: Id, *, idempotency_key: str | None = None) -> Request[Purchase]:
-        """Refund all of a purchase; its units go back to stock."""
-        return Request("POST", path_of("purchases", purchase_id, "refund"), "purchase", idempotency_key=idempotency_key)
+    def refund_purchase(
+        self, purchase_id: Id, *, qty: int | None = None, idempotency_key: str | None = None
+    ) -> Request[Purchase]:
+        """Refund so many units of a purchase, or all that are left; they go back to stock."""
+        path = path_of("purchases", purchase_id, "refund")
+        return Request("POST", path, "purchase", {"qty": qty}, idempotency_key=idempotency_key)
+
+    @ListMethod
+    def list_drop_payments(
+        self, drop_id: Id, *, status: PaymentStatus | None = None, limit: int | None = None
+    ) -> ListRequest[BuyersPayment]:
+        """Who pays, paid or did not pay on a drop; the newest first."""
+        query = {"status": status, "limit": limit}
+        return ListRequest("GET", path_of("drops", drop_id, "payments"), "payments", query=query)
+
+    @Method
+    def get_drop_money(self, drop_id: Id) -> Request[list[MoneyOfDrop]]:
+        """The money of a drop: paid, refunded and open, for each currency."""
+        return Request("GET", path_of("drops", drop_id, "money"), "money")
+
+    @ListMethod
+    def list_payment_problems(self, *, limit: int | None = None) -> ListRequest[PaymentProblem]:
+        """What payment providers told and you have to look at; the newest first."""
+        return ListRequest("GET", "/payments/problems", "problems", query={"limit": limit})
+
+    @ListMethod
+    def list_drop_provider_calls(self, drop_id: Id, *, limit: int | None = None) -> ListRequest[ProviderCall]:
+        """What the payment provider was told, or is to be told; what is not done first."""
+        return ListRequest("GET", path_of("drops", drop_id, "provider-calls"), "calls", query={"limit": limit})
+
+    @Method
+    def retry_provider_call(self, call_id: Id, *, idempotency_key: str | None = None) -> Request[ProviderCall]:
+        """Make a call to the payment provider again that failed or was given up."""
+        return Request("POST", path_of("provider-calls", call_id, "retry"), "call", idempotency_key=idempotency_key)
 
     @ListMethod
     def list_drop_history(self, drop_id: Id, *, limit: int | None = None) -> ListRequest[DropChange]:
@@ -270,9 +317,7 @@ class Methods:
         return Request("DELETE", path_of("webhook-endpoints", endpoint_id), "webhook_endpoint")
 
     @Method
-    def rotate_webhook_secret(
-        self, endpoint_id: Id, *, idempotency_key: str | None = None
-    ) -> Request[WebhookEndpointWithSecret]:
+    def rotate_webhook_secret(self, endpoint_id: Id, *, idempotency_key: str | None = None) -> Request[WebhookEndpointWithSecret]:
         """Give it a new secret. For a day messages are signed with the old one as well."""
         path = path_of("webhook-endpoints", endpoint_id, "rotate-secret")
         return Request("POST", path, "webhook_endpoint", idempotency_key=idempotency_key)

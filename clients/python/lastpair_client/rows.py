@@ -13,6 +13,7 @@ Amount = Decimal | int
 Status = Literal["draft", "scheduled", "live", "ended", "cancelled"]
 ReservationStatus = Literal["ACTIVE", "EXPIRED", "CANCELLED", "CONSUMED"]
 PurchaseStatus = Literal["pending", "paid", "failed", "cancelled", "refunded"]
+PaymentStatus = Literal["pending", "paid", "failed", "cancelled", "refunded"]
 
 
 class Variant(TypedDict):
@@ -108,6 +109,98 @@ class Purchase(TypedDict):
     refunded_at: str | None
     createdAt: str
     updatedAt: str
+    refunded_qty: int
+    payment_id: str | None
+
+
+class Payment(TypedDict):
+    """What you pay for a purchase, or for all purchases of a basket."""
+
+    id: str
+    drop_id: str
+    basket_id: str | None
+    user_id: str
+    amount: Amount
+    currency: str
+    status: PaymentStatus
+    refunded_amount: Amount
+    provider: str
+    provider_reference: str | None
+    client_secret: str | None
+    url: str | None
+    expires_at: str
+    paid_at: str | None
+    createdAt: str
+    updatedAt: str
+
+
+class BuyersPayment(TypedDict):
+    """A payment as the seller sees it."""
+
+    id: str
+    drop_id: str
+    basket_id: str | None
+    user_id: str
+    amount: Amount
+    currency: str
+    status: PaymentStatus
+    refunded_amount: Amount
+    provider: str
+    provider_reference: str | None
+    expires_at: str
+    paid_at: str | None
+    createdAt: str
+    updatedAt: str
+    username: str
+
+
+class PaymentProblem(TypedDict):
+    """Something that a payment provider told and that the seller has to look at."""
+
+    id: int
+    at: str
+    problem: str
+    provider: str
+    event_id: str
+    status: PaymentStatus
+    amount: Amount | None
+    currency: str | None
+    refunded_amount: Amount | None
+    payment_id: str | None
+    drop_id: str | None
+    user_id: str | None
+    username: str | None
+    payment_status: PaymentStatus | None
+    payment_amount: Amount | None
+    payment_currency: str | None
+
+
+class ProviderCall(TypedDict):
+    """Something that a payment provider was told, or is to be told."""
+
+    id: str
+    payment_id: str
+    drop_id: str
+    action: Literal["create", "cancel", "refund"]
+    amount: Amount
+    currency: str
+    attempts: int
+    status: Literal["open", "done", "given_up"]
+    next_attempt_at: str
+    done_at: str | None
+    gave_up_at: str | None
+    last_error: str | None
+    createdAt: str
+
+
+class MoneyOfDrop(TypedDict):
+    """The money of a drop in one currency."""
+
+    currency: str
+    sold_for: Amount
+    refunded: Amount
+    open: Amount
+    counts: dict[str, int]
 
 
 class BuyersReservation(Reservation):

@@ -1,0 +1,246 @@
+"""Providers that are down, answers that are lost, processes that die, and webhooks that never come."""
+
+import asyncio
+import os
+import signal
+from datetime import timedelta
+from json import loads
+
+import pytest
+
+from tests.support.commands import lastpair
+from tests.support.database import client_of
+from tests.support.envelopes import as_user, assert_error, assert_success
+from tests.support.factories import make_drop, make_user, reserve
+from tests.support.localstripe import SECRET_KEY, WEBHOOK_SECRET
+from tests.support.servers import started
+from tests.support.tills import StripeTill, Till
+from tests.support.waiting import eventually
+
+only_stripe = pytest.mark.parametrize("till", ["stripe"], indirect=True)
+
+
+async def test_provider_is_down(till: Till) -> None:
+    """The purchase is made, and the payment gets what the buyer needs as soon as the provider works again."""
+    till.fail(fails=True)
+    try:
+        bought, payment = await till.bought()
+    finally:
+        till.fail(fails=False)
+    assert (bought["status"], payment["status"]) == ("pending", "pending")
+    assert (payment["client_secret"], payment["url"]) == (None, None)
+    [call] = await calls_of(till, payment)
+    assert (call["action"], call["status"], call["attempts"]) == ("create", "open", 1)
+    assert "503" in call["last_error"]
+    await till.let_calls_be_due()
+    await till.payments.work_off()
+    ready = await till.payment(payment)
+    assert ready["client_secret"] or ready["url"]
+    await till.pay(ready)
+    await till.becomes(payment, "paid")
+
+
+async def calls_of(till: Till, payment: dict[str, str]) -> list[dict[str, object]]:
+    """What the provider is told of this payment, as the seller sees it."""
+    response = await till.http.get(f"/drops/{payment['drop_id']}/provider-calls", headers=as_user(till.seller))
+    return [row for row in assert_success(response, "calls") if row["payment_id"] == payment["id"]]
+
+
+@only_stripe
+async def test_answer_is_lost(stripe_till: StripeTill) -> None:
+    """A call that the provider carried out and did not answer is made again, and counts once."""
+    stripe = stripe_till.stripe
+    stripe.loses_answers = True
+    try:
+        _, payment = await stripe_till.bought()
+    finally:
+        stripe.loses_answers = False
+    assert payment["client_secret"] is None
+    made = stripe.asked.count(("POST", "/v1/payment_intents"))
+    await stripe_till.let_calls_be_due()
+    await stripe_till.payments.work_off()
+    payment = await stripe_till.payment(payment)
+    assert payment["client_secret"]
+    assert stripe.asked.count(("POST", "/v1/payment_intents")) == made
+    await stripe_till.pay(payment)
+    await stripe_till.becomes(payment, "paid")
+
+
+@only_stripe
+async def test_refund_is_answered_late(stripe_till: StripeTill) -> None:
+    """A refund whose answer was lost is made once, also after the provider has forgotten its key."""
+    stripe = stripe_till.stripe
+    bought, payment = await stripe_till.bought()
+    await stripe_till.pay(payment)
+    await stripe_till.becomes(payment, "paid")
+    answer = await stripe_till.http.post(f"/purchases/{bought['id']}/refund", headers=as_user(stripe_till.seller))
+    assert_success(answer, "purchase")
+    stripe.loses_answers = True
+    try:
+        await stripe_till.payments.work_off()
+    finally:
+        stripe.loses_answers = False
+    assert (await stripe_till.stands_at(payment))[1] == payment["amount"]
+    stripe.forget_keys()
+    await stripe_till.let_calls_be_due()
+    await stripe_till.payments.work_off()
+    assert (await stripe_till.stands_at(payment))[1] == payment["amount"]
+    assert {call["status"] for call in await calls_of(stripe_till, payment)} == {"done"}
+
+
+@only_stripe
+async def test_call_that_is_refused(stripe_till: StripeTill) -> None:
+    """What Stripe refuses for good is given up at once; the seller sees it and may have it tried again."""
+    _, payment = await stripe_till.bought(price=10.005, currency="KWD")
+    assert payment["client_secret"] is None
+    [call] = await calls_of(stripe_till, payment)
+    assert (call["status"], call["attempts"]) == ("given_up", 1)
+    assert "10.005 KWD" in str(call["last_error"])
+    path = f"/provider-calls/{call['id']}/retry"
+    retried = assert_success(await stripe_till.http.post(path, headers=as_user(stripe_till.seller)), "call")
+    assert retried["status"] == "open"
+    await stripe_till.payments.work_off()
+    assert [row["status"] for row in await calls_of(stripe_till, payment)] == ["given_up"]
+    unknown = f"/provider-calls/{payment['id']}/retry"
+    assert_error(await stripe_till.http.post(unknown, headers=as_user(stripe_till.seller)), 404, "PROVIDER_CALL_NOT_FOUND")
+
+
+async def test_reconciled(till: Till) -> None:
+    """What a lost webhook would have told is found out by asking."""
+    bought, payment = await till.bought(total_stock=1)
+    await till.lose(payment)
+    _, untouched = await till.bought()
+    found = await till.payments.reconcile()
+    assert found.mended >= 1
+    assert found.unanswered == 0
+    assert (await till.payment(payment))["status"] == "paid"
+    assert (await till.purchase(bought))["status"] == "paid"
+    assert (await till.payment(untouched))["status"] == "pending"
+    assert (await till.payments.reconcile()).mended == 0
+
+
+@only_stripe
+async def test_refund_there_is_reconciled(stripe_till: StripeTill) -> None:
+    """A refund at Stripe of which no webhook came is found as well."""
+    _, payment = await stripe_till.bought()
+    await stripe_till.pay(payment)
+    await stripe_till.becomes(payment, "paid")
+    await stripe_till.stripe.refund(payment)
+    await stripe_till.payments.reconcile()
+    assert (await stripe_till.payment(payment))["status"] == "refunded"
+
+
+async def test_provider_does_not_say(till: Till) -> None:
+    """A provider that is down is asked again another day, and nothing is changed."""
+    _, payment = await till.bought()
+    till.fail(fails=True)
+    try:
+        assert (await till.payments.reconcile()).unanswered >= 1
+    finally:
+        till.fail(fails=False)
+    assert (await till.payment(payment))["status"] == "pending"
+
+
+async def test_reconciled_once_a_day(till: Till) -> None:
+    """Of all processes one compares, and again when a day is over."""
+    claim = "select api.claim_reconciliation(86400)"
+    await till.owner.fetchval(claim)
+    assert await till.owner.fetchval(claim) is False
+    await till.owner.execute("update inventory.settings set reconciled_at = now() - $1::interval", timedelta(days=1))
+    _, payment = await till.bought()
+    await till.lose(payment)
+    await till.owner.execute(
+        "update inventory.payments set updated_at = now() - interval '2 minutes' where id = $1", payment["id"]
+    )
+    await till.payments.reconcile_daily()
+    assert (await till.payment(payment))["status"] == "paid"
+    assert await till.owner.fetchval(claim) is False
+
+
+def stripe_environment(stripe_url: str) -> dict[str, str]:
+    """The settings of a service with this Stripe."""
+    return {
+        "PAYMENT_PROVIDER": "stripe",
+        "STRIPE_SECRET_KEY": SECRET_KEY,
+        "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
+        "STRIPE_API_URL": stripe_url,
+    }
+
+
+@only_stripe
+async def test_process_dies(stripe_till: StripeTill) -> None:
+    """A process that is killed between a call and its answer loses nothing: another one makes the call with the same key.
+
+    No secret is in its log, at any level.
+    """
+    stripe, user = stripe_till.stripe, await make_user(stripe_till.owner)
+    environment = stripe_environment(stripe.url) | {"LOG_LEVEL": "debug", "EXPIRY_POLL_MS": "100"}
+    with started(DATABASE_URL=stripe_till.database_url, **environment) as service:
+        await asyncio.to_thread(service.wait_until_ready)
+        async with client_of(service.url) as http:
+            drop = await make_drop(http, stripe_till.seller)
+            await reserve(http, drop["id"], user)
+            stripe.answers_are_held.clear()
+            before = len(stripe.asked)
+            buying = asyncio.create_task(http.post(f"/drops/{drop['id']}/purchase", headers=as_user(user)))
+            try:
+                await eventually(lambda: ("POST", "/v1/payment_intents") in stripe.asked[before:], timeout_seconds=60)
+                os.killpg(service.process.pid, signal.SIGKILL)
+            finally:
+                stripe.answers_are_held.set()
+            await asyncio.gather(buying, return_exceptions=True)
+    row = await stripe_till.owner.fetchrow("select id::text, user_id::text from inventory.payments where user_id = $1", user)
+    assert row is not None
+    assert (await stripe_till.payment(dict(row)))["client_secret"] is None
+    await stripe_till.let_calls_be_due()
+    with started(DATABASE_URL=stripe_till.database_url, **environment) as service:
+
+        async def is_ready() -> bool:
+            return (await stripe_till.payment(dict(row)))["client_secret"] is not None
+
+        await eventually(is_ready, timeout_seconds=60)
+        payment = await stripe_till.payment(dict(row))
+        assert stripe.asked[before:].count(("POST", "/v1/payment_intents")) == 1
+        await stripe_till.pay(payment)
+        await stripe_till.becomes(payment, "paid")
+        log = service.log()
+    for secret in (SECRET_KEY, WEBHOOK_SECRET, payment["client_secret"]):
+        assert secret not in log
+
+
+@only_stripe
+async def test_command_reconcile(stripe_till: StripeTill) -> None:
+    """`lastpair reconcile` mends what a lost webhook left, and says what it found."""
+    _, payment = await stripe_till.bought()
+    await stripe_till.lose(payment)
+    environment = stripe_environment(stripe_till.stripe.url) | {"DATABASE_URL": stripe_till.database_url}
+    ended = await asyncio.to_thread(lastpair, "reconcile", **environment)
+    assert ended.returncode == 0, ended.stderr
+    assert "1 mended, 0 flagged, 0 unanswered" in ended.stdout
+    assert (await stripe_till.payment(payment))["status"] == "paid"
+    ended = await asyncio.to_thread(lastpair, "reconcile", DATABASE_URL=stripe_till.database_url)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("PAYMENT_PROVIDER: none")
+
+
+async def test_sellers_lists(till: Till) -> None:
+    """The seller sees the payments, the money, and what the provider was told."""
+    drop = await till.drop(price=10)
+    _, paid = await till.buy(drop, await make_user(till.owner), 2)
+    bought, _ = await till.buy(drop, await make_user(till.owner))
+    await till.pay(paid)
+    await till.becomes(paid, "paid")
+    headers = as_user(till.seller)
+    answer = await till.http.get(f"/drops/{drop['id']}/payments?limit=1", headers=headers)
+    [first] = assert_success(answer, "payments")
+    assert (first["id"], first["status"]) == (bought["payment_id"], "pending")
+    assert "client_secret" not in first
+    cursor = loads(answer.text)["meta"]["nextCursor"]
+    answer = await till.http.get(f"/drops/{drop['id']}/payments?limit=1&cursor={cursor}", headers=headers)
+    assert [row["id"] for row in assert_success(answer, "payments")] == [paid["id"]]
+    answer = await till.http.get(f"/drops/{drop['id']}/payments?status=paid", headers=headers)
+    assert [row["id"] for row in assert_success(answer, "payments")] == [paid["id"]]
+    [money] = assert_success(await till.http.get(f"/drops/{drop['id']}/money", headers=headers), "money")
+    assert (money["currency"], money["sold_for"], money["refunded"], money["open"]) == ("USD", 20, 0, 10)
+    assert money["counts"] == {"paid": 1, "pending": 1}
+    assert {call["status"] for call in await calls_of(till, paid)} == {"done"}
