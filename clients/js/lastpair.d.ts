@@ -215,7 +215,7 @@ export interface ReservationChange {
 
 export type WebhookType =
   | "purchase.pending" | "purchase.paid" | "purchase.cancelled" | "purchase.refunded" | "hold.expired"
-  | "drop.created" | "drop.updated" | "drop.sold_out" | "drop.cancelled";
+  | "drop.created" | "drop.updated" | "drop.sold_out" | "drop.cancelled" | "payment.flagged";
 export type DeliveryStatus = "pending" | "delivered" | "given_up";
 
 export interface NewWebhookEndpoint {

@@ -40,7 +40,7 @@ create table inventory.webhook_endpoints (
   constraint webhook_endpoints_event_types_check check (
     cardinality(event_types) > 0 and event_types <@ array[
       'purchase.pending', 'purchase.paid', 'purchase.cancelled', 'purchase.refunded', 'hold.expired', 'drop.created', 'drop.updated',
-      'drop.sold_out', 'drop.cancelled'
+      'drop.sold_out', 'drop.cancelled', 'payment.flagged'
     ]
   ),
   constraint webhook_endpoints_disabled_reason_check check (disabled_reason in ('failing', 'gone'))
@@ -56,7 +56,7 @@ comment on constraint webhook_endpoints_url_check on inventory.webhook_endpoints
 'url: must be an http or https URL of at most 2000 characters, in ASCII, without a user, a password and a fragment';
 comment on constraint webhook_endpoints_event_types_check on inventory.webhook_endpoints is
 'event_types: must be one or more of purchase.pending, purchase.paid, purchase.cancelled, purchase.refunded, hold.expired,
-drop.created, drop.updated, drop.sold_out, drop.cancelled';
+drop.created, drop.updated, drop.sold_out, drop.cancelled, payment.flagged';
 comment on constraint webhook_endpoints_disabled_reason_check on inventory.webhook_endpoints is
 'disabled_reason: must be failing or gone';
 
@@ -71,7 +71,7 @@ create table inventory.webhook_messages (
 create index webhook_messages_created_at_idx on inventory.webhook_messages (created_at);
 comment on index inventory.webhook_messages_created_at_idx is 'The oldest messages, for pruning.';
 comment on table inventory.webhook_messages is 'What is told to webhook endpoints, in the order of the commits.';
-comment on column inventory.webhook_messages.drop_id is 'Null: a test, which is about no drop.';
+comment on column inventory.webhook_messages.drop_id is 'Null: a test, or a payment that is not known.';
 comment on column inventory.webhook_messages.message_id is 'The header webhook-id, by which a receiver knows a repeated message.';
 
 create table inventory.webhook_position (
@@ -127,7 +127,12 @@ comment on constraint webhook_deliveries_status_check on inventory.webhook_deliv
 create function inventory.note_webhook_endpoints() returns trigger language plpgsql as 'begin return null; end';
 create trigger webhook_endpoints_note after insert or update or delete on inventory.webhook_endpoints
   for each statement execute function inventory.note_webhook_endpoints();
-delete from inventory.function_files where path = 'inventory/note_webhook_endpoints.sql';
+create function inventory.tell_payment_problem() returns trigger language plpgsql as 'begin return null; end';
+create constraint trigger payment_events_tell after insert on inventory.payment_events
+  deferrable initially deferred
+  for each row when (new.outcome = 'flagged') execute function inventory.tell_payment_problem();
+delete from inventory.function_files
+where path in ('inventory/note_webhook_endpoints.sql', 'inventory/tell_payment_problem.sql');
 
 create type api.webhook_endpoint_row as (
   id uuid,
@@ -180,6 +185,9 @@ drop table inventory.webhook_messages cascade;
 drop table inventory.webhook_endpoints cascade;
 -- squawk-ignore ban-drop-function
 drop function inventory.note_webhook_endpoints();
+drop trigger payment_events_tell on inventory.payment_events;
+-- squawk-ignore ban-drop-function
+drop function inventory.tell_payment_problem();
 -- squawk-ignore ban-drop-column
 alter table inventory.changes drop column changed_purchase_ids;
 -- squawk-ignore ban-drop-column

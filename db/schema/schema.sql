@@ -1011,6 +1011,15 @@ CREATE FUNCTION inventory.refuse_rewriting() RETURNS trigger
 
 
 --
+-- Name: tell_payment_problem(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.tell_payment_problem() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return null; end$$;
+
+
+--
 -- Name: uuid_v7(); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
@@ -2191,7 +2200,7 @@ CREATE TABLE inventory.webhook_endpoints (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT webhook_endpoints_disabled_reason_check CHECK ((disabled_reason = ANY (ARRAY['failing'::text, 'gone'::text]))),
-    CONSTRAINT webhook_endpoints_event_types_check CHECK (((cardinality(event_types) > 0) AND (event_types <@ ARRAY['purchase.pending'::text, 'purchase.paid'::text, 'purchase.cancelled'::text, 'purchase.refunded'::text, 'hold.expired'::text, 'drop.created'::text, 'drop.updated'::text, 'drop.sold_out'::text, 'drop.cancelled'::text]))),
+    CONSTRAINT webhook_endpoints_event_types_check CHECK (((cardinality(event_types) > 0) AND (event_types <@ ARRAY['purchase.pending'::text, 'purchase.paid'::text, 'purchase.cancelled'::text, 'purchase.refunded'::text, 'hold.expired'::text, 'drop.created'::text, 'drop.updated'::text, 'drop.sold_out'::text, 'drop.cancelled'::text, 'payment.flagged'::text]))),
     CONSTRAINT webhook_endpoints_url_check CHECK (((char_length(url) <= 2000) AND (url ~ '^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][!-"$-\[\]-~]*)?$'::text)))
 );
 
@@ -2243,7 +2252,7 @@ COMMENT ON CONSTRAINT webhook_endpoints_disabled_reason_check ON inventory.webho
 --
 
 COMMENT ON CONSTRAINT webhook_endpoints_event_types_check ON inventory.webhook_endpoints IS 'event_types: must be one or more of purchase.pending, purchase.paid, purchase.cancelled, purchase.refunded, hold.expired,
-drop.created, drop.updated, drop.sold_out, drop.cancelled';
+drop.created, drop.updated, drop.sold_out, drop.cancelled, payment.flagged';
 
 
 --
@@ -2318,7 +2327,7 @@ COMMENT ON TABLE inventory.webhook_messages IS 'What is told to webhook endpoint
 -- Name: COLUMN webhook_messages.drop_id; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON COLUMN inventory.webhook_messages.drop_id IS 'Null: a test, which is about no drop.';
+COMMENT ON COLUMN inventory.webhook_messages.drop_id IS 'Null: a test, or a payment that is not known.';
 
 
 --
@@ -3141,6 +3150,13 @@ CREATE TRIGGER drops_update_note AFTER UPDATE OF id, name, price, currency, crea
 --
 
 CREATE TRIGGER payment_events_keep BEFORE DELETE OR UPDATE OR TRUNCATE ON inventory.payment_events FOR EACH STATEMENT EXECUTE FUNCTION inventory.refuse_rewriting();
+
+
+--
+-- Name: payment_events payment_events_tell; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE CONSTRAINT TRIGGER payment_events_tell AFTER INSERT ON inventory.payment_events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((new.outcome = 'flagged'::text)) EXECUTE FUNCTION inventory.tell_payment_problem();
 
 
 --

@@ -178,6 +178,7 @@ WebhookType = TypeAliasType(
         "drop.updated",
         "drop.sold_out",
         "drop.cancelled",
+        "payment.flagged",
     ],
 )
 DeliveryStatus = TypeAliasType("DeliveryStatus", Literal["pending", "delivered", "given_up"])
@@ -602,7 +603,7 @@ class WebhookDelivery(Row):
     id: UUID
     endpoint_id: UUID
     webhook_id: Annotated[UUID, Field(description="The header `webhook-id` of every attempt.")]
-    drop_id: Annotated[UUID | None, Field(description="Null: a test.")]
+    drop_id: Annotated[UUID | None, Field(description="Null: a test, or a payment that is not known.")]
     type: WebhookType | Literal["webhook.test"]
     status: DeliveryStatus
     attempts: Annotated[int, Field(ge=0)]

@@ -5,7 +5,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from lastpair.web.operation import Schema, object_schema, reference_to
-from lastpair.web.schemas import BuyersPurchase, BuyersReservation, Row
+from lastpair.web.schemas import BuyersPurchase, BuyersReservation, PaymentProblem, Row
 from lastpair.web.stream_schemas import DropData
 
 
@@ -19,6 +19,12 @@ class HoldData(Row):
     """The reservation whose units went back."""
 
     reservation: BuyersReservation
+
+
+class ProblemData(Row):
+    """A payment that the seller has to look at."""
+
+    problem: PaymentProblem
 
 
 class TestData(Row):
@@ -37,6 +43,7 @@ WEBHOOKS: dict[str, tuple[type[BaseModel], str]] = {
     "drop.updated": (DropData, "A seller changed the drop, or it has started or ended."),
     "drop.sold_out": (DropData, "The last unit was paid: none is in stock, held or waiting for a payment."),
     "drop.cancelled": (DropData, "The drop was cancelled. Refunds follow, each as a message."),
+    "payment.flagged": (ProblemData, "A payment provider told something that the seller has to look at."),
     "webhook.test": (TestData, "A seller asked for it."),
 }
 """By type: the data of the message, and when it is sent."""

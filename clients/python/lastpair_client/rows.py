@@ -227,6 +227,7 @@ WebhookType = Literal[
     "drop.updated",
     "drop.sold_out",
     "drop.cancelled",
+    "payment.flagged",
 ]
 DeliveryStatus = Literal["pending", "delivered", "given_up"]
 

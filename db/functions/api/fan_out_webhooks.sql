@@ -33,14 +33,14 @@ begin
   -- An endpoint that is changed or removed at this moment is waited for, before any lane is locked.
   perform from inventory.webhook_endpoints e order by e.id for key share;
   insert into inventory.webhook_lanes as l (endpoint_id, lane)
-  select distinct e.id, m.drop_id
+  select distinct e.id, coalesce(m.drop_id, e.id)
   from inventory.webhook_messages m
   join inventory.webhook_endpoints e on e.is_active and m.type = any (e.event_types) and e.created_at <= m.created_at
   where m.id > v_position and m.id <= v_last
-  order by e.id, m.drop_id
+  order by 1, 2
   on conflict (endpoint_id, lane) do update set lane = excluded.lane; -- the row is locked, so that it does not go meanwhile
   insert into inventory.webhook_deliveries (endpoint_id, lane, message)
-  select e.id, m.drop_id, m.id
+  select e.id, coalesce(m.drop_id, e.id), m.id
   from inventory.webhook_messages m
   join inventory.webhook_endpoints e on e.is_active and m.type = any (e.event_types) and e.created_at <= m.created_at
   where m.id > v_position and m.id <= v_last

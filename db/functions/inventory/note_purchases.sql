@@ -59,9 +59,9 @@ begin
       union all
       select changed.drop_id, changed.id, false, true, false, 0
       from (
-        select n.drop_id, n.id, n.status, n.refunded_amount from new_rows n
+        select n.drop_id, n.id, n.status, n.refunded_qty from new_rows n
         except
-        select o.drop_id, o.id, o.status, o.refunded_amount from old_rows o
+        select o.drop_id, o.id, o.status, o.refunded_qty from old_rows o
       ) changed
       union all
       select n.drop_id, null, false, false, false, n.qty - n.refunded_qty from new_rows n where n.status in ('pending', 'paid')

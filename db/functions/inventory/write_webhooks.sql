@@ -61,7 +61,7 @@ begin
           p,
           case p.status
             when 'pending' then 'purchase.pending'
-            when 'paid' then case when p.refunded_amount is null then 'purchase.paid' else 'purchase.refunded' end
+            when 'paid' then case when p.refunded_qty = 0 then 'purchase.paid' else 'purchase.refunded' end
             when 'refunded' then 'purchase.refunded'
             else 'purchase.cancelled'
           end as type
