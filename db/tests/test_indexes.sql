@@ -1,6 +1,6 @@
 -- Every query that runs per request has its index, and the hot row of a drop can be updated without touching any.
 begin;
-select plan(27);
+select plan(40);
 
 -- An index as "unique? (columns) predicate?".
 create function pg_temp.index_of(p_index text) returns text language sql stable as $$
@@ -52,6 +52,23 @@ from (values
     'The past reservations of a drop are found by status, newest first.'),
   ('purchases_unpaid_idx', '(drop_id, status, created_at desc) where status <> ''paid''',
     'The purchases of a drop that are not paid are found by status, newest first.'),
+  ('purchases_due_idx',
+    '(drop_id, payment_expires_at) where status = ''pending'' AND payment_expires_at IS NOT NULL AND drop_id IS NOT NULL',
+    'The pending purchases of a drop whose payment is due are found in order of time.'),
+  ('purchases_payment_idx', '(payment_id, id) where payment_id IS NOT NULL', 'The purchases of a payment are found, and sales without one cost the index nothing.'),
+  ('purchases_refunded_idx', '(drop_id, refunded_at) where refunded_qty > 0', 'The refunds of a drop are found by time, for charts.'),
+  ('purchases_of_payments_idx', '(drop_id, created_at desc, payment_id desc) where payment_id IS NOT NULL',
+    'The payments of a drop are found, newest first.'),
+  ('payments_pkey', 'primary (id)', 'A payment is known by its id,'),
+  ('payments_provider_reference_key', 'unique (provider, provider_reference)', 'and by the id at its provider.'),
+  ('payments_created_at_idx', '(created_at desc, id desc)', 'All payments are found, newest first.'),
+  ('payments_unsettled_idx', '(id) where status <> ''paid'' OR refunded_amount > 0::numeric', 'Reconciliation finds what it compares.'),
+  ('payment_events_event_id_key', 'unique (provider, event_id)', 'An event of a provider is found by its id, and is one.'),
+  ('payment_events_payment_idx', '(payment_id, id) where payment_id IS NOT NULL', 'The events of a payment are found.'),
+  ('payment_events_flagged_idx', '(id desc) where outcome = ''flagged''', 'Problems are found, newest first.'),
+  ('provider_calls_next_idx', '(next_attempt_at) where done_at IS NULL AND gave_up_at IS NULL',
+    'Open calls to providers are found by the time of their next attempt.'),
+  ('provider_calls_payment_idx', '(payment_id, id)', 'The calls of a payment are found in their order.'),
   ('events_pkey', 'primary (id, drop_id)', 'An event is known by id and drop; the log is read in the order of ids.'),
   ('events_drop_idx', '(drop_id, id)', 'So is the log of one drop.'),
   ('changes_pkey', 'primary (transaction_id, drop_id)', 'What a transaction did to a drop is noted once.')

@@ -1,7 +1,7 @@
 -- lastpair_api calls the public functions and touches nothing else, so a bug in an older process cannot touch a table. It can
 -- call them as a member of the three roles of test_roles.sql.
 begin;
-select plan(78);
+select plan(93);
 
 -- Run a statement as lastpair_api and give back the first column of its first row.
 create function pg_temp.as_api(p_sql text) returns text language plpgsql set role = lastpair_api as $$
@@ -211,6 +211,26 @@ cross join (values
   (36, 'create_user_outcome', 'status from api.create_user_outcome(''privileges of a retry'', ''k'')', '201'),
   (37, 'prune_idempotency_keys', 'api.prune_idempotency_keys(86400) >= 0', 'true'),
   (38, 'set_purchaser_names', 'api.set_purchaser_names(''full'')', ''),
+  (38.01, 'set_payment_provider', 'api.set_payment_provider(''stripe'', 600)', ''),
+  (38.02, 'purchase', 'r.status from api.create_drop(''paid'', 1, 2, %1$L, now()) d, api.reserve(d.id, %1$L) h, api.purchase(d.id, %1$L) r',
+    'pending'),
+  (38.03, 'get_payment', 'y.status from api.my_purchases(%1$L, 1) p, api.get_payment(p.payment_id, %1$L) y', 'pending'),
+  (38.04, 'list_payments', 'l.status from api.my_purchases(%1$L, 1) p, api.list_payments(p.drop_id) l', 'pending'),
+  (38.05, 'drop_money', 'm.open from api.my_purchases(%1$L, 1) p, api.drop_money(p.drop_id) m', '1.00'),
+  (38.06, 'take_provider_calls', 't.action from api.my_purchases(%1$L, 1) p, api.take_provider_calls(1, 60, p.payment_id) t', 'create'),
+  (38.07, 'list_provider_calls', 'c.status from api.my_purchases(%1$L, 1) p, api.list_provider_calls(p.drop_id) c', 'open'),
+  (38.08, 'fail_provider_call',
+    'api.fail_provider_call(c.id, ''no answer'') from api.my_purchases(%1$L, 1) p, api.list_provider_calls(p.drop_id) c', ''),
+  (38.09, 'retry_provider_call',
+    'r.status from api.my_purchases(%1$L, 1) p, api.list_provider_calls(p.drop_id) c, api.retry_provider_call(c.id) r', 'open'),
+  (38.10, 'finish_provider_call',
+    'api.finish_provider_call(c.id) from api.my_purchases(%1$L, 1) p, api.list_provider_calls(p.drop_id) c', ''),
+  (38.11, 'record_payment_event', 'e.outcome from api.my_purchases(%1$L, 1) p, api.record_payment_event(row(''stripe'',
+    gen_random_uuid(), p.payment_id, null, ''failed'', null, null, null, ''{}'', null)::api.payment_event) e', 'applied'),
+  (38.12, 'cancel_payment', 'c.status from api.my_purchases(%1$L, 1) p, api.cancel_payment(p.payment_id, %1$L) c', 'cancelled'),
+  (38.13, 'expire_payments', 'api.expire_payments() >= 0', 'true'),
+  (38.14, 'list_payment_problems', 'count(*) >= 0 from api.list_payment_problems()', 'true'),
+  (38.15, 'unsettled_payments', 'count(*) >= 0 from api.unsettled_payments()', 'true'),
   (39, 'currencies', 'count(*) > 100 from api.currencies()', 'true'),
   (40, 'forget_user', 'username like ''former-user-%%'' from api.forget_user(%1$L)', 'true'),
   (41, 'create_webhook_endpoint',

@@ -21,6 +21,12 @@ begin
     from inventory.purchases p
     where p.status in ('pending', 'paid')
     group by p.drop_id
+  ),
+  of_payment as (
+    select p.payment_id, sum(p.amount) as amount, coalesce(sum(p.refunded_amount), 0) as refunded_amount
+    from inventory.purchases p
+    where p.payment_id is not null
+    group by p.payment_id
   )
   select d.id, 'total_stock = available_stock + held + sold', d.total_stock::bigint,
     d.available_stock + coalesce(held.units, 0) + coalesce(sold.units, 0)
@@ -140,17 +146,15 @@ begin
   union all
   select y.drop_id, 'the amount of a payment = the sum of its purchases', y.amount::bigint, coalesce(bought.amount, 0)::bigint
   from inventory.payments y
-  left join lateral (select sum(p.amount) as amount from inventory.purchases p where p.payment_id = y.id) bought on true
+  left join of_payment bought on bought.payment_id = y.id
   where y.amount is distinct from bought.amount
 
   union all
   select y.drop_id, 'the refunds of a payment are not less than those of its purchases, nor more than its amount', y.amount::bigint,
     y.refunded_amount::bigint
   from inventory.payments y
-  left join lateral (
-    select coalesce(sum(p.refunded_amount), 0) as amount from inventory.purchases p where p.payment_id = y.id
-  ) back on true
-  where y.refunded_amount < back.amount or y.refunded_amount > y.amount or (y.status = 'refunded') <> (y.refunded_amount = y.amount)
+  join of_payment bought on bought.payment_id = y.id
+  where y.refunded_amount < bought.refunded_amount or y.refunded_amount > y.amount or (y.status = 'refunded') <> (y.refunded_amount = y.amount)
 
   union all
   select c.drop_id, 'calls refund no more than the refunds of a payment', y.refunded_amount::bigint, sum(c.amount)::bigint

@@ -25,10 +25,11 @@ begin
       ),
       y.user_id)::inventory.new_event
     from (
-      select (inventory.payment_row(found)).*
-      from inventory.payments found
-      where found.id = any (p_payment_ids)
-      order by found.id
+      select r.*
+      from inventory.payments stored
+      cross join lateral inventory.payment_row(stored) r
+      where stored.id = any (p_payment_ids)
+      order by stored.id
     ) y
   );
 end
