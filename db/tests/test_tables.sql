@@ -129,6 +129,7 @@ select is(
     'inventory.drops drops_insert_note each row', 'inventory.drops drops_raise_revision each row',
     'inventory.drops drops_stock_note each statement',
     'inventory.drops drops_update_note each row', 'inventory.payment_events payment_events_keep each statement',
+    'inventory.payment_events payment_events_tell at the commit, each row',
     'inventory.payments payments_insert_note each statement', 'inventory.payments payments_update_note each statement',
     'inventory.purchases purchases_delete_note each statement', 'inventory.purchases purchases_earlier_end each row',
     'inventory.purchases purchases_insert_note each statement', 'inventory.purchases purchases_update_note each statement',

@@ -12,9 +12,9 @@ begin
   if exists (select from inventory.settings s where s.is_only and 'payment.flagged' = any (s.webhook_types)) then
     lock table inventory.event_order in share update exclusive mode;
     insert into inventory.webhook_messages (drop_id, type, data)
-    select problem.drop_id, 'payment.flagged', to_json(e)
-    from api.list_payment_problems(1, new.id + 1) problem
-    cross join lateral (select to_json(problem) as problem) e;
+    select flagged.drop_id, 'payment.flagged', to_json(e)
+    from api.list_payment_problems(1, new.id + 1) flagged
+    cross join lateral (select to_json(flagged) as problem) e;
   end if;
   return null;
 end
