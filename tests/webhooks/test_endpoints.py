@@ -51,7 +51,7 @@ async def test_an_endpoint(api: Api) -> None:
         ("event_types", []),
         ("event_types", ["purchase.made"]),
         ("event_types", "purchase.paid"),
-        ("event_types", ["purchase.paid"] * 10),
+        ("event_types", ["purchase.paid"] * 20),
         ("secret", "whsec_mine"),
     ],
 )
