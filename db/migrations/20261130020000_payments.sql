@@ -78,7 +78,8 @@ comment on column inventory.payments.url is 'Where the buyer pays.';
 comment on column inventory.payments.expires_at is 'A payment that is not paid by then is cancelled, and its units go back to stock.';
 create index payments_created_at_idx on inventory.payments (created_at desc, id desc);
 comment on index inventory.payments_created_at_idx is 'All payments, for the seller.';
-create index payments_unsettled_idx on inventory.payments (id) where status <> 'paid' or refunded_amount > 0;
+create index payments_unsettled_idx on inventory.payments (id)
+  where (status <> 'paid' or refunded_amount > 0) and updated_at is not null;
 comment on index inventory.payments_unsettled_idx is 'Payments that reconciliation looks at.';
 
 -- Every event of a provider, once. It is unique by the event's id, so it counts once, however often it comes.

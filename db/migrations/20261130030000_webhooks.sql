@@ -16,8 +16,9 @@ alter table inventory.settings add column webhook_types text[] not null default 
 comment on column inventory.settings.webhook_types is
 'The types of messages that active webhook endpoints want. A trigger on the endpoints keeps it.';
 
-alter table inventory.changes add column changed_purchase_ids uuid[] not null default '{}';
-alter table inventory.changes add column is_cancelled boolean not null default false;
+-- They are null in nearly all notes, because a null takes no room and no time.
+alter table inventory.changes add column changed_purchase_ids uuid[];
+alter table inventory.changes add column is_cancelled boolean;
 comment on column inventory.changes.changed_purchase_ids is 'Purchases whose status or refund changed, for webhooks.';
 comment on column inventory.changes.is_cancelled is 'Whether the drop was cancelled, for webhooks.';
 

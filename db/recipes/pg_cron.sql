@@ -33,6 +33,21 @@ end
 $$
 $job$);
 
+-- The same for payments that nobody paid in time. To tell their provider takes the service.
+select cron.schedule('lastpair expire payments', :'every', $job$
+do $$
+declare
+  v_expired integer;
+begin
+  loop
+    v_expired := api.expire_payments(1000);
+    commit;
+    exit when v_expired < 1000;
+  end loop;
+end
+$$
+$job$);
+
 select cron.schedule('lastpair advance', :'every', 'select from api.advance_drops()');
 
 -- format() builds this command, because psql replaces no variable inside dollar quotes.

@@ -1096,8 +1096,8 @@ CREATE UNLOGGED TABLE inventory.changes (
     added_sold bigint DEFAULT 0 NOT NULL,
     was_public boolean,
     updated_payment_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
-    changed_purchase_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
-    is_cancelled boolean DEFAULT false NOT NULL
+    changed_purchase_ids uuid[],
+    is_cancelled boolean
 );
 
 
@@ -2743,7 +2743,7 @@ COMMENT ON INDEX inventory.payments_created_at_idx IS 'All payments, for the sel
 -- Name: payments_unsettled_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
-CREATE INDEX payments_unsettled_idx ON inventory.payments USING btree (id) WHERE ((status <> 'paid'::text) OR (refunded_amount > (0)::numeric));
+CREATE INDEX payments_unsettled_idx ON inventory.payments USING btree (id) WHERE (((status <> 'paid'::text) OR (refunded_amount > (0)::numeric)) AND (updated_at IS NOT NULL));
 
 
 --

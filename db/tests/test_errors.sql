@@ -54,7 +54,8 @@ select is_empty(
     select * from named
     where code not in (select e.code from api.errors() e)
       and code not in (
-        'DROP_CREATED', 'DROP_UPDATED', 'DROP_REMOVED', 'STOCK_UPDATED', 'PURCHASE_COMPLETED', 'ACTIVITY_UPDATED', 'RESYNC_REQUIRED')
+        'DROP_CREATED', 'DROP_UPDATED', 'DROP_REMOVED', 'STOCK_UPDATED', 'PURCHASE_COMPLETED', 'ACTIVITY_UPDATED', 'PAYMENT_UPDATED',
+        'RESYNC_REQUIRED')
   $$,
   'Functions name no code that is not defined.'
 );

@@ -62,7 +62,7 @@ from (values
   ('payments_pkey', 'primary (id)', 'A payment is known by its id,'),
   ('payments_provider_reference_key', 'unique (provider, provider_reference)', 'and by the id at its provider.'),
   ('payments_created_at_idx', '(created_at desc, id desc)', 'All payments are found, newest first.'),
-  ('payments_unsettled_idx', '(id) where status <> ''paid'' OR refunded_amount > 0::numeric', 'Reconciliation finds what it compares.'),
+  ('payments_unsettled_idx', '(id) where status <> ''paid'' OR refunded_amount > 0::numeric AND updated_at IS NOT NULL', 'Reconciliation finds what it compares.'),
   ('payment_events_event_id_key', 'unique (provider, event_id)', 'An event of a provider is found by its id, and is one.'),
   ('payment_events_payment_idx', '(payment_id, id) where payment_id IS NOT NULL', 'The events of a payment are found.'),
   ('payment_events_flagged_idx', '(id desc) where outcome = ''flagged''', 'Problems are found, newest first.'),

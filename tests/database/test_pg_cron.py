@@ -94,7 +94,7 @@ async def test_the_jobs_do_what_the_sweeper_does(server: Cluster, owner: asyncpg
         server.psql(settings + recipe, server.url)
     assert await owner.fetchval("select bool_and(username = 'lastpair' and database = 'lastpair') from cron.job")
     jobs = await taken_back(server, owner)
-    names = ["advance", "expire", "forget runs", "prune", "prune keys", "prune webhooks"]
+    names = ["advance", "expire", "expire payments", "forget runs", "prune", "prune keys", "prune webhooks"]
     assert sorted(jobs) == [f"lastpair {name}" for name in names]
 
     user_id = await owner.fetchval("select id from api.ensure_user(gen_random_uuid(), gen_random_uuid()::text)")
@@ -108,6 +108,16 @@ async def test_the_jobs_do_what_the_sweeper_does(server: Cluster, owner: asyncpg
     assert await owner.fetchval(not_taken_back, drop_id) == 3000
     stock_events = "select count(*) from inventory.events where drop_id = $1 and type = 'STOCK_UPDATED'"
     assert await owner.fetchval(stock_events, drop_id) == 1 + 3, "three transactions"
+
+    await owner.execute("select api.set_payment_provider('webhook', 1)")
+    buyer_id = await owner.fetchval("select user_id from inventory.reservations where drop_id = $1 limit 1", drop_id)
+    await owner.execute("select from api.reserve($1, $2, p_ttl_seconds => 1)", drop_id, buyer_id)
+    await owner.execute("select from api.purchase($1, $2)", drop_id, buyer_id)
+    await owner.execute("update inventory.purchases set payment_expires_at = now() where drop_id = $1", drop_id)
+    await owner.execute("update inventory.payments set expires_at = now() where drop_id = $1", drop_id)
+    await owner.execute("select api.set_payment_provider('none', 900)")
+    await owner.execute(jobs["lastpair expire payments"])
+    assert await owner.fetchval(not_taken_back, drop_id) == 3000
 
     soon_id = await owner.fetchval("select id from api.create_drop('Soon', 1, 1, $1, now() + interval '1 hour')", user_id)
     await owner.execute("update inventory.drops set starts_at = now() where id = $1", soon_id)

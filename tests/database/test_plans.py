@@ -16,29 +16,79 @@ from tests.support.batch_statements import CANCEL, PURCHASE, RESERVE, RESERVE_BA
 from tests.support.database import Database, connected
 from tests.support.explained import Explained
 from tests.support.factories import assert_healthy, make_drop_by_sql, make_users
+from tests.support.payments import EVENT, begin_payments, tell
 
 # Which index each call, its commit included, may use on the tables that grow. Foreign keys are checked through primary keys. What
 # changes stock or sells is noted in changes and read there when it commits; a sale is looked up for its event, too, and holds
 # that are due, because an event counts them as stock.
 EXPECTED = {
-    "reserve": {"reservations_due_idx", "reservations_active_key", "reservations_idempotency_key", "changes_pkey"},
-    "basket": {"reservations_due_idx", "reservations_active_key", "reservations_idempotency_key", "changes_pkey"},
+    "reserve": {
+        "purchases_due_idx",
+        "reservations_due_idx",
+        "reservations_active_key",
+        "reservations_idempotency_key",
+        "changes_pkey",
+    },
+    "basket": {
+        "purchases_due_idx",
+        "reservations_due_idx",
+        "reservations_active_key",
+        "reservations_idempotency_key",
+        "changes_pkey",
+    },
     # What became of a hold that is gone is looked up for a purchase that is refused.
     "purchase": {
         *("reservations_lapsed_idx", "purchases_user_idx"),
         *("purchases_idempotency_key", "reservations_active_key", "reservations_pkey"),
         *("changes_pkey", "purchases_pkey", "purchases_latest_idx"),
     },
-    "cancel": {"reservations_pkey", "changes_pkey", "reservations_due_idx"},
-    "sweep": {"reservations_due_idx", "reservations_pkey", "changes_pkey"},
-    "sweep of nothing": {"reservations_due_idx"},
-    "feed": {"purchases_latest_idx", "reservations_due_idx"},
+    "cancel": {"reservations_pkey", "changes_pkey", "purchases_due_idx", "reservations_due_idx"},
+    "sweep": {"purchases_due_idx", "reservations_due_idx", "reservations_pkey", "changes_pkey"},
+    "sweep of nothing": {"purchases_due_idx", "reservations_due_idx"},
+    "feed": {"purchases_latest_idx", "purchases_due_idx", "reservations_due_idx"},
     "mine": {"reservations_user_idx"},
     "missed events": {"events_pkey"},
     "latest events": {"events_pkey"},
     "a drop's events": {"events_pkey", "events_drop_idx", "events_user_idx"},
-    "snapshot": {"events_pkey", "purchases_latest_idx", "reservations_due_idx"},
+    "snapshot": {"events_pkey", "purchases_latest_idx", "purchases_due_idx", "reservations_due_idx"},
     "prune": {"events_pkey"},
+}
+
+# The same with a provider of payments. An event is found by its id, so it is recorded once; what is told of a payment when the
+# transaction commits is read by its id.
+EXPECTED_OF_PAYMENTS = {
+    "purchase": {"purchases_idempotency_key", "purchases_pkey", "payments_pkey", "changes_pkey"},
+    "take calls": {"provider_calls_next_idx", "provider_calls_payment_idx", "provider_calls_pkey", "payments_pkey"},
+    "take a call": {"provider_calls_payment_idx", "provider_calls_pkey", "payments_pkey"},
+    "finish a call": {"provider_calls_pkey", "payments_pkey", "changes_pkey"},
+    "fail a call": {"provider_calls_pkey", "payments_pkey"},
+    "get": {"payments_pkey"},
+    "paid": {
+        *("payment_events_event_id_key", "payments_pkey", "provider_calls_payment_idx", "purchases_payment_idx"),
+        *("changes_pkey", "purchases_pkey", "purchases_latest_idx"),
+    },
+    "failed": {"payment_events_event_id_key", "payments_pkey", "changes_pkey"},
+    "cancelled": {
+        *("payment_events_event_id_key", "payments_pkey", "purchases_payment_idx"),
+        *("changes_pkey", "purchases_due_idx", "reservations_due_idx"),
+    },
+    "paid late": {
+        *("payment_events_event_id_key", "payments_pkey", "provider_calls_payment_idx", "purchases_payment_idx"),
+        *("purchases_of_user_idx", "reservations_active_key"),  # for the limit of the drop
+        *("changes_pkey", "purchases_due_idx", "reservations_due_idx", "purchases_pkey", "purchases_latest_idx"),
+    },
+    "cancel": {"payments_pkey", "purchases_payment_idx", "changes_pkey", "purchases_due_idx", "reservations_due_idx"},
+    "refund": {
+        *("payments_pkey", "purchases_pkey"),
+        *("changes_pkey", "purchases_due_idx", "reservations_due_idx", "purchases_latest_idx"),
+    },
+    "reserve": {
+        *("purchases_due_idx", "purchases_pkey", "payments_pkey"),
+        *("reservations_due_idx", "reservations_active_key", "reservations_idempotency_key", "changes_pkey"),
+    },
+    "sweep": {"purchases_due_idx", "purchases_pkey", "payments_pkey", "reservations_due_idx", "changes_pkey"},
+    "sweep of nothing": {"purchases_due_idx", "reservations_due_idx"},
+    "unsettled": {"payments_unsettled_idx"},
 }
 
 
@@ -124,4 +174,65 @@ async def walk(session: Explained, drop_id: str, users: list[str]) -> dict[str, 
     _, walked["a drop's events"] = await session.indexes("select * from api.events_after($1, 10, $2)", newest - 10, [drop_id])
     _, walked["snapshot"] = await session.indexes("select * from api.snapshot()")
     _, walked["prune"] = await session.indexes("select api.prune_events(3600)")
+    return walked
+
+
+@pytest.mark.slow
+async def test_plans_of_payments_are_the_same_on_empty_and_on_full_tables(session: Explained) -> None:
+    """The same for what payments add: planned on empty tables, then on 3,000 payments, and once more after they are analysed."""
+    connection = session.connection
+    users, drop_id = await make_users(connection, 3300), await make_drop_by_sql(connection, 30000)
+    await connection.execute("select api.set_payment_provider('stripe', 600)")
+
+    first = await walk_payments(session, drop_id, users[:100])
+    for start in range(100, 3100, 500):
+        payments = await begin_payments(connection, drop_id, users[start : start + 500])
+        for payment in list(payments.values())[:50]:
+            await tell(connection, payment, "paid")
+        await connection.execute("update inventory.provider_calls set done_at = now() where done_at is null")
+    assert await walk_payments(session, drop_id, users[3100:]) == first
+    await connection.execute("vacuum analyze")
+    assert await walk_payments(session, drop_id, users[3200:]) == first
+    assert first == EXPECTED_OF_PAYMENTS
+    await assert_healthy(connection)
+
+
+async def walk_payments(session: Explained, drop_id: str, users: list[str]) -> dict[str, set[str]]:
+    """The indexes that each call uses, the commit included."""
+    walked: dict[str, set[str]] = {}
+    connection, none = session.connection, [None] * 20
+    await connection.fetch(RESERVE, drop_id, users[:20], none, 600)
+    rows, indexes = await session.indexes(PURCHASE, drop_id, users[:20], none)
+    walked["purchase"] = {index for index in indexes if not index.startswith("reservations")}  # the other test looks at holds
+    bought = [orjson.loads(row["data"]) for row in rows]
+    payments = [purchase["payment_id"] for purchase in bought]
+    assert {purchase["status"] for purchase in bought} == {"pending"}
+
+    async def told(name: str, payment: str, status: str) -> None:
+        rows, walked[name] = await session.indexes(EVENT, "stripe", f"{name} {payment}", payment, status, None)
+        assert rows[0]["outcome"] == "applied"
+
+    calls, walked["take calls"] = await session.indexes("select id from api.take_provider_calls(5, 60)")
+    assert len(calls) == 5
+    _, walked["take a call"] = await session.indexes("select id from api.take_provider_calls(1, 60, $1)", payments[0])
+    finish = "select api.finish_provider_call($1, $2, 'secret', null)"
+    _, walked["finish a call"] = await session.indexes(finish, calls[0]["id"], f"reference of {calls[0]['id']}")
+    _, walked["fail a call"] = await session.indexes("select api.fail_provider_call($1, 'no answer')", calls[1]["id"])
+    _, walked["get"] = await session.indexes("select * from api.get_payment($1, $2)", payments[0], users[0])
+    await told("paid", payments[0], "paid")
+    await told("failed", payments[1], "failed")
+    await told("cancelled", payments[2], "cancelled")
+    await told("paid late", payments[2], "paid")
+    _, walked["cancel"] = await session.indexes("select * from api.cancel_payment($1, $2)", payments[3], users[3])
+    _, walked["refund"] = await session.indexes("select * from api.refund_purchase($1)", bought[0]["id"])
+    await connection.execute(
+        "with ended as (update inventory.payments set expires_at = now() where id = any ($1))"
+        " update inventory.purchases set payment_expires_at = now() where payment_id = any ($1)",
+        payments[4:14],
+    )
+    _, walked["reserve"] = await session.indexes(RESERVE, drop_id, users[20:25], none[:5], 600)
+    rows, walked["sweep"] = await session.indexes("select api.expire_payments(100) as n")
+    assert rows[0]["n"] == 5
+    _, walked["sweep of nothing"] = await session.indexes("select api.expire_payments(100)")
+    _, walked["unsettled"] = await session.indexes("select * from api.unsettled_payments(p_limit => 10)")
     return walked

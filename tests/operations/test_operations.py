@@ -22,6 +22,7 @@ from lastpair.database.migrate import migrate
 from lastpair.observability import metrics
 from lastpair.settings import Settings
 from lastpair.shop.sweeper import jobs
+from lastpair.web.lifespan import payment_jobs
 from tests.support.clusters import OPERATIONS, PASSWORD, ROLE_RECIPE, Cluster, cluster, commands, sh
 from tests.support.database import Database, client_of, running_api
 from tests.support.envelopes import as_user, assert_success, assert_unavailable
@@ -94,10 +95,11 @@ def test_alert(rule: dict[str, Any]) -> None:
 
 
 def test_every_job_of_the_sweeper_has_an_alert() -> None:
-    """Two rules ask for the jobs by name: together for all of them, and for each only once."""
+    """Rules ask for the jobs by name: together for all of them, and for each only once."""
     named = [re.findall(r'sweeper_job=~"([^"]*)"', rule["expr"]) for rule in ALERTS]
     settings = Settings.model_construct(expiry_poll_ms=1, event_retention_seconds=1)
-    expected = sorted(job.name for job in jobs(Mock(), settings))
+    payments = Mock(providers={"stripe": Mock()})
+    expected = sorted(job.name for job in [*jobs(Mock(), settings), *payment_jobs(payments, settings)])
     assert sorted(job for patterns in named for pattern in patterns for job in pattern.split("|")) == expected
 
 

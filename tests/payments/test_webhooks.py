@@ -105,7 +105,8 @@ async def test_told_before_the_answer(stripe_till: StripeTill) -> None:
         stripe.answers_are_held.set()
     answer = await buying
     assert answer.status_code == 201
-    assert answer.json()["data"]["payment"]["status"] == "paid"
+    assert answer.json()["data"]["payment"]["id"] == row["id"]
+    assert (await stripe_till.payment(row))["status"] == "paid"
     await stripe_till.let_calls_be_due()
     await stripe_till.payments.work_off()
     assert (await stripe_till.payment(row))["provider_reference"] == row["provider_reference"]

@@ -47,7 +47,7 @@ class Stripe:
         """Whether the service's requests are answered 503 and not carried out."""
 
         self.loses_answers = False
-        """Whether the service's requests are carried out, and their connections closed without an answer."""
+        """Whether the service's requests that change something are carried out, and answered as by a Stripe that fails then."""
 
         self.answers_are_held = asyncio.Event()
         """The service's requests are carried out, and their answers wait for this."""
@@ -62,23 +62,27 @@ class Stripe:
         self.webhooks: list[tuple[bytes, dict[str, str]]] = []
         """Every webhook that Stripe sent."""
 
-        self._answers: dict[str, Response] = {}
+        self._answers: dict[str, asyncio.Task[Response]] = {}
 
     async def pass_on(self, request: Request) -> Response:
         """A request of the service."""
         if self.fails:
             return Response(dumps({"error": {"type": "api_error"}}), 503, {"content-type": "application/json"})
-        key = request.headers.get("idempotency-key", uuid4().hex)
+        key, body = request.headers.get("idempotency-key", uuid4().hex), await request.body()
         if key not in self._answers:
             self.asked.append((request.method, request.url.path))
-            headers = {name: value for name, value in request.headers.items() if name in {"authorization", "content-type"}}
-            url = f"{request.url.path}?{request.url.query}"
-            answer = await self._http.request(request.method, url, content=await request.body(), headers=headers)
-            self._answers[key] = Response(answer.content, answer.status_code, {"content-type": answer.headers["content-type"]})
+            self._answers[key] = asyncio.create_task(self._carry_out(request, body))
+        answer = await self._answers[key]
         await self.answers_are_held.wait()
-        if self.loses_answers:
+        if self.loses_answers and request.method == "POST":
             raise ConnectionError("the answer is lost")
-        return self._answers[key]
+        return answer
+
+    async def _carry_out(self, request: Request, body: bytes) -> Response:
+        headers = {name: value for name, value in request.headers.items() if name in {"authorization", "content-type"}}
+        url = f"{request.url.path}?{request.url.query}"
+        answer = await self._http.request(request.method, url, content=body, headers=headers)
+        return Response(answer.content, answer.status_code, {"content-type": answer.headers["content-type"]})
 
     def forget_keys(self) -> None:
         """Forget the idempotency keys, as Stripe does after a day."""

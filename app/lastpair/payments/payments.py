@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import NamedTuple
 
 import orjson
 
 from lastpair.database.pool import Database
-from lastpair.errors import Refusal
+from lastpair.errors import Refusal, Unavailable
 from lastpair.observability.metrics import (
     PAYMENT_EVENTS,
     PAYMENTS_EXPIRED,
@@ -28,6 +27,7 @@ from lastpair.observability.metrics import (
     PROVIDER_CALLS_WAITING,
 )
 from lastpair.payments.provider import Call, Created, Payment, Provider, ProviderEvent, ProviderRefused, ProviderUnavailable
+from lastpair.payments.wire import as_number
 from lastpair.settings import Settings
 
 PAYMENT_TIMEOUT_SECONDS = 5
@@ -36,7 +36,7 @@ PAYMENT_TIMEOUT_SECONDS = 5
 CALL_TIMEOUT_SECONDS = 12
 """How long a call may take with all that the provider's own timeouts leave open."""
 
-LEASE_SECONDS = 60
+LEASE_SECONDS = 30
 """How long a call belongs to the process that took it: longer than it takes to make and to finish it."""
 
 CALLS_AT_ONCE = 16
@@ -44,6 +44,7 @@ CALLS_AT_ONCE = 16
 
 EXPIRE_LIMIT = 1000
 RECONCILE_PAGE = 100
+RECONCILED_AT_ONCE = 4
 RECONCILE_INTERVAL_SECONDS = 86_400
 SETTLED_AFTER_SECONDS = 60
 """Younger payments are left alone by the nightly comparison, because what happened to them is still being told."""
@@ -128,10 +129,13 @@ class Payments:
         """
         attempt = asyncio.create_task(self._begin(payment_id))
         self._attempts.add(attempt)
-        attempt.add_done_callback(self._attempts.discard)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PAYMENT_TIMEOUT_SECONDS):
-                await asyncio.shield(attempt)
+        attempt.add_done_callback(self._ended)
+        await asyncio.wait({attempt}, timeout=PAYMENT_TIMEOUT_SECONDS)
+
+    def _ended(self, attempt: "asyncio.Task[None]") -> None:
+        self._attempts.discard(attempt)
+        if not attempt.cancelled() and (error := attempt.exception()) is not None:
+            logger.error("a payment was not begun, and is tried again", exc_info=error)
 
     async def _begin(self, payment_id: str) -> None:
         with suppress(Refusal):  # the purchase is committed, and the worker makes the call later
@@ -142,9 +146,9 @@ class Payments:
     async def work_off(self) -> None:
         """Make the calls that are due, until there are none. Raises Refusal when the database cannot serve."""
         while calls := await self._take(CALLS_AT_ONCE):
-            async with asyncio.TaskGroup() as group:
-                for call in calls:
-                    group.create_task(self._in_slot(call))
+            ended = await asyncio.gather(*map(self._in_slot, calls), return_exceptions=True)
+            for error in filter(None, ended):
+                raise error
         [(waiting, gave_up)] = await self._database.fetch(COUNT_CALLS)
         PROVIDER_CALLS_WAITING.set(waiting)
         PROVIDER_CALLS_GIVEN_UP.set(gave_up)
@@ -218,7 +222,7 @@ class Payments:
 
     async def record(self, event: ProviderEvent) -> Recorded:
         """Record what a provider told; the database decides what it means. Raises Unavailable."""
-        [row] = await self._database.fetch_single(RECORD_EVENT, orjson.dumps(asdict(event), default=_as_number).decode())
+        [row] = await self._database.fetch_single(RECORD_EVENT, orjson.dumps(asdict(event), default=as_number).decode())
         recorded = Recorded(*row)
         PAYMENT_EVENTS.labels(event.provider, recorded.outcome).inc()
         if recorded.outcome == "flagged":
@@ -251,8 +255,9 @@ class Payments:
         after = None
         while True:
             rows = await self._database.fetch(UNSETTLED, older_than_seconds, after, RECONCILE_PAGE)
-            for row in rows:
-                outcomes[await self._compare(Payment(*row))] += 1
+            for first in range(0, len(rows), RECONCILED_AT_ONCE):
+                payments = [Payment(*row) for row in rows[first : first + RECONCILED_AT_ONCE]]
+                outcomes.update(await asyncio.gather(*map(self._compare, payments)))
             if len(rows) < RECONCILE_PAGE:
                 break
             after = rows[-1][0]
@@ -260,7 +265,7 @@ class Payments:
         for provider in self.providers.values():
             try:
                 async for event in provider.refunded_since(since):
-                    outcomes[(await self.record(event)).outcome] += 1
+                    outcomes[await self._record_found(event)] += 1
             except (ProviderRefused, ProviderUnavailable) as error:
                 logger.warning("%s does not say what was refunded: %s", provider.name, str(error)[:MAX_ERROR_LENGTH])
                 outcomes[UNANSWERED] += 1
@@ -280,7 +285,17 @@ class Payments:
             return UNANSWERED
         if event is None or (event.status == payment.status and event.status != "refunded"):
             return "unchanged"
-        return (await self.record(event)).outcome
+        return await self._record_found(event)
+
+    async def _record_found(self, event: ProviderEvent) -> str:
+        # What became of an event that was asked for. One that the database refuses must not end the comparison of the others.
+        try:
+            return (await self.record(event)).outcome
+        except Unavailable:
+            raise
+        except Refusal as refusal:
+            logger.warning("what %s says of payment %s is refused: %s", event.provider, event.payment_id, refusal.message)
+            return UNANSWERED
 
     async def close(self) -> None:
         """End what is in flight, and close the connections to the providers."""
@@ -289,9 +304,3 @@ class Payments:
         await asyncio.gather(*self._attempts, return_exceptions=True)
         for provider in self.providers.values():
             await provider.close()
-
-
-def _as_number(value: object) -> object:
-    if isinstance(value, Decimal):
-        return orjson.Fragment(str(value))
-    raise TypeError

@@ -26,7 +26,7 @@ from lastpair.payments.provider import (
     ToldStatus,
     Unreadable,
 )
-from lastpair.payments.uuids import uuid_or_none
+from lastpair.payments.wire import uuid_or_none
 from lastpair.settings import STRIPE_KEY, Settings
 
 TIMEOUT_SECONDS = 4
@@ -126,10 +126,11 @@ class StripeProvider:
         if reference is None:
             return None  # no buyer has got the client secret
         try:
-            await _answered(self._client.v1.payment_intents.cancel_async(reference, {}, {"idempotency_key": call.id}))
+            # It has no idempotency key, because Stripe would repeat a refusal for a day, and to cancel twice is harmless.
+            await _answered(self._client.v1.payment_intents.cancel_async(reference))
         except ProviderRefused:
             event = await self.status(call.payment)
-            if event is None:  # it is being paid at this moment
+            if event is None or event.status == "failed":  # it is being paid at this moment, or was
                 raise ProviderUnavailable("it cannot be cancelled now, because it is being processed") from None
             return event
         return None
@@ -137,8 +138,8 @@ class StripeProvider:
     async def refund(self, call: Call) -> None:
         """Refund a part of the PaymentIntent, or all of it."""
         reference, amount = _reference(call), call.amount or Decimal(0)
-        # Stripe forgets an idempotency key after a day, and a seller may try again later than that.
-        if call.attempts > 1 and await self._has_refund(reference, call.id):
+        # Stripe forgets an idempotency key after a day, and a seller may have the call made again later than that.
+        if await self._has_refund(reference, call.id):
             return
         with suppress(RefundedAlready):
             await _answered(

@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from time import time
-from typing import Annotated, Any, Literal, TypeVar
-from uuid import UUID, uuid4
+from typing import Any, Literal, TypeVar
+from uuid import uuid4
 
 import httpx
 import orjson
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from lastpair.payments.notice import Amount, PaymentNotice, Reference
 from lastpair.payments.provider import (
     Action,
     Call,
@@ -24,9 +25,9 @@ from lastpair.payments.provider import (
     ProviderRefused,
     ProviderUnavailable,
     SignatureRefused,
-    ToldStatus,
     Unreadable,
 )
+from lastpair.payments.wire import as_number
 from lastpair.settings import Settings
 
 TIMEOUT_SECONDS = 4
@@ -36,23 +37,8 @@ REFUSED = frozenset({400, 404, 409, 410, 422})
 """The statuses with which a provider says that it will never carry out a call."""
 
 SIGNED_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
-Reference = Annotated[str, Field(min_length=1, max_length=255)]
-Amount = Annotated[Decimal, Field(ge=0, max_digits=20, decimal_places=3)]
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class PaymentNotice(BaseModel, extra="forbid"):
-    """What a provider tells of a payment."""
-
-    payment_id: UUID
-    status: ToldStatus
-    provider_reference: Reference
-    amount: Amount | None = None
-    currency: str | None = None
-    refunded_amount: Annotated[
-        Amount | None, Field(description="With `refunded`: all that was given back so far. Missing: everything.")
-    ] = None
 
 
 class CreatedAnswer(BaseModel):
@@ -151,7 +137,7 @@ class WebhookProvider:
         message: dict[str, Any] = {"action": action, "payment": payment._asdict()}
         if amount is not None:
             message["amount"] = amount
-        body = orjson.dumps(message, default=_as_number)
+        body = orjson.dumps(message, default=as_number)
         now = datetime.now(UTC)
         headers = {
             "content-type": "application/json",
@@ -218,9 +204,3 @@ class WebhookProvider:
         """Close the connections."""
         if self._http is not None:
             await self._http.aclose()
-
-
-def _as_number(value: object) -> object:
-    if isinstance(value, Decimal):
-        return orjson.Fragment(str(value))
-    raise TypeError

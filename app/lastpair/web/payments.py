@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from lastpair.errors import Refusal
 from lastpair.observability.metrics import PAYMENT_EVENTS
+from lastpair.payments.notice import PaymentNotice
 from lastpair.payments.provider import Provider, ProviderEvent, SignatureRefused, Unreadable
 from lastpair.shop.outcome import Caller, Outcome
 from lastpair.web import handlers
@@ -207,13 +208,18 @@ async def receive_from_stripe(request: Request) -> Response:
     return await receive(request, "stripe")
 
 
-@operation("providers", {200: {"outcome": EventOutcome}}, "SIGNATURE_INVALID", "NOT_FOUND", is_signed=True)
+@operation(
+    "providers",
+    {200: {"outcome": EventOutcome}},
+    *["SIGNATURE_INVALID", "NOT_FOUND"],
+    body=PaymentNotice,
+    is_signed=True,
+)
 async def receive_from_provider(request: Request) -> Response:
     """What another payment provider tells.
 
-    The message is JSON, `{ payment_id, status, provider_reference, amount?, currency?, refunded_amount? }`, signed as Standard
-    Webhooks describes it with `PAYMENT_WEBHOOK_SECRET` in the last five minutes. A message is recorded once, by its `webhook-id`.
-    It is answered with 200 also if it is flagged for the seller.
+    The message is signed as Standard Webhooks describes it with `PAYMENT_WEBHOOK_SECRET` in the last five minutes. It is recorded
+    once, by its `webhook-id`. It is answered with 200 also if it is flagged for the seller.
     """
     return await receive(request, "webhook")
 

@@ -10,6 +10,9 @@ create or replace function api.cancel_payment(p_payment_id uuid, p_user_id uuid)
 returns setof api.payment_row
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_payment inventory.payments;

@@ -10,6 +10,9 @@ create or replace function api.fail_provider_call(p_id uuid, p_error text, p_is_
 returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_call inventory.provider_calls;

@@ -11,6 +11,9 @@ create or replace function api.finish_provider_call(
 returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   update inventory.payments y

@@ -9,6 +9,9 @@ create or replace function api.get_payment(p_payment_id uuid, p_user_id uuid)
 returns setof api.payment_row
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   perform inventory.require_self(p_user_id);

@@ -27,6 +27,9 @@ create or replace function api.record_payment_event(p_event api.payment_event)
 returns table (outcome text, problem text, payment api.payment_row)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_id uuid;

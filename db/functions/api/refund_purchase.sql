@@ -12,6 +12,9 @@ create or replace function api.refund_purchase(
 returns setof api.purchase_row
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_drop_id uuid := (select p.drop_id from inventory.purchases p where p.id = p_purchase_id);

@@ -6,6 +6,9 @@ create or replace function api.retry_provider_call(p_id uuid)
 returns setof api.provider_call_row
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_call inventory.provider_calls;

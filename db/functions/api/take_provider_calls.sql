@@ -6,7 +6,8 @@
 -- refunded. With p_payment_id only the calls of this payment are looked at.
 --
 -- Locks: the calls, with skip locked, so that workers do not wait for each other. Errors: VALIDATION_ERROR.
--- Plans: see db/README.md, 'Plans'. provider_calls_next_idx has the open calls in the order of next_attempt_at.
+-- Plans: see db/README.md, 'Plans'. provider_calls_next_idx has the open calls in the order of next_attempt_at. coalesce hides it from the
+-- second query, for which it would cost the same while the table is small.
 
 create or replace function api.take_provider_calls(p_limit integer, p_lease_seconds integer, p_payment_id uuid default null)
 returns setof api.provider_call
@@ -28,10 +29,12 @@ begin
       select c.id
       from inventory.provider_calls c
       where c.done_at is null and c.gave_up_at is null and c.next_attempt_at <= now()
-        and not exists (
-          select
-          from inventory.provider_calls earlier
-          where earlier.payment_id = c.payment_id and earlier.id < c.id and earlier.done_at is null and earlier.gave_up_at is null
+        and c.id = (
+          select oldest.id
+          from inventory.provider_calls oldest
+          where oldest.payment_id = c.payment_id and oldest.done_at is null and oldest.gave_up_at is null
+          order by oldest.id
+          limit 1
         )
       order by c.next_attempt_at
       limit p_limit
@@ -41,11 +44,13 @@ begin
     v_ids := array(
       select c.id
       from inventory.provider_calls c
-      where c.payment_id = p_payment_id and c.done_at is null and c.gave_up_at is null and c.next_attempt_at <= now()
-        and not exists (
-          select
-          from inventory.provider_calls earlier
-          where earlier.payment_id = c.payment_id and earlier.id < c.id and earlier.done_at is null and earlier.gave_up_at is null
+      where coalesce(c.done_at, c.gave_up_at) is null and c.next_attempt_at <= now()
+        and c.id = (
+          select oldest.id
+          from inventory.provider_calls oldest
+          where oldest.payment_id = p_payment_id and oldest.done_at is null and oldest.gave_up_at is null
+          order by oldest.id
+          limit 1
         )
       for no key update skip locked
     );

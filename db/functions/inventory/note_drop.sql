@@ -35,7 +35,7 @@ begin
     values (new.id, true, new.status = 'cancelled' and old.status <> 'cancelled', inventory.is_public(old))
     on conflict (transaction_id, drop_id) do update
     set
-      is_updated = true, is_cancelled = c.is_cancelled or excluded.is_cancelled,
+      is_updated = true, is_cancelled = coalesce(c.is_cancelled, false) or excluded.is_cancelled,
       was_public = coalesce(c.was_public, excluded.was_public);
   else
     insert into inventory.changes as c (drop_id, was_public, added_total, added_available)

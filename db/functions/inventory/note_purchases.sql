@@ -34,7 +34,7 @@ begin
     insert into inventory.changes as c (drop_id, is_activity_updated, purchased_ids, changed_purchase_ids, added_sold)
     select
       e.drop_id, bool_or(e.is_activity), coalesce(array_agg(e.id) filter (where e.is_paid), '{}'),
-      coalesce(array_agg(e.id) filter (where e.is_changed), '{}'), sum(e.units)
+      array_agg(e.id) filter (where e.is_changed), sum(e.units)
     from (
       (
         select n.drop_id, n.id, true as is_paid, false as is_changed, false as is_activity, 0 as units

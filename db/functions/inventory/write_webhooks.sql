@@ -27,7 +27,7 @@ begin
 
     v_type := case
       when v_change.is_created then 'drop.created'
-      when v_change.is_updated and not v_change.is_cancelled then 'drop.updated'
+      when v_change.is_updated and v_change.is_cancelled is not true then 'drop.updated'
     end;
     if v_type = any (p_types) then
       perform inventory.write_drop_webhook(v_type, v_drop);
@@ -48,7 +48,7 @@ begin
       ) e
       order by x.n;
     end if;
-    if v_change.purchased_ids <> '{}' or v_change.changed_purchase_ids <> '{}' then
+    if v_change.purchased_ids <> '{}' or v_change.changed_purchase_ids is not null then
       insert into inventory.webhook_messages (drop_id, type, data)
       select v_drop.id, sale.type, to_json(e)
       from (
@@ -83,7 +83,7 @@ begin
     end if;
     if
       'drop.sold_out' = any (p_types) and v_drop.available_stock = 0
-      and (v_change.purchased_ids <> '{}' or v_change.added_total < 0 and not v_change.is_cancelled)
+      and (v_change.purchased_ids <> '{}' or v_change.added_total < 0 and v_change.is_cancelled is not true)
       and not exists (
         select from inventory.reservations r
         where r.drop_id = v_drop.id and r.status = 'ACTIVE' and r.expires_at is not null
