@@ -12,13 +12,13 @@ set local lock_timeout = '5s';
 set local statement_timeout = '60s';
 
 -- The flag that keeps this away from sales that tell nobody: no transaction writes a message of a type that is not in it.
-alter table inventory.settings add column webhook_types text[] not null default '{}';
+alter table inventory.settings add column if not exists webhook_types text[] not null default '{}';
 comment on column inventory.settings.webhook_types is
 'The types of messages that active webhook endpoints want. A trigger on the endpoints keeps it.';
 
 -- They are null in nearly all notes, because a null takes no room and no time.
-alter table inventory.changes add column changed_purchase_ids uuid[];
-alter table inventory.changes add column is_cancelled boolean;
+alter table inventory.changes add column if not exists changed_purchase_ids uuid[];
+alter table inventory.changes add column if not exists is_cancelled boolean;
 comment on column inventory.changes.changed_purchase_ids is 'Purchases whose status or refund changed, for webhooks.';
 comment on column inventory.changes.is_cancelled is 'Whether the drop was cancelled, for webhooks.';
 
@@ -173,6 +173,7 @@ set local statement_timeout = '60s';
 
 -- squawk-ignore ban-drop-type
 drop type api.webhook_delivery_row cascade;
+-- squawk-ignore ban-drop-type
 drop type api.webhook_endpoint_row cascade;
 -- squawk-ignore ban-drop-table
 drop table inventory.webhook_deliveries;
@@ -189,11 +190,11 @@ drop function inventory.note_webhook_endpoints();
 drop trigger payment_events_tell on inventory.payment_events;
 -- squawk-ignore ban-drop-function
 drop function inventory.tell_payment_problem();
--- squawk-ignore ban-drop-column
-alter table inventory.changes drop column changed_purchase_ids;
--- squawk-ignore ban-drop-column
-alter table inventory.changes drop column is_cancelled;
--- squawk-ignore ban-drop-column
-alter table inventory.settings drop column webhook_types;
+-- squawk-ignore ban-drop-function
+drop function if exists
+  inventory.write_webhooks(inventory.changes[], inventory.drops[], text[]), inventory.write_drop_webhook(text, inventory.drops);
+-- The columns of inventory.changes and inventory.settings stay, because the functions that fill and read them run until those of the
+-- version before are applied, also on the way back of the migrations before this one. They stay empty.
+update inventory.settings set webhook_types = '{}';
 -- The function files that use what is gone are applied again when this migration is, or by the version before.
 delete from inventory.function_files;

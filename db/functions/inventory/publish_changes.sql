@@ -68,6 +68,7 @@ begin
     if v_change.is_updated or v_change.variant_ids <> '{}' then
       perform inventory.check_sums_of_variants(v_drop);
     end if;
+    v_is_for_webhooks := v_is_for_webhooks or v_change.changed_purchase_ids is not null;
     if v_drop.id is null or not inventory.is_public(v_drop) then
       v_is_for_webhooks := true;
       if v_change.was_public then
@@ -93,7 +94,6 @@ begin
         from (select v_drop.id as "dropId", x.id as "reservationId" from unnest(v_change.expired_ids) as x (id)) e);
     end if;
     if v_change.updated_payment_ids <> '{}' then
-      v_is_for_webhooks := true; -- a purchase that is cancelled has a payment that is, too
       v_events := v_events || inventory.payment_updates(v_change.updated_payment_ids);
     end if;
     if v_change.purchased_ids <> '{}' then
@@ -130,7 +130,6 @@ begin
       end if;
     end if;
     if v_change.is_activity_updated then
-      v_is_for_webhooks := true; -- a purchase may be refunded
       v_events := v_events || row(
         v_drop.id, 'ACTIVITY_UPDATED',
         (
