@@ -2,10 +2,10 @@
 
 -- Outbound webhooks: what happens to drops, holds and purchases is told to the seller's own systems over HTTP.
 --
--- A transaction writes messages (inventory.write_webhooks) together with its events, so that a crash loses none. Their ids are drawn
--- under the lock that orders events, so they are in commit order. api.fan_out_webhooks makes a delivery of each message for each
--- endpoint that wants its type. A lane is the queue of the deliveries of one endpoint and one drop: they are sent one after the
--- other, in the order of the messages. A process leases a lane, sends, and tells the results (api.take_webhook_deliveries,
+-- A transaction writes messages (inventory.write_webhooks) together with its events, so that a crash loses none. Their ids are
+-- drawn under the lock that orders events, so they are in commit order. api.fan_out_webhooks makes a delivery of each message for
+-- each endpoint that wants its type. A lane is the queue of the deliveries of one endpoint and one drop: they are sent one after
+-- the other, in the order of the messages. A process leases a lane, sends, and tells the results (api.take_webhook_deliveries,
 -- api.finish_webhook_deliveries). If it dies, the lease ends and another process sends again.
 
 set local lock_timeout = '5s';
@@ -40,8 +40,8 @@ create table inventory.webhook_endpoints (
   ),
   constraint webhook_endpoints_event_types_check check (
     cardinality(event_types) > 0 and event_types <@ array[
-      'purchase.pending', 'purchase.paid', 'purchase.cancelled', 'purchase.refunded', 'hold.expired', 'drop.created', 'drop.updated',
-      'drop.sold_out', 'drop.cancelled', 'payment.flagged'
+      'purchase.pending', 'purchase.paid', 'purchase.cancelled', 'purchase.refunded', 'hold.expired', 'drop.created',
+      'drop.updated', 'drop.sold_out', 'drop.cancelled', 'payment.flagged'
     ]
   ),
   constraint webhook_endpoints_disabled_reason_check check (disabled_reason in ('failing', 'gone'))
@@ -92,9 +92,11 @@ create table inventory.webhook_lanes (
 );
 create index webhook_lanes_due_idx on inventory.webhook_lanes (endpoint_id, next_attempt_at);
 comment on index inventory.webhook_lanes_due_idx is 'The lanes of an endpoint that are due.';
-comment on table inventory.webhook_lanes is 'The queues of deliveries that are not empty. Deliveries of a lane are sent one after the other.';
+comment on table inventory.webhook_lanes is
+'The queues of deliveries that are not empty. Deliveries of a lane are sent one after the other.';
 comment on column inventory.webhook_lanes.lane is 'The drop; of what is about no drop, the endpoint.';
-comment on column inventory.webhook_lanes.next_attempt_at is 'When the lane is due. While a process has it, the end of its lease.';
+comment on column inventory.webhook_lanes.next_attempt_at is
+'When the lane is due. While a process has it, the end of its lease.';
 comment on column inventory.webhook_lanes.lease is 'Of the process that has the lane, or had it last.';
 
 -- A message has no foreign key from here, because each delivery would write its message's row. api.prune_webhooks deletes both.
@@ -193,8 +195,8 @@ drop function inventory.tell_payment_problem();
 -- squawk-ignore ban-drop-function
 drop function if exists
   inventory.write_webhooks(inventory.changes[], inventory.drops[], text[]), inventory.write_drop_webhook(text, inventory.drops);
--- The columns of inventory.changes and inventory.settings stay, because the functions that fill and read them run until those of the
--- version before are applied, also on the way back of the migrations before this one. They stay empty.
+-- The columns of inventory.changes and inventory.settings stay, because the functions that fill and read them run until those of
+-- the version before are applied, also on the way back of the migrations before this one. They stay empty.
 update inventory.settings set webhook_types = '{}';
 -- The function files that use what is gone are applied again when this migration is, or by the version before.
 delete from inventory.function_files;

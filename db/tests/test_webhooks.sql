@@ -1,4 +1,5 @@
--- Outbound webhooks: which messages a transaction writes, to whom they are delivered, in which order, and what becomes of an attempt.
+-- Outbound webhooks: which messages a transaction writes, to whom they are delivered, in which order, and what becomes of an
+-- attempt.
 begin;
 select plan(41);
 

@@ -1,10 +1,10 @@
 -- api.create_webhook_endpoint: tell a URL what happens from now on.
 --
--- Purpose: the secret signs the messages. It is returned here, and to a request that is repeated with the same p_idempotency_key, and
--- never again. event_types are those of docs/webhooks.md.
+-- Purpose: the secret signs the messages. It is returned here, and to a request that is repeated with the same p_idempotency_key,
+-- and never again. event_types are those of docs/webhooks.md.
 --
--- Locks: the key, the settings. Errors: VALIDATION_ERROR (url, event_types, the key), TOO_MANY_WEBHOOK_ENDPOINTS, FORBIDDEN (a seller names
--- another user), AUTH_REQUIRED, IDEMPOTENCY_KEY_REUSED.
+-- Locks: the key, the settings. Errors: VALIDATION_ERROR (url, event_types, the key), TOO_MANY_WEBHOOK_ENDPOINTS, FORBIDDEN (a
+-- seller names another user), AUTH_REQUIRED, IDEMPOTENCY_KEY_REUSED.
 
 create or replace function api.create_webhook_endpoint(
   p_url text, p_event_types text[], p_made_by uuid default null, p_idempotency_key text default null

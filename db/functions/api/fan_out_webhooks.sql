@@ -1,8 +1,8 @@
 -- api.fan_out_webhooks: make a delivery of each new message for each endpoint that wants it. Returns how many messages were new;
 -- null if there is no endpoint.
 --
--- Purpose: every process calls it again and again, and one of them at a time does the work. Ids of messages are in commit order, so a
--- reader who has seen one will never find a smaller one appear, and the position is one number.
+-- Purpose: every process calls it again and again, and one of them at a time does the work. Ids of messages are in commit order,
+-- so a reader who has seen one will never find a smaller one appear, and the position is one number.
 --
 -- Locks: the position; a second caller does not wait and returns 0. Then the endpoints, weakly, and the lanes. Errors: none.
 
@@ -51,4 +51,4 @@ end
 $$;
 
 comment on function api.fan_out_webhooks(integer) is
-'Make a delivery of each of the next p_limit messages for each webhook endpoint that wants it. Returns how many messages there were.';
+'Make a delivery of each of the next p_limit messages for each webhook endpoint that wants it. Returns how many there were.';

@@ -1,10 +1,10 @@
 -- api.finish_webhook_deliveries: note what became of the deliveries of a lane, and end its lease.
 --
--- Purpose: p_results is a list of {id, status, error}, in the order of the attempts; error is null if the endpoint took the message.
--- Only the last one may have failed. It is tried again after 5 seconds, 10, 20 and so on up to an hour, and the lane waits for it. An
--- attempt that fails after give_up_at, a day after the first one, is the last one. An endpoint is disabled at once if it answers 410
--- (p_is_gone), and after three days without a success. The results of a lease that another process has taken over are dropped,
--- because that process sends the same deliveries.
+-- Purpose: p_results is a list of {id, status, error}, in the order of the attempts; error is null if the endpoint took the
+-- message. Only the last one may have failed. It is tried again after 5 seconds, 10, 20 and so on up to an hour, and the lane
+-- waits for it. An attempt that fails after give_up_at, a day after the first one, is the last one. An endpoint is disabled at
+-- once if it answers 410 (p_is_gone), and after three days without a success. The results of a lease that another process has
+-- taken over are dropped, because that process sends the same deliveries.
 --
 -- Locks: the endpoint, the lane, its deliveries, perhaps the settings. Errors: none.
 

@@ -2,8 +2,8 @@
 --
 -- Locks: none. Errors: WEBHOOK_ENDPOINT_NOT_FOUND, VALIDATION_ERROR (status, limit, cursor).
 --
--- Plans: an index scan of the endpoint's deliveries from the newest on. The plan is made anew for each call, because it depends on what
--- is asked for.
+-- Plans: an index scan of the endpoint's deliveries from the newest on. The plan is made anew for each call, because it depends
+-- on what is asked for.
 
 create or replace function api.list_webhook_deliveries(
   p_endpoint_id uuid,

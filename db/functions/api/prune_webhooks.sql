@@ -1,7 +1,7 @@
 -- api.prune_webhooks: delete old messages with their deliveries, and return the number of messages.
 --
--- Purpose: what was delivered stays for p_retention_seconds, what was given up four times as long, so that it can be replayed. What is
--- pending stays.
+-- Purpose: what was delivered stays for p_retention_seconds, what was given up four times as long, so that it can be replayed.
+-- What is pending stays.
 --
 -- Locks: the rows that it deletes; those that another transaction has locked are skipped. Errors: VALIDATION_ERROR
 -- (p_retention_seconds).

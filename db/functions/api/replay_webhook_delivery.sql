@@ -1,7 +1,7 @@
 -- api.replay_webhook_delivery: send a message to its webhook endpoint once more.
 --
--- Purpose: for a delivery that was given up, or that the receiver has lost. It is tried for a day, as a new one, and goes before the
--- newer ones of its drop. The receiver knows it by its webhook-id. One that is pending is tried now.
+-- Purpose: for a delivery that was given up, or that the receiver has lost. It is tried for a day, as a new one, and goes before
+-- the newer ones of its drop. The receiver knows it by its webhook-id. One that is pending is tried now.
 --
 -- Locks: the key, the endpoint, the lane, the delivery. Errors: WEBHOOK_DELIVERY_NOT_FOUND, WEBHOOK_ENDPOINT_INACTIVE,
 -- IDEMPOTENCY_KEY_REUSED, FORBIDDEN (a seller names another user), AUTH_REQUIRED.

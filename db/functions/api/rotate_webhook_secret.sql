@@ -1,11 +1,11 @@
 -- api.rotate_webhook_secret: give a webhook endpoint a new secret.
 --
--- Purpose: for a day messages are signed with the old secret as well, so that the receiver can be changed without losing one. If the
--- secret is rotated again within that day, the one before the old one ends at once. A request that is repeated with the same
+-- Purpose: for a day messages are signed with the old secret as well, so that the receiver can be changed without losing one. If
+-- the secret is rotated again within that day, the one before the old one ends at once. A request that is repeated with the same
 -- p_idempotency_key returns the secret as it is now.
 --
--- Locks: the key, the endpoint. Errors: WEBHOOK_ENDPOINT_NOT_FOUND, IDEMPOTENCY_KEY_REUSED, FORBIDDEN (a seller names another user),
--- AUTH_REQUIRED.
+-- Locks: the key, the endpoint. Errors: WEBHOOK_ENDPOINT_NOT_FOUND, IDEMPOTENCY_KEY_REUSED, FORBIDDEN (a seller names another
+-- user), AUTH_REQUIRED.
 
 create or replace function api.rotate_webhook_secret(
   p_endpoint_id uuid, p_rotated_by uuid default null, p_idempotency_key text default null

@@ -2,7 +2,8 @@
 --
 -- Purpose: the caller sends the deliveries of a lane one after the other, ends at the first that fails, and tells
 -- api.finish_webhook_deliveries before the lease ends. p_busy names the endpoint of each lane that the calling process has: of an
--- endpoint a process has at most p_lanes, so that a slow one does not keep the others waiting. The body is the same at every attempt.
+-- endpoint a process has at most p_lanes, so that a slow one does not keep the others waiting. The body is the same at every
+-- attempt.
 --
 -- Locks: the lanes; those that another transaction has locked are skipped. Errors: none.
 

@@ -1,7 +1,7 @@
 -- api.update_webhook_endpoint: change the URL or the event types of a webhook endpoint, or turn it off and on again.
 --
--- Purpose: p_changes has some of url, event_types and active. An endpoint that is turned off misses what happens meanwhile, and its
--- deliveries that wait are given up. One that is turned on again is not failing any more.
+-- Purpose: p_changes has some of url, event_types and active. An endpoint that is turned off misses what happens meanwhile, and
+-- its deliveries that wait are given up. One that is turned on again is not failing any more.
 --
 -- Locks: the endpoint, its lanes and deliveries, the settings. Errors: WEBHOOK_ENDPOINT_NOT_FOUND, VALIDATION_ERROR.
 

@@ -40,4 +40,5 @@ as $$
     (select count(*) from inventory.webhook_endpoints e where e.disabled_at is not null)
 $$;
 
-comment on function api.webhook_backlog() is 'Say how much waits to be sent to webhook endpoints, for how long, and how many are disabled.';
+comment on function api.webhook_backlog() is
+'Say how much waits to be sent to webhook endpoints, for how long, and how many are disabled.';

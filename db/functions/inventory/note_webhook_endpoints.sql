@@ -1,10 +1,10 @@
 -- inventory.note_webhook_endpoints: trigger on webhook_endpoints: keep the flag that says which messages anybody wants.
 --
--- Purpose: inventory.publish_changes reads the flag at a commit, and writes no message if it is empty. A transaction that commits at
--- the same time as the endpoint is made may still see the old flag.
+-- Purpose: inventory.publish_changes reads the flag at a commit, and writes no message if it is empty. A transaction that commits
+-- at the same time as the endpoint is made may still see the old flag.
 --
--- Locks: the row of the settings. It is locked first and read anew, so that of two changes at the same time the later one sees the
--- other. Errors: none.
+-- Locks: the row of the settings. It is locked first and read anew, so that of two changes at the same time the later one sees
+-- the other. Errors: none.
 
 create or replace function inventory.note_webhook_endpoints()
 returns trigger
@@ -27,4 +27,5 @@ begin
 end
 $$;
 
-comment on function inventory.note_webhook_endpoints() is 'Trigger: keep the flag that says which messages webhook endpoints want.';
+comment on function inventory.note_webhook_endpoints() is
+'Trigger: keep the flag that says which messages webhook endpoints want.';

@@ -1,6 +1,7 @@
 -- inventory.queue_webhook_delivery: let the lane of a delivery be due now.
 --
--- Locks: the caller holds the endpoint; then the lane. A lane that a process has leased stays with it until the lease ends. Errors: none.
+-- Locks: the caller holds the endpoint; then the lane. A lane that a process has leased stays with it until the lease ends.
+-- Errors: none.
 
 create or replace function inventory.queue_webhook_delivery(p_endpoint_id uuid, p_lane uuid)
 returns void

@@ -20,4 +20,5 @@ begin
 end
 $$;
 
-comment on function inventory.tell_payment_problem() is 'Trigger: tell webhook endpoints of a payment that the seller has to look at.';
+comment on function inventory.tell_payment_problem() is
+'Trigger: tell webhook endpoints of a payment that the seller has to look at.';

@@ -22,4 +22,5 @@ as $$
   where m.id = p_delivery.message
 $$;
 
-comment on function inventory.webhook_delivery_row(inventory.webhook_deliveries) is 'Return a webhook delivery as the API shows it.';
+comment on function inventory.webhook_delivery_row(inventory.webhook_deliveries) is
+'Return a webhook delivery as the API shows it.';

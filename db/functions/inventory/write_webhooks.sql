@@ -1,8 +1,8 @@
 -- inventory.write_webhooks: write the messages for webhook endpoints about what a transaction did to drops.
 --
--- Purpose: inventory.publish_changes calls it at the commit with the notes of the transaction and the drops as they are in the end,
--- if any endpoint wants a message of one of p_types. A message has what the seller may know, so it has more than the public events,
--- and it is never notified: api.take_webhook_deliveries gives it to the service.
+-- Purpose: inventory.publish_changes calls it at the commit with the notes of the transaction and the drops as they are in the
+-- end, if any endpoint wants a message of one of p_types. A message has what the seller may know, so it has more than the public
+-- events, and it is never notified: api.take_webhook_deliveries gives it to the service.
 --
 -- A purchase or a drop has one message of a transaction, by what it is in the end. Sold out is a drop of which the last unit was
 -- paid, so that no unit is in stock, held, or waits for its payment.
@@ -88,7 +88,10 @@ begin
         select from inventory.reservations r
         where r.drop_id = v_drop.id and r.status = 'ACTIVE' and r.expires_at is not null
       )
-      and not exists (select from inventory.purchases p where p.drop_id = v_drop.id and p.status = 'pending' and p.status <> 'paid')
+      and not exists (
+        select from inventory.purchases p
+        where p.drop_id = v_drop.id and p.status = 'pending' and p.status <> 'paid'
+      )
     then
       perform inventory.write_drop_webhook('drop.sold_out', v_drop);
     end if;
