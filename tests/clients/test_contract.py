@@ -83,6 +83,7 @@ ROWS = [
     "MoneyOfDrop",
     "NewDrop",
     "NewVariant",
+    "NewWebhookEndpoint",
     "Payment",
     "PaymentProblem",
     "ProviderCall",
@@ -93,6 +94,10 @@ ROWS = [
     "User",
     "Variant",
     "VariantChanges",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookEndpointChanges",
+    "WebhookEndpointWithSecret",
 ]
 
 

@@ -94,7 +94,7 @@ async def test_the_jobs_do_what_the_sweeper_does(server: Cluster, owner: asyncpg
         server.psql(settings + recipe, server.url)
     assert await owner.fetchval("select bool_and(username = 'lastpair' and database = 'lastpair') from cron.job")
     jobs = await taken_back(server, owner)
-    names = ["advance", "expire", "expire payments", "forget runs", "prune", "prune keys"]
+    names = ["advance", "expire", "expire payments", "forget runs", "prune", "prune keys", "prune webhooks"]
     assert sorted(jobs) == [f"lastpair {name}" for name in names]
 
     user_id = await owner.fetchval("select id from api.ensure_user(gen_random_uuid(), gen_random_uuid()::text)")
@@ -131,6 +131,12 @@ async def test_the_jobs_do_what_the_sweeper_does(server: Cluster, owner: asyncpg
     await owner.execute(old_key, user_id)
     await owner.execute(jobs["lastpair prune keys"])
     assert await owner.fetchval("select count(*) from inventory.idempotency_keys") == 0
+
+    old_message = "insert into inventory.webhook_messages (type, data, created_at) values ('webhook.test', '{}', '2020-01-01')"
+    await owner.execute(old_message)
+    await owner.execute("update inventory.webhook_position set last_message = (select max(id) from inventory.webhook_messages)")
+    await owner.execute(jobs["lastpair prune webhooks"])
+    assert await owner.fetchval("select count(*) from inventory.webhook_messages") == 0
 
     await owner.execute(jobs["lastpair prune"])
     assert await owner.fetchval("select count(*) from inventory.events") > before, "nothing is old"

@@ -23,6 +23,8 @@ as $$
     ('PURCHASE_NOT_FOUND', 404, 'There is no purchase with this id.'),
     ('PAYMENT_NOT_FOUND', 404, 'There is no payment with this id.'),
     ('PROVIDER_CALL_NOT_FOUND', 404, 'There is no call to a payment provider with this id.'),
+    ('WEBHOOK_ENDPOINT_NOT_FOUND', 404, 'There is no webhook endpoint with this id.'),
+    ('WEBHOOK_DELIVERY_NOT_FOUND', 404, 'There is no delivery with this id. It may have been pruned.'),
     ('DROP_NOT_ACTIVE', 409,
       'This drop is not on sale now: it has not started, is paused, has ended or was cancelled. See its status and times.'),
     ('OUT_OF_STOCK', 409, 'Every unit of this drop is held or sold. A unit comes back when a hold expires or is cancelled.'),
@@ -41,6 +43,8 @@ as $$
     ('INVALID_STATUS_CHANGE', 409, 'This change of status is not allowed.'),
     ('VARIANT_IN_USE', 409, 'Units of this variant were held or sold, so it cannot go.'),
     ('STOCK_BELOW_COMMITTED', 409, 'total_stock may not be less than the units held and sold.'),
+    ('WEBHOOK_ENDPOINT_INACTIVE', 409, 'This webhook endpoint is not active, so nothing is sent to it. Activate it first.'),
+    ('TOO_MANY_WEBHOOK_ENDPOINTS', 409, 'There are 20 webhook endpoints already. Remove one first.'),
     ('USERNAME_TAKEN', 409, 'Another user has this username. Choose another.'),
     ('DROP_CHANGED', 412, 'The drop was changed since you read it. Read it again, then decide.'),
     ('IDEMPOTENCY_KEY_REUSED', 422, 'This Idempotency-Key came with another request before. Use a new one for a new request.')
