@@ -20,11 +20,14 @@ ALLOWED = {
     "lastpair_buyer": READ
     | OWN
     | {"cancel_reservation", "purchase", "reserve", "extend_reservation"}
-    | {"cancel_basket", "get_basket", "purchase_basket", "reserve_basket"},
+    | {"cancel_basket", "get_basket", "purchase_basket", "reserve_basket"}
+    | {"cancel_payment", "get_payment", "create_stream_ticket"},
     "lastpair_seller": READ
     | OWN
     | {"create_drop", "create_drop_from_json", "update_drop", "cancel_drop", "refund_purchase", "refund_drop"}
-    | {"history", "list_purchases", "list_reservations"},
+    | {"history", "list_purchases", "list_reservations"}
+    | {"drop_money", "list_payment_problems", "list_payments", "list_provider_calls", "retry_provider_call"}
+    | {"create_stream_ticket"},
 }
 """The public functions that each role of a client may execute; `anonymous` is a role that was granted nothing."""
 

@@ -37,4 +37,5 @@ end
 $$;
 
 comment on function api.fail_provider_call(uuid, text, boolean) is
-'Note that a call to a payment provider failed, and why. It is tried again later, or given up if p_is_final or after 20 attempts.';
+'Note that a call to a payment provider failed, and why. It is tried again later, or given up if p_is_final or after 20
+attempts.';

@@ -27,4 +27,5 @@ end
 $$;
 
 comment on function api.get_payment(uuid, uuid) is
-'Return a payment to its buyer: its status, its amount and what to pay with. select * from api.get_payment(''<payment>'', ''<user>'');';
+'Return a payment to its buyer: its status, its amount and what to pay with.
+select * from api.get_payment(''<payment>'', ''<user>'');';

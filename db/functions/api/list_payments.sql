@@ -86,5 +86,5 @@ end
 $$;
 
 comment on function api.list_payments(uuid, text[], integer, uuid) is
-'List payments, of a drop or of all, the newest first: p_limit of them, after the one whose id is p_after; only those in p_statuses, if
-given.';
+'List payments, of a drop or of all, the newest first: p_limit of them, after the one whose id is p_after; only those in
+p_statuses, if given.';

@@ -49,7 +49,9 @@ begin
       select r.payment_id, sum(r.amount) as amount from refund r where r.payment_id is not null group by r.payment_id
     )
     select
-      (select sum(r.amount) from refund r), array_agg(y.payment_id order by y.payment_id), array_agg(y.amount order by y.payment_id)
+      (select sum(r.amount) from refund r),
+      array_agg(y.payment_id order by y.payment_id),
+      array_agg(y.amount order by y.payment_id)
     into v_amount, v_payment_ids, v_amounts
     from of_payment y;
     if v_payment_ids is not null then

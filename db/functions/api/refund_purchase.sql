@@ -61,5 +61,5 @@ end
 $$;
 
 comment on function api.refund_purchase(uuid, uuid, text, integer) is
-'Refund a paid purchase, or p_qty of its units, give the units back to stock and return it. p_refunded_by is noted in the history. A
-repeated request with the same p_idempotency_key returns the purchase.';
+'Refund a paid purchase, or p_qty of its units, give the units back to stock and return it. p_refunded_by is noted in the history.
+A repeated request with the same p_idempotency_key returns the purchase.';

@@ -23,4 +23,5 @@ end
 $$;
 
 comment on function api.set_payment_provider(text, integer) is
-'Let none, stripe or webhook take the money for purchases from now on. A payment may take p_ttl_seconds, or as long as the hold lasts.';
+'Let none, stripe or webhook take the money for purchases from now on. A payment may take p_ttl_seconds, or as long as the hold
+lasts.';

@@ -35,5 +35,5 @@ end
 $$;
 
 comment on function api.unsettled_payments(integer, uuid, integer) is
-'List payments that a provider may know better, for reconciliation: p_limit of them, after the id p_after, that did not change within
-p_older_than_seconds.';
+'List payments that a provider may know better, for reconciliation: p_limit of them, after the id p_after, that did not change
+within p_older_than_seconds.';

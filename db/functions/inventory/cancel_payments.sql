@@ -29,7 +29,8 @@ begin
   )
   update inventory.variants v
   set
-    available_stock = v.available_stock + (select sum(c.qty) from cancelled c where c.variant_id = v.id and c.drop_id = v.drop_id),
+    available_stock = v.available_stock
+      + (select sum(c.qty) from cancelled c where c.variant_id = v.id and c.drop_id = v.drop_id),
     updated_at = now()
   where v.drop_id = any (array(select c.drop_id from cancelled c)) and v.id = any (array(select c.variant_id from cancelled c));
   perform inventory.end_payments(p_payment_ids, p_tells_provider);

@@ -23,4 +23,5 @@ begin
 end
 $$;
 
-comment on function inventory.find_payment(api.payment_event) is 'The id of the payment that this event is about; null: none is known.';
+comment on function inventory.find_payment(api.payment_event) is
+'The id of the payment that this event is about; null: none is known.';

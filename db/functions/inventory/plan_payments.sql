@@ -18,7 +18,8 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_new_ids uuid[] := inventory.new_ids(cardinality(p_holds));
-  v_ends_at timestamptz := (select now() + make_interval(secs => s.payment_ttl_seconds) from inventory.settings s where s.is_only);
+  v_ends_at timestamptz := (
+    select now() + make_interval(secs => s.payment_ttl_seconds) from inventory.settings s where s.is_only);
 begin
   select
     array_agg(case when h.qty * h.unit_price > 0 then case when p_is_one then v_new_ids[1] else v_new_ids[h.ordinality] end end
@@ -30,7 +31,11 @@ begin
     select r.expires_at from inventory.reservations r where r.id = h.hold_id limit 1
   ) held on true;
   if p_is_one then
-    ends := array(select case when e is not null then (select max(x) from unnest(ends) x) end from unnest(ends) with ordinality as u (e, n) order by n);
+    ends := array(
+      select case when u.e is not null then (select max(x) from unnest(ends) x) end
+      from unnest(ends) with ordinality as u (e, n)
+      order by u.n
+    );
   end if;
 end
 $$;

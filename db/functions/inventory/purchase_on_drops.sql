@@ -145,8 +145,8 @@ begin
       when d.is_sold then
         row(
           v_new_ids[d.leader_n], d.drop_id, d.variant_id, d.hold_id, d.user_id, d.qty, d.unit_price, d.currency,
-          d.qty * d.unit_price, case when v_payment_ids[d.leader_n] is null then 'paid' else 'pending' end, null, null, now(), now(),
-          0, v_payment_ids[d.leader_n])::api.purchase_row
+          d.qty * d.unit_price, case when v_payment_ids[d.leader_n] is null then 'paid' else 'pending' end, null, null,
+          now(), now(), 0, v_payment_ids[d.leader_n])::api.purchase_row
       when d.code is null then d.earlier
     end
   from decision d

@@ -19,4 +19,5 @@ as $$
   )::api.purchase_row
 $$;
 
-comment on function inventory.purchase_row(inventory.purchases) is 'Return a purchase as the API shows it, as it is by the clock.';
+comment on function inventory.purchase_row(inventory.purchases) is
+'Return a purchase as the API shows it, as it is by the clock.';

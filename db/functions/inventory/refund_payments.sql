@@ -28,7 +28,10 @@ begin
     update inventory.payments y
     set
       refunded_amount = y.refunded_amount + v_back[array_position(p_payment_ids, y.id)],
-      status = case when y.refunded_amount + v_back[array_position(p_payment_ids, y.id)] = y.amount then 'refunded' else y.status end,
+      status = case
+        when y.refunded_amount + v_back[array_position(p_payment_ids, y.id)] = y.amount then 'refunded'
+        else y.status
+      end,
       updated_at = now()
     where y.id = any (p_payment_ids) and v_back[array_position(p_payment_ids, y.id)] > 0
     returning y.id, y.drop_id
@@ -41,4 +44,5 @@ end
 $$;
 
 comment on function inventory.refund_payments(uuid[], numeric[]) is
-'Note that these amounts of these payments, in the order of their ids, are refunded, and write that the providers are to pay them back.';
+'Note that these amounts of these payments, in the order of their ids, are refunded, and write that the providers are to
+pay them back.';

@@ -27,7 +27,8 @@ begin
     where p.payment_id = p_payment.id
     order by p.id
   );
-  foreach v_drop in array array(select d from inventory.drops d where d.id = any (array(select w.drop_id from unnest(v_wanted) w)))
+  foreach v_drop in array array(
+    select d from inventory.drops d where d.id = any (array(select w.drop_id from unnest(v_wanted) w)))
   loop
     v_of_drop := array(select w from unnest(v_wanted) w where w.drop_id = v_drop.id);
     if v_drop.status = 'cancelled' then
@@ -36,7 +37,10 @@ begin
     if inventory.has_due(v_drop) then
       perform inventory.take_back_due(v_drop, v_of_drop);
     end if;
-    if (select t.units from inventory.term_facts(array[v_drop.id], array[v_drop.limit_per_user::integer], array[0], v_of_drop[1:1]) t)
+    if (
+        select t.units
+        from inventory.term_facts(array[v_drop.id], array[v_drop.limit_per_user::integer], array[0], v_of_drop[1:1]) t
+      )
       + (select sum(w.qty) from unnest(v_of_drop) w) > v_drop.limit_per_user
     then
       return false;
