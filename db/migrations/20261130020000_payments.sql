@@ -23,7 +23,6 @@ alter table inventory.purchases
   add column payment_id uuid,
   add column refunded_qty integer not null default 0,
   add column payment_expires_at timestamptz;
-update inventory.purchases p set refunded_qty = p.qty where p.status = 'refunded';
 alter table inventory.purchases add constraint purchases_refunded_qty_check check (refunded_qty between 0 and qty);
 comment on table inventory.purchases is
 'A consumed reservation. Stock was taken when the unit was reserved. Those of qty - refunded_qty units that are pending or paid are sold.';
@@ -219,6 +218,11 @@ create function inventory.note_earlier_payment_end() returns trigger language pl
 create trigger purchases_earlier_end after update of payment_expires_at on inventory.purchases
   for each row when (new.status = 'pending' and new.payment_expires_at <= now())
   execute function inventory.note_earlier_payment_end();
+
+update inventory.purchases p set refunded_qty = p.qty where p.status = 'refunded';
+-- The migrations after this one cannot alter the tables before their deferred triggers have run.
+set constraints all immediate;
+set constraints all deferred;
 
 -- migrate:down
 

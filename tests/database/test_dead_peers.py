@@ -114,7 +114,9 @@ async def test_a_new_session_dies(proxy: Proxy) -> None:
         assert monotonic() - begin < SERVED_WITHIN_SECONDS
 
 
-@pytest.mark.parametrize("statement", [b"pg_backend_pid", b"api.event_key", b"api.ensure_epoch", b"LISTEN", b"api.events_after"])
+@pytest.mark.parametrize(
+    "statement", [b"pg_backend_pid", b"api.event_key", b"api.ensure_epoch", b"LISTEN", b"api.relayed_events_after"]
+)
 async def test_a_new_listener_dies(database: Database, proxy: Proxy, statement: bytes) -> None:
     """While it is set up: another one is there in time."""
     async with calling(database.url) as calls:

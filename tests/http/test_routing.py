@@ -51,6 +51,7 @@ METHODS = {
     "/api/users/me": {"DELETE"},
     "/api/activity": {"GET", "HEAD"},
     "/api/watchers": {"GET", "HEAD"},
+    "/api/stream-tickets": {"POST"},
     "/api/events": {"GET", "HEAD"},
     "/api/openapi.json": {"GET", "HEAD"},
     "/api/internal/users": {"POST"},

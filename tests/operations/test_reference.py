@@ -65,7 +65,7 @@ def test_the_reference_has_all_of_the_contract() -> None:
     schemas = contract()["components"]["schemas"]
     envelopes = {name for name, schema in schemas.items() if "success" in schema.get("properties", {})}
     of_envelopes = {"Meta", "PageMeta", "Error", "BasketError", "RefusedItem"}
-    of_streams = stream_schemas().keys() | {kind.__name__ for kind in EVENT_DATA.values()} | {"VariantStock"}
+    of_streams = stream_schemas().keys() | {kind.__name__ for kind in EVENT_DATA.values()} | {"VariantStock", "ChangedPayment"}
     of_webhooks = webhook_schemas().keys() | {data.__name__ for data, _ in WEBHOOKS.values()}
     values = {name for name, schema in schemas.items() if "enum" in schema}
     assert sections.keys() == schemas.keys() - envelopes - of_envelopes - of_streams - of_webhooks - values
@@ -78,5 +78,6 @@ def test_the_reference_has_all_of_the_contract() -> None:
 def test_every_event_is_in_the_contract_and_in_sql() -> None:
     """The stream's description names every event, and the database publishes every event that is not made by a process."""
     assert all(name in (stream_events.handler.__doc__ or "") for name in EVENTS)
-    sql = (ROOT / "db" / "functions" / "inventory" / "publish_changes.sql").read_text()
+    functions = ROOT / "db" / "functions" / "inventory"
+    sql = "".join((functions / f"{name}.sql").read_text() for name in ("publish_changes", "payment_updates"))
     assert set(re.findall(r"'([A-Z]+_[A-Z]+)'", sql)) == set(EVENTS) - {"SNAPSHOT", "RESYNC_REQUIRED", "POSITION"}

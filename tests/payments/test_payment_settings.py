@@ -44,7 +44,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of(monkeypatch, {})
     assert (settings.payment_provider, settings.payment_ttl_seconds) == ("none", 900)
     assert providers.providers_of(settings) == {}
-    code = "import sys, lastpair.web.application; print({'stripe', 'standardwebhooks', 'httpx'} & set(sys.modules))"
+    code = "import sys, lastpair.web.application; print({'stripe', 'httpx'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "set()\n"
 

@@ -5,8 +5,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from lastpair.web.operation import Schema, object_schema, reference_to
-from lastpair.web.schemas import BuyersPurchase, BuyersReservation, PaymentProblem, Row
-from lastpair.web.stream_schemas import DropData
+from lastpair.web.schemas import BuyersPurchase, BuyersReservation, Drop, PaymentProblem, Row
 
 
 class PurchaseData(Row):
@@ -19,6 +18,12 @@ class HoldData(Row):
     """The reservation whose units went back."""
 
     reservation: BuyersReservation
+
+
+class ChangedDropData(Row):
+    """The drop as it was at the commit."""
+
+    drop: Drop
 
 
 class ProblemData(Row):
@@ -39,10 +44,10 @@ WEBHOOKS: dict[str, tuple[type[BaseModel], str]] = {
     "purchase.cancelled": (PurchaseData, "A purchase was not paid; its units went back."),
     "purchase.refunded": (PurchaseData, "A purchase was refunded, all of it or in part."),
     "hold.expired": (HoldData, "A hold ran out; its units went back."),
-    "drop.created": (DropData, "A drop was made, perhaps as a draft."),
-    "drop.updated": (DropData, "A seller changed the drop, or it has started or ended."),
-    "drop.sold_out": (DropData, "The last unit was paid: none is in stock, held or waiting for a payment."),
-    "drop.cancelled": (DropData, "The drop was cancelled. Refunds follow, each as a message."),
+    "drop.created": (ChangedDropData, "A drop was made, perhaps as a draft."),
+    "drop.updated": (ChangedDropData, "A seller changed the drop, or it has started or ended."),
+    "drop.sold_out": (ChangedDropData, "The last unit was paid: none is in stock, held or waiting for a payment."),
+    "drop.cancelled": (ChangedDropData, "The drop was cancelled. Refunds follow, each as a message."),
     "payment.flagged": (ProblemData, "A payment provider told something that the seller has to look at."),
     "webhook.test": (TestData, "A seller asked for it."),
 }

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import httpcore
-import httpx
 from standardwebhooks import Webhook
 
 from lastpair import __version__
@@ -76,6 +75,8 @@ class Sender:
 
     def _pool(self) -> httpcore.AsyncConnectionPool:
         if self._connections is None:
+            import httpx  # only here, because it takes a fifth of the time in which a process starts
+
             self._connections = httpcore.AsyncConnectionPool(
                 ssl_context=httpx.create_ssl_context(),  # made once, because it takes 20 ms
                 max_connections=MAX_CONNECTIONS,
