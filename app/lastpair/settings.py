@@ -224,8 +224,8 @@ class Settings(BaseSettings):
     )
     stripe_publishable_key: str | None = Field(
         None,
-        description="The publishable key, `pk_test_…` or `pk_live_…`, with which the buyer's page shows Stripe's form. Without it that"
-        " page says that one pays in the shop.",
+        description="The publishable key, `pk_test_…` or `pk_live_…`, with which the buyer's page shows Stripe's form. Without"
+        " it that page says that one pays in the shop.",
     )
     stripe_api_url: str = Field(
         "https://api.stripe.com", description="Where Stripe's API is; tests have another, which stands in for Stripe."

@@ -67,6 +67,7 @@ const VIEWS = {
   paying: ({ sale, drop, now, payments }) => {
     const { payment, unpaidPurchase: purchase } = sale, amount = money(payment.amount, payment.currency);
     const isConfirmed = sale.confirmed === payment.id, others = payment.amount - purchase.amount;
+    const way = wayToPay(payment, amount, payments);
     return {
       pill: ["soon", isConfirmed ? "Being paid" : "To be paid"],
       ...payingPanel(sale, { amount, now, payments }),
@@ -74,10 +75,10 @@ const VIEWS = {
       rows: [
         [capital(thingOf(drop, purchase)), amountOf(purchase, drop)],
         ...(others > 0 ? [["The rest of your basket", money(others, payment.currency)]] : []),
-        ["Payment", payment.id],
+        ...(way.isMissing ? [["Payment", payment.id]] : []),
         ["Total", amount],
       ],
-      ...(isConfirmed ? {} : { ...wayToPay(payment, amount, payments), second: ["Cancel", "cancelPayment"] }),
+      ...(isConfirmed ? {} : { ...way, second: ["Cancel", "cancelPayment"] }),
     };
   },
 
@@ -105,7 +106,7 @@ const VIEWS = {
     return {
       pill: ["over", "Refunded"],
       title: `You get ${money(refunded.refunded_amount ?? refunded.amount, currencyOf(refunded, drop))} back.`,
-      text: `The seller took ${thingOf(drop, refunded)} back. Your bank may take some days to show the money.`,
+      text: `${capital(thingOf(drop, refunded))} went back. Your bank may take some days to show the money.`,
       rows: [
         ["Bought", time(refunded.createdAt, now)],
         ["Paid", amountOf(refunded, drop)],
