@@ -449,6 +449,10 @@ class Settings(BaseSettings):
         for name in PAYMENT_SECRETS[self.payment_provider]:
             if getattr(self, name) is None:
                 raise ValueError(f"{name.upper()}: PAYMENT_PROVIDER={self.payment_provider} does not work without it; set it")
+        if self.stripe_publishable_key is not None and self.stripe_secret_key is not None:
+            modes = {key.split("_")[1] for key in (self.stripe_publishable_key, self.stripe_secret_key.get_secret_value())}
+            if len(modes) > 1:
+                raise ValueError("STRIPE_PUBLISHABLE_KEY: it and STRIPE_SECRET_KEY are of different modes, test and live")
         if self.app_env == "production":
             for name in ("stripe_api_url", "payment_provider_url"):
                 if (url := getattr(self, name)) is not None and not is_safe(url):
