@@ -230,6 +230,34 @@ async def test_stripes_form(till: Till, visitor: Visitor) -> None:
     await expect(page.locator("#panel-title")).to_have_text(BOUGHT)
 
 
+async def test_no_way_to_pay_here(till: Till, visitor: Visitor) -> None:
+    """Where the page has neither an address nor Stripe's key, it names the payment and asks to pay in the shop."""
+    context = await context_of(visitor, viewport=PHONE)
+
+    async def without_key(route: Route) -> None:
+        response = await route.fetch()
+        page = (await response.text()).replace("&quot;pk_test_lastpair&quot;", "null")
+        await route.fulfill(response=response, body=page.replace("isProviderTold&quot;:true", "isProviderTold&quot;:false"))
+
+    async def without_address(route: Route) -> None:
+        response = await route.fetch()
+        answer = await response.json()
+        await route.fulfill(response=response, json=answer | {"data": {"payment": answer["data"]["payment"] | {"url": None}}})
+
+    await context.route("**/d/*", without_key)
+    await context.route("**/api/payments/*", without_address)
+    drop = await till.drop(price=180, total_stock=3)
+    page = await open_drop(visitor, drop, context)
+    await press(page, "Reserve")
+    await press(page, "Go on to pay $180.00")
+    await expect(page.locator("#panel-text")).to_contain_text("Pay in the shop that led you here.")
+    await expect(page.locator("#receipt")).to_contain_text("Payment")
+    await check(page)
+    assert not any("stripe" in url for url in visitor.requests)
+    await press(page, "Cancel")
+    await expect(button(page, "Reserve")).to_be_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
 async def test_axe(till: Till, visitor: Visitor, scheme: str, viewport: ViewportSize) -> None:
