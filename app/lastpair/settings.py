@@ -277,6 +277,12 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="The most SSE, WebSocket and Socket.IO clients of one address, in each process. 0 is no limit.",
     )
+    webhook_private_targets: Annotated[list[str], NoDecode] = Field(
+        [],
+        description="The networks, separated by commas, to which webhooks may be sent although they are not public, such as"
+        " `10.1.0.0/16` or `127.0.0.1`. A webhook never goes to any other address that is private, local or reserved.",
+        examples=["10.1.0.0/16"],
+    )
     forwarded_allow_ips: str = Field(
         "127.0.0.1",
         description="The proxies whose `X-Forwarded-For` is believed: addresses or networks, separated by commas, or `*`.",
@@ -421,6 +427,17 @@ class Settings(BaseSettings):
         if value is not None and not is_http_url(value):
             raise ValueError("must be a URL that begins with https:// or http://, in ASCII, without a user or password")
         return value
+
+    @field_validator("webhook_private_targets", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        networks = listed(value)
+        for network in networks if isinstance(networks, list) else []:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError(f"{quoted(network)} is not an address, nor a network such as 10.1.0.0/16") from None
+        return networks
 
     @field_validator("forwarded_allow_ips")
     @classmethod

@@ -245,6 +245,56 @@ export interface Activity {
   drops: ActivityOfDrop[];
 }
 
+export type WebhookType =
+  | "purchase.pending" | "purchase.paid" | "purchase.cancelled" | "purchase.refunded" | "hold.expired"
+  | "drop.created" | "drop.updated" | "drop.sold_out" | "drop.cancelled" | "payment.flagged";
+export type DeliveryStatus = "pending" | "delivered" | "given_up";
+
+export interface NewWebhookEndpoint {
+  url: string;
+  event_types: WebhookType[];
+}
+
+export interface WebhookEndpointChanges {
+  url?: string;
+  event_types?: WebhookType[];
+  active?: boolean;
+}
+
+export interface WebhookEndpoint {
+  id: string;
+  url: string;
+  event_types: WebhookType[];
+  active: boolean;
+  disabled_at: Time | null;
+  disabled_reason: "failing" | "gone" | null;
+  failing_since: Time | null;
+  previous_secret_ends_at: Time | null;
+  createdAt: Time;
+  updatedAt: Time;
+}
+
+export interface WebhookEndpointWithSecret extends WebhookEndpoint {
+  secret: string;
+}
+
+/** A message for a webhook endpoint, and what became of it. */
+export interface WebhookDelivery {
+  id: string;
+  endpoint_id: string;
+  webhook_id: string;
+  drop_id: string | null;
+  type: WebhookType | "webhook.test";
+  status: DeliveryStatus;
+  attempts: number;
+  last_attempt_at: Time | null;
+  last_status: number | null;
+  last_error: string | null;
+  next_attempt_at: Time | null;
+  give_up_at: Time;
+  createdAt: Time;
+}
+
 /** What a seller decides of a drop, when it is made and later. */
 export interface Terms {
   starts_at?: Time | null;
@@ -401,6 +451,25 @@ export class Lastpair {
   listDropProviderCalls(dropId: string, query?: ListQuery, options?: RequestOptions): List<ProviderCall>;
   /** Make a call to the payment provider again that failed or was given up. */
   retryProviderCall(callId: string, options?: RequestOptions): Promise<ProviderCall>;
+
+  /** Tell a URL what happens from now on. Only this answer and that of `rotateWebhookSecret` have the secret. */
+  createWebhookEndpoint(endpoint: NewWebhookEndpoint, options?: RequestOptions): Promise<WebhookEndpointWithSecret>;
+  listWebhookEndpoints(query?: ListQuery, options?: RequestOptions): List<WebhookEndpoint>;
+  getWebhookEndpoint(endpointId: string, options?: RequestOptions): Promise<WebhookEndpoint>;
+  updateWebhookEndpoint(
+    endpointId: string, changes: WebhookEndpointChanges, options?: RequestOptions,
+  ): Promise<WebhookEndpoint>;
+  deleteWebhookEndpoint(endpointId: string, options?: RequestOptions): Promise<WebhookEndpoint>;
+  /** For a day messages are signed with the old secret as well. */
+  rotateWebhookSecret(endpointId: string, options?: RequestOptions): Promise<WebhookEndpointWithSecret>;
+  sendTestWebhook(endpointId: string, options?: RequestOptions): Promise<WebhookDelivery>;
+  listWebhookDeliveries(
+    endpointId: string,
+    query?: ListQuery & { status?: DeliveryStatus; type?: WebhookType; drop_id?: string },
+    options?: RequestOptions,
+  ): List<WebhookDelivery>;
+  /** Send a message once more. */
+  replayWebhookDelivery(deliveryId: string, options?: RequestOptions): Promise<WebhookDelivery>;
 
   /** The whole list as CSV, with a line of names. If it is long, it may take more than `timeoutMs`. */
   exportDropReservations(dropId: string, query?: Filter<ReservationStatus>, options?: RequestOptions): Promise<string>;

@@ -110,6 +110,32 @@ export class Lastpair {
     return this.#call("POST", `/provider-calls/${id(callId)}/retry`, "call", undefined, options);
   }
 
+  createWebhookEndpoint(endpoint, options) {
+    return this.#call("POST", "/webhook-endpoints", "webhook_endpoint", endpoint, options);
+  }
+  listWebhookEndpoints(query, options) { return this.#list("/webhook-endpoints", "webhook_endpoints", query, options); }
+  getWebhookEndpoint(endpointId, options) {
+    return this.#call("GET", `/webhook-endpoints/${id(endpointId)}`, "webhook_endpoint", undefined, options);
+  }
+  updateWebhookEndpoint(endpointId, changes, options) {
+    return this.#call("PATCH", `/webhook-endpoints/${id(endpointId)}`, "webhook_endpoint", changes, options);
+  }
+  deleteWebhookEndpoint(endpointId, options) {
+    return this.#call("DELETE", `/webhook-endpoints/${id(endpointId)}`, "webhook_endpoint", undefined, options);
+  }
+  rotateWebhookSecret(endpointId, options) {
+    return this.#call("POST", `/webhook-endpoints/${id(endpointId)}/rotate-secret`, "webhook_endpoint", undefined, options);
+  }
+  sendTestWebhook(endpointId, options) {
+    return this.#call("POST", `/webhook-endpoints/${id(endpointId)}/test`, "webhook_delivery", undefined, options);
+  }
+  listWebhookDeliveries(endpointId, query, options) {
+    return this.#list(`/webhook-endpoints/${id(endpointId)}/deliveries`, "webhook_deliveries", query, options);
+  }
+  replayWebhookDelivery(deliveryId, options) {
+    return this.#call("POST", `/webhook-deliveries/${id(deliveryId)}/replay`, "webhook_delivery", undefined, options);
+  }
+
   // Everybody.
 
   getActivity({ seconds, dropIds: dropId } = {}, options) {

@@ -63,6 +63,15 @@ begin
       ('refund_purchase',     'lastpair_seller, lastpair_service'),
       ('retry_provider_call', 'lastpair_seller, lastpair_service'),
       ('update_drop',         'lastpair_seller, lastpair_service'),
+      ('create_webhook_endpoint', 'lastpair_seller, lastpair_service'),
+      ('delete_webhook_endpoint', 'lastpair_seller, lastpair_service'),
+      ('get_webhook_endpoint', 'lastpair_seller, lastpair_service'),
+      ('list_webhook_deliveries', 'lastpair_seller, lastpair_service'),
+      ('list_webhook_endpoints', 'lastpair_seller, lastpair_service'),
+      ('replay_webhook_delivery', 'lastpair_seller, lastpair_service'),
+      ('rotate_webhook_secret', 'lastpair_seller, lastpair_service'),
+      ('send_test_webhook',   'lastpair_seller, lastpair_service'),
+      ('update_webhook_endpoint', 'lastpair_seller, lastpair_service'),
 
       -- Act for many users, and keep the shop going. audit is here because it reads every row of every drop.
       ('advance_drops',       'lastpair_service'),
@@ -95,7 +104,12 @@ begin
       ('set_payment_provider', 'lastpair_service'),
       ('set_purchaser_names', 'lastpair_service'),
       ('take_provider_calls', 'lastpair_service'),
-      ('unsettled_payments',  'lastpair_service')
+      ('unsettled_payments',  'lastpair_service'),
+      ('fan_out_webhooks',    'lastpair_service'),
+      ('take_webhook_deliveries', 'lastpair_service'),
+      ('finish_webhook_deliveries', 'lastpair_service'),
+      ('prune_webhooks',      'lastpair_service'),
+      ('webhook_backlog',     'lastpair_service')
     ) as l (function, roles)
     join pg_catalog.pg_proc p on p.proname = l.function and p.pronamespace = 'api'::regnamespace
   loop

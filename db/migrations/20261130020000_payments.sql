@@ -272,7 +272,9 @@ alter table inventory.settings
   drop column payment_provider,
   -- squawk-ignore ban-drop-column
   drop column payment_ttl_seconds;
+-- squawk-ignore ban-drop-column
 alter type api.purchase_row drop attribute refunded_qty;
+-- squawk-ignore ban-drop-column
 alter type api.purchase_row drop attribute payment_id;
 -- The functions that take or return these types go with them.
 -- squawk-ignore ban-drop-type

@@ -66,6 +66,7 @@ $$
 $job$, :retention_seconds::integer));
 
 select cron.schedule('lastpair prune keys', '23 * * * *', 'select api.prune_idempotency_keys(86400)');
+select cron.schedule('lastpair prune webhooks', '*/5 * * * *', 'select api.prune_webhooks(604800, 100000)');
 
 -- pg_cron keeps a row of every run forever; this job deletes the old ones.
 select cron.schedule('lastpair forget runs', '17 3 * * *',

@@ -526,6 +526,59 @@ COMMENT ON TYPE api.user_request IS 'One request of api.ensure_user_batch: make 
 
 
 --
+-- Name: webhook_delivery_row; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.webhook_delivery_row AS (
+	id uuid,
+	endpoint_id uuid,
+	webhook_id uuid,
+	drop_id uuid,
+	type text,
+	status text,
+	attempts integer,
+	last_attempt_at timestamp with time zone,
+	last_status integer,
+	last_error text,
+	next_attempt_at timestamp with time zone,
+	give_up_at timestamp with time zone,
+	"createdAt" timestamp with time zone
+);
+
+
+--
+-- Name: TYPE webhook_delivery_row; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.webhook_delivery_row IS 'A message for a webhook endpoint, and what became of it.';
+
+
+--
+-- Name: webhook_endpoint_row; Type: TYPE; Schema: api; Owner: -
+--
+
+CREATE TYPE api.webhook_endpoint_row AS (
+	id uuid,
+	url text,
+	event_types text[],
+	active boolean,
+	disabled_at timestamp with time zone,
+	disabled_reason text,
+	failing_since timestamp with time zone,
+	previous_secret_ends_at timestamp with time zone,
+	"createdAt" timestamp with time zone,
+	"updatedAt" timestamp with time zone
+);
+
+
+--
+-- Name: TYPE webhook_endpoint_row; Type: COMMENT; Schema: api; Owner: -
+--
+
+COMMENT ON TYPE api.webhook_endpoint_row IS 'A webhook endpoint, without its secret.';
+
+
+--
 -- Name: drop_currency; Type: DOMAIN; Schema: inventory; Owner: -
 --
 
@@ -900,6 +953,15 @@ CREATE FUNCTION inventory.note_variants() RETURNS trigger
 
 
 --
+-- Name: note_webhook_endpoints(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.note_webhook_endpoints() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return null; end$$;
+
+
+--
 -- Name: order_events(); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
@@ -944,6 +1006,15 @@ CREATE FUNCTION inventory.raise_revision() RETURNS trigger
 --
 
 CREATE FUNCTION inventory.refuse_rewriting() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$begin return null; end$$;
+
+
+--
+-- Name: tell_payment_problem(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.tell_payment_problem() RETURNS trigger
     LANGUAGE plpgsql
     AS $$begin return null; end$$;
 
@@ -1024,7 +1095,9 @@ CREATE UNLOGGED TABLE inventory.changes (
     added_held bigint DEFAULT 0 NOT NULL,
     added_sold bigint DEFAULT 0 NOT NULL,
     was_public boolean,
-    updated_payment_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL
+    updated_payment_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
+    changed_purchase_ids uuid[],
+    is_cancelled boolean
 );
 
 
@@ -1033,6 +1106,20 @@ CREATE UNLOGGED TABLE inventory.changes (
 --
 
 COMMENT ON TABLE inventory.changes IS 'Notes of what each open transaction has done to a drop. They become events at its commit, so other transactions see no rows.';
+
+
+--
+-- Name: COLUMN changes.changed_purchase_ids; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.changes.changed_purchase_ids IS 'Purchases whose status or refund changed, for webhooks.';
+
+
+--
+-- Name: COLUMN changes.is_cancelled; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.changes.is_cancelled IS 'Whether the drop was cancelled, for webhooks.';
 
 
 --
@@ -1822,6 +1909,7 @@ CREATE TABLE inventory.settings (
     payment_provider text DEFAULT 'none'::text NOT NULL,
     payment_ttl_seconds integer DEFAULT 900 NOT NULL,
     reconciled_at timestamp with time zone,
+    webhook_types text[] DEFAULT '{}'::text[] NOT NULL,
     CONSTRAINT settings_is_only_check CHECK (is_only),
     CONSTRAINT settings_payment_provider_check CHECK ((payment_provider = ANY (ARRAY['none'::text, 'stripe'::text, 'webhook'::text]))),
     CONSTRAINT settings_payment_ttl_seconds_check CHECK (((payment_ttl_seconds >= 1) AND (payment_ttl_seconds <= 604800))),
@@ -1862,6 +1950,13 @@ COMMENT ON COLUMN inventory.settings.payment_ttl_seconds IS 'How long a payment 
 --
 
 COMMENT ON COLUMN inventory.settings.reconciled_at IS 'When the latest daily comparison with the payment providers began; null: never.';
+
+
+--
+-- Name: COLUMN settings.webhook_types; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.settings.webhook_types IS 'The types of messages that active webhook endpoints want. A trigger on the endpoints keeps it.';
 
 
 --
@@ -2063,6 +2158,262 @@ COMMENT ON COLUMN inventory.watchers.at IS 'When the process last said so. An ol
 --
 
 COMMENT ON CONSTRAINT watchers_streams_check ON inventory.watchers IS 'streams: must be 1 or more';
+
+
+--
+-- Name: webhook_deliveries; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.webhook_deliveries (
+    endpoint_id uuid NOT NULL,
+    lane uuid NOT NULL,
+    message bigint NOT NULL,
+    id uuid DEFAULT inventory.uuid_v7() NOT NULL,
+    status text DEFAULT 'pending'::text NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    last_attempt_at timestamp with time zone,
+    last_status integer,
+    last_error text,
+    give_up_at timestamp with time zone DEFAULT (now() + '1 day'::interval) NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT webhook_deliveries_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'delivered'::text, 'given_up'::text])))
+);
+
+
+--
+-- Name: TABLE webhook_deliveries; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.webhook_deliveries IS 'A message for an endpoint, and what became of it.';
+
+
+--
+-- Name: COLUMN webhook_deliveries.lane; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.webhook_deliveries.lane IS 'See inventory.webhook_lanes.';
+
+
+--
+-- Name: COLUMN webhook_deliveries.message; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.webhook_deliveries.message IS 'inventory.webhook_messages.id.';
+
+
+--
+-- Name: COLUMN webhook_deliveries.last_status; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.webhook_deliveries.last_status IS 'The status of the last answer; null: there was none.';
+
+
+--
+-- Name: COLUMN webhook_deliveries.give_up_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.webhook_deliveries.give_up_at IS 'An attempt that fails after this moment is the last one.';
+
+
+--
+-- Name: CONSTRAINT webhook_deliveries_status_check ON webhook_deliveries; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT webhook_deliveries_status_check ON inventory.webhook_deliveries IS 'status: must be pending, delivered or given_up';
+
+
+--
+-- Name: webhook_endpoints; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.webhook_endpoints (
+    id uuid DEFAULT inventory.uuid_v7() NOT NULL,
+    url text NOT NULL,
+    event_types text[] NOT NULL,
+    is_active boolean DEFAULT true NOT NULL,
+    disabled_at timestamp with time zone,
+    disabled_reason text,
+    failing_since timestamp with time zone,
+    secret text NOT NULL,
+    previous_secret text,
+    previous_secret_ends_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT webhook_endpoints_disabled_reason_check CHECK ((disabled_reason = ANY (ARRAY['failing'::text, 'gone'::text]))),
+    CONSTRAINT webhook_endpoints_event_types_check CHECK (((cardinality(event_types) > 0) AND (event_types <@ ARRAY['purchase.pending'::text, 'purchase.paid'::text, 'purchase.cancelled'::text, 'purchase.refunded'::text, 'hold.expired'::text, 'drop.created'::text, 'drop.updated'::text, 'drop.sold_out'::text, 'drop.cancelled'::text, 'payment.flagged'::text]))),
+    CONSTRAINT webhook_endpoints_url_check CHECK (((char_length(url) <= 2000) AND (url ~ '^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][!-"$-\[\]-~]*)?$'::text)))
+);
+
+
+--
+-- Name: TABLE webhook_endpoints; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.webhook_endpoints IS 'Where the seller''s systems want to be told what happens, and what.';
+
+
+--
+-- Name: COLUMN webhook_endpoints.disabled_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.webhook_endpoints.disabled_at IS 'When the service gave the endpoint up; null: it did not.';
+
+
+--
+-- Name: COLUMN webhook_endpoints.disabled_reason; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.webhook_endpoints.disabled_reason IS 'failing: no delivery succeeded for days; gone: the endpoint answered 410.';
+
+
+--
+-- Name: COLUMN webhook_endpoints.failing_since; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.webhook_endpoints.failing_since IS 'The first failure since the last success.';
+
+
+--
+-- Name: COLUMN webhook_endpoints.previous_secret; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.webhook_endpoints.previous_secret IS 'The secret before it was rotated. Until previous_secret_ends_at messages are signed with both.';
+
+
+--
+-- Name: CONSTRAINT webhook_endpoints_disabled_reason_check ON webhook_endpoints; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT webhook_endpoints_disabled_reason_check ON inventory.webhook_endpoints IS 'disabled_reason: must be failing or gone';
+
+
+--
+-- Name: CONSTRAINT webhook_endpoints_event_types_check ON webhook_endpoints; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT webhook_endpoints_event_types_check ON inventory.webhook_endpoints IS 'event_types: must be one or more of purchase.pending, purchase.paid, purchase.cancelled, purchase.refunded, hold.expired,
+drop.created, drop.updated, drop.sold_out, drop.cancelled, payment.flagged';
+
+
+--
+-- Name: CONSTRAINT webhook_endpoints_url_check ON webhook_endpoints; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT webhook_endpoints_url_check ON inventory.webhook_endpoints IS 'url: must be an http or https URL of at most 2000 characters, in ASCII, without a user, a password and a fragment';
+
+
+--
+-- Name: webhook_lanes; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.webhook_lanes (
+    endpoint_id uuid NOT NULL,
+    lane uuid NOT NULL,
+    next_attempt_at timestamp with time zone DEFAULT now() NOT NULL,
+    lease uuid
+);
+
+
+--
+-- Name: TABLE webhook_lanes; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.webhook_lanes IS 'The queues of deliveries that are not empty. Deliveries of a lane are sent one after the other.';
+
+
+--
+-- Name: COLUMN webhook_lanes.lane; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.webhook_lanes.lane IS 'The drop; of what is about no drop, the endpoint.';
+
+
+--
+-- Name: COLUMN webhook_lanes.next_attempt_at; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.webhook_lanes.next_attempt_at IS 'When the lane is due. While a process has it, the end of its lease.';
+
+
+--
+-- Name: COLUMN webhook_lanes.lease; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.webhook_lanes.lease IS 'Of the process that has the lane, or had it last.';
+
+
+--
+-- Name: webhook_messages; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.webhook_messages (
+    drop_id uuid,
+    id bigint NOT NULL,
+    message_id uuid DEFAULT inventory.uuid_v7() NOT NULL,
+    type text NOT NULL,
+    data json NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+
+--
+-- Name: TABLE webhook_messages; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.webhook_messages IS 'What is told to webhook endpoints, in the order of the commits.';
+
+
+--
+-- Name: COLUMN webhook_messages.drop_id; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.webhook_messages.drop_id IS 'Null: a test, or a payment that is not known.';
+
+
+--
+-- Name: COLUMN webhook_messages.message_id; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.webhook_messages.message_id IS 'The header webhook-id, by which a receiver knows a repeated message.';
+
+
+--
+-- Name: webhook_messages_id_seq; Type: SEQUENCE; Schema: inventory; Owner: -
+--
+
+ALTER TABLE inventory.webhook_messages ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME inventory.webhook_messages_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+
+--
+-- Name: webhook_position; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.webhook_position (
+    is_only boolean DEFAULT true NOT NULL,
+    last_message bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT webhook_position_is_only_check CHECK (is_only)
+);
+
+
+--
+-- Name: TABLE webhook_position; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.webhook_position IS 'One row: the last message of which deliveries were made.';
+
+
+--
+-- Name: CONSTRAINT webhook_position_is_only_check ON webhook_position; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON CONSTRAINT webhook_position_is_only_check ON inventory.webhook_position IS 'is_only: there is one row';
 
 
 --
@@ -2295,6 +2646,46 @@ ALTER TABLE ONLY inventory.variants
 
 ALTER TABLE ONLY inventory.watchers
     ADD CONSTRAINT watchers_pkey PRIMARY KEY (process_id);
+
+
+--
+-- Name: webhook_deliveries webhook_deliveries_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.webhook_deliveries
+    ADD CONSTRAINT webhook_deliveries_pkey PRIMARY KEY (endpoint_id, message);
+
+
+--
+-- Name: webhook_endpoints webhook_endpoints_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.webhook_endpoints
+    ADD CONSTRAINT webhook_endpoints_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: webhook_lanes webhook_lanes_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.webhook_lanes
+    ADD CONSTRAINT webhook_lanes_pkey PRIMARY KEY (endpoint_id, lane);
+
+
+--
+-- Name: webhook_messages webhook_messages_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.webhook_messages
+    ADD CONSTRAINT webhook_messages_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: webhook_position webhook_position_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.webhook_position
+    ADD CONSTRAINT webhook_position_pkey PRIMARY KEY (is_only);
 
 
 --
@@ -2684,6 +3075,62 @@ COMMENT ON INDEX inventory.users_username_key IS 'No two users have usernames th
 
 
 --
+-- Name: webhook_deliveries_id_key; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE UNIQUE INDEX webhook_deliveries_id_key ON inventory.webhook_deliveries USING btree (id);
+
+
+--
+-- Name: INDEX webhook_deliveries_id_key; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.webhook_deliveries_id_key IS 'A delivery by its id, for a replay.';
+
+
+--
+-- Name: webhook_deliveries_pending_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX webhook_deliveries_pending_idx ON inventory.webhook_deliveries USING btree (endpoint_id, lane, message) WHERE (status = 'pending'::text);
+
+
+--
+-- Name: INDEX webhook_deliveries_pending_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.webhook_deliveries_pending_idx IS 'The next deliveries of a lane.';
+
+
+--
+-- Name: webhook_lanes_due_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX webhook_lanes_due_idx ON inventory.webhook_lanes USING btree (endpoint_id, next_attempt_at);
+
+
+--
+-- Name: INDEX webhook_lanes_due_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.webhook_lanes_due_idx IS 'The lanes of an endpoint that are due.';
+
+
+--
+-- Name: webhook_messages_created_at_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX webhook_messages_created_at_idx ON inventory.webhook_messages USING btree (created_at);
+
+
+--
+-- Name: INDEX webhook_messages_created_at_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.webhook_messages_created_at_idx IS 'The oldest messages, for pruning.';
+
+
+--
 -- Name: changes changes_order; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
@@ -2751,6 +3198,13 @@ CREATE TRIGGER drops_update_note AFTER UPDATE OF id, name, price, currency, crea
 --
 
 CREATE TRIGGER payment_events_keep BEFORE DELETE OR UPDATE OR TRUNCATE ON inventory.payment_events FOR EACH STATEMENT EXECUTE FUNCTION inventory.refuse_rewriting();
+
+
+--
+-- Name: payment_events payment_events_tell; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE CONSTRAINT TRIGGER payment_events_tell AFTER INSERT ON inventory.payment_events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((new.outcome = 'flagged'::text)) EXECUTE FUNCTION inventory.tell_payment_problem();
 
 
 --
@@ -2852,6 +3306,13 @@ CREATE TRIGGER variants_update_note AFTER UPDATE ON inventory.variants REFERENCI
 
 
 --
+-- Name: webhook_endpoints webhook_endpoints_note; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER webhook_endpoints_note AFTER INSERT OR DELETE OR UPDATE ON inventory.webhook_endpoints FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_webhook_endpoints();
+
+
+--
 -- Name: baskets baskets_user_id_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
 --
 
@@ -2889,6 +3350,22 @@ ALTER TABLE ONLY inventory.reservations
 
 ALTER TABLE ONLY inventory.variants
     ADD CONSTRAINT variants_drop_id_fkey FOREIGN KEY (drop_id) REFERENCES inventory.drops(id);
+
+
+--
+-- Name: webhook_deliveries webhook_deliveries_endpoint_id_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.webhook_deliveries
+    ADD CONSTRAINT webhook_deliveries_endpoint_id_fkey FOREIGN KEY (endpoint_id) REFERENCES inventory.webhook_endpoints(id) ON DELETE CASCADE;
+
+
+--
+-- Name: webhook_lanes webhook_lanes_endpoint_id_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.webhook_lanes
+    ADD CONSTRAINT webhook_lanes_endpoint_id_fkey FOREIGN KEY (endpoint_id) REFERENCES inventory.webhook_endpoints(id) ON DELETE CASCADE;
 
 
 --
@@ -2931,4 +3408,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261130010000'),
     ('20261130015000'),
     ('20261130020000'),
-    ('20261130021000');
+    ('20261130021000'),
+    ('20261130030000');

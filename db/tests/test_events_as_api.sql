@@ -85,7 +85,8 @@ select set_eq(
     'inventory.reservations reservations_earlier_end', 'inventory.purchases purchases_insert_note',
     'inventory.purchases purchases_update_note', 'inventory.purchases purchases_delete_note', 'inventory.changes changes_order',
     'inventory.changes changes_publish', 'inventory.payments payments_insert_note', 'inventory.payments payments_update_note',
-    'inventory.purchases purchases_earlier_end', 'inventory.payment_events payment_events_keep'
+    'inventory.purchases purchases_earlier_end', 'inventory.payment_events payment_events_keep',
+    'inventory.webhook_endpoints webhook_endpoints_note', 'inventory.payment_events payment_events_tell'
   ],
   'Every trigger runs with the owner''s rights and a pinned search_path.'
 );

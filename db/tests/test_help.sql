@@ -9,7 +9,7 @@ set local role lastpair_buyer;
 create temp table buyers on commit drop as select * from api.help();
 reset role;
 
-select ok((select count(*) from sellers) between 20 and 40, 'The list of a seller fits one screen.');
+select ok((select count(*) from sellers) between 20 and 50, 'The list of a seller fits one screen.');
 select is_empty('select * from helped where arguments is null or does is null or does = '''' or does ~ E''\\n''', 'Each has a line.');
 select is_empty(
   $$select * from helped cross join regexp_split_to_table(arguments, E'\n') line where length(line) > 60 or length(does) > 70$$,

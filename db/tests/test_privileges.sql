@@ -1,7 +1,7 @@
 -- lastpair_api calls the public functions and touches nothing else, so a bug in an older process cannot touch a table. It can
 -- call them as a member of the three roles of test_roles.sql.
 begin;
-select plan(80);
+select plan(94);
 
 -- Run a statement as lastpair_api and give back the first column of its first row.
 create function pg_temp.as_api(p_sql text) returns text language plpgsql set role = lastpair_api as $$
@@ -233,7 +233,28 @@ cross join (values
   (38.15, 'unsettled_payments', 'count(*) >= 0 from api.unsettled_payments()', 'true'),
   (39, 'currencies', 'count(*) > 100 from api.currencies()', 'true'),
   (40, 'forget_user', 'username like ''former-user-%%'' from api.forget_user(%1$L)', 'true'),
-  (41, 'count_watchers', 'watchers >= 0 from api.count_watchers(gen_random_uuid(), 0)', 'true')
+  (41, 'create_webhook_endpoint',
+    '(endpoint).active from api.create_webhook_endpoint(''https://shop.example'', array[''drop.updated''])', 'true'),
+  (42, 'list_webhook_endpoints', 'url from api.list_webhook_endpoints(1)', 'https://shop.example'),
+  (43, 'get_webhook_endpoint', 'g.url from api.list_webhook_endpoints(1) e, api.get_webhook_endpoint(e.id) g', 'https://shop.example'),
+  (44, 'rotate_webhook_secret',
+    'length(r.secret) from api.list_webhook_endpoints(1) e, api.rotate_webhook_secret(e.id) r', '50'),
+  (45, 'send_test_webhook',
+    '(t.delivery).type from api.list_webhook_endpoints(1) e, api.send_test_webhook(e.id) t', 'webhook.test'),
+  (46, 'list_webhook_deliveries',
+    'd.status from api.list_webhook_endpoints(1) e, api.list_webhook_deliveries(e.id) d', 'pending'),
+  (47, 'replay_webhook_delivery',
+    '(r.delivery).status from api.list_webhook_endpoints(1) e, api.list_webhook_deliveries(e.id) d, '
+    'api.replay_webhook_delivery(d.id) r', 'pending'),
+  (48, 'fan_out_webhooks', 'api.fan_out_webhooks(1000) >= 0', 'true'),
+  (49, 'webhook_backlog', 'pending from api.webhook_backlog()', '1'),
+  (50, 'take_webhook_deliveries', 'url from api.take_webhook_deliveries(''{}'', 4, 50, 30)', 'https://shop.example'),
+  (51, 'finish_webhook_deliveries', 'api.finish_webhook_deliveries(null, null, null, ''[]'', false)', ''),
+  (52, 'prune_webhooks', 'api.prune_webhooks(604800, 1000) >= 0', 'true'),
+  (53, 'update_webhook_endpoint',
+    'u.active from api.list_webhook_endpoints(1) e, api.update_webhook_endpoint(e.id, ''{"active": false}'') u', 'false'),
+  (54, 'delete_webhook_endpoint', 'x.active from api.list_webhook_endpoints(1) e, api.delete_webhook_endpoint(e.id) x', 'false'),
+  (55, 'count_watchers', 'watchers >= 0 from api.count_watchers(gen_random_uuid(), 0)', 'true')
 ) as v (n, function, call, expected)
 order by v.n;
 

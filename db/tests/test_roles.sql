@@ -100,7 +100,16 @@ select bag_eq(
       ('lastpair_seller', 'api.refund_drop(uuid,integer,uuid)'),
       ('lastpair_seller', 'api.cancel_drop(uuid,boolean,uuid,text)'),
       ('lastpair_seller', 'api.refund_purchase(uuid,uuid,text,integer)'),
-      ('lastpair_seller', 'api.update_drop(uuid,jsonb,integer,uuid)')
+      ('lastpair_seller', 'api.update_drop(uuid,jsonb,integer,uuid)'),
+      ('lastpair_seller', 'api.create_webhook_endpoint(text,text[],uuid,text)'),
+      ('lastpair_seller', 'api.delete_webhook_endpoint(uuid)'),
+      ('lastpair_seller', 'api.get_webhook_endpoint(uuid)'),
+      ('lastpair_seller', 'api.list_webhook_deliveries(uuid,text,text,uuid,integer,uuid)'),
+      ('lastpair_seller', 'api.list_webhook_endpoints(integer,uuid)'),
+      ('lastpair_seller', 'api.replay_webhook_delivery(uuid,uuid,text)'),
+      ('lastpair_seller', 'api.rotate_webhook_secret(uuid,uuid,text)'),
+      ('lastpair_seller', 'api.send_test_webhook(uuid,uuid,text)'),
+      ('lastpair_seller', 'api.update_webhook_endpoint(uuid,jsonb)')
     ) as f (roles, signature)
     cross join lateral string_to_table(f.roles, ' ') as r (name)
   $$,

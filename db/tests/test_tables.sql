@@ -90,7 +90,8 @@ from (values
       'expired_ids uuid[] not null default ''{}''::uuid[]', 'purchased_ids uuid[] not null default ''{}''::uuid[]',
       'variant_ids uuid[] not null default ''{}''::uuid[]', 'added_total bigint not null default 0',
       'added_available bigint not null default 0', 'added_held bigint not null default 0', 'added_sold bigint not null default 0',
-      'was_public boolean', 'updated_payment_ids uuid[] not null default ''{}''::uuid[]'
+      'was_public boolean', 'updated_payment_ids uuid[] not null default ''{}''::uuid[]',
+      'changed_purchase_ids uuid[]', 'is_cancelled boolean'
     ],
     'A change belongs to the transaction that notes it, and to a drop. It adds up by how many units each side moved.'
   )
@@ -128,6 +129,7 @@ select is(
     'inventory.drops drops_insert_note each row', 'inventory.drops drops_raise_revision each row',
     'inventory.drops drops_stock_note each statement',
     'inventory.drops drops_update_note each row', 'inventory.payment_events payment_events_keep each statement',
+    'inventory.payment_events payment_events_tell at the commit, each row',
     'inventory.payments payments_insert_note each statement', 'inventory.payments payments_update_note each statement',
     'inventory.purchases purchases_delete_note each statement', 'inventory.purchases purchases_earlier_end each row',
     'inventory.purchases purchases_insert_note each statement', 'inventory.purchases purchases_update_note each statement',
@@ -135,7 +137,7 @@ select is(
     'inventory.reservations reservations_insert_note each statement',
     'inventory.reservations reservations_update_note each statement', 'inventory.users users_rename_note each row',
     'inventory.variants variants_delete_note each statement', 'inventory.variants variants_insert_note each statement',
-    'inventory.variants variants_update_note each statement'
+    'inventory.variants variants_update_note each statement', 'inventory.webhook_endpoints webhook_endpoints_note each statement'
   ],
   'Statements note what they do, and the commit publishes it.'
 );

@@ -16,7 +16,7 @@ from tests.support.in_process import contract_of
 
 AN_ID = str(UUID(int=0))
 OTHER_TAGS = {"operations", "providers", "development"}
-STREAMS = {"GET /api/events", "GET /api/ws"}
+STREAMS = {"GET /api/events", "GET /api/ws", "POST /api/stream-tickets"}
 ALIAS = "DELETE /api/reservations/{}/cancel"
 
 
@@ -83,6 +83,7 @@ ROWS = [
     "MoneyOfDrop",
     "NewDrop",
     "NewVariant",
+    "NewWebhookEndpoint",
     "Payment",
     "PaymentProblem",
     "ProviderCall",
@@ -93,6 +94,10 @@ ROWS = [
     "User",
     "Variant",
     "VariantChanges",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookEndpointChanges",
+    "WebhookEndpointWithSecret",
 ]
 
 

@@ -104,5 +104,5 @@ async def test_a_sale_before_the_page_was_opened(api: Api, visitor: Visitor, dro
 
     await eventually(has_all, 30)
     width = await page.locator("#chart").evaluate("(element) => element.clientWidth")
-    assert (await corners("held-area"))[0] < 0.2 * width
-    assert (await corners("sold-line"))[-1] > 0.8 * width
+    assert (await corners("held-area"))[0] < 0.4 * width
+    assert (await corners("sold-line"))[-1] > 0.6 * width

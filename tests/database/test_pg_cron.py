@@ -94,7 +94,7 @@ async def test_the_jobs_do_what_the_sweeper_does(server: Cluster, owner: asyncpg
         server.psql(settings + recipe, server.url)
     assert await owner.fetchval("select bool_and(username = 'lastpair' and database = 'lastpair') from cron.job")
     jobs = await taken_back(server, owner)
-    names = ["advance", "expire", "expire payments", "forget runs", "prune", "prune keys"]
+    names = ["advance", "expire", "expire payments", "forget runs", "prune", "prune keys", "prune webhooks"]
     assert sorted(jobs) == [f"lastpair {name}" for name in names]
 
     user_id = await owner.fetchval("select id from api.ensure_user(gen_random_uuid(), gen_random_uuid()::text)")
@@ -111,10 +111,13 @@ async def test_the_jobs_do_what_the_sweeper_does(server: Cluster, owner: asyncpg
 
     await owner.execute("select api.set_payment_provider('webhook', 1)")
     buyer_id = await owner.fetchval("select user_id from inventory.reservations where drop_id = $1 limit 1", drop_id)
-    await owner.execute("select from api.reserve($1, $2, p_ttl_seconds => 1)", drop_id, buyer_id)
+    await owner.execute("select from api.reserve($1, $2)", drop_id, buyer_id)
     await owner.execute("select from api.purchase($1, $2)", drop_id, buyer_id)
-    await owner.execute("update inventory.purchases set payment_expires_at = now() where drop_id = $1", drop_id)
-    await owner.execute("update inventory.payments set expires_at = now() where drop_id = $1", drop_id)
+    make_payments_due = """
+    with moved as (update inventory.payments set expires_at = now() where drop_id = $1 returning id, expires_at)
+    update inventory.purchases p set payment_expires_at = m.expires_at from moved m where p.payment_id = m.id
+    """
+    assert await owner.execute(make_payments_due, drop_id) == "UPDATE 1"
     await owner.execute("select api.set_payment_provider('none', 900)")
     await owner.execute(jobs["lastpair expire payments"])
     assert await owner.fetchval(not_taken_back, drop_id) == 3000
@@ -128,6 +131,12 @@ async def test_the_jobs_do_what_the_sweeper_does(server: Cluster, owner: asyncpg
     await owner.execute(old_key, user_id)
     await owner.execute(jobs["lastpair prune keys"])
     assert await owner.fetchval("select count(*) from inventory.idempotency_keys") == 0
+
+    old_message = "insert into inventory.webhook_messages (type, data, created_at) values ('webhook.test', '{}', '2020-01-01')"
+    await owner.execute(old_message)
+    await owner.execute("update inventory.webhook_position set last_message = (select max(id) from inventory.webhook_messages)")
+    await owner.execute(jobs["lastpair prune webhooks"])
+    assert await owner.fetchval("select count(*) from inventory.webhook_messages") == 0
 
     await owner.execute(jobs["lastpair prune"])
     assert await owner.fetchval("select count(*) from inventory.events") > before, "nothing is old"
@@ -172,9 +181,9 @@ async def test_cron_takes_a_hold_back_with_no_process_of_the_service(server: Clu
         return [(job, end) for job, end in rows if job != "lastpair forget runs"]  # at 3:17
 
     async def every_job_ran() -> bool:
-        return len(await ended()) >= 3
+        return len(await ended()) >= 4
 
     await eventually(is_back, timeout_seconds=75)
     # A job that was made a moment after the minute has turned runs a minute after one that was made a moment before.
     await eventually(every_job_ran, timeout_seconds=75)
-    assert await ended() == [(f"lastpair {job}", "succeeded") for job in ("advance", "expire", "prune")]
+    assert await ended() == [(f"lastpair {job}", "succeeded") for job in ("advance", "expire", "expire payments", "prune")]

@@ -30,7 +30,7 @@ CONTRACTS = {
     "v1": (Settings.model_construct(), "/api/v1"),
     "production": (Settings.model_construct(app_env="production", auth_mode="jwt"), "/api"),
 }
-MOST_MODELS = 130
+MOST_MODELS = 170
 """Before answers, errors and events had names there were 770."""
 
 
@@ -79,7 +79,7 @@ def test_typescript(node_modules: Path, contract_file: Path, tmp_path: Path, api
     (tmp_path / "package.json").write_text('{"type": "module"}')
     shutil.copy(GENERATORS / "client.ts", tmp_path)
     run(node(), "node_modules/.bin/openapi-typescript", contract_file, "--output", "lastpair.ts", folder=tmp_path)
-    assert (tmp_path / "lastpair.ts").read_text().count("\n") < 4_000
+    assert (tmp_path / "lastpair.ts").read_text().count("\n") < 4_500
     run(node(), "node_modules/.bin/tsc", *STRICT, "client.ts", folder=tmp_path)
     met = json.loads(run(node(), "--experimental-websocket", "client.js", api_url, str(uuid4()), folder=tmp_path))
     assert met == {

@@ -46,6 +46,7 @@ CODES = {
     403: ["FORBIDDEN"],
     404: [
         *["NOT_FOUND", "DROP_NOT_FOUND", "RESERVATION_NOT_FOUND", "VARIANT_NOT_FOUND", "PURCHASE_NOT_FOUND", "BASKET_NOT_FOUND"],
+        *["WEBHOOK_ENDPOINT_NOT_FOUND", "WEBHOOK_DELIVERY_NOT_FOUND"],
         *["PAYMENT_NOT_FOUND", "PROVIDER_CALL_NOT_FOUND"],
     ],
     405: ["METHOD_NOT_ALLOWED"],
@@ -54,7 +55,7 @@ CODES = {
         *["RESERVATION_NOT_ACTIVE", "INVALID_STATUS_CHANGE", "STOCK_BELOW_COMMITTED", "USERNAME_TAKEN", "LIMIT_EXCEEDED"],
         *["RESERVED_TOO_SOON", "SEVERAL_RESERVATIONS", "VARIANT_IN_USE", "BASKET_REFUSED", "BASKET_NOT_ACTIVE"],
         *["RUSH_RUNNING", "SEVERAL_CURRENCIES"],
-        *["EXTENSION_NOT_ALLOWED"],
+        *["EXTENSION_NOT_ALLOWED", "WEBHOOK_ENDPOINT_INACTIVE", "TOO_MANY_WEBHOOK_ENDPOINTS"],
     ],
     412: ["DROP_CHANGED"],
     413: ["PAYLOAD_TOO_LARGE"],
@@ -228,6 +229,9 @@ def test_allowed_callers(contracts: dict[str, Schema], name: str) -> None:
     admins = {"createDrop", "updateDrop", "cancelDrop", "getDropHistory", "refundPurchase"}
     admins |= {"listReservationsOfDrop", "listPurchasesOfDrop", "listPaymentsOfDrop", "getMoneyOfDrop", "listPaymentProblems"}
     admins |= {"listProviderCallsOfDrop", "retryProviderCall"}
+    admins |= {"createWebhookEndpoint", "listWebhookEndpoints", "getWebhookEndpoint", "updateWebhookEndpoint"}
+    admins |= {"deleteWebhookEndpoint", "rotateWebhookSecret", "sendTestWebhook", "listWebhookDeliveries"}
+    admins |= {"replayWebhookDelivery"}
     readers = {"getReservation", "getReservationHistory", "getPurchase"}
     buyers = {"reserve", "purchase", "cancelReservation", "cancelReservationAlias", "extendReservation"}
     buyers |= {"listMyReservations", "listMyPurchases", "forgetMe", "getPayment", "cancelPayment", "createStreamTicket"}

@@ -162,6 +162,7 @@ async def test_a_sale_keeps_its_price(http: httpx.AsyncClient, owner: asyncpg.Po
         "status": "refunded",
         "refunded_amount": Decimal("200.00"),
         "refunded_at": refunded["updatedAt"],
+        "refunded_qty": 2,
         "updatedAt": refunded["updatedAt"],
     }
     assert (await reserve(http, drop["id"], user))["unit_price"] == Decimal("1.00")

@@ -198,7 +198,7 @@ async def assert_replayed(http: httpx.AsyncClient, drop: Row, user: str, action:
     replayed = assert_success(response, "reservation" if action == "reserve" else "purchase")
     changed = {"status": status, "updatedAt": replayed["updatedAt"]}
     if status == "refunded":
-        changed |= {"refunded_amount": row["amount"], "refunded_at": replayed["updatedAt"]}
+        changed |= {"refunded_amount": row["amount"], "refunded_at": replayed["updatedAt"], "refunded_qty": row["qty"]}
     assert replayed == row | changed
 
 

@@ -37,12 +37,19 @@ UNSAYABLE = re.compile(
     r"|[a-z_.0-9]+: must be a whole number"
     r"|(total_stock|add_stock): (give it|is required, or variants instead)"
     r"|currency: must be an ISO 4217 code|(variants\.)?price: must be less than"
-    r"|cursor: |limit: must not be given with Accept"
+    r"|qty: must be between 1 and \d+, the units|cursor: |limit: must not be given with Accept"
 )
 """Why a request that fits the schema may be refused: a schema has no rules between fields, and takes 5.0 as an integer.
 
-A cursor is one that a page gave. Which codes of ISO 4217 there are, and with how many decimals, the database knows.
+A cursor is one that a page gave. How many units can be refunded depends on the purchase. Which codes of ISO 4217 there are, and
+with how many decimals, the database knows.
 """
+
+OF_ANOTHER = {"/api/reservations/me", "/api/payments/problems"}
+"""Paths whose DELETE is that of `{id}`."""
+
+OF_A_PROVIDER = {"getPayment", "cancelPayment", "retryProviderCall", "receiveFromStripe", "receiveFromProvider"}
+"""Operations that succeed with a payment provider only; tests/payments has them."""
 
 load_all_checks()
 CONFIG = schemathesis.Config.from_dict({"seed": 1, "generation": {"deterministic": True}})
@@ -113,7 +120,7 @@ def requests(api_url: str, database: Database) -> Iterator[Requests]:
         requests = Requests(client)
         yield requests
     for operation, answered in requests.answered.items():
-        assert {status for status in documented(operation) if status < 300} <= answered, operation
+        assert operation in OF_A_PROVIDER or {status for status in documented(operation) if status < 300} <= answered, operation
     with psycopg.connect(database.url) as connection:
         assert connection.execute("select * from api.audit()").fetchall() == []
 
@@ -142,7 +149,7 @@ def try_case(case: Case, url: str, user: dict[str, str]) -> int:
     if case.headers.get("If-Match") == "0":
         del case.headers["If-Match"]
     response = case.call(url, headers=user)
-    excluded = [unsupported_method] if case.path == "/api/reservations/me" else []  # DELETE is that of {id}
+    excluded = [unsupported_method] if case.path in OF_ANOTHER else []
     of_earlier_requests = response.status_code in (412, 422)  # an ETag, or an Idempotency-Key that came before
     if of_earlier_requests or (response.status_code == 400 and UNSAYABLE.search(response.text)):
         excluded.append(positive_data_acceptance)

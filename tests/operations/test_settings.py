@@ -356,7 +356,7 @@ def test_the_example_can_be_copied(tmp_path: Path) -> None:
     lines = [line.removeprefix("# ") for line in (ROOT / ".env.example").read_text().splitlines() if "=" in line]
     (tmp_path / ".env").write_text("\n".join(lines))
     settings = load_settings()
-    examples = {"DATABASE_URL", "CORS_ORIGINS", "FRAME_ANCESTORS"}  # have no default to show
+    examples = {"DATABASE_URL", "CORS_ORIGINS", "FRAME_ANCESTORS", "WEBHOOK_PRIVATE_TARGETS"}  # have no default to show
     assert {line.partition("=")[0].lower() for line in lines} == set(Settings.model_fields)
     for line in lines:
         name = line.partition("=")[0]

@@ -382,7 +382,7 @@ def test_what_the_service_imports_is_installed_with_it() -> None:
     """The tests' own packages are not in the image: each import is of one that pyproject.toml's dependencies bring."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = [*project["dependencies"], *extras["otel"], *extras["socketio"]]
+    declared = [*project["dependencies"], *extras["otel"], *extras["socketio"], *extras["stripe"]]
     installed = set().union(*map(with_dependencies, declared))
     providers = packages_distributions()
     for file in (ROOT / "app").rglob("*.py"):

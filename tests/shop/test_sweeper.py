@@ -21,7 +21,8 @@ from tests.support.database import calling, connected
 from tests.support.factories import assert_healthy, make_user, make_users
 from tests.support.waiting import eventually
 
-JOBS = ["expire_holds", "advance_drops", "prune_events", "prune_idempotency_keys", "measure_notify_queue"]
+JOBS = ["expire_holds", "advance_drops", "prune_events", "prune_idempotency_keys", "prune_webhooks", "measure_webhooks"]
+JOBS += ["measure_notify_queue"]
 POLL_MS = 50
 FAKE_POLL_MS = 5
 
@@ -35,6 +36,8 @@ class FakeDatabase:
             sweeper.ADVANCE_DROPS: [],
             sweeper.PRUNE_EVENTS: [(0,)],
             sweeper.PRUNE_KEYS: [(0,)],
+            sweeper.PRUNE_WEBHOOKS: [(0,)],
+            sweeper.WEBHOOK_BACKLOG: [(0, 0.0, 0)],
             sweeper.NOTIFY_QUEUE: [(0.25,)],
         }
         self.calls: Counter[str] = Counter()
@@ -91,7 +94,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeDatabase:
     """A database that answers; every job is due after the poll interval."""
     monkeypatch.setattr(sweeper, "PRUNE_INTERVAL_SECONDS", (0, FAKE_POLL_MS / 1000))
     monkeypatch.setattr(sweeper, "GAUGE_INTERVAL_SECONDS", FAKE_POLL_MS / 1000)
-    monkeypatch.setattr(sweeper, "KEY_PRUNE_INTERVAL_SECONDS", FAKE_POLL_MS / 1000)
+    for name in ("KEY_PRUNE_INTERVAL_SECONDS", "WEBHOOK_PRUNE_INTERVAL_SECONDS", "WEBHOOK_GAUGE_INTERVAL_SECONDS"):
+        monkeypatch.setattr(sweeper, name, FAKE_POLL_MS / 1000)
     return FakeDatabase()
 
 
@@ -103,10 +107,10 @@ def last_success(job: str) -> float:
 @pytest.mark.parametrize(("retention_seconds", "prune_seconds"), [(1, 1), (100, 10), (3600, 60), (2_592_000, 60)])
 def test_each_job_has_its_own_interval(retention_seconds: int, prune_seconds: float) -> None:
     """Holds and drops are looked at every EXPIRY_POLL_MS, the log is pruned ten times within its retention but not too
-    often, and old keys every minute."""
+    often, and old keys and webhooks every minute."""
     settings = Settings.model_construct(expiry_poll_ms=250, event_retention_seconds=retention_seconds)
     intervals = {job.name: job.interval_seconds for job in jobs(FakeDatabase(), settings)}  # type: ignore[arg-type]
-    assert intervals == dict(zip(JOBS, [0.25, 0.25, prune_seconds, 60, 5], strict=True))
+    assert intervals == dict(zip(JOBS, [0.25, 0.25, prune_seconds, 60, 60, 15, 5], strict=True))
 
 
 @pytest.mark.parametrize("failure", [refuse, break_down, hang])

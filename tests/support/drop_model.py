@@ -3,6 +3,7 @@
 It knows nothing of locks, batches or plans. A hold that is due counts as free, because a request that needs its units takes them.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -33,6 +34,39 @@ class Reservation:
 
 
 @dataclass
+class Payment:
+    """A payment and what became of it."""
+
+    id: UUID
+    user: int
+    purchases: list[tuple["Drop", UUID, Reservation]] = field(default_factory=list)
+    status: str = "pending"
+    due: bool = False
+
+    @property
+    def status_now(self) -> str:
+        """Its status by the clock, whether or not its units have been taken back."""
+        return "cancelled" if self.due and self.status in ("pending", "failed") else self.status
+
+    def fits(self) -> bool:
+        """Can its units be taken again?"""
+        wanted: Counter[tuple[UUID, UUID | None]] = Counter()
+        of_drops: Counter[UUID] = Counter()
+        for drop, _, reservation in self.purchases:
+            wanted[drop.id, reservation.variant] += reservation.qty
+            of_drops[drop.id] += reservation.qty
+        drops = {drop.id: drop for drop, _, _ in self.purchases}
+        return all(
+            drop.status != "cancelled"
+            and (drop.limit is None or drop.has(self.user) + of_drops[drop.id] <= drop.limit)
+            and all(
+                drop.committed(variant) + qty <= drop.totals[variant] for (of, variant), qty in wanted.items() if of == drop.id
+            )
+            for drop in drops.values()
+        )
+
+
+@dataclass
 class Drop:
     """A drop. Without variants its stock is that of the variant None."""
 
@@ -51,6 +85,8 @@ class Drop:
     purchase_keys: dict[tuple[int, str], UUID] = field(default_factory=dict)
     purchases: dict[UUID, Reservation] = field(default_factory=dict)
     refunded: set[UUID] = field(default_factory=set)
+    payments: dict[UUID, Payment] = field(default_factory=dict)
+    """Of each purchase that a provider takes the money for."""
 
     @property
     def total(self) -> int:
@@ -60,7 +96,10 @@ class Drop:
     def taken(self) -> Iterator[Reservation]:
         """What is held or sold."""
         yield from (reservation for reservation in self.reservations.values() if reservation.live)
-        yield from (reservation for purchase, reservation in self.purchases.items() if purchase not in self.refunded)
+        for purchase, reservation in self.purchases.items():
+            payment = self.payments.get(purchase)
+            if purchase not in self.refunded and (payment is None or payment.status_now in ("pending", "failed", "paid")):
+                yield reservation
 
     def committed(self, variant: UUID | None) -> int:
         """Units of a variant that are held or sold."""

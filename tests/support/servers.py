@@ -55,7 +55,7 @@ class Service:
 
     def wait_until_ready(self) -> None:
         """Wait until /readyz answers 200."""
-        wait_for(lambda: self.answers("/readyz", 200), timeout_seconds=20)
+        wait_for(lambda: self.answers("/readyz", 200), timeout_seconds=60)
 
     def stop(self, signal_number: int = signal.SIGTERM, *, group: bool = False) -> float:
         """Stop it, all its processes as Ctrl-C does or the first alone; it must exit with 0. Returns the seconds it took."""

@@ -99,6 +99,19 @@ PROVIDER_CALLS_GIVEN_UP = Gauge(
     "Calls to payment providers that are not tried again until a seller says so.",
     multiprocess_mode="livemostrecent",
 )
+WEBHOOK_ATTEMPTS = Counter("lastpair_webhook_attempts", "Attempts to deliver a webhook: delivered, failed.", ["result"])
+WEBHOOK_ATTEMPT_SECONDS = Histogram(
+    "lastpair_webhook_attempt_duration_seconds", "How long an attempt to deliver a webhook took.", buckets=SECONDS
+)
+WEBHOOKS_PENDING = Gauge("lastpair_webhooks_pending", "Webhooks that are to be delivered.", multiprocess_mode="livemostrecent")
+WEBHOOK_LAG_SECONDS = Gauge(
+    "lastpair_webhook_lag_seconds", "The age of the oldest webhook that is to be delivered.", multiprocess_mode="livemostrecent"
+)
+WEBHOOK_ENDPOINTS_DISABLED = Gauge(
+    "lastpair_webhook_endpoints_disabled",
+    "Webhook endpoints that the service has given up.",
+    multiprocess_mode="livemostrecent",
+)
 SWEPT_AT = Gauge(
     "lastpair_poller_last_success_timestamp_seconds",
     "When each job of the sweeper last succeeded; 0 until then.",

@@ -389,7 +389,9 @@ class Subscriber:
             key = self._next, self._room_key, outlet.encode
             found = shared.get(key)
             if found is not None and self._is_like_others(found[0]):
-                _, data, self.last_event_id, self._next, self._is_pending = found
+                _, data, last_event_id, self._next, self._is_pending = found
+                if data:  # else the id is of an event that the other client was given before, maybe as the only one
+                    self.last_event_id = last_event_id
             else:
                 first_id = self._hub.event(self._next).id
                 is_like_others = self._is_like_others(first_id)

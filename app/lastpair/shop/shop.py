@@ -27,6 +27,7 @@ from lastpair.shop.shared_calls import (
     page_of,
     while_busy,
 )
+from lastpair.shop.statements import Statements, outcome_of, refused
 from lastpair.shop.sweeper import expire_due_holds
 
 CREATE_DROP = """
@@ -74,7 +75,7 @@ class OfDrop(NamedTuple):
 Receive = Callable[[Outcome | Exception], None]
 
 
-class Shop:
+class Shop(Statements):
     """Every operation on drops. Each method returns an Outcome, for a refusal as well as for a success.
 
     Every method may raise Unavailable: DATABASE_UNAVAILABLE, after which it is not known whether the request took effect, or
@@ -82,7 +83,7 @@ class Shop:
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
-        self._database = database
+        super().__init__(database)
         self._default_currency = settings.default_currency
         self._ttl_seconds = settings.reservation_ttl_seconds
         self._batches = SharedCalls(database, settings)
@@ -139,7 +140,7 @@ class Shop:
             [(basket,)] = await while_busy(lambda: self._database.fetch_single(CANCEL_BASKET, basket_id, caller.id))
             return Outcome(DONE, None, None, False, basket)
 
-        return await self._as_caller(caller, lambda: _outcome_of(act()))
+        return await self._as_caller(caller, lambda: outcome_of(act()))
 
     async def get_basket(self, caller: Caller, basket_id: str) -> Outcome:
         """One of the caller's baskets. Data: the basket."""
@@ -221,7 +222,7 @@ class Shop:
                 [(remaining, _, drop)] = await self._database.fetch_single(CANCEL_DROP, *arguments)
             return Outcome(DONE, None, None, replayed, drop)
 
-        return await self._as_caller(caller, lambda: _outcome_of(act()))
+        return await self._as_caller(caller, lambda: outcome_of(act()))
 
     async def get_drop(self, drop_id: str, *, drafts: bool) -> Outcome:
         """One drop, in any status; a draft only with `drafts`, which is for sellers. Data: the drop."""
@@ -277,6 +278,10 @@ class Shop:
         """Take back the due holds now, instead of at the next sweep. Data: the number of holds taken back."""
         return Outcome(DONE, None, None, False, await expire_due_holds(self._database))
 
+    async def act_for(self, caller: Caller, act: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """Do what the function does; if it is refused because the caller does not exist, make the caller and repeat it."""
+        return await self._as_caller(caller, act)
+
     async def _as_caller(
         self, caller: Caller, act: Callable[[], Awaitable[Outcome]], refusal_of_missing: Outcome | None = None
     ) -> Outcome:
@@ -289,42 +294,13 @@ class Shop:
         except Unavailable:
             raise
         except Refusal as refusal:
-            return _refused(refusal)
+            return refused(refusal)
         self._follow_name(caller)
         return outcome
 
     def _follow_name(self, caller: Caller) -> None:
         if caller.is_named_elsewhere and caller.name_if_new is not None:
             self._names.follow(caller.id, caller.name_if_new())
-
-    async def _page(self, statement: str, limit: int, *arguments: Any) -> Outcome:
-        async def act() -> Outcome:
-            [page] = await self._database.fetch_single(statement, limit, *arguments)
-            return Outcome(DONE, None, None, False, Page(*page))
-
-        return await _outcome_of(act())
-
-    async def _row(self, statement: str, *arguments: Any) -> Outcome:
-        # The statement returns a row of api.outcome.
-        async def act() -> Outcome:
-            [row] = await self._database.fetch_single(statement, *arguments)
-            return Outcome(*row)
-
-        return await _outcome_of(act())
-
-    async def _single(self, statement: str, *arguments: Any) -> Outcome:
-        async def act() -> Outcome:
-            return Outcome(DONE, None, None, False, await self._database.value(statement, *arguments))
-
-        return await _outcome_of(act())
-
-    async def _repeatable(self, status: int, statement: str, *arguments: Any) -> Outcome:
-        # The statement says whether the request was carried out before.
-        async def act() -> Outcome:
-            [(replayed, data)] = await self._database.fetch_single(statement, *arguments)
-            return Outcome(DONE if replayed else status, None, None, replayed, data)
-
-        return await _outcome_of(act())
 
 
 class Begun:
@@ -377,7 +353,7 @@ class Begun:
     def set_exception(self, error: Exception) -> None:
         """Pass the error on."""
         self._end()
-        self._receive(_refused(error) if isinstance(error, Refusal) and not isinstance(error, Unavailable) else error)
+        self._receive(refused(error) if isinstance(error, Refusal) and not isinstance(error, Unavailable) else error)
 
     def _end(self) -> None:
         self._is_answered = True
@@ -418,16 +394,3 @@ class BegunPage:
     def _end(self) -> None:
         self._is_answered = True
         self._batcher.end(None, self)
-
-
-async def _outcome_of(act: Awaitable[Outcome]) -> Outcome:
-    try:
-        return await act
-    except Unavailable:
-        raise
-    except Refusal as refusal:
-        return _refused(refusal)
-
-
-def _refused(refusal: Refusal) -> Outcome:
-    return Outcome(refusal.status, refusal.code, refusal.message, False, None)

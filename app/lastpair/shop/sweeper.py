@@ -1,8 +1,8 @@
 """The sweeper: jobs that run again and again.
 
-They take back due holds, start and end drops, prune the event log and old keys, and read a gauge; payments add theirs. Every
-process runs them; locks in the database keep two processes from doing the same work. Each job has its own task, its own interval
-and its own failures, so that one job that is slow or fails does not delay the others.
+They take back due holds, start and end drops, prune the event log, old keys and webhooks, and read gauges; payments add theirs.
+Every process runs them; locks in the database keep two processes from doing the same work. Each job has its own task, its own
+interval and its own failures, so that one job that is slow or fails does not delay the others.
 """
 
 import asyncio
@@ -14,7 +14,15 @@ from functools import partial
 from lastpair.database.pool import Database
 from lastpair.database.servers import reason
 from lastpair.errors import Refusal
-from lastpair.observability.metrics import EXPIRED, EXPIRY_LAG_SECONDS, NOTIFY_QUEUE_USAGE, SWEPT_AT
+from lastpair.observability.metrics import (
+    EXPIRED,
+    EXPIRY_LAG_SECONDS,
+    NOTIFY_QUEUE_USAGE,
+    SWEPT_AT,
+    WEBHOOK_ENDPOINTS_DISABLED,
+    WEBHOOK_LAG_SECONDS,
+    WEBHOOKS_PENDING,
+)
 from lastpair.settings import Settings
 
 EXPIRE_LIMIT = 1000
@@ -29,11 +37,18 @@ KEY_RETENTION_SECONDS = 86_400
 
 KEY_PRUNE_INTERVAL_SECONDS = 60
 GAUGE_INTERVAL_SECONDS = 5
+WEBHOOK_RETENTION_SECONDS = 7 * 86_400
+"""How long a webhook that was delivered can be replayed; one that was given up, four times as long."""
+
+WEBHOOK_PRUNE_INTERVAL_SECONDS = 60
+WEBHOOK_GAUGE_INTERVAL_SECONDS = 15
 EXPIRE_RESERVATIONS = "select count(*), extract(epoch from max(now() - expires_at))::float from api.expire_reservations($1)"
 ADVANCE_DROPS = "select from api.advance_drops()"
 NOTIFY_QUEUE = "select pg_notification_queue_usage()"
 PRUNE_EVENTS = "select api.prune_events($1, $2)"
 PRUNE_KEYS = "select api.prune_idempotency_keys($1)"
+PRUNE_WEBHOOKS = "select api.prune_webhooks($1, $2)"
+WEBHOOK_BACKLOG = "select pending, lag_seconds, disabled from api.webhook_backlog()"
 
 logger = logging.getLogger("lastpair")
 
@@ -59,6 +74,8 @@ def jobs(database: Database, settings: Settings) -> list[Job]:
         Job("advance_drops", poll_seconds, partial(database.fetch, ADVANCE_DROPS)),
         Job("prune_events", prune_seconds, partial(prune_events, database, settings.event_retention_seconds)),
         Job("prune_idempotency_keys", KEY_PRUNE_INTERVAL_SECONDS, partial(database.fetch, PRUNE_KEYS, KEY_RETENTION_SECONDS)),
+        Job("prune_webhooks", WEBHOOK_PRUNE_INTERVAL_SECONDS, partial(prune_webhooks, database)),
+        Job("measure_webhooks", WEBHOOK_GAUGE_INTERVAL_SECONDS, partial(measure_webhooks, database)),
         Job("measure_notify_queue", GAUGE_INTERVAL_SECONDS, partial(measure_notify_queue, database)),
     ]
 
@@ -122,6 +139,21 @@ async def prune_events(database: Database, retention_seconds: int) -> None:
     pruned = PRUNE_LIMIT
     while pruned == PRUNE_LIMIT:
         [(pruned,)] = await database.fetch(PRUNE_EVENTS, retention_seconds, PRUNE_LIMIT)
+
+
+async def prune_webhooks(database: Database) -> None:
+    """Delete old webhooks. Raises Refusal when the database cannot serve."""
+    pruned = PRUNE_LIMIT
+    while pruned == PRUNE_LIMIT:
+        [(pruned,)] = await database.fetch(PRUNE_WEBHOOKS, WEBHOOK_RETENTION_SECONDS, PRUNE_LIMIT)
+
+
+async def measure_webhooks(database: Database) -> None:
+    """Set the gauges of the webhooks. Raises Refusal when the database cannot serve."""
+    [(pending, lag_seconds, disabled)] = await database.fetch(WEBHOOK_BACKLOG)
+    WEBHOOKS_PENDING.set(pending)
+    WEBHOOK_LAG_SECONDS.set(lag_seconds)
+    WEBHOOK_ENDPOINTS_DISABLED.set(disabled)
 
 
 async def measure_notify_queue(database: Database) -> None:

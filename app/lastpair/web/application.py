@@ -33,6 +33,10 @@ from lastpair.web.routes import routes
 from lastpair.web.rushes import Rushes
 from lastpair.web.tracing import tracing
 from lastpair.web.url_paths import PROBE_PATHS
+from lastpair.webhooks.endpoints import Webhooks
+from lastpair.webhooks.sender import Sender
+from lastpair.webhooks.targets import Targets
+from lastpair.webhooks.worker import Worker
 
 RESPONSE_HEADERS = ("ETag", "Idempotency-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id")
 
@@ -73,8 +77,11 @@ def components_for(settings: Settings) -> Components:
     slots = StreamSlots(settings.max_streams, settings.max_streams_per_address)
     # The pool and the listener share what they know of the servers, so that both find the one that answers at once.
     servers = Servers(direct_url) if is_pooled else database.servers
+    shop = Shop(database, settings)
+    targets = Targets(settings.webhook_private_targets, only_https=not settings.development)
+    webhook_worker = Worker(database, Sender(targets))
     return Components(
-        shop=Shop(database, settings),
+        shop=shop,
         database=database,
         identity=identity_for(settings),
         address_limit=RateLimit(settings.rate_limit_address_per_minute),
@@ -89,6 +96,8 @@ def components_for(settings: Settings) -> Components:
         watchers=Watchers(database, slots.used),
         rushes=Rushes(settings),
         payments=Payments(database, settings, providers_of(settings)),
+        webhooks=Webhooks(database, shop, targets, webhook_worker.wake),
+        webhook_worker=webhook_worker,
     )
 
 

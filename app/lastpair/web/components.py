@@ -16,6 +16,8 @@ from lastpair.shop.shop import Shop
 from lastpair.web.identity import Identity
 from lastpair.web.limits import RateLimit, StreamSlots
 from lastpair.web.rushes import Rushes
+from lastpair.webhooks.endpoints import Webhooks
+from lastpair.webhooks.worker import Worker
 
 
 @dataclass
@@ -39,6 +41,8 @@ class Components:
     watchers: Watchers
     rushes: Rushes
     payments: Payments
+    webhooks: Webhooks
+    webhook_worker: Worker
 
 
 class Lastpair(Starlette):

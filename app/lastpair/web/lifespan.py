@@ -1,5 +1,7 @@
-"""Background tasks of a process: the sweeper, the relay, the heartbeats and the count of watchers. The database sessions live as
-long as they do."""
+"""Background tasks of a process: the sweeper, the relay, the worker of the webhooks and the heartbeats.
+
+The database sessions live as long as they do.
+"""
 
 import asyncio
 import gc
@@ -37,7 +39,7 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
     tune_garbage_collector()
     counting = Job("count_watchers", COUNT_SECONDS, components.watchers.count)
     sweeping = sweep(database, settings, [counting, *payment_jobs(components.payments, settings)])
-    background = [sweeping, components.relay.run(), beat(hub, HEARTBEAT_SECONDS)]
+    background = [sweeping, components.relay.run(), components.webhook_worker.run(), beat(hub, HEARTBEAT_SECONDS)]
     tasks = [asyncio.create_task(coroutine) for coroutine in background]
     logger.info("Lastpair %s serves http://%s:%d", __version__, named(settings.listening_host), settings.port)
     try:

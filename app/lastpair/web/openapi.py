@@ -20,6 +20,7 @@ from lastpair.web.operation import Operation, Raw, Schema, Tag, object_schema, r
 from lastpair.web.requests import IDEMPOTENCY_KEY, REQUEST_ID
 from lastpair.web.stream_schemas import EVENT_DATA, stream_schemas
 from lastpair.web.url_paths import PROBE_PATHS
+from lastpair.web.webhook_schemas import WEBHOOKS, webhook_operations, webhook_schemas
 
 TAGS: dict[Tag, str] = {
     "drops": "Create, change and list drops.",
@@ -30,6 +31,7 @@ TAGS: dict[Tag, str] = {
     "providers": "For payment providers, which tell what became of payments.",
     "users": "Yourself.",
     "realtime": "Receive every committed change.",
+    "webhooks": "Tell other systems what happens.",
     "operations": "For operators.",
     "development": "Helpers, in development only.",
 }
@@ -169,8 +171,9 @@ def document(table: Mapping[str, Mapping[str, Operation]], *, is_jwt: bool) -> b
                 if any(operation.tag == name for operation in operations)
             ],
             "paths": paths,
+            "webhooks": webhook_operations(),
             "components": {
-                "schemas": {**definitions, **answers, **_envelope_schemas(), **stream_schemas()},
+                "schemas": {**definitions, **answers, **_envelope_schemas(), **stream_schemas(), **webhook_schemas()},
                 "responses": responses,
                 "headers": HEADERS,
                 "securitySchemes": {"user": BEARER if is_jwt else USER_ID},
@@ -222,7 +225,8 @@ class _Generator(GenerateJsonSchema):
 
 def _schemas(operations: Iterable[Operation]) -> tuple[Mapping[Any, JsonSchemaValue], Mapping[str, Schema]]:
     # The schema of each type in a request or an answer, and the definitions that these refer to.
-    modes: dict[Any, JsonSchemaMode] = dict.fromkeys(EVENT_DATA.values(), "serialization")
+    messages = (data for data, _ in WEBHOOKS.values())
+    modes: dict[Any, JsonSchemaMode] = dict.fromkeys((*EVENT_DATA.values(), *messages), "serialization")
     for operation in operations:
         for answer in operation.answers.values():
             if isinstance(answer, Mapping):

@@ -13,7 +13,17 @@ Handler = Callable[[Any], Awaitable[Any]]
 """It answers a Request with a Response, or serves a WebSocket."""
 
 Tag = Literal[
-    "drops", "reservations", "baskets", "purchases", "payments", "providers", "users", "realtime", "operations", "development"
+    "drops",
+    "reservations",
+    "baskets",
+    "purchases",
+    "payments",
+    "providers",
+    "users",
+    "realtime",
+    "webhooks",
+    "operations",
+    "development",
 ]
 AllowedCaller = Literal["anyone", "user", "admin"]
 Schema = dict[str, Any]

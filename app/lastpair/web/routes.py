@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from lastpair.settings import Settings
-from lastpair.web import handlers, payments, sellers
+from lastpair.web import handlers, payments, sellers, webhook_endpoints
 from lastpair.web.components import components_in
 from lastpair.web.limits import address_of
 from lastpair.web.openapi import READS, document
@@ -110,6 +110,21 @@ def routes(settings: Settings) -> list[BaseRoute]:
             route(f"{base}/webhooks/stripe", post=payments.receive_from_stripe),
             route(f"{base}/webhooks/payments", post=payments.receive_from_provider),
             route(f"{base}/users/me", delete=handlers.forget_me),
+            route(
+                f"{base}/webhook-endpoints",
+                get=webhook_endpoints.list_webhook_endpoints,
+                post=webhook_endpoints.create_webhook_endpoint,
+            ),
+            route(
+                f"{base}/webhook-endpoints/{{id}}",
+                get=webhook_endpoints.get_webhook_endpoint,
+                patch=webhook_endpoints.update_webhook_endpoint,
+                delete=webhook_endpoints.delete_webhook_endpoint,
+            ),
+            route(f"{base}/webhook-endpoints/{{id}}/deliveries", get=webhook_endpoints.list_webhook_deliveries),
+            route(f"{base}/webhook-endpoints/{{id}}/rotate-secret", post=webhook_endpoints.rotate_webhook_secret),
+            route(f"{base}/webhook-endpoints/{{id}}/test", post=webhook_endpoints.send_test_webhook),
+            route(f"{base}/webhook-deliveries/{{id}}/replay", post=webhook_endpoints.replay_webhook_delivery),
             route(f"{base}/activity", get=handlers.get_activity),
             route(f"{base}/watchers", get=handlers.get_watchers),
             route(f"{base}/stream-tickets", post=handlers.create_stream_ticket),

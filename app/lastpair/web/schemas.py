@@ -34,6 +34,10 @@ IMAGE_URL = (
     rf"(/{URL_CHARACTERS})?|/[A-Za-z0-9._~%-]{URL_CHARACTERS})$"
 )
 
+MAX_WEBHOOK_URL_LENGTH = 2000
+# The same rule as in the database (webhook_endpoints_url_check).
+WEBHOOK_URL = r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][!-\x22$-\[\]-~]*)?$"
+
 A_DROP: JsonDict = {"name": "Air Jordan 1", "price": 199.9, "total_stock": 100, "starts_at": "2026-01-01T00:00:00Z"}
 
 
@@ -75,6 +79,14 @@ def _image_url(value: object) -> object:
     if not isinstance(value, str) or len(value) > MAX_IMAGE_URL_LENGTH or not re.fullmatch(IMAGE_URL, value):
         raise ValueError(
             "must be an https URL or a path on this host, such as /shoe.jpg, of at most 2000 characters; http is for localhost"
+        )
+    return value
+
+
+def _webhook_url(value: object) -> object:
+    if not isinstance(value, str) or len(value) > MAX_WEBHOOK_URL_LENGTH or not re.fullmatch(WEBHOOK_URL, value):
+        raise ValueError(
+            "must be an http or https URL of at most 2000 characters, in ASCII, without a user, a password and a fragment"
         )
     return value
 
@@ -133,6 +145,20 @@ ImageUrl = Annotated[
         }
     ),
 ]
+WebhookUrl = Annotated[
+    str,
+    BeforeValidator(_webhook_url),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "uri",
+            "maxLength": MAX_WEBHOOK_URL_LENGTH,
+            "pattern": WEBHOOK_URL,
+            "description": "An https URL that leads to a public address; in development http as well.",
+            "examples": ["https://shop.example/lastpair"],
+        }
+    ),
+]
 UuidText = Annotated[str, BeforeValidator(_uuid), WithJsonSchema({"type": "string", "format": "uuid"})]
 MAX_VARIANTS = 200
 MAX_BASKET_ITEMS = 20
@@ -140,6 +166,22 @@ MAX_BASKET_ITEMS = 20
 DropStatus = TypeAliasType("DropStatus", Literal["draft", "scheduled", "live", "ended", "cancelled"])
 ReservationStatus = TypeAliasType("ReservationStatus", Literal["ACTIVE", "EXPIRED", "CANCELLED", "CONSUMED"])
 PurchaseStatus = TypeAliasType("PurchaseStatus", Literal["pending", "paid", "failed", "cancelled", "refunded"])
+WebhookType = TypeAliasType(
+    "WebhookType",
+    Literal[
+        "purchase.pending",
+        "purchase.paid",
+        "purchase.cancelled",
+        "purchase.refunded",
+        "hold.expired",
+        "drop.created",
+        "drop.updated",
+        "drop.sold_out",
+        "drop.cancelled",
+        "payment.flagged",
+    ],
+)
+DeliveryStatus = TypeAliasType("DeliveryStatus", Literal["pending", "delivered", "given_up"])
 ProblemName = Literal[
     "unknown_payment", "wrong_amount", "wrong_currency", "wrong_mode", "refunded_in_part", "refund_failed", "too_late"
 ]
@@ -148,6 +190,8 @@ DROP_STATUSES: tuple[str, ...] = get_args(DropStatus.__value__)
 RESERVATION_STATUSES: tuple[str, ...] = get_args(ReservationStatus.__value__)
 PURCHASE_STATUSES: tuple[str, ...] = get_args(PurchaseStatus.__value__)
 PAYMENT_STATUSES: tuple[str, ...] = get_args(PaymentStatus.__value__)
+WEBHOOK_TYPES: tuple[str, ...] = get_args(WebhookType.__value__)
+DELIVERY_STATUSES: tuple[str, ...] = get_args(DeliveryStatus.__value__)
 
 
 def _as_json(model: BaseModel) -> str:
@@ -499,6 +543,76 @@ class BuyersPurchase(Purchase):
 
     username: str
     variant_name: str | None
+
+
+class NewWebhookEndpoint(BaseModel, extra="forbid"):
+    """Where to tell what happens, and what."""
+
+    url: WebhookUrl
+    event_types: Annotated[list[WebhookType], Field(min_length=1, max_length=len(WEBHOOK_TYPES), fail_fast=True)]
+
+
+class WebhookEndpointChanges(BaseModel, extra="forbid", json_schema_extra={"minProperties": 1, "examples": [{"active": True}]}):
+    """The fields of a webhook endpoint to change. Only the fields given are changed."""
+
+    url: WebhookUrl = ""
+    event_types: Annotated[list[WebhookType], Field(min_length=1, max_length=len(WEBHOOK_TYPES), fail_fast=True)] = []
+    active: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_nothing(cls, value: Any) -> Any:
+        if value == {}:
+            raise ValueError("must have at least one field to change")
+        return value
+
+    def given(self) -> str:
+        """The fields given, as JSON."""
+        return _as_json(self)
+
+
+class WebhookEndpoint(Row):
+    """A URL of the seller's that is told what happens."""
+
+    id: UUID
+    url: str
+    event_types: list[WebhookType]
+    active: Annotated[bool, Field(description="False: nothing is sent, and what happens meanwhile is missed.")]
+    disabled_at: Annotated[AwareDatetime | None, Field(description="When the service gave the endpoint up.")]
+    disabled_reason: Annotated[
+        Literal["failing", "gone"] | None,
+        Field(description="`failing`: nothing succeeded for three days. `gone`: it answered 410."),
+    ]
+    failing_since: Annotated[AwareDatetime | None, Field(description="The first failure since the last success.")]
+    previous_secret_ends_at: Annotated[
+        AwareDatetime | None, Field(description="Until then messages are signed with the secret before the last rotation, too.")
+    ]
+    createdAt: AwareDatetime
+    updatedAt: AwareDatetime
+
+
+class WebhookEndpointWithSecret(WebhookEndpoint):
+    """The same with its secret, which no other answer shows."""
+
+    secret: Annotated[str, Field(pattern="^whsec_[A-Za-z0-9+/]{43}=$", description="Signs the messages (Standard Webhooks).")]
+
+
+class WebhookDelivery(Row):
+    """A message for a webhook endpoint, and what became of it."""
+
+    id: UUID
+    endpoint_id: UUID
+    webhook_id: Annotated[UUID, Field(description="The header `webhook-id` of every attempt.")]
+    drop_id: Annotated[UUID | None, Field(description="Null: a test, or a payment that is not known.")]
+    type: WebhookType | Literal["webhook.test"]
+    status: DeliveryStatus
+    attempts: Annotated[int, Field(ge=0)]
+    last_attempt_at: AwareDatetime | None
+    last_status: Annotated[int | None, Field(description="The status of the last answer; null: there was none.")]
+    last_error: Annotated[str | None, Field(description="Why the last attempt failed.")]
+    next_attempt_at: Annotated[AwareDatetime | None, Field(description="Of the oldest pending message of the drop.")]
+    give_up_at: Annotated[AwareDatetime, Field(description="An attempt that fails later is the last one.")]
+    createdAt: AwareDatetime
 
 
 class DropChange(Row):

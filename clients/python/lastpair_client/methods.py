@@ -12,12 +12,14 @@ from lastpair_client.rows import (
     BuyersPayment,
     BuyersPurchase,
     BuyersReservation,
+    DeliveryStatus,
     Drop,
     DropChange,
     DropChanges,
     ListedDrop,
     MoneyOfDrop,
     NewDrop,
+    NewWebhookEndpoint,
     Payment,
     PaymentProblem,
     PaymentStatus,
@@ -29,6 +31,11 @@ from lastpair_client.rows import (
     ReservationStatus,
     Status,
     User,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookEndpointChanges,
+    WebhookEndpointWithSecret,
+    WebhookType,
 )
 
 if TYPE_CHECKING:
@@ -315,6 +322,65 @@ class Methods:
         """The whole list of list_drop_purchases as CSV, with a line of names."""
         query = sales_query(status, variant_id, user_id)
         return Request("GET", path_of("drops", drop_id, "purchases"), "csv", query=query, accept=CSV)
+
+    @Method
+    def create_webhook_endpoint(
+        self, endpoint: NewWebhookEndpoint, *, idempotency_key: str | None = None
+    ) -> Request[WebhookEndpointWithSecret]:
+        """Tell a URL what happens from now on. Only this answer and that of `rotate_webhook_secret` have the secret."""
+        return Request("POST", "/webhook-endpoints", "webhook_endpoint", endpoint, idempotency_key=idempotency_key)
+
+    @ListMethod
+    def list_webhook_endpoints(self, *, limit: int | None = None) -> ListRequest[WebhookEndpoint]:
+        """The webhook endpoints, the newest first."""
+        return ListRequest("GET", "/webhook-endpoints", "webhook_endpoints", query={"limit": limit})
+
+    @Method
+    def get_webhook_endpoint(self, endpoint_id: Id) -> Request[WebhookEndpoint]:
+        """One webhook endpoint, without its secret."""
+        return Request("GET", path_of("webhook-endpoints", endpoint_id), "webhook_endpoint")
+
+    @Method
+    def update_webhook_endpoint(self, endpoint_id: Id, changes: WebhookEndpointChanges) -> Request[WebhookEndpoint]:
+        """Change the fields given; `active` turns it off and on."""
+        return Request("PATCH", path_of("webhook-endpoints", endpoint_id), "webhook_endpoint", changes)
+
+    @Method
+    def delete_webhook_endpoint(self, endpoint_id: Id) -> Request[WebhookEndpoint]:
+        """Remove a webhook endpoint, with its deliveries."""
+        return Request("DELETE", path_of("webhook-endpoints", endpoint_id), "webhook_endpoint")
+
+    @Method
+    def rotate_webhook_secret(self, endpoint_id: Id, *, idempotency_key: str | None = None) -> Request[WebhookEndpointWithSecret]:
+        """Give it a new secret. For a day messages are signed with the old one as well."""
+        path = path_of("webhook-endpoints", endpoint_id, "rotate-secret")
+        return Request("POST", path, "webhook_endpoint", idempotency_key=idempotency_key)
+
+    @Method
+    def send_test_webhook(self, endpoint_id: Id, *, idempotency_key: str | None = None) -> Request[WebhookDelivery]:
+        """Send a message of the type webhook.test."""
+        path = path_of("webhook-endpoints", endpoint_id, "test")
+        return Request("POST", path, "webhook_delivery", idempotency_key=idempotency_key)
+
+    @ListMethod
+    def list_webhook_deliveries(
+        self,
+        endpoint_id: Id,
+        *,
+        status: DeliveryStatus | None = None,
+        type: WebhookType | None = None,
+        drop_id: Id | None = None,
+        limit: int | None = None,
+    ) -> ListRequest[WebhookDelivery]:
+        """What was sent, or is to be sent, to a webhook endpoint; the newest first."""
+        query = {"status": status, "type": type, "drop_id": drop_id, "limit": limit}
+        return ListRequest("GET", path_of("webhook-endpoints", endpoint_id, "deliveries"), "webhook_deliveries", query=query)
+
+    @Method
+    def replay_webhook_delivery(self, delivery_id: Id, *, idempotency_key: str | None = None) -> Request[WebhookDelivery]:
+        """Send a message once more."""
+        path = path_of("webhook-deliveries", delivery_id, "replay")
+        return Request("POST", path, "webhook_delivery", idempotency_key=idempotency_key)
 
     # Everybody.
 

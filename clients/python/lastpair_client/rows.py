@@ -217,6 +217,60 @@ class BuyersPurchase(Purchase):
     variant_name: str | None
 
 
+WebhookType = Literal[
+    "purchase.pending",
+    "purchase.paid",
+    "purchase.cancelled",
+    "purchase.refunded",
+    "hold.expired",
+    "drop.created",
+    "drop.updated",
+    "drop.sold_out",
+    "drop.cancelled",
+    "payment.flagged",
+]
+DeliveryStatus = Literal["pending", "delivered", "given_up"]
+
+
+class WebhookEndpoint(TypedDict):
+    """A URL of the seller's that is told what happens."""
+
+    id: str
+    url: str
+    event_types: list[WebhookType]
+    active: bool
+    disabled_at: str | None
+    disabled_reason: Literal["failing", "gone"] | None
+    failing_since: str | None
+    previous_secret_ends_at: str | None
+    createdAt: str
+    updatedAt: str
+
+
+class WebhookEndpointWithSecret(WebhookEndpoint):
+    """The same with its secret, which signs the messages."""
+
+    secret: str
+
+
+class WebhookDelivery(TypedDict):
+    """A message for a webhook endpoint, and what became of it."""
+
+    id: str
+    endpoint_id: str
+    webhook_id: str
+    drop_id: str | None
+    type: WebhookType | Literal["webhook.test"]
+    status: DeliveryStatus
+    attempts: int
+    last_attempt_at: str | None
+    last_status: int | None
+    last_error: str | None
+    next_attempt_at: str | None
+    give_up_at: str
+    createdAt: str
+
+
 class Basket(TypedDict):
     """Units of several drops that were held together."""
 
@@ -364,6 +418,21 @@ class BasketItem(TypedDict):
     drop_id: str
     variant_id: NotRequired[str | None]
     qty: NotRequired[int | None]
+
+
+class NewWebhookEndpoint(TypedDict):
+    """Where to tell what happens, and what."""
+
+    url: str
+    event_types: list[WebhookType]
+
+
+class WebhookEndpointChanges(TypedDict, total=False):
+    """The fields of a webhook endpoint to change."""
+
+    url: str
+    event_types: list[WebhookType]
+    active: bool
 
 
 class RefusedItem(TypedDict):

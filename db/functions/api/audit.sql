@@ -150,11 +150,12 @@ begin
   where y.amount is distinct from bought.amount
 
   union all
-  select y.drop_id, 'the refunds of a payment are not less than those of its purchases, nor more than its amount', y.amount::bigint,
-    y.refunded_amount::bigint
+  select y.drop_id, 'the refunds of a payment are not less than those of its purchases, nor more than its amount',
+    y.amount::bigint, y.refunded_amount::bigint
   from inventory.payments y
   join of_payment bought on bought.payment_id = y.id
-  where y.refunded_amount < bought.refunded_amount or y.refunded_amount > y.amount or (y.status = 'refunded') <> (y.refunded_amount = y.amount)
+  where y.refunded_amount < bought.refunded_amount or y.refunded_amount > y.amount
+    or (y.status = 'refunded') <> (y.refunded_amount = y.amount)
 
   union all
   select c.drop_id, 'calls refund no more than the refunds of a payment', y.refunded_amount::bigint, sum(c.amount)::bigint

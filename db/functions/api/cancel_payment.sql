@@ -1,10 +1,10 @@
 -- api.cancel_payment: cancel a payment that is not paid yet, for its buyer, and give the units of its purchases back to stock.
 --
--- Purpose: the provider is told. A payment that is cancelled already, or was not paid in time, is returned as it is, so the call may be
--- repeated.
+-- Purpose: the provider is told. A payment that is cancelled already, or was not paid in time, is returned as it is, so the call
+-- may be repeated.
 --
--- Locks, in this order: the rows of its drops in the order of their ids, its purchases, the payment. Errors: FORBIDDEN (a buyer names
--- another user, or none), PAYMENT_NOT_FOUND (also of another user's), INVALID_STATUS_CHANGE (paid or refunded).
+-- Locks, in this order: the rows of its drops in the order of their ids, its purchases, the payment. Errors: FORBIDDEN (a buyer
+-- names another user, or none), PAYMENT_NOT_FOUND (also of another user's), INVALID_STATUS_CHANGE (paid or refunded).
 
 create or replace function api.cancel_payment(p_payment_id uuid, p_user_id uuid)
 returns setof api.payment_row

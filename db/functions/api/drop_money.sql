@@ -51,4 +51,5 @@ end
 $$;
 
 comment on function api.drop_money(uuid) is
-'The money of a drop, or of all: what was sold, refunded and is not paid yet, and how many purchases have each status, by currency.';
+'The money of a drop, or of all: what was sold, refunded and is not paid yet, and how many purchases have each status, by
+currency.';

@@ -48,5 +48,5 @@ end
 $$;
 
 comment on function api.expire_payments(integer) is
-'Cancel at most p_limit purchases whose payment is due, give their units back and return how many. If it returns fewer than p_limit,
-nothing more is due, or another transaction has locked the rest.';
+'Cancel at most p_limit purchases whose payment is due, give their units back and return how many. If it returns fewer than
+p_limit, nothing more is due, or another transaction has locked the rest.';

@@ -1,8 +1,8 @@
 -- api.fail_provider_call: a call to a payment provider failed: try it again later, or give it up.
 --
--- Purpose: the next attempt is 5 seconds later, then 10, 20 and so on, at most an hour. The call is given up after 20 attempts, or at
--- once if p_is_final, because the provider would refuse it again. The seller sees it and may retry it (api.retry_provider_call). A
--- payment that cannot be created has failed, so the buyer is told.
+-- Purpose: the next attempt is 5 seconds later, then 10, 20 and so on, at most an hour. The call is given up after 20 attempts,
+-- or at once if p_is_final, because the provider would refuse it again. The seller sees it and may retry it
+-- (api.retry_provider_call). A payment that cannot be created has failed, so the buyer is told.
 --
 -- Locks, in this order: the payment, the call. Errors: PROVIDER_CALL_NOT_FOUND.
 
@@ -37,4 +37,5 @@ end
 $$;
 
 comment on function api.fail_provider_call(uuid, text, boolean) is
-'Note that a call to a payment provider failed, and why. It is tried again later, or given up if p_is_final or after 20 attempts.';
+'Note that a call to a payment provider failed, and why. It is tried again later, or given up if p_is_final or after 20
+attempts.';

@@ -1,5 +1,5 @@
--- api.finish_provider_call: a call to a payment provider was made. If it created the payment there, note its id and what the buyer pays
--- with.
+-- api.finish_provider_call: a call to a payment provider was made. If it created the payment there, note its id and what the
+-- buyer pays with.
 --
 -- Purpose: to say so again changes nothing. The buyer is told of client_secret or url (PAYMENT_UPDATED).
 --

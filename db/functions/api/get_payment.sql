@@ -1,7 +1,7 @@
 -- api.get_payment: return a payment to the buyer, as it is by the clock.
 --
--- PAYMENT_NOT_FOUND is also the answer for another user's, because it must not show that the payment exists. Without a user (null) it
--- is anyone's; only the service and the owner may ask so.
+-- PAYMENT_NOT_FOUND is also the answer for another user's, because it must not show that the payment exists. Without a user
+-- (null) it is anyone's; only the service and the owner may ask so.
 --
 -- Locks: none. Errors: FORBIDDEN (a buyer names another user, or none), PAYMENT_NOT_FOUND.
 
@@ -27,4 +27,5 @@ end
 $$;
 
 comment on function api.get_payment(uuid, uuid) is
-'Return a payment to its buyer: its status, its amount and what to pay with. select * from api.get_payment(''<payment>'', ''<user>'');';
+'Return a payment to its buyer: its status, its amount and what to pay with.
+select * from api.get_payment(''<payment>'', ''<user>'');';

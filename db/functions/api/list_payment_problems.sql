@@ -1,7 +1,7 @@
 -- api.list_payment_problems: list the events of payment providers that the seller has to look at, the newest first, in pages.
 --
--- api.record_payment_event explains the problems. payment_status and payment_amount are those of the payment now; they are null if it
--- is not known.
+-- api.record_payment_event explains the problems. payment_status and payment_amount are those of the payment now; they are null
+-- if it is not known.
 --
 -- Locks: none. Errors: VALIDATION_ERROR (limit). Plans: payment_events_flagged_idx has these events.
 
@@ -34,8 +34,8 @@ begin
   perform inventory.check_limit(p_limit);
   return query
   select
-    e.id, e.received_at, e.problem, e.provider, e.event_id, e.status, e.amount, e.currency, e.refunded_amount, e.payment_id, y.drop_id,
-    y.user_id, u.username, (inventory.payment_row(y)).status, y.amount, y.currency
+    e.id, e.received_at, e.problem, e.provider, e.event_id, e.status, e.amount, e.currency, e.refunded_amount, e.payment_id,
+    y.drop_id, y.user_id, u.username, (inventory.payment_row(y)).status, y.amount, y.currency
   from (
     select *
     from inventory.payment_events f
@@ -50,4 +50,5 @@ end
 $$;
 
 comment on function api.list_payment_problems(integer, bigint) is
-'List the events of payment providers that the seller has to look at, the newest first: p_limit of them, of ids less than p_before.';
+'List the events of payment providers that the seller has to look at, the newest first: p_limit of them, of ids less than
+p_before.';

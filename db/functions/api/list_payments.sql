@@ -1,11 +1,11 @@
 -- api.list_payments: list payments for the seller, of one drop or of all (p_drop_id null), the newest first, in pages.
 --
--- The status is the one by the clock: a payment that was not paid in time is cancelled. What the buyer pays with is not shown. A payment
--- of a basket is listed for each of its drops.
+-- The status is the one by the clock: a payment that was not paid in time is cancelled. What the buyer pays with is not shown. A
+-- payment of a basket is listed for each of its drops.
 --
 -- Locks: none. Errors: DROP_NOT_FOUND, VALIDATION_ERROR (status, limit, cursor).
--- Plans: the first rows of an index scan of purchases_of_payments_idx or payments_created_at_idx, from the cursor on. The plan is made
--- anew for each call, because it depends on what is asked for.
+-- Plans: the first rows of an index scan of purchases_of_payments_idx or payments_created_at_idx, from the cursor on. The plan is
+-- made anew for each call, because it depends on what is asked for.
 
 create or replace function api.list_payments(
   p_drop_id uuid default null, p_statuses text[] default null, p_limit integer default 50, p_after uuid default null
@@ -86,5 +86,5 @@ end
 $$;
 
 comment on function api.list_payments(uuid, text[], integer, uuid) is
-'List payments, of a drop or of all, the newest first: p_limit of them, after the one whose id is p_after; only those in p_statuses, if
-given.';
+'List payments, of a drop or of all, the newest first: p_limit of them, after the one whose id is p_after; only those in
+p_statuses, if given.';

@@ -1,12 +1,14 @@
--- api.list_provider_calls: list what payment providers were or are to be told, for the seller: first what is open or was given up, then
--- what is done, each the newest first, in pages. Of one drop, or of all (p_drop_id null).
+-- api.list_provider_calls: list what payment providers were or are to be told, for the seller: first what is open or was given
+-- up, then what is done, each the newest first, in pages. Of one drop, or of all (p_drop_id null).
 --
 -- The payment of a basket counts for the drop of its first purchase.
 --
 -- Locks: none. Errors: DROP_NOT_FOUND, VALIDATION_ERROR (limit, cursor).
 -- Plans: the plan is made anew for each call, because it depends on what is asked for.
 
-create or replace function api.list_provider_calls(p_drop_id uuid default null, p_limit integer default 50, p_after uuid default null)
+create or replace function api.list_provider_calls(
+  p_drop_id uuid default null, p_limit integer default 50, p_after uuid default null
+)
 returns setof api.provider_call_row
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -55,5 +57,5 @@ end
 $$;
 
 comment on function api.list_provider_calls(uuid, integer, uuid) is
-'List what payment providers were or are to be told, of a drop or of all: what is open or given up first, the newest first: p_limit of
-them, after the one whose id is p_after.';
+'List what payment providers were or are to be told, of a drop or of all: what is open or given up first, the newest first: p_limit
+of them, after the one whose id is p_after.';

@@ -5,8 +5,8 @@
 -- Locks: none. Errors: DROP_NOT_FOUND, VALIDATION_ERROR (status, limit, cursor).
 --
 -- Plans: for each status the first rows of an index scan, from the cursor on: paid ones of purchases_latest_idx, others of
--- purchases_unpaid_idx, those of one buyer perhaps of an index of the user. The plan is made anew for each call, because it depends
--- on what is asked for.
+-- purchases_unpaid_idx, those of one buyer perhaps of an index of the user. The plan is made anew for each call, because it
+-- depends on what is asked for.
 
 create or replace function api.list_purchases(
   p_drop_id uuid,

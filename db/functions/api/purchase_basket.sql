@@ -6,13 +6,13 @@
 --
 -- With a provider of payments all purchases belong to one payment, so they must have one currency. What is free is paid at once.
 --
--- Locks: the key, then the basket's reservations in the order of their drops' ids and their own. They are locked before anything is decided, so
--- a copy of the request waits here and then finds the purchases. No drop is locked, because no hold that has run out is touched:
--- a reserve on its drop or a sweep takes it back.
+-- Locks: the key, then the basket's reservations in the order of their drops' ids and their own. They are locked before anything
+-- is decided, so a copy of the request waits here and then finds the purchases. No drop is locked, because no hold that has run
+-- out is touched: a reserve on its drop or a sweep takes it back.
 --
 -- Errors: FORBIDDEN (a buyer names another user), AUTH_REQUIRED, BASKET_NOT_FOUND, RESERVATION_EXPIRED, BASKET_NOT_ACTIVE (a hold
--- was cancelled, or some but not all were bought), SEVERAL_CURRENCIES, IDEMPOTENCY_KEY_REUSED. The sentence of RESERVATION_EXPIRED and
--- BASKET_NOT_ACTIVE names the item. The refusal is raised, so nothing is bought.
+-- was cancelled, or some but not all were bought), SEVERAL_CURRENCIES, IDEMPOTENCY_KEY_REUSED. The sentence of
+-- RESERVATION_EXPIRED and BASKET_NOT_ACTIVE names the item. The refusal is raised, so nothing is bought.
 
 create or replace function api.purchase_basket(p_basket_id uuid, p_user_id uuid, p_idempotency_key text default null)
 returns table (purchase api.purchase_row, replayed boolean)

@@ -11,14 +11,14 @@
 --     wrong_amount       another amount than the payment's was paid; nothing is changed
 --     wrong_currency     nothing is changed
 --     wrong_mode         the caller says so, of a test payment for example; nothing is changed
---     refunded_in_part   the provider has paid back a part of its own accord. It is noted, but which units that means is not known
+--     refunded_in_part   the provider has paid back a part of its own accord. It is noted, but nobody knows which units it means
 --     too_late           the money came when the payment had been cancelled and the units were gone, so it is refunded
 -- payment is as it is then.
 --
 -- paid: the purchases are paid. If the payment was cancelled, the units are taken again (inventory.take_units_again), or else the
--- provider is told to pay the money back. failed: the buyer may try again. cancelled: the units go back. refunded: the units go back, if
--- all was refunded. refunded_amount is what was paid back so far in all; null: all of it. What was refunded here
--- before is no change.
+-- provider is told to pay the money back. failed: the buyer may try again. cancelled: the units go back. refunded: the units go
+-- back, if all was refunded. refunded_amount is what was paid back so far in all; null: all of it. What was refunded here before
+-- is no change.
 --
 -- Locks, in this order: see inventory.lock_payment_for_event; the event's key. Only an event that moves stock locks the drop.
 -- Errors: VALIDATION_ERROR (provider, event_id, status, body).
@@ -120,13 +120,13 @@ begin
   insert into inventory.payment_events (
     provider, event_id, payment_id, status, amount, currency, refunded_amount, body, outcome, problem)
   values (
-    p_event.provider, p_event.event_id, v_id, p_event.status, p_event.amount, p_event.currency, p_event.refunded_amount, p_event.body,
-    outcome, problem);
+    p_event.provider, p_event.event_id, v_id, p_event.status, p_event.amount, p_event.currency, p_event.refunded_amount,
+    p_event.body, outcome, problem);
   payment := (select inventory.payment_row(y) from inventory.payments y where y.id = v_id);
   return next;
 end
 $$;
 
 comment on function api.record_payment_event(api.payment_event) is
-'Keep what a provider tells about a payment, once, and let the payment become so, if it may. Returns applied, unchanged or flagged, the
-problem if there is one, and the payment as it is then.';
+'Keep what a provider tells about a payment, once, and let the payment become so, if it may. Returns applied, unchanged or
+flagged, the problem if there is one, and the payment as it is then.';

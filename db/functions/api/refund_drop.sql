@@ -1,12 +1,13 @@
 -- api.refund_drop: refund up to p_limit paid purchases of a drop that is cancelled or over, the oldest first.
 --
--- Purpose: a drop may have more sales than one transaction should change, because it holds the drop's lock. Call it until `remaining`
--- is 0. A call that failed, or was never made, does no harm: the next one goes on.
+-- Purpose: a drop may have more sales than one transaction should change, because it holds the drop's lock. Call it until
+-- `remaining` is 0. A call that failed, or was never made, does no harm: the next one goes on.
 --
--- Purchases that were paid at a provider are paid back there. A payment that is open on a drop that is over goes on: it may be paid yet.
+-- Purchases that were paid at a provider are paid back there. A payment that is open on a drop that is over goes on: it may be
+-- paid yet.
 --
--- Locks, in this order: the drop's row, the purchases, their payments. Errors: DROP_NOT_FOUND, INVALID_STATUS_CHANGE (the drop still sells),
--- VALIDATION_ERROR (limit), FORBIDDEN (a seller names another user), AUTH_REQUIRED.
+-- Locks, in this order: the drop's row, the purchases, their payments. Errors: DROP_NOT_FOUND, INVALID_STATUS_CHANGE (the drop
+-- still sells), VALIDATION_ERROR (limit), FORBIDDEN (a seller names another user), AUTH_REQUIRED.
 --
 -- Plans: purchases_latest_idx has what is still paid.
 
@@ -48,7 +49,9 @@ begin
       select r.payment_id, sum(r.amount) as amount from refund r where r.payment_id is not null group by r.payment_id
     )
     select
-      (select sum(r.amount) from refund r), array_agg(y.payment_id order by y.payment_id), array_agg(y.amount order by y.payment_id)
+      (select sum(r.amount) from refund r),
+      array_agg(y.payment_id order by y.payment_id),
+      array_agg(y.amount order by y.payment_id)
     into v_amount, v_payment_ids, v_amounts
     from of_payment y;
     if v_payment_ids is not null then

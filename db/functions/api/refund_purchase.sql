@@ -1,10 +1,10 @@
 -- api.refund_purchase: refund a paid purchase, or some of its units, and give the units back to stock.
 --
--- Purpose: with p_idempotency_key a repeated request returns the purchase that the first one refunded. Without it a purchase that is
--- refunded already is refused. If the purchase was paid at a provider, the provider is told to pay the money back.
+-- Purpose: with p_idempotency_key a repeated request returns the purchase that the first one refunded. Without it a purchase that
+-- is refunded already is refused. If the purchase was paid at a provider, the provider is told to pay the money back.
 --
--- Locks, in this order: the key, the drop's row, the purchase, its payment. Errors: PURCHASE_NOT_FOUND, INVALID_STATUS_CHANGE (not
--- paid), VALIDATION_ERROR (qty), IDEMPOTENCY_KEY_REUSED, FORBIDDEN (a seller names another user), AUTH_REQUIRED.
+-- Locks, in this order: the key, the drop's row, the purchase, its payment. Errors: PURCHASE_NOT_FOUND, INVALID_STATUS_CHANGE
+-- (not paid), VALIDATION_ERROR (qty), IDEMPOTENCY_KEY_REUSED, FORBIDDEN (a seller names another user), AUTH_REQUIRED.
 
 create or replace function api.refund_purchase(
   p_purchase_id uuid, p_refunded_by uuid default null, p_idempotency_key text default null, p_qty integer default null
@@ -61,5 +61,5 @@ end
 $$;
 
 comment on function api.refund_purchase(uuid, uuid, text, integer) is
-'Refund a paid purchase, or p_qty of its units, give the units back to stock and return it. p_refunded_by is noted in the history. A
-repeated request with the same p_idempotency_key returns the purchase.';
+'Refund a paid purchase, or p_qty of its units, give the units back to stock and return it. p_refunded_by is noted in the history.
+A repeated request with the same p_idempotency_key returns the purchase.';

@@ -2,7 +2,9 @@
 --
 -- Purpose: calls api.refund_purchase for the service. Status: 200. Locks and errors: see there; a refusal is raised.
 
-create or replace function api.refund_purchase_outcome(p_purchase_id uuid, p_refunded_by uuid, p_idempotency_key text, p_qty integer default null)
+create or replace function api.refund_purchase_outcome(
+  p_purchase_id uuid, p_refunded_by uuid, p_idempotency_key text, p_qty integer default null
+)
 returns setof api.outcome
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

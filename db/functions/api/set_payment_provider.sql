@@ -1,7 +1,7 @@
 -- api.set_payment_provider: who takes the money for purchases from now on, and how long a payment may take at least.
 --
--- Purpose: the service says so when it starts (PAYMENT_PROVIDER, PAYMENT_TTL_SECONDS), because the database decides what a purchase
--- becomes, also those of psql users. A payment that was begun keeps its provider and its end.
+-- Purpose: the service says so when it starts (PAYMENT_PROVIDER, PAYMENT_TTL_SECONDS), because the database decides what a
+-- purchase becomes, also those of psql users. A payment that was begun keeps its provider and its end.
 --
 -- Locks: the row of the settings, if it changes. Errors: VALIDATION_ERROR.
 
@@ -23,4 +23,5 @@ end
 $$;
 
 comment on function api.set_payment_provider(text, integer) is
-'Let none, stripe or webhook take the money for purchases from now on. A payment may take p_ttl_seconds, or as long as the hold lasts.';
+'Let none, stripe or webhook take the money for purchases from now on. A payment may take p_ttl_seconds, or as long as the hold
+lasts.';

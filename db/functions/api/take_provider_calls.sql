@@ -1,13 +1,13 @@
 -- api.take_provider_calls: lease calls to payment providers to a worker, at most p_limit, the ones that are due longest first.
 --
 -- Purpose: the worker makes the call outside of a transaction and then says how it went (api.finish_provider_call,
--- api.fail_provider_call). If it dies, the call is leased again p_lease_seconds after it was taken; the provider knows the id of the call
--- and does not act twice. Of the calls of a payment only the oldest one is leased, so that it is created before it is cancelled or
--- refunded. With p_payment_id only the calls of this payment are looked at.
+-- api.fail_provider_call). If it dies, the call is leased again p_lease_seconds after it was taken; the provider knows the id of
+-- the call and does not act twice. Of the calls of a payment only the oldest one is leased, so that it is created before it is
+-- cancelled or refunded. With p_payment_id only the calls of this payment are looked at.
 --
 -- Locks: the calls, with skip locked, so that workers do not wait for each other. Errors: VALIDATION_ERROR.
--- Plans: see db/README.md, 'Plans'. provider_calls_next_idx has the open calls in the order of next_attempt_at. coalesce hides it from the
--- second query, for which it would cost the same while the table is small.
+-- Plans: see db/README.md, 'Plans'. provider_calls_next_idx has the open calls in the order of next_attempt_at. coalesce hides it
+-- from the second query, for which it would cost the same while the table is small.
 
 create or replace function api.take_provider_calls(p_limit integer, p_lease_seconds integer, p_payment_id uuid default null)
 returns setof api.provider_call

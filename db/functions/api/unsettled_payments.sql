@@ -1,5 +1,5 @@
--- api.unsettled_payments: the payments that a provider may know better: those that are open or were cancelled, and those with refunds, as
--- far as they changed within the last week; the oldest first, in pages.
+-- api.unsettled_payments: the payments that a provider may know better: those that are open or were cancelled, and those with
+-- refunds, as far as they changed within the last week; the oldest first, in pages.
 --
 -- Purpose: reconciliation compares them with the provider, because a webhook may have been lost. Payments that changed within
 -- p_older_than_seconds are left out, because their events may be on the way. An open payment is listed however old it is.
@@ -35,5 +35,5 @@ end
 $$;
 
 comment on function api.unsettled_payments(integer, uuid, integer) is
-'List payments that a provider may know better, for reconciliation: p_limit of them, after the id p_after, that did not change within
-p_older_than_seconds.';
+'List payments that a provider may know better, for reconciliation: p_limit of them, after the id p_after, that did not change
+within p_older_than_seconds.';

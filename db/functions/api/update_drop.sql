@@ -10,9 +10,10 @@
 -- inventory.drop_after_changes decides about fields, status and times. If the drop is cancelled, inventory.cancel_all_holds ends
 -- its holds and inventory.cancel_pending its open payments. Then the rows are written.
 --
--- Locks, in this order: the drop's row; its ACTIVE reservations, then its pending purchases and their payments, in the order of their ids
--- when it is cancelled; due ones, with skip locked, when stock is lowered. Errors: DROP_NOT_FOUND, VALIDATION_ERROR, INVALID_STATUS_CHANGE, STOCK_BELOW_COMMITTED,
--- VARIANT_NOT_FOUND, VARIANT_IN_USE, DROP_CHANGED, FORBIDDEN (a seller names another user), AUTH_REQUIRED.
+-- Locks, in this order: the drop's row; its ACTIVE reservations, then its pending purchases and their payments, in the order of
+-- their ids when it is cancelled; due ones, with skip locked, when stock is lowered. Errors: DROP_NOT_FOUND, VALIDATION_ERROR,
+-- INVALID_STATUS_CHANGE, STOCK_BELOW_COMMITTED, VARIANT_NOT_FOUND, VARIANT_IN_USE, DROP_CHANGED, FORBIDDEN (a seller names
+-- another user), AUTH_REQUIRED.
 
 create or replace function api.update_drop(
   p_drop_id uuid, p_changes jsonb, p_if_revision integer default null, p_changed_by uuid default null

@@ -1,4 +1,5 @@
--- inventory.cancel_payments: cancel those of these payments that are not paid yet, and give the units of their purchases back to stock.
+-- inventory.cancel_payments: cancel those of these payments that are not paid yet, and give the units of their purchases back to
+-- stock.
 --
 -- Purpose: the one implementation of cancelling. A payment that was taken back in part, because it is due, is finished.
 -- With p_tells_provider the provider is to be told; it is not when the provider has said so itself.
@@ -28,7 +29,8 @@ begin
   )
   update inventory.variants v
   set
-    available_stock = v.available_stock + (select sum(c.qty) from cancelled c where c.variant_id = v.id and c.drop_id = v.drop_id),
+    available_stock = v.available_stock
+      + (select sum(c.qty) from cancelled c where c.variant_id = v.id and c.drop_id = v.drop_id),
     updated_at = now()
   where v.drop_id = any (array(select c.drop_id from cancelled c)) and v.id = any (array(select c.variant_id from cancelled c));
   perform inventory.end_payments(p_payment_ids, p_tells_provider);

@@ -2,12 +2,12 @@
 --
 -- Purpose: a step of api.update_drop; api.expire_payments calls it for what that had to leave.
 --
--- The payment of a basket may be for other drops, too. Its units go back to all of them or to none. Because the caller holds the lock
--- of this drop, what is locked is skipped and left to the next sweep: a payment of which another drop is locked, or a purchase, which
--- is being paid.
+-- The payment of a basket may be for other drops, too. Its units go back to all of them or to none. Because the caller holds the
+-- lock of this drop, what is locked is skipped and left to the next sweep: a payment of which another drop is locked, or a
+-- purchase, which is being paid.
 --
--- Locks: the caller holds the drop's row. The rows of other drops of its payments, and the purchases, with skip locked; the payments in
--- the order of their ids. Errors: none. Plans: purchases_due_idx has the pending purchases of a drop.
+-- Locks: the caller holds the drop's row. The rows of other drops of its payments, and the purchases, with skip locked; the
+-- payments in the order of their ids. Errors: none. Plans: purchases_due_idx has the pending purchases of a drop.
 
 create or replace function inventory.cancel_pending(p_drop_id uuid, p_limit integer default 100000)
 returns integer

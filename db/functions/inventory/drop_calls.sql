@@ -1,7 +1,7 @@
 -- inventory.drop_calls: end the open calls of a payment that are of no use any more.
 --
--- Purpose: once a payment is paid, it must not be cancelled; once all was refunded, there is nothing to refund. A worker that is making
--- such a call at this moment finds that it is done.
+-- Purpose: once a payment is paid, it must not be cancelled; once all was refunded, there is nothing to refund. A worker that is
+-- making such a call at this moment finds that it is done.
 --
 -- Locks: the caller has locked the payment; the calls. Errors: none.
 

@@ -1,11 +1,11 @@
--- inventory.drops_with_due: the ids of those of these drops that have an ACTIVE reservation or a pending purchase that is due, in the
--- same order. A pending purchase is due when its payment must have come.
+-- inventory.drops_with_due: the ids of those of these drops that have an ACTIVE reservation or a pending purchase that is due, in
+-- the same order. A pending purchase is due when its payment must have come.
 --
 -- Locks: none. Errors: none.
 --
 -- Plans: see db/README.md, 'Plans'. Here sorting is disabled too, so that reservations_due_idx and purchases_due_idx are the only
--- plan: they have the rows of a drop in the order of their ends. The search begins at nothing_due_before. Otherwise it would visit the index entry of
--- every hold that was sold since the oldest snapshot.
+-- plan: they have the rows of a drop in the order of their ends. The search begins at nothing_due_before. Otherwise it would
+-- visit the index entry of every hold that was sold since the oldest snapshot.
 
 create or replace function inventory.drops_with_due(p_drops inventory.drops[])
 returns uuid[]

@@ -1,5 +1,5 @@
--- inventory.due_units: how many units of a drop, or of one of its variants, belong to ACTIVE reservations and pending purchases that are
--- due.
+-- inventory.due_units: how many units of a drop, or of one of its variants, belong to ACTIVE reservations and pending purchases
+-- that are due.
 --
 -- Purpose: reads go by the clock. What is due counts as stock, whether or not it has been taken back.
 --

@@ -1,4 +1,5 @@
--- inventory.end_payments: mark those of these payments that are not paid yet as cancelled, and write that their provider is to be told.
+-- inventory.end_payments: mark those of these payments that are not paid yet as cancelled, and write that their provider is to be
+-- told.
 --
 -- Locks: the caller has locked their purchases, or some. The payments in the order of their ids. Errors: none.
 -- Plans: see db/README.md, 'Plans'.

@@ -1,9 +1,9 @@
--- inventory.expire_due_purchases: cancel the pending purchases of a drop whose payment is due, at most p_limit, and give their units
--- back to the drop.
+-- inventory.expire_due_purchases: cancel the pending purchases of a drop whose payment is due, at most p_limit, and give their
+-- units back to the drop.
 --
--- Purpose: the one implementation; reserves, sweeps and changes of the stock call it. It touches one drop only, also if a payment is
--- that of a basket: the payment is cancelled with the first of its purchases, the others follow when their drops are looked at.
--- Until then they are cancelled by the clock.
+-- Purpose: the one implementation; reserves, sweeps and changes of the stock call it. It touches one drop only, also if a payment
+-- is that of a basket: the payment is cancelled with the first of its purchases, the others follow when their drops are looked
+-- at. Until then they are cancelled by the clock.
 --
 -- Locks: the caller holds the drop's row; the purchases and their payments, with skip locked. Errors: none.
 -- Plans: as in inventory.expire_due.

@@ -3,7 +3,8 @@
 -- It is named by its id, or else by the id that it has at the provider. A payment of another provider is not meant.
 --
 -- Locks: none. Errors: none.
--- Plans: the provider is compared afterwards, because the index of provider and reference would cost the same while the table is small.
+-- Plans: the provider is compared afterwards, because the index of provider and reference would cost the same while the table is
+-- small.
 
 create or replace function inventory.find_payment(p_event api.payment_event)
 returns uuid
@@ -22,4 +23,5 @@ begin
 end
 $$;
 
-comment on function inventory.find_payment(api.payment_event) is 'The id of the payment that this event is about; null: none is known.';
+comment on function inventory.find_payment(api.payment_event) is
+'The id of the payment that this event is about; null: none is known.';

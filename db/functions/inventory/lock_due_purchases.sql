@@ -1,8 +1,8 @@
--- inventory.lock_due_purchases: lock the pending purchases of a drop whose payment is due, the oldest first and at most p_limit, with
--- their payments, and return their ids.
+-- inventory.lock_due_purchases: lock the pending purchases of a drop whose payment is due, the oldest first and at most p_limit,
+-- with their payments, and return their ids.
 --
--- Locks: the caller holds the drop's row. Purchases and payments are locked with skip locked: one that is being paid at this moment
--- is left to that. Errors: none. Plans: as in inventory.lock_due_reservations.
+-- Locks: the caller holds the drop's row. Purchases and payments are locked with skip locked: one that is being paid at this
+-- moment is left to that. Errors: none. Plans: as in inventory.lock_due_reservations.
 
 create or replace function inventory.lock_due_purchases(p_drop inventory.drops, p_limit integer)
 returns uuid[]

@@ -1,5 +1,5 @@
--- inventory.lock_payment: lock a payment and return it as it is then; before it, its purchases (p_depth 1), and before these its drops
--- (p_depth 2).
+-- inventory.lock_payment: lock a payment and return it as it is then; before it, its purchases (p_depth 1), and before these its
+-- drops (p_depth 2).
 --
 -- Locks, in this order: the drops in the order of their ids; the purchases in the order of their ids; the payment. Errors: none.
 -- Plans: see db/README.md, 'Plans'.

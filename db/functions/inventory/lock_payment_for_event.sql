@@ -1,8 +1,8 @@
 -- inventory.lock_payment_for_event: lock what this event of a provider may change, and return the payment as it is then.
 --
--- Purpose: most events tell that a payment in time was paid. That changes no stock, so it does not lock the drop. If the payment has
--- changed by the time that it is locked, more must be locked, and locks have an order: then this function gives up what it has locked,
--- as undoing a block does, and begins again with the drops.
+-- Purpose: most events tell that a payment in time was paid. That changes no stock, so it does not lock the drop. If the payment
+-- has changed by the time that it is locked, more must be locked, and locks have an order: then this function gives up what it
+-- has locked, as undoing a block does, and begins again with the drops.
 --
 -- Locks: as inventory.lock_payment takes them. Errors: none.
 

@@ -7,9 +7,9 @@
 --   paid       refunded
 --   refunded   nothing
 --
--- pending and failed become refunded if the provider tells of a refund before it tells of the payment. A payment that is due counts as
--- cancelled: the calling function passes 'cancelled' as p_from. A change that is not in the table is not an error: the provider's
--- events come late and in any order, so the later state stays.
+-- pending and failed become refunded if the provider tells of a refund before it tells of the payment. A payment that is due
+-- counts as cancelled: the calling function passes 'cancelled' as p_from. A change that is not in the table is not an error: the
+-- provider's events come late and in any order, so the later state stays.
 --
 -- Locks: none. Errors: none.
 

@@ -31,10 +31,12 @@ begin
     ) then
       return null;
     end if;
-    insert into inventory.changes as c (drop_id, is_updated, was_public)
-    values (new.id, true, inventory.is_public(old))
+    insert into inventory.changes as c (drop_id, is_updated, is_cancelled, was_public)
+    values (new.id, true, new.status = 'cancelled' and old.status <> 'cancelled', inventory.is_public(old))
     on conflict (transaction_id, drop_id) do update
-    set is_updated = true, was_public = coalesce(c.was_public, excluded.was_public);
+    set
+      is_updated = true, is_cancelled = coalesce(c.is_cancelled, false) or excluded.is_cancelled,
+      was_public = coalesce(c.was_public, excluded.was_public);
   else
     insert into inventory.changes as c (drop_id, was_public, added_total, added_available)
     values (old.id, inventory.is_public(old), - old.total_stock, - old.available_stock)

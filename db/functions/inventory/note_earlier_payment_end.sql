@@ -17,4 +17,5 @@ begin
 end
 $$;
 
-comment on function inventory.note_earlier_payment_end() is 'Trigger: let the search for what is due begin at the end of this payment.';
+comment on function inventory.note_earlier_payment_end() is
+'Trigger: let the search for what is due begin at the end of this payment.';

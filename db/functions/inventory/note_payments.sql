@@ -1,4 +1,5 @@
--- inventory.note_payments: trigger on payments: note which payments were made or changed. The commit announces them to their buyers.
+-- inventory.note_payments: trigger on payments: note which payments were made or changed. The commit announces them to their
+-- buyers.
 --
 -- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches. Errors: none.
 --

@@ -1,5 +1,5 @@
--- inventory.note_purchases: trigger on purchases: note which purchases were paid, the drops whose latest purchasers may have
--- changed, and how many units more are sold. The commit announces the notes, and refuses what does not balance.
+-- inventory.note_purchases: trigger on purchases: note which purchases were made, paid or changed, the drops whose latest purchasers
+-- may have changed, and how many units more are sold. The commit announces the notes, and refuses what does not balance.
 --
 -- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches. Errors: none.
 --
@@ -14,7 +14,7 @@ begin
   if tg_op = 'INSERT' then
     insert into inventory.changes as c (drop_id, is_activity_updated, purchased_ids, added_sold)
     select
-      n.drop_id, bool_or(n.status = 'paid'), coalesce(array_agg(n.id order by n.n) filter (where n.status = 'paid'), '{}'),
+      n.drop_id, bool_or(n.status = 'paid'), array_agg(n.id order by n.n),
       coalesce(sum(n.qty - n.refunded_qty) filter (where n.status in ('pending', 'paid')), 0)
     from (select *, row_number() over () as n from new_rows) n
     group by n.drop_id
@@ -31,38 +31,49 @@ begin
     on conflict (transaction_id, drop_id) do update
     set is_activity_updated = true, added_sold = c.added_sold + excluded.added_sold;
   else
-    insert into inventory.changes as c (drop_id, is_activity_updated, purchased_ids, added_sold)
+    insert into inventory.changes as c (drop_id, is_activity_updated, purchased_ids, changed_purchase_ids, added_sold)
     select
-      e.drop_id, bool_or(e.is_activity), coalesce(array_agg(e.id) filter (where e.is_paid), '{}'), sum(e.units)
+      e.drop_id, bool_or(e.is_activity), coalesce(array_agg(e.id) filter (where e.is_paid), '{}'),
+      array_agg(e.id) filter (where e.is_changed), sum(e.units)
     from (
       (
-        select n.drop_id, n.id, true as is_paid, false as is_activity, 0 as units from new_rows n where n.status = 'paid'
+        select n.drop_id, n.id, true as is_paid, false as is_changed, false as is_activity, 0 as units
+        from new_rows n
+        where n.status = 'paid'
         except
-        select o.drop_id, o.id, true, false, 0 from old_rows o where o.status = 'paid'
+        select o.drop_id, o.id, true, false, false, 0 from old_rows o where o.status = 'paid'
       )
       union all
       (
-        select o.drop_id, o.id, false, true, 0 from old_rows o where o.status = 'paid'
+        select o.drop_id, o.id, false, false, true, 0 from old_rows o where o.status = 'paid'
         except
-        select n.drop_id, n.id, false, true, 0 from new_rows n where n.status = 'paid'
+        select n.drop_id, n.id, false, false, true, 0 from new_rows n where n.status = 'paid'
       )
       union all
-      select shown.drop_id, null, false, true, 0
+      select shown.drop_id, null, false, false, true, 0
       from (
         select n.drop_id, n.id, n.user_id, n.qty, n.created_at from new_rows n where n.status = 'paid'
         except
         select o.drop_id, o.id, o.user_id, o.qty, o.created_at from old_rows o where o.status = 'paid'
       ) shown
       union all
-      select n.drop_id, null, false, false, n.qty - n.refunded_qty from new_rows n where n.status in ('pending', 'paid')
+      select changed.drop_id, changed.id, false, true, false, 0
+      from (
+        select n.drop_id, n.id, n.status, n.refunded_qty from new_rows n
+        except
+        select o.drop_id, o.id, o.status, o.refunded_qty from old_rows o
+      ) changed
       union all
-      select o.drop_id, null, false, false, o.refunded_qty - o.qty from old_rows o where o.status in ('pending', 'paid')
+      select n.drop_id, null, false, false, false, n.qty - n.refunded_qty from new_rows n where n.status in ('pending', 'paid')
+      union all
+      select o.drop_id, null, false, false, false, o.refunded_qty - o.qty from old_rows o where o.status in ('pending', 'paid')
     ) e
     group by e.drop_id
     on conflict (transaction_id, drop_id) do update
     set
       is_activity_updated = c.is_activity_updated or excluded.is_activity_updated,
       purchased_ids = c.purchased_ids || excluded.purchased_ids,
+      changed_purchase_ids = c.changed_purchase_ids || excluded.changed_purchase_ids,
       added_sold = c.added_sold + excluded.added_sold;
   end if;
   return null;

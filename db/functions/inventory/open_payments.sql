@@ -1,10 +1,10 @@
 -- inventory.open_payments: write the payments of new purchases, and that the provider is to create them.
 --
--- Purpose: the last step of inventory.purchase_on_drops, with a provider of payments. p_purchase_ids may name purchases that were not
--- made, and some that are free, which are paid.
+-- Purpose: the last step of inventory.purchase_on_drops, with a provider of payments. p_purchase_ids may name purchases that were
+-- not made, and some that are free, which are paid.
 --
--- Locks: none. Errors: none. Plans: the caller's settings are in force. The status is compared as in inventory.expire_due, so that the
--- primary key is the only plan.
+-- Locks: none. Errors: none. Plans: the caller's settings are in force. The status is compared as in inventory.expire_due, so
+-- that the primary key is the only plan.
 
 create or replace function inventory.open_payments(p_provider text, p_purchase_ids uuid[], p_basket_id uuid)
 returns void

@@ -1,5 +1,5 @@
--- inventory.payment_row: turn a row of payments into the row that the API shows, as it is by the clock: a payment that was not paid
--- in time is cancelled, whether or not its units have been taken back.
+-- inventory.payment_row: turn a row of payments into the row that the API shows, as it is by the clock: a payment that was not
+-- paid in time is cancelled, whether or not its units have been taken back.
 --
 -- What the buyer pays with (client_secret, url) is shown while the payment is open only.
 --
@@ -11,7 +11,10 @@ language sql stable parallel safe
 as $$
   select row(
     p_payment.id, p_payment.drop_id, p_payment.basket_id, p_payment.user_id, p_payment.amount, p_payment.currency,
-    case when inventory.is_open(p_payment) or p_payment.status not in ('pending', 'failed') then p_payment.status else 'cancelled' end,
+    case
+      when p_payment.status in ('pending', 'failed') and p_payment.expires_at <= now() then 'cancelled'
+      else p_payment.status
+    end,
     p_payment.refunded_amount, p_payment.provider, p_payment.provider_reference,
     case when inventory.is_open(p_payment) then p_payment.client_secret end,
     case when inventory.is_open(p_payment) then p_payment.url end,

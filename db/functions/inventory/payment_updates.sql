@@ -1,7 +1,7 @@
 -- inventory.payment_updates: the events that tell buyers what became of their payments, as the transaction leaves them.
 --
--- Purpose: a step of inventory.publish_changes. Each event is for the buyer alone. While the payment can still be paid, it has what the
--- buyer pays with.
+-- Purpose: a step of inventory.publish_changes. Each event is for the buyer alone. While the payment can still be paid, it has
+-- what the buyer pays with.
 --
 -- Locks: none. Errors: none. Plans: the caller's settings are in force, see inventory.publish_changes.
 

@@ -1,10 +1,10 @@
 -- inventory.plan_payments: the id and the end of the payment of each hold that is being bought.
 --
--- Purpose: a step of inventory.purchase_on_drops, with a provider of payments. What is free needs no payment: its id is null. With
--- p_is_one all holds share one payment, that of a basket.
+-- Purpose: a step of inventory.purchase_on_drops, with a provider of payments. What is free needs no payment: its id is null.
+-- With p_is_one all holds share one payment, that of a basket.
 --
--- A payment ends when the hold would have ended, or later. So it is never due before nothing_due_before of its drop, and a purchase
--- need not lock the drop.
+-- A payment ends when the hold would have ended, or later. So it is never due before nothing_due_before of its drop, and a
+-- purchase need not lock the drop.
 --
 -- Locks: none. Errors: none. Plans: as in inventory.purchase_on_drops.
 
@@ -18,7 +18,8 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_new_ids uuid[] := inventory.new_ids(cardinality(p_holds));
-  v_ends_at timestamptz := (select now() + make_interval(secs => s.payment_ttl_seconds) from inventory.settings s where s.is_only);
+  v_ends_at timestamptz := (
+    select now() + make_interval(secs => s.payment_ttl_seconds) from inventory.settings s where s.is_only);
 begin
   select
     array_agg(case when h.qty * h.unit_price > 0 then case when p_is_one then v_new_ids[1] else v_new_ids[h.ordinality] end end
@@ -30,7 +31,11 @@ begin
     select r.expires_at from inventory.reservations r where r.id = h.hold_id limit 1
   ) held on true;
   if p_is_one then
-    ends := array(select case when e is not null then (select max(x) from unnest(ends) x) end from unnest(ends) with ordinality as u (e, n) order by n);
+    ends := array(
+      select case when u.e is not null then (select max(x) from unnest(ends) x) end
+      from unnest(ends) with ordinality as u (e, n)
+      order by u.n
+    );
   end if;
 end
 $$;

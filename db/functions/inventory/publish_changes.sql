@@ -1,7 +1,7 @@
 -- inventory.publish_changes: at the commit, write the events of all drops that the transaction changed, as it leaves them.
 --
--- Purpose: inventory.publish_change calls it. It takes all of the transaction's notes, so that they are announced in one statement.
--- The events of one drop stand together; drops come in the order of their ids.
+-- Purpose: inventory.publish_change calls it. It takes all of the transaction's notes, so that they are announced in one
+-- statement. The events of one drop stand together; drops come in the order of their ids.
 --
 -- Locks: the trigger changes_order, which fires before this one, has locked the table inventory.event_order. That is the last
 -- lock that a transaction takes, and it is held until the commit is over. Ids are drawn under it, so they are in commit order: a
@@ -14,8 +14,11 @@
 -- changed one of total_stock, available_stock, the holds and the sales without the others, or variants and not their drop;
 -- foreign_key_violation (23503), if a hold is of no drop.
 --
--- The log is public, so nothing of a draft is in it. A draft that is published comes as DROP_CREATED; a drop that goes back to draft,
--- or is deleted, as DROP_REMOVED. A draft that is cancelled was never seen, and is not announced, then or later.
+-- The log is public, so nothing of a draft is in it. A draft that is published comes as DROP_CREATED; a drop that goes back to
+-- draft, or is deleted, as DROP_REMOVED. A draft that is cancelled was never seen, and is not announced, then or later.
+--
+-- Webhook endpoints are told more, and of drafts, too: see inventory.write_webhooks. Whether there are any is read only if something
+-- happened that they may want, together with what a purchase needs to know, so that a sale pays nothing for it.
 --
 -- Times are written in UTC, because the sessions that commit have different time zones.
 
@@ -33,6 +36,8 @@ declare
   v_change inventory.changes;
   v_drop inventory.drops;
   v_names text;
+  v_webhook_types text[];
+  v_is_for_webhooks boolean := false;
   v_events inventory.new_event[] := '{}';
 begin
   with taken as (
@@ -63,7 +68,9 @@ begin
     if v_change.is_updated or v_change.variant_ids <> '{}' then
       perform inventory.check_sums_of_variants(v_drop);
     end if;
+    v_is_for_webhooks := v_is_for_webhooks or v_change.changed_purchase_ids is not null;
     if v_drop.id is null or not inventory.is_public(v_drop) then
+      v_is_for_webhooks := true;
       if v_change.was_public then
         v_events := v_events || row(
           v_change.drop_id, 'DROP_REMOVED',
@@ -74,12 +81,14 @@ begin
     continue when v_drop.status = 'cancelled' and not v_change.was_public;
 
     if v_change.is_created or v_change.is_updated then
+      v_is_for_webhooks := true;
       v_events := v_events || row(
         v_drop.id,
         case when v_change.is_created or not v_change.was_public then 'DROP_CREATED' else 'DROP_UPDATED' end,
         (select to_json(e) from (select inventory.drop_row(v_drop) as drop) e), null)::inventory.new_event;
     end if;
     if v_change.expired_ids <> '{}' then
+      v_is_for_webhooks := true;
       v_events := v_events || array(
         select row(v_drop.id, 'RESERVATION_EXPIRED', to_json(e), null)::inventory.new_event
         from (select v_drop.id as "dropId", x.id as "reservationId" from unnest(v_change.expired_ids) as x (id)) e);
@@ -88,7 +97,10 @@ begin
       v_events := v_events || inventory.payment_updates(v_change.updated_payment_ids);
     end if;
     if v_change.purchased_ids <> '{}' then
-      v_names := coalesce(v_names, inventory.purchaser_names());
+      v_is_for_webhooks := true;
+      if v_names is null then
+        select s.purchaser_names, s.webhook_types into v_names, v_webhook_types from inventory.settings s where s.is_only;
+      end if;
       v_events := v_events || array(
         select row(v_drop.id, 'PURCHASE_COMPLETED', to_json(e), null)::inventory.new_event
         from (
@@ -130,6 +142,14 @@ begin
   end loop;
   if cardinality(v_events) > 0 then
     perform inventory.publish(v_events);
+  end if;
+  if v_is_for_webhooks then
+    if v_webhook_types is null then
+      select s.webhook_types into v_webhook_types from inventory.settings s where s.is_only;
+    end if;
+    if v_webhook_types <> '{}' then
+      perform inventory.write_webhooks(v_changes, v_drops, v_webhook_types);
+    end if;
   end if;
 end
 $$;

@@ -7,14 +7,14 @@
 -- are any; the live ones are consumed here; inventory.purchase_decisions says what becomes of each request; the sales are
 -- written here, with the units, the unit price and the currency of the hold.
 --
--- With a provider of payments (api.set_payment_provider) what costs something is sold as pending, and each sale gets a payment, or
--- with p_basket_id all of them get one: inventory.plan_payments makes their ids and ends, inventory.open_payments writes them.
+-- With a provider of payments (api.set_payment_provider) what costs something is sold as pending, and each sale gets a payment,
+-- or with p_basket_id all of them get one: inventory.plan_payments makes their ids and ends, inventory.open_payments writes them.
 --
 -- Requests that name several reservations with one key are carried out one by one, because the first one decides on the others.
 --
--- Locks, in this order: the rows of those drops on which one of the holds has run out, because its units must go back, in the order
--- of their ids; reservations in the order of their ids. Any other drop is left alone, because the reserve has taken the stock
--- already.
+-- Locks, in this order: the rows of those drops on which one of the holds has run out, because its units must go back, in the
+-- order of their ids; reservations in the order of their ids. Any other drop is left alone, because the reserve has taken the
+-- stock already.
 --
 -- Errors: VALIDATION_ERROR (a key). Nothing else is raised; each request has its code: AUTH_REQUIRED, DROP_NOT_FOUND,
 -- DROP_NOT_ACTIVE (it was cancelled), SEVERAL_RESERVATIONS, RESERVATION_NOT_FOUND (the one that it names), RESERVATION_EXPIRED,
@@ -145,8 +145,8 @@ begin
       when d.is_sold then
         row(
           v_new_ids[d.leader_n], d.drop_id, d.variant_id, d.hold_id, d.user_id, d.qty, d.unit_price, d.currency,
-          d.qty * d.unit_price, case when v_payment_ids[d.leader_n] is null then 'paid' else 'pending' end, null, null, now(), now(),
-          0, v_payment_ids[d.leader_n])::api.purchase_row
+          d.qty * d.unit_price, case when v_payment_ids[d.leader_n] is null then 'paid' else 'pending' end, null, null,
+          now(), now(), 0, v_payment_ids[d.leader_n])::api.purchase_row
       when d.code is null then d.earlier
     end
   from decision d

@@ -1,5 +1,5 @@
--- inventory.purchase_row: turn a row of purchases into the row that the API shows, as it is by the clock: a pending purchase that was
--- not paid in time is cancelled, whether or not it has been taken back.
+-- inventory.purchase_row: turn a row of purchases into the row that the API shows, as it is by the clock: a pending purchase that
+-- was not paid in time is cancelled, whether or not it has been taken back.
 --
 -- Locks: none. Errors: none.
 
@@ -19,4 +19,5 @@ as $$
   )::api.purchase_row
 $$;
 
-comment on function inventory.purchase_row(inventory.purchases) is 'Return a purchase as the API shows it, as it is by the clock.';
+comment on function inventory.purchase_row(inventory.purchases) is
+'Return a purchase as the API shows it, as it is by the clock.';

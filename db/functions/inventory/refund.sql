@@ -1,8 +1,8 @@
 -- inventory.refund: refund these paid purchases of one drop, or p_qty units of each, and give the units back to stock.
 --
 -- Purpose: the one implementation of refunds; api.refund_purchase calls it for one purchase, api.refund_drop for many,
--- api.record_payment_event for what was refunded at the provider. p_qty null: all units that are left. A row of the answer has the
--- purchase as it is then, the units that were refunded now, and what they cost.
+-- api.record_payment_event for what was refunded at the provider. p_qty null: all units that are left. A row of the answer has
+-- the purchase as it is then, the units that were refunded now, and what they cost.
 --
 -- Locks: the caller holds the drop's row, and has locked the purchases. Errors: none. Plans: see db/README.md, 'Plans'.
 

@@ -1,9 +1,11 @@
--- inventory.refund_payments: note that these amounts of these payments are refunded, and write that the providers are to pay them back.
+-- inventory.refund_payments: note that these amounts of these payments are refunded, and write that the providers are to pay them
+-- back.
 --
--- Purpose: a step of api.refund_purchase and api.refund_drop, after inventory.refund. No more is paid back than is left of a payment,
--- because some of it may have been refunded at the provider.
+-- Purpose: a step of api.refund_purchase and api.refund_drop, after inventory.refund. No more is paid back than is left of a
+-- payment, because some of it may have been refunded at the provider.
 --
--- Locks: the caller has locked their purchases. The payments in the order of their ids. Errors: none. Plans: see db/README.md, 'Plans'.
+-- Locks: the caller has locked their purchases. The payments in the order of their ids. Errors: none. Plans: see db/README.md,
+-- 'Plans'.
 
 create or replace function inventory.refund_payments(p_payment_ids uuid[], p_amounts numeric[])
 returns void
@@ -26,7 +28,10 @@ begin
     update inventory.payments y
     set
       refunded_amount = y.refunded_amount + v_back[array_position(p_payment_ids, y.id)],
-      status = case when y.refunded_amount + v_back[array_position(p_payment_ids, y.id)] = y.amount then 'refunded' else y.status end,
+      status = case
+        when y.refunded_amount + v_back[array_position(p_payment_ids, y.id)] = y.amount then 'refunded'
+        else y.status
+      end,
       updated_at = now()
     where y.id = any (p_payment_ids) and v_back[array_position(p_payment_ids, y.id)] > 0
     returning y.id, y.drop_id
@@ -39,4 +44,5 @@ end
 $$;
 
 comment on function inventory.refund_payments(uuid[], numeric[]) is
-'Note that these amounts of these payments, in the order of their ids, are refunded, and write that the providers are to pay them back.';
+'Note that these amounts of these payments, in the order of their ids, are refunded, and write that the providers are to
+pay them back.';

@@ -8,8 +8,8 @@
 -- Sales come from the purchases, by their time, so they are right for any time. What was available comes from the events: the
 -- newest one up to the end of the bucket, which may be the last pruned one, or, if none is known, the stock as it is. Before the
 -- first of these it is not known, and null. What was held is the rest: total_stock, with its later changes undone, less what was
--- available and what was sold by then. The last point is as the clock has it: units of due holds and payments are available. A purchase
--- that was not paid in the end counts as held while it was pending.
+-- available and what was sold by then. The last point is as the clock has it: units of due holds and payments are available. A
+-- purchase that was not paid in the end counts as held while it was pending.
 --
 -- Locks: none. Errors: none.
 -- Plans: as in inventory.has_due. For each bucket one look-up in events_drop_idx; the purchases and refunds of that time.

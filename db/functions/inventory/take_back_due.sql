@@ -1,9 +1,9 @@
 -- inventory.take_back_due: take back what is due on a drop, for these requests of it.
 --
--- Purpose: a step of inventory.prepare_drops. Due holds are taken back even if there is plenty of stock, because the sweep does not
--- wait for the lock of a busy drop. The users' own due holds go first, because an ACTIVE hold, due or not, is in the way of its
--- user's next one. Then go the oldest, as many as the requests have units, and more while a variant that is asked for has too few,
--- because the oldest may be of other variants. Pending purchases whose payment is due are taken back in the same way.
+-- Purpose: a step of inventory.prepare_drops. Due holds are taken back even if there is plenty of stock, because the sweep does
+-- not wait for the lock of a busy drop. The users' own due holds go first, because an ACTIVE hold, due or not, is in the way of
+-- its user's next one. Then go the oldest, as many as the requests have units, and more while a variant that is asked for has too
+-- few, because the oldest may be of other variants. Pending purchases whose payment is due are taken back in the same way.
 --
 -- Locks: the caller holds the drop's row; due reservations, purchases and payments, with skip locked. Errors: none.
 

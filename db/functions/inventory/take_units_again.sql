@@ -1,9 +1,9 @@
--- inventory.take_units_again: take the units of a cancelled payment once more, because the money came late. Return whether that was
--- possible.
+-- inventory.take_units_again: take the units of a cancelled payment once more, because the money came late. Return whether that
+-- was possible.
 --
--- Purpose: a step of api.record_payment_event. All units are taken, or none. They are not taken if one of the drops was cancelled, if
--- stock is missing, or if the buyer would have more units than limit_per_user. What is due is taken back first, because it is stock by
--- the clock.
+-- Purpose: a step of api.record_payment_event. All units are taken, or none. They are not taken if one of the drops was
+-- cancelled, if stock is missing, or if the buyer would have more units than limit_per_user. What is due is taken back first,
+-- because it is stock by the clock.
 --
 -- Locks: the caller holds the drops, the purchases and the payment; due reservations, purchases and payments, with skip locked.
 -- Errors: none. Plans: see db/README.md, 'Plans'.
@@ -27,7 +27,8 @@ begin
     where p.payment_id = p_payment.id
     order by p.id
   );
-  foreach v_drop in array array(select d from inventory.drops d where d.id = any (array(select w.drop_id from unnest(v_wanted) w)))
+  foreach v_drop in array array(
+    select d from inventory.drops d where d.id = any (array(select w.drop_id from unnest(v_wanted) w)))
   loop
     v_of_drop := array(select w from unnest(v_wanted) w where w.drop_id = v_drop.id);
     if v_drop.status = 'cancelled' then
@@ -36,7 +37,10 @@ begin
     if inventory.has_due(v_drop) then
       perform inventory.take_back_due(v_drop, v_of_drop);
     end if;
-    if (select t.units from inventory.term_facts(array[v_drop.id], array[v_drop.limit_per_user::integer], array[0], v_of_drop[1:1]) t)
+    if (
+        select t.units
+        from inventory.term_facts(array[v_drop.id], array[v_drop.limit_per_user::integer], array[0], v_of_drop[1:1]) t
+      )
       + (select sum(w.qty) from unnest(v_of_drop) w) > v_drop.limit_per_user
     then
       return false;

@@ -1,0 +1,1 @@
+"""Outbound webhooks: what happens is told to the seller's own systems."""
