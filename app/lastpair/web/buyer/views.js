@@ -1,4 +1,4 @@
-// What each phase shows, in words. A view is data, which page.js draws. To add a phase (a payment, a waitlist, a draw), add its
+// What each phase shows, in words. A view is data, which page.js draws. To add a phase (a waitlist, a draw), add its
 // view here and its condition to phaseAt in sale.js.
 //
 // A view has:

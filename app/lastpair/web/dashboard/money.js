@@ -5,10 +5,10 @@ import { call } from "./api.js";
 import { $, make } from "./dom.js";
 import { capitalized, formatMoney, formatNumber, formatTime } from "./format.js";
 
-const READ_MS = 2000, REREAD_MS = 10_000;
+const READ_MS = 2000;
 
 /** Most of what happens to payments is told to buyers alone, so what is shown of it is read again after this time. */
-export const PAYMENTS_REREAD_MS = REREAD_MS;
+export const PAYMENTS_REREAD_MS = 10_000;
 
 const STATUSES = ["paid", "pending", "refunded", "cancelled", "failed"];
 const STATUS = { pending: "to be paid", failed: "declined" };
@@ -79,7 +79,7 @@ export class Money {
     if (drop.id !== this.#dropId) this.hide();
     this.#dropId = drop.id;
     const age = this.clock() - this.#readAt;
-    if (age > REREAD_MS || (age > READ_MS && this.#sequence !== drop.lastSequence)) this.#read(drop);
+    if (age > PAYMENTS_REREAD_MS || (age > READ_MS && this.#sequence !== drop.lastSequence)) this.#read(drop);
   }
 
   async #read(drop) {
