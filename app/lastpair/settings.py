@@ -25,6 +25,7 @@ A page has no origin of the schemes ws and wss. Those of ftp and file have the o
 """
 
 STRIPE_KEY = re.compile(r"[sr]k_(test|live)_[A-Za-z0-9_]+")
+STRIPE_PUBLISHABLE_KEY = re.compile(r"pk_(test|live)_[A-Za-z0-9_]+")
 PAYMENT_SECRETS = {
     "none": (),
     "stripe": ("stripe_secret_key", "stripe_webhook_secret"),
@@ -221,6 +222,11 @@ class Settings(BaseSettings):
     stripe_webhook_secret: SecretStr | None = Field(
         None, description="The secret, `whsec_…`, of the webhook endpoint at Stripe that leads to `/api/webhooks/stripe`."
     )
+    stripe_publishable_key: str | None = Field(
+        None,
+        description="The publishable key, `pk_test_…` or `pk_live_…`, with which the buyer's page shows Stripe's form. Without"
+        " it that page says that one pays in the shop.",
+    )
     stripe_api_url: str = Field(
         "https://api.stripe.com", description="Where Stripe's API is; tests have another, which stands in for Stripe."
     )
@@ -394,6 +400,13 @@ class Settings(BaseSettings):
             raise ValueError("must be a secret or restricted key of Stripe: sk_test_…, sk_live_…, rk_test_… or rk_live_…")
         return value
 
+    @field_validator("stripe_publishable_key")
+    @classmethod
+    def _check_publishable_key(cls, value: str | None) -> str | None:
+        if value is not None and not STRIPE_PUBLISHABLE_KEY.fullmatch(value):
+            raise ValueError("must be a publishable key of Stripe, because every buyer sees it: pk_test_… or pk_live_…")
+        return value
+
     @field_validator("stripe_webhook_secret")
     @classmethod
     def _check_stripe_secret(cls, value: SecretStr | None) -> SecretStr | None:
@@ -453,6 +466,10 @@ class Settings(BaseSettings):
         for name in PAYMENT_SECRETS[self.payment_provider]:
             if getattr(self, name) is None:
                 raise ValueError(f"{name.upper()}: PAYMENT_PROVIDER={self.payment_provider} does not work without it; set it")
+        if self.stripe_publishable_key is not None and self.stripe_secret_key is not None:
+            modes = {key.split("_")[1] for key in (self.stripe_publishable_key, self.stripe_secret_key.get_secret_value())}
+            if len(modes) > 1:
+                raise ValueError("STRIPE_PUBLISHABLE_KEY: it and STRIPE_SECRET_KEY are of different modes, test and live")
         if self.app_env == "production":
             for name in ("stripe_api_url", "payment_provider_url"):
                 if (url := getattr(self, name)) is not None and not is_safe(url):

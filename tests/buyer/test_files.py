@@ -52,6 +52,7 @@ async def test_the_head(api: Api, seller: str) -> None:
     assert tags["twitter:card"] == "summary_large_image"
     [page] = re.findall(r'<body data-page="([^"]*)">', response.text)
     settings = orjson.loads(unescape(page))
+    assert settings.keys() == {"authMode", "holdSeconds", "now", "drop"}
     assert settings["drop"]["id"] == drop["id"]
     assert (settings["authMode"], settings["holdSeconds"]) == ("header", 3600)
 

@@ -98,6 +98,7 @@ async def test_reserve_and_pay(api: Api, visitor: Visitor, seller: str) -> None:
     await page.reload()
     await expect(page.locator("#receipt")).to_contain_text(order)
     await expect(page.locator("#pill")).to_have_text("Yours")
+    assert not any(url.endswith(("/paying.js", "/stripe.js")) for url in visitor.requests)  # without a provider
 
 
 async def test_let_it_go(api: Api, visitor: Visitor, seller: str) -> None:

@@ -72,6 +72,9 @@ class Visitor:
         self.expected = ""
         """A pattern of the console messages that are no problem. A test in which a request is refused sets it to REFUSED."""
 
+        self.allowed_hosts: set[str] = set()
+        """The other hosts that the pages may ask. A test that sets them answers for them."""
+
         self._browser = browser
         self._contexts: list[BrowserContext] = []
 
@@ -114,7 +117,7 @@ class Visitor:
 
     def _on_request(self, request: Request, host: str) -> None:
         self.requests.append(request.url)
-        if urlsplit(request.url).netloc != host:
+        if urlsplit(request.url).netloc not in {host, *self.allowed_hosts}:
             self.problems.append(f"request to another host: {request.url}")
 
 

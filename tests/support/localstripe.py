@@ -25,6 +25,7 @@ from tests.support.servers import started
 from tests.support.waiting import eventually
 
 SECRET_KEY = "sk_test_lastpair"  # noqa: S105
+PUBLISHABLE_KEY = "pk_test_lastpair"
 WEBHOOK_SECRET = "whsec_lastpair"  # noqa: S105
 VISA, DECLINED = "pm_card_visa", "pm_card_chargeCustomerFail"
 

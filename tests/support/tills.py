@@ -17,7 +17,7 @@ from tests.support.database import Database
 from tests.support.envelopes import as_user, assert_success
 from tests.support.factories import make_drop, make_user, reserve
 from tests.support.in_process import served, settings_for
-from tests.support.localstripe import DECLINED, SECRET_KEY, WEBHOOK_SECRET, Stripe, local_stripe
+from tests.support.localstripe import DECLINED, PUBLISHABLE_KEY, SECRET_KEY, WEBHOOK_SECRET, Stripe, local_stripe
 from tests.support.payment_provider import SECRET, OwnProvider, own_provider
 from tests.support.row_checks import Row
 from tests.support.streams import fresh_database
@@ -230,7 +230,8 @@ async def till_of(name: str, database: Database) -> AsyncIterator[Till]:
         if name == "stripe":
             stripe = await stack.enter_async_context(local_stripe())
             secrets = {"stripe_secret_key": SecretStr(SECRET_KEY), "stripe_webhook_secret": SecretStr(WEBHOOK_SECRET)}
-            settings = settings_for(url, payment_provider=name, stripe_api_url=stripe.url, **secrets)
+            stripe_settings = {"stripe_api_url": stripe.url, "stripe_publishable_key": PUBLISHABLE_KEY}
+            settings = settings_for(url, payment_provider=name, **stripe_settings, **secrets)
         else:
             provider = await stack.enter_async_context(own_provider())
             secret = SecretStr(SECRET)

@@ -26,18 +26,43 @@ TEMPLATES = ("index.html", "notice.html")
 
 INDEX, NOTICE = (Template((BUYER_FOLDER / name).read_text()) for name in TEMPLATES)
 
+STRIPE_SOURCES = (
+    " https://js.stripe.com https://*.js.stripe.com",
+    " https://api.stripe.com",
+    " frame-src https://js.stripe.com https://*.js.stripe.com https://hooks.stripe.com;",
+)
+"""What Stripe's form adds to script-src and connect-src, and its frame-src, as Stripe's security guide lists it."""
+
 NO_DROP = "There is no drop here", "The address may be mistyped, or the drop is not published yet. Ask the shop for its link."
 NOT_NOW = "The shop cannot answer right now", "Load this page again in a moment."
 
 
 def buyer_policy(settings: Settings) -> str:
-    """The Content-Security-Policy: nothing inline, pictures also from shops' https hosts, and the frames of FRAME_ANCESTORS."""
+    """The Content-Security-Policy: nothing inline, pictures also from shops' https hosts, and the frames of FRAME_ANCESTORS.
+
+    Stripe's script, frames and API are allowed only where the page shows Stripe's form.
+    """
     local = " http://localhost:* http://127.0.0.1:*" if settings.development else ""
     frames = " ".join(settings.frame_ancestors) or "'none'"
+    script, connect, frame = STRIPE_SOURCES if stripe_key(settings) else ("", "", "")
     return (
-        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https:{local}; connect-src 'self';"
-        f" base-uri 'none'; form-action 'none'; frame-ancestors {frames}"
+        f"default-src 'none'; script-src 'self'{script}; style-src 'self'; img-src 'self' https:{local};"
+        f" connect-src 'self'{connect};{frame} base-uri 'none'; form-action 'none'; frame-ancestors {frames}"
     )
+
+
+def stripe_key(settings: Settings) -> str | None:
+    """The publishable key with which the page shows Stripe's form, if it does."""
+    return settings.stripe_publishable_key if settings.payment_provider == "stripe" else None
+
+
+def payment_settings(settings: Settings) -> dict[str, Any]:
+    """What the page knows of the payment provider; nothing if there is none."""
+    if settings.payment_provider == "none":
+        return {}
+    # A provider that is told nothing of a payment never answers with a way to pay.
+    is_told = settings.payment_provider == "stripe" or settings.payment_provider_url is not None
+    return {"payments": {"isProviderTold": is_told, "stripeKey": stripe_key(settings)}}
 
 
 class BuyerPage:
@@ -48,7 +73,8 @@ class BuyerPage:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = {"authMode": settings.auth_mode, "holdSeconds": settings.reservation_ttl_seconds}
+        self._settings: dict[str, Any] = {"authMode": settings.auth_mode, "holdSeconds": settings.reservation_ttl_seconds}
+        self._settings |= payment_settings(settings)
 
     async def answer(self, request: Request) -> Response:
         """GET."""

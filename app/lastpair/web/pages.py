@@ -78,11 +78,12 @@ def dashboard_routes(settings: Settings) -> list[BaseRoute]:
     """`/` and the page of each drop, which are one page, and under `/dashboard` the files that it loads."""
 
     async def page_settings(request: Request) -> Response:
-        """GET /dashboard/settings.json: the development helpers, how sellers sign in, and the server's time."""
+        """GET /dashboard/settings.json: the development helpers, how sellers sign in, payments, and the server's time."""
         content = {
             "development": settings.development and settings.auth_mode == "header",
             "authMode": settings.auth_mode,
             "nameClaim": settings.jwt_name_claim,
+            "payments": settings.payment_provider != "none",
             "now": datetime.now(UTC),
         }
         return Response(orjson.dumps(content), media_type="application/json")

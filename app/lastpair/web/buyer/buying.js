@@ -6,6 +6,9 @@ import { uuid } from "./identity.js";
 const RETRIES = 3; // then the buyer should know
 const PAGE = { limit: 200 };
 
+/** Whether a payment can be paid still. */
+export const isOpen = ({ status }) => status === "pending" || status === "failed";
+
 export class Buying {
   #dropId;
   #buyer;
@@ -16,14 +19,15 @@ export class Buying {
     [this.#dropId, this.#buyer, this.#clock] = [dropId, buyer, clock];
   }
 
-  /** All that the buyer holds and has bought of the drop. */
+  /** All that the buyer holds and has bought of the drop, and the payment that is open. */
   async mine() {
-    if (!this.#buyer.isKnown) return { holds: [], purchases: [] };
+    if (!this.#buyer.isKnown) return { holds: [], purchases: [], payment: null };
     const client = this.#client();
     const [holds, purchases] = await Promise.all([
       this.#ofDrop(client.listMyReservations(PAGE)), this.#ofDrop(client.listMyPurchases(PAGE)),
     ]);
-    return { holds, purchases };
+    const payment = await this.#openPayment(purchases);
+    return payment === undefined ? this.mine() : { holds, purchases, payment };
   }
 
   async reserve(variantId, qty) {
@@ -35,8 +39,20 @@ export class Buying {
     return hold;
   }
 
-  purchase({ id }) {
-    return this.#once(["purchase", id], (client, options) => client.purchase(this.#dropId, { reservation_id: id }, options));
+  /** Buy what is held. Returns the purchase, and its payment if there is one. */
+  async purchase({ id }) {
+    const purchase = await this.#once(
+      ["purchase", id], (client, options) => client.purchase(this.#dropId, { reservation_id: id }, options),
+    );
+    return { purchase, payment: await this.#openPayment([purchase]) ?? null };
+  }
+
+  payment({ id }) {
+    return this.#client().getPayment(id);
+  }
+
+  cancelPayment({ id }) {
+    return this.#client().cancelPayment(id);
   }
 
   extend({ id }) {
@@ -45,6 +61,14 @@ export class Buying {
 
   release({ id }) {
     return this.#client().cancelReservation(id);
+  }
+
+  /** The payment of the newest purchase that is to be paid; null if there is none, undefined if it has ended meanwhile. */
+  async #openPayment(purchases) {
+    const unpaid = purchases.find(({ status, payment_id: paymentId }) => status === "pending" && paymentId);
+    if (!unpaid) return null;
+    const payment = await this.payment({ id: unpaid.payment_id });
+    return isOpen(payment) ? payment : undefined;
   }
 
   async #once(asked, call) {

@@ -69,6 +69,8 @@ export class Page {
     drawRows($("receipt"), view.rows ?? []);
     drawRows($("facts"), view.facts ? factsOf(drop, { phase, holdSeconds, now }) : []);
 
+    $("payment").hidden = !view.stripe;
+    drawLink($("leave"), view.link);
     drawButton($("main"), view.main, isBusy);
     drawButton($("second"), view.second, isBusy);
     setText($("note"), view.note ?? "");
@@ -103,9 +105,15 @@ export class Page {
     setText($("connection"), text);
   }
 
-  /** Move the focus to the first button that there is; if there is none, to the name of the drop, from where one reads on. */
+  /** The element that Stripe's form is in. */
+  get paymentForm() {
+    return $("payment");
+  }
+
+  /** Move the focus to the first button or link that there is; if none, to the name of the drop, from where one reads on. */
   focusButton() {
-    ([$("main"), $("second")].find(({ hidden }) => !hidden) ?? $("name")).focus();
+    const buttons = [$("leave"), $("main"), $("second")];
+    (buttons.find(({ hidden }) => !hidden) ?? $("name")).focus();
   }
 
   focusSize() {
@@ -139,6 +147,16 @@ function drawButton(button, [text, action] = [], isBusy) {
   setText(button, text);
   button.dataset.action = action;
   button.ariaDisabled = String(isBusy); // not `disabled`, because that would lose the keyboard focus
+}
+
+/** Draw a link out of the page. A shop's frame stays as it is, because other pages may refuse to be in one. */
+function drawLink(link, [text, url] = []) {
+  link.hidden = !text;
+  if (!text) return link.removeAttribute("href");
+  setText(link, text);
+  if (link.href !== url) link.href = url;
+  link.target = window.parent === window ? "" : "_blank";
+  link.rel = "noopener";
 }
 
 function drawClock(clock, milliseconds) {

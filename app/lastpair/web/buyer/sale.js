@@ -3,7 +3,11 @@
 export class Sale {
   isRemoved = false; // the seller made it a draft again, or deleted it
   holds = []; // the buyer's, newest first
-  purchases = []; // the buyer's that are paid or to be paid
+  purchases = []; // the buyer's that are paid or to be paid, newest first
+  refunded = []; // those that had a payment and were refunded as a whole
+  payment = null; // the open one, of the newest purchase that is to be paid
+  confirmed = null; // the id of the payment that the buyer has made, and of which the provider has not told yet
+  unpaid = null; // what was not paid: { purchase, why }, where why is "expired", "cancelled" by the buyer, or "ended" by others
   lapsed = null; // the hold that ran out while the page was open
   released = null; // the hold that the buyer let go
   wantsMore = false; // the buyer has bought, and wants another one
@@ -24,13 +28,34 @@ export class Sale {
     if (hold) this.#letGo(hold);
   }
 
-  /** Take what the buyer holds and has bought. */
-  takeMine({ holds, purchases }, now) {
+  /** Take what the buyer holds and has bought, and the payment that is open. */
+  takeMine({ holds, purchases, payment }, now) {
     const gone = this.holds.find((hold) => !holds.some(({ id }) => id === hold.id));
     const isBought = purchases.some(({ reservation_id: id }) => id === gone?.id);
     if (gone && !isBought && Date.parse(gone.expires_at) <= now) this.lapsed = gone;
     this.holds = holds;
+    const { payment: paid } = this, isOver = (purchase) => purchase.payment_id === paid?.id && purchase.status === "cancelled";
+    const cancelled = purchases.find(isOver);
+    if (cancelled && this.unpaid?.purchase.id !== cancelled.id) {
+      this.unpaid = { purchase: cancelled, why: Date.parse(paid.expires_at) <= now ? "expired" : "ended" };
+    }
     this.purchases = purchases.filter(({ status }) => status === "paid" || status === "pending");
+    this.refunded = purchases.filter(({ status, payment_id: paymentId }) => status === "refunded" && paymentId);
+    this.takePayment(payment, now);
+  }
+
+  /** Take the payment that is open, or null. */
+  takePayment(payment, now) {
+    const wasFailed = this.payment?.status === "failed";
+    this.payment = payment;
+    if (payment?.id !== this.confirmed || (payment?.status === "failed" && !wasFailed)) this.confirmed = null;
+    if (payment) this.unpaid = null;
+    this.lapse(now);
+  }
+
+  /** The buyer does not pay: the units have gone back. */
+  cancelPayment() {
+    this.#endPayment("cancelled");
   }
 
   /** Let go of the holds whose time is over, whether or not an event has said so. */
@@ -38,12 +63,31 @@ export class Sale {
     for (const hold of this.holds) {
       if (Date.parse(hold.expires_at) <= now) this.#letGo(hold);
     }
+    if (Date.parse(this.payment?.expires_at) <= now) this.#endPayment("expired");
+  }
+
+  #endPayment(why) {
+    const { id } = this.payment, isOfPayment = ({ payment_id: paymentId }) => paymentId === id;
+    this.unpaid = { purchase: this.purchases.find(isOfPayment), why };
+    this.lapsed = this.released = null;
+    this.purchases = this.purchases.filter((purchase) => !isOfPayment(purchase));
+    this.payment = null;
   }
 
   #letGo(lapsed) {
     this.lapsed = lapsed;
-    this.released = null;
+    this.released = this.unpaid = null;
     this.holds = this.holds.filter((hold) => hold !== lapsed);
+  }
+
+  /** The newest purchase that is paid. */
+  get bought() {
+    return this.purchases.find(({ status }) => status === "paid");
+  }
+
+  /** The purchase that the open payment is for. */
+  get unpaidPurchase() {
+    return this.purchases.find(({ payment_id: paymentId }) => paymentId === this.payment.id);
   }
 
   /** The units that are held by anyone; null until the events have said so. */
@@ -58,7 +102,7 @@ export class Sale {
 
   /** How many units the buyer holds or has bought. */
   get units() {
-    return [...this.holds, ...this.purchases].reduce((sum, { qty }) => sum + qty, 0);
+    return [...this.holds, ...this.purchases].reduce((sum, { qty, refunded_qty: back = 0 }) => sum + qty - back, 0);
   }
 
   /** How many more units the buyer may have, as far as the drop's limit goes. */
@@ -96,7 +140,9 @@ export function phaseAt(sale, now) {
   if (sale.isRemoved) return "removed";
   if (status === "cancelled") return "cancelled";
   if (sale.holds.length > 0) return "held";
-  if (sale.purchases.length > 0 && !sale.wantsMore) return "bought";
+  if (sale.payment) return "paying";
+  if (sale.bought && !sale.wantsMore) return "bought";
+  if (sale.refunded.length > 0 && !sale.wantsMore && !sale.unpaid && !sale.lapsed && !sale.released) return "refunded";
   if (status === "ended") return "ended";
   if (status === "scheduled") return "soon";
   if (sale.drop.available_stock === 0) return "soldOut";

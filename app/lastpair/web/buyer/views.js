@@ -1,4 +1,4 @@
-// What each phase shows, in words. A view is data, which page.js draws. To add a phase (a payment, a waitlist, a draw), add its
+// What each phase shows, in words. A view is data, which page.js draws. To add a phase (a waitlist, a draw), add its
 // view here and its condition to phaseAt in sale.js.
 //
 // A view has:
@@ -10,6 +10,8 @@
 //   quantity: { units, most, hint }, from 1 to `most`, if the buyer may choose how many
 //   stock, facts, countdown: whether to show the bar, the facts, the time until the start
 //   rows: pairs of a name and a value
+//   stripe: the client secret of the payment, if Stripe's form is to be shown
+//   link: [text, address], in the place of the main button
 //   main, second: the buttons below
 //   note: a line under the main button
 // A button is [text, action]; an action is a method of Actions in main.js.
@@ -18,10 +20,11 @@ import { capital, day, duration, left, money, nameOf, number, thingOf, time, wor
 
 /**
  * The view of a phase. `chosen` is the id of the chosen size, or null; `units` how many the buyer wants; `holdSeconds` how long a
- * hold lasts by default.
+ * hold lasts by default; `payments` what the page knows of the payment provider, or null without one.
  */
-export function viewOf(phase, { sale, chosen, units, now, holdSeconds }) {
-  return VIEWS[phase]({ sale, drop: sale.drop, chosen, units, now, holdSeconds: sale.drop.hold_seconds ?? holdSeconds });
+export function viewOf(phase, { sale, chosen, units, now, holdSeconds, payments }) {
+  const { drop } = sale;
+  return VIEWS[phase]({ sale, drop, chosen, units, now, holdSeconds: drop.hold_seconds ?? holdSeconds, payments });
 }
 
 const VIEWS = {
@@ -43,7 +46,7 @@ const VIEWS = {
     note: noteOf(drop, chosen, units, holdSeconds),
   }),
 
-  held: ({ sale, drop }) => {
+  held: ({ sale, drop, payments }) => {
     const [hold] = sale.holds, isSeveral = hold.qty > 1, price = money(hold.unit_price ?? drop.price, currencyOf(hold, drop));
     return {
       pill: ["live", "Held for you"],
@@ -56,33 +59,68 @@ const VIEWS = {
         ...unitsRow(hold),
         ["Total", amountOf(hold, drop)],
       ],
-      main: [hold.amount === 0 ? "Get it for free" : `Pay ${amountOf(hold, drop)}`, "purchase"],
+      main: [hold.amount === 0 ? "Get it for free" : `${payments ? "Go on to pay" : "Pay"} ${amountOf(hold, drop)}`, "purchase"],
       second: ["Let it go", "release"],
     };
   },
 
+  paying: ({ sale, drop, now, payments }) => {
+    const { payment, unpaidPurchase: purchase } = sale, amount = money(payment.amount, payment.currency);
+    const isConfirmed = sale.confirmed === payment.id, others = payment.amount - purchase.amount;
+    const way = wayToPay(payment, amount, payments);
+    return {
+      pill: ["soon", isConfirmed ? "Being paid" : "To be paid"],
+      ...payingPanel(sale, { amount, now, payments }),
+      clock: { from: payment.createdAt, until: payment.expires_at },
+      rows: [
+        [capital(thingOf(drop, purchase)), amountOf(purchase, drop)],
+        ...(others > 0 ? [["The rest of your basket", money(others, payment.currency)]] : []),
+        ...(way.isMissing ? [["Payment", payment.id]] : []),
+        ["Total", amount],
+      ],
+      ...(isConfirmed ? {} : { ...way, second: ["Cancel", "cancelPayment"] }),
+    };
+  },
+
   bought: ({ sale, drop, now }) => {
-    const [bought] = sale.purchases, variant = drop.variants.find(({ id }) => id === bought.variant_id);
-    const mayReserve = statusIsLive(drop, now) && !drop.paused_at && sale.mostOf(null) > 0;
+    const { bought } = sale, variant = drop.variants.find(({ id }) => id === bought.variant_id);
+    const units = bought.qty - (bought.refunded_qty ?? 0);
     return {
       pill: ["live", "Yours"],
-      title: bought.qty > 1 ? "They’re yours." : "It’s yours.",
+      title: units > 1 ? "They’re yours." : "It’s yours.",
       text: "Keep the order number until you have it.",
       rows: [
         ...(variant ? [[wordsFor(drop).legend, variant.name]] : []),
         ...unitsRow(bought),
         ["Bought", time(bought.createdAt, now)],
         ["Paid", amountOf(bought, drop)],
+        ...refundRows(bought, drop),
         ["Order", bought.id],
       ],
-      second: mayReserve ? ["Reserve another", "wantMore"] : undefined,
+      second: anotherOne(sale, now),
+    };
+  },
+
+  refunded: ({ sale, drop, now }) => {
+    const [refunded] = sale.refunded;
+    return {
+      pill: ["over", "Refunded"],
+      title: `You get ${money(refunded.refunded_amount ?? refunded.amount, currencyOf(refunded, drop))} back.`,
+      text: `${capital(thingOf(drop, refunded))} went back. Your bank may take some days to show the money.`,
+      rows: [
+        ["Bought", time(refunded.createdAt, now)],
+        ["Paid", amountOf(refunded, drop)],
+        ...(refunded.refunded_at ? [["Refunded", time(refunded.refunded_at, now)]] : []),
+        ["Order", refunded.id],
+      ],
+      second: anotherOne(sale, now),
     };
   },
 
   soldOut: ({ sale, drop }) => ({
     pill: ["over", "Sold out"],
     title: drop.total_stock === 1 ? "It is gone." : `All ${number(drop.total_stock)} are gone.`,
-    text: [lapsedText(sale), heldText(sale.held)].filter(Boolean).join(" "),
+    text: [lapsedText(sale), unpaidText(sale), heldText(sale.held)].filter(Boolean).join(" "),
     sizes: "live",
     stock: true,
   }),
@@ -105,9 +143,7 @@ const VIEWS = {
   cancelled: ({ sale }) => ({
     pill: ["over", "Cancelled"],
     title: "This drop was cancelled.",
-    text: sale.purchases.length > 0
-      ? "You have bought from it. The seller will tell you about your money."
-      : "Nothing is held any more, and nothing was charged for a hold.",
+    text: cancelledText(sale),
   }),
 
   removed: () => ({
@@ -168,6 +204,56 @@ function noteOf(drop, chosen, units, holdSeconds) {
   return `${money(price * units, drop.currency)} in all, held for you for ${lasts}.`;
 }
 
+/** What the buyer of a payment is told. */
+function payingPanel({ payment, confirmed, drop, unpaidPurchase: purchase }, { amount, now, payments }) {
+  const until = time(payment.expires_at, now), thing = thingOf(drop, purchase);
+  if (confirmed === payment.id) {
+    return { title: "Your payment is on its way.", text: "This page says so as soon as it has arrived." };
+  }
+  const title = `Pay ${amount} until ${until}`, isReady = payment.client_secret || payment.url;
+  if (payments?.isProviderTold && !isReady) {
+    return payment.status === "failed"
+      ? { title: "The payment cannot be made now.", text: `Nothing was charged. It is kept for you until ${until}.` }
+      : { title, text: "The payment is being made ready. This takes a moment." };
+  }
+  if (payment.status === "failed") {
+    return {
+      title: "The payment was declined, try again.", text: `Nothing was charged. Until ${until}, ${thing} is kept for you.`,
+    };
+  }
+  if (wayToPay(payment, amount, payments).isMissing) {
+    return { title, text: "Pay in the shop that led you here. This page says so as soon as it is paid." };
+  }
+  return { title, text: `Until then ${thing} is kept for you. After that it goes to somebody else.` };
+}
+
+/** The link or the form with which the payment can be made, if there is one. */
+function wayToPay({ provider, url, client_secret: secret }, amount, payments) {
+  if (/^https?:\/\//i.test(url ?? "")) return { link: [`Pay ${amount}`, url] };
+  if (provider === "stripe" && secret && payments?.stripeKey) {
+    return { stripe: secret, main: [`Pay ${amount}`, "confirmPayment"] };
+  }
+  return { isMissing: true };
+}
+
+function anotherOne(sale, now) {
+  const { drop } = sale, mayReserve = statusIsLive(drop, now) && !drop.paused_at && sale.mostOf(null) > 0;
+  return mayReserve ? ["Reserve another", "wantMore"] : undefined;
+}
+
+/** What came back of a purchase, if a part of it did. */
+function refundRows({ refunded_qty: units, refunded_amount: amount, ...row }, drop) {
+  if (!units && !amount) return [];
+  const back = money(amount ?? 0, currencyOf(row, drop));
+  return [["Refunded", units ? `${back} for ${number(units)} of ${number(row.qty)}` : back]];
+}
+
+function cancelledText({ purchases, refunded }) {
+  if (refunded.length > 0) return "You get back what you paid. Your bank may take some days to show the money.";
+  if (purchases.length > 0) return "You have bought from it. The seller will tell you about your money.";
+  return "Nothing is held any more, and nothing was charged for a hold.";
+}
+
 function isChosen({ variants }, chosen) {
   return chosen !== null || variants.length === 0;
 }
@@ -183,7 +269,8 @@ function unitsRow({ qty }) {
 
 /** The panel of a sale that goes on after the buyer lost or let go a hold. */
 function whatHappened(sale) {
-  const { drop, lapsed, released } = sale;
+  const { drop, lapsed, released, unpaid } = sale;
+  if (unpaid) return { title: unpaidText(sale), text: leftText(drop, unpaid.purchase.variant_id) };
   if (lapsed) return { title: lapsedText(sale), text: `Nothing was charged. ${leftText(drop, lapsed.variant_id)}` };
   if (released) {
     return {
@@ -192,6 +279,17 @@ function whatHappened(sale) {
     };
   }
   return {};
+}
+
+/** What became of a purchase that was not paid. */
+export function unpaidText({ drop, unpaid }) {
+  if (!unpaid) return null;
+  const thing = thingOf(drop, unpaid.purchase);
+  return {
+    expired: `Time ran out before it was paid, so ${thing} went back.`,
+    cancelled: `You cancelled, so ${thing} went back. Nothing was charged.`,
+    ended: `The payment was cancelled, so ${thing} went back.`,
+  }[unpaid.why];
 }
 
 export function lapsedText({ drop, lapsed }) {

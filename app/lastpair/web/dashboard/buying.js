@@ -3,7 +3,7 @@
 import { uuid } from "/buyer/identity.js";
 
 import { call } from "./api.js";
-import { formatCountdown, formatMoney, formatNumber } from "./format.js";
+import { formatCountdown, formatMoney, formatNumber, formatTime } from "./format.js";
 import { shownStatus, stockOf } from "./state.js";
 
 const EXPIRY_GRACE_MS = 3000; // the event of an expired hold comes with the server's next sweep, so it comes late
@@ -63,8 +63,9 @@ export class Buying {
 
   async purchase(drop, variantId, user) {
     const hold = this.holdOf(drop.id, variantId);
-    await this.#callIdempotently("purchase", drop, user, { reservation_id: hold.id });
+    const { payment } = await this.#callIdempotently("purchase", drop, user, { reservation_id: hold.id });
     this.#removeHold(hold);
+    if (payment) return `${nameOf(drop, variantId)} is to be paid until ${formatTime(payment.expires_at)}, at the provider.`;
     return `${nameOf(drop, variantId)} is yours.`;
   }
 

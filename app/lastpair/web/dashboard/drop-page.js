@@ -46,13 +46,25 @@ export class DropPage {
 
   hide() {
     this.#dropId = null;
+    this.money?.hide();
   }
 
   /** Show what buyers can do, and what sellers see and can do, from now on or no longer. */
   showFor({ isBuyer, isSeller }) {
     Object.assign(this, { isBuyer, isSeller });
     if (!isSeller) this.tables.hide();
+    if (!isSeller) this.money?.hide();
     if (this.#dropId !== null) this.show(this.#dropId); // it may be a draft
+  }
+
+  /** Show a seller the money as well, from now on. */
+  async showPayments() {
+    if (this.money !== undefined) return;
+    this.money = null;
+    const { Money, PAYMENT_TABS, PAYMENTS_REREAD_MS } = await import("./money.js");
+    this.money = new Money(this.state, { clock: this.clock, onRead: () => this.render() });
+    this.tables.add(PAYMENT_TABS, PAYMENTS_REREAD_MS);
+    this.render();
   }
 
   get drop() {
@@ -85,7 +97,7 @@ export class DropPage {
     document.title = `${drop.name} · Lastpair`;
     setText($("drop-name"), drop.name);
     setAttribute($("buyer-page"), "href", `/d/${drop.id}`);
-    const stock = stockOf(drop), { amount, isExact } = revenueOf(drop);
+    const stock = stockOf(drop), { amount, isExact } = revenueOf(drop, this.state.money);
     for (const part of PARTS) setText($(`drop-${part}`), formatNumber(stock[part]));
     setText($("drop-share"), stock.sold ? `${Math.floor((100 * stock.sold) / drop.total_stock)}%` : "");
     setText($("drop-total"), `of ${formatNumber(drop.total_stock)}`);
@@ -114,6 +126,7 @@ export class DropPage {
     if (this.isSeller) {
       this.actions.render(drop, now);
       this.tables.tick(drop);
+      this.money?.tick(drop);
     }
   }
 

@@ -173,9 +173,10 @@ async function readSettings() {
   const askedAt = Date.now(), signal = AbortSignal.timeout(SETTINGS_TIMEOUT_MS);
   const settings = await fetch("/dashboard/settings.json", { signal }).then((response) => response.json()).catch(() => null);
   if (!settings) return setTimeout(readSettings, SETTINGS_RETRY_MS);
-  const { now, development, authMode, nameClaim } = settings;
+  const { now, development, authMode, nameClaim, payments } = settings;
   // The server read its clock about halfway between the request and the answer.
   if (now) offsetMs = Date.parse(now) - (askedAt + Date.now()) / 2;
+  if (payments) dropPage.showPayments();
   if (development && !rows.isBuyer) showFor({ isBuyer: true, isSeller: true });
   if (authMode === "jwt") session.start(nameClaim);
 }

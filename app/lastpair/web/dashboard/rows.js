@@ -204,7 +204,7 @@ class Row {
     setText(this.link, this.drop.name);
     if (!this.isFilled || !this.isNear) return;
     const { drop, part } = this, stock = stockOf(drop), { sold, held, left } = stock;
-    const { amount, isExact } = revenueOf(drop);
+    const { amount, isExact } = revenueOf(drop, this.rows.state.money);
     setText(part.terms, termsOf(drop));
     setBar(part.bar, stock);
     setText(part.sold, formatNumber(sold));

@@ -152,7 +152,7 @@ const TABS = {
     label: "Buyers", path: "purchases?", list: "purchases", none: "Nobody has bought yet.",
     columns: ["Buyer", "Size", "Bought at", "Amount", "Status"],
     cells: (row) => [row.username, row.variant_name ?? "", formatTime(row.createdAt),
-      row.amount === null ? "" : formatMoney(row.amount, row.currency), row.status === "paid" ? refundButton(row) : row.status],
+      row.amount === null ? "" : formatMoney(row.amount, row.currency), refundCell(row)],
   },
   history: {
     label: "History", path: "history?", list: "history", none: "Nothing was changed yet.",
@@ -160,6 +160,13 @@ const TABS = {
     cells: (row, now, drop) => [describe(row, drop), row.username ?? row.db_user, formatTime(row.at)],
   },
 };
+
+/** What can be refunded of a purchase, or what became of it. */
+function refundCell(row) {
+  if (row.status !== "paid") return row.status === "pending" ? "to be paid" : row.status;
+  const part = row.refunded_qty > 0 ? `${formatNumber(row.refunded_qty)} of ${formatNumber(row.qty)} refunded ` : "";
+  return make("span", {}, part, refundButton(row));
+}
 
 function refundButton(purchase) {
   return make("button", { type: "button", class: "btn small", "data-refund": purchase.id, "aria-label":
@@ -184,9 +191,14 @@ function valueOf(field, value, currency) {
   return typeof value === "object" ? "changed" : String(value);
 }
 
-/** The tabs Holders, Buyers and History. The one that is shown is read again when its drop has changed. */
+/**
+ * The tabs Holders, Buyers and History, and more where payments are made. The one that is shown is read again when its drop has
+ * changed.
+ */
 export class SellerTables {
+  #tabs = {};
   #tab = "holders";
+  #rereadMs = Infinity;
   #rows = [];
   #cursor;
   #readAt = -Infinity;
@@ -195,17 +207,30 @@ export class SellerTables {
 
   constructor(state, { clock, say }) {
     Object.assign(this, { state, clock, say });
-    this.tabs = Object.entries(TABS).map(([name, { label }]) => {
+    this.tabs = [];
+    this.add(TABS);
+    $("tabs").addEventListener("keydown", (event) => this.#onKey(event));
+    $("more").addEventListener("click", () => this.#read(true));
+    $("table").addEventListener("click", ({ target }) => {
+      this.#refund(target.dataset.refund);
+      this.#retry(target.dataset.retry);
+    });
+    this.#choose("holders");
+  }
+
+  /** Add tabs. What they show is read again after this time, even if no event came, because no event tells of it. */
+  add(tabs, rereadMs = Infinity) {
+    Object.assign(this.#tabs, tabs);
+    this.#rereadMs = rereadMs;
+    const added = Object.entries(tabs).map(([name, { label }]) => {
       const attributes = { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "table", "data-tab": name };
       const tab = make("button", attributes, label);
       tab.addEventListener("click", () => this.#choose(name));
       return tab;
     });
-    $("tabs").append(...this.tabs);
-    $("tabs").addEventListener("keydown", (event) => this.#onKey(event));
-    $("more").addEventListener("click", () => this.#read(true));
-    $("table").addEventListener("click", ({ target }) => this.#refund(target.dataset.refund));
-    this.#choose("holders");
+    for (const tab of added) tab.tabIndex = -1;
+    this.tabs.push(...added);
+    $("tabs").append(...added);
   }
 
   show(drop) {
@@ -221,8 +246,8 @@ export class SellerTables {
   /** Read again if the drop has changed, at most every REREAD_MS. Between two readings only the time left moves. */
   tick(drop) {
     this.drop = drop;
-    const isStale = this.#readSequence !== drop.lastSequence && this.clock() - this.#readAt > REREAD_MS;
-    if (isStale) this.#read();
+    const age = this.clock() - this.#readAt, isChanged = this.#readSequence !== drop.lastSequence;
+    if (age > this.#rereadMs || (age > REREAD_MS && isChanged)) this.#read();
     else if (this.#tab === "holders") this.#draw();
   }
 
@@ -260,11 +285,12 @@ export class SellerTables {
   async #read(isMore = false) {
     if (this.#isReading) return;
     this.#isReading = true;
-    const { drop } = this, tab = this.#tab, { path, list } = TABS[tab], sequence = drop.lastSequence;
+    const { drop } = this, tab = this.#tab, { path, list } = this.#tabs[tab], sequence = drop.lastSequence;
     const rows = isMore ? PAGE_ROWS : Math.min(200, Math.max(PAGE_ROWS, this.#rows.length));
     const cursor = isMore ? `&cursor=${this.#cursor}` : "";
     this.#readAt = this.clock();
-    const page = await readPage(`/drops/${drop.id}/${path}limit=${rows}${cursor}`, { user: drop.created_by }).catch(() => null);
+    const whole = path.startsWith("/") ? path : `/drops/${drop.id}/${path}`;
+    const page = await readPage(`${whole}limit=${rows}${cursor}`, { user: drop.created_by }).catch(() => null);
     this.#isReading = false;
     if (!this.drop) return; // the seller has signed out meanwhile
     if (this.drop.id !== drop.id || this.#tab !== tab) return this.#read(); // another tab or drop was chosen meanwhile
@@ -276,31 +302,53 @@ export class SellerTables {
   }
 
   #draw(isRead = this.#readSequence !== null) {
-    const { columns, cells, none } = TABS[this.#tab], now = this.clock();
+    const { columns, cells, none, isShown = () => true } = this.#tabs[this.#tab], now = this.clock();
     const hasSizes = this.drop?.variants.length > 0;
     const keep = (list) => list.filter((_, place) => hasSizes || columns[place] !== "Size");
-    const focused = document.activeElement?.dataset.refund;
-    const alive = this.#rows.filter(({ expires_at }) => this.#tab !== "holders" || Date.parse(expires_at) > now);
+    const { refund, retry } = document.activeElement?.dataset ?? {};
+    const alive = this.#rows.filter((row) => (
+      isShown(row, this.drop) && (this.#tab !== "holders" || Date.parse(row.expires_at) > now)
+    ));
     const head = make("tr", {}, ...keep(columns).map((text) => make("th", { scope: "col" }, text)));
     const body = alive.map((row) => make("tr", {}, ...keep(cells(row, now, this.drop)).map((cell) => make("td", {}, cell))));
     $("table-head").replaceChildren(...(body.length ? [head] : []));
     $("table-body").replaceChildren(...body);
     setText($("table-note"), isRead && body.length === 0 ? none : "");
     $("more").hidden = !this.#cursor;
-    if (focused) (document.querySelector(`[data-refund="${focused}"]`) ?? $("table")).focus();
+    if (refund) (document.querySelector(`[data-refund="${refund}"]`) ?? $("table")).focus();
+    if (retry) (document.querySelector(`[data-retry="${retry}"]`) ?? $("table")).focus();
   }
 
   async #refund(purchaseId) {
     const row = this.#rows.find(({ id }) => id === purchaseId);
     if (!row) return;
     this.say("");
+    const left = row.qty - row.refunded_qty, back = (row.amount ?? 0) - (row.refunded_amount ?? 0);
+    const most = formatMoney(back, row.currency ?? "USD");
     ask({
       title: "Refund this purchase?", submit: "Refund", isGrave: true,
-      text: `${row.username} gets ${formatMoney(row.amount ?? 0, row.currency ?? "USD")} back, and the unit goes back to stock.`,
-    }, async () => {
-      await call("POST", `/purchases/${purchaseId}/refund`, { user: this.drop.created_by });
+      text: left > 1
+        ? `${row.username} gets back what the units cost, ${most} for all ${formatNumber(left)}. They go back to stock.`
+        : `${row.username} gets ${most} back, and the unit goes back to stock.`,
+      fields: left > 1
+        ? [{ name: "units", label: "Units", type: "number", min: 1, max: left, value: String(left), required: true }] : [],
+    }, async ({ units }) => {
+      const body = left > 1 ? { qty: Number(units) } : undefined;
+      await call("POST", `/purchases/${purchaseId}/refund`, { user: this.drop.created_by, body });
       this.say(`${row.username} was refunded.`);
       await this.#read();
     });
+  }
+
+  async #retry(callId) {
+    if (!callId) return;
+    this.say("");
+    try {
+      await call("POST", `/provider-calls/${callId}/retry`, { user: this.drop.created_by });
+      this.say("The provider is asked again soon.");
+      await this.#read();
+    } catch (refusal) {
+      this.say(refusal.message, true);
+    }
   }
 }

@@ -167,14 +167,17 @@ export function stockOf({ total_stock: total, available_stock: left, sold_stock:
 }
 
 /**
- * What the sold units of a drop cost at the prices of now, and whether this is certain: sizes with prices of their own count by
+ * What a drop has brought, and whether this is certain. Where payments are made, `money` has what the drop has brought, if it was
+ * read; else it is null. What was not read is what the sold units cost at the prices of now. With payments that is not certain,
+ * because money may have gone back. Without them only sizes make it uncertain: sizes with prices of their own count by
  * what is taken of them, and the events do not say which of that is held.
  */
-export function revenueOf(drop) {
+export function revenueOf(drop, money) {
+  if (money?.has(drop.id)) return { amount: money.get(drop.id), isExact: true };
   const { sold, held } = stockOf(drop), taken = sold + held;
-  if (drop.variants.every(({ price }) => price === drop.price)) return { amount: sold * drop.price, isExact: true };
+  if (drop.variants.every(({ price }) => price === drop.price)) return { amount: sold * drop.price, isExact: !money };
   const worth = drop.variants.reduce((sum, { price, total_stock: t, available_stock: a }) => sum + price * (t - a), 0);
-  return { amount: taken ? (worth * sold) / taken : 0, isExact: held === 0 };
+  return { amount: taken ? (worth * sold) / taken : 0, isExact: held === 0 && !money };
 }
 
 /** The status of a drop at a moment. The clock decides when a start or an end has passed that no event has reported yet. */

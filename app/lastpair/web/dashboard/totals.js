@@ -23,7 +23,7 @@ export class Totals {
         counts.left += left;
         counts.total += drop.total_stock;
       }
-      const { amount, isExact: isThisExact } = revenueOf(drop);
+      const { amount, isExact: isThisExact } = revenueOf(drop, this.state.money);
       addRevenue(revenue, drop.currency, amount, sold);
       isExact &&= isThisExact;
     }
