@@ -360,14 +360,24 @@ class FaultRun:
             self.found.append(f"cancelling the drop {drop['id']} was answered {status}: {data}")
 
     async def _break(self) -> None:
-        # Kill a process now and then. The next one is killed whether or not it serves yet.
+        # Kill a process now and then, some of them before they serve.
         while True:
-            await asyncio.sleep(self._chance.uniform(1, 6))
             process = self._chance.choice(self._processes)
+            if self._chance.random() < 0.8:
+                await self._is_ready(process)
+                await asyncio.sleep(self._chance.uniform(0, 10))
             await asyncio.to_thread(process.kill)
             await asyncio.sleep(self._chance.choice([0, self._chance.uniform(0, 1)]))
             process.start()
-            await asyncio.sleep(self._chance.uniform(1, 8))
+
+    async def _is_ready(self, process: Process) -> None:
+        while True:
+            try:
+                if (await self._http.get(f"{process.url}/readyz")).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.3)
 
     # The end
 

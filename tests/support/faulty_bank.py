@@ -5,6 +5,7 @@ can be repeated with the same seed, as far as its order is the same.
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -289,7 +290,9 @@ class FaultyBank:
                 self.cancel(account or self._made(payment["id"], Decimal(payment["amount"]), payment["currency"]))
             case "refund":
                 assert account is not None
-                self.refund(account, Decimal(message["amount"]), request.headers["webhook-id"])
+                left = account.amount - account.refunded
+                if left > 0:
+                    self.refund(account, min(left, Decimal(message["amount"])), request.headers["webhook-id"])
         return {}
 
     def _made(self, payment_id: str, amount: Decimal, currency: str) -> Account:
@@ -329,6 +332,7 @@ class FaultyBank:
             "id": refund.id,
             "object": "refund",
             "amount": int(refund.amount * 100),
+            "status": "succeeded",
             "created": int(refund.created),
             "currency": account.currency.lower(),
             "payment_intent": account.reference,
@@ -351,6 +355,8 @@ async def faulty_bank(kind: str, seed: int) -> AsyncIterator[FaultyBank]:
     found = FaultyBank(kind, seed)
     server = server_for(Starlette(routes=[Route("/{path:path}", found.take, methods=["GET", "POST"])]))
     serving = asyncio.create_task(server.serve())
+    uvicorn_log = logging.getLogger("uvicorn.error")
+    uvicorn_log.disabled = True  # because each answer that is cut would be an error in it
     try:
         await eventually(lambda: server.started or serving.done())
         found.url = url_of(server)
@@ -358,6 +364,7 @@ async def faulty_bank(kind: str, seed: int) -> AsyncIterator[FaultyBank]:
     finally:
         server.should_exit = True
         await serving
+        uvicorn_log.disabled = False
         await found._http.aclose()
 
 
