@@ -84,7 +84,8 @@ join inventory.users u on u.id = p.user_id
 join inventory.payments y on y.id = p.payment_id
 """
 STOCK = """
-select d.id::text, d.total_stock, d.available_stock, coalesce(sum(p.qty - p.refunded_qty) filter (where p.status = 'paid'), 0) as sold
+select d.id::text, d.total_stock, d.available_stock,
+  coalesce(sum(p.qty - p.refunded_qty) filter (where p.status = 'paid'), 0) as sold
 from inventory.drops d left join inventory.purchases p on p.drop_id = d.id group by d.id
 """
 
@@ -132,7 +133,12 @@ class FaultRun:
         self._payments, self._buyers = payments, buyers
         self._chance = random.Random(f"run {seed}")  # noqa: S311 - chance that can be repeated, not a secret
         # The sessions are few, because two processes and this one share the server's.
-        environment = {"DATABASE_URL": database_url, "EXPIRY_POLL_MS": "200", "DATABASE_POOL_SIZE": "10", "PURCHASER_NAMES": "full"}
+        environment = {
+            "DATABASE_URL": database_url,
+            "EXPIRY_POLL_MS": "200",
+            "DATABASE_POOL_SIZE": "10",
+            "PURCHASER_NAMES": "full",
+        }
         environment |= {"PAYMENT_TTL_SECONDS": "900", "EVENT_RETENTION_SECONDS": "86400", "RESERVATION_TTL_SECONDS": "120"}
         self._processes = [Process(environment | settings_of(bank)) for _ in range(PROCESSES)]
         path = "stripe" if bank.kind == "stripe" else "payments"
@@ -142,10 +148,11 @@ class FaultRun:
 
     async def run(self) -> list[str]:
         """Do it all; returns what is wrong."""
-        limits = httpx.Limits(max_connections=100)
-        async with asyncpg.create_pool(self._database_url, min_size=1, max_size=10) as self._owner, httpx.AsyncClient(
-            timeout=40, limits=limits
-        ) as self._http:
+        limits = httpx.Limits(max_connections=300)
+        async with (
+            asyncpg.create_pool(self._database_url, min_size=1, max_size=10) as self._owner,
+            httpx.AsyncClient(timeout=40, limits=limits) as self._http,
+        ):
             self._seller = await make_user(self._owner)
             users = iter(await make_users(self._owner, self._payments))
             for process in self._processes:
@@ -201,6 +208,11 @@ class FaultRun:
         drop: Row = data["drop"]
         return drop
 
+    async def _replace(self, drop: Row) -> None:
+        # Sell another drop instead, if nobody has done so meanwhile.
+        new = await self._new_drop()
+        self._drops = [new if each["id"] == drop["id"] else each for each in self._drops]
+
     # Buyers
 
     async def _buy_on(self, numbers: Iterator[int], users: Iterator[str]) -> None:
@@ -243,9 +255,8 @@ class FaultRun:
                         return data["payment"], [data["purchase"]]
             assert status == 409, (status, data)
             self.counts["refused"] += 1
-            if drop in self._drops and (attempt % 3 == 0 or chance.random() < 0.3):
-                place = self._drops.index(drop)
-                self._drops[place] = await self._new_drop()
+            if attempt % 3 == 0 or chance.random() < 0.3:
+                await self._replace(drop)
 
     async def _live(self, story: str, payment: Row, purchases: list[Row], user: str, chance: random.Random) -> None:
         payment_id = payment["id"]
@@ -293,7 +304,9 @@ class FaultRun:
         if there:
             if here:
                 amount = chance.choice([amount, (amount / 2).quantize(Decimal("0.01"))])
-            await asyncio.gather(*refunds, self._refund_there_soon(payment_id, amount, chance.choice([0, chance.uniform(0, 0.1)])))
+            await asyncio.gather(
+                *refunds, self._refund_there_soon(payment_id, amount, chance.choice([0, chance.uniform(0, 0.1)]))
+            )
         else:
             await asyncio.gather(*refunds)
 
@@ -330,7 +343,9 @@ class FaultRun:
         for number in range(2 if in_part and purchase["qty"] > 1 else 1):
             body = {"qty": 1} if in_part else None
             path, key = f"/purchases/{purchase['id']}/refund", f"{purchase['id']}-{number}"
-            answers = await asyncio.gather(*(self._ask("POST", path, self._seller, body, key) for _ in range(chance.choice([1, 1, 2]))))
+            answers = await asyncio.gather(
+                *(self._ask("POST", path, self._seller, body, key) for _ in range(chance.choice([1, 1, 2])))
+            )
             for status, data in answers:
                 if status not in {200, 409}:
                     self.found.append(f"refunding {purchase['id']} was answered {status}: {data}")
@@ -353,7 +368,7 @@ class FaultRun:
 
     async def _cancel_a_drop(self, chance: random.Random) -> None:
         drop = chance.choice(self._drops)
-        self._drops[self._drops.index(drop)] = await self._new_drop()
+        await self._replace(drop)
         status, data = await self._ask("POST", f"/drops/{drop['id']}/cancel", self._seller, {"refund": True}, drop["id"])
         self.counts["drops cancelled"] += 1
         if status != 200:
@@ -418,7 +433,8 @@ class FaultRun:
             account = self._bank.accounts.get(payment_id)
             there = account.kept if account else Decimal(0)
             if kept != there:
-                wrong(f"payment {payment_id} ({row['status']}) keeps {kept}, the provider {there}; {await self._history(payment_id)}")
+                history = await self._history(payment_id)
+                wrong(f"payment {payment_id} ({row['status']}) keeps {kept}, the provider {there}; {history}")
         for payment_id in self._bank.accounts.keys() - payments.keys():
             wrong(f"the provider has a payment {payment_id} that the database does not have")
         for row in await owner.fetch("select * from inventory.provider_calls where done_at is null"):
@@ -429,7 +445,9 @@ class FaultRun:
         for event_id in self._bank.told:
             if recorded[event_id] != 1:
                 wrong(f"the event {event_id} was taken and recorded {recorded[event_id]} times")
-        for problem, number in await owner.fetch("select coalesce(problem, outcome), count(*) from inventory.payment_events group by 1"):
+        for problem, number in await owner.fetch(
+            "select coalesce(problem, outcome), count(*) from inventory.payment_events group by 1"
+        ):
             self.counts[f"events {problem}"] = number
         for row in await owner.fetch(STOCK):
             if row["total_stock"] != row["available_stock"] + row["sold"]:
@@ -455,12 +473,17 @@ class FaultRun:
                 wrong(f"payment {payment_id} is {row['status']} -{row['refunded_amount']}, and its buyer was told {told}")
         for row in await self._owner.fetch(COMPLETED):
             was_paid = row["status"] == "paid" or row["payment_status"] == "paid"
-            if row["announced"] > 1 or (was_paid and row["announced"] != 1) or (row["status"] == "cancelled" and row["announced"]):
+            if (
+                row["announced"] > 1
+                or (was_paid and row["announced"] != 1)
+                or (row["status"] == "cancelled" and row["announced"])
+            ):
                 wrong(f"the purchase {row['id']} ({row['status']}) was announced as completed {row['announced']} times")
 
     async def _history(self, payment_id: str) -> str:
         events = await self._owner.fetch(
-            "select status, refunded_amount, outcome, problem, event_id from inventory.payment_events where payment_id = $1 order by id",
+            "select status, refunded_amount, outcome, problem, event_id from inventory.payment_events"
+            " where payment_id = $1 order by id",
             payment_id,
         )
         calls = await self._owner.fetch(
@@ -469,7 +492,9 @@ class FaultRun:
             payment_id,
         )
         account = self._bank.accounts.get(payment_id)
-        row = await self._owner.fetchrow("select amount, refunded_amount, status from inventory.payments where id = $1", payment_id)
+        row = await self._owner.fetchrow(
+            "select amount, refunded_amount, status from inventory.payments where id = $1", payment_id
+        )
         return f"{tuple(row)}\n    {account}\n    events {[tuple(e) for e in events]}\n    calls {[tuple(c) for c in calls]}"
 
 
@@ -497,7 +522,8 @@ def main() -> int:
         print(f"{number:8} {name}")
     for finding in run.found:
         print(f"WRONG: {finding}")
-    print(f"{given.provider}, seed {given.seed}: {given.payments} payments in {time.monotonic() - begin:.0f} s, {len(run.found)} findings")
+    seconds = time.monotonic() - begin
+    print(f"{given.provider}, seed {given.seed}: {given.payments} payments in {seconds:.0f} s, {len(run.found)} findings")
     return 1 if run.found else 0
 
 

@@ -45,7 +45,12 @@ ANSWERS = {
 TOO_LATE_SECONDS = 5
 """Longer than the service waits for an answer."""
 
-STRIPE_STATUS = {"open": "requires_payment_method", "failed": "requires_payment_method", "cancelled": "canceled", "paid": "succeeded"}
+STRIPE_STATUS = {
+    "open": "requires_payment_method",
+    "failed": "requires_payment_method",
+    "cancelled": "canceled",
+    "paid": "succeeded",
+}
 
 
 @dataclass
@@ -225,7 +230,10 @@ class FaultyBank:
     async def _answer(self, request: Request, body: bytes, seconds: float) -> Response:
         key = request.headers.get("idempotency-key") if request.method == "POST" else None
         if key is not None and key in self._in_progress:
-            return JSONResponse({"error": {"type": "invalid_request_error", "code": "idempotency_key_in_use"}}, 409 if self.kind == "stripe" else 503)
+            return JSONResponse(
+                {"error": {"type": "invalid_request_error", "code": "idempotency_key_in_use"}},
+                409 if self.kind == "stripe" else 503,
+            )
         if key is None or key not in self._answers:
             carry_out: Callable[[Request, bytes], Row] = self._as_stripe if self.kind == "stripe" else self._as_documented
             try:
@@ -248,7 +256,8 @@ class FaultyBank:
         path = request.url.path.removeprefix("/v1/").split("/")
         match request.method, path:
             case "POST", ["payment_intents"]:
-                return self._intent(self._made(given["metadata[payment_id]"], Decimal(given["amount"]) / 100, given["currency"].upper()))
+                amount, currency = Decimal(given["amount"]) / 100, given["currency"].upper()
+                return self._intent(self._made(given["metadata[payment_id]"], amount, currency))
             case "GET", ["payment_intents", reference]:
                 return self._intent(self._by_reference(reference))
             case "POST", ["payment_intents", reference, "cancel"]:
@@ -282,7 +291,9 @@ class FaultyBank:
             case "status":
                 if account is None:
                     return {"status": "pending"}
-                status = {"open": "pending", "paid": "refunded" if account.refunds else "paid"}.get(account.status, account.status)
+                status = {"open": "pending", "paid": "refunded" if account.refunds else "paid"}.get(
+                    account.status, account.status
+                )
                 found: Row = {"status": status, "provider_reference": account.reference}
                 found |= {"amount": float(account.amount), "currency": account.currency}
                 return found | ({"refunded_amount": float(account.refunded)} if status == "refunded" else {})
@@ -382,5 +393,3 @@ def settings_of(bank: FaultyBank) -> dict[str, str]:
         "PAYMENT_WEBHOOK_SECRET": payment_provider.SECRET,
         "PAYMENT_PROVIDER_URL": f"{bank.url}/lastpair",
     }
-
-
