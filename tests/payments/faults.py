@@ -83,6 +83,14 @@ from inventory.purchases p
 join inventory.users u on u.id = p.user_id
 join inventory.payments y on y.id = p.payment_id
 """
+UNLIKE_ITS_PURCHASES = """
+select distinct y.id::text from inventory.payments y join inventory.purchases p on p.payment_id = y.id
+where case y.status
+  when 'paid' then p.status not in ('paid', 'refunded')
+  when 'refunded' then p.status not in ('refunded', 'cancelled')
+  else p.status <> y.status
+end
+"""
 STOCK = """
 select d.id::text, d.total_stock, d.available_stock,
   coalesce(sum(p.qty - p.refunded_qty) filter (where p.status = 'paid'), 0) as sold
@@ -160,15 +168,16 @@ class FaultRun:
             try:
                 for _ in range(DROPS):
                     self._drops.append(await self._new_drop())
-                breaking = asyncio.create_task(self._break())
+                breaking = [asyncio.create_task(self._break()), asyncio.create_task(self._reconcile_on())]
                 numbers = iter(range(self._payments))
                 try:
                     async with asyncio.TaskGroup() as group:
                         for _ in range(self._buyers):
                             group.create_task(self._buy_on(numbers, users))
                 finally:
-                    breaking.cancel()
-                    await asyncio.gather(breaking, return_exceptions=True)
+                    for task in breaking:
+                        task.cancel()
+                    await asyncio.gather(*breaking, return_exceptions=True)
                 await self._settle()
                 await self._check()
             finally:
@@ -399,6 +408,7 @@ class FaultRun:
     async def _settle(self) -> None:
         self._bank.is_calm = True
         await self._bank.delivered()
+        await self._reconcile()
         async with self._owner.acquire() as session, session.transaction():
             await session.execute("select from inventory.drops order by id for no key update")
             await session.execute("update inventory.reservations set expires_at = now() where status = 'ACTIVE'")
@@ -411,18 +421,33 @@ class FaultRun:
                 if waiting == (0, 0, 0, 0):
                     break
             await self._bank.delivered()
-            ended = await asyncio.to_thread(lastpair, "reconcile", **self._environment)
-            print(f"{time.strftime('%H:%M:%S')} unsettled {waiting}; {ended.stdout.strip()}", flush=True)
-            if ended.returncode != 0:
-                self.found.append(f"reconcile ended with {ended.returncode}: {ended.stderr[-1000:]}")
-            if waiting == (0, 0, 0, 0) and ": 0 mended" in ended.stdout and settled > 0:
+            print(f"{time.strftime('%H:%M:%S')} unsettled {waiting}", flush=True)
+            is_mended = await self._reconcile()
+            if waiting == (0, 0, 0, 0) and not is_mended and settled > 0:
                 return
         self.found.append(f"it does not settle: {waiting} payments, purchases, holds, calls are open")
+
+    async def _reconcile(self) -> bool:
+        # Whether there was something to mend. While the bank fails, some payments stay unanswered.
+        ended = await asyncio.to_thread(lastpair, "reconcile", **self._environment)
+        print(f"{time.strftime('%H:%M:%S')} {ended.stdout.strip()}", flush=True)
+        if (self._bank.is_calm and ended.returncode != 0) or "Traceback" in ended.stderr:
+            self.found.append(f"reconcile ended with {ended.returncode}: {ended.stderr[-1000:]}")
+        mended = int(ended.stdout.partition(" compared: ")[2].split(" ")[0] or 0)
+        self.counts["mended by reconcile"] += mended
+        return mended > 0
+
+    async def _reconcile_on(self) -> None:
+        while True:
+            await asyncio.sleep(self._chance.uniform(5, 30))
+            await self._reconcile()
 
     async def _check(self) -> None:
         wrong, owner = self.found.append, self._owner
         for row in await owner.fetch("select * from api.audit()"):
             wrong(f"audit: {tuple(row)}")
+        for (payment_id,) in await owner.fetch(UNLIKE_ITS_PURCHASES):
+            wrong(f"payment {payment_id} is not as its purchases; {await self._history(payment_id)}")
         rows = await owner.fetch("select *, id::text as text_id from inventory.payments")
         payments = {row["text_id"]: row for row in rows}
         self.counts.update(f"payments {row['status']}" for row in rows)
@@ -495,7 +520,13 @@ class FaultRun:
         row = await self._owner.fetchrow(
             "select amount, refunded_amount, status from inventory.payments where id = $1", payment_id
         )
-        return f"{tuple(row)}\n    {account}\n    events {[tuple(e) for e in events]}\n    calls {[tuple(c) for c in calls]}"
+        bought = await self._owner.fetch(
+            "select drop_id::text, status, qty, refunded_qty, refunded_amount, payment_expires_at from inventory.purchases"
+            " where payment_id = $1",
+            payment_id,
+        )
+        both = f"{tuple(row)}\n    {account}\n    purchases {[tuple(p) for p in bought]}"
+        return f"{both}\n    events {[tuple(e) for e in events]}\n    calls {[tuple(c) for c in calls]}"
 
 
 async def fault_run(database_url: str, provider: str, seed: int, payments: int, buyers: int) -> FaultRun:

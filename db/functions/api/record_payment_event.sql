@@ -80,7 +80,7 @@ begin
     perform inventory.cancel_payments(array[v_id], false);
   else
     v_refunded_amount := least(coalesce(p_event.refunded_amount, v_payment.amount), v_payment.amount);
-    if v_refunded_amount <= v_payment.refunded_amount then
+    if v_refunded_amount <= v_payment.refunded_amount and v_refunded_amount < v_payment.amount then
       outcome := 'unchanged';
     elsif v_refunded_amount = v_payment.amount then
       outcome := 'applied';

@@ -1,7 +1,8 @@
 -- inventory.refund_payments: note that these amounts of these payments are refunded, and write that the providers are to pay them back.
 --
 -- Purpose: a step of api.refund_purchase and api.refund_drop, after inventory.refund. No more is paid back than is left of a payment,
--- because some of it may have been refunded at the provider.
+-- because some of it may have been refunded at the provider. A payment of which nothing is left, but some units are still sold, stays
+-- paid: when the provider tells that all was refunded, api.record_payment_event refunds them, because it can lock their drops.
 --
 -- Locks: the caller has locked their purchases. The payments in the order of their ids. Errors: none. Plans: see db/README.md, 'Plans'.
 
@@ -26,14 +27,20 @@ begin
     update inventory.payments y
     set
       refunded_amount = y.refunded_amount + v_back[array_position(p_payment_ids, y.id)],
-      status = case when y.refunded_amount + v_back[array_position(p_payment_ids, y.id)] = y.amount then 'refunded' else y.status end,
+      status = case
+        when y.refunded_amount + v_back[array_position(p_payment_ids, y.id)] = y.amount
+          and not exists (select from inventory.purchases p where p.payment_id = y.id and p.status in ('pending', 'paid'))
+          then 'refunded'
+        else y.status
+      end,
       updated_at = now()
-    where y.id = any (p_payment_ids) and v_back[array_position(p_payment_ids, y.id)] > 0
+    where y.id = any (p_payment_ids)
     returning y.id, y.drop_id
   )
   insert into inventory.provider_calls (drop_id, payment_id, action, amount)
   select r.drop_id, r.id, 'refund', v_back[array_position(p_payment_ids, r.id)]
   from refunded r
+  where v_back[array_position(p_payment_ids, r.id)] > 0
   order by r.id;
 end
 $$;
