@@ -79,7 +79,7 @@ from (values
     array['calls refund no more than the refunds of a payment: 0, 10',
       'the refunds of a payment are not less than those of its purchases, nor more than its amount: 30, 0'],
     'Less refunds than those of the purchases are found.'),
-  ('payments', 'refunded_amount = 10', 'paid',
+  ('payments', 'status = ''paid''', 'refunded',
     array['the refunds of a payment are not less than those of its purchases, nor more than its amount: 10, 10'],
     'A payment that is refunded but says paid is found.'),
   ('provider_calls', 'amount = 11', 'refunded', array['calls refund no more than the refunds of a payment: 10, 11'],

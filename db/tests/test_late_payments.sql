@@ -1,6 +1,6 @@
 -- Money that comes after its payment was cancelled takes the units again, all of them, if they are there; or else it is refunded.
 begin;
-select plan(28);
+select plan(34);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan');
 select pg_temp.make_drop('shoes', 2);
@@ -46,6 +46,23 @@ select results_eq(
 );
 select is(pg_temp.tell_of('last', 'ann', 'refunded'), 'unchanged refunded', 'The provider confirms it.');
 select is(pg_temp.tell_of('last', 'ann', 'paid'), 'unchanged refunded', 'The money that came is not told of twice.');
+
+-- A refund of a part at the provider tells of the money, too.
+
+select pg_temp.make_drop('parts', 2);
+select pg_temp.buy('parts', 'ann', 'bob');
+do $$ begin perform pg_temp.cancel('parts', 'ann'), pg_temp.cancel('parts', 'bob'); end $$;
+select pg_temp.hold('parts', 'cat');
+select is(pg_temp.tell_of('parts', 'ann', 'refunded', 4), 'flagged refunded_in_part paid', 'The late money takes the unit again.');
+select is(pg_temp.stock_of('parts'), 0, 'It is taken.');
+select is(pg_temp.tell_of('parts', 'bob', 'refunded', 4), 'flagged too_late refunded', 'There is no unit for the other one.');
+select is(pg_temp.tell_of('parts', 'bob', 'paid'), 'unchanged refunded', 'The money that came is not told of twice.');
+select is((pg_temp.calls_of('parts'))[5:], array['bob refund 6.00'], 'The provider is to pay back what is left.');
+select results_eq(
+  $$select p.status, y.status, y.refunded_amount from inventory.purchases p join inventory.payments y on y.id = p.payment_id
+    where y.drop_id = pg_temp.drop_id('parts') order by y.refunded_amount$$,
+  $$values ('paid', 'paid', 4.00), ('cancelled', 'refunded', 10.00)$$, 'The first one keeps the unit.'
+);
 
 -- The hold that has the last unit is due: by the clock the unit is there.
 

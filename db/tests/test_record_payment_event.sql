@@ -50,10 +50,10 @@ select is(
 
 -- In part.
 
-select is(pg_temp.tell_of('shoes', 'dan', 'refunded', 4), 'flagged refunded_in_part pending',
-  'A part is refunded before the payment is told of.');
-select is(pg_temp.tell_of('shoes', 'dan', 'refunded', 3), 'unchanged pending', 'An older part changes nothing.');
-select is(pg_temp.tell_of('shoes', 'dan', 'paid'), 'applied paid', 'Then it is told of.');
+select is(pg_temp.tell_of('shoes', 'dan', 'refunded', 4), 'flagged refunded_in_part paid',
+  'A part is refunded before the payment is told of. So it was paid.');
+select is(pg_temp.tell_of('shoes', 'dan', 'refunded', 3), 'unchanged paid', 'An older part changes nothing.');
+select is(pg_temp.tell_of('shoes', 'dan', 'paid'), 'unchanged paid', 'Then it is told of.');
 select is(pg_temp.tell_of('shoes', 'dan', 'refunded', 6), 'flagged refunded_in_part paid', 'A larger part is noted.');
 select results_eq(
   $$

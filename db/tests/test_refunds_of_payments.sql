@@ -1,6 +1,6 @@
 -- Refunds by the seller, whole or unit by unit: the units go back, the provider is to pay the money back, never more than it got.
 begin;
-select plan(42);
+select plan(56);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve');
 select pg_temp.make_drop('shoes', 20);
@@ -87,6 +87,26 @@ select is(pg_temp.payment_of('shoes', 'bob'), 'paid 35.00', 'The payment says bo
 select is(pg_temp.refund('shoes', 'bob', 2), 'refunded 4 40.00', 'So are the others.');
 select is(pg_temp.payment_of('shoes', 'bob'), 'refunded 40.00', 'No more is refunded than was paid.');
 select is((pg_temp.calls_of('shoes'))[6:], array['bob refund 20.00', 'bob refund 5.00'], 'The provider pays back no more.');
+
+-- Nothing is left of the money, but a unit is still sold.
+
+select pg_temp.make_drop('both', 10);
+select pg_temp.buy_units('both', 'ann', 2);
+select pg_temp.buy_units('both', 'bob', 2);
+select pg_temp.tell_of('both', 'ann', 'paid'), pg_temp.tell_of('both', 'bob', 'paid');
+select is(pg_temp.tell_of('both', v.name, 'refunded', 15), 'flagged refunded_in_part paid', 'More than a unit cost is refunded there.')
+from (values ('ann'), ('bob')) as v (name);
+select is(pg_temp.refund('both', v.name, 1), 'paid 1 10.00', 'A unit is refunded here.') from (values ('ann'), ('bob')) as v (name);
+select is(pg_temp.payment_of('both', 'ann'), 'paid 20.00', 'All the money goes back, and a unit is sold.');
+select is((select count(*) from api.audit()), 0::bigint, 'That may be for a while.');
+select is(pg_temp.tell_of('both', 'ann', 'refunded', 20), 'applied refunded', 'The provider has given all of it back.');
+select is(pg_temp.purchases_on('both'), array['ann refunded', 'bob paid'], 'So the other unit goes back, too.');
+select is(pg_temp.stock_of('both'), 9, 'It is stock.');
+select is(pg_temp.tell_of('both', 'ann', 'refunded', 20), 'unchanged refunded', 'It goes back once.');
+select is(pg_temp.refund('both', 'bob', 1), 'refunded 2 20.00', 'The seller may refund the other unit before that.');
+select is(pg_temp.payment_of('both', 'bob'), 'refunded 20.00', 'It is refunded, too.');
+select is(pg_temp.tell_of('both', 'bob', 'refunded', 20), 'unchanged refunded', 'There is nothing to do then.');
+select is((pg_temp.calls_of('both'))[3:], array['ann refund 5.00 done', 'bob refund 5.00'], 'Each was to be paid back what was left.');
 
 -- Whole drops.
 

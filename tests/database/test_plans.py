@@ -79,7 +79,7 @@ EXPECTED_OF_PAYMENTS = {
     },
     "cancel": {"payments_pkey", "purchases_payment_idx", "changes_pkey", "purchases_due_idx", "reservations_due_idx"},
     "refund": {
-        *("payments_pkey", "purchases_pkey"),
+        *("payments_pkey", "purchases_pkey", "purchases_payment_idx"),
         *("changes_pkey", "purchases_due_idx", "reservations_due_idx", "purchases_latest_idx"),
     },
     "reserve": {

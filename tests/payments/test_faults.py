@@ -9,11 +9,14 @@ from json import loads
 
 import pytest
 
+from lastpair.payments.payments import CALLS_AT_ONCE
+from lastpair.payments.provider import Call, Created
 from tests.support.commands import lastpair
 from tests.support.database import client_of
 from tests.support.envelopes import as_user, assert_error, assert_success
-from tests.support.factories import make_drop, make_user, reserve
+from tests.support.factories import make_drop, make_user, make_users, reserve
 from tests.support.localstripe import SECRET_KEY, WEBHOOK_SECRET
+from tests.support.payments import begin_payments
 from tests.support.servers import started
 from tests.support.tills import StripeTill, Till
 from tests.support.waiting import eventually
@@ -176,6 +179,46 @@ def stripe_environment(stripe_url: str) -> dict[str, str]:
         "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
         "STRIPE_API_URL": stripe_url,
     }
+
+
+class OneIsSlow:
+    """A provider that answers the first of its calls when `is_over` is set, and the others at once."""
+
+    name = "stripe"
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.is_over = asyncio.Event()
+
+    async def create(self, call: Call) -> Created:
+        """Make a payment there."""
+        self.calls += 1
+        if self.calls == 1:
+            await self.is_over.wait()
+        return Created(None)
+
+
+@only_stripe
+async def test_one_call_is_slow(stripe_till: StripeTill, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that waits for its answer delays no other, however many there are."""
+    provider, number = OneIsSlow(), 3 * CALLS_AT_ONCE
+    drop = await stripe_till.drop(total_stock=number)
+    await stripe_till.payments.announce()
+    await begin_payments(stripe_till.owner, drop["id"], await make_users(stripe_till.owner, number))
+    monkeypatch.setitem(stripe_till.payments.providers, "stripe", provider)  # type: ignore[arg-type]
+    working = asyncio.create_task(stripe_till.payments.work_off())
+    made = "select count(done_at) from inventory.provider_calls where drop_id = $1"
+
+    async def are_made() -> bool:
+        return bool(await stripe_till.owner.fetchval(made, drop["id"]) == number - 1)
+
+    try:
+        await eventually(are_made, timeout_seconds=60)
+        assert not working.done()
+    finally:
+        provider.is_over.set()
+        await working
+    assert await stripe_till.owner.fetchval(made, drop["id"]) == number
 
 
 @only_stripe

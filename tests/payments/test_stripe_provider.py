@@ -82,6 +82,22 @@ async def test_refund_is_made_once(stripe: Stripe, provider: StripeProvider) -> 
     assert status in told
 
 
+async def test_refund_of_more_than_is_left(stripe: Stripe, provider: StripeProvider) -> None:
+    """What somebody refunded at the dashboard before the call came is not refunded again, and the rest is."""
+    payment = payment_of()
+    reference = (await provider.create(call_of(payment))).reference
+    payment, row = payment._replace(provider_reference=reference), {"provider_reference": reference}
+    await stripe.pay(row)
+    await stripe.refund(row, 990)
+    call = call_of(payment, "refund", "199.90")
+    for attempts in (1, 2):
+        await provider.refund(call_of(payment, "refund", "199.90", attempts, call.id))
+    await provider.refund(call_of(payment, "refund", "10.00"))
+    status = await provider.status(payment)
+    assert status is not None
+    assert (status.status, status.refunded_amount) == ("refunded", Decimal("199.90"))
+
+
 async def test_cancel(provider: StripeProvider) -> None:
     """An intent that is cancelled stays so, and the call may be repeated."""
     payment = payment_of()

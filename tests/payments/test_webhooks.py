@@ -16,6 +16,7 @@ from tests.support.factories import available_stock, make_user, reserve
 from tests.support.in_process import InProcess, served, settings_for
 from tests.support.localstripe import DECLINED, signed
 from tests.support.payment_provider import SECRET
+from tests.support.payments import EVENT
 from tests.support.tills import OwnTill, StripeTill, Till
 from tests.support.waiting import eventually
 
@@ -149,6 +150,24 @@ async def test_stripe_tells_of_another_payment(stripe_till: StripeTill) -> None:
     answer = await stripe_till.http.get("/payments/problems", headers=as_user(stripe_till.seller))
     [problem] = [row for row in assert_success(answer, "problems") if row["event_id"] == event_id]
     assert (problem["problem"], problem["payment_id"]) == ("unknown_payment", None)
+
+
+@only_stripe
+async def test_another_payment_is_told_of_at_once(stripe_till: StripeTill) -> None:
+    """An event of a payment that is not known counts once, and nobody gets an error, when it comes twice at once."""
+    owner, told = stripe_till.owner, (stripe_till.name, f"evt_{uuid4().hex}", str(uuid4()), "paid", None)
+    async with owner.acquire() as session:
+        transaction = session.transaction()
+        await transaction.start()
+        # Nobody can record an event until this ends, so both have looked for it before.
+        await session.execute("lock table inventory.payment_events in share row exclusive mode")
+        telling = [asyncio.create_task(owner.fetchval(EVENT, *told)) for _ in range(2)]
+        waiting = "select count(*) = 2 from pg_locks where relation = 'inventory.payment_events'::regclass and not granted"
+        try:
+            await eventually(lambda: owner.fetchval(waiting), timeout_seconds=60)
+        finally:
+            await transaction.rollback()
+    assert sorted(await asyncio.gather(*telling)) == ["flagged", "unchanged"]
 
 
 @only_stripe

@@ -145,10 +145,20 @@ class Payments:
 
     async def work_off(self) -> None:
         """Make the calls that are due, until there are none. Raises Refusal when the database cannot serve."""
-        while calls := await self._take(CALLS_AT_ONCE):
-            ended = await asyncio.gather(*map(self._in_slot, calls), return_exceptions=True)
-            for error in filter(None, ended):
-                raise error
+        making: set[asyncio.Task[None]] = set()
+        try:
+            # The next call is taken as soon as one ends, because one that waits for a slow answer must not delay the others.
+            while True:
+                making |= {asyncio.create_task(self._in_slot(call)) for call in await self._take(CALLS_AT_ONCE - len(making))}
+                if not making:
+                    break
+                ended, making = await asyncio.wait(making, return_when=asyncio.FIRST_COMPLETED)
+                for call in ended:
+                    call.result()
+        finally:
+            for call in making:
+                call.cancel()
+            await asyncio.gather(*making, return_exceptions=True)
         [(waiting, gave_up)] = await self._database.fetch(COUNT_CALLS)
         PROVIDER_CALLS_WAITING.set(waiting)
         PROVIDER_CALLS_GIVEN_UP.set(gave_up)

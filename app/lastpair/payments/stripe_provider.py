@@ -5,7 +5,6 @@ The package is the extra `stripe`, so this module is imported only if STRIPE_SEC
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from time import time
@@ -40,13 +39,10 @@ CALL_ID = "call_id"
 """The metadata of what is made at Stripe: the payment's id, and the id of the call that asked for a refund."""
 
 REFUNDS_OF_A_PAGE = 100
-ALREADY_REFUNDED = "charge_already_refunded"
+UNMADE = frozenset({"failed", "canceled"})
+"""The statuses of a refund that gave nothing back."""
 
 Answer = TypeVar("Answer")
-
-
-class RefundedAlready(ProviderRefused):
-    """All of the payment was refunded before."""
 
 
 class StripeObject(BaseModel):
@@ -136,26 +132,39 @@ class StripeProvider:
         return None
 
     async def refund(self, call: Call) -> None:
-        """Refund a part of the PaymentIntent, or all of it."""
-        reference, amount = _reference(call), call.amount or Decimal(0)
+        """Refund a part of the PaymentIntent, or all of it; less if somebody refunded some of it at the dashboard meanwhile."""
+        reference, payment = _reference(call), call.payment
+        asked = _units(call.amount or Decimal(0), payment.currency)
         # Stripe forgets an idempotency key after a day, and a seller may have the call made again later than that.
-        if await self._has_refund(reference, call.id):
+        has_refund, left = await self._refunds(call)
+        units = min(asked, left)
+        if has_refund or units <= 0:
             return
-        with suppress(RefundedAlready):
+        try:
             await _answered(
                 self._client.v1.refunds.create_async(
                     {
                         "payment_intent": reference,
-                        "amount": _units(amount, call.payment.currency),
-                        "metadata": {PAYMENT_ID: call.payment.id, CALL_ID: call.id},
+                        "amount": units,
+                        "metadata": {PAYMENT_ID: payment.id, CALL_ID: call.id},
                     },
-                    {"idempotency_key": call.id},
+                    # Stripe refuses a key that comes again with another amount. Two amounts cannot both be refunded, because the
+                    # smaller one is all that is left.
+                    {"idempotency_key": call.id if units == asked else f"{call.id}:{units}"},
                 )
             )
+        except ProviderRefused:
+            if (await self._refunds(call))[1] < units:
+                raise ProviderUnavailable("some of it was refunded at Stripe at this moment") from None
+            raise
 
-    async def _has_refund(self, reference: str, call_id: str) -> bool:
-        page = await _answered(self._client.v1.refunds.list_async({"payment_intent": reference, "limit": REFUNDS_OF_A_PAGE}))
-        return any(getattr(refund.metadata, CALL_ID, None) == call_id for refund in page.data)
+    async def _refunds(self, call: Call) -> tuple[bool, int]:
+        # Whether this call was carried out before, and how much of the PaymentIntent is left.
+        parameters: Any = {"payment_intent": _reference(call), "limit": REFUNDS_OF_A_PAGE}
+        page = await _answered(self._client.v1.refunds.list_async(parameters))
+        refunded = sum(refund.amount for refund in page.data if refund.status not in UNMADE)
+        has_refund = any(getattr(refund.metadata, CALL_ID, None) == call.id for refund in page.data)
+        return has_refund, _units(call.payment.amount, call.payment.currency) - refunded
 
     async def status(self, payment: Payment) -> ProviderEvent | None:
         """What a webhook would have told of the PaymentIntent."""
@@ -284,8 +293,6 @@ async def _answered(request: Awaitable[Answer]) -> Answer:
     try:
         return await request
     except (stripe.InvalidRequestError, stripe.IdempotencyError, stripe.CardError) as error:
-        if error.code == ALREADY_REFUNDED:
-            raise RefundedAlready from error
         raise ProviderRefused(f"{error.code or type(error).__name__}: {error.user_message}") from error
     except stripe.StripeError as error:
         raise ProviderUnavailable(f"{type(error).__name__} {error.http_status or ''}".strip()) from error

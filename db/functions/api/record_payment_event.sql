@@ -11,14 +11,14 @@
 --     wrong_amount       another amount than the payment's was paid; nothing is changed
 --     wrong_currency     nothing is changed
 --     wrong_mode         the caller says so, of a test payment for example; nothing is changed
---     refunded_in_part   the provider has paid back a part of its own accord. It is noted, but nobody knows which units it means
+--     refunded_in_part   the provider has paid back a part of its own accord. It is noted, but which units that means is not known.
+--                        If it was not told before that the payment was paid, the payment is paid now
 --     too_late           the money came when the payment had been cancelled and the units were gone, so it is refunded
 -- payment is as it is then.
 --
--- paid: the purchases are paid. If the payment was cancelled, the units are taken again (inventory.take_units_again), or else the
--- provider is told to pay the money back. failed: the buyer may try again. cancelled: the units go back. refunded: the units go
--- back, if all was refunded. refunded_amount is what was paid back so far in all; null: all of it. What was refunded here before
--- is no change.
+-- paid: the purchases are paid, or the money goes back (inventory.receive_money). failed: the buyer may try again. cancelled:
+-- the units go back. refunded: the units go back, if all was refunded. refunded_amount is what was paid back so far in all; null:
+-- all of it. What was refunded here before is no change.
 --
 -- Locks, in this order: see inventory.lock_payment_for_event; the event's key. Only an event that moves stock locks the drop.
 -- Errors: VALIDATION_ERROR (provider, event_id, status, body).
@@ -56,30 +56,21 @@ begin
   problem := case
     when p_event.problem is not null then p_event.problem
     when v_id is null then 'unknown_payment'
-    when p_event.status = 'refunded' then null
+    when p_event.status = 'refunded' and (
+      v_payment.status in ('paid', 'refunded') or coalesce(p_event.refunded_amount >= v_payment.amount, true)) then null
     when upper(p_event.currency) <> v_payment.currency then 'wrong_currency'
-    when p_event.status = 'paid' and p_event.amount <> v_payment.amount then 'wrong_amount'
+    when p_event.status in ('paid', 'refunded') and p_event.amount <> v_payment.amount then 'wrong_amount'
   end;
   if problem is not null then
     outcome := 'flagged';
   elsif not inventory.may_pay_become((inventory.payment_row(v_payment)).status, p_event.status) then
     outcome := 'unchanged';
   elsif p_event.status = 'paid' then
-    if inventory.is_open(v_payment) or inventory.take_units_again(v_payment) then
+    if inventory.receive_money(v_payment) then
       outcome := 'applied';
-      update inventory.purchases p
-      set status = 'paid', updated_at = now()
-      where p.payment_id = v_id;
-      update inventory.payments y
-      set status = 'paid', paid_at = now(), updated_at = now()
-      where y.id = v_id;
-      perform inventory.drop_calls(v_id, array['cancel']);
     else
       outcome := 'flagged';
       problem := 'too_late';
-      update inventory.payments y set paid_at = now() where y.id = v_id;
-      perform inventory.drop_calls(v_id, array['cancel']);
-      perform inventory.refund_payments(array[v_id], array[v_payment.amount]);
     end if;
   elsif p_event.status = 'failed' then
     outcome := 'applied';
@@ -89,7 +80,7 @@ begin
     perform inventory.cancel_payments(array[v_id], false);
   else
     v_refunded_amount := least(coalesce(p_event.refunded_amount, v_payment.amount), v_payment.amount);
-    if v_refunded_amount <= v_payment.refunded_amount then
+    if v_refunded_amount <= v_payment.refunded_amount and v_refunded_amount < v_payment.amount then
       outcome := 'unchanged';
     elsif v_refunded_amount = v_payment.amount then
       outcome := 'applied';
@@ -103,8 +94,15 @@ begin
       perform inventory.drop_calls(v_id, array['cancel', 'refund']);
     else
       outcome := 'flagged';
-      problem := 'refunded_in_part';
-      update inventory.payments y set refunded_amount = v_refunded_amount, updated_at = now() where y.id = v_id;
+      update inventory.payments y
+      set refunded_amount = v_refunded_amount, updated_at = now()
+      where y.id = v_id
+      returning * into v_payment;
+      -- Only what was paid can be refunded, so this event tells that, too. The one that should have told it may be lost.
+      problem := case
+        when v_payment.status = 'paid' or inventory.receive_money(v_payment) then 'refunded_in_part'
+        else 'too_late'
+      end;
     end if;
   end if;
 
@@ -121,7 +119,12 @@ begin
     provider, event_id, payment_id, status, amount, currency, refunded_amount, body, outcome, problem)
   values (
     p_event.provider, p_event.event_id, v_id, p_event.status, p_event.amount, p_event.currency, p_event.refunded_amount,
-    p_event.body, outcome, problem);
+    p_event.body, outcome, problem)
+  on conflict on constraint payment_events_event_id_key do nothing; -- no lock keeps the same event of an unknown payment apart
+  if not found then
+    outcome := 'unchanged';
+    problem := null;
+  end if;
   payment := (select inventory.payment_row(y) from inventory.payments y where y.id = v_id);
   return next;
 end

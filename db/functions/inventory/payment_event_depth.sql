@@ -1,7 +1,7 @@
 -- inventory.payment_event_depth: what has to be locked before a payment may change as this event says.
 --
 --   2   the drops, because units go back or are taken again; then the purchases and the payment
---   1   the purchases, because they are paid; then the payment
+--   1   the purchases, because they are paid, which a refund of a part tells as well; then the payment
 --   0   the payment
 --
 -- Locks: none. Errors: none.
@@ -11,11 +11,11 @@ returns integer
 language sql stable
 as $$
   select case
-    when p_event.status = 'paid' and inventory.is_open(p_payment) then 1
-    when p_event.status = 'paid' and p_payment.status in ('pending', 'failed', 'cancelled') then 2
-    when p_event.status = 'cancelled' and p_payment.status in ('pending', 'failed') then 2
     when p_event.status = 'refunded' and p_payment.status <> 'refunded'
       and coalesce(p_event.refunded_amount >= p_payment.amount, true) then 2
+    when p_event.status in ('paid', 'refunded') and inventory.is_open(p_payment) then 1
+    when p_event.status in ('paid', 'refunded') and p_payment.status in ('pending', 'failed', 'cancelled') then 2
+    when p_event.status = 'cancelled' and p_payment.status in ('pending', 'failed') then 2
     else 0
   end
 $$;
