@@ -36,7 +36,9 @@ create table inventory.webhook_endpoints (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint webhook_endpoints_url_check check (
-    char_length(url) <= 2000 and url ~ '^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][!-"$-\[\]-~]*)?$'
+    char_length(url) <= 2000 and url ~ (
+      '^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?'
+      '([/?]([A-Za-z0-9._~:/?@!$&''()*+,;=-]|%[0-9A-Fa-f]{2})*)?$')
   ),
   constraint webhook_endpoints_event_types_check check (
     cardinality(event_types) > 0 and event_types <@ array[

@@ -17,7 +17,8 @@ from tests.support.factories import make_drop, make_user
 
 pytestmark = pytest.mark.slow
 
-TAGS = ["drops", "reservations", "baskets", "purchases", "users", "realtime", "operations", "development"]
+TAGS = ["drops", "reservations", "baskets", "purchases", "payments", "providers", "users", "realtime", "webhooks", "operations"]
+TAGS.append("development")
 FILES = ["main.js", "style.css", "swagger-ui-bundle.js", "swagger-ui.css"]
 OTHER_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-cache"}
 
@@ -53,7 +54,7 @@ async def test_it_shows_every_operation(http: httpx.AsyncClient, visitor: Visito
         shown.add(tuple(word.replace("\u200b", "") for word in words))
     assert shown == {
         (method.upper(), path, operation["summary"])
-        for path, operations in document["paths"].items()
+        for path, operations in (document["paths"] | document["webhooks"]).items()
         for method, operation in operations.items()
         if method != "parameters"
     }

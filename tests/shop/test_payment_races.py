@@ -50,7 +50,7 @@ async def all_at_once(calls: list[Awaitable[object]], gate: asyncio.Semaphore) -
     return [answer for _, answer in sorted(zip(order, answers, strict=True), key=lambda pair: pair[0])]
 
 
-@sizes("count", 100, 2000)
+@sizes("count", 100, 700)
 async def test_one_event_in_eight_sessions(owner: asyncpg.Pool, count: int) -> None:
     """It is applied once, and all others find it unchanged."""
     users = await make_users(owner, count)
@@ -69,7 +69,7 @@ async def test_one_event_in_eight_sessions(owner: asyncpg.Pool, count: int) -> N
     assert await owner.fetchval(told, list(payments.values())) == count
 
 
-@sizes("count", 200, 3000)
+@sizes("count", 200, 1200)
 async def test_paid_against_the_buyers_cancel(owner: asyncpg.Pool, count: int) -> None:
     """Paid first: the cancel is refused. Cancelled first: the unit is taken again, because nobody else wants it."""
     users = await make_users(owner, count)
@@ -88,7 +88,7 @@ async def test_paid_against_the_buyers_cancel(owner: asyncpg.Pool, count: int) -
     assert await available_stock(owner, drop_id) == 0
 
 
-@sizes("count", 200, 3000)
+@sizes("count", 200, 1200)
 async def test_paid_against_the_sweep_and_other_buyers(owner: asyncpg.Pool, count: int) -> None:
     """Payments end while they are paid. Others want the units: each unit is sold once, and the money of the rest returns."""
     users, rivals = await make_users(owner, count), await make_users(owner, count)
@@ -123,7 +123,7 @@ async def test_paid_against_the_sweep_and_other_buyers(owner: asyncpg.Pool, coun
     assert await owner.fetchval(calls, drop_id) == became.get("refunded", 0)
 
 
-@sizes("count", 100, 2000)
+@sizes("count", 100, 700)
 async def test_the_last_unit(owner: asyncpg.Pool, count: int) -> None:
     """Late money for the last unit meets two reserves: it is sold once, and the money of one who does not get it returns."""
     users, gate = await make_users(owner, 3 * count), asyncio.Semaphore(4)
@@ -145,7 +145,7 @@ async def test_the_last_unit(owner: asyncpg.Pool, count: int) -> None:
     await asyncio.gather(*(duel(*users[n : n + 3]) for n in range(0, 3 * count, 3)))
 
 
-@sizes("count", 100, 2000)
+@sizes("count", 100, 700)
 async def test_paid_against_the_cancel_of_the_drop(owner: asyncpg.Pool, count: int) -> None:
     """Three payments are paid while the seller cancels the drop and refunds all: the money of each comes back."""
     users, gate = await make_users(owner, 3 * count), asyncio.Semaphore(4)
@@ -167,7 +167,7 @@ async def test_paid_against_the_cancel_of_the_drop(owner: asyncpg.Pool, count: i
     await asyncio.gather(*(duel(*users[n : n + 3]) for n in range(0, 3 * count, 3)))
 
 
-@sizes("count", 100, 2000)
+@sizes("count", 100, 700)
 async def test_refunds_here_and_there(owner: asyncpg.Pool, count: int) -> None:
     """The seller refunds a purchase twice while the provider tells of the payment and of its refund: the unit comes back once."""
     users = await make_users(owner, count)

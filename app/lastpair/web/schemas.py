@@ -36,7 +36,9 @@ IMAGE_URL = (
 
 MAX_WEBHOOK_URL_LENGTH = 2000
 # The same rule as in the database (webhook_endpoints_url_check).
-WEBHOOK_URL = r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][!-\x22$-\[\]-~]*)?$"
+WEBHOOK_URL = (
+    r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?]([A-Za-z0-9._~:/?@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)?$"
+)
 
 A_DROP: JsonDict = {"name": "Air Jordan 1", "price": 199.9, "total_stock": 100, "starts_at": "2026-01-01T00:00:00Z"}
 

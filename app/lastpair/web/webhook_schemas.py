@@ -83,6 +83,7 @@ def webhook_operations() -> dict[str, Schema]:
             "post": {
                 "operationId": f"on{message_name(kind)}",
                 "tags": ["webhooks"],
+                "security": [],
                 "summary": when,
                 "parameters": list(WEBHOOK_HEADERS),
                 "requestBody": {

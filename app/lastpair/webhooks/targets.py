@@ -70,7 +70,10 @@ class Targets:
 
     def check_url(self, url: str) -> None:
         """Refuse what can be refused without the resolver: the scheme, and an address as the host. Raises NotAllowed."""
-        parsed = httpcore.URL(url)
+        try:
+            parsed = httpcore.URL(url)
+        except ValueError:
+            raise NotAllowed("has a host or a port that cannot be") from None
         if self._only_https and parsed.scheme != b"https":
             raise NotAllowed("must begin with https://")
         try:
