@@ -190,7 +190,7 @@ class Shop(Statements):
         return await self._as_caller(caller, lambda: self._single(CANCEL_PAYMENT, payment_id, caller.id))
 
     async def list_payments(self, drop_id: str, status: str | None, limit: int, cursor: str | None) -> Outcome:
-        """The payments of a drop, for its seller. Data: a page of payments with usernames, newest first."""
+        """The payments of a drop, as its seller sees them. Data: a page of payments with usernames, newest first."""
         return await self._page(LIST_PAYMENTS, limit, drop_id, cursor, None if status is None else [status])
 
     async def list_payment_problems(self, limit: int, cursor: int | None) -> Outcome:
@@ -206,7 +206,7 @@ class Shop(Statements):
         return await self._as_caller(caller, lambda: self._single(RETRY_PROVIDER_CALL, call_id))
 
     async def drop_money(self, drop_id: str) -> Outcome:
-        """The money of a drop, for its seller. Data: a list of sums, one for each currency."""
+        """How much money a drop has earned. Data: a list with one row per currency."""
         return await self._single(DROP_MONEY, drop_id)
 
     async def cancel_drop(self, caller: Caller, drop_id: str, *, refund: bool, idempotency_key: str | None = None) -> Outcome:

@@ -138,7 +138,7 @@ async def list_payments_of_drop(request: Request) -> Response:
 
 @operation("payments", {200: {"money": list[MoneyOfDrop]}}, "DROP_NOT_FOUND", caller="admin")
 async def get_money_of_drop(request: Request) -> Response:
-    """The money of a drop: paid, refunded and open, for each currency."""
+    """How much money a drop has earned, has given back and still waits for, in one row per currency."""
     drop_id = uuid_in_path(request, "dropId")
     await seller(request)
     return answer(request, await components_of(request).shop.drop_money(drop_id), "money")

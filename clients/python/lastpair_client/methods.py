@@ -246,7 +246,7 @@ class Methods:
 
     @Method
     def get_drop_money(self, drop_id: Id) -> Request[list[MoneyOfDrop]]:
-        """The money of a drop: paid, refunded and open, for each currency."""
+        """How much money a drop has earned, has given back and still waits for, in one row per currency."""
         return Request("GET", path_of("drops", drop_id, "money"), "money")
 
     @ListMethod

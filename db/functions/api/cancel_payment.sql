@@ -1,4 +1,4 @@
--- api.cancel_payment: cancel a payment that is not paid yet, for its buyer, and give the units of its purchases back to stock.
+-- api.cancel_payment: let a buyer cancel a payment that is not paid yet, and give the units of its purchases back to stock.
 --
 -- Purpose: the provider is told. A payment that is cancelled already, or was not paid in time, is returned as it is, so the call
 -- may be repeated.
