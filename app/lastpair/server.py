@@ -5,10 +5,12 @@ import logging
 import os
 import resource
 import selectors
+import signal
 import socket
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import ip_address
+from multiprocessing import resource_tracker
 from time import monotonic
 
 from uvicorn import Config, Server
@@ -103,7 +105,7 @@ def serve(settings: Settings, *listeners: socket.socket) -> None:
     Each process reads the settings from the environment by itself.
     """
     raise_open_files_limit()
-    config = Config(
+    config = WorkerConfig(
         "lastpair.web.application:create_app",
         factory=True,
         workers=settings.web_concurrency,
@@ -129,12 +131,50 @@ def serve(settings: Settings, *listeners: socket.socket) -> None:
     os.environ["PORT"] = str(listeners[0].getsockname()[1])
     try:
         if settings.web_concurrency > 1:
-            Multiprocess(config, sockets=list(listeners)).run()
+            Workers(config, sockets=list(listeners)).run()
         else:
             with ExitStack() as stack:  # uvicorn closes its sockets when the shutdown begins
                 Server(config).run(sockets=[stack.enter_context(listener.dup()) for listener in listeners])
     finally:
         answer_backlog(listeners)
+
+
+class Workers(Multiprocess):
+    """Several processes, which a Ctrl-C stops quietly from their first moment on.
+
+    Ctrl-C sends SIGINT to the parent and to all children. A child that has not installed its handlers yet would print a
+    traceback. Therefore SIGINT is blocked while children start; they inherit that, and unblock it when they have handlers.
+    """
+
+    def init_processes(self) -> None:
+        """Start the processes."""
+        with sigint_blocked():
+            super().init_processes()
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace the processes that have died."""
+        with sigint_blocked():
+            super().keep_subprocess_alive()
+
+
+class WorkerConfig(Config):
+    """uvicorn's configuration. A process loads it after it has installed its handlers of signals."""
+
+    def load(self) -> None:
+        """Load the application, and let SIGINT in, which Workers had blocked."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        super().load()
+
+
+@contextmanager
+def sigint_blocked() -> Iterator[None]:
+    """Block SIGINT in this thread and in the processes that it starts; one that comes meanwhile is delivered afterwards."""
+    resource_tracker.ensure_running()  # it would unblock SIGINT when the first process starts
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
 def answer_backlog(listeners: Sequence[socket.socket]) -> None:

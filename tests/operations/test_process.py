@@ -91,6 +91,16 @@ def test_a_signal_stops_all_of_it(
         wait_for(lambda: not any(is_running(child.pid) for child in children))  # multiprocessing's tracker ends after its parent
 
 
+@pytest.mark.slow
+def test_ctrl_c_while_its_processes_start(folder: Path) -> None:
+    """Ctrl-C stops it quietly, although it has only begun to start its processes."""
+    with embedded(folder, WEB_CONCURRENCY="3") as service:
+        parent = psutil.Process(service.process.pid)
+        wait_for(lambda: any("spawn_main" in word for child in parent.children() for word in child.cmdline()))
+        assert service.stop(signal.SIGINT, group=True) < STOP_SECONDS
+        assert postgres_of(folder) == []
+
+
 def test_an_empty_database_url_is_none(folder: Path, http: httpx.Client, made: list[str]) -> None:
     """An empty DATABASE_URL, as in `DATABASE_URL= lastpair run`, means the embedded server."""
     with embedded(folder, DATABASE_URL="") as service:
