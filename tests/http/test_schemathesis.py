@@ -99,7 +99,8 @@ class Requests:
                     "id": self._make("webhook_delivery", f"/webhook-endpoints/{self._endpoint_id}/test", user)
                 }
             elif "Webhook" in name and "id" in case.path_parameters:
-                endpoint_id = self._spare_endpoint() if name == "deleteWebhookEndpoint" else self._endpoint_id
+                spare = name in {"deleteWebhookEndpoint", "updateWebhookEndpoint"}  # an update may turn it off
+                endpoint_id = self._spare_endpoint() if spare else self._endpoint_id
                 case.path_parameters = {"id": endpoint_id}
             elif name == "purchase" or "id" in case.path_parameters:
                 made_id = self._make("reservation", f"/drops/{self._drop_id}/reserve", user)
