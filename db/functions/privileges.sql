@@ -76,6 +76,7 @@ begin
       -- Act for many users, and keep the shop going. audit is here because it reads every row of every drop.
       ('advance_drops',       'lastpair_service'),
       ('audit',               'lastpair_service'),
+      ('call',                'lastpair_service'),
       ('cancel_batch',        'lastpair_service'),
       ('count_watchers',      'lastpair_service'),
       ('claim_reconciliation', 'lastpair_service'),
@@ -92,6 +93,7 @@ begin
       ('fail_provider_call',  'lastpair_service'),
       ('finish_provider_call', 'lastpair_service'),
       ('is_superseded',       'lastpair_service'),
+      ('node',                'lastpair_service'),
       ('prune_events',        'lastpair_service'),
       ('prune_idempotency_keys', 'lastpair_service'),
       ('purchase_batch',      'lastpair_service'),
