@@ -42,6 +42,8 @@ create table inventory.registered_names (
   name_key text primary key,
   user_id uuid not null
 );
+create index registered_names_user_idx on inventory.registered_names (user_id);
+comment on index inventory.registered_names_user_idx is 'The names of one user, to give them back.';
 comment on table inventory.registered_names is
 'The usernames that this node keeps for all nodes of a router; a user need not be known here.';
 comment on column inventory.registered_names.name_key is 'See inventory.name_key.';
@@ -73,5 +75,11 @@ begin
 end
 $do$;
 comment on function inventory.uuid_v7() is 'A new UUIDv7: built in from PostgreSQL 18 on, emulated before.';
+-- squawk-ignore ban-drop-function
+drop function if exists
+  api.claim_names(api.user_request[]), api.release_name(uuid, text), api.node(), inventory.set_node(integer), inventory.node();
 -- squawk-ignore ban-drop-table
 drop table inventory.registered_names;
+-- What was dropped here is applied again if this migration is.
+delete from inventory.function_files
+where path in ('api/claim_names.sql', 'api/release_name.sql', 'api/node.sql', 'inventory/set_node.sql');

@@ -3018,6 +3018,20 @@ CREATE INDEX purchases_user_idx ON inventory.purchases USING btree (user_id, cre
 
 
 --
+-- Name: registered_names_user_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX registered_names_user_idx ON inventory.registered_names USING btree (user_id);
+
+
+--
+-- Name: INDEX registered_names_user_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.registered_names_user_idx IS 'The names of one user, to give them back.';
+
+
+--
 -- Name: reservations_active_key; Type: INDEX; Schema: inventory; Owner: -
 --
 

@@ -13,8 +13,8 @@ from lastpair.settings import InvalidSettings
 BIN_DIR: Path | None = INSTALL_DIR and INSTALL_DIR / "bin"
 """The folder with psql, pg_dump, pgbench and the server's own programs."""
 
-# The owner makes these roles, because a migration grants them to lastpair_api in its name. The last line lets the owner see and end
-# the sessions of the service.
+# The owner makes these roles, because a migration grants them to lastpair_api in its name. The last line lets the owner see and
+# end the sessions of the service.
 SERVICE_ROLES = """
 set role lastpair;
 do $$

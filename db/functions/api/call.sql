@@ -1,18 +1,18 @@
 -- api.call: call a public function as one of the three roles, for a router, and return a refusal instead of raising it.
 --
 -- Purpose: a refusal that is raised would cost the router its connection to this node. The rows are a JSON array in the order of the
--- function: an object for each row, the bare value if the function returns no columns, and nothing if it returns void. The status
--- is then 200, whatever an outcome among the rows says. If the function refuses, its work is undone, and status, code and message
--- are those of the refusal. Every other error is raised.
+-- function: an object for each row, or the bare value of a function of one column; nothing of a function that returns void. The
+-- status is then 200, whatever an outcome among the rows says. If the function refuses, its work is undone, and status, code and
+-- message are those of the refusal. Every other error is raised.
 --
 -- p_arguments is a JSON object: the function's arguments by name. One that is left out has its default; a JSON null is null.
 --
 -- It runs with the rights of its caller, because a function with the rights of its owner cannot set a role. The caller's login must
--- be a member of p_role (db/recipes/role.sql). The function is called with the rights of p_role and no other. Role and claims
--- are set for the transaction at most, and are put back when the function has returned; PostgreSQL does so if it has raised an error.
+-- be a member of p_role (db/recipes/role.sql). The function is called with the rights of p_role and no other. Role and claims are set
+-- for the transaction at most, and are put back when the function has returned; PostgreSQL does so if it has raised an error.
 --
--- Locks: those of the function. Errors: those of the function that are no refusals; invalid_parameter_value (22023): p_role is no such
--- role; undefined_function (42883): there is no public function of this name with these arguments.
+-- Locks: those of the function. Errors: those of the function that are no refusals; invalid_parameter_value (22023): p_role is no
+-- such role; undefined_function (42883): there is no public function of this name with these arguments.
 
 create or replace function api.call(p_role text, p_claims text, p_function text, p_arguments json)
 returns table (status integer, code text, message text, rows json)
