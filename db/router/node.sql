@@ -1,7 +1,7 @@
 -- The schema of one node on a router: every public function as it is on this node, by PL/Proxy.
 --
--- `python -m tools.router` writes this file from the functions of a node. `lastpair migrate` runs it for each node, with the number of
--- the node instead of the 0 in node_0.
+-- `python -m tools.router` writes this file from the functions of a node. `lastpair migrate` runs it for each node, with the
+-- number of the node instead of the 0 in node_0.
 
 create or replace function node_0.activity(p_seconds integer DEFAULT 3600, p_drop_ids uuid[] DEFAULT NULL::uuid[])
 returns TABLE(

@@ -1,35 +1,11 @@
+# ruff: noqa: S608 - the names of schemas are our own
 """Where a router carries out what it is asked for."""
 
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import asyncpg
-import pytest
 
-from tests.support.database import connected
-from tests.support.router import Router
-
-
-@pytest.fixture
-async def service(router: Router) -> AsyncIterator[asyncpg.Connection]:
-    async with connected(router.url) as connection:
-        await connection.execute("set role lastpair_service")
-        yield connection
-
-
-async def make_user(service: asyncpg.Connection, node: int) -> str:
-    user_id = str(uuid4())
-    await service.fetch("select * from router.ensure_users($1, array[row($2::uuid, null)]::api.user_request[])", node, user_id)
-    return user_id
-
-
-async def make_drop(service: asyncpg.Connection, node: int, stock: int = 100) -> str:
-    user_id = await make_user(service, node)
-    return str(
-        await service.fetchval(
-            f"select id from node_{node}.create_drop('sneaker', 10, $2, $1, now() - interval '1 minute')", user_id, stock
-        )
-    )
+from tests.support.router import make_drop
 
 
 async def test_an_id_says_on_which_node_its_row_is(service: asyncpg.Connection) -> None:

@@ -1,14 +1,21 @@
+# ruff: noqa: S608 - the names of schemas are our own
 """A router with nodes, on Debian's PostgreSQL 15: what a cluster of several machines is, on one."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
 
 from lastpair.database.migrate import migrate
 from lastpair.database.router import add_node, deploy
 from tests.support.clusters import PASSWORD, Cluster, cluster
+from tests.support.database import connected
 from tests.support.debian import needed
 from tests.support.servers import ROOT
 
@@ -54,6 +61,12 @@ def lastpair_of(server: Cluster) -> str:
     return server.superuser_url.replace("/postgres?", "/lastpair?")
 
 
+def run(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Run a coroutine in an event loop of its own, also where one runs already."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, coroutine).result()
+
+
 def plproxy() -> Path:
     """The programs of a PostgreSQL 15 that has PL/Proxy."""
     library = BIN_DIR.parent / "lib" / "plproxy.so"
@@ -65,7 +78,7 @@ def plproxy() -> Path:
 def running_node(number: int, bin_dir: Path = BIN_DIR) -> Iterator[Cluster]:
     """A migrated server with this number, which no router knows yet."""
     with cluster(bin_dir, *FAST) as server:
-        asyncio.run(migrate(server.url_with_password))
+        run(migrate(server.url_with_password))
         server.psql(f"select inventory.set_node({number})", server.url)
         yield server
 
@@ -79,7 +92,29 @@ def running_router(*numbers: int) -> Iterator[Router]:
         server.psql(ROUTER_RECIPE, lastpair_of(server))
         nodes = {number: stack.enter_context(running_node(number)) for number in numbers or (0, 1)}
         router = Router(server, nodes)
-        asyncio.run(deploy(router.owner_url))
+        run(deploy(router.owner_url))
         for number in nodes:
-            asyncio.run(add_node(router.owner_url, number, router.node_url(number)))
+            run(add_node(router.owner_url, number, router.node_url(number)))
         yield router
+
+
+@asynccontextmanager
+async def service_of(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A session with the rights of the service."""
+    async with connected(url) as connection:
+        await connection.execute("set role lastpair_service")
+        yield connection
+
+
+async def make_user(service: asyncpg.Connection, node: int, name: str | None = None) -> str:
+    """A new user who is known on this node; returns the id."""
+    user_id = str(uuid4())
+    await service.fetch("select from router.ensure_users($1, array[row($2::uuid, $3)]::api.user_request[])", node, user_id, name)
+    return user_id
+
+
+async def make_drop(service: asyncpg.Connection, node: int, stock: int = 100) -> str:
+    """A new drop on this node, on sale; returns the id."""
+    user_id = await make_user(service, node)
+    statement = f"select id from node_{node}.create_drop('sneaker', 10, $2, $1, now() - interval '1 minute')"
+    return str(await service.fetchval(statement, user_id, stock))
