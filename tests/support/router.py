@@ -44,7 +44,7 @@ class Router:
     @property
     def superuser_url(self) -> str:
         """The superuser's URL of the router's database."""
-        return lastpair_of(self.server)
+        return self.server.superuser_url.replace("/postgres?", "/lastpair?")
 
     def node_url(self, number: int) -> str:
         """The service's URL of a node."""
@@ -54,11 +54,6 @@ class Router:
 def service_url_of(server: Cluster) -> str:
     """The service's URL of a server, with its password."""
     return server.service_url.replace("@", f":{PASSWORD}@")
-
-
-def lastpair_of(server: Cluster) -> str:
-    """The superuser's URL of the database lastpair on a server."""
-    return server.superuser_url.replace("/postgres?", "/lastpair?")
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> None:
@@ -89,7 +84,7 @@ def running_router(*numbers: int) -> Iterator[Router]:
     bin_dir = plproxy()
     with ExitStack() as stack:
         server = stack.enter_context(cluster(bin_dir, *FAST))
-        server.psql(ROUTER_RECIPE, lastpair_of(server))
+        server.psql(ROUTER_RECIPE, server.superuser_url)
         nodes = {number: stack.enter_context(running_node(number)) for number in numbers or (0, 1)}
         router = Router(server, nodes)
         run(deploy(router.owner_url))
