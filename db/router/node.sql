@@ -568,7 +568,11 @@ as $$
   target api.list_drops;
 $$;
 
-create or replace function node_0.list_payment_problems(p_limit integer DEFAULT 50, p_before bigint DEFAULT NULL::bigint)
+create or replace function node_0.list_payment_problems(
+  p_limit integer DEFAULT 50,
+  p_before bigint DEFAULT NULL::bigint,
+  p_before_at timestamp with time zone DEFAULT NULL::timestamp with time zone
+)
 returns TABLE(
   id bigint,
   at timestamp with time zone,
@@ -713,7 +717,8 @@ create or replace function node_0.list_webhook_deliveries(
   p_type text DEFAULT NULL::text,
   p_drop_id uuid DEFAULT NULL::uuid,
   p_limit integer DEFAULT 50,
-  p_after uuid DEFAULT NULL::uuid
+  p_after uuid DEFAULT NULL::uuid,
+  p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone
 )
 returns SETOF api.webhook_delivery_row
 language plproxy volatile security definer

@@ -301,3 +301,37 @@ async def test_old_ids_belong_to_the_first_node(router: Router, service: asyncpg
     ):
         async with connected(router.owner_url) as owner:
             assert await owner.fetchval("select router.node_of($1)", row_id) == node
+
+
+async def test_deliveries_and_problems_of_all_nodes_are_merged(service: asyncpg.Connection) -> None:
+    endpoint_id = await service.fetchval(
+        "select (endpoint).id from api.create_webhook_endpoint('https://c.example', array['drop.created'])"
+    )
+    drops = []
+    for node in (0, 1, 1, 0, 1):
+        drops.append(await make_drop(service, node))
+        await service.fetch(f"select node_{node}.fan_out_webhooks(1000)")
+    deliveries = "select id, drop_id from api.list_webhook_deliveries($1, p_limit => 2, p_after => $2)"
+    found: list[str] = []
+    after: str | None = None
+    while page := await service.fetch(deliveries, endpoint_id, after):
+        found += [str(row["drop_id"]) for row in page]
+        after = str(page[-1]["id"])
+    assert found == drops[::-1]
+    await service.fetch("select from api.delete_webhook_endpoint($1)", endpoint_id)
+
+    events = []
+    for node in (1, 0, 0, 1):
+        event = ("stripe", str(uuid4()), None, str(uuid4()), "paid", 1, "USD", None, "{}", None)
+        events.append(event[1])
+        await service.fetch(f"select from node_{node}.record_payment_event($1::api.payment_event)", event)
+    told = ("stripe", str(uuid4()), None, str(uuid4()), "paid", 1, "USD", None, "{}", None)
+    await service.fetch("select from api.record_payment_event($1::api.payment_event)", told)
+    events.append(told[1])
+    problems = "select id, event_id from api.list_payment_problems(2, $1)"
+    shown: list[str] = []
+    before: int | None = None
+    while page := await service.fetch(problems, before):
+        shown += [row["event_id"] for row in page]
+        before = page[-1]["id"]
+    assert shown == events[::-1]
