@@ -15,7 +15,8 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
-from contextlib import ExitStack, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from json import loads
 from statistics import median
@@ -24,11 +25,11 @@ from uuid import UUID
 import asyncpg
 import httpx
 import psutil
-from tests.support.router import RouterCluster, router_cluster
 
 from tests.support.clusters import Cluster
 from tests.support.envelopes import LONG_AGO, SOON, as_user
 from tests.support.killable import KillableService
+from tests.support.router import Router, another_router, running_router
 from tests.support.row_checks import Row
 
 PROCESSES = 2
@@ -197,22 +198,24 @@ class Window:
 class FaultRun:
     """A run on a cluster: `faults` faults, one after the other or two at once, while `buyers` buyers are at work."""
 
-    def __init__(self, cluster: RouterCluster, seed: int, faults: int, buyers: int) -> None:
+    def __init__(self, routers: Sequence[Router], seed: int, faults: int, buyers: int) -> None:
         self.found: list[str] = []
         """What must not be."""
 
         self.counts: Counter[str] = Counter()
         self.chance = random.Random(f"run {seed}")  # noqa: S311 - chance that can be repeated, not a secret
-        self._cluster, self._seed, self._faults, self._buyers = cluster, seed, faults, buyers
+        self._routers, self._nodes = [router.server for router in routers], routers[0].nodes
+        self._url = url_of_any(routers)
+        self._seed, self._faults, self._buyers = seed, faults, buyers
         environment = {
-            "DATABASE_URL": cluster.url,
+            "DATABASE_URL": self._url,
             "EXPIRY_POLL_MS": "300",
             "RESERVATION_TTL_SECONDS": str(HOLD_SECONDS),
             "EVENT_RETENTION_SECONDS": "86400",
             "DATABASE_POOL_SIZE": "8",
         }
         self.processes = [KillableService(environment) for _ in range(PROCESSES)]
-        self._drops: dict[int, list[str]] = {node: [] for node in cluster.node_numbers}
+        self._drops: dict[int, list[str]] = {node: [] for node in self._nodes}
         self._reservations: dict[str, str] = {}
         self._purchases: dict[str, str] = {}
         self._probes: list[Probe] = []
@@ -407,10 +410,8 @@ class FaultRun:
             await self._lock_a_drop(node, seconds)
         else:
             is_router = "router" in what
-            servers = self._cluster.routers if is_router else self._cluster.nodes
-            place = chance.randrange(len(servers))
-            server = servers[place]
-            node = None if is_router else self._cluster.node_numbers[place]
+            node = None if is_router else chance.choice(list(self._nodes))
+            server = chance.choice(self._routers) if node is None else self._nodes[node]
             match what.split(" ")[0], how:
                 case _, "killed" if what.startswith("backend"):
                     pids = [pid for pid in pids_of(server)[1:] if is_client_backend(pid)]
@@ -432,9 +433,8 @@ class FaultRun:
         self._windows.append(Window(kind, node, begin, time.monotonic()))
 
     async def _lock_a_drop(self, node: int, seconds: float) -> None:
-        place = self._cluster.node_numbers.index(node)
         with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
-            connection = await asyncpg.connect(self._cluster.node_owner_urls[place], timeout=3)
+            connection = await asyncpg.connect(self._nodes[node].url_with_password, timeout=3)
             try:
                 async with connection.transaction():
                     drop_id = self.chance.choice(self._drops[node][-6:])
@@ -477,8 +477,8 @@ class FaultRun:
             await asyncio.sleep(0.5)
             heads = {}
             open_holds = 0
-            for node, url in zip(self._cluster.node_numbers, self._cluster.node_owner_urls, strict=True):
-                connection = await asyncpg.connect(url)
+            for node, server in self._nodes.items():
+                connection = await asyncpg.connect(server.url_with_password)
                 open_holds += await connection.fetchval("select count(*) from inventory.reservations where status = 'ACTIVE'")
                 heads[node] = await connection.fetchval("select coalesce(max(id), 0) from inventory.events where user_id is null")
                 await connection.close()
@@ -495,8 +495,8 @@ class FaultRun:
     async def _check(self, watchers: list[Watcher]) -> None:
         known_reservations: set[str] = set()
         known_purchases: dict[str, str] = {}
-        for node, url in zip(self._cluster.node_numbers, self._cluster.node_owner_urls, strict=True):
-            connection = await asyncpg.connect(url)
+        for node, server in self._nodes.items():
+            connection = await asyncpg.connect(server.url_with_password)
             for row in await connection.fetch("select * from api.audit()"):
                 self.wrong(f"audit of node {node}: {tuple(row)}")
             known_reservations |= {row[0] for row in await connection.fetch("select id::text from inventory.reservations")}
@@ -514,10 +514,11 @@ class FaultRun:
             if strangers:
                 self.wrong(f"node {node} has {strangers} drops with the number of another node")
             await connection.close()
-        router = await asyncpg.connect(self._cluster.url)
-        for row in await router.fetch("select * from api.audit()"):
-            self.wrong(f"audit of the router: {tuple(row)}")
-        await router.close()
+        for router in self._routers:
+            connection = await asyncpg.connect(router.url_with_password)
+            for row in await connection.fetch("select * from api.audit()"):
+                self.wrong(f"audit of a router: {tuple(row)}")
+            await connection.close()
         for reservation_id in self._reservations.keys() - known_reservations:
             self.wrong(f"the hold {reservation_id} was confirmed and is not there")
         for purchase_id, reservation_id in self._purchases.items():
@@ -561,8 +562,7 @@ class FaultRun:
 def pids_of(server: Cluster) -> list[int]:
     """The processes of a server, the postmaster first."""
     try:
-        postmaster = int((server.folder / "data" / "postmaster.pid").read_text().split("\n")[0])
-        return [postmaster, *(child.pid for child in psutil.Process(postmaster).children())]
+        return [server.pid, *(child.pid for child in psutil.Process(server.pid).children())]
     except (OSError, ValueError, psutil.NoSuchProcess):
         return []
 
@@ -628,9 +628,15 @@ async def end_sessions(server: Cluster, name: str) -> None:
         await connection.close()
 
 
-async def fault_run(cluster: RouterCluster, seed: int, faults: int, buyers: int) -> FaultRun:
-    """Do a run on this cluster; returns it with what it found and counted."""
-    run = FaultRun(cluster, seed, faults, buyers)
+def url_of_any(routers: Sequence[Router]) -> str:
+    """The service's URL of the router that can be reached."""
+    hosts = [router.url.partition("@")[2].partition("/")[0] for router in routers]
+    return routers[0].url.replace(hosts[0], ",".join(hosts))
+
+
+async def fault_run(routers: Sequence[Router], seed: int, faults: int, buyers: int) -> FaultRun:
+    """Do a run on the nodes of these routers; returns it with what it found and counted."""
+    run = FaultRun(routers, seed, faults, buyers)
     await run.run()
     return run
 
@@ -644,9 +650,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     begin = time.monotonic()
-    with ExitStack() as stack:
-        cluster = stack.enter_context(router_cluster(nodes=given.nodes, routers=2))
-        run = asyncio.run(fault_run(cluster, given.seed, given.faults, given.buyers))
+    with running_router(*range(given.nodes)) as router, another_router(router) as other:
+        run = asyncio.run(fault_run([router, other], given.seed, given.faults, given.buyers))
     for name, number in sorted(run.counts.items()):
         print(f"{number:8} {name}")
     for finding in run.found:
