@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from lastpair.database.nodes import Nodes
 from lastpair.database.pool import Database
 from lastpair.database.servers import Servers
 from lastpair.payments.payments import Payments
@@ -77,12 +78,14 @@ def components_for(settings: Settings) -> Components:
     slots = StreamSlots(settings.max_streams, settings.max_streams_per_address)
     # The pool and the listener share what they know of the servers, so that both find the one that answers at once.
     servers = Servers(direct_url) if is_pooled else database.servers
+    nodes = Nodes(database, servers)
     shop = Shop(database, settings)
     targets = Targets(settings.webhook_private_targets, only_https=not settings.development)
     webhook_worker = Worker(database, Sender(targets))
     return Components(
         shop=shop,
         database=database,
+        nodes=nodes,
         identity=identity_for(settings),
         address_limit=RateLimit(settings.rate_limit_address_per_minute),
         read_limit=RateLimit(settings.rate_limit_reads_per_minute),

@@ -6,6 +6,7 @@ from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Scope
 
+from lastpair.database.nodes import Nodes
 from lastpair.database.pool import Database
 from lastpair.payments.payments import Payments
 from lastpair.realtime.event_log import EventLog
@@ -26,6 +27,7 @@ class Components:
 
     shop: Shop
     database: Database
+    nodes: Nodes
     identity: Identity
     address_limit: RateLimit
     read_limit: RateLimit

@@ -34,12 +34,13 @@ logger = logging.getLogger("lastpair")
 @asynccontextmanager
 async def running(components: Components, settings: Settings) -> AsyncIterator[None]:
     """Run the background tasks during the block."""
-    database, hub = components.database, components.hub
+    database, nodes, hub = components.database, components.nodes, components.hub
     await database.open()
+    await nodes.open()
     tune_garbage_collector()
     counting = Job("count_watchers", COUNT_SECONDS, components.watchers.count)
     sweeping = sweep(database, settings, [counting, *payment_jobs(components.payments, settings)])
-    background = [sweeping, components.relay.run(), components.webhook_worker.run(), beat(hub, HEARTBEAT_SECONDS)]
+    background = [nodes.run(), sweeping, components.relay.run(), components.webhook_worker.run(), beat(hub, HEARTBEAT_SECONDS)]
     tasks = [asyncio.create_task(coroutine) for coroutine in background]
     logger.info("Lastpair %s serves http://%s:%d", __version__, named(settings.listening_host), settings.port)
     try:
@@ -54,6 +55,7 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
             async with asyncio.timeout(LEAVE_SECONDS):
                 await components.watchers.leave()
         await components.payments.close()
+        await nodes.close()
         await database.close()
 
 
