@@ -237,14 +237,8 @@ async def till_of(name: str, database: Database) -> AsyncIterator[Till]:
             secret = SecretStr(SECRET)
             settings = settings_for(url, payment_provider=name, payment_webhook_secret=secret, payment_provider_url=provider.url)
         service = await stack.enter_async_context(served(settings))
-        common = (
-            service.http,
-            owner,
-            service.components.payments.on(service.components.nodes.whole),
-            await make_user(owner),
-            service.url,
-            url,
-        )
+        payments = service.components.payments.on(service.components.nodes.whole)
+        common = (service.http, owner, payments, await make_user(owner), service.url, url)
         if name == "stripe":
             stripe.webhook_url = f"{service.url}/api/webhooks/stripe"
             yield StripeTill(*common, stripe)

@@ -15,7 +15,7 @@ from lastpair.database.liveness import Watch
 from lastpair.database.node_database import NodeDatabase
 from lastpair.database.pool import Database
 from lastpair.database.servers import Servers, url_of
-from lastpair.errors import Refusal, Unavailable
+from lastpair.errors import Unavailable
 from lastpair.observability.metrics import forget_node
 
 POLL_SECONDS = 2
@@ -88,6 +88,8 @@ class Nodes:
         self.all = [self.whole]
         """The first node is first: ids that were made before there was a router are its."""
 
+        self._is_open = False
+        self._failure = ""
         self._first = self.whole
         self._by_digits: Mapping[str, Node] = {}
         self._numbered_from = ""
@@ -102,9 +104,10 @@ class Nodes:
 
     async def open(self) -> None:
         """Find out what the database is, if it answers soon, and tell of its nodes. The database is open already."""
-        with suppress(Refusal, TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_SECONDS):
-                await self._look()
+                await self._try_to_look()
+        self._is_open = True
         if not self.is_router:
             self._tell(self.on_join, self.whole)
 
@@ -112,18 +115,26 @@ class Nodes:
         """Ask the router for its nodes again and again, until cancelled. A single database is only asked what it is."""
         while self.is_router is not False:
             await asyncio.sleep(POLL_SECONDS)
-            try:
-                await self._look()
-            except Unavailable:
-                pass  # what is known stays as it is
-            except Exception:
-                logger.exception("the nodes of the router could not be read")
+            await self._try_to_look()
 
     async def close(self) -> None:
         """Close the databases of the nodes, but not the one that all of this came from."""
         for node in self.all:
             self._close(node)
         await asyncio.gather(*self._closing, return_exceptions=True)
+
+    async def _try_to_look(self) -> None:
+        # What is known stays as it is if the database is away.
+        try:
+            await self._look()
+        except Unavailable:
+            pass
+        except Exception as error:
+            if str(error) != self._failure:
+                logger.exception("the nodes of the router could not be read")
+            self._failure = str(error)
+        else:
+            self._failure = ""
 
     async def _look(self) -> None:
         if self.is_router is None:
@@ -144,7 +155,7 @@ class Nodes:
         milliseconds = f"{rows[0][3] or 0:012x}" if rows else ""
         self._numbered_from = f"{milliseconds[:8]}-{milliseconds[8:]}"
         was_router, self.is_router = self.is_router, True
-        if not was_router:
+        if self._is_open and not was_router:
             logger.info("the database is a router with %s", counted(len(found)))
         for node in before:
             if node not in found:

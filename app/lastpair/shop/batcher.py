@@ -73,13 +73,13 @@ class Batcher(Generic[Lane, Item, Answer]):
         Unavailable) or another exception, it must have had no effect. A call for several lanes is then repeated for each lane
         alone. If a call for one lane raises Busy, all its items fail; if it raises another exception, each item is tried alone.
 
-        At most `max_pending` requests may wait or be in flight. Each also takes a place of those that are `shared`.
+        At most `max_pending` requests may wait or be in flight. Each also takes a place of those that are `shared`, if any.
         """
         self._call = call
         self._max_size = max_size
         self._max_pending = max_pending
         self._pending = 0
-        self._shared = shared or Places(max_pending)
+        self._shared = shared
         # The requests that wait in each lane, in order. A lane in flight is here even if nothing waits in it.
         self._lanes: dict[Lane, dict[Receiver[Answer], Item]] = {}
         self._ready: dict[Lane, None] = {}  # in the order in which they became ready
@@ -101,7 +101,8 @@ class Batcher(Generic[Lane, Item, Answer]):
 
         The request counts among them until end() is called. That must be done once, and when the receiver is done.
         """
-        if self._pending >= self._max_pending or self._shared.taken >= self._shared.most:
+        shared = self._shared
+        if self._pending >= self._max_pending or (shared is not None and shared.taken >= shared.most):
             raise overloaded()
         waiting = self._lanes.get(lane)
         if waiting is None:
@@ -110,12 +111,14 @@ class Batcher(Generic[Lane, Item, Answer]):
             self._start()
         waiting[receiver] = item
         self._pending += 1
-        self._shared.taken += 1
+        if shared is not None:
+            shared.taken += 1
 
     def end(self, lane: Lane, receiver: Receiver[Answer]) -> None:
         """The receiver is done. If it left, and no call took its request yet, none will."""
         self._pending -= 1
-        self._shared.taken -= 1
+        if self._shared is not None:
+            self._shared.taken -= 1
         if (waiting := self._lanes.get(lane)) is not None:
             waiting.pop(receiver, None)
 

@@ -229,13 +229,15 @@ class NodeCalls(Statements):
         self._number = node.number
         self._ttl_seconds = settings.reservation_ttl_seconds
         size, pending = settings.batch_max_size, settings.max_pending
-        if node.number is not None:
+        is_one_of_several = node.number is not None
+        if is_one_of_several:
             pending -= pending // KEPT_FREE  # for the others, because all places fill up if this node is away
 
         def batcher(
             name: str, call: Callable[[list[Any]], Awaitable[Sequence[Outcome]]], max_size: int = size
         ) -> MeasuredBatcher[Any, Outcome]:
-            return MeasuredBatcher(name, call, max_size=min(size, max_size), max_pending=pending, shared=places[name])
+            shared = places[name] if is_one_of_several else None
+            return MeasuredBatcher(name, call, max_size=min(size, max_size), max_pending=pending, shared=shared)
 
         self.reserve = batcher("reserve", self._reserve)
         # In the metrics the label `provision` stands for making users.
@@ -305,6 +307,8 @@ class SharedCalls:
 
     def to(self, lane: str | frozenset[str]) -> NodeCalls:
         """The calls to the node where the row or the rows of this lane are; to the database as a whole if on several."""
+        if not self._nodes.is_router:
+            return self.whole
         if isinstance(lane, str):
             return self._of(self._nodes.of(lane))
         nodes = {self._nodes.of(row_id) for row_id in lane}

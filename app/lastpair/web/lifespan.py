@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from types import FrameType
 
 from lastpair import __version__
-from lastpair.database.nodes import on_each
+from lastpair.database.nodes import counted, on_each
 from lastpair.errors import Refusal
 from lastpair.payments.payments import NodePayments
 from lastpair.realtime.hub import Hub
@@ -44,7 +44,9 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
     background = [nodes.run(), counting, sweeping, components.relay.run(), components.webhook_workers.run()]
     background.append(beat(hub, HEARTBEAT_SECONDS))
     tasks = [asyncio.create_task(coroutine) for coroutine in background]
-    logger.info("Lastpair %s serves http://%s:%d", __version__, named(settings.listening_host), settings.port)
+    database_words = f" from a router with {counted(len(nodes.all))}" if nodes.is_router else ""
+    address = f"http://{named(settings.listening_host)}:{settings.port}"
+    logger.info("Lastpair %s serves %s%s", __version__, address, database_words)
     try:
         with closed_on_signal(components):
             yield
