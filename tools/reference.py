@@ -148,6 +148,8 @@ A drop has **terms**:
 
 `image_url` is a picture of the drop, for the [buyer's page](../README.md#the-buyers-page): an https URL, or a path on this host,
 of characters that a URL has (others are percent-encoded). http is for `localhost` and `127.0.0.1`, in development.
+
+`near` is the id of another drop. One basket can have both, also where drops are spread over several databases. It is not stored.
 """
 
 ROWS = """

@@ -313,6 +313,8 @@ export interface NewDrop extends Terms {
   variants?: { name: string; total_stock: number; price?: number | null }[];
   status?: "draft" | "scheduled" | "live" | null;
   currency?: string | null;
+  /** Another drop: one basket can have both. */
+  near?: string | null;
 }
 
 export interface DropChanges extends Terms {
