@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from lastpair.database.nodes import Nodes
 from lastpair.database.pool import Database
 from lastpair.database.servers import Servers
 from lastpair.payments.payments import Payments
@@ -36,7 +37,7 @@ from lastpair.web.url_paths import PROBE_PATHS
 from lastpair.webhooks.endpoints import Webhooks
 from lastpair.webhooks.sender import Sender
 from lastpair.webhooks.targets import Targets
-from lastpair.webhooks.worker import Worker
+from lastpair.webhooks.worker import Workers
 
 RESPONSE_HEADERS = ("ETag", "Idempotency-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id")
 
@@ -77,12 +78,14 @@ def components_for(settings: Settings) -> Components:
     slots = StreamSlots(settings.max_streams, settings.max_streams_per_address)
     # The pool and the listener share what they know of the servers, so that both find the one that answers at once.
     servers = Servers(direct_url) if is_pooled else database.servers
-    shop = Shop(database, settings)
+    nodes = Nodes(database, servers)
+    shop = Shop(nodes, settings)
     targets = Targets(settings.webhook_private_targets, only_https=not settings.development)
-    webhook_worker = Worker(database, Sender(targets))
+    webhook_workers = Workers(nodes, Sender(targets))
     return Components(
         shop=shop,
         database=database,
+        nodes=nodes,
         identity=identity_for(settings),
         address_limit=RateLimit(settings.rate_limit_address_per_minute),
         read_limit=RateLimit(settings.rate_limit_reads_per_minute),
@@ -95,9 +98,9 @@ def components_for(settings: Settings) -> Components:
         relay=Relay(servers, hub, database.watch, settings.purchaser_names),
         watchers=Watchers(database, slots.used),
         rushes=Rushes(settings),
-        payments=Payments(database, settings, providers_of(settings)),
-        webhooks=Webhooks(database, shop, targets, webhook_worker.wake),
-        webhook_worker=webhook_worker,
+        payments=Payments(nodes, settings, providers_of(settings)),
+        webhooks=Webhooks(database, shop, targets, webhook_workers.wake),
+        webhook_workers=webhook_workers,
     )
 
 

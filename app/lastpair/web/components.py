@@ -6,6 +6,7 @@ from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Scope
 
+from lastpair.database.nodes import Nodes
 from lastpair.database.pool import Database
 from lastpair.payments.payments import Payments
 from lastpair.realtime.event_log import EventLog
@@ -17,7 +18,7 @@ from lastpair.web.identity import Identity
 from lastpair.web.limits import RateLimit, StreamSlots
 from lastpair.web.rushes import Rushes
 from lastpair.webhooks.endpoints import Webhooks
-from lastpair.webhooks.worker import Worker
+from lastpair.webhooks.worker import Workers
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Components:
 
     shop: Shop
     database: Database
+    nodes: Nodes
     identity: Identity
     address_limit: RateLimit
     read_limit: RateLimit
@@ -42,7 +44,7 @@ class Components:
     rushes: Rushes
     payments: Payments
     webhooks: Webhooks
-    webhook_worker: Worker
+    webhook_workers: Workers
 
 
 class Lastpair(Starlette):
