@@ -1,4 +1,4 @@
-"""Background tasks of a process: the sweeper, the relay, the worker of the webhooks and the heartbeats.
+"""Background tasks of a process: the sweeper, the relays, the worker of the webhooks and the heartbeats.
 
 The database sessions live as long as they do.
 """
@@ -40,7 +40,7 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
     tune_garbage_collector()
     counting = Job("count_watchers", COUNT_SECONDS, components.watchers.count)
     sweeping = sweep(database, settings, [counting, *payment_jobs(components.payments, settings)])
-    background = [nodes.run(), sweeping, components.relay.run(), components.webhook_worker.run(), beat(hub, HEARTBEAT_SECONDS)]
+    background = [nodes.run(), sweeping, components.webhook_worker.run(), beat(hub, HEARTBEAT_SECONDS)]
     tasks = [asyncio.create_task(coroutine) for coroutine in background]
     logger.info("Lastpair %s serves http://%s:%d", __version__, named(settings.listening_host), settings.port)
     try:
@@ -50,7 +50,7 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
         await components.rushes.close()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, components.relays.close(), return_exceptions=True)
         with suppress(Refusal, TimeoutError):
             async with asyncio.timeout(LEAVE_SECONDS):
                 await components.watchers.leave()
