@@ -69,7 +69,8 @@ Every answer except a stream, a page, CSV, the contract and the metrics is one o
 { "success": false, "error": { "code": "OUT_OF_STOCK", "message": "…" }, "meta": { "requestId": "…" } }
 ```
 
-A list comes in pages. If more rows follow, `meta` has `nextCursor` besides, which is the `cursor` of the next page.
+A list comes in pages. If more rows follow, `meta` has `nextCursor` besides, which is the `cursor` of the next page. If a node of
+the service cannot be reached, its rows are missing, and `meta` has `incomplete`, such as `["node 2"]`.
 
 If a basket is refused (`BASKET_REFUSED`), `error` has `items` besides: `index` (from 0 on), `code` and `message` of each item
 that cannot be held.
