@@ -31,7 +31,10 @@ export function pointsOf(buckets, events, { from, drop, now }) {
     sold = Math.max(0, sold - bucket.sold);
   }
   const [first] = points, total = first ? first.sold + first.held + first.left : drop.total_stock;
-  if (beginsAt < (first?.at ?? now.at)) points.unshift({ at: beginsAt, sold, held: 0, left: Math.max(0, total - sold) });
+  if (beginsAt < (first?.at ?? now.at)) {
+    const begin = Math.min(sold, (first ?? exact[0])?.sold ?? sold);
+    points.unshift({ at: beginsAt, sold: begin, held: 0, left: Math.max(0, total - begin) });
+  }
   return [...points.filter(({ at }) => at < (exact[0]?.at ?? Infinity)), ...exact];
 }
 
@@ -43,7 +46,7 @@ function pointsOfEvents(events, drop, now) {
     total = data.drop?.total_stock ?? total;
     left = data.availableStock ?? data.drop?.available_stock ?? left;
     if (left === undefined) continue; // no event of the stock yet
-    const units = Math.max(0, sold);
+    const units = Math.max(0, Math.min(sold, total - left)); // what is not paid yet counts as sold, but has no event yet
     points.push({ at: Date.parse(at), sold: units, held: Math.max(0, total - left - units), left });
   }
   return points;
