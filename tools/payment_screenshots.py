@@ -104,12 +104,12 @@ async def take_seller(photographer: Photographer, provider: OwnProvider, http: h
 
 
 def show_tab(name: str) -> Any:
-    """Show this tab, in the middle of the window, as soon as it has rows."""
+    """Show this tab, at the top of the window, as soon as it has rows."""
 
     async def prepare(page: Page) -> None:
         await page.get_by_role("tab", name=name).click()
         await expect(page.locator("#table-body tr").first).to_be_visible()
-        await page.locator("#seller").evaluate("(element) => element.scrollIntoView({ block: 'center' })")
+        await page.locator("#seller").evaluate("(element) => element.scrollIntoView()")
 
     return prepare
 

@@ -104,10 +104,11 @@ class Shop:
 
 
 async def never_answer(page: Page) -> None:
-    """The server is slow: the page waits for its first event."""
+    """The server is slow: the page, which asks without a worker, waits for its first event."""
     await page.add_init_script("""
+      delete window.SharedWorker;
       const ask = window.fetch;
-      window.fetch = (url, ...options) => (url.startsWith("/api/events") ? new Promise(() => {}) : ask(url, ...options));
+      window.fetch = (url, ...options) => (String(url).includes("/api/events") ? new Promise(() => {}) : ask(url, ...options));
     """)
 
 
@@ -140,11 +141,11 @@ def press(name: str) -> Prepare:
 
 
 def choose_tab(name: str) -> Prepare:
-    """Show this tab, in the middle of the window."""
+    """Show this tab, at the top of the window."""
 
     async def prepare(page: Page) -> None:
         await page.get_by_role("tab", name=name).click()
-        await page.locator("#seller").evaluate("(element) => element.scrollIntoView({ block: 'center' })")
+        await page.locator("#seller").evaluate("(element) => element.scrollIntoView()")
 
     return prepare
 
