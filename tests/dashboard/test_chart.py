@@ -124,3 +124,20 @@ PAST = """async () => {
 async def test_the_finer_past(page: Page) -> None:
     """Of what the server tells of the past, the most is shown, in front of what the page has seen itself."""
     assert await page.evaluate(PAST) == [[1000, 10], [2000, 20], [3000, 30], [5000, 40], [7000, 50]]
+
+
+# A burst of sales between two silences, in more points than a series keeps.
+BURST = """async () => {
+  const { Series } = await import("/dashboard/series.js");
+  const series = new Series(), point = (at, sold) => ({ at, sold, held: 0, left: 1000 - sold });
+  series.add(point(100_000, 1000));
+  series.addOlder([point(0, 0), ...Array.from({ length: 1000 }, (_, n) => point(50_000 + n, n + 1))]);
+  return [series.points[0], series.points.at(-2), series.seenAt(0), series.points.length].map((found) => found.sold ?? found);
+}"""
+
+
+async def test_a_burst(page: Page) -> None:
+    """However few points are kept of a burst, its last one is among them, because that value holds until the next point."""
+    first, last_of_burst, seen, count = await page.evaluate(BURST)
+    assert (first, last_of_burst, seen) == (0, 1000, 1000)
+    assert count <= 160

@@ -20,6 +20,12 @@ export class Series {
     this.#thin();
   }
 
+  /** The last point until this time that the page saw itself, or the first one. */
+  seenAt(time) {
+    const seen = this.points.filter(({ at }) => at >= this.#seenFrom);
+    return seen.findLast(({ at }) => at <= time) ?? seen[0];
+  }
+
   /** Put what the server remembers in front, if it is more than what it has told before: of one drop it tells more than of all. */
   addOlder(older) {
     const from = this.#seenFrom ?? Infinity, past = older.filter(({ at }) => at < from);
@@ -36,16 +42,16 @@ export class Series {
     return start ? Math.max(0, points.at(-1).sold - start.sold) / seconds : 0;
   }
 
+  /** Of each step the last point stays, because that value holds until the next one. */
   #thin() {
     while (this.points.length > MAX_POINTS) {
       this.#stepMs *= 2;
-      let kept = -Infinity;
-      const last = this.points.length - 1;
-      this.points = this.points.filter(({ at }, place) => {
-        if (place !== last && at - kept < this.#stepMs) return false;
+      let kept = Infinity;
+      this.points = this.points.toReversed().filter(({ at }, place, { length }) => {
+        if (place !== length - 1 && kept - at < this.#stepMs) return false;
         kept = at;
         return true;
-      });
+      }).toReversed();
     }
   }
 }
