@@ -30,12 +30,12 @@ export function pointsOf(buckets, events, { from, drop, now }) {
     points.unshift({ at: Date.parse(bucket.at), sold, held, left });
     sold = Math.max(0, sold - bucket.sold);
   }
-  const [first] = points, total = first ? first.sold + first.held + first.left : drop.total_stock;
+  const all = [...points.filter(({ at }) => at < (exact[0]?.at ?? Infinity)), ...exact], [first] = all;
   if (beginsAt < (first?.at ?? now.at)) {
-    const begin = Math.min(sold, (first ?? exact[0])?.sold ?? sold);
-    points.unshift({ at: beginsAt, sold: begin, held: 0, left: Math.max(0, total - begin) });
+    const total = first ? first.sold + first.held + first.left : drop.total_stock, begin = Math.min(sold, first?.sold ?? sold);
+    all.unshift({ at: beginsAt, sold: begin, held: 0, left: Math.max(0, total - begin) });
   }
-  return [...points.filter(({ at }) => at < (exact[0]?.at ?? Infinity)), ...exact];
+  return all;
 }
 
 function pointsOfEvents(events, drop, now) {
