@@ -29,7 +29,9 @@ begin
   from inventory.reserve_on_drops(p_requests, p_ttl_seconds) o
   left join api.errors() e on e.code = o.code
   order by o.n;
-  perform set_config('lock_timeout', v_lock_timeout, true);
+  if current_setting('lock_timeout') <> v_lock_timeout then
+    perform set_config('lock_timeout', v_lock_timeout, true);
+  end if;
 end
 $$;
 
