@@ -25,7 +25,7 @@ begin
   select
     o.n, coalesce(e.status, case when o.replayed then 200 else 201 end), o.code, e.message, o.replayed, to_json(o.purchase)
   from inventory.purchase_on_drops(p_requests) o
-  left join api.errors() e on e.code = o.code
+  left join inventory.errors() e on e.code = o.code
   order by o.n;
   if current_setting('lock_timeout') <> v_lock_timeout then
     perform set_config('lock_timeout', v_lock_timeout, true);
