@@ -69,7 +69,8 @@ Every answer except a stream, a page, CSV, the contract and the metrics is one o
 { "success": false, "error": { "code": "OUT_OF_STOCK", "message": "…" }, "meta": { "requestId": "…" } }
 ```
 
-A list comes in pages. If more rows follow, `meta` has `nextCursor` besides, which is the `cursor` of the next page.
+A list comes in pages. If more rows follow, `meta` has `nextCursor` besides, which is the `cursor` of the next page. If a node of
+the service cannot be reached, its rows are missing, and `meta` has `incomplete`, such as `["node 2"]`.
 
 If a basket is refused (`BASKET_REFUSED`), `error` has `items` besides: `index` (from 0 on), `code` and `message` of each item
 that cannot be held.
@@ -160,7 +161,7 @@ The fields have the names of the columns in the database.
 ERRORS_HEAD = """
 ## Errors
 
-Use `code` to tell errors apart; the message is for people. [`api.errors()`](../db/functions/api/errors.sql) defines the
+Use `code` to tell errors apart; the message is for people. [`api.errors()`](../db/functions/inventory/errors.sql) has the
 refusals of the database, with the same codes and statuses, for callers in SQL as well. 429 and 503 come with `Retry-After`, in
 seconds.
 """

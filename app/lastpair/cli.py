@@ -41,6 +41,7 @@ from lastpair.database.migrate import (
     roll_back,
     write_schema,
 )
+from lastpair.database.nodes import Nodes
 from lastpair.database.pool import SERVICE_ROLE, Database
 from lastpair.database.router import NodeRefused, add_node, deploy, detach_node, is_router, list_nodes, set_draining
 from lastpair.database.servers import Servers, reason
@@ -249,11 +250,14 @@ def reconcile(settings: Settings, _: argparse.Namespace) -> None:
     async def compare(url: str) -> Reconciled:
         sessions = Database(url, RECONCILE_SESSIONS, pooled=False, max_pending=settings.max_pending)
         await sessions.open()
-        payments = Payments(sessions, settings, providers)
+        nodes = Nodes(sessions, sessions.servers)
+        payments = Payments(nodes, settings, providers)
         try:
+            await nodes.open()
             return await payments.reconcile()
         finally:
             await payments.close()
+            await nodes.close()
             await sessions.close()
 
     with database(settings) as urls:

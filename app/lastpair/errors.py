@@ -5,6 +5,7 @@ folders raise themselves.
 """
 
 TOO_MANY_WAITING = "Too many requests are waiting. Try again in a moment."
+DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
 STOPPING = "This process is stopping. Try again, and another one answers."
 
 
@@ -26,7 +27,7 @@ class Refusal(Exception):
 class Unavailable(Refusal):
     """The service cannot carry the request out now; the client may try again after a second."""
 
-    def __init__(self, message: str, code: str = "DATABASE_UNAVAILABLE") -> None:
+    def __init__(self, message: str, code: str = DATABASE_UNAVAILABLE) -> None:
         super().__init__(503, code, message, retry_after_seconds=1)
 
 

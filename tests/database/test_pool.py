@@ -39,7 +39,7 @@ async def test_single_requests_use_half_of_the_sessions(database: Database, owne
 def test_another_direct_url_means_a_pooler(direct_url: str | None, is_pooled: bool) -> None:
     """DATABASE_DIRECT_URL says so only if it differs from DATABASE_URL."""
     app = create_app(Settings(database_url=URL, database_direct_url=direct_url))
-    assert app.components.database._pooled is is_pooled
+    assert app.components.database.pooled is is_pooled
 
 
 async def test_the_next_call_keeps_its_session(database: Database) -> None:

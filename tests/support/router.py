@@ -2,7 +2,7 @@
 """A router with nodes, on Debian's PostgreSQL 15: what a cluster of several machines is, on one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -70,27 +70,39 @@ def plproxy() -> Path:
 
 
 @contextmanager
-def running_node(number: int, bin_dir: Path = BIN_DIR) -> Iterator[Cluster]:
+def running_node(number: int, bin_dir: Path = BIN_DIR, settings: Sequence[str] = FAST) -> Iterator[Cluster]:
     """A migrated server with this number, which no router knows yet."""
-    with cluster(bin_dir, *FAST) as server:
+    with cluster(bin_dir, *settings) as server:
         run(migrate(server.url_with_password))
         server.psql(f"select inventory.set_node({number})", server.url)
         yield server
 
 
 @contextmanager
-def running_router(*numbers: int) -> Iterator[Router]:
-    """A router with nodes of these numbers, 0 and 1 by default; all gone afterwards."""
+def running_router(*numbers: int, settings: Sequence[str] = FAST) -> Iterator[Router]:
+    """A router with nodes of these numbers, 0 and 1 by default, and with these settings of all servers; all gone afterwards."""
     bin_dir = plproxy()
     with ExitStack() as stack:
-        server = stack.enter_context(cluster(bin_dir, *FAST))
+        server = stack.enter_context(cluster(bin_dir, *settings))
         server.psql(ROUTER_RECIPE, server.superuser_url)
-        nodes = {number: stack.enter_context(running_node(number)) for number in numbers or (0, 1)}
+        nodes = {number: stack.enter_context(running_node(number, settings=settings)) for number in numbers or (0, 1)}
         router = Router(server, nodes)
         run(deploy(router.owner_url))
         for number in nodes:
             run(add_node(router.owner_url, number, router.node_url(number)))
         yield router
+
+
+@contextmanager
+def another_router(router: Router) -> Iterator[Router]:
+    """A second router before the same nodes, which must have no drops yet."""
+    with cluster(plproxy(), *FAST) as server:
+        server.psql(ROUTER_RECIPE, server.superuser_url)
+        other = Router(server, router.nodes)
+        run(deploy(other.owner_url))
+        for number in router.nodes:
+            run(add_node(other.owner_url, number, router.node_url(number)))
+        yield other
 
 
 @asynccontextmanager

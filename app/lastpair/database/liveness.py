@@ -52,7 +52,7 @@ class Probe:
     """A session of its own, which asks whether PostgreSQL answers. It is opened when it is needed, and kept."""
 
     def __init__(self, servers: Servers) -> None:
-        self._servers = servers
+        self.servers = servers
         self._session: asyncpg.Connection | None = None
         self._turn = asyncio.Lock()
         self._was_dead = False
@@ -82,7 +82,7 @@ class Probe:
             return answer, was_dead
 
     async def _ask_on_new_session(self, question: Callable[[asyncpg.Connection], Awaitable[Answer]]) -> Answer:
-        self._session = await self._servers.connect(
+        self._session = await self.servers.connect(
             timeout=self._new_seconds,
             command_timeout=self._new_seconds,
             statement_cache_size=0,  # there may be a pooler
@@ -155,6 +155,18 @@ class Watch:
         """Tell the others that a connection was found dead."""
         for callback in self.on_loss:
             callback()
+
+    def silent_since(self) -> float:
+        """When the wait that has lasted longest began, by the clock of the event loop; now, if nothing waits."""
+        return min((wait.begin for wait in self._waits), default=asyncio.get_running_loop().time())
+
+    def give_up(self, seconds: float = 0) -> None:
+        """End what has waited for so long."""
+        now = asyncio.get_running_loop().time()
+        for wait in self._waits:
+            if now - wait.begin >= seconds and not wait.deadline.expired():
+                wait.is_dead = True
+                wait.deadline.reschedule(now)
 
     async def run(self) -> None:
         """Watch until cancelled."""

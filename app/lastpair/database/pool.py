@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import cache
 from time import perf_counter
 from typing import Any
@@ -14,9 +14,9 @@ import asyncpg
 import orjson
 from asyncpg.pool import PoolConnectionProxy
 
-from lastpair.database.liveness import BACKEND_PID, MARK, Probe, Watch
+from lastpair.database.liveness import BACKEND_PID, MARK, Probe, Wait, Watch
 from lastpair.database.servers import CONNECTION_FAULTS, Servers
-from lastpair.errors import Busy, Refusal, Unavailable, overloaded
+from lastpair.errors import DATABASE_UNAVAILABLE, Busy, Refusal, Unavailable, overloaded
 from lastpair.observability.metrics import DATABASE_ERRORS, POOL_BUSY_SESSIONS, POOL_MAX_SESSIONS, POOL_WAIT_SECONDS
 
 ACQUIRE_TIMEOUT_SECONDS = 5
@@ -57,10 +57,19 @@ where application_name = 'lastpair listener' and usename = session_user and datn
   and wait_event = 'ClientWrite' and xact_start < now() - make_interval(secs => $1)
 """
 NO_SESSION = f"no session of the pool within {ACQUIRE_TIMEOUT_SECONDS} s"
-UNAVAILABLE = "The database cannot serve this right now. Try again in a moment."
+UNAVAILABLE = "{} cannot serve this right now. Try again in a moment."
+NOTIFY_QUEUE = "select pg_notification_queue_usage()"
 READY = "select from api.errors() limit 1"
 READ_ONLY = "25006"
 LOCK_NOT_AVAILABLE = "55P03"
+INTERNAL_ERROR = "XX000"
+PROXY_FAULT = "PL/Proxy function "
+"""How an INTERNAL_ERROR of a router begins that says that a node cannot be reached. It goes on with the node's address."""
+
+FROM_NODE = re.compile(r"[\w.]+\(\d+\): \[[^]]*\] REMOTE \w+: ")
+"""What a router puts before the message of an error that was raised on a node; the error keeps its SQLSTATE."""
+
+DETAIL_FROM_NODE = "Remote detail: "
 
 TRANSIENT_CLASSES = frozenset({"08", "40", "53", "55", "57", "58"})
 """SQLSTATE classes of errors that may pass: connection, rollback by the server, resources, object state, operator, system."""
@@ -76,6 +85,8 @@ def begin_with(settings: Mapping[str, str]) -> str:
 
 
 BEGIN = begin_with(SESSION_SETTINGS)
+ROUTER_SETTINGS = SESSION_SETTINGS | {"client_connection_check_interval": "2s"}
+"""Those of a session of a router that waits for a node. It ends soon after its client has given the node up."""
 
 
 class Session(asyncpg.Connection):
@@ -96,36 +107,45 @@ class Database:
     session for each transaction, so there every call is a transaction that begins with SET LOCAL.
     """
 
-    def __init__(self, url: str, pool_size: int, *, pooled: bool, max_pending: int) -> None:
+    settings: Mapping[str, str] = SESSION_SETTINGS
+
+    def __init__(self, servers: str | Servers, pool_size: int, *, pooled: bool, max_pending: int) -> None:
+        """`servers` may be their URL."""
+        self.servers = Servers(servers) if isinstance(servers, str) else servers
+        self.pool_size = pool_size
+        self.pooled = pooled
+        self.max_single_calls = max_pending
+        self._name = "The database"
         self._single_sessions = asyncio.Semaphore(max(1, pool_size // 2))
         self._single_calls = 0
-        self._max_single_calls = max_pending
-        self.servers = Servers(url)
-        self._probe = Probe(self.servers)
-        self.watch = Watch(self._probe)
+        self.probe = Probe(self.servers)
+        self.watch = Watch(self.probe)
         self.watch.on_loss.append(self._close_idle)
         self._watching: asyncio.Task[None] | None = None
         self._checking: asyncio.Task[None] | None = None
-        self._pool_size = pool_size
-        self._pooled = pooled
         self._pool: asyncpg.Pool | None = None
         self._releases: set[asyncio.Future[None]] = set()
         # Sessions whose call succeeded in this iteration of the event loop. The caller may have the next call to make.
         self._spare: list[PoolConnectionProxy] = []
 
+    @property
+    def unavailable(self) -> str:
+        """The text of DATABASE_UNAVAILABLE."""
+        return UNAVAILABLE.format(self._name)
+
     async def open(self) -> None:
         """Make the pool. The database need not be reachable yet."""
-        POOL_MAX_SESSIONS.set(self._pool_size)
+        POOL_MAX_SESSIONS.inc(self.pool_size)
         self._pool = await asyncpg.create_pool(
             connect=self._connect,
             min_size=0,
-            max_size=self._pool_size,
+            max_size=self.pool_size,
             connection_class=Session,
             command_timeout=COMMAND_TIMEOUT_SECONDS,
             timeout=ACQUIRE_TIMEOUT_SECONDS,
             # Behind a pooler a prepared statement is missing in the next transaction, which runs in another server session.
-            statement_cache_size=0 if self._pooled else CACHED_STATEMENTS,
-            server_settings={"application_name": "lastpair"} | ({} if self._pooled else SESSION_SETTINGS | TCP_SETTINGS),
+            statement_cache_size=0 if self.pooled else CACHED_STATEMENTS,
+            server_settings={"application_name": "lastpair"} | ({} if self.pooled else {**self.settings, **TCP_SETTINGS}),
         )
         self._watching = asyncio.create_task(self.watch.run())
         self._check()  # a probe that is connected from the start notices when the connections die
@@ -134,8 +154,9 @@ class Database:
         """Close the pool. Sessions that are still busy after a second are cut off."""
         for task in filter(None, (self._watching, self._checking)):
             task.cancel()
-        self._probe.close()
+        self.probe.close()
         if self._pool is not None:
+            POOL_MAX_SESSIONS.dec(self.pool_size)
             try:
                 await asyncio.wait_for(self._pool.close(), timeout=1)
             except TimeoutError:
@@ -150,7 +171,7 @@ class Database:
             async with asyncio.timeout(READY_TIMEOUT_SECONDS):
                 await asyncio.shield(self._check())
         except CONNECTION_FAULTS as error:
-            raise Unavailable(UNAVAILABLE) from error
+            raise Unavailable(self.unavailable) from error
 
     def _check(self) -> "asyncio.Task[None]":
         # The check that is under way, or a new one. It goes on when it is not waited for any more, because to connect anew may
@@ -164,9 +185,14 @@ class Database:
         async def question(session: asyncpg.Connection) -> None:
             await session.execute(f"{BEGIN}; {READY}; rollback")
 
-        _, was_dead = await self._probe.ask(question)
+        _, was_dead = await self.probe.ask(question)
         if was_dead:
             self.watch.lost()
+
+    async def notify_queue_usage(self) -> float:
+        """The share of PostgreSQL's notification queue that is used. Raises Unavailable."""
+        [(usage,)] = await self.fetch(NOTIFY_QUEUE)
+        return float(usage)
 
     async def end_blocked_listeners(self) -> int:
         """End the sessions of listeners whose processes are frozen. Returns how many. Raises Unavailable.
@@ -174,9 +200,9 @@ class Database:
         A process that wakes up connects anew and reads what it missed.
         """
         try:
-            rows, _ = await self._probe.ask(lambda session: session.fetch(END_BLOCKED_LISTENERS, BLOCKED_SECONDS))
+            rows, _ = await self.probe.ask(lambda session: session.fetch(END_BLOCKED_LISTENERS, BLOCKED_SECONDS))
         except CONNECTION_FAULTS as error:
-            raise Unavailable(UNAVAILABLE) from error
+            raise Unavailable(self.unavailable) from error
         return len(rows)
 
     async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
@@ -193,7 +219,7 @@ class Database:
         All such calls together use at most half of the sessions, so that batches always find a free one. Raises what fetch
         raises, and OVERLOADED at once if too many such calls are waiting.
         """
-        if self._single_calls >= self._max_single_calls:
+        if self._single_calls >= self.max_single_calls:
             raise overloaded()
         self._single_calls += 1
         begin = perf_counter()
@@ -203,7 +229,7 @@ class Database:
                     await self._single_sessions.acquire()
             except TimeoutError:
                 POOL_WAIT_SECONDS.observe(perf_counter() - begin)
-                raise Unavailable(UNAVAILABLE) from None
+                raise Unavailable(self.unavailable) from None
             try:
                 return await self._fetch(begin, statement, *arguments)
             finally:
@@ -223,20 +249,20 @@ class Database:
             session = await self._acquire(self._pool)
         except CONNECTION_FAULTS as error:
             DATABASE_ERRORS.labels(getattr(error, "sqlstate", None) or "none").inc()
-            raise Unavailable(UNAVAILABLE) from error
+            raise Unavailable(self.unavailable) from error
         finally:
             POOL_WAIT_SECONDS.observe(perf_counter() - begin)
         POOL_BUSY_SESSIONS.inc()
         what = _name_of(statement)
         is_reusable = False
         try:
-            if not self._pooled:
-                async with self.watch.waiting(what, session.key, COMMAND_TIMEOUT_SECONDS):  # type: ignore[attr-defined]
+            if not self.pooled:
+                async with self._waiting(what, session.key, COMMAND_TIMEOUT_SECONDS):  # type: ignore[attr-defined]
                     rows = await session.fetch(statement, *arguments)
                 is_reusable = True
                 return rows
             key = uuid4().hex
-            async with self.watch.waiting(what, key, COMMAND_TIMEOUT_SECONDS):
+            async with self._waiting(what, key, COMMAND_TIMEOUT_SECONDS):
                 rows = await session.fetch(MARK.format(key) + statement, *arguments)
                 await session.execute(MARK.format(key) + "commit")  # it may fail as well, because deferred triggers run now
             return rows
@@ -244,9 +270,9 @@ class Database:
             await self._keep_or_drop(session, error)
             if isinstance(error, TimeoutError):
                 self._close_idle()  # the other connections lead to the same silent server
-            raise _error_for(error) from error
+            raise self._error_for(error) from error
         except asyncio.CancelledError:
-            if self._pooled:
+            if self.pooled:
                 _drop(session)  # the server rolls back what was not committed
             raise
         finally:
@@ -257,12 +283,15 @@ class Database:
             else:
                 self._release(session)
 
+    def _waiting(self, what: str, key: str | None, limit_seconds: float | None = None) -> AbstractAsyncContextManager[Wait]:
+        return self.watch.waiting(what, key, limit_seconds)
+
     async def _connect(self, *arguments: Any, **options: Any) -> asyncpg.Connection:
         session = await self.servers.connect(*arguments, **options)
         assert isinstance(session, Session)  # noqa: S101 - the pool's connection_class
         try:
             # Its process id is not known yet, so the watch takes it for dead if the probe, which asked later, is served.
-            async with self.watch.waiting("a new session", None):
+            async with self._waiting("a new session", None):
                 # The database makes the JSON of an answer. It is sent on as it is and never parsed here.
                 await session.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=orjson.Fragment)
                 session.key = await session.fetchval(BACKEND_PID)
@@ -287,11 +316,11 @@ class Database:
             if str(error):  # connecting took too long
                 raise
             raise TimeoutError(NO_SESSION) from error
-        if self._pooled:
+        if self.pooled:
             try:
                 # The pooler may have no server session free.
-                async with self.watch.waiting("begin", None, ACQUIRE_TIMEOUT_SECONDS):
-                    await session.execute(BEGIN)
+                async with self._waiting("begin", None, ACQUIRE_TIMEOUT_SECONDS):
+                    await session.execute(begin_with(self.settings))
             except BaseException:
                 _drop(session)
                 await pool.release(session)
@@ -303,10 +332,26 @@ class Database:
         # because it was demoted.
         with suppress(*CONNECTION_FAULTS):
             if isinstance(error, asyncpg.PostgresError) and error.sqlstate != READ_ONLY:
-                if self._pooled and session.is_in_transaction():
+                if self.pooled and session.is_in_transaction():
                     await session.execute("rollback")
                 return
         _drop(session)
+
+    def _error_for(self, error: Exception) -> Exception:
+        # The exception that the caller gets for an error of asyncpg.
+        if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith("PT"):
+            code = FROM_NODE.sub("", str(error.args[0]), count=1)
+            message = (error.detail or "").removeprefix(DETAIL_FROM_NODE)
+            return Unavailable(message) if code == DATABASE_UNAVAILABLE else Refusal(int(error.sqlstate[2:]), code, message)
+        sqlstate = (error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""
+        DATABASE_ERRORS.labels(sqlstate or "none").inc()
+        if sqlstate == LOCK_NOT_AVAILABLE:
+            return Busy(self.unavailable)
+        if not isinstance(error, asyncpg.PostgresError) or sqlstate[:2] in TRANSIENT_CLASSES or sqlstate in TRANSIENT_STATES:
+            return Unavailable(self.unavailable)
+        if sqlstate == INTERNAL_ERROR and str(error).startswith(PROXY_FAULT):
+            return Unavailable(self.unavailable)
+        return error
 
     def _release_spare(self) -> None:
         while self._spare:
@@ -333,23 +378,10 @@ def _drop(session: PoolConnectionProxy) -> None:
 @cache
 def _name_of(statement: str) -> str:
     # The function that a statement calls; or its beginning.
-    called = re.search(r"\bapi\.\w+", statement)
+    called = re.search(r"\b(?:api|router|node_\d+)\.\w+", statement)
     return called[0] if called else statement.strip()[:40]
 
 
 def _retrieve(task: "asyncio.Task[None]") -> None:
     if not task.cancelled():
         task.exception()  # those who asked may have left, and asyncio logs an exception that nobody looked at
-
-
-def _error_for(error: Exception) -> Exception:
-    # The exception that the caller gets for an error of asyncpg.
-    if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith("PT"):
-        return Refusal(int(error.sqlstate[2:]), str(error.args[0]), error.detail or "")
-    sqlstate = (error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""
-    DATABASE_ERRORS.labels(sqlstate or "none").inc()
-    if sqlstate == LOCK_NOT_AVAILABLE:
-        return Busy(UNAVAILABLE)
-    if not isinstance(error, asyncpg.PostgresError) or sqlstate[:2] in TRANSIENT_CLASSES or sqlstate in TRANSIENT_STATES:
-        return Unavailable(UNAVAILABLE)
-    return error

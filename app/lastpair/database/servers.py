@@ -1,10 +1,11 @@
 """The PostgreSQL servers that a URL names, and a connection to the one that takes writes."""
 
 import asyncio
+import re
 import socket
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
@@ -26,6 +27,14 @@ PATIENCE_SECONDS = 1
 SHORT_ATTEMPT_SECONDS, PAUSE_SECONDS = 0.7, 0.3
 """How long such an attempt lasts, and the pause between two."""
 
+KEYWORD = re.compile(r"""\s*(\w+)\s*=\s*(?:'((?:\\.|[^'\\])*)'|((?:\\.|[^\s'\\])*))""", re.DOTALL)
+"""A keyword and its value in a connection string of libpq, with quotes and without."""
+
+PASSED_ON = frozenset(
+    {"host", "port", "target_session_attrs", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl"}
+)
+"""The keywords of libpq that asyncpg knows as well, besides the database and the login."""
+
 
 class Servers:
     """One server, or several of which one takes writes (`host=a,b&target_session_attrs=read-write`)."""
@@ -33,6 +42,10 @@ class Servers:
     def __init__(self, url: str) -> None:
         self.urls = _urls_of_servers(url)
         """One URL for each server. The server that was connected to last comes first."""
+
+    def move_to(self, url: str) -> None:
+        """From now on connect to these servers. Connections that exist stay."""
+        self.urls[:] = _urls_of_servers(url)
 
     async def connect(self, dsn: str | None = None, *, timeout: float = 60, **options: Any) -> asyncpg.Connection:
         """Connect to the first server that accepts, beginning with the one that was connected to last.
@@ -85,6 +98,20 @@ async def _connect_beside(url: str, options: dict[str, Any]) -> asyncpg.Connecti
 def _close_unused(task: "asyncio.Task[asyncpg.Connection]") -> None:
     if not task.cancelled() and task.exception() is None:
         task.result().terminate()
+
+
+def url_of(address: str, login_url: str) -> str:
+    """The URL of the servers that a connection string of libpq names (`host=a,b port=5432 dbname=x`), with the login of a URL."""
+    given = {name: re.sub(r"\\(.)", r"\1", quoted or plain) for name, quoted, plain in KEYWORD.findall(address)}
+    if "hostaddr" in given:
+        given["host"] = given["hostaddr"]
+    login = urlsplit(login_url)
+    credentials, at, _ = login.netloc.rpartition("@")
+    in_query = dict(parse_qsl(login.query))
+    fields = {name: value for name, value in in_query.items() if name in {"user", "password"}}
+    fields |= {name: value for name, value in given.items() if name in PASSED_ON}
+    name = given.get("dbname") or unquote(login.path[1:])
+    return f"{login.scheme}://{credentials}{at}/{quote(name, safe='')}?{urlencode(fields, quote_via=quote)}"
 
 
 def reason(error: BaseException) -> str:

@@ -10,13 +10,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from lastpair.database.nodes import Nodes
 from lastpair.database.pool import Database
 from lastpair.database.servers import Servers
 from lastpair.payments.payments import Payments
 from lastpair.payments.providers import providers_of
 from lastpair.realtime.event_log import EventLog
 from lastpair.realtime.hub import Hub
-from lastpair.realtime.relay import Relay
+from lastpair.realtime.relays import Relays
 from lastpair.realtime.watchers import Watchers
 from lastpair.settings import Settings, load_settings
 from lastpair.shop.shop import Shop
@@ -36,7 +37,7 @@ from lastpair.web.url_paths import PROBE_PATHS
 from lastpair.webhooks.endpoints import Webhooks
 from lastpair.webhooks.sender import Sender
 from lastpair.webhooks.targets import Targets
-from lastpair.webhooks.worker import Worker
+from lastpair.webhooks.worker import Workers
 
 RESPONSE_HEADERS = ("ETag", "Idempotency-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id")
 
@@ -73,16 +74,18 @@ def components_for(settings: Settings) -> Components:
     direct_url = settings.database_direct_url or settings.database_url
     is_pooled = direct_url != settings.database_url
     database = Database(settings.database_url, settings.database_pool_size, pooled=is_pooled, max_pending=settings.max_pending)
-    hub = Hub(settings.tick_ms / 1000)
     slots = StreamSlots(settings.max_streams, settings.max_streams_per_address)
     # The pool and the listener share what they know of the servers, so that both find the one that answers at once.
     servers = Servers(direct_url) if is_pooled else database.servers
-    shop = Shop(database, settings)
+    nodes = Nodes(database, servers)
+    hub = Hub(settings.tick_ms / 1000, lambda drop_id: nodes.of(drop_id).number)
+    shop = Shop(nodes, settings)
     targets = Targets(settings.webhook_private_targets, only_https=not settings.development)
-    webhook_worker = Worker(database, Sender(targets))
+    webhook_workers = Workers(nodes, Sender(targets))
     return Components(
         shop=shop,
         database=database,
+        nodes=nodes,
         identity=identity_for(settings),
         address_limit=RateLimit(settings.rate_limit_address_per_minute),
         read_limit=RateLimit(settings.rate_limit_reads_per_minute),
@@ -92,12 +95,12 @@ def components_for(settings: Settings) -> Components:
         stream_slots=slots,
         hub=hub,
         event_log=EventLog(database),
-        relay=Relay(servers, hub, database.watch, settings.purchaser_names),
+        relays=Relays(nodes, hub, settings.purchaser_names),
         watchers=Watchers(database, slots.used),
         rushes=Rushes(settings),
-        payments=Payments(database, settings, providers_of(settings)),
-        webhooks=Webhooks(database, shop, targets, webhook_worker.wake),
-        webhook_worker=webhook_worker,
+        payments=Payments(nodes, settings, providers_of(settings)),
+        webhooks=Webhooks(database, shop, targets, webhook_workers.wake),
+        webhook_workers=webhook_workers,
     )
 
 

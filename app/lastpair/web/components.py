@@ -6,18 +6,19 @@ from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Scope
 
+from lastpair.database.nodes import Nodes
 from lastpair.database.pool import Database
 from lastpair.payments.payments import Payments
 from lastpair.realtime.event_log import EventLog
 from lastpair.realtime.hub import Hub
-from lastpair.realtime.relay import Relay
+from lastpair.realtime.relays import Relays
 from lastpair.realtime.watchers import Watchers
 from lastpair.shop.shop import Shop
 from lastpair.web.identity import Identity
 from lastpair.web.limits import RateLimit, StreamSlots
 from lastpair.web.rushes import Rushes
 from lastpair.webhooks.endpoints import Webhooks
-from lastpair.webhooks.worker import Worker
+from lastpair.webhooks.worker import Workers
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Components:
 
     shop: Shop
     database: Database
+    nodes: Nodes
     identity: Identity
     address_limit: RateLimit
     read_limit: RateLimit
@@ -37,12 +39,12 @@ class Components:
     stream_slots: StreamSlots
     hub: Hub
     event_log: EventLog
-    relay: Relay
+    relays: Relays
     watchers: Watchers
     rushes: Rushes
     payments: Payments
     webhooks: Webhooks
-    webhook_worker: Worker
+    webhook_workers: Workers
 
 
 class Lastpair(Starlette):

@@ -1,4 +1,4 @@
-"""Background tasks of a process: the sweeper, the relay, the worker of the webhooks and the heartbeats.
+"""Background tasks of a process: the sweeper, the relays, the worker of the webhooks and the heartbeats.
 
 The database sessions live as long as they do.
 """
@@ -12,12 +12,13 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from types import FrameType
 
 from lastpair import __version__
+from lastpair.database.nodes import counted, on_each
 from lastpair.errors import Refusal
-from lastpair.payments.payments import Payments
+from lastpair.payments.payments import NodePayments
 from lastpair.realtime.hub import Hub
 from lastpair.realtime.watchers import COUNT_SECONDS
 from lastpair.settings import Settings
-from lastpair.shop.sweeper import Job, sweep
+from lastpair.shop.sweeper import Job, repeat, sweep
 from lastpair.web.components import Components
 from lastpair.web.stream_requests import HEARTBEAT_SECONDS
 
@@ -34,14 +35,18 @@ logger = logging.getLogger("lastpair")
 @asynccontextmanager
 async def running(components: Components, settings: Settings) -> AsyncIterator[None]:
     """Run the background tasks during the block."""
-    database, hub = components.database, components.hub
+    database, nodes, hub = components.database, components.nodes, components.hub
     await database.open()
+    await nodes.open()
     tune_garbage_collector()
-    counting = Job("count_watchers", COUNT_SECONDS, components.watchers.count)
-    sweeping = sweep(database, settings, [counting, *payment_jobs(components.payments, settings)])
-    background = [sweeping, components.relay.run(), components.webhook_worker.run(), beat(hub, HEARTBEAT_SECONDS)]
+    counting = repeat(Job("count_watchers", COUNT_SECONDS, components.watchers.count), nodes.whole)
+    sweeping = on_each(nodes, lambda node: sweep(node, settings, payment_jobs(components.payments.on(node), settings)))
+    background = [nodes.run(), counting, sweeping, components.webhook_workers.run()]
+    background.append(beat(hub, HEARTBEAT_SECONDS))
     tasks = [asyncio.create_task(coroutine) for coroutine in background]
-    logger.info("Lastpair %s serves http://%s:%d", __version__, named(settings.listening_host), settings.port)
+    database_words = f" from a router with {counted(len(nodes.all))}" if nodes.is_router else ""
+    address = f"http://{named(settings.listening_host)}:{settings.port}"
+    logger.info("Lastpair %s serves %s%s", __version__, address, database_words)
     try:
         with closed_on_signal(components):
             yield
@@ -49,15 +54,16 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
         await components.rushes.close()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, components.relays.close(), return_exceptions=True)
         with suppress(Refusal, TimeoutError):
             async with asyncio.timeout(LEAVE_SECONDS):
                 await components.watchers.leave()
         await components.payments.close()
+        await nodes.close()
         await database.close()
 
 
-def payment_jobs(payments: Payments, settings: Settings) -> list[Job]:
+def payment_jobs(payments: NodePayments, settings: Settings) -> list[Job]:
     """The jobs of the sweeper that payments need. Without a provider it is one, which ends nothing and asks nobody."""
     poll_seconds = settings.expiry_poll_ms / 1000
     announce = Job("announce_payment_provider", ANNOUNCE_SECONDS, payments.announce)

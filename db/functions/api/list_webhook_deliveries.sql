@@ -1,6 +1,7 @@
 -- api.list_webhook_deliveries: what was sent, or is to be sent, to a webhook endpoint, the newest first, in pages.
 --
--- If the delivery p_after is of another node, p_after_at says when it was made (api.cursor_time).
+-- Deliveries were made in the order of their messages. If the delivery p_after is of another node, p_after_at says when it comes in
+-- the list (api.cursor_time).
 --
 -- Locks: none. Errors: WEBHOOK_ENDPOINT_NOT_FOUND, VALIDATION_ERROR (status, limit, cursor).
 --
@@ -45,7 +46,7 @@ begin
     select d
     from inventory.webhook_deliveries d
     where d.endpoint_id = p_endpoint_id and d.message < v_message
-      and (p_after_at is null or d.created_at < p_after_at)
+      and (p_after_at is null or (d.created_at, d.id) < (p_after_at, p_after))
       and (p_status is null or d.status = p_status)
       and (p_drop_id is null or d.lane = p_drop_id)
       and (p_type is null or p_type = (select m.type from inventory.webhook_messages m where m.id = d.message))
