@@ -291,7 +291,7 @@ async def add_node(routers: str, number: int, url: str) -> None:
     async with _connected(url, f"node {number}", role=SERVICE_ROLE) as node:
         await _check_node(node, number, files, may_have_drops=not joined or number in joined)
         if number in joined:
-            joined_at = joined[number]  # a router that knows it says when
+            joined_at = joined[number]  # a router that knows it says when, because all must read ids in the same way
         elif not known and not joined:
             joined_at = max(now, await node.fetchval("select clock_timestamp()")) + timedelta(milliseconds=1)
         else:
@@ -304,6 +304,17 @@ async def add_node(routers: str, number: int, url: str) -> None:
                     raise NodeRefused(f"--number: there is a node {number} already")
                 continue
             await _add_to_router(connection, number, joined_at, address, user, password)
+    if number in joined and await _is_draining(routers, number):
+        await set_draining(routers, number, is_draining=True)
+
+
+async def _is_draining(routers: str, number: int) -> bool:
+    # Whether one of the routers says so.
+    for one in Servers(routers).urls:
+        async with _connected(one, "the router") as connection:
+            if await connection.fetchval("select is_draining from router.nodes where number = $1", number):
+                return True
+    return False
 
 
 async def _joined(routers: str) -> dict[int, datetime]:
