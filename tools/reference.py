@@ -69,7 +69,8 @@ Every answer except a stream, a page, CSV, the contract and the metrics is one o
 { "success": false, "error": { "code": "OUT_OF_STOCK", "message": "…" }, "meta": { "requestId": "…" } }
 ```
 
-A list comes in pages. If more rows follow, `meta` has `nextCursor` besides, which is the `cursor` of the next page.
+A list comes in pages. If more rows follow, `meta` has `nextCursor` besides, which is the `cursor` of the next page. If a node of
+the service cannot be reached, its rows are missing, and `meta` has `incomplete`, such as `["node 2"]`.
 
 If a basket is refused (`BASKET_REFUSED`), `error` has `items` besides: `index` (from 0 on), `code` and `message` of each item
 that cannot be held.
@@ -147,6 +148,8 @@ A drop has **terms**:
 
 `image_url` is a picture of the drop, for the [buyer's page](../README.md#the-buyers-page): an https URL, or a path on this host,
 of characters that a URL has (others are percent-encoded). http is for `localhost` and `127.0.0.1`, in development.
+
+`near` is the id of another drop. One basket can have both, also where drops are spread over several databases. It is not stored.
 """
 
 ROWS = """

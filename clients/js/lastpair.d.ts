@@ -313,6 +313,8 @@ export interface NewDrop extends Terms {
   variants?: { name: string; total_stock: number; price?: number | null }[];
   status?: "draft" | "scheduled" | "live" | null;
   currency?: string | null;
+  /** Another drop: one basket can have both. */
+  near?: string | null;
 }
 
 export interface DropChanges extends Terms {
@@ -349,6 +351,8 @@ export class LastpairError extends Error {
 export interface List<Row> extends AsyncIterable<Row> {
   /** The same, a page at a time. */
   pages(): AsyncIterableIterator<Row[]>;
+  /** The nodes of the service that could not be reached for the latest page, whose rows are missing in it; empty if none. */
+  incomplete: string[];
 }
 
 /** Rows of a page: 1 to 200, 50 if it is not given. */
@@ -386,7 +390,8 @@ export interface RequestOptions extends RequestSettings {
 export interface Answer {
   /** A string if the answer is CSV. */
   data: any;
-  meta: { requestId: string; nextCursor?: string };
+  /** `incomplete`, of a list: the nodes that cannot be reached, whose rows are missing. */
+  meta: { requestId: string; nextCursor?: string; incomplete?: string[] };
   etag?: string;
 }
 

@@ -21,6 +21,7 @@ export class LastpairError extends Error {
 /** A list that is read page by page, as far as it is needed. */
 class List {
   #read;
+  incomplete = [];
 
   constructor(read) {
     this.#read = read;
@@ -29,7 +30,8 @@ class List {
   async *pages() {
     let cursor;
     do {
-      const { rows, nextCursor } = await this.#read(cursor);
+      const { rows, nextCursor, incomplete = [] } = await this.#read(cursor);
+      this.incomplete = incomplete;
       yield rows;
       cursor = nextCursor;
     } while (cursor !== undefined);
@@ -183,7 +185,7 @@ export class Lastpair {
   #list(path, name, query, options) {
     return new List(async (cursor) => {
       const { data, meta } = await this.request("GET", path, { ...options, query: { ...query, cursor } });
-      return { rows: data[name], nextCursor: meta.nextCursor };
+      return { rows: data[name], ...meta };
     });
   }
 }

@@ -76,12 +76,16 @@ begin
       -- Act for many users, and keep the shop going. audit is here because it reads every row of every drop.
       ('advance_drops',       'lastpair_service'),
       ('audit',               'lastpair_service'),
+      ('call',                'lastpair_service'),
       ('cancel_batch',        'lastpair_service'),
       ('count_watchers',      'lastpair_service'),
+      ('claim_names',         'lastpair_service'),
       ('claim_reconciliation', 'lastpair_service'),
+      ('copy_webhook_endpoint', 'lastpair_service'),
       ('count_provider_calls', 'lastpair_service'),
       ('create_user',         'lastpair_service'),
       ('create_user_outcome', 'lastpair_service'),
+      ('cursor_time',         'lastpair_service'),
       ('deployed',            'lastpair_service'),
       ('ensure_epoch',        'lastpair_service'),
       ('ensure_user_batch',   'lastpair_service'),
@@ -91,7 +95,12 @@ begin
       ('expire_reservations', 'lastpair_service'),
       ('fail_provider_call',  'lastpair_service'),
       ('finish_provider_call', 'lastpair_service'),
+      ('has_idempotency_key', 'lastpair_service'),
       ('is_superseded',       'lastpair_service'),
+      ('knows_payment',       'lastpair_service'),
+      ('load',                'lastpair_service'),
+      ('names_of',            'lastpair_service'),
+      ('node',                'lastpair_service'),
       ('prune_events',        'lastpair_service'),
       ('prune_idempotency_keys', 'lastpair_service'),
       ('purchase_batch',      'lastpair_service'),
@@ -99,6 +108,7 @@ begin
       ('redeem_stream_ticket', 'lastpair_service'),
       ('refund_purchase_outcome', 'lastpair_service'),
       ('relayed_events_after', 'lastpair_service'),
+      ('release_name',        'lastpair_service'),
       ('reserve_basket_batch', 'lastpair_service'),
       ('reserve_batch',       'lastpair_service'),
       ('set_payment_provider', 'lastpair_service'),
@@ -109,7 +119,8 @@ begin
       ('take_webhook_deliveries', 'lastpair_service'),
       ('finish_webhook_deliveries', 'lastpair_service'),
       ('prune_webhooks',      'lastpair_service'),
-      ('webhook_backlog',     'lastpair_service')
+      ('webhook_backlog',     'lastpair_service'),
+      ('webhook_endpoint_copies', 'lastpair_service')
     ) as l (function, roles)
     join pg_catalog.pg_proc p on p.proname = l.function and p.pronamespace = 'api'::regnamespace
   loop

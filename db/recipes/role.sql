@@ -32,6 +32,8 @@ where not exists (select from pg_roles where rolname = role.name)
 
 grant lastpair_buyer, lastpair_seller, lastpair_service to lastpair_api;
 grant lastpair_service to lastpair_app;
+-- On a node behind a router the login of the router calls functions as each of these (api.call). They may do less than the service.
+grant lastpair_buyer, lastpair_seller to lastpair_app;
 -- The owner can see and end the sessions of the service.
 grant lastpair_api, lastpair_app to lastpair;
 

@@ -872,6 +872,22 @@ CREATE FUNCTION inventory.name_key(p_name text) RETURNS text
 
 
 --
+-- Name: node(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.node() RETURNS integer
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN 0;
+
+
+--
+-- Name: FUNCTION node(); Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON FUNCTION inventory.node() IS 'The number of this node. inventory.set_node sets it.';
+
+
+--
 -- Name: note_drop(); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
@@ -1026,7 +1042,7 @@ CREATE FUNCTION inventory.tell_payment_problem() RETURNS trigger
 CREATE FUNCTION inventory.uuid_v7() RETURNS uuid
     LANGUAGE sql PARALLEL SAFE
     BEGIN ATOMIC
- SELECT uuidv7() AS uuidv7;
+ SELECT (encode(set_byte(uuid_send(uuidv7()), 9, inventory.node()), 'hex'::text))::uuid AS encode;
 END;
 
 
@@ -1034,7 +1050,7 @@ END;
 -- Name: FUNCTION uuid_v7(); Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON FUNCTION inventory.uuid_v7() IS 'A new UUIDv7: built in from PostgreSQL 18 on, emulated before.';
+COMMENT ON FUNCTION inventory.uuid_v7() IS 'A new UUIDv7 of this node: PostgreSQL''s own from 18 on, emulated below, with the number of the node as byte 9.';
 
 
 SET default_tablespace = '';
@@ -1833,6 +1849,30 @@ COMMENT ON CONSTRAINT purchases_idempotency_key_check ON inventory.purchases IS 
 
 
 --
+-- Name: registered_names; Type: TABLE; Schema: inventory; Owner: -
+--
+
+CREATE TABLE inventory.registered_names (
+    name_key text NOT NULL,
+    user_id uuid NOT NULL
+);
+
+
+--
+-- Name: TABLE registered_names; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON TABLE inventory.registered_names IS 'The usernames that this node keeps for all nodes of a router; a user need not be known here.';
+
+
+--
+-- Name: COLUMN registered_names.name_key; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.registered_names.name_key IS 'See inventory.name_key.';
+
+
+--
 -- Name: reservations; Type: TABLE; Schema: inventory; Owner: -
 --
 
@@ -2586,6 +2626,14 @@ ALTER TABLE ONLY inventory.purchases
 
 
 --
+-- Name: registered_names registered_names_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
+--
+
+ALTER TABLE ONLY inventory.registered_names
+    ADD CONSTRAINT registered_names_pkey PRIMARY KEY (name_key);
+
+
+--
 -- Name: reservations reservations_pkey; Type: CONSTRAINT; Schema: inventory; Owner: -
 --
 
@@ -2967,6 +3015,20 @@ COMMENT ON INDEX inventory.purchases_unpaid_idx IS 'Purchases of a drop that are
 --
 
 CREATE INDEX purchases_user_idx ON inventory.purchases USING btree (user_id, created_at DESC);
+
+
+--
+-- Name: registered_names_user_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX registered_names_user_idx ON inventory.registered_names USING btree (user_id);
+
+
+--
+-- Name: INDEX registered_names_user_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.registered_names_user_idx IS 'The names of one user, to give them back.';
 
 
 --
@@ -3409,4 +3471,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261130015000'),
     ('20261130020000'),
     ('20261130021000'),
-    ('20261130030000');
+    ('20261130030000'),
+    ('20261130040000');

@@ -1,7 +1,7 @@
 -- api.create_drop puts a drop up for sale: all its stock is available, its times decide its status, and no value is bent to fit.
 -- test_constraints.sql proves which values the table accepts; here one of each kind shows that its refusal is passed on.
 begin;
-select plan(46);
+select plan(53);
 
 select pg_temp.make_users('seller');
 
@@ -116,8 +116,28 @@ from (values
     'ends_at: is not a value this field can have', 'A day that is not in the calendar is refused.'),
   ('{"name": "x", "price": 1, "total_stock": 1, "colour": "red"}', 'colour: is not a field that can be set', 'So is another field,'),
   ('{"name": "x", "price": 1, "variants": [{"name": "S", "total_stock": 2147483647}, {"name": "M", "total_stock": 1}]}',
-    'variants: have more units together than a drop can have', 'and more units than a number can count.')
+    'variants: have more units together than a drop can have', 'and more units than a number can count.'),
+  ('{"name": "x", "price": 1, "total_stock": 1, "near": 1}', 'near: must be the id of a drop', 'near is the id of a drop,'),
+  ('{"name": "x", "price": 1, "total_stock": 1, "near": "shoes"}', 'near: must be the id of a drop', 'and not its name.')
 ) as v (fields, message, description);
+
+-- near is another drop. A router puts the new one beside it; here nothing else comes of it.
+create function pg_temp.making_near(p_near text, p_key text default null) returns text language sql as $$
+  select pg_temp.refusal(format(
+    'select api.create_drop_from_json(%L, %L, %L)',
+    json_build_object('name', 'near ' || coalesce(p_key, p_near, 'none'), 'price', 1, 'total_stock', 1, 'near', p_near),
+    pg_temp.user_id('seller'), p_key))
+$$;
+do $$ begin perform pg_temp.make_drop('far'); end $$;
+select is(
+  pg_temp.making_near(gen_random_uuid()::text), pg_temp.error('DROP_NOT_FOUND'), 'A drop is made near one that exists.');
+select is(pg_temp.making_near(upper(pg_temp.drop_id('far')::text), 'upper'), 'nothing was raised', 'Its id may be written in capitals.');
+select is(pg_temp.making_near(null), 'nothing was raised', 'null is near none.');
+select is(pg_temp.making_near(pg_temp.drop_id('far')::text, 'key'), 'nothing was raised', 'It is made with a key,');
+select is(
+  (select (o.data ->> 'id')::uuid from api.create_drop_from_json(
+    '{"name": "near key", "price": 1, "total_stock": 1}', pg_temp.user_id('seller'), 'key') o),
+  pg_temp.drop_id('near key'), 'which a retry without near may have, because near is no property of a drop.');
 
 select * from finish();
 rollback;

@@ -1,6 +1,6 @@
 -- The tables have the columns, defaults, triggers and comments that the functions and a later distribution by drop_id rest on.
 begin;
-select plan(14);
+select plan(15);
 
 select is(
   (
@@ -94,6 +94,10 @@ from (values
       'changed_purchase_ids uuid[]', 'is_cancelled boolean'
     ],
     'A change belongs to the transaction that notes it, and to a drop. It adds up by how many units each side moved.'
+  ),
+  (
+    'registered_names', array['name_key text not null', 'user_id uuid not null'],
+    'A name that this node keeps for all is a user''s, who need not be known here.'
   )
 ) as v (name, columns, description);
 

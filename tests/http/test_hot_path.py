@@ -24,7 +24,7 @@ from prometheus_client import REGISTRY
 
 from lastpair.errors import STOPPING
 from lastpair.observability.logs import ACCESS
-from lastpair.shop.shared_calls import SharedCalls
+from lastpair.shop.shared_calls import NodeCalls
 from lastpair.shop.shop import Begun
 from lastpair.web.hot_path import HotPath, HotRequest
 from lastpair.web.http_protocol import HttpProtocol
@@ -392,11 +392,11 @@ async def test_requests_that_fail(ways: Ways, monkeypatch: pytest.MonkeyPatch, o
     async def fail(*_: object) -> None:
         raise RuntimeError("wrong")
 
-    batcher = ways.service.components.shop._batches.reserve._batcher
+    batcher = ways.service.components.shop._batches.whole.reserve._batcher
     if overload:
         monkeypatch.setattr(batcher, "_max_pending", 0)
     else:
-        monkeypatch.setattr(SharedCalls, "_outcomes", fail)
+        monkeypatch.setattr(NodeCalls, "_outcomes", fail)
     seen = await ways.compare([ask(RESERVE)])
     assert ("503 Service Unavailable" if overload else "500 Internal Server Error") in seen.answers[0]
     assert overload or any(record.exc_info for record in ways._caplog.records)

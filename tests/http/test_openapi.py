@@ -54,7 +54,7 @@ CODES = {
         *["DROP_NOT_ACTIVE", "OUT_OF_STOCK", "ALREADY_RESERVED", "NO_ACTIVE_RESERVATION", "RESERVATION_EXPIRED"],
         *["RESERVATION_NOT_ACTIVE", "INVALID_STATUS_CHANGE", "STOCK_BELOW_COMMITTED", "USERNAME_TAKEN", "LIMIT_EXCEEDED"],
         *["RESERVED_TOO_SOON", "SEVERAL_RESERVATIONS", "VARIANT_IN_USE", "BASKET_REFUSED", "BASKET_NOT_ACTIVE"],
-        *["RUSH_RUNNING", "SEVERAL_CURRENCIES"],
+        *["RUSH_RUNNING", "SEVERAL_CURRENCIES", "BASKET_SPANS_NODES"],
         *["EXTENSION_NOT_ALLOWED", "WEBHOOK_ENDPOINT_INACTIVE", "TOO_MANY_WEBHOOK_ENDPOINTS"],
     ],
     412: ["DROP_CHANGED"],
@@ -269,6 +269,7 @@ GOOD: dict[str, list[Any]] = {
     "rehold_after_seconds": [0, 86_400],
     "extension_seconds": [None, 86_400],
     "image_url": [None, "https://x.example", "https://x.example:8443/a%20b?c#d", "/shoe.jpg", "http://localhost:4000/a"],
+    "near": [None, "01a202a2-e18f-7d92-8fac-e3384b7a3441"],
     "starts_at": [None, "2026-12-24T18:00:00Z", "2026-12-24T18:00:00.123456+05:30", "2024-02-29T00:00:00-00:00"],
     "status": [None, "draft"],
 }
@@ -286,6 +287,7 @@ BAD: dict[str, list[Any]] = {
         *["", "shoe.jpg", "//x.example/a", "/\\x.example", "http://x.example/a", "https://u@x.example/", "https://x.example?a"],
         *["javascript:alert(1)", "data:image/png;base64,AA", "/a b", '/"', "/é", "/a\n", "/" + "a" * 2000, 1],
     ],
+    "near": ["", "Air", 1],
     "starts_at": [
         *["2026-12-24", "2026-12-24T18:00:00", "2026-12-24 18:00:00Z", "2026-12-24t18:00:00z", "2023-02-29T00:00:00Z"],
         *["2026-12-24T18:00:00.1234567Z", "2026-12-24T18:00:00+24:00", "2026-12-24T18:00:60Z", "", 0, "infinity"],

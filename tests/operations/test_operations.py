@@ -186,7 +186,7 @@ async def test_a_process_whose_function_is_gone_says_try_again(empty_url: str) -
     connection = await asyncpg.connect(empty_url)
     with running_api(empty_url) as url:
         async with client_of(url) as client:
-            await connection.execute("drop function api.list_drops(text, integer, uuid)")
+            await connection.execute("drop function api.list_drops(text, integer, uuid, timestamptz)")
             assert_unavailable(await client.get("/drops"))
             await make_drop(client, await make_user(connection))
     await connection.close()

@@ -130,7 +130,7 @@ async def test_new_users_are_made_together(app: Lastpair, owner: asyncpg.Pool) -
     crowd = [str(uuid4()) for _ in range(300)]
     counted = "lastpair_batch_size_count", {"call": "provision"}
     before = REGISTRY.get_sample_value(*counted) or 0
-    batcher = app.components.shop._batches.ensure_user
+    batcher = app.components.shop._batches.whole.ensure_user
     await asyncio.gather(*(batcher.submit(user_id, UserRequest(user_id, None)) for user_id in crowd))
     assert await owner.fetchval("select count(*) from inventory.users where id = any ($1)", crowd) == 300
     assert 300 / MAX_USERS <= (REGISTRY.get_sample_value(*counted) or 0) - before <= 12

@@ -196,7 +196,7 @@ async def test_overload(database: Database, owner: asyncpg.Pool) -> None:
 
 COUNTED = """
 create sequence inventory.calls;
-alter function api.list_drops(text, integer, uuid) rename to list_drops_uncounted;
+alter function api.list_drops(text, integer, uuid, timestamptz) rename to list_drops_uncounted;
 create function api.list_drops(p_status text default null, p_limit integer default 50, p_after uuid default null)
 returns setof json language plpgsql security definer as $$
 declare

@@ -11,6 +11,7 @@ import asyncpg
 import orjson
 import pytest
 
+from lastpair.database.nodes import Nodes
 from lastpair.errors import Refusal, Unavailable
 from lastpair.settings import Settings
 from lastpair.shop.outcome import Caller, Outcome, Page
@@ -58,7 +59,7 @@ REST: dict[str, Callable[[Shop], Awaitable[Outcome]]] = {
 async def opened_shop(url: str, sessions: int = 4, **settings: Any) -> AsyncIterator[Shop]:
     """A shop on this database, with these settings."""
     async with calling(url, sessions) as database:
-        yield Shop(database, Settings.model_construct(**settings))
+        yield Shop(Nodes(database, database.servers), Settings.model_construct(**settings))
 
 
 @pytest.fixture(scope="module")

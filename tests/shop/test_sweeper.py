@@ -11,6 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from lastpair.database.nodes import Node
+from lastpair.database.pool import NOTIFY_QUEUE
 from lastpair.errors import Unavailable
 from lastpair.observability.metrics import EXPIRED, EXPIRY_LAG_SECONDS, NOTIFY_QUEUE_USAGE, SWEPT_AT
 from lastpair.settings import Settings
@@ -38,7 +40,7 @@ class FakeDatabase:
             sweeper.PRUNE_KEYS: [(0,)],
             sweeper.PRUNE_WEBHOOKS: [(0,)],
             sweeper.WEBHOOK_BACKLOG: [(0, 0.0, 0)],
-            sweeper.NOTIFY_QUEUE: [(0.25,)],
+            NOTIFY_QUEUE: [(0.25,)],
         }
         self.calls: Counter[str] = Counter()
         self.failures: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
@@ -50,6 +52,11 @@ class FakeDatabase:
         if job in self.failures:
             await self.failures[job]()
         return self.answers[statement]
+
+    async def notify_queue_usage(self) -> float:
+        """A quarter."""
+        [(usage,)] = await self.fetch(NOTIFY_QUEUE)
+        return float(usage)
 
     async def end_blocked_listeners(self) -> int:
         """No listener is blocked."""
@@ -76,10 +83,15 @@ async def hang() -> None:
     await asyncio.Event().wait()
 
 
+def node_of(database: Any) -> Node:
+    """The only node, with this database."""
+    return Node(None, database, database)
+
+
 @asynccontextmanager
 async def sweeping(database: Any, poll_ms: int = FAKE_POLL_MS) -> AsyncIterator[None]:
     """The sweeper runs during the block."""
-    task = asyncio.create_task(sweep(database, Settings.model_construct(expiry_poll_ms=poll_ms)))
+    task = asyncio.create_task(sweep(node_of(database), Settings.model_construct(expiry_poll_ms=poll_ms)))
     try:
         yield
         assert not task.done()
@@ -109,7 +121,7 @@ def test_each_job_has_its_own_interval(retention_seconds: int, prune_seconds: fl
     """Holds and drops are looked at every EXPIRY_POLL_MS, the log is pruned ten times within its retention but not too
     often, and old keys and webhooks every minute."""
     settings = Settings.model_construct(expiry_poll_ms=250, event_retention_seconds=retention_seconds)
-    intervals = {job.name: job.interval_seconds for job in jobs(FakeDatabase(), settings)}  # type: ignore[arg-type]
+    intervals = {job.name: job.interval_seconds for job in jobs(node_of(FakeDatabase()), settings)}
     assert intervals == dict(zip(JOBS, [0.25, 0.25, prune_seconds, 60, 60, 15, 5], strict=True))
 
 
@@ -170,7 +182,7 @@ async def test_a_job_is_repeated_until_cancelled() -> None:
         nonlocal runs
         runs += 1
 
-    task = asyncio.create_task(repeat(Job("test", 3600, run)))
+    task = asyncio.create_task(repeat(Job("test", 3600, run), node_of(FakeDatabase())))
     await eventually(lambda: runs)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -187,7 +199,7 @@ async def test_a_sweep_goes_on_until_nothing_is_due() -> None:
             return [batches.pop(0)]
 
     expired: float = EXPIRED._value.get()
-    assert await expire_due_holds(Due()) == 2 * sweeper.EXPIRE_LIMIT + 3  # type: ignore[arg-type]
+    assert await expire_due_holds(node_of(Due())) == 2 * sweeper.EXPIRE_LIMIT + 3
     assert batches == []
     assert EXPIRED._value.get() - expired == 2 * sweeper.EXPIRE_LIMIT + 3
     assert EXPIRY_LAG_SECONDS._value.get() == 7.5

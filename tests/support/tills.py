@@ -12,7 +12,7 @@ import asyncpg
 import httpx
 from pydantic import SecretStr
 
-from lastpair.payments.payments import Payments
+from lastpair.payments.payments import NodePayments
 from tests.support.database import Database
 from tests.support.envelopes import as_user, assert_success
 from tests.support.factories import make_drop, make_user, reserve
@@ -38,7 +38,7 @@ class Till(ABC):
 
     http: httpx.AsyncClient
     owner: asyncpg.Pool
-    payments: Payments
+    payments: NodePayments
     seller: str
     url: str
     database_url: str
@@ -237,7 +237,8 @@ async def till_of(name: str, database: Database) -> AsyncIterator[Till]:
             secret = SecretStr(SECRET)
             settings = settings_for(url, payment_provider=name, payment_webhook_secret=secret, payment_provider_url=provider.url)
         service = await stack.enter_async_context(served(settings))
-        common = (service.http, owner, service.components.payments, await make_user(owner), service.url, url)
+        payments = service.components.payments.on(service.components.nodes.whole)
+        common = (service.http, owner, payments, await make_user(owner), service.url, url)
         if name == "stripe":
             stripe.webhook_url = f"{service.url}/api/webhooks/stripe"
             yield StripeTill(*common, stripe)

@@ -13,16 +13,20 @@ from lastpair.settings import InvalidSettings
 BIN_DIR: Path | None = INSTALL_DIR and INSTALL_DIR / "bin"
 """The folder with psql, pg_dump, pgbench and the server's own programs."""
 
-# The owner makes these roles, because the first migration grants lastpair_service to lastpair_api in its name. The last line lets
-# the owner see and end the sessions of the service.
+# The owner makes these roles, because a migration grants them to lastpair_api in its name. The last line lets the owner see and
+# end the sessions of the service.
 SERVICE_ROLES = """
 set role lastpair;
 do $$
+declare
+  v_role text;
 begin
-  if not exists (select from pg_roles where rolname = 'lastpair_service') then
-    create role lastpair_service nologin;
-  end if;
-  create role lastpair_app login in role lastpair_service;
+  foreach v_role in array array['lastpair_buyer', 'lastpair_seller', 'lastpair_service'] loop
+    if not exists (select from pg_roles where rolname = v_role) then
+      execute format('create role %I nologin', v_role);
+    end if;
+  end loop;
+  create role lastpair_app login in role lastpair_buyer, lastpair_seller, lastpair_service;
 end
 $$;
 reset role;

@@ -156,6 +156,18 @@ class Watch:
         for callback in self.on_loss:
             callback()
 
+    def silent_since(self) -> float:
+        """When the wait that has lasted longest began, by the clock of the event loop; now, if nothing waits."""
+        return min((wait.begin for wait in self._waits), default=asyncio.get_running_loop().time())
+
+    def give_up(self, seconds: float = 0) -> None:
+        """End what has waited for so long."""
+        now = asyncio.get_running_loop().time()
+        for wait in self._waits:
+            if now - wait.begin >= seconds and not wait.deadline.expired():
+                wait.is_dead = True
+                wait.deadline.reschedule(now)
+
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:

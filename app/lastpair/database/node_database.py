@@ -3,21 +3,23 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import cache
 from time import perf_counter
 from typing import Any
 
 import asyncpg
 
-from lastpair.database.liveness import LOOK_SECONDS, SILENT_SECONDS, Probe, Wait
-from lastpair.database.pool import BEGIN, Database
+from lastpair.database.liveness import LOOK_SECONDS, SILENT_SECONDS, Probe, Wait, Watch
+from lastpair.database.pool import BEGIN, NOTIFY_QUEUE, ROUTER_SETTINGS, Database, begin_with
 from lastpair.database.servers import CONNECTION_FAULTS, Servers
 from lastpair.errors import Refusal, Unavailable
 
 CHECKS = 2
 """Checks in a row that a silent node must fail before it is taken for away. The second one has more time."""
+
+AWAY_SECONDS = 5
+"""For how long the router is told that the node is away; it is told again after each check that fails."""
 
 CALL = re.compile(r"\bapi\.(?=\w+\()")
 
@@ -32,29 +34,33 @@ class NodeDatabase(Database):
     seconds, and others are refused at once until it answers again.
     """
 
+    settings = ROUTER_SETTINGS
+
     def __init__(self, router: Database, number: int, servers: Servers) -> None:
         """`servers` lead to the node itself. Only the probe uses them, and the relay, whose connections `watch` looks after."""
         super().__init__(router.servers, router.pool_size, pooled=router.pooled, max_pending=router.max_single_calls)
         self._name = f"Node {number}"
         self._number = number
         self._router = router
-        self._probe.servers = servers
+        self.probe.servers = servers
+        self._calls = Watch(router.probe)  # the sessions of the calls lead to the router
+        self._calls.on_loss += [self._close_idle, router.watch.lost]
         self._pulse = Probe(router.servers)
-        self._waits: set[Wait] = set()
         self._heard_at = 0.0
         self._is_away = False
-        self._feeling: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         """Make the pool. Neither the router nor the node need be reachable yet."""
         await super().open()
         self._router.watch.on_loss.append(self._close_idle)
-        self._feeling = asyncio.create_task(self._feel())
+        self._tasks = [asyncio.create_task(self._calls.run()), asyncio.create_task(self._feel())]
 
     async def close(self) -> None:
         """Close the pool. Sessions that are still busy after a second are cut off."""
-        if self._feeling is not None:
-            self._feeling.cancel()
+        for task in self._tasks:
+            task.cancel()
+        with suppress(ValueError):
             self._router.watch.on_loss.remove(self._close_idle)
         self._pulse.close()
         await super().close()
@@ -66,6 +72,14 @@ class NodeDatabase(Database):
         raises costs the router's connection to the node, so this is for functions that return refusals, and for jobs.
         """
         return await self._fetch(perf_counter(), on_node(statement, self._number), *arguments)
+
+    async def notify_queue_usage(self) -> float:
+        """The same of the node, which must be asked directly. Raises Unavailable."""
+        try:
+            usage, _ = await self.probe.ask(lambda session: session.fetchval(NOTIFY_QUEUE))
+        except CONNECTION_FAULTS as error:
+            raise Unavailable(self.unavailable) from error
+        return float(usage)
 
     async def _fetch(self, begin: float, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         if self._is_away:
@@ -80,15 +94,8 @@ class NodeDatabase(Database):
         self._heard_at = asyncio.get_running_loop().time()
         return rows
 
-    @asynccontextmanager
-    async def _waiting(self, what: str, key: str | None, limit_seconds: float | None = None) -> AsyncIterator[Wait]:
-        # The session leads to the router, so the router's watch looks after it.
-        async with self._router.watch.waiting(what, key, limit_seconds) as wait:
-            self._waits.add(wait)
-            try:
-                yield wait
-            finally:
-                self._waits.discard(wait)
+    def _waiting(self, what: str, key: str | None, limit_seconds: float | None = None) -> AbstractAsyncContextManager[Wait]:
+        return self._calls.waiting(what, key, limit_seconds)
 
     async def _feel(self) -> None:
         # A long silence proves nothing, because a call may wait for a lock. So a node that is silent is asked something that
@@ -97,19 +104,16 @@ class NodeDatabase(Database):
         failed = 0
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            if not self._is_away:
-                waiting_since = min((wait.begin for wait in self._waits), default=loop.time())
-                if loop.time() - max(waiting_since, self._heard_at) < SILENT_SECONDS:
-                    failed = 0
-                    continue
+            if not self._is_away and loop.time() - max(self._calls.silent_since(), self._heard_at) < SILENT_SECONDS:
+                failed = 0
+                continue
             asked_at = loop.time()
             try:
                 await self._pulse.ask(self._ask_node)
             except CONNECTION_FAULTS:
-                if self._heard_at < asked_at:
-                    failed += 1
-                    if failed == CHECKS:
-                        self._lose()
+                failed += self._heard_at < asked_at
+                if failed >= CHECKS:
+                    await self._lose()
             except Exception:
                 logger.exception("%s could not be checked", self._name)
             else:
@@ -118,16 +122,26 @@ class NodeDatabase(Database):
                 if self._is_away:
                     self._is_away = False
                     logger.info("%s answers again", self._name)
+                    await self._tell_router(0)
 
     async def _ask_node(self, session: asyncpg.Connection) -> None:
-        await session.execute(f"{BEGIN}; select from node_{self._number}.errors() limit 1; rollback")
+        await session.execute(f"{begin_with(self.settings)}; select from node_{self._number}.errors() limit 1; rollback")
 
-    def _lose(self) -> None:
-        self._is_away = True
-        logger.warning("%s does not answer, so requests for its drops are refused until it does", self._name)
-        for wait in self._waits:
-            wait.is_dead = True
-            wait.deadline.reschedule(asyncio.get_running_loop().time())
+    async def _lose(self) -> None:
+        is_new, self._is_away = not self._is_away, True
+        if is_new:
+            logger.warning("%s does not answer, so requests for its drops are refused until it does", self._name)
+            self._calls.give_up()
+        await self._tell_router(AWAY_SECONDS)
+        if is_new:
+            # Lists that wait for it took sessions that others need. Asked again, they leave its rows out.
+            self._router.watch.give_up(SILENT_SECONDS)
+
+    async def _tell_router(self, seconds: int) -> None:
+        # Functions of the router that ask several nodes leave this one out for so long.
+        statement = f"{BEGIN}; select router.note_away({self._number}, {seconds}); commit"
+        with suppress(*CONNECTION_FAULTS):
+            await self._router.probe.ask(lambda session: session.execute(statement))
 
 
 @cache

@@ -6,15 +6,17 @@ id says where its row is.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from lastpair.database.liveness import Watch
 from lastpair.database.node_database import NodeDatabase
 from lastpair.database.pool import Database
 from lastpair.database.servers import Servers, url_of
-from lastpair.errors import Refusal, Unavailable
+from lastpair.errors import Unavailable
+from lastpair.observability.metrics import forget_node
 
 POLL_SECONDS = 2
 """How often the router is asked for its nodes."""
@@ -80,11 +82,15 @@ class Nodes:
 
         self._database = database
         self._servers = servers
-        self._whole = Node(None, database, servers)
-        self.all = [self._whole]
+        self.whole = Node(None, database, servers)
+        """The database of the service, which may be a router. Its functions find the node by themselves."""
+
+        self.all = [self.whole]
         """The first node is first: ids that were made before there was a router are its."""
 
-        self._first = self._whole
+        self._is_open = False
+        self._failure = ""
+        self._first = self.whole
         self._by_digits: Mapping[str, Node] = {}
         self._numbered_from = ""
         self._addresses: dict[Node, str] = {}
@@ -98,28 +104,37 @@ class Nodes:
 
     async def open(self) -> None:
         """Find out what the database is, if it answers soon, and tell of its nodes. The database is open already."""
-        with suppress(Refusal, TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_SECONDS):
-                await self._look()
+                await self._try_to_look()
+        self._is_open = True
         if not self.is_router:
-            self._tell(self.on_join, self._whole)
+            self._tell(self.on_join, self.whole)
 
     async def run(self) -> None:
         """Ask the router for its nodes again and again, until cancelled. A single database is only asked what it is."""
         while self.is_router is not False:
             await asyncio.sleep(POLL_SECONDS)
-            try:
-                await self._look()
-            except Unavailable:
-                pass  # what is known stays as it is
-            except Exception:
-                logger.exception("the nodes of the router could not be read")
+            await self._try_to_look()
 
     async def close(self) -> None:
         """Close the databases of the nodes, but not the one that all of this came from."""
         for node in self.all:
             self._close(node)
         await asyncio.gather(*self._closing, return_exceptions=True)
+
+    async def _try_to_look(self) -> None:
+        # What is known stays as it is if the database is away.
+        try:
+            await self._look()
+        except Unavailable:
+            pass
+        except Exception as error:
+            if str(error) != self._failure:
+                logger.exception("the nodes of the router could not be read")
+            self._failure = str(error)
+        else:
+            self._failure = ""
 
     async def _look(self) -> None:
         if self.is_router is None:
@@ -135,12 +150,12 @@ class Nodes:
                 self._addresses[node] = address
                 node.servers.move_to(url_of(address, self._direct_url))
         before, self.all = self.all, found
-        self._first = found[0] if found else self._whole
+        self._first = found[0] if found else self.whole
         self._by_digits = {f"{node.number:02x}": node for node in found}
         milliseconds = f"{rows[0][3] or 0:012x}" if rows else ""
         self._numbered_from = f"{milliseconds[:8]}-{milliseconds[8:]}"
         was_router, self.is_router = self.is_router, True
-        if not was_router:
+        if self._is_open and not was_router:
             logger.info("the database is a router with %s", counted(len(found)))
         for node in before:
             if node not in found:
@@ -168,10 +183,11 @@ class Nodes:
             logger.info("%s left", node.name)
         self._addresses.pop(node, None)
         self._tell(self.on_leave, node)
+        forget_node(node.name)
         self._close(node)
 
     def _close(self, node: Node) -> None:
-        if node is not self._whole:
+        if node is not self.whole:
             task = asyncio.create_task(node.database.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
@@ -182,6 +198,34 @@ class Nodes:
                 function(node)
             except Exception:
                 logger.exception("%s: a part of the service failed to take it", node.name)
+
+
+async def on_each(nodes: Nodes, work: Callable[[Node], Coroutine[Any, Any, None]]) -> None:
+    """Do this work for each node, each in a task of its own, until cancelled. It begins and ends as nodes join and leave."""
+    tasks: dict[Node, asyncio.Task[None]] = {}
+    ended: set[asyncio.Task[None]] = set()
+
+    def begin(node: Node) -> None:
+        tasks[node] = asyncio.create_task(work(node))
+
+    def end(node: Node) -> None:
+        task = tasks.pop(node)
+        task.cancel()
+        ended.add(task)
+        task.add_done_callback(ended.discard)
+
+    for node in nodes.all:
+        begin(node)
+    nodes.on_join.append(begin)
+    nodes.on_leave.append(end)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        nodes.on_join.remove(begin)
+        nodes.on_leave.remove(end)
+        for node in list(tasks):
+            end(node)
+        await asyncio.gather(*ended, return_exceptions=True)
 
 
 def counted(nodes: int) -> str:

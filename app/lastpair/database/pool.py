@@ -58,9 +58,18 @@ where application_name = 'lastpair listener' and usename = session_user and datn
 """
 NO_SESSION = f"no session of the pool within {ACQUIRE_TIMEOUT_SECONDS} s"
 UNAVAILABLE = "{} cannot serve this right now. Try again in a moment."
+NOTIFY_QUEUE = "select pg_notification_queue_usage()"
 READY = "select from api.errors() limit 1"
 READ_ONLY = "25006"
 LOCK_NOT_AVAILABLE = "55P03"
+INTERNAL_ERROR = "XX000"
+PROXY_FAULT = "PL/Proxy function "
+"""How an INTERNAL_ERROR of a router begins that says that a node cannot be reached. It goes on with the node's address."""
+
+FROM_NODE = re.compile(r"[\w.]+\(\d+\): \[[^]]*\] REMOTE \w+: ")
+"""What a router puts before the message of an error that was raised on a node; the error keeps its SQLSTATE."""
+
+DETAIL_FROM_NODE = "Remote detail: "
 
 TRANSIENT_CLASSES = frozenset({"08", "40", "53", "55", "57", "58"})
 """SQLSTATE classes of errors that may pass: connection, rollback by the server, resources, object state, operator, system."""
@@ -76,6 +85,8 @@ def begin_with(settings: Mapping[str, str]) -> str:
 
 
 BEGIN = begin_with(SESSION_SETTINGS)
+ROUTER_SETTINGS = SESSION_SETTINGS | {"client_connection_check_interval": "2s"}
+"""Those of a session of a router that waits for a node. It ends soon after its client has given the node up."""
 
 
 class Session(asyncpg.Connection):
@@ -96,6 +107,8 @@ class Database:
     session for each transaction, so there every call is a transaction that begins with SET LOCAL.
     """
 
+    settings: Mapping[str, str] = SESSION_SETTINGS
+
     def __init__(self, servers: str | Servers, pool_size: int, *, pooled: bool, max_pending: int) -> None:
         """`servers` may be their URL."""
         self.servers = Servers(servers) if isinstance(servers, str) else servers
@@ -105,8 +118,8 @@ class Database:
         self._name = "The database"
         self._single_sessions = asyncio.Semaphore(max(1, pool_size // 2))
         self._single_calls = 0
-        self._probe = Probe(self.servers)
-        self.watch = Watch(self._probe)
+        self.probe = Probe(self.servers)
+        self.watch = Watch(self.probe)
         self.watch.on_loss.append(self._close_idle)
         self._watching: asyncio.Task[None] | None = None
         self._checking: asyncio.Task[None] | None = None
@@ -132,7 +145,7 @@ class Database:
             timeout=ACQUIRE_TIMEOUT_SECONDS,
             # Behind a pooler a prepared statement is missing in the next transaction, which runs in another server session.
             statement_cache_size=0 if self.pooled else CACHED_STATEMENTS,
-            server_settings={"application_name": "lastpair"} | ({} if self.pooled else SESSION_SETTINGS | TCP_SETTINGS),
+            server_settings={"application_name": "lastpair"} | ({} if self.pooled else {**self.settings, **TCP_SETTINGS}),
         )
         self._watching = asyncio.create_task(self.watch.run())
         self._check()  # a probe that is connected from the start notices when the connections die
@@ -141,7 +154,7 @@ class Database:
         """Close the pool. Sessions that are still busy after a second are cut off."""
         for task in filter(None, (self._watching, self._checking)):
             task.cancel()
-        self._probe.close()
+        self.probe.close()
         if self._pool is not None:
             POOL_MAX_SESSIONS.dec(self.pool_size)
             try:
@@ -172,9 +185,14 @@ class Database:
         async def question(session: asyncpg.Connection) -> None:
             await session.execute(f"{BEGIN}; {READY}; rollback")
 
-        _, was_dead = await self._probe.ask(question)
+        _, was_dead = await self.probe.ask(question)
         if was_dead:
             self.watch.lost()
+
+    async def notify_queue_usage(self) -> float:
+        """The share of PostgreSQL's notification queue that is used. Raises Unavailable."""
+        [(usage,)] = await self.fetch(NOTIFY_QUEUE)
+        return float(usage)
 
     async def end_blocked_listeners(self) -> int:
         """End the sessions of listeners whose processes are frozen. Returns how many. Raises Unavailable.
@@ -182,7 +200,7 @@ class Database:
         A process that wakes up connects anew and reads what it missed.
         """
         try:
-            rows, _ = await self._probe.ask(lambda session: session.fetch(END_BLOCKED_LISTENERS, BLOCKED_SECONDS))
+            rows, _ = await self.probe.ask(lambda session: session.fetch(END_BLOCKED_LISTENERS, BLOCKED_SECONDS))
         except CONNECTION_FAULTS as error:
             raise Unavailable(self.unavailable) from error
         return len(rows)
@@ -302,7 +320,7 @@ class Database:
             try:
                 # The pooler may have no server session free.
                 async with self._waiting("begin", None, ACQUIRE_TIMEOUT_SECONDS):
-                    await session.execute(BEGIN)
+                    await session.execute(begin_with(self.settings))
             except BaseException:
                 _drop(session)
                 await pool.release(session)
@@ -322,18 +340,18 @@ class Database:
     def _error_for(self, error: Exception) -> Exception:
         # The exception that the caller gets for an error of asyncpg.
         if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith("PT"):
-            return self._refusal(error)
+            code = FROM_NODE.sub("", str(error.args[0]), count=1)
+            message = (error.detail or "").removeprefix(DETAIL_FROM_NODE)
+            return Unavailable(message) if code == DATABASE_UNAVAILABLE else Refusal(int(error.sqlstate[2:]), code, message)
         sqlstate = (error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""
         DATABASE_ERRORS.labels(sqlstate or "none").inc()
         if sqlstate == LOCK_NOT_AVAILABLE:
             return Busy(self.unavailable)
         if not isinstance(error, asyncpg.PostgresError) or sqlstate[:2] in TRANSIENT_CLASSES or sqlstate in TRANSIENT_STATES:
             return Unavailable(self.unavailable)
+        if sqlstate == INTERNAL_ERROR and str(error).startswith(PROXY_FAULT):
+            return Unavailable(self.unavailable)
         return error
-
-    def _refusal(self, error: asyncpg.PostgresError) -> Refusal:
-        status, code, message = int(error.sqlstate[2:]), str(error.args[0]), error.detail or ""
-        return Unavailable(message) if code == DATABASE_UNAVAILABLE else Refusal(status, code, message)
 
     def _release_spare(self) -> None:
         while self._spare:

@@ -6,8 +6,10 @@ run` sets before they start. The process that is asked for /metrics adds the fil
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 from prometheus_client import (
@@ -129,6 +131,55 @@ NOTIFY_QUEUE_USAGE = Gauge(
     "The share of PostgreSQL's notification queue that is used, 0 to 1.",
     multiprocess_mode="livemostrecent",
 )
+
+
+class OverNodes:
+    """A gauge that is made of the values of all nodes: their sum, the largest or the smallest."""
+
+    every: ClassVar["list[OverNodes]"] = []
+
+    def __init__(self, gauge: Gauge, combine: Callable[[Iterable[float]], float]) -> None:
+        self._gauge = gauge
+        self._combine = combine
+        self._values: dict[str, float] = {}
+        self.every.append(self)
+
+    def add(self, node: str) -> None:
+        """The value of this node is 0 until another is set."""
+        self._values.setdefault(node, 0)
+
+    def set(self, node: str, value: float) -> None:
+        """The value of this node."""
+        self._values[node] = value
+        self._gauge.set(self._combine(self._values.values()))
+
+    def forget(self, node: str) -> None:
+        """The node was taken out."""
+        if self._values.pop(node, None) is not None and self._values:
+            self._gauge.set(self._combine(self._values.values()))
+
+
+def forget_node(node: str) -> None:
+    """The node was taken out, so its values count no more."""
+    for gauge in OverNodes.every:
+        gauge.forget(node)
+
+
+EXPIRY_LAG = OverNodes(EXPIRY_LAG_SECONDS, max)
+NOTIFY_QUEUE = OverNodes(NOTIFY_QUEUE_USAGE, max)
+PENDING_WEBHOOKS = OverNodes(WEBHOOKS_PENDING, sum)
+WEBHOOK_LAG = OverNodes(WEBHOOK_LAG_SECONDS, max)
+DISABLED_ENDPOINTS = OverNodes(WEBHOOK_ENDPOINTS_DISABLED, max)
+"""The largest, because every node has the same endpoints."""
+
+WAITING_CALLS = OverNodes(PROVIDER_CALLS_WAITING, sum)
+GIVEN_UP_CALLS = OverNodes(PROVIDER_CALLS_GIVEN_UP, sum)
+
+
+@cache
+def swept_at(job: str) -> OverNodes:
+    """When this job of the sweeper last succeeded. The node where that is longest ago counts, so that none is overlooked."""
+    return OverNodes(SWEPT_AT.labels(job), min)
 
 
 class Processes(Collector):

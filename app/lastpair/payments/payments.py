@@ -1,4 +1,4 @@
-"""The class `Payments`: tells the providers what was decided, and records what they tell.
+"""The class `Payments`: tells the providers what was decided, and records what they tell, on each node by itself.
 
 The database decides. What a provider has to be told is a row of `inventory.provider_calls`, written in the transaction that
 decided it, so a crash cannot lose it. Here the calls are taken with a lease, made outside of any transaction, and finished. If a
@@ -16,15 +16,15 @@ from typing import NamedTuple
 
 import orjson
 
-from lastpair.database.pool import Database
+from lastpair.database.nodes import Node, Nodes
 from lastpair.errors import Refusal, Unavailable
 from lastpair.observability.metrics import (
+    GIVEN_UP_CALLS,
     PAYMENT_EVENTS,
     PAYMENTS_EXPIRED,
     PROVIDER_CALL_SECONDS,
     PROVIDER_CALLS,
-    PROVIDER_CALLS_GIVEN_UP,
-    PROVIDER_CALLS_WAITING,
+    WAITING_CALLS,
 )
 from lastpair.payments.provider import Call, Created, Payment, Provider, ProviderEvent, ProviderRefused, ProviderUnavailable
 from lastpair.payments.wire import as_number
@@ -40,7 +40,7 @@ LEASE_SECONDS = 30
 """How long a call belongs to the process that took it: longer than it takes to make and to finish it."""
 
 CALLS_AT_ONCE = 16
-"""The most calls of a process that are in flight."""
+"""The most calls of a process that are in flight, for each node."""
 
 EXPIRE_LIMIT = 1000
 RECONCILE_PAGE = 100
@@ -103,10 +103,54 @@ class Reconciled(NamedTuple):
 class Payments:
     """The payments of a process. With PAYMENT_PROVIDER=none and no provider's secrets it does nothing."""
 
-    def __init__(self, database: Database, settings: Settings, providers: Mapping[str, Provider]) -> None:
+    def __init__(self, nodes: Nodes, settings: Settings, providers: Mapping[str, Provider]) -> None:
         """`providers` are those whose secrets are set, so that one which was used before is still served."""
         self.providers = providers
-        self._database = database
+        self._nodes = nodes
+        self._settings = settings
+        self._on_nodes: dict[Node, NodePayments] = {}
+        nodes.on_leave.append(self._forget)
+
+    def at(self, row_id: str) -> "NodePayments":
+        """The payments of the node where the row with this id is."""
+        return self.on(self._nodes.of(row_id))
+
+    def on(self, node: Node) -> "NodePayments":
+        """The payments of this node."""
+        payments = self._on_nodes.get(node)
+        if payments is None:
+            payments = self._on_nodes[node] = NodePayments(node, self._nodes, self._settings, self.providers)
+        return payments
+
+    async def record(self, event: ProviderEvent) -> Recorded:
+        """Record what a provider told; the database decides what it means. Raises Unavailable."""
+        return await (self.on(self._nodes.whole) if event.payment_id is None else self.at(event.payment_id)).record(event)
+
+    async def reconcile(self) -> Reconciled:
+        """Compare payments that may still change, of all nodes, with the providers, and record what was never told."""
+        found = [await self.on(node).reconcile() for node in self._nodes.all]
+        return Reconciled(*map(sum, zip(*found, strict=True)))
+
+    def _forget(self, node: Node) -> None:
+        if (payments := self._on_nodes.pop(node, None)) is not None:
+            payments.cancel()
+
+    async def close(self) -> None:
+        """End what is in flight, and close the connections to the providers."""
+        ending = [attempt for payments in self._on_nodes.values() for attempt in payments.cancel()]
+        await asyncio.gather(*ending, return_exceptions=True)
+        for provider in self.providers.values():
+            await provider.close()
+
+
+class NodePayments:
+    """The payments on one node."""
+
+    def __init__(self, node: Node, nodes: Nodes, settings: Settings, providers: Mapping[str, Provider]) -> None:
+        self.providers = providers
+        self._node = node
+        self._nodes = nodes
+        self._database = node.database
         self._provider_name = settings.payment_provider
         self._ttl_seconds = settings.payment_ttl_seconds
         self._is_announced = False
@@ -160,8 +204,8 @@ class Payments:
                 call.cancel()
             await asyncio.gather(*making, return_exceptions=True)
         [(waiting, gave_up)] = await self._database.fetch(COUNT_CALLS)
-        PROVIDER_CALLS_WAITING.set(waiting)
-        PROVIDER_CALLS_GIVEN_UP.set(gave_up)
+        WAITING_CALLS.set(self._node.name, waiting)
+        GIVEN_UP_CALLS.set(self._node.name, gave_up)
 
     async def _in_slot(self, call: Call) -> None:
         async with self._slots:
@@ -257,7 +301,8 @@ class Payments:
         [(is_due,)] = await self._database.fetch(CLAIM_RECONCILIATION, RECONCILE_INTERVAL_SECONDS)
         if is_due:
             found = await self.reconcile(SETTLED_AFTER_SECONDS)
-            logger.info("reconciled: %d payments compared, %d mended, %d flagged, %d unanswered", *found)
+            where = "" if self._node.number is None else f" {self._node.name}"
+            logger.info("reconciled%s: %d payments compared, %d mended, %d flagged, %d unanswered", where, *found)
 
     async def reconcile(self, older_than_seconds: int = 0) -> Reconciled:
         """Compare payments that may still change with the providers, and record what was never told."""
@@ -275,7 +320,8 @@ class Payments:
         for provider in self.providers.values():
             try:
                 async for event in provider.refunded_since(since):
-                    outcomes[await self._record_found(event)] += 1
+                    if event.payment_id is None or self._nodes.of(event.payment_id) is self._node:
+                        outcomes[await self._record_found(event)] += 1
             except (ProviderRefused, ProviderUnavailable) as error:
                 logger.warning("%s does not say what was refunded: %s", provider.name, str(error)[:MAX_ERROR_LENGTH])
                 outcomes[UNANSWERED] += 1
@@ -307,10 +353,8 @@ class Payments:
             logger.warning("what %s says of payment %s is refused: %s", event.provider, event.payment_id, refusal.message)
             return UNANSWERED
 
-    async def close(self) -> None:
-        """End what is in flight, and close the connections to the providers."""
+    def cancel(self) -> set[asyncio.Task[None]]:
+        """End what is in flight. Returns the tasks that end."""
         for attempt in self._attempts:
             attempt.cancel()
-        await asyncio.gather(*self._attempts, return_exceptions=True)
-        for provider in self.providers.values():
-            await provider.close()
+        return self._attempts

@@ -32,6 +32,14 @@ class Receiver(Protocol[Received]):
         """Take what the call raised instead."""
 
 
+class Places:
+    """Places for requests that wait or are in flight, which several batchers share."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.taken = 0
+
+
 class HadNoEffect(Exception):
     """A call failed and had no effect, and smaller calls may succeed."""
 
@@ -52,7 +60,12 @@ class Batcher(Generic[Lane, Item, Answer]):
     """
 
     def __init__(
-        self, call: Callable[[Mapping[Lane, list[Item]]], Awaitable[Sequence[Answer]]], *, max_size: int, max_pending: int
+        self,
+        call: Callable[[Mapping[Lane, list[Item]]], Awaitable[Sequence[Answer]]],
+        *,
+        max_size: int,
+        max_pending: int,
+        shared: Places | None = None,
     ) -> None:
         """`call` is given items by lane, at most `max_size` in all, and returns one outcome for each item, in that order.
 
@@ -60,12 +73,13 @@ class Batcher(Generic[Lane, Item, Answer]):
         Unavailable) or another exception, it must have had no effect. A call for several lanes is then repeated for each lane
         alone. If a call for one lane raises Busy, all its items fail; if it raises another exception, each item is tried alone.
 
-        At most `max_pending` requests may wait or be in flight.
+        At most `max_pending` requests may wait or be in flight. Each also takes a place of those that are `shared`, if any.
         """
         self._call = call
         self._max_size = max_size
         self._max_pending = max_pending
         self._pending = 0
+        self._shared = shared
         # The requests that wait in each lane, in order. A lane in flight is here even if nothing waits in it.
         self._lanes: dict[Lane, dict[Receiver[Answer], Item]] = {}
         self._ready: dict[Lane, None] = {}  # in the order in which they became ready
@@ -87,7 +101,8 @@ class Batcher(Generic[Lane, Item, Answer]):
 
         The request counts among them until end() is called. That must be done once, and when the receiver is done.
         """
-        if self._pending >= self._max_pending:
+        shared = self._shared
+        if self._pending >= self._max_pending or (shared is not None and shared.taken >= shared.most):
             raise overloaded()
         waiting = self._lanes.get(lane)
         if waiting is None:
@@ -96,10 +111,14 @@ class Batcher(Generic[Lane, Item, Answer]):
             self._start()
         waiting[receiver] = item
         self._pending += 1
+        if shared is not None:
+            shared.taken += 1
 
     def end(self, lane: Lane, receiver: Receiver[Answer]) -> None:
         """The receiver is done. If it left, and no call took its request yet, none will."""
         self._pending -= 1
+        if self._shared is not None:
+            self._shared.taken -= 1
         if (waiting := self._lanes.get(lane)) is not None:
             waiting.pop(receiver, None)
 

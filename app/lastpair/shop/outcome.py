@@ -43,6 +43,9 @@ class Page(NamedTuple):
     next_cursor: str | None
     """Where the next page begins; None: this is the last one."""
 
+    incomplete: str | None = None
+    """The nodes that are away, whose rows are missing here, such as `node 2, node 5`; None: none is."""
+
 
 @dataclass(slots=True)
 class Caller:

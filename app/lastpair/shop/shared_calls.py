@@ -1,6 +1,7 @@
 """Which requests share a call to the database: reserve, of single units and of baskets, purchase, cancel, the list of drops, what
-happened lately, and making users on their first use."""
+happened lately, and making users on their first use. A call goes to one node, so a slow node holds up nobody else's requests."""
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from typing import Any, Generic, TypeVar
 
 import orjson
 
-from lastpair.database.pool import Database
+from lastpair.database.nodes import Node, Nodes
 from lastpair.errors import Busy
 from lastpair.observability.metrics import BATCH_CALL_SECONDS, BATCH_SIZE, BATCH_WAIT_SECONDS
 from lastpair.settings import Settings
-from lastpair.shop.batcher import Batcher, Receiver
+from lastpair.shop.batcher import Batcher, Places, Receiver
 from lastpair.shop.outcome import Outcome, Page
+from lastpair.shop.statements import Statements
 
 # Requests go as JSON, because JSON names their fields: during a deployment the database may already have a request type with one
 # more attribute. It also costs this process a quarter less than arrays or composites (docs/decisions/0003).
@@ -39,14 +41,21 @@ ENSURE_USERS = """
 select status, code, message, replayed, data
 from api.ensure_user_batch(array(select r from json_populate_recordset(null::api.user_request, $1::text::json) r))
 """
+ENSURE_USERS_ON_NODE = """
+select status, code, message, replayed, data
+from router.ensure_users($2, array(select r from json_populate_recordset(null::api.user_request, $1::text::json) r))
+"""
+"""A name is unique over all nodes, so the router makes the users."""
+
 DEFAULT_LIMIT = 50
 """Rows of a page, unless the request says."""
 
 
 def page_of(rows: str) -> str:
-    """A statement for a page of $1 of these rows, which are one more if there is another page: its rows, its next cursor."""
+    """A statement for a page of $1 of these rows, which are one more if there is another page: the fields of Page."""
     return f"""
-select coalesce(array_to_json((array_agg(r))[:$1]), '[]'), case when count(*) > $1 then (array_agg(r))[$1] ->> 'id' end
+select coalesce(array_to_json((array_agg(r))[:$1]), '[]'), case when count(*) > $1 then (array_agg(r))[$1] ->> 'id' end,
+  nullif(current_setting('lastpair.incomplete', true), '')
 from (select to_json(r) as r from {rows} r) page
 """  # noqa: S608 - only of the constants here
 
@@ -60,6 +69,9 @@ select api.rename_user_batch(array(select r from json_populate_recordset(null::a
 
 MAX_USERS = 64
 """Users that one call makes at most: each takes a subtransaction, and PostgreSQL keeps 64 of a session in shared memory."""
+
+KEPT_FREE = 32
+"""Of the places for requests that wait, a node leaves one in so many to the other nodes."""
 
 MAX_BASKETS = 64
 """Baskets that one call holds at most, because all of their drops are locked until it ends."""
@@ -87,6 +99,8 @@ class ReserveRequest:
     def lane(self) -> str:
         """The drop."""
         return self.drop_id
+
+    at = lane
 
 
 @dataclass
@@ -164,7 +178,13 @@ class MeasuredBatcher(Generic[Request, Answer]):
     """A batcher that observes, for each call, its size, its duration and how long its oldest request waited."""
 
     def __init__(
-        self, name: str, call: Callable[[list[Request]], Awaitable[Sequence[Answer]]], *, max_size: int, max_pending: int
+        self,
+        name: str,
+        call: Callable[[list[Request]], Awaitable[Sequence[Answer]]],
+        *,
+        max_size: int,
+        max_pending: int,
+        shared: Places | None = None,
     ) -> None:
         """`name` is the label `call` of the metrics."""
         self._call = call
@@ -172,7 +192,7 @@ class MeasuredBatcher(Generic[Request, Answer]):
         self._wait_seconds = BATCH_WAIT_SECONDS.labels(name)
         self._call_seconds = BATCH_CALL_SECONDS.labels(name)
         self._batcher: Batcher[Hashable, tuple[float, Request], Answer] = Batcher(
-            self._measured, max_size=max_size, max_pending=max_pending
+            self._measured, max_size=max_size, max_pending=max_pending, shared=shared
         )
 
     def submit(self, lane: Hashable, request: Request) -> Awaitable[Answer]:
@@ -200,30 +220,34 @@ class MeasuredBatcher(Generic[Request, Answer]):
             return await self._call([request for _, request in items])
 
 
-class SharedCalls:
-    """The batchers of a process."""
+class NodeCalls(Statements):
+    """The calls to one node: batchers of what buyers ask for most, and statements of requests that share no call."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
-        self._database = database
+    def __init__(self, node: Node, settings: Settings, places: Mapping[str, Places]) -> None:
+        """`places` has those of all nodes together, by the name of a batcher."""
+        super().__init__(node.database)
+        self._number = node.number
         self._ttl_seconds = settings.reservation_ttl_seconds
         size, pending = settings.batch_max_size, settings.max_pending
-        self.reserve = MeasuredBatcher("reserve", self._reserve, max_size=size, max_pending=pending)
-        self.reserve_basket = MeasuredBatcher(
-            "reserve_basket", self._reserve_baskets, max_size=min(size, MAX_BASKETS), max_pending=pending
-        )
-        self.purchase = MeasuredBatcher("purchase", self._purchase, max_size=size, max_pending=pending)
-        self.cancel = MeasuredBatcher("cancel", self._cancel, max_size=size, max_pending=pending)
+        is_one_of_several = node.number is not None
+        if is_one_of_several:
+            pending -= pending // KEPT_FREE  # for the others, because all places fill up if this node is away
+
+        def batcher(
+            name: str, call: Callable[[list[Any]], Awaitable[Sequence[Outcome]]], max_size: int = size
+        ) -> MeasuredBatcher[Any, Outcome]:
+            shared = places[name] if is_one_of_several else None
+            return MeasuredBatcher(name, call, max_size=min(size, max_size), max_pending=pending, shared=shared)
+
+        self.reserve = batcher("reserve", self._reserve)
         # In the metrics the label `provision` stands for making users.
-        self.ensure_user = MeasuredBatcher("provision", self._ensure_user, max_size=min(size, MAX_USERS), max_pending=pending)
-        self.rename_user = MeasuredBatcher("rename", self._rename_user, max_size=min(size, MAX_USERS), max_pending=pending)
+        self.ensure_user = batcher("provision", self._ensure_user, MAX_USERS)
         self.of_buyers: dict[type[BuyersRequest], MeasuredBatcher[Any, Outcome]] = {
             ReserveRequest: self.reserve,
-            BasketRequest: self.reserve_basket,
-            PurchaseRequest: self.purchase,
-            CancelRequest: self.cancel,
+            BasketRequest: batcher("reserve_basket", self._reserve_baskets, MAX_BASKETS),
+            PurchaseRequest: batcher("purchase", self._purchase),
+            CancelRequest: batcher("cancel", self._cancel),
         }
-        self.drops_on_sale: Batcher[None, None, Page] = Batcher(self._drops_on_sale, max_size=pending, max_pending=pending)
-        self.activity: Batcher[ActivityRequest, None, Any] = Batcher(self._activity, max_size=pending, max_pending=pending)
 
     async def _reserve(self, requests: list[ReserveRequest]) -> list[Outcome]:
         return await self._outcomes(RESERVE, requests, self._ttl_seconds)
@@ -231,7 +255,7 @@ class SharedCalls:
     async def _reserve_baskets(self, requests: list[BasketRequest]) -> list[Outcome]:
         arguments = (RESERVE_BASKETS, _as_json(requests), self._ttl_seconds)
         # After a call for several lanes was busy, many calls for one basket may follow. They must leave sessions to the batches.
-        fetch = self._database.fetch if len(requests) > 1 else self._database.fetch_single
+        fetch = self.database.fetch if len(requests) > 1 else self.database.fetch_single
         # A call for several lanes is not tried again here, because the batcher makes one for each lane, and not all may be busy.
         if len({request.lane for request in requests}) > 1:
             rows = await fetch(*arguments)
@@ -248,8 +272,56 @@ class SharedCalls:
     async def _ensure_user(self, requests: list[UserRequest]) -> list[Outcome]:
         # Calls for one user are made when a call for many failed. There are many of them, and they must leave sessions to the
         # batches.
-        fetch = self._database.fetch if len(requests) > 1 else self._database.fetch_single
-        return [Outcome(*row) for row in await fetch(ENSURE_USERS, _as_json(requests))]
+        fetch = self.database.fetch if len(requests) > 1 else self.database.fetch_single
+        if self._number is None:
+            rows = await fetch(ENSURE_USERS, _as_json(requests))
+        else:
+            rows = await fetch(ENSURE_USERS_ON_NODE, _as_json(requests), self._number)
+        return [Outcome(*row) for row in rows]
+
+    async def _outcomes(self, statement: str, requests: Sequence[object], *arguments: Any) -> list[Outcome]:
+        return [Outcome(*row) for row in await self.database.fetch(statement, _as_json(requests), *arguments)]
+
+
+class SharedCalls:
+    """The calls of a process: those to each node, and those that concern all nodes."""
+
+    def __init__(self, nodes: Nodes, settings: Settings) -> None:
+        self._nodes = nodes
+        self._settings = settings
+        self._database = nodes.whole.database
+        size, pending = settings.batch_max_size, settings.max_pending
+        self._places: dict[str, Places] = defaultdict(lambda: Places(pending))
+        self._of_nodes: dict[Node, NodeCalls] = {}
+        nodes.on_leave.append(self._forget)
+        self.whole = self._of(nodes.whole)
+        self.rename_user: MeasuredBatcher[UserRequest, None] = MeasuredBatcher(
+            "rename", self._rename_user, max_size=min(size, MAX_USERS), max_pending=pending
+        )
+        self.drops_on_sale: Batcher[None, None, Page] = Batcher(self._drops_on_sale, max_size=pending, max_pending=pending)
+        self.activity: Batcher[ActivityRequest, None, Any] = Batcher(self._activity, max_size=pending, max_pending=pending)
+
+    def at(self, row_id: str) -> NodeCalls:
+        """The calls to the node where the row with this id is."""
+        return self._of(self._nodes.of(row_id))
+
+    def to(self, lane: str | frozenset[str]) -> NodeCalls:
+        """The calls to the node where the row or the rows of this lane are; to the database as a whole if on several."""
+        if not self._nodes.is_router:
+            return self.whole
+        if isinstance(lane, str):
+            return self._of(self._nodes.of(lane))
+        nodes = {self._nodes.of(row_id) for row_id in lane}
+        return self._of(nodes.pop()) if len(nodes) == 1 else self.whole  # the router refuses it
+
+    def _of(self, node: Node) -> NodeCalls:
+        calls = self._of_nodes.get(node)
+        if calls is None:
+            calls = self._of_nodes[node] = NodeCalls(node, self._settings, self._places)
+        return calls
+
+    def _forget(self, node: Node) -> None:
+        self._of_nodes.pop(node, None)
 
     async def _drops_on_sale(self, requests: Mapping[None, list[None]]) -> list[Page]:
         [page] = await self._database.fetch(DROPS_ON_SALE, DEFAULT_LIMIT)
@@ -266,9 +338,6 @@ class SharedCalls:
     async def _rename_user(self, requests: list[UserRequest]) -> list[None]:
         await self._database.fetch_single(RENAME_USERS, _as_json(requests))
         return [None] * len(requests)
-
-    async def _outcomes(self, statement: str, requests: Sequence[object], *arguments: Any) -> list[Outcome]:
-        return [Outcome(*row) for row in await self._database.fetch(statement, _as_json(requests), *arguments)]
 
 
 async def while_busy(call: Callable[[], Awaitable[Answer]]) -> Answer:

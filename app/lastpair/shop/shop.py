@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from lastpair.database.pool import Database
+from lastpair.database.nodes import Nodes
 from lastpair.errors import STOPPING, Refusal, Unavailable
 from lastpair.settings import Settings
 from lastpair.shop.batcher import Batcher
@@ -20,6 +20,7 @@ from lastpair.shop.shared_calls import (
     BuyersRequest,
     CancelRequest,
     MeasuredBatcher,
+    NodeCalls,
     PurchaseRequest,
     ReserveRequest,
     SharedCalls,
@@ -27,7 +28,7 @@ from lastpair.shop.shared_calls import (
     page_of,
     while_busy,
 )
-from lastpair.shop.statements import Statements, outcome_of, refused
+from lastpair.shop.statements import outcome_of, refused
 from lastpair.shop.sweeper import expire_due_holds
 
 CREATE_DROP = """
@@ -75,18 +76,19 @@ class OfDrop(NamedTuple):
 Receive = Callable[[Outcome | Exception], None]
 
 
-class Shop(Statements):
+class Shop:
     """Every operation on drops. Each method returns an Outcome, for a refusal as well as for a success.
 
     Every method may raise Unavailable: DATABASE_UNAVAILABLE, after which it is not known whether the request took effect, or
     OVERLOADED, when it was not begun. Ids are UUIDs in lower case, times are ISO 8601 text with an offset.
     """
 
-    def __init__(self, database: Database, settings: Settings) -> None:
-        super().__init__(database)
+    def __init__(self, nodes: Nodes, settings: Settings) -> None:
+        self._nodes = nodes
         self._default_currency = settings.default_currency
         self._ttl_seconds = settings.reservation_ttl_seconds
-        self._batches = SharedCalls(database, settings)
+        self._batches = SharedCalls(nodes, settings)
+        self._whole = self._batches.whole
         self._names = CurrentNames(self._batches.rename_user)
 
     async def reserve(
@@ -113,54 +115,58 @@ class Shop(Statements):
     async def carry_out(self, caller: Caller, request: BuyersRequest) -> Outcome:
         """Reserve, purchase or cancel, as the request says. Data: the reservation, the purchase, or the basket; of a refused
         basket, the refused items."""
-        batcher = self._batches.of_buyers[type(request)]
-        return await self._as_caller(caller, lambda: batcher.submit(request.lane, request))
+        lane = request.lane
+        calls = self._batches.to(lane)
+        batcher = calls.of_buyers[type(request)]
+        return await self._as_caller(caller, calls, lambda: batcher.submit(lane, request))
 
     def begin(self, caller: Caller, request: BuyersRequest, receive: Receive) -> "Begun":
         """The same without a task: the function gets the outcome, or what carry_out would raise. Raises OVERLOADED."""
-        batcher, lane = self._batches.of_buyers[type(request)], request.lane
-        begun = Begun(self, batcher, lane, caller, request, receive)
+        lane = request.lane
+        calls = self._batches.to(lane)
+        batcher = calls.of_buyers[type(request)]
+        begun = Begun(self, calls, batcher, lane, caller, request, receive)
         batcher.add(lane, request, begun)
         return begun
 
     async def extend(self, caller: Caller, reservation_id: str, idempotency_key: str | None = None) -> Outcome:
         """Let the caller's hold end later, once. Data: the reservation."""
         arguments = (reservation_id, caller.id, idempotency_key)
-        return await self._as_caller(caller, lambda: self._repeatable(DONE, EXTEND, *arguments))
+        return await self._at(reservation_id, caller, lambda calls: calls.repeatable(DONE, EXTEND, *arguments))
 
     async def purchase_basket(self, caller: Caller, basket_id: str, idempotency_key: str | None = None) -> Outcome:
         """Buy all that the caller holds in a basket, or nothing. Data: a list of purchases, in the order of the items."""
         arguments = (basket_id, caller.id, idempotency_key)
-        return await self._as_caller(caller, lambda: self._repeatable(CREATED, PURCHASE_BASKET, *arguments))
+        return await self._at(basket_id, caller, lambda calls: calls.repeatable(CREATED, PURCHASE_BASKET, *arguments))
 
     async def cancel_basket(self, caller: Caller, basket_id: str) -> Outcome:
         """Give back all that the caller holds in a basket. Data: the basket."""
 
-        async def act() -> Outcome:
-            [(basket,)] = await while_busy(lambda: self._database.fetch_single(CANCEL_BASKET, basket_id, caller.id))
+        async def act(calls: NodeCalls) -> Outcome:
+            [(basket,)] = await while_busy(lambda: calls.database.fetch_single(CANCEL_BASKET, basket_id, caller.id))
             return Outcome(DONE, None, None, False, basket)
 
-        return await self._as_caller(caller, lambda: outcome_of(act()))
+        return await self._at(basket_id, caller, lambda calls: outcome_of(act(calls)))
 
     async def get_basket(self, caller: Caller, basket_id: str) -> Outcome:
         """One of the caller's baskets. Data: the basket."""
-        return await self._as_caller(caller, lambda: self._single(GET_BASKET, basket_id, caller.id))
+        return await self._at(basket_id, caller, lambda calls: calls.single(GET_BASKET, basket_id, caller.id))
 
     async def my_reservations(self, caller: Caller, limit: int, cursor: str | None) -> Outcome:
         """The units that the caller holds. Data: a page of reservations, ACTIVE and not due, newest first."""
-        return await self._as_caller(caller, lambda: self._page(MY_RESERVATIONS, limit, caller.id, cursor))
+        return await self._as_caller(caller, self._whole, lambda: self._whole.page(MY_RESERVATIONS, limit, caller.id, cursor))
 
     async def my_purchases(self, caller: Caller, limit: int, cursor: str | None) -> Outcome:
         """The units that the caller has bought. Data: a page of purchases, newest first."""
-        return await self._as_caller(caller, lambda: self._page(MY_PURCHASES, limit, caller.id, cursor))
+        return await self._as_caller(caller, self._whole, lambda: self._whole.page(MY_PURCHASES, limit, caller.id, cursor))
 
     async def list_reservations(self, of_drop: OfDrop, limit: int, cursor: str | None) -> Outcome:
         """Who holds, or held, units of a drop. Data: a page of reservations with usernames, newest first."""
-        return await self._page(LIST_RESERVATIONS, limit, of_drop.drop_id, cursor, *of_drop[1:])
+        return await self._batches.at(of_drop.drop_id).page(LIST_RESERVATIONS, limit, of_drop.drop_id, cursor, *of_drop[1:])
 
     async def list_purchases(self, of_drop: OfDrop, limit: int, cursor: str | None) -> Outcome:
         """Who bought units of a drop. Data: a page of purchases with usernames, newest first."""
-        return await self._page(LIST_PURCHASES, limit, of_drop.drop_id, cursor, *of_drop[1:])
+        return await self._batches.at(of_drop.drop_id).page(LIST_PURCHASES, limit, of_drop.drop_id, cursor, *of_drop[1:])
 
     async def create_drop(self, caller: Caller, drop: str, idempotency_key: str | None = None) -> Outcome:
         """Put a drop up for sale. `drop` is a JSON object with the parameters of api.create_drop. Data: the drop.
@@ -168,46 +174,46 @@ class Shop(Statements):
         Without a currency it gets DEFAULT_CURRENCY.
         """
         arguments = (drop, caller.id, idempotency_key, self._default_currency)
-        return await self._as_caller(caller, lambda: self._row(CREATE_DROP, *arguments))
+        return await self._as_caller(caller, self._whole, lambda: self._whole.row(CREATE_DROP, *arguments))
 
     async def update_drop(self, caller: Caller, drop_id: str, changes: str, if_revision: int | None = None) -> Outcome:
         """Change those fields of a drop that are in `changes`, a JSON object; only if it has this revision. Data: the drop."""
-        return await self._as_caller(caller, lambda: self._single(UPDATE_DROP, drop_id, changes, if_revision, caller.id))
+        return await self._at(drop_id, caller, lambda calls: calls.single(UPDATE_DROP, drop_id, changes, if_revision, caller.id))
 
     async def refund_purchase(
         self, caller: Caller, purchase_id: str, qty: int | None = None, idempotency_key: str | None = None
     ) -> Outcome:
         """Refund so many units of a purchase, or all that are left. Data: the purchase."""
         arguments = (purchase_id, caller.id, idempotency_key, qty)
-        return await self._as_caller(caller, lambda: self._row(REFUND_PURCHASE, *arguments))
+        return await self._at(purchase_id, caller, lambda calls: calls.row(REFUND_PURCHASE, *arguments))
 
     async def get_payment(self, caller: Caller, payment_id: str) -> Outcome:
         """One of the caller's payments. Data: the payment."""
-        return await self._as_caller(caller, lambda: self._single(GET_PAYMENT, payment_id, caller.id))
+        return await self._at(payment_id, caller, lambda calls: calls.single(GET_PAYMENT, payment_id, caller.id))
 
     async def cancel_payment(self, caller: Caller, payment_id: str) -> Outcome:
         """Let one of the caller's payments end unpaid, so that its units go back. Data: the payment."""
-        return await self._as_caller(caller, lambda: self._single(CANCEL_PAYMENT, payment_id, caller.id))
+        return await self._at(payment_id, caller, lambda calls: calls.single(CANCEL_PAYMENT, payment_id, caller.id))
 
     async def list_payments(self, drop_id: str, status: str | None, limit: int, cursor: str | None) -> Outcome:
         """The payments of a drop, as its seller sees them. Data: a page of payments with usernames, newest first."""
-        return await self._page(LIST_PAYMENTS, limit, drop_id, cursor, None if status is None else [status])
+        return await self._batches.at(drop_id).page(LIST_PAYMENTS, limit, drop_id, cursor, None if status is None else [status])
 
     async def list_payment_problems(self, limit: int, cursor: int | None) -> Outcome:
         """What payment providers told and a seller has to look at. Data: a page of problems, newest first."""
-        return await self._page(LIST_PAYMENT_PROBLEMS, limit, cursor)
+        return await self._whole.page(LIST_PAYMENT_PROBLEMS, limit, cursor)
 
     async def list_provider_calls(self, drop_id: str, limit: int, cursor: str | None) -> Outcome:
         """What payment providers are told of a drop's payments. Data: a page of calls, those that are not done first."""
-        return await self._page(LIST_PROVIDER_CALLS, limit, drop_id, cursor)
+        return await self._batches.at(drop_id).page(LIST_PROVIDER_CALLS, limit, drop_id, cursor)
 
     async def retry_provider_call(self, caller: Caller, call_id: str) -> Outcome:
         """Make a call that failed or was given up soon. Data: the call."""
-        return await self._as_caller(caller, lambda: self._single(RETRY_PROVIDER_CALL, call_id))
+        return await self._at(call_id, caller, lambda calls: calls.single(RETRY_PROVIDER_CALL, call_id))
 
     async def drop_money(self, drop_id: str) -> Outcome:
         """How much money a drop has earned. Data: a list with one row per currency."""
-        return await self._single(DROP_MONEY, drop_id)
+        return await self._batches.at(drop_id).single(DROP_MONEY, drop_id)
 
     async def cancel_drop(self, caller: Caller, drop_id: str, *, refund: bool, idempotency_key: str | None = None) -> Outcome:
         """Cancel a drop, and refund what was paid if `refund`, in as many calls as that takes. Data: the drop.
@@ -215,34 +221,34 @@ class Shop(Statements):
         It is safe to repeat after a failure: a drop that is cancelled stays so, and the rest is refunded.
         """
 
-        async def act() -> Outcome:
+        async def act(calls: NodeCalls) -> Outcome:
             arguments = (drop_id, refund, caller.id, idempotency_key)
-            [(remaining, replayed, drop)] = await self._database.fetch_single(CANCEL_DROP, *arguments)
+            [(remaining, replayed, drop)] = await calls.database.fetch_single(CANCEL_DROP, *arguments)
             while remaining:
-                [(remaining, _, drop)] = await self._database.fetch_single(CANCEL_DROP, *arguments)
+                [(remaining, _, drop)] = await calls.database.fetch_single(CANCEL_DROP, *arguments)
             return Outcome(DONE, None, None, replayed, drop)
 
-        return await self._as_caller(caller, lambda: outcome_of(act()))
+        return await self._at(drop_id, caller, lambda calls: outcome_of(act(calls)))
 
     async def get_drop(self, drop_id: str, *, drafts: bool) -> Outcome:
         """One drop, in any status; a draft only with `drafts`, which is for sellers. Data: the drop."""
-        return await self._single(GET_DROP, drop_id, drafts)
+        return await self._batches.at(drop_id).single(GET_DROP, drop_id, drafts)
 
     async def get_reservation(self, caller: Caller, reservation_id: str, user_id: str | None) -> Outcome:
         """A reservation of this user or on a drop that this user made; of anyone if None. Data: the reservation."""
-        return await self._as_caller(caller, lambda: self._single(GET_RESERVATION, reservation_id, user_id))
+        return await self._at(reservation_id, caller, lambda calls: calls.single(GET_RESERVATION, reservation_id, user_id))
 
     async def get_purchase(self, caller: Caller, purchase_id: str, user_id: str | None) -> Outcome:
         """The same for a purchase. Data: the purchase."""
-        return await self._as_caller(caller, lambda: self._single(GET_PURCHASE, purchase_id, user_id))
+        return await self._at(purchase_id, caller, lambda calls: calls.single(GET_PURCHASE, purchase_id, user_id))
 
     async def reservation_history(self, caller: Caller, reservation_id: str, user_id: str | None) -> Outcome:
         """What became of such a reservation. Data: a list of who did what when, the oldest first."""
-        return await self._as_caller(caller, lambda: self._single(RESERVATION_HISTORY, reservation_id, user_id))
+        return await self._at(reservation_id, caller, lambda calls: calls.single(RESERVATION_HISTORY, reservation_id, user_id))
 
     async def history(self, drop_id: str, limit: int, cursor: int | None) -> Outcome:
         """What sellers did to a drop. Data: a page of who did what when, newest first."""
-        return await self._page(HISTORY, limit, drop_id, cursor)
+        return await self._batches.at(drop_id).page(HISTORY, limit, drop_id, cursor)
 
     async def drops_on_sale(self) -> Outcome:
         """The first DEFAULT_LIMIT drops on sale. Data: a page of drops with their activity, newest start first."""
@@ -255,7 +261,7 @@ class Shop(Statements):
 
     async def list_drops(self, status: str | None, limit: int, cursor: str | None) -> Outcome:
         """The drops of this status, or on sale. Data: a page of drops with their activity, newest start first."""
-        return await self._page(LIST_DROPS, limit, status, cursor)
+        return await self._whole.page(LIST_DROPS, limit, status, cursor)
 
     async def activity(self, seconds: int, drop_ids: Sequence[str] | None) -> Outcome:
         """What happened in the last seconds, of these drops or of all. Data: an object with events, points and the position."""
@@ -264,32 +270,46 @@ class Shop(Statements):
 
     async def create_user(self, username: str, idempotency_key: str | None = None) -> Outcome:
         """Make a user. Data: the user."""
-        return await self._row(CREATE_USER, username, idempotency_key)
+        return await self._whole.row(CREATE_USER, username, idempotency_key)
 
     async def forget_user(self, caller: Caller) -> Outcome:
         """Replace the caller's name by one that says nothing. Data: the user."""
-        return await self._as_caller(caller, lambda: self._single(FORGET_USER, caller.id))
+        return await self._as_caller(caller, self._whole, lambda: self._whole.single(FORGET_USER, caller.id))
 
     async def create_stream_ticket(self, caller: Caller) -> Outcome:
         """Make a ticket for a stream that gets the caller's own events. Data: the ticket and the end of its time."""
-        return await self._as_caller(caller, lambda: self._single(CREATE_STREAM_TICKET, caller.id))
+        return await self._as_caller(caller, self._whole, lambda: self._whole.single(CREATE_STREAM_TICKET, caller.id))
 
     async def expire_due_holds(self) -> Outcome:
-        """Take back the due holds now, instead of at the next sweep. Data: the number of holds taken back."""
-        return Outcome(DONE, None, None, False, await expire_due_holds(self._database))
+        """Take back the due holds now, instead of at the next sweep. Data: the number of holds taken back.
+
+        A node that is away is left out; if all are, this raises Unavailable.
+        """
+        found = await asyncio.gather(*map(expire_due_holds, self._nodes.all), return_exceptions=True)
+        expired = [count for count in found if isinstance(count, int)]
+        for error in found:
+            if isinstance(error, BaseException) and not (isinstance(error, Unavailable) and expired):
+                raise error
+        return Outcome(DONE, None, None, False, sum(expired))
 
     async def act_for(self, caller: Caller, act: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Do what the function does; if it is refused because the caller does not exist, make the caller and repeat it."""
-        return await self._as_caller(caller, act)
+        return await self._as_caller(caller, self._whole, act)
+
+    async def _at(self, row_id: str, caller: Caller, act: Callable[[NodeCalls], Awaitable[Outcome]]) -> Outcome:
+        # Do what the function does on the node where this row is.
+        calls = self._batches.at(row_id)
+        return await self._as_caller(caller, calls, lambda: act(calls))
 
     async def _as_caller(
-        self, caller: Caller, act: Callable[[], Awaitable[Outcome]], refusal_of_missing: Outcome | None = None
+        self, caller: Caller, calls: NodeCalls, act: Callable[[], Awaitable[Outcome]], refusal_of_missing: Outcome | None = None
     ) -> Outcome:
         # Every function that acts for a user refuses a missing one with AUTH_REQUIRED, so a known user costs no call of its own.
+        # The user is made where the function acts.
         try:
             outcome = refusal_of_missing or await act()
             if outcome.code == AUTH_REQUIRED and caller.name_if_new is not None:
-                await self._batches.ensure_user.submit(caller.id, UserRequest(caller.id, caller.name_if_new()))
+                await calls.ensure_user.submit(caller.id, UserRequest(caller.id, caller.name_if_new()))
                 outcome = await act()
         except Unavailable:
             raise
@@ -306,11 +326,12 @@ class Shop(Statements):
 class Begun:
     """A request that Shop.begin submitted. The batcher gives it the outcome, which then goes to a function."""
 
-    __slots__ = ("_batcher", "_caller", "_is_answered", "_lane", "_making_user", "_receive", "_request", "_shop")
+    __slots__ = ("_batcher", "_caller", "_calls", "_is_answered", "_lane", "_making_user", "_receive", "_request", "_shop")
 
     def __init__(
         self,
         shop: Shop,
+        calls: NodeCalls,
         batcher: MeasuredBatcher[Any, Outcome],
         lane: Hashable,
         caller: Caller,
@@ -318,6 +339,7 @@ class Begun:
         receive: Receive,
     ) -> None:
         self._shop = shop
+        self._calls = calls
         self._batcher = batcher
         self._lane = lane
         self._caller = caller
@@ -340,7 +362,7 @@ class Begun:
         caller = self._caller
         if outcome.code == AUTH_REQUIRED and caller.name_if_new is not None:
             repeat = partial(self._batcher.submit, self._lane, self._request)
-            self._making_user = asyncio.create_task(self._shop._as_caller(caller, repeat, outcome))
+            self._making_user = asyncio.create_task(self._shop._as_caller(caller, self._calls, repeat, outcome))
             self._making_user.add_done_callback(self._pass_on)
             return
         try:

@@ -9,36 +9,42 @@ from lastpair.shop.outcome import DONE, Outcome, Page
 
 
 class Statements:
-    """The base of a class whose methods run such statements."""
+    """Runs such statements in one database. Each method returns an Outcome, for a refusal as well, and may raise Unavailable."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
 
-    async def _page(self, statement: str, limit: int, *arguments: Any) -> Outcome:
+    async def page(self, statement: str, limit: int, *arguments: Any) -> Outcome:
+        """A page of a list; the statement is one of page_of()."""
+
         async def act() -> Outcome:
-            [page] = await self._database.fetch_single(statement, limit, *arguments)
+            [page] = await self.database.fetch_single(statement, limit, *arguments)
             return Outcome(DONE, None, None, False, Page(*page))
 
         return await outcome_of(act())
 
-    async def _row(self, statement: str, *arguments: Any) -> Outcome:
-        # The statement returns a row of api.outcome.
+    async def row(self, statement: str, *arguments: Any) -> Outcome:
+        """The row of api.outcome that the statement returns."""
+
         async def act() -> Outcome:
-            [row] = await self._database.fetch_single(statement, *arguments)
+            [row] = await self.database.fetch_single(statement, *arguments)
             return Outcome(*row)
 
         return await outcome_of(act())
 
-    async def _single(self, statement: str, *arguments: Any) -> Outcome:
+    async def single(self, statement: str, *arguments: Any) -> Outcome:
+        """The one value that the statement returns."""
+
         async def act() -> Outcome:
-            return Outcome(DONE, None, None, False, await self._database.value(statement, *arguments))
+            return Outcome(DONE, None, None, False, await self.database.value(statement, *arguments))
 
         return await outcome_of(act())
 
-    async def _repeatable(self, status: int, statement: str, *arguments: Any) -> Outcome:
-        # The statement says whether the request was carried out before.
+    async def repeatable(self, status: int, statement: str, *arguments: Any) -> Outcome:
+        """The second value that the statement returns. The first says whether the request was carried out before."""
+
         async def act() -> Outcome:
-            [(replayed, data)] = await self._database.fetch_single(statement, *arguments)
+            [(replayed, data)] = await self.database.fetch_single(statement, *arguments)
             return Outcome(DONE if replayed else status, None, None, replayed, data)
 
         return await outcome_of(act())

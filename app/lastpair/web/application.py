@@ -37,7 +37,7 @@ from lastpair.web.url_paths import PROBE_PATHS
 from lastpair.webhooks.endpoints import Webhooks
 from lastpair.webhooks.sender import Sender
 from lastpair.webhooks.targets import Targets
-from lastpair.webhooks.worker import Worker
+from lastpair.webhooks.worker import Workers
 
 RESPONSE_HEADERS = ("ETag", "Idempotency-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id")
 
@@ -79,9 +79,9 @@ def components_for(settings: Settings) -> Components:
     servers = Servers(direct_url) if is_pooled else database.servers
     nodes = Nodes(database, servers)
     hub = Hub(settings.tick_ms / 1000, lambda drop_id: nodes.of(drop_id).number)
-    shop = Shop(database, settings)
+    shop = Shop(nodes, settings)
     targets = Targets(settings.webhook_private_targets, only_https=not settings.development)
-    webhook_worker = Worker(database, Sender(targets))
+    webhook_workers = Workers(nodes, Sender(targets))
     return Components(
         shop=shop,
         database=database,
@@ -98,9 +98,9 @@ def components_for(settings: Settings) -> Components:
         relays=Relays(nodes, hub, settings.purchaser_names),
         watchers=Watchers(database, slots.used),
         rushes=Rushes(settings),
-        payments=Payments(database, settings, providers_of(settings)),
-        webhooks=Webhooks(database, shop, targets, webhook_worker.wake),
-        webhook_worker=webhook_worker,
+        payments=Payments(nodes, settings, providers_of(settings)),
+        webhooks=Webhooks(database, shop, targets, webhook_workers.wake),
+        webhook_workers=webhook_workers,
     )
 
 

@@ -18,7 +18,7 @@ from lastpair.web.identity import Identity
 from lastpair.web.limits import RateLimit, StreamSlots
 from lastpair.web.rushes import Rushes
 from lastpair.webhooks.endpoints import Webhooks
-from lastpair.webhooks.worker import Worker
+from lastpair.webhooks.worker import Workers
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Components:
     rushes: Rushes
     payments: Payments
     webhooks: Webhooks
-    webhook_worker: Worker
+    webhook_workers: Workers
 
 
 class Lastpair(Starlette):

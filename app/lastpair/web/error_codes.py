@@ -57,6 +57,7 @@ ERRORS: dict[str, tuple[HTTPStatus, str]] = {
     "EXTENSION_NOT_ALLOWED": (HTTPStatus.CONFLICT, "the drop has no `extension_seconds`, so its holds cannot be extended"),
     "BASKET_REFUSED": (HTTPStatus.CONFLICT, "an item cannot be held, so none is; `items` says which, and why"),
     "BASKET_NOT_ACTIVE": (HTTPStatus.CONFLICT, "a hold of the basket was bought or cancelled; the message names the item"),
+    "BASKET_SPANS_NODES": (HTTPStatus.CONFLICT, "the drops of the basket are on several nodes; reserve them one by one"),
     "INVALID_STATUS_CHANGE": (
         HTTPStatus.CONFLICT,
         "the drop cannot move to that status, the purchase is not paid, so it cannot be refunded, or the payment is paid, so it"

@@ -181,7 +181,7 @@ async def extend_reservation(request: Request) -> Response:
 @operation(
     "baskets",
     {201: {"basket": Basket}, 200: {"basket": Basket}},
-    *["BASKET_REFUSED", "IDEMPOTENCY_KEY_REUSED"],
+    *["BASKET_REFUSED", "BASKET_SPANS_NODES", "IDEMPOTENCY_KEY_REUSED"],
     caller="user",
     is_idempotent=True,
     body=NewBasket,

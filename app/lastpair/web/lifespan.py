@@ -12,12 +12,13 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from types import FrameType
 
 from lastpair import __version__
+from lastpair.database.nodes import counted, on_each
 from lastpair.errors import Refusal
-from lastpair.payments.payments import Payments
+from lastpair.payments.payments import NodePayments
 from lastpair.realtime.hub import Hub
 from lastpair.realtime.watchers import COUNT_SECONDS
 from lastpair.settings import Settings
-from lastpair.shop.sweeper import Job, sweep
+from lastpair.shop.sweeper import Job, repeat, sweep
 from lastpair.web.components import Components
 from lastpair.web.stream_requests import HEARTBEAT_SECONDS
 
@@ -38,11 +39,14 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
     await database.open()
     await nodes.open()
     tune_garbage_collector()
-    counting = Job("count_watchers", COUNT_SECONDS, components.watchers.count)
-    sweeping = sweep(database, settings, [counting, *payment_jobs(components.payments, settings)])
-    background = [nodes.run(), sweeping, components.webhook_worker.run(), beat(hub, HEARTBEAT_SECONDS)]
+    counting = repeat(Job("count_watchers", COUNT_SECONDS, components.watchers.count), nodes.whole)
+    sweeping = on_each(nodes, lambda node: sweep(node, settings, payment_jobs(components.payments.on(node), settings)))
+    background = [nodes.run(), counting, sweeping, components.webhook_workers.run()]
+    background.append(beat(hub, HEARTBEAT_SECONDS))
     tasks = [asyncio.create_task(coroutine) for coroutine in background]
-    logger.info("Lastpair %s serves http://%s:%d", __version__, named(settings.listening_host), settings.port)
+    database_words = f" from a router with {counted(len(nodes.all))}" if nodes.is_router else ""
+    address = f"http://{named(settings.listening_host)}:{settings.port}"
+    logger.info("Lastpair %s serves %s%s", __version__, address, database_words)
     try:
         with closed_on_signal(components):
             yield
@@ -59,7 +63,7 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
         await database.close()
 
 
-def payment_jobs(payments: Payments, settings: Settings) -> list[Job]:
+def payment_jobs(payments: NodePayments, settings: Settings) -> list[Job]:
     """The jobs of the sweeper that payments need. Without a provider it is one, which ends nothing and asks nobody."""
     poll_seconds = settings.expiry_poll_ms / 1000
     announce = Job("announce_payment_provider", ANNOUNCE_SECONDS, payments.announce)

@@ -108,6 +108,12 @@ NEXT_CURSOR: Schema = {
     "type": "string",
     "description": "The `cursor` of the next page; missing on the last one. Opaque: what is in it may change.",
 }
+INCOMPLETE: Schema = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "string", "examples": ["node 2"]},
+    "description": "The nodes that cannot be reached, whose rows are missing here; it is there only if there is one.",
+}
 MESSAGE: Schema = {"type": "string", "minLength": 1, "description": "For people."}
 RESPONSE_NAMES = {
     400: "BadRequest",
@@ -194,7 +200,7 @@ def _envelope_schemas() -> dict[str, Schema]:
     refused = {"type": "array", "minItems": 1, "items": reference_to("RefusedItem")}
     return {
         "Meta": meta,
-        "PageMeta": meta | {"properties": meta["properties"] | {"nextCursor": NEXT_CURSOR}},
+        "PageMeta": meta | {"properties": meta["properties"] | {"nextCursor": NEXT_CURSOR, "incomplete": INCOMPLETE}},
         "ErrorCode": {"type": "string", "enum": list(ERRORS)},
         "Error": error | {"description": "Why a request was refused, or failed."},
         "ErrorAnswer": _envelope(False, "error", reference_to("Error")),

@@ -55,7 +55,7 @@ async def purchase(request: Request) -> Response:
     """
     caller, asked = await read(request, PURCHASE)
     components = components_of(request)
-    await components.payments.announce()
+    await components.payments.at(uuid_in_path(request, "dropId")).announce()
     return await answer_with_payment(request, caller, await components.shop.carry_out(caller, asked), "purchase")
 
 
@@ -68,7 +68,7 @@ async def purchase_basket(request: Request) -> Response:
     basket_id, key = uuid_in_path(request, "id"), idempotency_key(request.scope)
     await expect_no_body(request)
     caller, components = await writer(request), components_of(request)
-    await components.payments.announce()
+    await components.payments.at(basket_id).announce()
     return await answer_with_payment(request, caller, await components.shop.purchase_basket(caller, basket_id, key), "purchases")
 
 
@@ -81,7 +81,7 @@ async def answer_with_payment(request: Request, caller: Caller, outcome: Outcome
     ids = [row["payment_id"] for row in (bought if isinstance(bought, list) else [bought]) if row["payment_id"] is not None]
     payment = None
     if ids:
-        await components.payments.begin(ids[0])
+        await components.payments.at(ids[0]).begin(ids[0])
         found = await components.shop.get_payment(caller, ids[0])
         if found.code is not None:
             return answer(request, found, "payment")

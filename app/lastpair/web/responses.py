@@ -83,9 +83,11 @@ def rendered_page(request: HasScope, outcome: Outcome, name: str) -> Rendered:
     if outcome.code is not None:
         return rendered(request, outcome, name)
     page: Page = outcome.data
-    meta = {"requestId": request.scope["request_id"]}
+    meta: dict[str, Any] = {"requestId": request.scope["request_id"]}
     if page.next_cursor is not None:
         meta["nextCursor"] = page.next_cursor
+    if page.incomplete is not None:
+        meta["incomplete"] = page.incomplete.split(", ")
     return Rendered(200, orjson.dumps({"success": True, "data": {name: page.rows}, "meta": meta}), None)
 
 

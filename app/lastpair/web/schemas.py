@@ -233,6 +233,7 @@ class NewDrop(BaseModel, extra="forbid", json_schema_extra={"examples": [A_DROP]
     rehold_after_seconds: Annotated[int, Field(ge=0, le=86_400)] = 0
     extension_seconds: Seconds | None = None
     image_url: ImageUrl | None = None
+    near: Annotated[UuidText, Field(description="Another drop: one basket can have both.")] | None = None
 
     def as_json(self) -> str:
         """The fields given, as JSON."""

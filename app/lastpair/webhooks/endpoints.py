@@ -63,19 +63,19 @@ class Webhooks(Statements):
         """Change those fields of an endpoint that are in `changes`, a JSON object; `url` is the one in it. Data: the endpoint."""
         if url is not None and (refusal := self._refusal_of(url)):
             return refusal
-        return await self._shop.act_for(caller, lambda: self._single(UPDATE, endpoint_id, changes))
+        return await self._shop.act_for(caller, lambda: self.single(UPDATE, endpoint_id, changes))
 
     async def delete(self, caller: Caller, endpoint_id: str) -> Outcome:
         """Remove an endpoint with its deliveries. Data: the endpoint."""
-        return await self._shop.act_for(caller, lambda: self._single(DELETE, endpoint_id))
+        return await self._shop.act_for(caller, lambda: self.single(DELETE, endpoint_id))
 
     async def get(self, endpoint_id: str) -> Outcome:
         """One endpoint. Data: the endpoint."""
-        return await self._single(GET, endpoint_id)
+        return await self.single(GET, endpoint_id)
 
     async def list(self, limit: int, cursor: str | None) -> Outcome:
         """The endpoints. Data: a page of endpoints, newest first."""
-        return await self._page(LIST, limit, cursor)
+        return await self.page(LIST, limit, cursor)
 
     async def rotate_secret(self, caller: Caller, endpoint_id: str, idempotency_key: str | None) -> Outcome:
         """Give an endpoint a new secret. Data: the endpoint with its secret."""
@@ -83,7 +83,7 @@ class Webhooks(Statements):
 
     async def deliveries(self, of_endpoint: OfEndpoint, limit: int, cursor: str | None) -> Outcome:
         """What was sent, or is to be sent. Data: a page of deliveries, newest first."""
-        return await self._page(DELIVERIES, limit, of_endpoint.endpoint_id, cursor, *of_endpoint[1:])
+        return await self.page(DELIVERIES, limit, of_endpoint.endpoint_id, cursor, *of_endpoint[1:])
 
     async def replay(self, caller: Caller, delivery_id: str, idempotency_key: str | None) -> Outcome:
         """Send a message once more. Data: the delivery."""
@@ -94,7 +94,7 @@ class Webhooks(Statements):
         return await self._act(caller, ACCEPTED, TEST, endpoint_id, caller.id, idempotency_key)
 
     async def _act(self, caller: Caller, status: int, statement: str, *arguments: object) -> Outcome:
-        outcome = await self._shop.act_for(caller, lambda: self._repeatable(status, statement, *arguments))
+        outcome = await self._shop.act_for(caller, lambda: self.repeatable(status, statement, *arguments))
         self._wake()
         return outcome
 

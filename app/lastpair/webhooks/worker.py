@@ -1,7 +1,8 @@
-"""The worker: it makes deliveries of the messages that transactions wrote, and sends those that are due.
+"""The workers: they make deliveries of the messages that transactions wrote, and send those that are due.
 
-Every process has one. Leases in the database keep two of them from sending the same. A lane, which is one endpoint and one drop,
-is sent by one task, one message after the other; a task of another lane does not wait for it. See the migration of the webhooks.
+Every process has one for each node. Leases in the database keep two of them from sending the same. A lane, which is one endpoint
+and one drop, is sent by one task, one message after the other; a task of another lane does not wait for it. See the migration of
+the webhooks.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from lastpair.database.pool import Database
+from lastpair.database.nodes import Node, Nodes, on_each
 from lastpair.database.servers import reason
 from lastpair.errors import Refusal, Unavailable
 from lastpair.observability.metrics import WEBHOOK_ATTEMPT_SECONDS, WEBHOOK_ATTEMPTS
@@ -46,11 +47,40 @@ FINISH = "select from api.finish_webhook_deliveries($1, $2, $3, $4::text::json, 
 logger = logging.getLogger("lastpair")
 
 
-class Worker:
-    """Sends what is due until it is cancelled."""
+class Workers:
+    """The workers of a process. Nodes do not wait for each other's deliveries."""
 
-    def __init__(self, database: Database, sender: Sender) -> None:
-        self._database = database
+    def __init__(self, nodes: Nodes, sender: Sender) -> None:
+        self._nodes = nodes
+        self._sender = sender
+        self._workers: set[Worker] = set()
+
+    def wake(self) -> None:
+        """Look at once, because an endpoint or a delivery is new."""
+        for worker in self._workers:
+            worker.wake()
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        try:
+            await on_each(self._nodes, self._work)
+        finally:
+            await self._sender.close()
+
+    async def _work(self, node: Node) -> None:
+        worker = Worker(node, self._sender)
+        self._workers.add(worker)
+        try:
+            await worker.run()
+        finally:
+            self._workers.discard(worker)
+
+
+class Worker:
+    """Sends what is due on a node until it is cancelled."""
+
+    def __init__(self, node: Node, sender: Sender) -> None:
+        self._database = node.database
         self._sender = sender
         self._wake = asyncio.Event()
         self._lanes: dict[asyncio.Task[None], str] = {}
@@ -156,4 +186,3 @@ class Worker:
         for task in lanes:
             task.cancel()
         await asyncio.gather(*lanes, return_exceptions=True)
-        await self._sender.close()

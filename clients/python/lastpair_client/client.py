@@ -209,12 +209,15 @@ class Pages(Generic[T]):
     def __init__(self, client: Client, request: ListRequest[T]) -> None:
         self._client = client
         self._request = request
+        self.incomplete: list[str] = []
+        """The nodes of the service that could not be reached for the latest page, whose rows are missing in it."""
 
     def pages(self) -> Iterator[list[T]]:
         """The list, a page at a time."""
         cursor = None
         while True:
             answer = self._client.ask(self._request.with_cursor(cursor))
+            self.incomplete = answer.meta.get("incomplete", [])
             yield answer.data[self._request.name]
             if (cursor := answer.meta.get("nextCursor")) is None:
                 return
@@ -230,12 +233,15 @@ class AsyncPages(Generic[T]):
     def __init__(self, client: AsyncClient, request: ListRequest[T]) -> None:
         self._client = client
         self._request = request
+        self.incomplete: list[str] = []
+        """The nodes of the service that could not be reached for the latest page, whose rows are missing in it."""
 
     async def pages(self) -> AsyncIterator[list[T]]:
         """The list, a page at a time."""
         cursor = None
         while True:
             answer = await self._client.ask(self._request.with_cursor(cursor))
+            self.incomplete = answer.meta.get("incomplete", [])
             yield answer.data[self._request.name]
             if (cursor := answer.meta.get("nextCursor")) is None:
                 return

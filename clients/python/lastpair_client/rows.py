@@ -398,6 +398,7 @@ class NewDrop(Terms):
     variants: NotRequired[list[NewVariant]]
     status: NotRequired[Literal["draft", "scheduled", "live"] | None]
     currency: NotRequired[str | None]
+    near: NotRequired[str | None]
 
 
 class DropChanges(Terms, total=False):

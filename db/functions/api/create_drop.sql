@@ -35,7 +35,7 @@ declare
     p_status,
     case when p_starts_at is null then 'draft' when p_starts_at > now() then 'scheduled' else 'live' end
   );
-  v_id uuid := inventory.uuid_v7();
+  v_id uuid;
   v_earlier_id uuid;
   v_drop inventory.drops;
   v_variants inventory.variants[];
@@ -43,6 +43,7 @@ declare
 begin
   perform inventory.require_self(p_created_by);
   perform inventory.require_user(p_created_by);
+  v_id := inventory.uuid_v7(); -- not before users was read: see inventory.set_node
   -- Equal times and prices have one text here, whatever the time zone of the session is.
   v_earlier_id := inventory.claim_idempotency_key(
     p_created_by, p_idempotency_key, 'create_drop',

@@ -2,6 +2,9 @@
 --
 -- Purpose: calls api.create_drop with the fields of the object, and says whether the Idempotency-Key came before. Status: 201, or
 -- 200 of a replay. Locks and errors: see there; a refusal is raised.
+--
+-- `near` is the id of another drop. A router makes the new drop on the node of that one, so that one basket can have both. Here it
+-- must be a drop that exists (DROP_NOT_FOUND), and is not stored.
 
 create or replace function api.create_drop_from_json(p_drop jsonb, p_created_by uuid, p_idempotency_key text default null)
 returns setof api.outcome
@@ -19,10 +22,16 @@ begin
   if jsonb_typeof(p_drop) is distinct from 'object' then
     perform inventory.refuse('VALIDATION_ERROR', 'body: must be an object');
   end if;
-  v_fields := jsonb_strip_nulls(p_drop - 'variants');
+  v_fields := jsonb_strip_nulls(p_drop - array['variants', 'near']);
   for v_field, v_value in select * from jsonb_each(v_fields) loop
     perform inventory.check_field_of_drop(v_field, v_value);
   end loop;
+  if p_drop -> 'near' <> 'null' then
+    if not coalesce(p_drop ->> 'near' ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$', false) then
+      perform inventory.refuse('VALIDATION_ERROR', 'near: must be the id of a drop');
+    end if;
+    perform inventory.require_drop((p_drop ->> 'near')::uuid);
+  end if;
   select c.* into v_drop
   from api.create_drop(
     v_fields ->> 'name',
@@ -43,4 +52,4 @@ $$;
 
 comment on function api.create_drop_from_json(jsonb, uuid, text) is
 'Put a drop up for sale from one JSON object with the parameters of api.create_drop, terms included. The outcome has status 201, or
-200 if the Idempotency-Key came before.';
+200 if the Idempotency-Key came before. "near" is the id of a drop that baskets are to have together with this one.';

@@ -38,6 +38,8 @@ as $$
     ('EXTENSION_NOT_ALLOWED', 409, 'Holds of this drop cannot be extended.'),
     ('BASKET_REFUSED', 409, 'Not every item of the basket can be held, so none is. See what was refused, and why.'),
     ('BASKET_NOT_ACTIVE', 409, 'Not every hold of this basket is ACTIVE any more.'),
+    ('BASKET_SPANS_NODES', 409,
+      'The drops of this basket are kept in several databases, and a basket cannot span them. Reserve them one by one.'),
     ('SEVERAL_CURRENCIES', 409,
       'One payment is in one currency, and the items of this basket have several. Buy them one by one.'),
     ('INVALID_STATUS_CHANGE', 409, 'This change of status is not allowed.'),

@@ -1,8 +1,8 @@
 -- api.help: the functions that the caller may call, in one screen for buyers and sellers.
 --
 -- Of each its arguments, those that may be left out in brackets, and the begin of the first sentence of its comment. \df+ shows
--- all. Batches, outcomes and what a worker of payments calls are left out, because they are for programs, and so are functions
--- that are superseded.
+-- all. Batches, outcomes and what a worker of payments or a router calls are left out, because they are for programs, and so are
+-- functions that are superseded.
 --
 -- Locks: none. Errors: none.
 
@@ -27,7 +27,7 @@ as $$
   cross join lateral (select split_part(replace(said.text, E'\n', ' '), '. ', 1) as sentence) first
   where p.pronamespace = 'api'::regnamespace
     and has_function_privilege(coalesce(nullif(current_setting('role'), 'none'), session_user), p.oid, 'execute')
-    and p.proname !~ '_(batch|from_json|outcome)$|^(take|finish|fail)_(provider|webhook)|^record_payment' and said.text !~* '^superseded'
+    and p.proname !~ '_(batch|from_json|outcome)$|^(take|finish|fail)_(provider|webhook)|^record_payment' and said.text !~* '^(superseded|for a router)'
   order by p.proname, p.pronargs
 $$;
 

@@ -1,6 +1,8 @@
 -- api.list_drops: list the drops on sale now, or those of one status, in pages, each with its latest purchasers and the units
 -- held. The newest start comes first, before all a drop without a start.
 --
+-- If the drop p_after is of another node, p_after_at says when it comes in the list (api.cursor_time).
+--
 -- One that was cancelled as a draft is on no list. The status is the one by the clock: an `ended` drop may be stored as live,
 -- because the sweep has not come by.
 --
@@ -9,7 +11,9 @@
 -- Plans: for each status that a drop of the list may be stored with, the first rows of an index scan of drops_active_idx, from the
 -- cursor on. The plan is made anew for each call, because it depends on whether there is a cursor.
 
-create or replace function api.list_drops(p_status text default null, p_limit integer default 50, p_after uuid default null)
+create or replace function api.list_drops(
+  p_status text default null, p_limit integer default 50, p_after uuid default null, p_after_at timestamptz default null
+)
 returns table (
   id uuid,
   name text,
@@ -59,7 +63,10 @@ begin
   elsif p_status = 'draft' and not inventory.may_see_drafts() then
     perform inventory.refuse('FORBIDDEN', 'status: drafts are the sellers'' to see.');
   end if;
-  if p_after is not null then
+  if p_after_at is not null then
+    v_starts_at := nullif(p_after_at, 'infinity'); -- that of a drop without a start
+    v_id := p_after;
+  elsif p_after is not null then
     select d.starts_at, d.id into v_starts_at, v_id
     from inventory.drops d
     where d.id = p_after and (inventory.is_public(d) or p_status = 'draft');
@@ -98,6 +105,6 @@ begin
 end
 $$;
 
-comment on function api.list_drops(text, integer, uuid) is
+comment on function api.list_drops(text, integer, uuid, timestamptz) is
 'List the drops on sale now, or those with p_status (by the clock), the newest start first: p_limit of them, after the one whose id
-is p_after, each with its three latest purchasers and the number of units held.';
+is p_after, each with its three latest purchasers and the number of units held. p_after_at is for a router.';

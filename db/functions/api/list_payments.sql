@@ -3,12 +3,15 @@
 -- The status is the one by the clock: a payment that was not paid in time is cancelled. What the buyer pays with is not shown. A
 -- payment of a basket is listed for each of its drops.
 --
+-- If the payment p_after is of another node, p_after_at says when it comes in the list (api.cursor_time).
+--
 -- Locks: none. Errors: DROP_NOT_FOUND, VALIDATION_ERROR (status, limit, cursor).
 -- Plans: the first rows of an index scan of purchases_of_payments_idx or payments_created_at_idx, from the cursor on. The plan is
 -- made anew for each call, because it depends on what is asked for.
 
 create or replace function api.list_payments(
-  p_drop_id uuid default null, p_statuses text[] default null, p_limit integer default 50, p_after uuid default null
+  p_drop_id uuid default null, p_statuses text[] default null, p_limit integer default 50, p_after uuid default null,
+  p_after_at timestamptz default null
 )
 returns table (
   id uuid,
@@ -45,7 +48,10 @@ begin
   if p_drop_id is not null then
     perform inventory.require_drop(p_drop_id);
   end if;
-  if p_after is not null then
+  if p_after_at is not null then
+    v_at := p_after_at;
+    v_id := p_after;
+  elsif p_after is not null then
     select y.created_at, y.id into v_at, v_id from inventory.payments y where y.id = p_after;
     if not found then
       perform inventory.refuse_cursor();
@@ -85,6 +91,6 @@ begin
 end
 $$;
 
-comment on function api.list_payments(uuid, text[], integer, uuid) is
+comment on function api.list_payments(uuid, text[], integer, uuid, timestamptz) is
 'List payments, of a drop or of all, the newest first: p_limit of them, after the one whose id is p_after; only those in
-p_statuses, if given.';
+p_statuses, if given. p_after_at is for a router.';

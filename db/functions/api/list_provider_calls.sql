@@ -3,11 +3,13 @@
 --
 -- The payment of a basket counts for the drop of its first purchase.
 --
+-- If the call p_after is of another node, p_after_at says when it comes in the list (api.cursor_time).
+--
 -- Locks: none. Errors: DROP_NOT_FOUND, VALIDATION_ERROR (limit, cursor).
 -- Plans: the plan is made anew for each call, because it depends on what is asked for.
 
 create or replace function api.list_provider_calls(
-  p_drop_id uuid default null, p_limit integer default 50, p_after uuid default null
+  p_drop_id uuid default null, p_limit integer default 50, p_after uuid default null, p_after_at timestamptz default null
 )
 returns setof api.provider_call_row
 language plpgsql stable security definer
@@ -24,7 +26,10 @@ begin
   if p_drop_id is not null then
     perform inventory.require_drop(p_drop_id);
   end if;
-  if p_after is not null then
+  if p_after_at is not null then
+    v_is_done := p_after_at = '-infinity';
+    v_id := p_after;
+  elsif p_after is not null then
     select c.done_at is not null, c.id into v_is_done, v_id from inventory.provider_calls c where c.id = p_after;
     if not found then
       perform inventory.refuse_cursor();
@@ -56,6 +61,6 @@ begin
 end
 $$;
 
-comment on function api.list_provider_calls(uuid, integer, uuid) is
+comment on function api.list_provider_calls(uuid, integer, uuid, timestamptz) is
 'List what payment providers were or are to be told, of a drop or of all: what is open or given up first, the newest first: p_limit
-of them, after the one whose id is p_after.';
+of them, after the one whose id is p_after. p_after_at is for a router.';

@@ -1,10 +1,14 @@
 -- api.my_purchases: list the purchases of a user, in any status, the newest first, in pages.
 --
+-- If the row p_after is of another node, p_after_at says when it comes in the list (api.cursor_time).
+--
 -- Locks: none. Errors: FORBIDDEN (a buyer or seller names another user), AUTH_REQUIRED, VALIDATION_ERROR (limit, cursor).
 --
 -- Plans: the page is the first rows of an index scan of purchases_user_idx, from the cursor on.
 
-create or replace function api.my_purchases(p_user_id uuid, p_limit integer default 50, p_after uuid default null)
+create or replace function api.my_purchases(
+  p_user_id uuid, p_limit integer default 50, p_after uuid default null, p_after_at timestamptz default null
+)
 returns setof api.purchase_row
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -18,7 +22,10 @@ begin
   perform inventory.require_self(p_user_id);
   perform inventory.require_user(p_user_id);
   perform inventory.check_limit(p_limit);
-  if p_after is not null then
+  if p_after_at is not null then
+    v_at := p_after_at;
+    v_id := p_after;
+  elsif p_after is not null then
     select p.created_at, p.id into v_at, v_id from inventory.purchases p where p.id = p_after and p.user_id = p_user_id;
     if not found then
       perform inventory.refuse_cursor();
@@ -33,5 +40,6 @@ begin
 end
 $$;
 
-comment on function api.my_purchases(uuid, integer, uuid) is
-'List a user''s purchases, the newest first: p_limit of them, after the one whose id is p_after.';
+comment on function api.my_purchases(uuid, integer, uuid, timestamptz) is
+'List a user''s purchases, the newest first: p_limit of them, after the one whose id is p_after. p_after_at
+is for a router.';

@@ -4,7 +4,7 @@
 -- 4 us; here one secret seed serves all: the random part of an id is the SHA-256 of the seed and the id's number.
 --
 -- The first 48 bits are the time in milliseconds. The 12 bits after the version are a fraction of it, as PostgreSQL's own uuidv7
--- makes them, and the number is added to it.
+-- makes them, and the number is added to it. Byte 9 is the number of the node, as in every id.
 --
 -- Locks: none. Errors: none.
 
@@ -25,7 +25,7 @@ begin
     select
       encode(
         int8send((i.moment >> 12 << 16) | x'7000'::bigint | (i.moment & 4095))
-          || substr(set_byte(i.random, 0, get_byte(i.random, 0) & 63 | 128), 1, 8),
+          || substr(set_byte(set_byte(i.random, 0, get_byte(i.random, 0) & 63 | 128), 1, inventory.node()), 1, 8),
         'hex')::uuid
     from (
       select v_moment + n as moment, sha256(v_seed || int4send(n)) as random

@@ -24,10 +24,10 @@ export async function call(method, path, options) {
   return (await send(method, path, options)).data;
 }
 
-/** Reads a page of a list. Returns its `data`, and the cursor of the next page or undefined. */
+/** Reads a page of a list. Returns its `data`, the cursor of the next page or undefined, and the nodes whose rows are missing. */
 export async function readPage(path, options) {
   const { data, meta } = await send("GET", path, options);
-  return { ...data, nextCursor: meta.nextCursor };
+  return { ...data, nextCursor: meta.nextCursor, incomplete: meta.incomplete };
 }
 
 async function send(method, path, { user, key, body, token = session.token } = {}) {

@@ -4,6 +4,7 @@ import { live, snapshot } from "/lastpair.js";
 
 import { readActivity } from "./activity.js";
 import { readPage } from "./api.js";
+import { Away } from "./away.js";
 import { Buying } from "./buying.js";
 import { closeable } from "./dialogs.js";
 import { $, setText } from "./dom.js";
@@ -53,6 +54,7 @@ const rows = new Rows(state, {
 });
 const dropPage = new DropPage(state, { clock, buying, find, say });
 const feedView = new FeedView(feed, $("feed")), totals = new Totals(state, pace);
+const away = new Away($("away"));
 const rush = new Rush((dropId) => go(`/drops/${dropId}`));
 const session = new Session({ say, onChange: (isSeller) => showFor({ isBuyer: false, isSeller }) });
 
@@ -125,7 +127,8 @@ function forgetDrafts() {
 /** Add the drops of a status that no event has. */
 async function addListed(status) {
   const user = await findSeller();
-  const { drops } = await readPage(`/drops?status=${status}&limit=200`, { user }).catch(() => ({ drops: [] }));
+  const { drops, incomplete } = await readPage(`/drops?status=${status}&limit=200`, { user }).catch(() => ({ drops: [] }));
+  if (incomplete) away.show(incomplete);
   if (status !== "draft" || rows.isSeller) state.add(drops); // the seller may have signed out meanwhile
 }
 
@@ -214,6 +217,7 @@ const following = live({
     const isSnapshot = event?.type === "SNAPSHOT";
     if (isSnapshot) {
       rows.isReady = true;
+      away.show(event.data.incomplete);
       snapshotAt ??= clock();
       onSnapshot();
     }
