@@ -1,6 +1,7 @@
-"""The number of a node: every session makes ids with it, deployments and dumps keep it, and no drop has an older one."""
+"""What makes a database a node: its number, which every id carries, and calls for a router, which leave nothing in a session."""
 
 import asyncio
+import json
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -95,6 +96,30 @@ async def test_a_deployment_keeps_the_number(migrated_url: str, session: asyncpg
     await migrate(migrated_url)
     async with connected(migrated_url) as again:
         assert await again.fetchval(NODES_OF_NEW_IDS) == [0, 0]
+
+
+async def test_a_call_leaves_nothing_in_a_session(database: Database, owner: asyncpg.Pool) -> None:
+    """After a call, a refusal and an error the session is what it was, and works on; what was refused is undone."""
+    settings = "select current_user::text, current_setting('role'), coalesce(current_setting('request.jwt.claims', true), '')"
+    seller: UUID = await owner.fetchval("select id from api.ensure_user(gen_random_uuid())")
+    claims = json.dumps({"sub": str(seller)})
+    drop = {"p_name": "Air", "p_price": 1, "p_total_stock": 1, "p_created_by": str(seller), "p_idempotency_key": "k"}
+    session = await asyncpg.connect(database.service_url)
+    try:
+        before = tuple(await session.fetchrow(settings))
+        for status, change in ((400, {"p_status": "ended"}), (200, {}), (422, {"p_price": 2})):
+            arguments = json.dumps(drop | change)
+            answer = await session.fetchrow(
+                "select * from api.call($1, $2, $3, $4)", "lastpair_seller", claims, "create_drop", arguments
+            )
+            assert (answer["status"], answer["rows"] is None) == (status, status != 200)
+            assert tuple(await session.fetchrow(settings)) == before
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied for function audit"):
+            await session.execute("select api.call('lastpair_buyer', '', 'audit', '{}')")
+        assert tuple(await session.fetchrow(settings)) == before
+    finally:
+        await session.close()
+    assert await owner.fetchval("select count(*) from inventory.drops where created_by = $1", seller) == 1
 
 
 @pytest.mark.skipif(BIN_DIR is None, reason="pg_dump comes with the embedded server")
