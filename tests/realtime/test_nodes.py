@@ -46,6 +46,7 @@ class Node(EventLog):
         self.number = number
         self.texts: list[tuple[int, str, str | None, str]] = []  # id, drop, user and the whole event
         self.is_away = False
+        self.is_frozen = False
         self.pruned_to = 0
 
     @property
@@ -84,6 +85,8 @@ class Node(EventLog):
 
     async def _travel(self) -> None:
         await asyncio.sleep(0)
+        while self.is_frozen:
+            await asyncio.sleep(0.001)
         if self.is_away:
             raise Unavailable("away")
 
@@ -373,6 +376,24 @@ async def test_a_node_that_is_away(nodes: list[Node], process: Process, has_outl
     await eventually(lambda: before.ids == {0: [4, 5], 2: [4, 5], 171: [4, 5]} and narrow.ids == {0: [4, 5]})
     for client in (before, narrow, *wide):
         assert client.types.count("SNAPSHOT") == (2 if client in wide else 1)
+        await client.disconnect()
+
+
+async def test_a_node_that_is_frozen(nodes: list[Node], process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream waits for its drops a limited time. Whatever is asked of the node later, the others' events come meanwhile."""
+    monkeypatch.setattr("lastpair.realtime.feed.PATIENCE_SECONDS", 0.05)
+    nodes[1].is_frozen = True
+    wide, both = await opened(process), await opened(process, DROPS[0], DROPS[3])
+    process.tracks[nodes[1]].restart(3)
+    back = await opened(process, position="0:3,2:1,171:3")
+    await commit(process, nodes[0], nodes[2])
+    await eventually(lambda: wide.ids == back.ids == {0: [4], 171: [4]} and both.ids == {0: [4]})
+    assert wide.data[0]["incomplete"] == both.data[0]["incomplete"] == ["node 2"]
+    nodes[1].is_frozen = False
+    await eventually(lambda: wide.types[-1] == both.types[-1] == "SNAPSHOT" and back.ids[2] == [2, 3])
+    await commit(process, nodes[1])
+    await eventually(lambda: wide.ids[2] == both.ids[2] == [4] and back.ids[2] == [2, 3, 4])
+    for client in (wide, both, back):
         await client.disconnect()
 
 
