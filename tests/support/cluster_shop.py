@@ -1,0 +1,85 @@
+"""A service whose database is a router, in the process of the tests."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import httpx
+import psutil
+
+from lastpair.web.application import create_app
+from lastpair.web.components import Components
+from tests.support.clusters import Cluster
+from tests.support.factories import make_drop_by_sql
+from tests.support.in_process import server_for, settings_for, url_of
+from tests.support.router import Router
+from tests.support.waiting import eventually
+
+PATIENCE_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class ClusterShop:
+    """The service, and the owner's sessions with its nodes."""
+
+    components: Components
+    http: httpx.AsyncClient
+    owners: dict[int, asyncpg.Pool]
+
+    async def drops(self, total_stock: int = 100, **terms: int) -> dict[int, str]:
+        """A new live drop on each node: number to id."""
+        return {number: await make_drop_by_sql(owner, total_stock, **terms) for number, owner in self.owners.items()}
+
+
+@asynccontextmanager
+async def serving(router: Router, **settings: Any) -> AsyncIterator[ClusterShop]:
+    """The service with these settings."""
+    app = create_app(settings_for(router.url, **settings))
+    server = server_for(app)
+    async with AsyncExitStack() as stack:
+        owners = {
+            number: await stack.enter_async_context(asyncpg.create_pool(node.url_with_password, min_size=0, max_size=4))
+            for number, node in router.nodes.items()
+        }
+        task = asyncio.create_task(server.serve())
+        try:
+            await eventually(lambda: server.started or task.done(), PATIENCE_SECONDS)
+            await eventually(lambda: len(app.components.nodes.all) == len(owners), PATIENCE_SECONDS)
+            limits = httpx.Limits(max_connections=100)
+            async with httpx.AsyncClient(base_url=f"{url_of(server)}/api", timeout=PATIENCE_SECONDS, limits=limits) as http:
+                yield ClusterShop(app.components, http, owners)
+        finally:
+            app.components.hub.close()
+            server.should_exit = True
+            await task
+
+
+def processes_of(server: Cluster) -> list[psutil.Process]:
+    """The processes of a server, the first one first."""
+    first = psutil.Process(int((server.folder / "data" / "postmaster.pid").read_text().splitlines()[0]))
+    return [first, *first.children(recursive=True)]
+
+
+def kill(server: Cluster) -> None:
+    """Kill a server, as if its machine lost its power."""
+    processes = processes_of(server)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes)
+
+
+@contextmanager
+def frozen(server: Cluster) -> Iterator[None]:
+    """No process of the server runs during the block, but the system still takes connections for it."""
+    processes = processes_of(server)
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
