@@ -25,6 +25,7 @@ from bench.bench import Bench
 from bench.chart import draw
 from bench.functions import calls, growth, never_analysed, sweep
 from bench.http import hot_drop, listing, sale, sizes_and_baskets, two_processes, without_batching
+from bench.nodes import nodes, router
 from bench.rows import ROUNDS
 from bench.streams import paced, watched
 from lastpair.database.embedded import embedded_database
@@ -44,6 +45,8 @@ PARTS = (
     sweep,
     never_analysed,
     growth,
+    router,
+    nodes,
 )
 
 
@@ -63,8 +66,8 @@ def main() -> None:
         f"or of a peer, and the clients. {platform.system()} {platform.release()}, Python {platform.python_version()},",
         f"{versions}.",
         f"Figures are a second where no unit is named, medians of 3 to 30 runs in turn, mostly {ROUNDS}.",
-        "[http.py](http.py), [streams.py](streams.py) and [functions.py](functions.py) say what is measured, and how;",
-        "[peers](peers) has the programs that the service is compared with.",
+        "[http.py](http.py), [streams.py](streams.py), [functions.py](functions.py) and [nodes.py](nodes.py) say what",
+        "is measured, and how; [peers](peers) has the programs that the service is compared with.",
         "",
         "| measure | figures | ratio | wanted | met |",
         "|---|---|---|---|---|",

@@ -37,13 +37,13 @@ from lastpair.database.migrate import (
     first_missing_migration,
     is_checkout,
     may_migrate,
-    migrate,
     require_owner,
     roll_back,
     write_schema,
 )
 from lastpair.database.nodes import Nodes
 from lastpair.database.pool import SERVICE_ROLE, Database
+from lastpair.database.router import deploy
 from lastpair.database.servers import Servers, reason
 from lastpair.errors import Refusal
 from lastpair.observability.metrics import FOLDER_VARIABLE
@@ -82,7 +82,7 @@ def run(settings: Settings, _: argparse.Namespace) -> None:
         listeners = [stack.enter_context(listener) for listener in listen(settings)]
         with database_errors_in_one_line(owner_variable(settings)):
             urls = stack.enter_context(database(settings))
-            report(asyncio.run(migrate(urls.owner)))
+            report(asyncio.run(deploy(urls.owner)))
         check_service(settings, urls)
         with database_errors_in_one_line(session_variable(settings)):
             asyncio.run(check_currency(urls.service, settings.default_currency))
@@ -126,7 +126,7 @@ def check_service(settings: Settings, urls: "Urls") -> None:
 def run_migrations(settings: Settings, _: argparse.Namespace) -> None:
     """Run the pending migrations, then apply the function files that changed."""
     with database(settings) as urls:
-        report(asyncio.run(migrate(urls.owner)) or "Functions: up to date")
+        report(asyncio.run(deploy(urls.owner)) or "Functions: up to date")
 
 
 def report(line: str | None) -> None:
@@ -163,7 +163,7 @@ def seed(settings: Settings, options: argparse.Namespace) -> None:
 
     async def execute(url: str) -> None:
         await require_owner(url)
-        report(await migrate(url))
+        report(await deploy(url))
         connection = await asyncpg.connect(url)
         try:
             for script in scripts:

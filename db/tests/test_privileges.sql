@@ -265,7 +265,9 @@ cross join (values
     'api.copy_webhook_endpoint(c) from (select api.webhook_endpoint_copies() union all select ''{"id": "01a202a2-e18f-7d92-8fac-e3384b7a3441", '
     '"url": "https://copy.example", "event_types": ["drop.updated"], "is_active": true, "secret": "x", "created_at": "-infinity", '
     '"updated_at": "-infinity"}'') as c (c)', ''),
-  (63, 'webhook_endpoint_copies', 'c ->> ''url'' from api.webhook_endpoint_copies() as c (c) limit 1', 'https://copy.example')
+  (63, 'webhook_endpoint_copies', 'c ->> ''url'' from api.webhook_endpoint_copies() as c (c) limit 1', 'https://copy.example'),
+  (64, 'has_idempotency_key', 'api.has_idempotency_key(%1$L, ''none'')', 'false'),
+  (65, 'knows_payment', 'api.knows_payment(''stripe'', ''none'')', 'false')
 ) as v (n, function, call, expected)
 order by v.n;
 

@@ -15,6 +15,7 @@ from playwright.async_api import Browser, BrowserContext, Page, Route
 from lastpair.web.pages import CLIENT_FILES, POLICY
 from tests.support.browser import OUTAGE, Visitor, chromium, visiting
 from tests.support.factories import make_drop_by_sql, make_users
+from tests.support.hub import the_track
 from tests.support.in_process import InProcess
 from tests.support.servers import ROOT
 from tests.support.streams import logged, newest_id, publish
@@ -268,7 +269,7 @@ async def test_resync_of_a_shared_stream(service: InProcess, own_database: async
         last_id = await rename(own_database, drop_id)
     await has_heard(other, last_id)
     await own_database.fetchval("select api.prune_events(0)")
-    service.components.hub.restart(int(last_id))
+    the_track(service.components.hub).restart(int(last_id))
     await old.evaluate(HIDE, False)
     await eventually(lambda: old.evaluate("heard.length === 3"))
     last_id = await rename(own_database, drop_id)

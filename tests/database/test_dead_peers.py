@@ -26,6 +26,7 @@ from tests.support.clusters import PASSWORD, cluster
 from tests.support.database import Database, calling, connected
 from tests.support.envelopes import as_user, assert_unavailable
 from tests.support.factories import assert_healthy, make_drop_by_sql, make_users
+from tests.support.hub import NO_LOG, the_track
 from tests.support.in_process import InProcess, served, settings_for
 from tests.support.ordered_requests import lock_waits, locked
 from tests.support.proxies import Proxy, proxied
@@ -49,7 +50,7 @@ async def service(proxy: Proxy) -> AsyncIterator[InProcess]:
     """A service behind the proxy, whose pool has several sessions."""
     async with served(settings_for(proxy.url, app_env="development", auth_mode="header")) as service:
         await asyncio.gather(*(service.components.database.fetch("select pg_sleep(0.1)") for _ in range(4)))
-        await eventually(lambda: service.components.relay.is_connected)
+        await eventually(lambda: service.components.relays.is_connected)
         yield service
 
 
@@ -80,7 +81,7 @@ async def test_idle_connections_die(
     die(proxy)
     assert await reserve_until_served(service.http, drop_id, users[0]) < SERVED_WITHIN_SECONDS
     hub, newest = service.components.hub, await owner.fetchval("select max(id) from inventory.events")
-    await eventually(lambda: hub.head_id == newest and service.components.relay.is_connected, SERVED_WITHIN_SECONDS)
+    await eventually(lambda: the_track(hub).head_id == newest and service.components.relays.is_connected, SERVED_WITHIN_SECONDS)
     assert await readiness(service) == 200
     assert "the connection is dead" in caplog.text
     assert not [record for record in caplog.records if record.exc_info]
@@ -121,7 +122,7 @@ async def test_a_new_listener_dies(database: Database, proxy: Proxy, statement: 
     """While it is set up: another one is there in time."""
     async with calling(database.url) as calls:
         proxy.swallows_from = statement
-        relay = Relay(Servers(proxy.url), Hub(), calls.watch)
+        relay = Relay(Servers(proxy.url), Hub().add(None, NO_LOG), calls.watch)
         running = asyncio.create_task(relay.run())
         await eventually(lambda: relay.is_connected, SERVED_WITHIN_SECONDS)
         assert proxy.swallows_from is None
@@ -136,7 +137,7 @@ async def test_the_first_of_two_servers_dies(database: Database, proxy: Proxy, o
         here, there = (urlsplit(each.url).netloc.rpartition("@")[2] for each in (proxy, other))
         url = proxy.url.replace(here, f"{here},{there}")
         async with served(settings_for(url, app_env="development", auth_mode="header")) as service:
-            hub, relay = service.components.hub, service.components.relay
+            hub, relay = service.components.hub, service.components.relays
             assert (await service.http.get("/drops")).status_code == 200
             await eventually(lambda: relay.is_connected and len(proxy._alive) >= 3)  # the pool's, the listener's, the probe's
             die(proxy)
@@ -146,7 +147,7 @@ async def test_the_first_of_two_servers_dies(database: Database, proxy: Proxy, o
             newest = await owner.fetchval("select max(id) from inventory.events")
             while (await service.http.get("/drops")).is_error:
                 assert monotonic() - died < SERVED_WITHIN_SECONDS
-            await eventually(lambda: hub.head_id == newest and relay.is_connected, SERVED_WITHIN_SECONDS)
+            await eventually(lambda: the_track(hub).head_id == newest and relay.is_connected, SERVED_WITHIN_SECONDS)
             assert await readiness(service) == 200
 
 
@@ -213,7 +214,7 @@ async def test_no_connection_carries_anything_for_a_while(service: InProcess, pr
     works = monotonic()
     await asyncio.gather(first, reserve_until_served(service.http, drop_id, users[1]))
     assert monotonic() - works < SERVED_WITHIN_SECONDS
-    await eventually(lambda: service.components.relay.is_connected, SERVED_WITHIN_SECONDS)
+    await eventually(lambda: service.components.relays.is_connected, SERVED_WITHIN_SECONDS)
     assert await readiness(service) == 200
     await assert_healthy(owner)
 

@@ -26,11 +26,11 @@ from lastpair.database.liveness import Probe, Watch
 from lastpair.database.servers import Servers
 from lastpair.observability.metrics import FOLDER_VARIABLE, exposition
 from lastpair.realtime.event import Event
-from lastpair.realtime.hub import Hub
 from lastpair.realtime.relay import Relay
 from tests.support.database import Database
 from tests.support.envelopes import as_user, assert_error
 from tests.support.factories import assert_healthy, make_drop, make_due, make_user, purchase, reserve
+from tests.support.hub import started_hub, the_track
 from tests.support.streams import (
     NO_TLS,
     TRANSPORTS,
@@ -327,10 +327,9 @@ async def test_events_and_their_lag(api: Api, drop_id: str) -> None:
 
 def test_a_clock_that_is_ahead() -> None:
     """If the database's clock is a minute ahead, the lag is 0 and not less."""
-    hub = Hub()
-    hub.restart(0)
+    track = the_track(started_hub())
     servers = Servers("postgresql://nowhere")
-    relay = Relay(servers, hub, Watch(Probe(servers)))
+    relay = Relay(servers, track, Watch(Probe(servers)))
 
     def lag() -> tuple[float, float]:
         found = [REGISTRY.get_sample_value(f"lastpair_relay_lag_seconds_{name}") for name in ("count", "sum")]

@@ -8,14 +8,11 @@ prints what is wrong. The seed decides who does what; the machine decides in whi
 
 import argparse
 import asyncio
-import os
 import random
-import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from decimal import Decimal
 from json import loads
 
@@ -28,8 +25,8 @@ from tests.support.database import fresh_embedded_database
 from tests.support.envelopes import LONG_AGO, SOON, as_user
 from tests.support.factories import make_user, make_users
 from tests.support.faulty_bank import FaultyBank, RefusedError, faulty_bank, settings_of
+from tests.support.killable import KillableService
 from tests.support.row_checks import Row
-from tests.support.servers import Service, free_port, started
 
 PROCESSES = 2
 DROPS = 12
@@ -98,37 +95,6 @@ from inventory.drops d left join inventory.purchases p on p.drop_id = d.id group
 """
 
 
-class Process:
-    """A process of the service that is killed and started again on the same port."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.kills = 0
-        self.log: list[str] = []
-        self._environment = environment | {"PORT": str(self.port)}
-        self._stack = ExitStack()
-        self._service: Service | None = None
-
-    def start(self) -> None:
-        """Run it."""
-        self._service = self._stack.enter_context(started(**self._environment))
-
-    def kill(self) -> None:
-        """Kill it with -9, and all that it started."""
-        assert self._service is not None
-        os.killpg(self._service.process.pid, signal.SIGKILL)
-        self._service.process.wait()
-        self.kills += 1
-        self.log.append(self._service.log())
-        self._stack.close()
-
-    def full_log(self) -> str:
-        """What it has printed in all its lives."""
-        assert self._service is not None
-        return "".join(self.log) + self._service.log()
-
-
 class FaultRun:
     """A run: `payments` purchases by as many buyers, `buyers` of them at once."""
 
@@ -148,7 +114,7 @@ class FaultRun:
             "PURCHASER_NAMES": "full",
         }
         environment |= {"PAYMENT_TTL_SECONDS": "900", "EVENT_RETENTION_SECONDS": "86400", "RESERVATION_TTL_SECONDS": "120"}
-        self._processes = [Process(environment | settings_of(bank)) for _ in range(PROCESSES)]
+        self._processes = [KillableService(environment | settings_of(bank)) for _ in range(PROCESSES)]
         path = "stripe" if bank.kind == "stripe" else "payments"
         bank.webhook_urls = [f"{process.url}/api/webhooks/{path}" for process in self._processes]
         self._drops: list[Row] = []
@@ -395,7 +361,7 @@ class FaultRun:
             await asyncio.sleep(self._chance.choice([0, self._chance.uniform(0, 1)]))
             process.start()
 
-    async def _is_ready(self, process: Process) -> None:
+    async def _is_ready(self, process: KillableService) -> None:
         while True:
             try:
                 if (await self._http.get(f"{process.url}/readyz")).status_code == 200:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.database import Database
 from tests.support.factories import make_drop_by_sql, make_user
+from tests.support.hub import the_track
 from tests.support.in_process import InProcess, served, settings_for
 from tests.support.streams import TRANSPORTS, Message, fresh_database, newest_id, open_stream, publish
 from tests.support.waiting import eventually
@@ -168,7 +169,7 @@ async def test_positions_among_private_events(
     named = drops[:1] if is_narrow else []
     await publish(owner, drops[0], "PAYMENT_UPDATED", ["{}"], users[0])
     newest = await newest_id(owner)
-    await eventually(lambda: service.components.hub.head_id == newest)
+    await eventually(lambda: the_track(service.components.hub).head_id == newest)
     async with streaming(transport, service, None, named, snapshot=False) as stream:
         position = await stream.receive_any()
         assert (position.type, position.id, position.text) == ("POSITION", str(newest), "{}")
@@ -193,12 +194,12 @@ async def test_what_was_pruned(service: InProcess, owner: asyncpg.Pool, drops: l
     await publish(owner, drops[0], "PAYMENT_UPDATED", ["{}"], bob)
     await publish(owner, drops[0], "END", ["{}"] * 9)
     newest = await newest_id(owner)
-    await eventually(lambda: service.components.hub.head_id == newest)
+    await eventually(lambda: the_track(service.components.hub).head_id == newest)
     async with streaming("sse", service, None, drops[:1], last_event_id=seen + 1) as stream:
         assert (await stream.receive()).type == "PURCHASE_COMPLETED"
     async with streaming("sse", service, bob, drops[:1], last_event_id=seen + 1) as stream:
         types = [(await stream.receive()).type for _ in range(2)]
-        is_in_memory = service.components.hub.reaches(seen + 1)
+        is_in_memory = the_track(service.components.hub).reaches(seen + 1)
         assert types == (["PURCHASE_COMPLETED", "PAYMENT_UPDATED"] if is_in_memory else ["RESYNC_REQUIRED", "SNAPSHOT"])
 
 
@@ -220,7 +221,7 @@ async def test_a_notification_tells_nothing(owner: asyncpg.Pool, drops: list[str
 
 async def test_private_events_come_at_once(service: InProcess, owner: asyncpg.Pool, drops: list[str], users: list[str]) -> None:
     """A proven notification makes the relay read the log now, without the pause after one that proves nothing."""
-    relay = service.components.relay
+    [relay] = service.components.relays.all
     start = await newest_id(owner)
     async with streaming("sse", service, users[0], last_event_id=start) as stream:
         for _ in range(5):  # more than the notifications that prove nothing after which a relay stops listening

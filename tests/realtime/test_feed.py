@@ -18,7 +18,7 @@ from lastpair.realtime.hub import GLOBAL_ROOM, Hub
 from lastpair.web.lifespan import beat
 from lastpair.web.limits import StreamSlots
 from lastpair.web.sse import EventStream, sse
-from tests.support.hub import DROPS, QUEUE, TYPES, event_of, started_hub
+from tests.support.hub import DROPS, QUEUE, TYPES, event_of, started_hub, the_track
 
 pytestmark = pytest.mark.usefixtures("small_bounds")
 
@@ -63,15 +63,16 @@ class Client:
     """A client's feed, with a hub and a log of its own."""
 
     def __init__(self, *drop_ids: str, wants_snapshot: bool = True) -> None:
-        self.hub, self.log = started_hub(), FakeLog()
-        self.feed = Feed(self.hub, self.log, drop_ids, wants_snapshot=wants_snapshot)
+        self.log = FakeLog()
+        self.hub = started_hub(log=self.log)
+        self.feed = Feed(self.hub, drop_ids, wants_snapshot=wants_snapshot)
         self.batches: AsyncIterator[list[Event]] = aiter(self.feed.batches())
 
     def happen(self, event_type: str, drop_id: str = DROPS[0]) -> Event:
         """An event commits and is published."""
         event = event_of(event_type, len(self.log.events) + 1, drop_id)
         self.log.events.append(event)
-        self.hub.publish(event)
+        the_track(self.hub).publish(event)
         return event
 
     async def open(self, last_event_id: str | None = None) -> list[Event]:
@@ -169,14 +170,15 @@ async def test_before_the_relay_has_started(monkeypatch: pytest.MonkeyPatch) -> 
     """A client waits a limited time for the relay, and is refused with 503 after it."""
     monkeypatch.setattr("lastpair.realtime.feed.START_TIMEOUT_SECONDS", 0.05)
     hub = Hub()
-    feed = Feed(hub, FakeLog(), [], wants_snapshot=True)
+    track = hub.add(None, FakeLog())
+    feed = Feed(hub, [], wants_snapshot=True)
     with pytest.raises(Refusal) as refused:
         await feed.open(None)
     assert (refused.value.status, refused.value.code) == (503, "DATABASE_UNAVAILABLE")
     assert refused.value.retry_after_seconds == 1
     opening = asyncio.create_task(feed.open(None))
     await asyncio.sleep(0)
-    hub.restart(0)
+    track.restart(0)
     await opening
 
 
@@ -246,7 +248,7 @@ async def test_events_during_the_snapshot_of_a_joined_drop(named: bool, is_pendi
     while last not in received:
         received += await client.next()
     assert received == [*(before[:1] if named else []), *missed, last]
-    assert batch[0].id < received[0].id
+    assert int(batch[0].position) < received[0].id
 
 
 async def test_a_client_that_is_ahead_of_the_process() -> None:
@@ -260,7 +262,7 @@ async def test_a_client_that_is_ahead_of_the_process() -> None:
     waiting = asyncio.create_task(client.next())
     for event in ahead:
         await asyncio.sleep(0)
-        client.hub.publish(event)
+        the_track(client.hub).publish(event)
     batch = await waiting
     assert (batch or await client.next()) == [ahead[2]]
 
@@ -274,16 +276,16 @@ async def test_a_restart_of_the_hub(drop_ids: tuple[str, ...], log_changed: bool
     waiting = await client.waiting()
     missed = event_of("DROP_UPDATED", 50)
     client.log.events.append(missed)
-    client.hub.restart(50, log_changed=log_changed)
+    the_track(client.hub).restart(50, log_changed=log_changed)
     if log_changed:
-        client.hub.restart(50)  # this does not hide the loss
+        the_track(client.hub).restart(50)  # this does not hide the loss
         resync, snapshot = await waiting
         assert (resync.type, snapshot.type) == ("RESYNC_REQUIRED", "SNAPSHOT")
         assert "lost" in resync.data
     else:
         assert await waiting == [missed]
     event = event_of("DROP_UPDATED", 51)
-    client.hub.publish(event)
+    the_track(client.hub).publish(event)
     assert await client.next() == [event]
 
 
@@ -295,11 +297,11 @@ async def test_a_restart_of_the_hub_under_a_quiet_drop() -> None:
     assert await client.next() == [first]
     waiting = await client.waiting()
     client.log.events = [event_of("DROP_UPDATED", event_id, DROPS[1]) for event_id in (50, 51)]
-    client.hub.restart(50)
-    client.hub.publish(client.log.events[-1])
+    the_track(client.hub).restart(50)
+    the_track(client.hub).publish(client.log.events[-1])
     assert await waiting == []
     event = event_of("DROP_UPDATED", 52)
-    client.hub.publish(event)
+    the_track(client.hub).publish(event)
     while not (batch := await client.next()):
         pass
     assert batch == [event]
@@ -311,7 +313,7 @@ async def test_a_restart_of_the_hub_after_the_log_was_pruned() -> None:
     await client.open()
     waiting = await client.waiting()
     client.log.is_pruned = True
-    client.hub.restart(50)
+    the_track(client.hub).restart(50)
     assert types(await waiting) == ["RESYNC_REQUIRED", "SNAPSHOT"]
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from lastpair.realtime.event import REPLACEABLE, Event
 from lastpair.realtime.hub import GLOBAL_ROOM, FellBehind, Hub, Room, Subscriber, room_of_user
-from tests.support.hub import BATCH, DROPS, MEMORY, QUEUE, TYPES, event_of, hub_without_rounds
+from lastpair.realtime.track import Vector
+from tests.support.hub import BATCH, DROPS, MEMORY, QUEUE, TYPES, event_of, hub_without_rounds, started_hub, the_track
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("small_bounds")
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("small_bounds")
 def follow_after(subscriber: Subscriber, event_id: int) -> None:
     """Let the subscriber follow the hub's memory after this id."""
     subscriber.stop_following()
-    subscriber.move_to(event_id)
+    subscriber.move_to(dict.fromkeys(subscriber.tracks(), event_id))
     subscriber.follow()
 
 
@@ -52,14 +53,18 @@ class Model:
         self.slow_before = 0
         self.is_slow = False
         self.unread_from = None
-        follow_after(self.subscriber, self.hub.head_id or 0)
+        follow_after(self.subscriber, the_track(self.hub).head_id or 0)
 
     def move(self, rooms: Sequence[str | None]) -> None:
         """Change to these rooms; of a new room it gets the events from now on."""
-        kept = self.subscriber.rooms
-        now = self.hub.head_id or 0
+        kept, track = self.subscriber.rooms, the_track(self.hub)
+        now = self.hub.heads()
         since = {room: kept.get(room, kept.get(GLOBAL_ROOM, now)) for room in rooms}
-        self.owed = [(n, event) for n, event in self.owed if event.id > since.get(event.drop_id, since.get(GLOBAL_ROOM, now))]
+
+        def is_owed(event: Event) -> bool:
+            return event.id > since.get(event.drop_id, since.get(GLOBAL_ROOM, now)).get(track, 0)
+
+        self.owed = [(n, event) for n, event in self.owed if is_owed(event)]
         self.subscriber.change_rooms(since, now)
 
     def publish(self, number: int, event: Event) -> None:
@@ -115,9 +120,9 @@ def test_random_interleavings(seed: int) -> None:
         event_type, variants = chance.choice(TYPES), chance.choice(["", "A", "B", "AB"])
         event = event_of(event_type, head_id, chance.choices(DROPS, [8, 4, 2, 1])[0], variants)
         newest[subject_of(event)] = event.id
-        hub.publish(event)
+        the_track(hub).publish(event)
         if chance.random() < 0.1:
-            hub.publish(event)  # published twice, as after a reconnect
+            the_track(hub).publish(event)  # published twice, as after a reconnect
         for n, model in enumerate(models):
             model.publish(number, event)
             if chance.random() < 0.02:
@@ -141,7 +146,7 @@ def test_the_model_covers_all_cases() -> None:
     models = [Model(hub, [GLOBAL_ROOM]) for _ in range(3)]
     for event_id in range(1, 1000):
         event = event_of(TYPES[event_id % 2], event_id)
-        hub.publish(event)
+        the_track(hub).publish(event)
         newest[subject_of(event)] = event.id
         for model, every in zip(models, (1, 10, 100), strict=True):
             model.publish(event_id - 1, event)
@@ -160,10 +165,10 @@ def test_events_of_other_rooms_do_not_count() -> None:
     model = Model(hub, [DROPS[1]])
     model.take({})
     for event_id in range(1, 10 * MEMORY):
-        hub.publish(event_of("STOCK_UPDATED", event_id))
+        the_track(hub).publish(event_of("STOCK_UPDATED", event_id))
         model.was_slow()
         assert model.subscriber.take() == []
-    hub.publish(last := event_of("STOCK_UPDATED", 10 * MEMORY, DROPS[1]))
+    the_track(hub).publish(last := event_of("STOCK_UPDATED", 10 * MEMORY, DROPS[1]))
     assert model.subscriber.take() == [last]
 
 
@@ -174,7 +179,7 @@ def test_a_burst_for_a_client_that_was_not_slow(count: int) -> None:
     subscriber = Model(hub, [GLOBAL_ROOM]).subscriber
     events = [event_of("STOCK_UPDATED", n) for n in range(1, count + 1)]
     for event in events:
-        hub.publish(event)
+        the_track(hub).publish(event)
     if count > MEMORY:
         with pytest.raises(FellBehind):
             subscriber.take()
@@ -188,33 +193,33 @@ def test_what_is_in_memory(count: int) -> None:
     hub = hub_without_rounds(1000)
     ids = list(range(1010, 1010 + 10 * count, 10))
     for event_id in ids:
-        hub.publish(event_of("PURCHASE_COMPLETED", event_id))
+        the_track(hub).publish(event_of("PURCHASE_COMPLETED", event_id))
     for position in range(990, 1020 + 10 * count):
         after = [event_id for event_id in ids if event_id > position]
         oldest_position = 1000 if count <= MEMORY else ids[-MEMORY - 1]
         is_known = position == oldest_position or (position in ids and position > oldest_position)
-        assert hub.reaches(position) == is_known
-        if hub.reaches(position):
-            subscriber = Subscriber(hub, {GLOBAL_ROOM: 0})
+        assert the_track(hub).reaches(position) == is_known
+        if the_track(hub).reaches(position):
+            subscriber = Subscriber(hub, {GLOBAL_ROOM: {}})
             follow_after(subscriber, position)
             assert [event.id for _ in range(0, count + 1, BATCH) for event in subscriber.take()] == after
             subscriber.stop_following()
 
 
 def test_restart_forgets_everything() -> None:
-    """After a restart every subscriber has fallen behind until it starts again, and sequence numbers start again."""
+    """After a restart every subscriber has fallen behind until it starts again."""
     hub = hub_without_rounds()
     subscriber = Model(hub, [GLOBAL_ROOM]).subscriber
     for event_id in range(1, MEMORY + 10):
-        hub.publish(event_of("STOCK_UPDATED", event_id))
-    hub.restart(500)
-    assert hub.reaches(500)
-    assert not hub.reaches(499)
-    assert not hub.reaches(501)
+        the_track(hub).publish(event_of("STOCK_UPDATED", event_id))
+    the_track(hub).restart(500)
+    assert the_track(hub).reaches(500)
+    assert not the_track(hub).reaches(499)
+    assert not the_track(hub).reaches(501)
     for _ in range(2):
         with pytest.raises(FellBehind):
             subscriber.take()
-    hub.publish(last := event_of("STOCK_UPDATED", 501))
+    the_track(hub).publish(last := event_of("STOCK_UPDATED", 501))
     follow_after(subscriber, 500)
     assert subscriber.take() == [last]
 
@@ -236,12 +241,12 @@ class Reader:
         self.has_drained = asyncio.Event()
         self.writes = 0
         rooms: list[Room] = [*drop_ids] or [GLOBAL_ROOM]
-        self.subscriber = Subscriber(hub, dict.fromkeys(rooms if user is None else [*rooms, room_of_user(user)], 0))
-        self.start(hub.head_id or 0)
+        self.subscriber = Subscriber(hub, {room: {} for room in (rooms if user is None else [*rooms, room_of_user(user)])})
+        self.start(hub.heads())
 
-    def start(self, event_id: int) -> None:
-        """Come, after this event."""
-        self.subscriber.move_to(event_id)
+    def start(self, vector: Vector) -> None:
+        """Come, after these events."""
+        self.subscriber.move_to(vector)
         self.subscriber.follow()
         self.task = asyncio.create_task(self.run())
 
@@ -251,7 +256,7 @@ class Reader:
         await asyncio.wait([self.task])
         self.subscriber.stop_following()
         self.is_busy = False
-        self.start(self.subscriber.last_event_id)
+        self.start(self.subscriber.vector)
 
     async def run(self) -> None:
         """Take events, and wait for rounds to write them."""
@@ -269,11 +274,11 @@ class Reader:
         await self.has_drained.wait()
         self.is_busy = False
 
-    def write(self, data: bytes, last_event_id: int) -> None:
+    def write(self, data: bytes, position: str) -> None:
         """A round gives it events."""
         self.writes += 1
         ids = [int(each) for each in data.split()]
-        assert ids[-1] == last_event_id
+        assert str(ids[-1]) == position
         self.ids += ids
 
 
@@ -286,8 +291,7 @@ async def test_random_users(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in [("MEMORY_EVENTS", 8192), ("QUEUE_EVENTS", 8192), ("BATCH_EVENTS", 16)]:
         monkeypatch.setattr(f"lastpair.realtime.hub.{name}", value)
     chance = random.Random(seed)  # noqa: S311 - a run to repeat, not a secret
-    hub = Hub(tick_seconds=0)
-    hub.restart(100)
+    hub = started_hub(100, tick_seconds=0)
     drop_ids, users = [*DROPS, USERS[0]], [*USERS, DROPS[0]]
     encoded: list[int] = []
 
@@ -301,10 +305,10 @@ async def test_random_users(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     while len(events) < 10_000:
         for _ in range(chance.choice([1, 1, 2, 3, 10, 40])):
             user = chance.choice([None, None, None, chance.choice(users[:8]), chance.choice(users)])
-            event_id = (hub.head_id or 0) + chance.choice([1, 1, 3])
+            event_id = (the_track(hub).head_id or 0) + chance.choice([1, 1, 3])
             fields = {"type": "PURCHASE_COMPLETED", "id": str(event_id), "drop_id": chance.choice(drop_ids), "user_id": user}
             events.append(Event(dumps(fields | {"data": {}}, separators=(",", ":"))))
-            hub.publish(events[-1])
+            the_track(hub).publish(events[-1])
         for reader in chance.sample(readers, 3):
             reader.is_busy = reader.is_busy or chance.random() < 0.2
             reader.has_drained.set()
@@ -337,12 +341,11 @@ async def test_random_users(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_rooms_change_while_an_event_waits_for_its_round() -> None:
     """A client that joins or leaves a drop before the round still gets what was published in the rooms that it keeps."""
-    hub = Hub(tick_seconds=0)
-    hub.restart(100)
+    hub = started_hub(100, tick_seconds=0)
     reader = Reader(hub, None, [], lambda batch: b" ".join(b"%d" % event.id for event in batch))
     await asyncio.sleep(0)
-    hub.publish(event_of("PURCHASE_COMPLETED", 101))
-    reader.subscriber.change_rooms({DROPS[0]: 0}, 101)
+    the_track(hub).publish(event_of("PURCHASE_COMPLETED", 101))
+    reader.subscriber.change_rooms({DROPS[0]: {}}, {the_track(hub): 101})
     reader.subscriber.wake()
     await eventually(lambda: reader.ids == [101])
     reader.task.cancel()

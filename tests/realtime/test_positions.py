@@ -12,6 +12,7 @@ from lastpair.web.sse import sse
 from lastpair.web.websocket import message_text
 from tests.support.database import Database, connected
 from tests.support.factories import make_user
+from tests.support.hub import the_track
 from tests.support.in_process import InProcess, served, settings_for
 from tests.support.streams import TRANSPORTS, Message, fresh_database, logged, newest_id, open_stream
 
@@ -98,7 +99,8 @@ async def test_a_quiet_drop(service: InProcess, owner: asyncpg.Connection, drops
 
     async def pruned() -> None:
         assert await owner.fetchval("select api.prune_events(0)") > 0
-        service.components.hub.restart(await newest_id(owner))  # as in another process, whose memory has none of these events
+        # As in another process, whose memory has none of these events.
+        the_track(service.components.hub).restart(await newest_id(owner))
 
     for _ in range(3):
         await rename(service, owner, drops[1])

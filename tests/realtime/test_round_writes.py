@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from lastpair.realtime.hub import Hub, Subscriber
-from tests.support.hub import DROPS, event_of
+from tests.support.hub import DROPS, event_of, the_track
 from tests.support.in_process import InProcess, served, settings_for
 from tests.support.streams import TRANSPORTS, open_stream
 from tests.support.waiting import eventually
@@ -46,9 +46,9 @@ async def waiting(hub: Hub, number: int) -> None:
 
 def happen(hub: Hub, number: int, size: int = 0) -> list[int]:
     """So many events are published, with this many bytes of data; returns their ids."""
-    ids = [(hub.head_id or 0) + 1 + n for n in range(number)]
+    ids = [(the_track(hub).head_id or 0) + 1 + n for n in range(number)]
     for event_id in ids:
-        hub.publish(event_of("DROP_UPDATED", event_id, DROPS[0], "x" * size))
+        the_track(hub).publish(event_of("DROP_UPDATED", event_id, DROPS[0], "x" * size))
     return ids
 
 

@@ -18,6 +18,7 @@ from lastpair.realtime.notification import PrivateEvent, event_of
 from lastpair.realtime.relay import Relay
 from tests.support.database import connected as owner_of
 from tests.support.factories import make_user
+from tests.support.hub import the_track
 from tests.support.in_process import InProcess, served, settings_for
 from tests.support.streams import TRANSPORTS, Message, logged, newest_id, open_stream, publish
 from tests.support.waiting import eventually
@@ -63,7 +64,7 @@ async def drop_id(service: InProcess, owner: asyncpg.Connection) -> UUID:
     seller = await make_user(owner)
     found: UUID = await owner.fetchval("select id from api.create_drop('Air', 1, 100, $1, now())", seller)
     newest = await newest_id(owner)
-    await eventually(lambda: service.components.hub.head_id == newest)
+    await eventually(lambda: the_track(service.components.hub).head_id == newest)
     return found
 
 
@@ -338,7 +339,7 @@ async def test_a_flood(
         assert taken <= 1001 * (1 + seconds / 0.5)
         assert max(late) < 3
         assert losses == []
-        await eventually(lambda: not service.components.relay._log_is_due)
+        await eventually(lambda: not service.components.relays.all[0]._log_is_due)
         await reserve(owner, drop_id)
         assert (await stream.receive()).type == "STOCK_UPDATED"
         await stream.close()
@@ -359,7 +360,7 @@ async def test_an_answer_behind_notifications(
     counted = unproven()
     await owner.execute("select pg_notify('lastpair_events', n || repeat('x', 7900)) from generate_series(1, 900) n")
     await eventually(lambda: unproven() - counted == 900)
-    await eventually(lambda: not service.components.relay._log_is_due)
+    await eventually(lambda: not service.components.relays.all[0]._log_is_due)
     assert losses == []
 
 

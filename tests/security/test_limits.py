@@ -16,6 +16,7 @@ from lastpair.web.limits import RateLimit, address_of
 from tests.support.database import Database
 from tests.support.envelopes import JSON, as_user, assert_error
 from tests.support.factories import make_drop, make_user
+from tests.support.hub import the_track
 from tests.support.in_process import InProcess, served, settings_for
 from tests.support.raw_http import UPGRADE, connected, reset
 from tests.support.streams import TRANSPORTS, open_stream
@@ -335,7 +336,7 @@ async def test_leaving_while_it_opens(database: Database, request_bytes: bytes) 
     """The slot of a client that leaves before its stream is open is free again."""
     async with serving(database, max_streams=3) as service:
         hub = service.components.hub
-        hub.started.clear()
+        the_track(hub).started.clear()
         with ExitStack() as stack:
             connections = [stack.enter_context(connected(service.url)) for _ in range(3)]
             for connection in connections:
@@ -344,7 +345,7 @@ async def test_leaving_while_it_opens(database: Database, request_bytes: bytes) 
             assert await refusal_of(service, "sse") == (503, "OVERLOADED")
             for connection in connections:
                 reset(connection)
-        hub.started.set()
+        the_track(hub).started.set()
         await service.has_streams(0)
         stream = await open_stream("sse", service.url)
         await stream.close()
@@ -357,7 +358,7 @@ async def test_a_stream_that_is_refused_takes_no_slot(database: Database, monkey
         async def fail(*_: object) -> None:
             raise Unavailable("The database is away.")
 
-        monkeypatch.setattr(service.components.event_log, "snapshot", fail)
+        monkeypatch.setattr(the_track(service.components.hub).log, "snapshot", fail)
         for transport in TRANSPORTS * 2:
             assert (await service.http.get("/events?dropId=bad")).status_code == 400
             assert await refusal_of(service, transport) == (503, "DATABASE_UNAVAILABLE")

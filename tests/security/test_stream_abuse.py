@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.database import connected as owner_of
 from tests.support.factories import make_user
+from tests.support.hub import the_track
 from tests.support.in_process import InProcess, served, settings_for
 from tests.support.raw_http import UPGRADE, connected, reset
 from tests.support.servers import ROOT, STOP_SECONDS, started
@@ -49,7 +50,7 @@ async def test_an_empty_message(service: InProcess) -> None:
 @pytest.mark.parametrize("query", ["", f"dropId={UUID(int=1)}", f"dropId={UUID(int=1)}&lastEventId=0", "dropId=bad"])
 async def test_leaving_before_the_handshake_is_over(service: InProcess, caplog: pytest.LogCaptureFixture, query: str) -> None:
     """Clients that leave within their handshake leave nothing behind, and nothing is logged."""
-    service.components.hub.restart(10)  # so that 0 must be looked up in the log
+    the_track(service.components.hub).restart(10)  # so that 0 must be looked up in the log
     with caplog.at_level(logging.WARNING):
         for _ in range(30):
             with connected(service.url) as connection:

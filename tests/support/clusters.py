@@ -48,6 +48,11 @@ class Cluster:
         """The same with the password, for clients that do not read PGPASSWORD."""
         return self.url.replace("@", f":{PASSWORD}@")
 
+    @property
+    def pid(self) -> int:
+        """Its first process. Raises OSError or ValueError if it does not run."""
+        return int((self.folder / "data" / "postmaster.pid").read_text().partition("\n")[0])
+
     def start(self) -> None:
         """Start it; returns when it accepts connections."""
         self._run("pg_ctl", "start", "--wait", f"--pgdata={self.folder}/data", f"--log={self.folder}/log")

@@ -1,10 +1,13 @@
 """Hubs with small bounds, and the events that tests publish to them."""
 
+from typing import cast
 from uuid import UUID
 
 from lastpair.realtime.event import Event, make_event
-from lastpair.realtime.hub import Hub, Room, Subscriber
+from lastpair.realtime.event_log import EventLog
+from lastpair.realtime.hub import TICK_SECONDS, Hub, Room, Subscriber
 from lastpair.realtime.rounds import Rounds
+from lastpair.realtime.track import Track
 
 MEMORY, QUEUE, BATCH = 64, 16, 8
 """The bounds that the fixture `small_bounds` sets, so that tests reach them often."""
@@ -19,11 +22,21 @@ def event_of(event_type: str, event_id: int, drop_id: str = DROPS[0], variants: 
     return make_event(event_type, event_id, data, drop_id)
 
 
-def started_hub(event_id: int = 0) -> Hub:
-    """A hub whose relay has read the log up to this event."""
-    hub = Hub()
-    hub.restart(event_id)
+NO_LOG = cast("EventLog", None)
+"""The log of a track whose clients read nothing."""
+
+
+def started_hub(event_id: int = 0, log: EventLog = NO_LOG, tick_seconds: float = TICK_SECONDS) -> Hub:
+    """A hub of a single database, whose relay has read the log up to this event."""
+    hub = Hub(tick_seconds)
+    hub.add(None, log).restart(event_id)
     return hub
+
+
+def the_track(hub: Hub) -> Track:
+    """That of a single database."""
+    [track] = hub.tracks
+    return track
 
 
 class AtOnce(Rounds[Room, Subscriber]):

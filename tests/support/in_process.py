@@ -100,7 +100,8 @@ async def served(settings: Settings, proxies: str = "127.0.0.1") -> AsyncIterato
     serving = asyncio.create_task(server.serve())
     try:
         await eventually(lambda: server.started or serving.done())
-        await app.components.hub.started.wait()
+        for track in app.components.hub.tracks:
+            await track.started.wait()
         async with httpx.AsyncClient(base_url=f"{url_of(server)}/api", timeout=30) as http:
             yield InProcess(app.components, server, url_of(server), http)
     finally:

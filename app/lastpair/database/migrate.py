@@ -244,7 +244,7 @@ async def _check_up_to_date(url: str) -> str:
         try:
             await connection.execute(f"set role {SERVICE_ROLE}")
             deployed = {row["path"]: row["checksum"] for row in await connection.fetch("select * from api.deployed()")}
-            is_superseded = await connection.fetchval("select api.is_superseded($1)", _checksum_of_set(checksums))
+            is_superseded = await connection.fetchval("select api.is_superseded($1)", checksum_of_set(checksums))
         except NOT_DEPLOYED:
             pass
     finally:
@@ -298,8 +298,8 @@ async def apply_functions(connection: asyncpg.Connection, directory: Path) -> li
                 checksums[path],
             )
         await connection.execute(files[PRIVILEGES])
-        await connection.execute(FORGET_LATER_SETS, _checksum_of_set(checksums))
-        await connection.execute("insert into inventory.function_sets (checksum) values ($1)", _checksum_of_set(checksums))
+        await connection.execute(FORGET_LATER_SETS, checksum_of_set(checksums))
+        await connection.execute("insert into inventory.function_sets (checksum) values ($1)", checksum_of_set(checksums))
     return changed + removed
 
 
@@ -319,11 +319,18 @@ def _read_files(directory: Path) -> dict[str, str]:
     return {path.relative_to(directory).as_posix(): path.read_text() for path in sorted(directory.rglob("*.sql"))}
 
 
+def deployed_files() -> dict[str, str | None]:
+    """What api.deployed() says of a database that this version has deployed."""
+    functions = _checksums(_read_files(FUNCTIONS_DIR))
+    return dict.fromkeys(_migrations()) | {f"functions/{path}": checksum for path, checksum in functions.items()}
+
+
 def _checksums(files: dict[str, str]) -> dict[str, str]:
     return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in files.items()}
 
 
-def _checksum_of_set(checksums: dict[str, str]) -> str:
+def checksum_of_set(checksums: dict[str, str]) -> str:
+    """One checksum for function files together, by their paths and checksums."""
     return hashlib.sha256("".join(f"{path} {checksums[path]}\n" for path in sorted(checksums)).encode()).hexdigest()
 
 

@@ -69,6 +69,12 @@ RELAY_LAG_SECONDS = Histogram(
     "lastpair_relay_lag_seconds", "From a transaction's commit to the relay, by the two clocks.", buckets=SECONDS
 )
 LISTENING = Gauge("lastpair_listener_connected", "1 while the relay hears of commits.", multiprocess_mode="livemin")
+NODE_LISTENING = Gauge(
+    "lastpair_node_listener_connected",
+    "Behind a router: 1 while the relay hears of the node's commits.",
+    ["node"],
+    multiprocess_mode="livemin",
+)
 STREAMS = Gauge("lastpair_streams", "Open streams.", ["transport"], multiprocess_mode="livesum")
 RESYNCS = Counter(
     "lastpair_resyncs",

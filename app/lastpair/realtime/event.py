@@ -1,8 +1,12 @@
 """An event: what a commit did to a drop, as it travels from the database to every client."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import orjson
+
+if TYPE_CHECKING:
+    from lastpair.realtime.track import Track
 
 SNAPSHOT = "SNAPSHOT"
 RESYNC_REQUIRED = "RESYNC_REQUIRED"
@@ -61,7 +65,9 @@ class Event:
     an event, which has the key `committedAt`.
     """
 
-    __slots__ = ("_encoded", "committed_at", "data", "drop_id", "id", "size_bytes", "subject", "type", "user_id")
+    __slots__ = (
+        "_encoded", "committed_at", "data", "drop_id", "id", "position", "size_bytes", "subject", "track", "type", "user_id",
+    )  # fmt: skip
 
     def __init__(self, text: str) -> None:
         head, _, data = text.partition(DATA_KEY)
@@ -71,6 +77,11 @@ class Event:
         fields = orjson.loads(head + "}")
         self.type: str = fields["type"]
         self.id = int(fields["id"])
+        """The number that its node gave it."""
+        self.position: str = fields["id"]
+        """What clients get as its id: where a client is that has the event. Several nodes have a part in it, each its own id."""
+        self.track: Track | None = None
+        """The node that it is of; None if it is in no log."""
         self.committed_at: float | None = fields.get("committedAt")  # seconds since 1970; only a notification has it
         self.drop_id: str | None = fields["drop_id"]
         """The drop that it is of; None for a SNAPSHOT or RESYNC_REQUIRED, which is for one client."""
@@ -84,6 +95,14 @@ class Event:
     def identity(self) -> tuple[int, str, str | None, str | None, str]:
         """What makes it the event that it is, however it was heard of."""
         return self.id, self.type, self.drop_id, self.user_id, self.data
+
+    def at(self, position: str) -> "Event":
+        """The same event for a client that is elsewhere."""
+        found = object.__new__(Event)
+        for name in self.__slots__:
+            setattr(found, name, getattr(self, name))
+        found.position, found._encoded = position, {}
+        return found
 
     def encoded(self, encode: Callable[["Event"], bytes]) -> bytes:
         """The event as the transport of `encode` writes it, made once for all clients of that transport."""
@@ -111,11 +130,10 @@ def _variants_in(data: str) -> frozenset[str]:
     return frozenset(variant["id"] for variant in orjson.loads(data).get("variants", ()))
 
 
-def make_event(event_type: str, event_id: int, data: object, drop_id: str | None = None) -> Event:
-    """An event that is not in the log."""
-    return Event(orjson.dumps({"type": event_type, "id": str(event_id), "drop_id": drop_id, "data": data}).decode())
-
-
-def renumbered(event: Event, event_id: int) -> Event:
-    """The event under another id."""
-    return make_event(event.type, event_id, orjson.Fragment(event.data))
+def make_event(event_type: str, position: int | str, data: object, drop_id: str | None = None) -> Event:
+    """An event that is not in the log, for a client that is at this position."""
+    text = str(position)
+    event_id = text if text.isdecimal() else "0"
+    event = Event(orjson.dumps({"type": event_type, "id": event_id, "drop_id": drop_id, "data": data}).decode())
+    event.position = text
+    return event

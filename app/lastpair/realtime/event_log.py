@@ -1,7 +1,9 @@
 """Reads events and snapshots from the database."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from json import JSONDecoder
 from typing import Any
 
 import orjson
@@ -27,11 +29,14 @@ SHARED_SETS, SHARED_DROPS = 8, 200
 MAX_WAITING_SETS = 1000
 """Sets of drops that may wait for their snapshot. One that finds this many is refused, because it would wait for seconds."""
 
+NODE_SESSIONS = 4
+"""Sessions of a node's pool that read its log, so that sales always find a free one."""
+
 DropSet = frozenset[str]
 
 
 class EventLog:
-    """The event log and the snapshots. The methods raise Unavailable when the database cannot serve."""
+    """The event log of a node and its snapshots. The methods raise Unavailable when the database cannot serve."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -45,14 +50,14 @@ class EventLog:
         If the log does not reach back to this id, or never had it, the list is one RESYNC_REQUIRED.
         """
         if user_id is None:
-            rows = await self._database.fetch_single(EVENTS_AFTER, event_id, limit, drop_ids)
+            rows = await self._fetch(EVENTS_AFTER, event_id, limit, drop_ids)
         else:
-            rows = await self._database.fetch_single(EVENTS_OF_USER_AFTER, event_id, limit, drop_ids, user_id)
+            rows = await self._fetch(EVENTS_OF_USER_AFTER, event_id, limit, drop_ids, user_id)
         return [Event(text) for (text,) in rows]
 
     async def user_of(self, ticket: str) -> str:
         """The user of a stream ticket. Raises TICKET_INVALID."""
-        [(user_id,)] = await self._database.fetch_single(REDEEM_TICKET, ticket)
+        [(user_id,)] = await self._fetch(REDEEM_TICKET, ticket)
         return str(user_id)
 
     async def snapshot(self, drop_ids: Sequence[str] | None) -> Event:
@@ -78,8 +83,11 @@ class EventLog:
                 self._taking_drops = asyncio.create_task(self._take_drops())
         return await asyncio.shield(snapshot)
 
+    async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
+        return await self._database.fetch_single(statement, *arguments)
+
     async def _take_whole(self) -> Event:
-        [(text,)] = await self._database.fetch_single(TAKE_SNAPSHOT, None)
+        [(text,)] = await self._fetch(TAKE_SNAPSHOT, None)
         return Event(text)
 
     async def _take_drops(self) -> None:
@@ -89,7 +97,7 @@ class EventLog:
         try:
             while waiting:
                 shared = self._next_sets()
-                rows = await self._database.fetch_single(TAKE_DROPS, list(frozenset().union(*shared)))
+                rows = await self._fetch(TAKE_DROPS, list(frozenset().union(*shared)))
                 for drops in shared:
                     waiting[drops].set_result(_snapshot_of(drops, rows))
                     del waiting[drops]
@@ -107,6 +115,51 @@ class EventLog:
                 break
             shared.append(drops)
         return shared
+
+
+class NodeLog(EventLog):
+    """The same behind a router, where only `Database.fetch` calls the functions of the node itself."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._sessions = asyncio.Semaphore(NODE_SESSIONS)
+        self._calls = 0
+
+    async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
+        if self._calls >= MAX_WAITING_SETS:
+            raise overloaded()
+        self._calls += 1
+        try:
+            async with self._sessions:
+                return await self._database.fetch(statement, *arguments)
+        finally:
+            self._calls -= 1
+
+
+@lru_cache(maxsize=8)
+def merged(snapshots: tuple[Event, ...], position: str, incomplete: tuple[str, ...], completes: tuple[str, ...]) -> Event:
+    """The SNAPSHOT of several nodes, made once for all clients. Its drops are in the order in which one node has them.
+
+    The names are those of nodes whose drops are not in it, and of those whose drops were missing before.
+    """
+    drops = sorted((drop for snapshot in snapshots for drop in _drops_in(snapshot)), reverse=True)
+    data = {"drops": [orjson.Fragment(text) for *_, text in drops]}
+    names = {"incomplete": incomplete, "completes": completes}
+    return make_event(SNAPSHOT, position, data | {name: value for name, value in names.items() if value})
+
+
+def _drops_in(snapshot: Event) -> Iterator[tuple[bool, str, str, str]]:
+    # Of each drop whether it has a start, its start, its id and its JSON text, in which amounts are exact. All times are in UTC
+    # and written alike, so the texts of later ones are greater.
+    text, decode = snapshot.data, JSONDecoder().raw_decode
+    at = text.index("[") + 1
+    while text[at] != "]":
+        if text[at] in ", ":
+            at += 1
+            continue
+        drop, end = decode(text, at)
+        yield drop["starts_at"] is not None, drop["starts_at"] or "", drop["id"], text[at:end]
+        at = end
 
 
 def _snapshot_of(drops: DropSet, rows: Sequence[Any]) -> Event:

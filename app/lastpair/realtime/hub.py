@@ -1,7 +1,12 @@
 """The hub: the latest events, in the memory of this process, and the clients that wait for them.
 
-An event has two numbers. Its `id` is the database's and rises with the commits. Its `sequence` says where it is in this process's
-memory: event number n is kept in slot n modulo MEMORY_EVENTS.
+An event has two numbers. Its `id` is its node's and rises with the commits there. Its `sequence` says where it is in this
+process's memory: event number n is kept in slot n modulo MEMORY_EVENTS. The memory has the events of all nodes, in the order in
+which this process heard of them. A single database is one node.
+
+A client's position is a vector: for each node the id of the latest event that the client has. While the client follows the
+memory, its place is a sequence number, and the ids only say what it has already although it is behind that place: events that it
+got from another process, for example, which heard of the nodes' events in another order.
 
 The events are kept once for all clients; each client has only a position in them, its `Subscriber`. What waits for a slow client
 is therefore bounded and costs no work until the client reads on. Everything here happens in one event loop.
@@ -14,12 +19,14 @@ An event that is for one user is in memory and in order like the others, and is 
 """
 
 import asyncio
-from bisect import bisect_right
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from lastpair.realtime.event import POSITION, Event, make_event
+from lastpair.realtime.event_log import EventLog
 from lastpair.realtime.rounds import Rounds
+from lastpair.realtime.track import Track, Vector
 
 MEMORY_EVENTS = 8192
 """Events kept for clients that come back after a moment."""
@@ -49,6 +56,17 @@ def is_of_user(room: Room) -> bool:
 
 TICK_SECONDS = 0.02
 """The default of the setting TICK_MS."""
+
+EVENT_ID = re.compile("[0-9]{1,18}")
+PART = "(?:0|[1-9][0-9]{0,2}):[0-9]{1,18}"
+SEVERAL_IDS = re.compile(f"{PART}(?:,{PART}){{0,255}}")
+"""A position on several nodes: the number of each and an event's id."""
+
+FOREVER = 2**63
+"""More than any id, and more than any sequence number."""
+
+GONE = make_event("GONE", 0, {})
+"""Stands in the memory for an event whose log was started again. It is for nobody."""
 
 
 class FellBehind(Exception):
@@ -81,56 +99,115 @@ class Outlet(Protocol):
     def drain(self) -> Awaitable[object]:
         """Return when it is not busy, or the client is gone."""
 
-    def write(self, data: bytes, last_event_id: int) -> None:
-        """Write bytes, whose last event has this id. If the client is gone, nothing happens."""
+    def write(self, data: bytes, position: str) -> None:
+        """Write bytes, after which the client is at this position. If the client is gone, nothing happens."""
 
 
 class Hub:
     """The latest events, and for each room the clients that follow it: one room for each drop, and the global one."""
 
-    def __init__(self, tick_seconds: float = TICK_SECONDS) -> None:
-        self.head_id: int | None = None  # the latest event's; None until the relay has read the log for the first time
-        self.forgotten_id = 0  # every event after this one, up to head_id, is in memory; see reaches()
-        self.started = asyncio.Event()
+    def __init__(self, tick_seconds: float = TICK_SECONDS, node_of: Callable[[str], int | None] = lambda _: None) -> None:
+        """`node_of` says the number of the node that a drop is on."""
+        self.tracks: list[Track] = []
+        """One for each node, in the order in which the nodes joined."""
+
+        self.is_single = True  # there is one database and no router
         self.closed = False
         self.count = 0  # events published so far, and so the sequence number of the next one
         self.capacity = MEMORY_EVENTS
+        self._node_of = node_of
         self._events: list[Event] = []
         self._newest: dict[object, int] = {}  # the sequence number of the newest event of each subject
         self._rooms: dict[Room, set[Subscriber]] = {GLOBAL_ROOM: set()}
         self._subscribers: set[Subscriber] = set()
         self._rounds = Rounds(self._rooms, Subscriber.serve, tick_seconds)
-        self._position = make_event(POSITION, 0, {})
+        self._position = make_event(POSITION, "", {})
         self.shared: dict[object, Shared] = {}
         """What clients that were equally far were given last, while no other event came."""
 
-    def restart(self, event_id: int, *, log_changed: bool = False) -> None:
-        """Empty the memory and go on after this event (0: the log is empty).
+    def add(self, number: int | None, log: EventLog) -> Track:
+        """A node has joined: its events come as soon as its track is started."""
+        track = Track(self, number, log)
+        self.tracks.append(track)
+        self.is_single = number is None
+        return track
 
-        The clients go on from the log, or start again from a snapshot if the log lost events that were published.
+    def remove(self, track: Track) -> None:
+        """The node has left."""
+        self.forget(track)
+        self.tracks.remove(track)
+        self.lose(track)
+
+    def track_of(self, drop_id: str) -> Track | None:
+        """The track that has the events of this drop. None only while no node is known."""
+        if len(self.tracks) > 1:
+            number = self._node_of(drop_id)
+            for track in self.tracks:
+                if track.number == number:
+                    return track
+        return self.tracks[0] if self.tracks else None
+
+    def tracks_of(self, rooms: Iterable[Room]) -> list[Track]:
+        """The tracks that have the events of these rooms."""
+        if len(self.tracks) < 2:
+            return self.tracks
+        heard: set[Track | None] = set()
+        for room in rooms:
+            if room is None or is_of_user(room):
+                return self.tracks
+            heard.add(self.track_of(room))
+        return [track for track in self.tracks if track in heard]
+
+    def heads(self) -> Vector:
+        """Where a client is that has everything which this process has heard of."""
+        return {track: track.head_id for track in self.tracks if track.head_id is not None}
+
+    def position_of(self, vector: Mapping[Track, int]) -> str:
+        """What clients get as the id for this position: an event's id; or with a router `0:12,1:34`, an id for each node."""
+        if self.is_single:
+            return str(sum(vector.values()))
+        return ",".join([f"{track.number}:{vector[track]}" for track in self.tracks if track in vector]) or "0"
+
+    def vector_of(self, position: str) -> Vector | None:
+        """The vector of a position that a client sent; None if it is none.
+
+        A single id is of the first node, because its client comes from a time without a router. Nodes that do not exist are left
+        out. In a single database the position of a cluster is one if it has one node.
         """
-        self._events.clear()
-        self._newest.clear()
+        if EVENT_ID.fullmatch(position):
+            return {self.tracks[0]: int(position)} if self.tracks else {}
+        if not SEVERAL_IDS.fullmatch(position):
+            return None
+        parts = [part.split(":") for part in position.split(",")]
+        ids = {int(number): int(event_id) for number, event_id in parts}
+        if len(ids) < len(parts) or max(ids) > 255 or (self.is_single and len(ids) > 1):
+            return None
+        if self.is_single:
+            return dict.fromkeys(self.tracks, *ids.values())
+        return {track: ids[track.number] for track in self.tracks if track.number in ids}
+
+    def forget(self, track: Track) -> None:
+        """Take the events of a node out of the memory."""
+        for sequence in track.sequences:
+            slot = sequence % self.capacity
+            self._newest.pop(self._events[slot].subject, None)
+            self._events[slot] = GONE
+        track.sequences.clear()
         self.shared.clear()
-        self._rounds.forget()
-        self.count = 0
-        self.head_id = self.forgotten_id = event_id
+
+    def lose(self, track: Track, *, log_changed: bool = False) -> None:
+        """Tell the clients that hear a node that the memory no longer has what comes next."""
         for subscriber in self._subscribers:
-            subscriber.lose_track(LogChanged if log_changed else LostTrack)
-        self.started.set()
+            if track in subscriber.tracks() or track not in self.tracks:
+                subscriber.lose_track(LogChanged if log_changed else LostTrack)
 
     def publish(self, event: Event) -> None:
-        """Keep an event, and give it to the clients that it is for in the next round. An event that is not newer than the latest
-        was published before."""
-        assert self.head_id is not None  # noqa: S101 - restart() comes first
-        if event.id <= self.head_id:
-            return
-        if self.head_id == 0 and event.id > 1:
-            self.forgotten_id = -1  # the log was emptied before this event; a client that comes with 0 may have missed others
-        self.head_id = event.id
+        """Keep a new event of a track, and give it to the clients that it is for in the next round."""
         self.shared.clear()
         sequence = self.count
         self.count += 1
+        if not self.is_single:
+            event.position = self.position_of(self.heads())
         if sequence < self.capacity:
             self._events.append(event)
         else:
@@ -141,7 +218,7 @@ class Hub:
             own_room = room_of_user(event.user_id)
             if members := self._rooms.get(own_room):
                 for subscriber in members:
-                    subscriber.is_alone_up_to(event.id)
+                    subscriber.is_alone_up_to(sequence)
                 self._rounds.announce(own_room, sequence)
             return
         for room in (GLOBAL_ROOM, event.drop_id):
@@ -151,60 +228,23 @@ class Hub:
     def _replace_oldest(self, sequence: int, event: Event) -> None:
         slot = sequence % self.capacity
         forgotten = self._events[slot]
-        self.forgotten_id = forgotten.id
+        if forgotten.track is not None:
+            forgotten.track.forgotten_id = forgotten.id
+            forgotten.track.sequences.popleft()
         if not self.is_replaced(sequence - self.capacity):
             self._newest.pop(forgotten.subject, None)
         self._events[slot] = event
 
-    def reaches(self, event_id: int) -> bool:
-        """Whether this is the id of an event, and every event after it is in memory.
-
-        An id between two events may be one that was lost, so it is looked up in the log.
-        """
-        if self.head_id is None or not self.forgotten_id <= event_id <= self.head_id:
-            return False
-        return event_id == self.forgotten_id or self._in_memory(event_id) is not None
-
-    def has_id(self, event_id: int) -> bool:
-        """Whether an event with this id is in memory."""
-        return self._in_memory(event_id) is not None
-
-    def has(self, event: Event) -> bool:
-        """Whether this very event is in memory."""
-        found = self._in_memory(event.id)
-        return found is not None and found.identity == event.identity
-
-    def _in_memory(self, event_id: int) -> Event | None:
-        sequence = self.sequence_after(event_id - 1)
-        found = self.event(sequence) if sequence < self.count else None
-        return found if found is not None and found.id == event_id else None
-
-    def agrees_with(self, latest: list[Event]) -> bool:
-        """Whether the events in memory are those of the log, as far as its latest events, given oldest first, can tell."""
-        oldest_id = latest[0].id if latest else 0
-        if self.head_id is None or oldest_id > self.head_id:
-            return True
-        if self.head_id not in {event.id for event in latest} | {0}:
-            return False
-        published = [self.event(sequence) for sequence in range(self.sequence_after(oldest_id - 1), self.count)]
-        logged = [event for event in latest if self.forgotten_id < event.id <= self.head_id]
-        return [event.identity for event in published] == [event.identity for event in logged]
-
     def position(self) -> Event:
-        """A POSITION with the id of the latest event, made once for all clients."""
-        head_id = self.head_id or 0
-        if self._position.id != head_id:
-            self._position = make_event(POSITION, head_id, {})
+        """A POSITION at the latest event, made once for all clients."""
+        position = self.position_of(self.heads())
+        if self._position.position != position:
+            self._position = make_event(POSITION, position, {})
         return self._position
 
     def event(self, sequence: int) -> Event:
         """One of the events in memory."""
         return self._events[sequence % self.capacity]
-
-    def sequence_after(self, event_id: int) -> int:
-        """The sequence number of the first event in memory after this id."""
-        oldest = max(0, self.count - self.capacity)
-        return bisect_right(range(self.count), event_id, lo=oldest, key=lambda sequence: self.event(sequence).id)
 
     def is_replaced(self, sequence: int) -> bool:
         """Whether a newer event makes this one unnecessary."""
@@ -244,35 +284,39 @@ class Hub:
     def close(self) -> None:
         """The process stops: all streams end."""
         self.closed = True
-        self.started.set()
+        for track in self.tracks:
+            for event in (track.started, track.settled, track.hearing):
+                event.set()
         for subscriber in self._subscribers:
             subscriber.wake()
 
 
-Shared = tuple[int, bytes, int, int, bool]
-"""The id of the first event that a client looked at, the bytes that it was given, and its position then: `last_event_id`, `_next`
-and `_is_pending`."""
+Shared = tuple[bytes, str, int, bool]
+"""The bytes that a client was given, and its position then: `position`, `_next` and `_is_pending`."""
 
 
 class Subscriber:
     """One client's position.
 
-    - `last_event_id`: the id of the last event that the client was given.
-    - `rooms`: the client's rooms. Each has a `since`: only events with a larger id count in that room, because the client's
+    - `position`: what the client got as the id of the last event that it was given.
+    - `rooms`: the client's rooms. Each has a `since`: only events with larger ids count in that room, because the client's
       snapshot contains the others, or because the client joined the room after them.
+    - `held`: the tracks whose events the client must not be given yet, because it has to read a log or a snapshot first, and the
+      id of its latest event of each; None if it has nothing of the node.
     - `is_following`: it takes events from the hub's memory. Otherwise it must read the log or a snapshot first.
 
     While it follows, `_next` is the sequence number of the first event in memory that it has not looked at.
     """
 
     __slots__ = (
-        "_hub", "_is_pending", "_is_slow", "_is_woken", "_loss", "_next", "_outlet", "_room_key", "_shared_after",
-        "_slow_before", "_waiter", "is_following", "last_event_id", "rooms",
+        "_floors", "_hub", "_is_ahead", "_is_pending", "_is_slow", "_is_woken", "_loss", "_merged_from", "_next", "_outlet",
+        "_room_key", "_shared_from", "_slow_before", "_waiter", "held", "is_following", "position", "rooms",
     )  # fmt: skip
 
-    def __init__(self, hub: Hub, rooms: dict[Room, int]) -> None:
-        self.last_event_id = 0
+    def __init__(self, hub: Hub, rooms: dict[Room, Vector]) -> None:
+        self.position = "0"
         self.rooms = rooms
+        self.held: dict[Track, int | None] = {}
         self.is_following = False
         self._hub = hub
         self._next = 0
@@ -284,46 +328,86 @@ class Subscriber:
         self._waiter: asyncio.Future[None] | None = None
         self._outlet: Outlet | None = None  # while it waits
         self._room_key: object = None  # equal for clients in the same rooms, those of users not counted
-        self._shared_after = 0  # clients in the same rooms, those of users not counted, get the same events with a larger id
+        self._floors: Vector = {}  # the client has the events up to these ids, although `_next` may be before them
+        self._is_ahead = False  # some of these events are not in memory yet
+        self._merged_from = 0  # from this sequence number on, the client's position is that of the event
+        self._shared_from = 0  # from this one on, clients in the same rooms, those of users not counted, get the same events
+
+    def tracks(self) -> list[Track]:
+        """The tracks that it hears."""
+        return self._hub.tracks_of(self.rooms)
+
+    @property
+    def vector(self) -> Vector:
+        """The position as a vector."""
+        return self._hub.vector_of(self.position) or {}
 
     def stop_following(self) -> None:
         """Take nothing more from the hub's memory until follow() is called. The position stays."""
         self.is_following = False
         self._hub.leave(self)
 
-    def move_to(self, event_id: int) -> None:
-        """The client has every event up to this id, or a snapshot that contains them. Not while it follows."""
-        assert not self.is_following  # noqa: S101 - the place in memory would not agree with the id
-        self.last_event_id = event_id
+    def move_to(self, vector: Vector) -> None:
+        """The client has every event up to these ids, or a snapshot that contains them. Not while it follows."""
+        assert not self.is_following  # noqa: S101 - the place in memory would not agree with the ids
+        self.position = self._hub.position_of(vector)
+        self.held = {}
+
+    def pass_on(self, vector: Vector) -> None:
+        """The client begins to hear these tracks, after these ids."""
+        self.position = self._hub.position_of(self.vector | vector)
 
     def follow(self) -> None:
-        """Take the events after `last_event_id` from the hub's memory, which must have all of them."""
-        self._next = self._hub.sequence_after(self.last_event_id)
-        self._is_pending = self._next < self._hub.count
+        """Take the events after `position` from the hub's memory, which must have all of them but those of the tracks held."""
+        self._is_pending = False
         self._slow_before = 0
         self._is_slow = False
         self._loss = None
         self.is_following = True
         self._enter()
+        self._go_back_to(self._floors)
 
-    def change_rooms(self, rooms: dict[Room, int], since: int) -> None:
-        """Move into these rooms. In those that are new to it, events after the id `since` count, and some may be in memory
+    def change_rooms(self, rooms: dict[Room, Vector], since: Vector) -> None:
+        """Move into these rooms. In those that are new to it, events after the ids `since` count, and some may be in memory
         already."""
         if self.is_following:
             self._hub.leave(self)
         self.rooms = rooms
         if self.is_following:
             self._enter()
-            if since < self._hub.forgotten_id:
+            if any(event_id < track.forgotten_id for track, event_id in since.items()):
                 self._loss = self._loss or LostTrack
-            # Events that wait for the next round may be in a room that the client keeps.
-            sequence = min(self._hub.sequence_after(since), self._hub.oldest_waiting())
-            self._next = min(self._next, sequence) if self._is_pending else sequence
-            self._is_pending = self._next < self._hub.count
+            self._go_back_to(since)
 
-    def take_logged(self, page: list[Event], up_to: int) -> list[Event]:
-        """The events of a page of the log that are for this client. Afterwards it has every event up to the id `up_to`."""
-        self.last_event_id = up_to
+    def hold(self, held: dict[Track, int | None]) -> None:
+        """Hold these tracks and no others."""
+        vector = self.vector
+        for track, event_id in held.items():
+            vector.pop(track, None)
+            if event_id is not None:
+                vector[track] = event_id
+        self.held, self.position = held, self._hub.position_of(vector)
+        if self.is_following:
+            self._enter()
+
+    def release(self, track: Track, event_id: int) -> None:
+        """The client has everything of this track up to this id, and the hub's memory has what comes next."""
+        self.held = {other: own for other, own in self.held.items() if other is not track}
+        self.position = self._hub.position_of(self.vector | {track: event_id})
+        if self.is_following:
+            self._enter()
+            self._go_back_to({track: event_id})
+
+    def _go_back_to(self, vector: Mapping[Track, int]) -> None:
+        # Look at the events after these ids again. Those that wait for the next round may be for this client as well.
+        hub = self._hub
+        sequences = [track.sequence_after(vector.get(track, 0)) for track in self.tracks() if track not in self.held]
+        self._next = min([self._next if self._is_pending else hub.count, hub.oldest_waiting(), *sequences])
+        self._is_pending = self._next < hub.count
+
+    def take_logged(self, page: Sequence[Event], vector: Vector) -> list[Event]:
+        """The events of a page of the log that are for this client. Afterwards it has every event up to these ids."""
+        self.position = self._hub.position_of(vector)
         return [event for event in page if self._is_in_room(event)]
 
     def take(self) -> list[Event]:
@@ -337,17 +421,20 @@ class Subscriber:
         batch_bytes = 0
         while self._is_pending and len(batch) < BATCH_EVENTS and batch_bytes < BATCH_BYTES:
             if self._is_due(self._next):
-                batch.append(hub.event(self._next))
+                batch.append(self._placed(self._next))
                 batch_bytes += batch[-1].size_bytes
             self._next += 1
             self._is_pending = self._next < hub.count
         if batch:
-            self.last_event_id = batch[-1].id
+            self.position = batch[-1].position
+        if self._is_ahead:
+            self._look_ahead()
         return batch
 
     def was_slow(self) -> None:
         """The transport was busy. Of the events that came meanwhile, the client gets only those that no newer event replaces."""
         self._slow_before = self._hub.count
+        self._shared_from = max(self._shared_from, self._slow_before)
         self._is_slow = True
 
     async def wait(self, outlet: Outlet | None = None) -> None:
@@ -377,7 +464,7 @@ class Subscriber:
         elif self._is_pending:
             self._write(self._outlet)
         elif first is None and self._outlet.heartbeat and not self._outlet.is_busy:
-            self._outlet.write(self._outlet.heartbeat, self.last_event_id)
+            self._outlet.write(self._outlet.heartbeat, self.position)
 
     def _write(self, outlet: Outlet) -> None:
         # Write all that is pending. If that is not possible, the client's task goes on.
@@ -387,14 +474,14 @@ class Subscriber:
                 self._return()
                 return
             key = self._next, self._room_key, outlet.encode
-            found = shared.get(key)
-            if found is not None and self._is_like_others(found[0]):
-                _, data, last_event_id, self._next, self._is_pending = found
-                if data:  # else the id is of an event that the other client was given before, maybe as the only one
-                    self.last_event_id = last_event_id
+            # Whether every other client in the same rooms, of which the same can be said, gets the same next events.
+            is_like_others = self._next >= self._shared_from
+            found = shared.get(key) if is_like_others else None
+            if found is not None:
+                data, position, self._next, self._is_pending = found
+                if data:  # else the position is one that the other client was given before, maybe as the only one
+                    self.position = position
             else:
-                first_id = self._hub.event(self._next).id
-                is_like_others = self._is_like_others(first_id)
                 try:
                     batch = self.take()
                 except FellBehind:
@@ -402,18 +489,13 @@ class Subscriber:
                     return
                 data = outlet.encode(batch) if batch else b""
                 if is_like_others:
-                    shared[key] = first_id, data, self.last_event_id, self._next, self._is_pending
+                    shared[key] = data, self.position, self._next, self._is_pending
             if data:
-                outlet.write(data, self.last_event_id)
+                outlet.write(data, self.position)
 
-    def _is_like_others(self, first_id: int) -> bool:
-        # Whether every other client in the same rooms, of which the same can be said, gets the same next events. `first_id` is
-        # the id of the event numbered `_next`.
-        return first_id > self.last_event_id and first_id > self._shared_after and self._next >= self._slow_before
-
-    def is_alone_up_to(self, event_id: int) -> None:
-        """The event with this id is for this client's user, so others get other events up to it."""
-        self._shared_after = event_id
+    def is_alone_up_to(self, sequence: int) -> None:
+        """The event with this number is for this client's user, so others get other events up to it."""
+        self._shared_from = max(self._shared_from, sequence + 1)
 
     def lose_track(self, loss: type[FellBehind]) -> None:
         """The hub no longer has what comes next: take() raises `loss`."""
@@ -431,24 +513,51 @@ class Subscriber:
             self._waiter.set_result(None)
 
     def _enter(self) -> None:
+        # What is in memory now may be partly known to this client. What comes later is the same for all in the same rooms.
         public = [room for room in self.rooms if not is_of_user(room)]
         self._room_key = public[0] if len(public) == 1 else frozenset(public)
-        # The memory may have events for the user that were published before the client came. It does not say which ones.
-        since = [*self.rooms.values(), self._hub.head_id or 0 if len(public) < len(self.rooms) else 0]
-        self._shared_after = max(since)
+        if self.held:
+            self._room_key = self._room_key, frozenset(self.held.items())
+        heads, vector, heard = self._hub.heads(), self.vector, self.tracks()
+        # The ids of nodes that the client does not hear only have to be passed on. Nobody has looked whether they are true.
+        self._floors = {
+            track: event_id if track in heard else min(event_id, heads.get(track, 0)) for track, event_id in vector.items()
+        } | dict.fromkeys(self.held, FOREVER)
+        self._look_ahead()
         self._hub.enter(self)
+
+    def _look_ahead(self) -> None:
+        known = [*self.rooms.values(), {track: event_id for track, event_id in self._floors.items() if track not in self.held}]
+        self._is_ahead = any(event_id > (track.head_id or 0) for vector in known for track, event_id in vector.items())
+        self._merged_from = FOREVER if self._is_ahead else self._hub.count
+        self._shared_from = max(self._merged_from, self._slow_before)
+
+    def _placed(self, sequence: int) -> Event:
+        # The event with the position that this client then has.
+        event = self._hub.event(sequence)
+        if self._hub.is_single or (sequence >= self._merged_from and not self.held):
+            return event
+        vector = self._hub.vector_of(event.position) or {}
+        for track, event_id in self._floors.items():
+            vector[track] = max(vector.get(track, 0), event_id)
+        for track, own_id in self.held.items():
+            del vector[track]
+            if own_id is not None:
+                vector[track] = own_id
+        position = self._hub.position_of(vector)
+        return event if position == event.position else event.at(position)
 
     def _is_in_room(self, event: Event) -> bool:
         if event.user_id is not None:
             since = self.rooms.get(room_of_user(event.user_id))
         else:
             since = self.rooms.get(event.drop_id, self.rooms.get(GLOBAL_ROOM))
-        return since is not None and event.id > since
+        return since is not None and (not since or event.id > since.get(event.track, 0))  # type: ignore[arg-type]
 
     def _is_due(self, sequence: int) -> bool:
         event = self._hub.event(sequence)
         return (
-            event.id > self.last_event_id
+            event.id > self._floors.get(event.track, 0)  # type: ignore[arg-type] # None of one that is gone, whose id is 0
             and self._is_in_room(event)
             and not (sequence < self._slow_before and self._hub.is_replaced(sequence))
         )

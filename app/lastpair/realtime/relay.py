@@ -1,5 +1,5 @@
-"""The relay: listens for commits on a connection of its own and publishes them to the hub. After a loss it reads what it
-missed.
+"""The relay: listens for the commits of a node on a connection of its own and publishes them to the hub. After a loss it reads
+what it missed.
 
 A notification that proves that it is an event is published as it is. Any other one, which any role that may connect can send,
 only makes the relay read the log, a few times a second at most. From time to time the relay compares what it published last with
@@ -22,10 +22,10 @@ import asyncpg
 from lastpair.database.liveness import BACKEND_PID, Wait, Watch
 from lastpair.database.pool import SESSION_SETTINGS, TCP_SETTINGS
 from lastpair.database.servers import CONNECTION_FAULTS, Servers, reason
-from lastpair.observability.metrics import EVENTS_RELAYED, LISTENING, RELAY_LAG_SECONDS, UNPROVEN_NOTIFICATIONS
+from lastpair.observability.metrics import EVENTS_RELAYED, LISTENING, NODE_LISTENING, RELAY_LAG_SECONDS, UNPROVEN_NOTIFICATIONS
 from lastpair.realtime.event import EVENTS, RESYNC_REQUIRED, Event
-from lastpair.realtime.hub import Hub
 from lastpair.realtime.notification import PrivateEvent, event_of
+from lastpair.realtime.track import Track
 
 CHANNEL = "lastpair_events"
 LISTEN = "listen lastpair_events"
@@ -72,13 +72,15 @@ logger = logging.getLogger("lastpair")
 
 
 class Relay:
-    """One for each process. `is_connected` says whether it hears of commits now, or reads them from the log all the time."""
+    """One for each process and node. `is_connected` says whether it hears of commits now, or reads them from the log all the
+    time."""
 
-    def __init__(self, servers: Servers, hub: Hub, watch: Watch, purchaser_names: str = "full") -> None:
+    def __init__(self, servers: Servers, track: Track, watch: Watch, purchaser_names: str = "full") -> None:
         """`purchaser_names` is the setting, which the relay tells the database before it first hears of an event."""
         self.is_connected = False
         self._watch = watch
         self._purchaser_names = purchaser_names
+        self._name = "the listener" if track.number is None else f"the listener of {track.name}"
         watch.on_loss.append(self._check_now)
         self._check_at = 0.0
         self._backend_pid = ""
@@ -88,7 +90,7 @@ class Relay:
         self._useless = 0  # see MAX_USELESS
         self._listen_at = 0.0  # the relay does not listen earlier; a time of the event loop, as the next three
         self._servers = servers
-        self._hub = hub
+        self._track = track
         self._key: bytes | None = None
         self._heard: deque[Event | PrivateEvent] = deque()
         self._wakeup = asyncio.Event()
@@ -111,11 +113,12 @@ class Relay:
             except Exception as error:
                 if self._is_flooded:
                     continue
+                self._track.settled.set()
                 if not isinstance(error, CONNECTION_FAULTS):
-                    logger.exception("the listener failed and starts anew")
+                    logger.exception("%s failed and starts anew", self._name)
                 else:
                     if was_connected or tries == 0:  # log once an outage, not once a try
-                        logger.warning("the listener lost the database and tries again: %s", reason(error))
+                        logger.warning("%s lost the database and tries again: %s", self._name, reason(error))
                     if was_connected:
                         self._watch.lost()
             tries = 1 if was_connected else tries + 1
@@ -123,7 +126,10 @@ class Relay:
 
     def _set_connected(self, is_connected: bool) -> None:
         self.is_connected = is_connected
-        LISTENING.set(is_connected)
+        (self._track.hearing.set if is_connected else self._track.hearing.clear)()
+        LISTENING.set(all(track.hearing.is_set() for track in self._track.hub.tracks))
+        if self._track.number is not None:
+            NODE_LISTENING.labels(str(self._track.number)).set(is_connected)
 
     async def _serve(self) -> None:
         connection = await self._servers.connect(
@@ -191,7 +197,7 @@ class Relay:
             self._useless += 1
             UNPROVEN_NOTIFICATIONS.inc()
             self._warn(UNPROVEN)
-        elif event.id <= (self._hub.head_id or 0):
+        elif event.id <= (self._track.head_id or 0):
             # It was published from the log before it was heard. If not, it is an old one that was sent again, or ids are given
             # out anew.
             self._log_is_due = self._log_is_due or not self._has(event)
@@ -206,7 +212,7 @@ class Relay:
         self._wakeup.set()
 
     def _has(self, event: Event | PrivateEvent) -> bool:
-        return self._hub.has(event) if isinstance(event, Event) else self._hub.has_id(event.id)
+        return self._track.has(event) if isinstance(event, Event) else self._track.has_id(event.id)
 
     def _warn(self, message: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -218,7 +224,7 @@ class Relay:
         published = 0
         while self._heard:
             event = self._heard.popleft()
-            head_id = self._hub.head_id or 0
+            head_id = self._track.head_id or 0
             if event.id <= head_id:
                 self._log_is_due = self._log_is_due or not self._has(event)  # as in _hear
             elif isinstance(event, Event) and event.id == head_id + 1:
@@ -227,7 +233,7 @@ class Relay:
                 await self._read_log(connection)
             published += 1
             if published % YIELD_EVENTS == 0:
-                await self._hub.caught_up()
+                await self._track.hub.caught_up()
 
     async def _read_log(self, connection: asyncpg.Connection) -> None:
         # Publish everything that the log has and the hub has not. A hub that is new, or that missed events which the log has
@@ -242,47 +248,53 @@ class Relay:
                 self._publish(event)
             if len(events) < PAGE_EVENTS:
                 break
-            await self._hub.caught_up()
+            await self._track.hub.caught_up()
         self._useless = 0
         self._read_at = asyncio.get_running_loop().time() + READ_PAUSE_SECONDS
 
     async def _read_missed(self, connection: asyncpg.Connection) -> list[Event] | None:
         # The first events after the head of the hub; None if the hub must restart.
-        if self._hub.head_id is None:
+        if self._track.head_id is None:
             return None
-        if self._hub.head_id == 0 and self._is_following:
+        if self._track.head_id == 0 and self._is_following:
             # The log was empty when this session read it before, so all its events are new, whatever the id of the first one is.
             events = await self._read_page(connection, None, PAGE_EVENTS)
             return events if len(events) < PAGE_EVENTS else None
-        events = await self._read_page(connection, self._hub.head_id, PAGE_EVENTS)
+        events = await self._read_page(connection, self._track.head_id, PAGE_EVENTS)
         return None if events and events[0].type == RESYNC_REQUIRED else events
 
     async def _check(self, connection: asyncpg.Connection) -> None:
         # Compare what was published last with the log, after publishing what was missed.
         await self._read_log(connection)
-        if not self._hub.agrees_with(await self._read_page(connection, None, CHECKED_EVENTS)):
+        if not self._track.agrees_with(await self._read_page(connection, None, CHECKED_EVENTS)):
             logger.warning("the event log is not the one that was published, so all clients start again")
             await self._restart(connection, is_lost=True)
 
     async def _restart(self, connection: asyncpg.Connection, *, is_lost: bool) -> None:
         # Begin with the latest events of the log. The clients go on from the log as well. But if it lost events that were
         # published, their ids must not be given out anew, and the clients start again.
-        head_id = self._hub.head_id or 0
-        events = await self._read_page(connection, None, 1 + self._hub.capacity // 2)
+        head_id = self._track.head_id or 0
+        events = await self._read_page(connection, None, 1 + self._track.hub.capacity // 2)
         is_lost = is_lost or (head_id > 0 and (not events or events[0].id < head_id))
         if is_lost:
             await _call(connection, ENSURE_EPOCH, True)
         # The first event is a known position and is not kept.
-        self._hub.restart(events[0].id if events else 0, log_changed=is_lost)
-        for event in events[1:]:
+        start_id, events = (events[0].id, events[1:]) if events else (0, [])
+        if start_id > 0 and self._track.number is not None and len(events) < self._track.hub.capacity // 2:
+            # A client that has nothing of a node that joined goes on from the beginning, if the log has it.
+            from_begin = await self._read_page(connection, 0, 1 + self._track.hub.capacity // 2)
+            if from_begin and from_begin[0].type != RESYNC_REQUIRED:
+                start_id, events = 0, from_begin
+        self._track.restart(start_id, log_changed=is_lost)
+        for event in events:
             self._publish(event)
 
     def _publish(self, event: Event) -> None:
-        if event.id > (self._hub.head_id or 0):
+        if event.id > (self._track.head_id or 0):
             EVENTS_RELAYED.labels(event.type if event.type in EVENTS else "other").inc()
             if event.committed_at is not None:
                 RELAY_LAG_SECONDS.observe(max(0, time() - event.committed_at))
-        self._hub.publish(event)
+        self._track.publish(event)
 
     async def _read_page(self, connection: asyncpg.Connection, after: int | None, limit: int) -> list[Event]:
         async with self._waiting("the listener's reading of the log"):

@@ -61,11 +61,6 @@ class Rounds(Generic[Room, Client]):
         self._resting = clients
         self._schedule()
 
-    def forget(self) -> None:
-        """Sequence numbers begin anew, and no client waits for events that were announced."""
-        self._due.clear()
-        self._line, self._line_from = iter(()), None
-
     def oldest(self, default: int) -> int:
         """The first event that some client may not have been given yet."""
         return min((first for first in (self._line_from, *self._due.values()) if first is not None), default=default)

@@ -17,7 +17,7 @@ from lastpair.payments.payments import Payments
 from lastpair.payments.providers import providers_of
 from lastpair.realtime.event_log import EventLog
 from lastpair.realtime.hub import Hub
-from lastpair.realtime.relay import Relay
+from lastpair.realtime.relays import Relays
 from lastpair.realtime.watchers import Watchers
 from lastpair.settings import Settings, load_settings
 from lastpair.shop.shop import Shop
@@ -74,11 +74,11 @@ def components_for(settings: Settings) -> Components:
     direct_url = settings.database_direct_url or settings.database_url
     is_pooled = direct_url != settings.database_url
     database = Database(settings.database_url, settings.database_pool_size, pooled=is_pooled, max_pending=settings.max_pending)
-    hub = Hub(settings.tick_ms / 1000)
     slots = StreamSlots(settings.max_streams, settings.max_streams_per_address)
     # The pool and the listener share what they know of the servers, so that both find the one that answers at once.
     servers = Servers(direct_url) if is_pooled else database.servers
     nodes = Nodes(database, servers)
+    hub = Hub(settings.tick_ms / 1000, lambda drop_id: nodes.of(drop_id).number)
     shop = Shop(nodes, settings)
     targets = Targets(settings.webhook_private_targets, only_https=not settings.development)
     webhook_workers = Workers(nodes, Sender(targets))
@@ -95,7 +95,7 @@ def components_for(settings: Settings) -> Components:
         stream_slots=slots,
         hub=hub,
         event_log=EventLog(database),
-        relay=Relay(servers, hub, database.watch, settings.purchaser_names),
+        relays=Relays(nodes, hub, settings.purchaser_names),
         watchers=Watchers(database, slots.used),
         rushes=Rushes(settings),
         payments=Payments(nodes, settings, providers_of(settings)),

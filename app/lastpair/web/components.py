@@ -11,7 +11,7 @@ from lastpair.database.pool import Database
 from lastpair.payments.payments import Payments
 from lastpair.realtime.event_log import EventLog
 from lastpair.realtime.hub import Hub
-from lastpair.realtime.relay import Relay
+from lastpair.realtime.relays import Relays
 from lastpair.realtime.watchers import Watchers
 from lastpair.shop.shop import Shop
 from lastpair.web.identity import Identity
@@ -39,7 +39,7 @@ class Components:
     stream_slots: StreamSlots
     hub: Hub
     event_log: EventLog
-    relay: Relay
+    relays: Relays
     watchers: Watchers
     rushes: Rushes
     payments: Payments

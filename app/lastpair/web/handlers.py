@@ -469,7 +469,7 @@ async def get_readiness(request: Request) -> Response:
     """Whether the database answers and has the functions, and whether this process receives its events."""
     components = components_of(request)
     await components.database.ready()
-    if not components.relay.is_connected:
+    if not components.relays.is_connected:
         raise Unavailable(NOT_LISTENING)
     return success(request, {"status": "ready"})
 

@@ -1,4 +1,4 @@
-"""Background tasks of a process: the sweeper, the relay, the worker of the webhooks and the heartbeats.
+"""Background tasks of a process: the sweeper, the relays, the worker of the webhooks and the heartbeats.
 
 The database sessions live as long as they do.
 """
@@ -41,7 +41,7 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
     tune_garbage_collector()
     counting = repeat(Job("count_watchers", COUNT_SECONDS, components.watchers.count), nodes.whole)
     sweeping = on_each(nodes, lambda node: sweep(node, settings, payment_jobs(components.payments.on(node), settings)))
-    background = [nodes.run(), counting, sweeping, components.relay.run(), components.webhook_workers.run()]
+    background = [nodes.run(), counting, sweeping, components.webhook_workers.run()]
     background.append(beat(hub, HEARTBEAT_SECONDS))
     tasks = [asyncio.create_task(coroutine) for coroutine in background]
     database_words = f" from a router with {counted(len(nodes.all))}" if nodes.is_router else ""
@@ -54,7 +54,7 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
         await components.rushes.close()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, components.relays.close(), return_exceptions=True)
         with suppress(Refusal, TimeoutError):
             async with asyncio.timeout(LEAVE_SECONDS):
                 await components.watchers.leave()

@@ -202,7 +202,7 @@ class Client:
         """Return when it is not busy, or the client is gone."""
         await (self._direct.writable if self._direct is not None else self.socket.queue.has_room).wait()
 
-    def write(self, data: bytes, last_event_id: int) -> None:
+    def write(self, data: bytes, position: str) -> None:
         """Send the bytes that `encode` has made. If the client is gone, nothing happens."""
         if self._has_ended or not data:
             return
@@ -240,7 +240,7 @@ class Client:
                 async for batch in batches:
                     if any(event.type == RESYNC_REQUIRED for event in batch):
                         break  # the client missed events; it connects again and reads the drops
-                    self.write(self.encode(batch), 0)
+                    self.write(self.encode(batch), "")
                     if self.is_busy:
                         await self.drain()
         finally:
@@ -386,7 +386,7 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
             slot.enter_context(components.stream_slots.slot(address))
             slot.enter_context(STREAMS.labels("socketio").track_inprogress())
             drop_ids = drop_ids_in(connection)
-            feed = Feed(components.hub, components.event_log, drop_ids, wants_snapshot=False)
+            feed = Feed(components.hub, drop_ids, wants_snapshot=False)
             await feed.open(None)
             client = scope[CLIENT] = Client(components.hub, feed, slot.pop_all(), is_narrow=bool(drop_ids))
 

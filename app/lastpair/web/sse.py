@@ -33,7 +33,7 @@ HEADERS = {
 
 def sse(event: Event) -> bytes:
     """An event as the protocol writes it."""
-    return f"event: {event.type}\nid: {event.id}\ndata: {event.data}\n\n".encode()
+    return f"event: {event.type}\nid: {event.position}\ndata: {event.data}\n\n".encode()
 
 
 def sse_lines(batch: list[Event]) -> bytes:
@@ -68,7 +68,7 @@ class SseOutlet:
         """Whether the client has not read so much that ASGI's `send` would wait."""
         return self._flow.write_paused
 
-    def write(self, data: bytes, last_event_id: int) -> None:
+    def write(self, data: bytes, position: str) -> None:
         """Send bytes. If the client is gone, nothing happens."""
         if not self._transport.is_closing():
             self._transport.write(data)

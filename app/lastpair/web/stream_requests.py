@@ -43,7 +43,7 @@ def feed_for(connection: HTTPConnection, user_id: str | None) -> Feed:
     if query.get("snapshot", "true") not in {"true", "false"}:
         raise invalid("snapshot", "must be true or false")
     components = components_of(connection)
-    return Feed(components.hub, components.event_log, drop_ids, wants_snapshot=query.get("snapshot") != "false", user_id=user_id)
+    return Feed(components.hub, drop_ids, wants_snapshot=query.get("snapshot") != "false", user_id=user_id)
 
 
 def last_event_id(connection: HTTPConnection) -> str | None:

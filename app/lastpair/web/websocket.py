@@ -31,7 +31,7 @@ RESTART_REASON = "This process is stopping. Connect again, and another one answe
 
 def message_text(event: Event) -> str:
     """The message for an event."""
-    return f'{{"type":"{event.type}","id":"{event.id}","data":{event.data}}}'
+    return f'{{"type":"{event.type}","id":"{event.position}","data":{event.data}}}'
 
 
 def frame(event: Event) -> bytes:
@@ -120,7 +120,7 @@ class WebSocketStream:
     async def _send(self, events: list[Event]) -> None:
         for event in events:
             await self._websocket.send_text(message_text(event))
-            self._sent_id = event.id
+            self._sent_id = event.position
 
     async def _carry_out(self, message: ClientMessage) -> None:
         if message.type == "ping":
@@ -154,10 +154,10 @@ class FrameStream(WebSocketStream):
         """Whether the client has not read what was sent before."""
         return self._protocol.is_busy
 
-    def write(self, data: bytes, last_event_id: int) -> None:
+    def write(self, data: bytes, position: str) -> None:
         """Send frames."""
         self._protocol.write_frames(data)
-        self._sent_id = last_event_id
+        self._sent_id = position
 
     def _batches(self) -> AsyncGenerator[list[Event], None]:
         return self._feed.batches(self)
@@ -165,4 +165,4 @@ class FrameStream(WebSocketStream):
     async def _send(self, events: list[Event]) -> None:
         if events:
             await self._websocket.send({"type": "websocket.send", "frames": frames(events)})
-            self._sent_id = events[-1].id
+            self._sent_id = events[-1].position

@@ -1,0 +1,390 @@
+"""The router: a database that passes every call on to the node that has the drop. It is made here, and nodes are added to it.
+
+A database is a router if it has the extension PL/Proxy (db/recipes/router.sql). db/router/setup.sql explains what is in it.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import asyncpg
+
+from lastpair.database.migrate import (
+    DB_DIR,
+    FUNCTIONS_DIR,
+    MigrationFailed,
+    checksum_of_set,
+    deployed_files,
+    may_migrate,
+    migrate,
+    only_deployment,
+)
+from lastpair.database.pool import SERVICE_ROLE
+from lastpair.database.servers import CONNECTION_FAULTS, Servers, reason
+
+ROUTER_DIR = DB_DIR / "router"
+PRIVILEGES_FILE = FUNCTIONS_DIR / "privileges.sql"
+TYPE = re.compile(r'^create type (api\."?(\w+)"?) as \(\n(.*?)\n\);$', re.MULTILINE | re.DOTALL)
+CONNECT_TIMEOUT_SECONDS = 5
+PATIENCE_SECONDS = 30
+"""How long `node add` waits until the clock of a new node is later than the time from which ids are numbered."""
+
+IS_ROUTER = "select exists (select from pg_extension where extname = 'plproxy')"
+
+DROP_FUNCTIONS = r"""
+do $$
+declare
+  v_function regprocedure;
+begin
+  for v_function in
+    select p.oid from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+    where n.nspname in ('api', 'router') or n.nspname ~ '^node_\d+$'
+  loop
+    if exists (select from pg_proc p where p.oid = v_function) then -- it may have gone with another one
+      execute format('drop function %s cascade', v_function);
+    end if;
+  end loop;
+end
+$$
+"""
+ROUTER_PRIVILEGES = """
+revoke all on all functions in schema router from public;
+grant usage on schema router to lastpair_service;
+grant execute on function
+  router.nodes_of_app(), router.note_away(integer, integer), router.ensure_users(integer, api.user_request[])
+to lastpair_service;
+grant usage on schema api to lastpair_buyer, lastpair_seller, lastpair_service;
+"""
+NODE_PRIVILEGES = """
+revoke all on all functions in schema node_0 from public;
+grant usage on schema node_0 to lastpair_service;
+grant execute on all functions in schema node_0 to lastpair_service;
+"""
+ATTRIBUTES = """
+select format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod))
+from pg_attribute a join pg_type t on t.typrelid = a.attrelid
+where t.typname = $1 and t.typnamespace = 'api'::regnamespace and a.attnum > 0 and not a.attisdropped
+order by a.attnum
+"""
+LIST_NODES = """
+select n.number, s.address, t.rows ->> 0, n.is_draining, t.is_away
+from router.nodes n
+join router.nodes_of_app() s on s.number = n.number
+cross join lateral router.try_call(n.number, 'lastpair_service', 'load', '{}') t
+order by n.joined_at, n.number
+"""
+OPEN_DROPS = """
+select t.is_away, coalesce(json_array_length(t.rows), 0) as drops
+from unnest(array['live', 'scheduled']) as status
+cross join lateral router.try_call(
+  $1, 'lastpair_service', 'list_drops', jsonb_build_object('p_status', status, 'p_limit', 1000)) t
+"""
+STATUSES = ("draft", "scheduled", "live", "ended", "cancelled")
+ANY_DROP = "select from api.list_drops($1, 1)"
+
+
+class NodeRefused(Exception):
+    """A command about nodes cannot do what it is for. The message is one line that says why, and what to do."""
+
+
+class NodeLine(NamedTuple):
+    """A node as `lastpair node list` shows it."""
+
+    number: int
+    address: str
+    live_units: int | None
+    """None if it is away."""
+
+    is_draining: bool
+
+
+async def is_router(url: str) -> bool:
+    """Whether this is the database of a router."""
+    connection = await Servers(url).connect()
+    try:
+        return bool(await connection.fetchval(IS_ROUTER))
+    finally:
+        await connection.close()
+
+
+async def deploy(url: str) -> str | None:
+    """Bring a database up to date, be it a node or a router; of several routers each. Returns what was done, or None.
+
+    Raises MigrationFailed.
+    """
+    if not await is_router(url):
+        return await migrate(url)
+    if not await may_migrate(url):
+        return await migrate(url)  # says whether something is pending
+    done = [line for one in Servers(url).urls if (line := await _deploy_router(one))]
+    return "\n".join(done) or None
+
+
+async def _deploy_router(url: str) -> str | None:
+    files = deployed_files()
+    checksum = checksum_of_set({path: value for path, value in files.items() if value} | {"router": _checksum_of_router()})
+    async with only_deployment(url) as connection:
+        await connection.execute("create schema if not exists router; create schema if not exists api")
+        if await connection.fetchval("select to_regclass('router.deployed') is not null"):
+            known = dict(await connection.fetch("select path, checksum from router.deployed"))
+            if known == files and await connection.fetchval("select obj_description('router'::regnamespace)") == checksum:
+                return None
+        # A call of a function that is made anew meanwhile waits until the end of this transaction, and then finds the new one.
+        await connection.execute("set local check_function_bodies = off")
+        await connection.execute(DROP_FUNCTIONS)
+        await _apply_types(connection)
+        for path in [ROUTER_DIR / "setup.sql", ROUTER_DIR / "users.sql", *sorted((ROUTER_DIR / "functions").glob("*.sql"))]:
+            await _execute(connection, path.relative_to(DB_DIR).as_posix(), path.read_text())
+        await _execute(connection, "router/api.sql", TYPE.sub("", (ROUTER_DIR / "api.sql").read_text()))
+        await connection.execute(PRIVILEGES_FILE.read_text().replace("in schema inventory, api", "in schema api"))
+        await connection.execute(ROUTER_PRIVILEGES)
+        for (number,) in await connection.fetch("select number from router.nodes"):
+            await _make_schema_of_node(connection, number)
+        await connection.execute("delete from router.deployed")
+        await connection.executemany("insert into router.deployed (path, checksum) values ($1, $2)", list(files.items()))
+        of_files = checksum_of_set({p.removeprefix("functions/"): c for p, c in files.items() if c})
+        await connection.execute(
+            "delete from router.function_sets where number >= (select number from router.function_sets where checksum = $1)",
+            of_files,
+        )
+        await connection.execute("insert into router.function_sets (checksum) values ($1)", of_files)
+        await connection.execute(f"comment on schema router is '{checksum}'")
+        # A session that its client has given up ends, although it waits for a node.
+        [(name,)] = await connection.fetch("select quote_ident(current_database())")
+        await connection.execute(f"alter database {name} set client_connection_check_interval = '2s'")
+    return "Router: functions made"
+
+
+def _checksum_of_router() -> str:
+    texts = [path.read_text() for path in sorted(ROUTER_DIR.rglob("*.sql"))]
+    return hashlib.sha256("".join(texts).encode()).hexdigest()
+
+
+async def _execute(connection: asyncpg.Connection, path: str, text: str) -> None:
+    try:
+        await connection.execute(text)
+    except asyncpg.PostgresError as error:
+        raise MigrationFailed(f"db/{path}: {reason(error)}") from error
+
+
+async def _apply_types(connection: asyncpg.Connection) -> None:
+    # Types are changed and not made anew, because sessions know them by their numbers.
+    for name, bare_name, body in TYPE.findall((ROUTER_DIR / "api.sql").read_text()):
+        wanted = body.replace("\n  ", "\n").strip().split(",\n")
+        found = [row[0] for row in await connection.fetch(ATTRIBUTES, bare_name)]
+        if not found:
+            await connection.execute(f"create type {name} as ({', '.join(wanted)})")
+        elif wanted[: len(found)] != found:
+            raise MigrationFailed(f"the type {name} of the router has other attributes than that of a node; make the router anew")
+        else:
+            for attribute in wanted[len(found) :]:
+                await connection.execute(f"alter type {name} add attribute {attribute}")
+
+
+async def _make_schema_of_node(connection: asyncpg.Connection, number: int) -> None:
+    text = (ROUTER_DIR / "node.sql").read_text()
+    await connection.execute(f"create schema if not exists node_{number}")
+    await _execute(connection, "router/node.sql", (text + NODE_PRIVILEGES).replace("node_0", f"node_{number}"))
+
+
+# Nodes -----------------------------------------------------------------------------------------------------------------------
+
+
+def address_of(url: str) -> tuple[str, str, str | None]:
+    """What the router keeps of the URL of a node: its address for libpq, the user and the password. Raises NodeRefused."""
+    parts = urlsplit(url)
+    credentials, _, netloc_hosts = parts.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    query = dict(parse_qsl(parts.query))
+    pairs = [
+        host.rpartition(":") if re.search(r":\d+$", host) else (host, "", "5432") for host in netloc_hosts.split(",") if host
+    ]
+    hosts = ",".join(unquote(host) for host, _, _ in pairs) or query.get("host", "")
+    ports = ",".join(port for _, _, port in pairs) or query.get("port", "5432")
+    name = unquote(parts.path.removeprefix("/"))
+    if parts.scheme not in {"postgresql", "postgres"} or not hosts or not name or not user:
+        raise NodeRefused("--url: must be postgresql://user:password@host/database")
+    kept = {
+        "host": hosts,
+        "port": ports,
+        "dbname": name,
+        "target_session_attrs": "read-write",
+        "connect_timeout": "2",
+        # A machine that is gone is noticed after three seconds.
+        "tcp_user_timeout": "3000",
+        "keepalives_idle": "2",
+        "keepalives_interval": "1",
+        "keepalives_count": "3",
+        "application_name": "lastpair router",
+        **{key: value for key, value in query.items() if key.startswith("ssl")},
+    }
+    return " ".join(f"{key}={_quoted(value)}" for key, value in kept.items()), unquote(user), unquote(password) or None
+
+
+def _quoted(value: str) -> str:
+    # As libpq quotes a value of a connection string.
+    if re.fullmatch(r"[\w.,/:-]+", value):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+@asynccontextmanager
+async def _connected(url: str, what: str, *, role: str | None = None) -> AsyncIterator[asyncpg.Connection]:
+    try:
+        connection = await Servers(url).connect(timeout=CONNECT_TIMEOUT_SECONDS)
+    except CONNECTION_FAULTS as error:
+        raise NodeRefused(f"{what} cannot be reached: {reason(error)}") from None
+    try:
+        if role:
+            await connection.execute(f"set role {role}")
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def add_node(routers: str, number: int, url: str) -> None:
+    """Add a node to each router that the owner's URL names. Raises NodeRefused.
+
+    `url` is what the service would log in with on the node. It can be repeated if one of the routers was away.
+    """
+    address, user, password = address_of(url)
+    if not 0 <= number <= 255:
+        raise NodeRefused("--number: must be between 0 and 255")
+    joined = await _joined(routers)
+    async with _connected(routers, "the router") as router:
+        known = await router.fetch("select number, joined_at from router.nodes order by joined_at, number")
+        files = {path: checksum for path, checksum in await router.fetch("select path, checksum from router.deployed")}
+        now = await router.fetchval("select clock_timestamp()")
+    async with _connected(url, f"node {number}", role=SERVICE_ROLE) as node:
+        await _check_node(node, number, files, is_first=not joined)
+        if number in joined:
+            joined_at = joined[number]  # a router that knows it says when
+        elif not known and not joined:
+            joined_at = max(now, await node.fetchval("select clock_timestamp()")) + timedelta(milliseconds=1)
+        else:
+            joined_at = now
+        await _wait_for_clock(node, number, min([*joined.values(), joined_at]))
+    for one in Servers(routers).urls:
+        async with _connected(one, "the router") as connection, connection.transaction():
+            if await connection.fetchval("select exists (select from router.nodes where number = $1)", number):
+                if len(Servers(routers).urls) == 1:
+                    raise NodeRefused(f"--number: there is a node {number} already")
+                continue
+            await _add_to_router(connection, number, joined_at, address, user, password)
+
+
+async def _joined(routers: str) -> dict[int, datetime]:
+    # When each node joined, as the routers say that know it.
+    joined: dict[int, datetime] = {}
+    for one in Servers(routers).urls:
+        async with _connected(one, "the router") as connection:
+            joined |= dict(await connection.fetch("select number::integer, joined_at from router.nodes"))
+    return joined
+
+
+async def _check_node(node: asyncpg.Connection, number: int, files: dict[str, str | None], *, is_first: bool) -> None:
+    try:
+        deployed = {path: checksum for path, checksum in await node.fetch("select path, checksum from api.deployed()")}
+    except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError):
+        raise NodeRefused(f"node {number} was never migrated; run `lastpair migrate` with the URL of its owner") from None
+    if different := sorted(path for path in {*deployed, *files} if deployed.get(path, "") != files.get(path, "")):
+        raise NodeRefused(f"node {number} has another version than the router (db/{different[0]}); migrate both with this one")
+    if not is_first and [row for status in STATUSES for row in await node.fetch(ANY_DROP, status)]:
+        raise NodeRefused(f"node {number} has drops; only the first node may have some when it joins")
+    its_number = await node.fetchval("select api.node()")
+    if its_number != number:
+        try:
+            await node.execute(f"reset role; select inventory.set_node({number}); set role {SERVICE_ROLE}")
+        except asyncpg.PostgresError as error:
+            raise NodeRefused(
+                f"node {number} calls itself {its_number}; as its owner run `select inventory.set_node({number})` there ({reason(error)})"
+            ) from None
+
+
+async def _wait_for_clock(node: asyncpg.Connection, number: int, numbered_from: datetime) -> None:
+    # An id of a new node that is older than this would be taken for one of the first node.
+    for _ in range(PATIENCE_SECONDS * 10):
+        if await node.fetchval("select clock_timestamp()") > numbered_from:
+            return
+        await asyncio.sleep(0.1)
+    raise NodeRefused(f"node {number} has a clock that is behind that of the router; set it")
+
+
+async def _add_to_router(
+    connection: asyncpg.Connection, number: int, joined_at: datetime, address: str, user: str, password: str | None
+) -> None:
+    server = f"node_{number}"
+    await connection.execute(
+        f"create server {server} foreign data wrapper plproxy options (p0 {await _literal(connection, address)})"
+    )
+    options = [f"user {await _literal(connection, user)}"]
+    if password is not None:
+        options.append(f"password {await _literal(connection, password)}")
+    await connection.execute(f"create user mapping for current_user server {server} options ({', '.join(options)})")
+    await _make_schema_of_node(connection, number)
+    await connection.execute("insert into router.nodes (number, joined_at) values ($1, $2)", number, joined_at)
+    await connection.execute("select router.copy_webhook_endpoints(array[$1::integer])", number)
+
+
+async def _literal(connection: asyncpg.Connection, value: str) -> str:
+    return str(await connection.fetchval("select quote_literal($1::text)", value))
+
+
+async def list_nodes(url: str) -> list[NodeLine]:
+    """The nodes of a router, in the order in which they joined. Raises NodeRefused."""
+    async with _connected(url, "the router") as router:
+        rows = await router.fetch(LIST_NODES)
+        return [
+            NodeLine(number, address, None if is_away else int(load), is_draining)
+            for number, address, load, is_draining, is_away in rows
+        ]
+
+
+async def set_draining(routers: str, number: int, *, is_draining: bool) -> None:
+    """Let new drops go elsewhere than to this node, or to it again, on each router. Raises NodeRefused."""
+    for one in Servers(routers).urls:
+        async with _connected(one, "the router") as connection:
+            await _require_node(connection, number)
+            await connection.execute(
+                "update router.nodes set is_draining = $2, changed_at = clock_timestamp() where number = $1 and is_draining <> $2",
+                number,
+                is_draining,
+            )
+
+
+async def detach_node(routers: str, number: int) -> None:
+    """Take a node out of each router. Raises NodeRefused if it is not draining, or sells or holds anything."""
+    for one in Servers(routers).urls:
+        async with _connected(one, "the router") as connection:
+            await _require_node(connection, number)
+            if not await connection.fetchval("select is_draining from router.nodes where number = $1", number):
+                raise NodeRefused(f"node {number} is not draining; run `lastpair node drain {number}` first")
+            if await connection.fetchval("select count(*) from router.nodes") == 1:
+                raise NodeRefused(f"node {number} is the only one")
+            await _require_idle(connection, number)
+    for one in Servers(routers).urls:
+        async with _connected(one, "the router") as connection, connection.transaction():
+            await connection.execute("delete from router.nodes where number = $1", number)
+            await connection.execute(f"drop schema node_{number} cascade")
+            await connection.execute(f"drop server node_{number} cascade")
+
+
+async def _require_node(connection: asyncpg.Connection, number: int) -> None:
+    if not await connection.fetchval("select exists (select from router.nodes where number = $1)", number):
+        raise NodeRefused(f"there is no node {number}")
+
+
+async def _require_idle(connection: asyncpg.Connection, number: int) -> None:
+    rows = await connection.fetch(OPEN_DROPS, number)
+    if any(row["is_away"] for row in rows):
+        raise NodeRefused(f"node {number} cannot be asked whether it has live drops; it must be reached")
+    if open_drops := sum(row["drops"] for row in rows):
+        raise NodeRefused(
+            f"node {number} still has {open_drops} live or scheduled drops, or drops with holds; wait until they have ended"
+        )

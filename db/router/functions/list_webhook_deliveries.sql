@@ -1,0 +1,35 @@
+-- api.list_webhook_deliveries: those of all nodes, the newest first, or of the node of p_drop_id.
+
+create or replace function api.list_webhook_deliveries(
+  p_endpoint_id uuid,
+  p_status text default null,
+  p_type text default null,
+  p_drop_id uuid default null,
+  p_limit integer default 50,
+  p_after uuid default null
+)
+returns setof api.webhook_delivery_row
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_arguments constant jsonb := jsonb_build_object(
+    'p_endpoint_id', p_endpoint_id, 'p_status', p_status, 'p_type', p_type, 'p_drop_id', p_drop_id, 'p_limit', p_limit, 'p_after', p_after);
+begin
+  return query
+  select r.*
+  from json_populate_recordset(
+    null::api.webhook_delivery_row,
+    case when p_drop_id is null
+      then router.page('list_webhook_deliveries', v_arguments)
+      else router.ask(router.node_of(p_drop_id), 'list_webhook_deliveries', v_arguments)
+    end
+  ) r
+  order by r."createdAt" desc, r.id desc
+  limit p_limit;
+end
+$$;
+
+comment on function api.list_webhook_deliveries(uuid, text, text, uuid, integer, uuid) is
+'List the deliveries of a webhook endpoint, the newest first: p_limit of them, after the one whose id is p_after; only those with
+p_status, of p_type or of p_drop_id, if given.';

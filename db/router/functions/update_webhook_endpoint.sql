@@ -1,0 +1,21 @@
+-- api.update_webhook_endpoint: on every node. If a node is away nothing is done.
+
+create or replace function api.update_webhook_endpoint(p_endpoint_id uuid, p_changes jsonb)
+returns setof api.webhook_endpoint_row
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform router.refuse_block();
+  perform router.require_all();
+  return query
+  select r.*
+  from json_populate_recordset(
+    null::api.webhook_endpoint_row,
+    router.everywhere('update_webhook_endpoint', jsonb_build_object('p_endpoint_id', p_endpoint_id, 'p_changes', p_changes))
+  ) r;
+end
+$$;
+
+comment on function api.update_webhook_endpoint(uuid, jsonb) is
+'Change url, event_types or active of a webhook endpoint, and return it.';

@@ -1,0 +1,97 @@
+"""A router with nodes, on Debian's PostgreSQL 15: what a cluster of several machines is, on one."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lastpair.database.migrate import migrate
+from lastpair.database.router import add_node, deploy
+from tests.support.clusters import PASSWORD, Cluster, cluster
+from tests.support.debian import needed
+from tests.support.servers import ROOT
+
+ROUTER_RECIPE = ROOT / "db" / "recipes" / "router.sql"
+BIN_DIR = Path("/usr/lib/postgresql/15/bin")
+FAST = ("fsync = off", "max_connections = 200")
+
+
+@dataclass(frozen=True)
+class Router:
+    """A running router and its nodes, by number."""
+
+    server: Cluster
+    nodes: dict[int, Cluster]
+
+    @property
+    def url(self) -> str:
+        """The service's URL of the router."""
+        return self.server.service_url.replace("@", f":{PASSWORD}@")
+
+    @property
+    def owner_url(self) -> str:
+        """The owner's URL of the router."""
+        return self.server.url_with_password
+
+    @property
+    def superuser_url(self) -> str:
+        """The superuser's URL of the router's database."""
+        return lastpair_of(self.server)
+
+    def node_url(self, number: int) -> str:
+        """The service's URL of a node."""
+        return service_url_of(self.nodes[number])
+
+
+def service_url_of(server: Cluster) -> str:
+    """The service's URL of a server, with its password."""
+    return server.service_url.replace("@", f":{PASSWORD}@")
+
+
+def lastpair_of(server: Cluster) -> str:
+    """The superuser's URL of the database lastpair on a server."""
+    return server.superuser_url.replace("/postgres?", "/lastpair?")
+
+
+def plproxy() -> Path:
+    """The programs of a PostgreSQL 15 that has PL/Proxy."""
+    library = BIN_DIR.parent / "lib" / "plproxy.so"
+    needed(lambda: library if library.exists() else None, "PL/Proxy for PostgreSQL 15", "postgresql-15", "postgresql-15-plproxy")
+    return BIN_DIR
+
+
+@contextmanager
+def running_node(number: int, bin_dir: Path = BIN_DIR, settings: Sequence[str] = FAST) -> Iterator[Cluster]:
+    """A migrated server with this number, which no router knows yet."""
+    with cluster(bin_dir, *settings) as server:
+        asyncio.run(migrate(server.url_with_password))
+        server.psql(f"select inventory.set_node({number})", server.url)
+        yield server
+
+
+@contextmanager
+def running_router(*numbers: int, settings: Sequence[str] = FAST) -> Iterator[Router]:
+    """A router with nodes of these numbers, 0 and 1 by default, and with these settings of all servers; all gone afterwards."""
+    bin_dir = plproxy()
+    with ExitStack() as stack:
+        server = stack.enter_context(cluster(bin_dir, *settings))
+        server.psql(ROUTER_RECIPE, lastpair_of(server))
+        nodes = {number: stack.enter_context(running_node(number, settings=settings)) for number in numbers or (0, 1)}
+        router = Router(server, nodes)
+        asyncio.run(deploy(router.owner_url))
+        for number in nodes:
+            asyncio.run(add_node(router.owner_url, number, router.node_url(number)))
+        yield router
+
+
+@contextmanager
+def another_router(router: Router) -> Iterator[Router]:
+    """A second router before the same nodes, which must have no drops yet."""
+    with cluster(plproxy(), *FAST) as server:
+        server.psql(ROUTER_RECIPE, lastpair_of(server))
+        other = Router(server, router.nodes)
+        asyncio.run(deploy(other.owner_url))
+        for number in router.nodes:
+            asyncio.run(add_node(other.owner_url, number, router.node_url(number)))
+        yield other
