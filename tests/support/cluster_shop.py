@@ -1,6 +1,5 @@
 """A service whose database is a router, in the process of the tests."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -10,11 +9,10 @@ import asyncpg
 import httpx
 import psutil
 
-from lastpair.web.application import create_app
 from lastpair.web.components import Components
 from tests.support.clusters import Cluster
 from tests.support.factories import make_drop_by_sql
-from tests.support.in_process import server_for, settings_for, url_of
+from tests.support.in_process import served, settings_for
 from tests.support.router import Router
 from tests.support.waiting import eventually
 
@@ -37,24 +35,14 @@ class ClusterShop:
 @asynccontextmanager
 async def serving(router: Router, **settings: Any) -> AsyncIterator[ClusterShop]:
     """The service with these settings."""
-    app = create_app(settings_for(router.url, **settings))
-    server = server_for(app)
     async with AsyncExitStack() as stack:
         owners = {
             number: await stack.enter_async_context(asyncpg.create_pool(node.url_with_password, min_size=0, max_size=4))
             for number, node in router.nodes.items()
         }
-        task = asyncio.create_task(server.serve())
-        try:
-            await eventually(lambda: server.started or task.done(), PATIENCE_SECONDS)
-            await eventually(lambda: len(app.components.nodes.all) == len(owners), PATIENCE_SECONDS)
-            limits = httpx.Limits(max_connections=100)
-            async with httpx.AsyncClient(base_url=f"{url_of(server)}/api", timeout=PATIENCE_SECONDS, limits=limits) as http:
-                yield ClusterShop(app.components, http, owners)
-        finally:
-            app.components.hub.close()
-            server.should_exit = True
-            await task
+        service = await stack.enter_async_context(served(settings_for(router.url, **settings)))
+        await eventually(lambda: len(service.components.nodes.all) == len(owners), PATIENCE_SECONDS)
+        yield ClusterShop(service.components, service.http, owners)
 
 
 def processes_of(server: Cluster) -> list[psutil.Process]:
