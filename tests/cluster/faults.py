@@ -213,6 +213,7 @@ class FaultRun:
             "RESERVATION_TTL_SECONDS": str(HOLD_SECONDS),
             "EVENT_RETENTION_SECONDS": "86400",
             "DATABASE_POOL_SIZE": "8",
+            "LOG_LEVEL": "error",
         }
         self.processes = [KillableService(environment) for _ in range(PROCESSES)]
         self._drops: dict[int, list[str]] = {node: [] for node in self._nodes}
@@ -220,6 +221,9 @@ class FaultRun:
         self._purchases: dict[str, str] = {}
         self._probes: list[Probe] = []
         self._windows: list[Window] = []
+        self.recovered: list[tuple[float, list[str]]] = []
+        """How many seconds after these faults every process served every node again."""
+
         self._stopping = False
 
     def wrong(self, finding: str) -> None:
@@ -310,7 +314,7 @@ class FaultRun:
         if node is not None and self._drops[node]:
             body["near"] = self._drops[node][0]
         status, data = await self._ask("POST", "/drops", self._seller, body, f"drop-{self.chance.getrandbits(64):x}")
-        assert status == 201, data
+        assert status in {200, 201}, data
         drop_id: str = data["drop"]["id"]
         if node is not None and node_of(drop_id) != node and not self._drops[node]:
             return await self._new_drop(node)  # the emptiest node gets it
@@ -390,7 +394,9 @@ class FaultRun:
             done += at_once
             if done % 25 < at_once:
                 print(f"{time.strftime('%H:%M:%S')} {done} faults, {len(self.found)} findings", flush=True)
+            begin = time.monotonic()
             await self._all_serve()
+            self.recovered.append((time.monotonic() - begin, chosen))
 
     async def _break(self, kind: str) -> None:
         self.counts[f"fault: {kind}"] += 1
@@ -447,15 +453,16 @@ class FaultRun:
     async def _all_serve(self) -> None:
         # Wait until every process serves reserves on every node again, which it does by itself.
         deadline = time.monotonic() + 60
+        user = self._new_user()
         for process in self.processes:
-            for drops in self._drops.values():
+            for node, drops in self._drops.items():
                 while True:
                     with suppress(httpx.TransportError):
-                        url = f"{process.url}/api/drops/{drops[0]}"
-                        if (await self.http.get(url, timeout=5)).status_code == 200:
+                        url = f"{process.url}/api/drops/{drops[-1]}/reserve"
+                        if (await self.http.post(url, headers=as_user(user), timeout=5)).status_code in {200, 201, 409}:
                             break
                     if time.monotonic() > deadline:
-                        self.wrong(f"a process does not serve node {node_of(drops[0])} again after a minute")
+                        self.wrong(f"a process does not serve node {node} again after a minute")
                         return
                     await asyncio.sleep(0.05)
 
@@ -525,10 +532,13 @@ class FaultRun:
             if known_purchases.get(purchase_id) != reservation_id:
                 self.wrong(f"the purchase {purchase_id} was confirmed and is not there")
         self._check_probes()
+        for seconds, kinds in sorted(self.recovered)[-5:]:
+            print(f"served again {seconds:.1f} s after {' and '.join(kinds)}")
         log = "".join(process.full_log() for process in self.processes)
-        for line in log.splitlines():
+        lines = log.splitlines()
+        for place, line in enumerate(lines):
             if "Traceback" in line or " ERROR " in line or '"level":"error"' in line:
-                self.wrong(f"log: {line[:400]}")
+                self.wrong("log: " + "\n".join(lines[max(0, place - 2) : place + 12]))
         self.counts["reconnects of watchers"] = sum(watcher.connects for watcher in watchers)
         self.counts["holds confirmed"], self.counts["purchases confirmed"] = len(self._reservations), len(self._purchases)
 
@@ -538,7 +548,7 @@ class FaultRun:
         for window in self._windows:
             if window.node is None or window.kind == "drop locked":
                 continue
-            if any(w is not window and w.begin < window.end + 1 and window.begin < w.end + 1 for w in self._windows):
+            if any(w is not window and w.begin < window.end and window.begin < w.end for w in self._windows):
                 continue
             for probe in self._probes:
                 if window.begin <= probe.begin <= window.end:
