@@ -4,12 +4,27 @@ from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
 from tests.support.cluster_shop import PATIENCE_SECONDS, ClusterShop, serving
 from tests.support.envelopes import as_user, assert_error, assert_success
-from tests.support.factories import ask_reserve, assert_healthy, hold, make_due, make_users, name_of, purchase, reserve, statuses
+from tests.support.factories import (
+    ask_purchase,
+    ask_reserve,
+    assert_healthy,
+    hold,
+    make_drop,
+    make_due,
+    make_users,
+    name_of,
+    purchase,
+    reserve,
+    statuses,
+)
+from tests.support.payment_provider import SECRET, own_provider
 from tests.support.router import Router, running_router
 from tests.support.waiting import eventually
+from tests.support.webhook_receiver import receiving
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +123,57 @@ async def test_each_node_is_swept(router: Router) -> None:
                 return (await statuses(owner, drop_id))["EXPIRED"] == 3
 
             await eventually(is_swept, PATIENCE_SECONDS)
+
+
+async def test_a_new_seller_puts_drops_beside_each_other(shop: ClusterShop) -> None:
+    """The user is made on the node that the router chooses, and `near` puts a drop on the node of another."""
+    seller = str(uuid4())
+    drop = await make_drop(shop.http, seller)
+    near = await make_drop(shop.http, seller, near=drop["id"])
+    nodes = shop.components.nodes
+    assert nodes.of(drop["id"]) is nodes.of(near["id"])
+
+
+async def test_webhooks_tell_of_the_drops_of_both_nodes(router: Router) -> None:
+    """An endpoint that is made once gets what happens on each node."""
+    with receiving() as receiver:
+        async with serving(router, webhook_private_targets=["127.0.0.1"]) as shop:
+            seller, path = str(uuid4()), f"/{uuid4().hex}"
+            body = {"url": receiver.url + path, "event_types": ["purchase.paid"]}
+            made = await shop.http.post("/webhook-endpoints", json=body, headers=as_user(seller))
+            endpoint = assert_success(made, "webhook_endpoint", 201)
+            drops = await shop.drops()
+            for drop_id in drops.values():
+                buyer = str(uuid4())
+                await reserve(shop.http, drop_id, buyer)
+                await purchase(shop.http, drop_id, buyer)
+
+            def told() -> set[str]:
+                return {received.message["data"]["purchase"]["drop_id"] for received in receiver.received(path)}
+
+            await eventually(lambda: told() == set(drops.values()), PATIENCE_SECONDS)
+            gone = await shop.http.delete(f"/webhook-endpoints/{endpoint['id']}", headers=as_user(seller))
+            assert gone.status_code == 200
+
+
+async def test_payments_on_both_nodes(router: Router) -> None:
+    """The provider is told of each payment, and what it tells is recorded on the node of the payment."""
+    async with own_provider() as provider:
+        settings = {"payment_webhook_secret": SecretStr(SECRET), "payment_provider_url": provider.url}
+        async with serving(router, payment_provider="webhook", **settings) as shop:
+            provider.webhook_url = f"{shop.http.base_url}webhooks/payments"
+            for number, drop_id in (await shop.drops()).items():
+                buyer = str(uuid4())
+                await reserve(shop.http, drop_id, buyer)
+                bought = (await ask_purchase(shop.http, drop_id, buyer)).json()["data"]
+                payment = bought["payment"]
+                assert shop.components.nodes.of(payment["id"]).number == number
+                assert payment["url"] == f"https://pay.example/{payment['id']}"
+                assert (
+                    await provider.tell(payment, "paid", amount=payment["amount"], currency=payment["currency"])
+                ).status_code == 200
+                found = await shop.http.get(f"/payments/{payment['id']}", headers=as_user(buyer))
+                assert assert_success(found, "payment")["status"] == "paid"
+            await shop.components.payments.reconcile()
+    for node in router.nodes.values():
+        node.psql("select api.set_payment_provider('none', 600)", node.url)

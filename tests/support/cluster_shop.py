@@ -52,12 +52,13 @@ def processes_of(server: Cluster) -> list[psutil.Process]:
 
 
 def kill(server: Cluster) -> None:
-    """Kill a server, as if its machine lost its power."""
+    """Kill all processes of a server at once."""
     processes = processes_of(server)
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(processes)
+    (server.folder / "data" / "postmaster.pid").unlink()  # nobody has to stop it any more
 
 
 @contextmanager
