@@ -36,7 +36,7 @@ test-slow: .venv/dev ## Run the slow tests
 bench: .venv/dev ## Measure how fast a drop sells and write bench/results.md (needs wrk; peers need npm, redis-server)
 	@$(BIN)/python -m bench
 
-screenshots: .venv/dev ## Retake the pictures of the dashboard in docs/images
+screenshots: .venv/dev ## Take pictures of every page into .data/screenshots, those of README.md into docs/images
 	@$(BIN)/python -m tools.screenshots
 
 swagger-ui: .venv/dev ## Replace the copy of Swagger UI with the newest release (needs npm)

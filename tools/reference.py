@@ -161,7 +161,7 @@ The fields have the names of the columns in the database.
 ERRORS_HEAD = """
 ## Errors
 
-Use `code` to tell errors apart; the message is for people. [`api.errors()`](../db/functions/api/errors.sql) defines the
+Use `code` to tell errors apart; the message is for people. [`api.errors()`](../db/functions/inventory/errors.sql) has the
 refusals of the database, with the same codes and statuses, for callers in SQL as well. 429 and 503 come with `Retry-After`, in
 seconds.
 """

@@ -58,8 +58,8 @@ from pg_proc p
 where p.pronamespace = 'api'::regnamespace
 order by p.proname, p.pronargs
 """
-COPIED = ("fold_case", "name_key")
-"""Private functions of a node that a router has, too, in schema router: the register of names needs the key of a name."""
+COPIED = ("errors", "fold_case", "name_key")
+"""Private functions of a node that a router has, too, in schema router: for api.errors, and for the register of names."""
 
 COPIES = """
 select pg_get_functiondef(p.oid) from pg_proc p
@@ -258,9 +258,9 @@ def texts(node: "Node") -> dict[Path, str]:
 
 
 def _definition(name: str) -> str:
-    # The definition in the file of a function, without the comment above it.
+    # The definition in the file of a function, without the comment above it, on the copies of private functions that the router has.
     text = (FUNCTIONS_DIR / f"{name}.sql").read_text()
-    return text[text.index("create or replace") :]
+    return text[text.index("create or replace") :].replace("inventory.", "router.")
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,23 @@
 """`make screenshots`: takes pictures of the dashboard in every state, light and dark, on a desktop and on a phone.
 
-All of them go to .data/screenshots, to be looked at. Those that the documents show go to docs/images besides. The pages are set
-in Inter where it is installed (`apt-get install fonts-inter fonts-noto-cjk`), and in the system's font elsewhere.
+tools/photographer.py says where they go. The pages are set in Inter where it is installed (`apt-get install fonts-inter
+fonts-noto-cjk`), and in the system's font elsewhere.
 """
 
 import asyncio
 import random
-import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import httpx
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Page, expect
 
 from tests.support.browser import chromium
-from tests.support.servers import ROOT, Service, started
-from tools import buyer_screenshots, rush_animation
+from tests.support.servers import Service, started
+from tools import buyer_screenshots, payment_screenshots, rush_animation
+from tools.photographer import FOLDER, IMAGES, Photographer, Prepare, nothing
 
-IMAGES, FOLDER = ROOT / "docs" / "images", ROOT / ".data" / "screenshots"
-SHOWN = ("list-desktop", "drop-desktop", "rush-desktop")
-"""The pictures in the documents."""
-
-SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-SIZES: dict[str, Any] = {
-    "desktop": {"viewport": {"width": 1440, "height": 900}, "device_scale_factor": 1.5},
-    "phone": {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True},
-}
 SHOE_SIZES = {"7": 12, "8": 22, "8.5": 26, "9": 30, "9.5": 30, "10": 28, "11": 18, "12": 14}
 LONG_NAME = "The extraordinarily long name of a shoe by three brands, a museum and a city, in its second edition"
 # Name, body, and the shares of the stock that are sold and held.
@@ -52,12 +41,6 @@ DROPS: list[tuple[str, dict[str, Any], float, float]] = [
     ("Chuck 70", {"price": 85, "total_stock": 150, "starts": None}, 0, 0),
 ]
 MANY = 606
-
-Prepare = Callable[[Page], Awaitable[None]]
-
-
-async def nothing(page: Page) -> None:
-    """The page as it is."""
 
 
 class Shop:
@@ -120,45 +103,12 @@ class Shop:
             await self.post(f"/drops/{drop['id']}/purchase", buyer)
 
 
-class Photographer:
-    """Takes each picture four times: light and dark, on a desktop and on a phone."""
-
-    def __init__(self, browser: Browser, url: str) -> None:
-        self._browser = browser
-        self._url = url
-
-    async def take(self, name: str, path: str = "/", prepare: Prepare = nothing, before: Prepare = nothing) -> None:
-        """Open the path and take the picture after `prepare`; `before` runs before the page is loaded."""
-        for size in SIZES:
-            for scheme in SCHEMES:
-                async with self._page(size, scheme) as page:
-                    await before(page)
-                    await page.goto(self._url + path)
-                    if before is nothing:
-                        await expect(page.locator("#badge")).to_have_text("Live")
-                    await page.wait_for_timeout(1500)  # until the charts have their past
-                    await prepare(page)
-                    await page.wait_for_timeout(400)
-                    await self._save(page, name, size, scheme)
-
-    @asynccontextmanager
-    async def _page(self, size: str, scheme: Literal["light", "dark"]) -> AsyncIterator[Page]:
-        context = await self._browser.new_context(color_scheme=scheme, **SIZES[size])
-        yield await context.new_page()
-        await context.close()
-
-    async def _save(self, page: Page, name: str, size: str, scheme: str) -> None:
-        picture = f"{name}-{size}-{scheme}.png"
-        await page.screenshot(path=FOLDER / picture, animations="disabled")
-        if f"{name}-{size}" in SHOWN:
-            shutil.copy(FOLDER / picture, IMAGES / picture)
-
-
 async def never_answer(page: Page) -> None:
-    """The server is slow: the page waits for its first event."""
+    """The server is slow: the page, which asks without a worker, waits for its first event."""
     await page.add_init_script("""
+      delete window.SharedWorker;
       const ask = window.fetch;
-      window.fetch = (url, ...options) => (url.startsWith("/api/events") ? new Promise(() => {}) : ask(url, ...options));
+      window.fetch = (url, ...options) => (String(url).includes("/api/events") ? new Promise(() => {}) : ask(url, ...options));
     """)
 
 
@@ -191,11 +141,11 @@ def press(name: str) -> Prepare:
 
 
 def choose_tab(name: str) -> Prepare:
-    """Show this tab, in the middle of the window."""
+    """Show this tab, at the top of the window."""
 
     async def prepare(page: Page) -> None:
         await page.get_by_role("tab", name=name).click()
-        await page.locator("#seller").evaluate("(element) => element.scrollIntoView({ block: 'center' })")
+        await page.locator("#seller").evaluate("(element) => element.scrollIntoView()")
 
     return prepare
 
@@ -208,14 +158,14 @@ async def rush(page: Page) -> None:
     await page.locator("#rush").evaluate("(element) => innerWidth < 1000 && element.scrollIntoView()")
 
 
-async def take_all(service: Service) -> None:
-    """Take all pictures: first without a drop, then with a shop full of them, then with very many."""
+async def take_dashboard(service: Service) -> None:
+    """Take the pictures of the dashboard: first without a drop, then with a shop full of them, then with very many."""
     async with chromium() as browser, httpx.AsyncClient(base_url=f"{service.url}/api", timeout=60) as http:
         shop, photographer = Shop(http), Photographer(browser, service.url)
         await photographer.take("empty")
         await photographer.take("loading", before=never_answer)
         await shop.open()
-        await photographer.take("list")
+        await photographer.take("list", sizes=("desktop", "laptop", "phone"))
         await photographer.take("no-match", prepare=search_in_vain)
         await photographer.take("drafts", prepare=press("Drafts"))
         await photographer.take("tools", prepare=press("Create a drop"))
@@ -236,12 +186,21 @@ async def take_all(service: Service) -> None:
         }
         for name, (drop, prepare) in pages.items():
             await photographer.take(name, f"/drops/{shop.drops[drop]['id']}", prepare)
+        await photographer.take("missing", "/drops/00000000-0000-0000-0000-000000000000")
         await photographer.take("offline", prepare=lose_connection)
-        await photographer.take("rush", prepare=rush)
+        await photographer.take("rush", prepare=rush, in_turn=True)
         seller = shop.drops["Samba OG"]["created_by"]
         for n in range(MANY - len(DROPS)):
             await shop.make(seller, f"Drop {n + 1}", {"price": 100 + n, "total_stock": 10})
         await photographer.take("many")
+
+
+async def take_all(service: Service) -> None:
+    """Take all pictures."""
+    await take_dashboard(service)
+    await rush_animation.make(service)
+    await buyer_screenshots.take(service)
+    await payment_screenshots.take()
 
 
 def main() -> None:
@@ -254,8 +213,6 @@ def main() -> None:
     ):
         service.wait_until_ready()
         asyncio.run(take_all(service))
-        asyncio.run(rush_animation.make(service))
-        asyncio.run(buyer_screenshots.take(service, IMAGES))
         service.stop()
 
 

@@ -7,8 +7,8 @@ set local lock_timeout = '5s';
 set local statement_timeout = '60s';
 
 -- The number is the body of a function and not a setting, because every session may change a setting of its own. It costs nothing:
--- PostgreSQL puts the constant into each plan. The function is stable and not immutable, because PostgreSQL computes an immutable
--- one when it plans, and then does not plan anew when the function is replaced.
+-- PostgreSQL puts the constant into each plan. The function is stable and not immutable, because of an immutable one inside uuid_v7
+-- only the value would be left in a plan, and the plan would not be made anew when the function is replaced.
 create function inventory.node() returns integer language sql stable parallel safe return 0;
 comment on function inventory.node() is 'The number of this node. inventory.set_node sets it.';
 

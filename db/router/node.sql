@@ -713,7 +713,8 @@ create or replace function node_0.list_webhook_deliveries(
   p_type text DEFAULT NULL::text,
   p_drop_id uuid DEFAULT NULL::uuid,
   p_limit integer DEFAULT 50,
-  p_after uuid DEFAULT NULL::uuid
+  p_after uuid DEFAULT NULL::uuid,
+  p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone
 )
 returns SETOF api.webhook_delivery_row
 language plproxy volatile security definer

@@ -1,10 +1,11 @@
 -- A router merges lists of several nodes. api.cursor_time says when a row comes in a list, and a list that is given this time comes
 -- after the row without looking it up.
 begin;
-select plan(30);
+select plan(35);
 
 do $$
 begin
+  perform api.create_webhook_endpoint('https://shop.example', array['drop.updated', 'drop.created', 'purchase.pending', 'purchase.paid']);
   perform api.set_payment_provider('stripe', 600);
   perform pg_temp.make_users('seller', 'ann', 'bob');
   perform pg_temp.make_drop('one', 10, '-3 hours');
@@ -30,6 +31,18 @@ begin
   update inventory.reservations r set created_at = now() - interval '1 hour' where r.id = pg_temp.hold_id('two', 'bob');
 end
 $$;
+
+set constraints all immediate; -- messages are written at the commit
+do $$
+begin
+  perform api.fan_out_webhooks(100000);
+  update inventory.webhook_deliveries d set created_at = now() - interval '1 hour'
+  where d.message < (select max(x.message) - 2 from inventory.webhook_deliveries x);
+end
+$$;
+select results_eq(
+  'select array_agg(d.id order by d.id) from inventory.webhook_deliveries d',
+  'select array_agg(d.id order by d.message) from inventory.webhook_deliveries d', 'Ids of deliveries rise in the order of the messages.');
 
 -- The ids of the rows of a list after a row, as an ordinary caller gets them and as another node gives them.
 create function pg_temp.list_after(p_list text, p_arguments text, p_id uuid, p_at timestamptz) returns uuid[] language plpgsql as $$
@@ -72,7 +85,9 @@ select * from (values
   (4, 'my_purchases', format('p_user_id => %L,', pg_temp.user_id('ann')), 'the purchases of a user'),
   (5, 'list_payments', '', 'the payments'),
   (6, 'list_payments', format('p_drop_id => %L,', pg_temp.drop_id('one')), 'the payments of a drop'),
-  (7, 'list_provider_calls', '', 'the calls to providers')
+  (7, 'list_provider_calls', '', 'the calls to providers'),
+  (8, 'list_webhook_deliveries', format('p_endpoint_id => %L,', (select max(e.id::text) from inventory.webhook_endpoints e)),
+    'the deliveries to an endpoint')
 ) as list (n, name, arguments, what);
 
 select ok(

@@ -50,7 +50,7 @@ create temp table named on commit drop as
 select p.oid::regprocedure as function, code[1] as code
 from pg_proc p
 cross join lateral regexp_matches(p.prosrc, '''([A-Z]+(?:_[A-Z]+)+)''', 'g') as named (code)
-where p.pronamespace in ('inventory'::regnamespace, 'api'::regnamespace) and p.oid <> 'api.errors()'::regprocedure;
+where p.pronamespace in ('inventory'::regnamespace, 'api'::regnamespace) and p.oid <> 'inventory.errors()'::regprocedure;
 select is_empty(
   $$
     select * from named

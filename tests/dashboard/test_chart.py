@@ -106,3 +106,38 @@ async def test_a_sale_before_the_page_was_opened(api: Api, visitor: Visitor, dro
     width = await page.locator("#chart").evaluate("(element) => element.clientWidth")
     assert (await corners("held-area"))[0] < 0.4 * width
     assert (await corners("sold-line"))[-1] > 0.6 * width
+
+
+# What the page sees, in between what the server tells: first little of the past, then more of it, then little again.
+PAST = """async () => {
+  const { Series } = await import("/dashboard/series.js");
+  const series = new Series(), point = (at, sold) => ({ at, sold, held: 0, left: 100 - sold });
+  series.add(point(5000, 40));
+  series.addOlder([point(1000, 10), point(6000, 99)]);
+  series.add(point(7000, 50));
+  series.addOlder([point(1000, 10), point(2000, 20), point(3000, 30)]);
+  series.addOlder([point(1000, 10)]);
+  return series.points.map(({ at, sold }) => [at, sold]);
+}"""
+
+
+async def test_the_finer_past(page: Page) -> None:
+    """Of what the server tells of the past, the most is shown, in front of what the page has seen itself."""
+    assert await page.evaluate(PAST) == [[1000, 10], [2000, 20], [3000, 30], [5000, 40], [7000, 50]]
+
+
+# A burst of sales between two silences, in more points than a series keeps.
+BURST = """async () => {
+  const { Series } = await import("/dashboard/series.js");
+  const series = new Series(), point = (at, sold) => ({ at, sold, held: 0, left: 1000 - sold });
+  series.add(point(100_000, 1000));
+  series.addOlder([point(0, 0), ...Array.from({ length: 1000 }, (_, n) => point(50_000 + n, n + 1))]);
+  return [series.points[0], series.points.at(-2), series.seenAt(0), series.points.length].map((found) => found.sold ?? found);
+}"""
+
+
+async def test_a_burst(page: Page) -> None:
+    """However few points are kept of a burst, its last one is among them, because that value holds until the next point."""
+    first, last_of_burst, seen, count = await page.evaluate(BURST)
+    assert (first, last_of_burst, seen) == (0, 1000, 1000)
+    assert count <= 160

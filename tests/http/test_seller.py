@@ -25,6 +25,16 @@ async def sell(owner: asyncpg.Pool, drop_id: str, users: list[str]) -> None:
     assert await owner.fetchval(SELL, drop_id, users) == len(users)
 
 
+async def test_a_drop_near_another(http: httpx.AsyncClient, seller: str, drop: Row) -> None:
+    """The other drop must exist, and the new one says nothing of it."""
+    near = await make_drop(http, seller, near=drop["id"])
+    assert near.keys() == drop.keys()
+    body = {"name": "Air", "price": 1, "total_stock": 1, "near": str(uuid4())}
+    assert_error(await http.post("/drops", json=body, headers=as_user(seller)), 404, "DROP_NOT_FOUND")
+    assert_invalid(await http.post("/drops", json=body | {"near": "Air"}, headers=as_user(seller)), "near")
+    await make_drop(http, seller, near=None)
+
+
 async def test_a_refund(http: httpx.AsyncClient, owner: asyncpg.Pool, seller: str, user: str, drop: Row) -> None:
     """A purchase is refunded once, all of it; its units go back."""
     await http.post(f"/drops/{drop['id']}/reserve", json={"qty": 2}, headers=as_user(user))

@@ -161,12 +161,12 @@ async def test_an_old_process_that_starts_late_puts_its_functions_back(empty_url
     """This is why a deployment ends with another migrate, and how going back works."""
     await migrate(empty_url)
     shutil.copytree(ROOT / "app", tmp_path / "app")
-    old_functions = tmp_path / "app" / "lastpair" / "db" / "functions" / "api"
-    file = old_functions / "errors.sql"
+    old_functions = tmp_path / "app" / "lastpair" / "db" / "functions"
+    file = old_functions / "inventory" / "errors.sql"
     file.write_text(file.read_text().replace("Every unit of this drop is held or sold.", "Sold out."))
-    (old_functions / "snapshot.sql").unlink()
+    (old_functions / "api" / "snapshot.sql").unlink()
     connection = await asyncpg.connect(empty_url)
-    shape = "select pg_get_functiondef('api.errors()'::regprocedure), to_regproc('api.snapshot')::text"
+    shape = "select pg_get_functiondef('inventory.errors()'::regprocedure), to_regproc('api.snapshot')::text"
     new = await connection.fetchrow(shape)
 
     variables = os.environ | {"DATABASE_URL": empty_url, "PYTHONPATH": str(tmp_path / "app")}

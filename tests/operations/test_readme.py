@@ -127,3 +127,9 @@ def test_the_readme_is_readable() -> None:
     assert max(map(len, README.splitlines())) <= 130
     assert len(re.findall(r"^\|", README, re.MULTILINE)) <= 7
     assert set(re.findall(r"lastpair-[\w.-]+\.whl", README)) == {f"lastpair-{__version__}-py3-none-any.whl"}
+
+
+def test_the_pictures() -> None:
+    """The README shows every picture that there is, and no other."""
+    shown = set(re.findall(r"docs/images/([\w.-]+)", README))
+    assert shown == {file.name for file in (ROOT / "docs" / "images").iterdir()}

@@ -30,7 +30,7 @@ begin
     return query
     select o.n, coalesce(e.status, 200), o.code, e.message, false, to_json(o.reservation)
     from inventory.cancel_on_drop(v_drop_ids[1], p_requests) o
-    left join api.errors() e on e.code = o.code
+    left join inventory.errors() e on e.code = o.code
     order by o.n;
     return;
   end if;
@@ -46,7 +46,7 @@ begin
     order by v_drop_ids[q.n]
   ) of_drop
   cross join lateral inventory.cancel_on_drop(of_drop.drop_id, of_drop.requests) o
-  left join api.errors() e on e.code = o.code
+  left join inventory.errors() e on e.code = o.code
   order by of_drop.ns[o.n];
   perform set_config('lock_timeout', v_lock_timeout, true);
 end

@@ -32,6 +32,8 @@ begin
       select case when c.done_at is null then 'infinity' else '-infinity' end::timestamptz into v_at
       from inventory.provider_calls c
       where c.id = p_id;
+    when 'list_webhook_deliveries' then
+      select d.created_at into v_at from inventory.webhook_deliveries d where d.id = p_id;
     else
       raise invalid_parameter_value using message = format('%L is not a list that a router merges', p_list);
   end case;
@@ -44,4 +46,4 @@ $$;
 
 comment on function api.cursor_time(text, uuid) is
 'For a router: when the row p_id comes in the list p_list (list_drops, my_reservations, my_purchases, list_payments,
-list_provider_calls).';
+list_provider_calls, list_webhook_deliveries).';

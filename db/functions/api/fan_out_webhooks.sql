@@ -2,7 +2,8 @@
 -- null if there is no endpoint.
 --
 -- Purpose: every process calls it again and again, and one of them at a time does the work. Ids of messages are in commit order,
--- so a reader who has seen one will never find a smaller one appear, and the position is one number.
+-- so a reader who has seen one will never find a smaller one appear, and the position is one number. Ids of deliveries rise in the
+-- order of the messages, because a router sorts by them what was made at one time.
 --
 -- Locks: the position; a second caller does not wait and returns 0. Then the endpoints, weakly, and the lanes. Errors: none.
 
@@ -39,12 +40,19 @@ begin
   where m.id > v_position and m.id <= v_last
   order by 1, 2
   on conflict (endpoint_id, lane) do update set lane = excluded.lane; -- the row is locked, so that it does not go meanwhile
-  insert into inventory.webhook_deliveries (endpoint_id, lane, message)
-  select e.id, coalesce(m.drop_id, e.id), m.id
-  from inventory.webhook_messages m
-  join inventory.webhook_endpoints e on e.is_active and m.type = any (e.event_types) and e.created_at <= m.created_at
-  where m.id > v_position and m.id <= v_last
-  order by m.id;
+  with delivery as (
+    select e.id as endpoint_id, coalesce(m.drop_id, e.id) as lane, m.id as message, row_number() over (order by m.id) as n
+    from inventory.webhook_messages m
+    join inventory.webhook_endpoints e on e.is_active and m.type = any (e.event_types) and e.created_at <= m.created_at
+    where m.id > v_position and m.id <= v_last
+  ), new as (
+    select inventory.new_ids(count(*)::integer) as ids from delivery
+  )
+  insert into inventory.webhook_deliveries (endpoint_id, lane, message, id)
+  select d.endpoint_id, d.lane, d.message, new.ids[d.n]
+  from delivery d
+  cross join new
+  order by d.n;
   update inventory.webhook_position p set last_message = v_last where p.is_only;
   return v_messages;
 end

@@ -1,5 +1,8 @@
 -- api.list_webhook_deliveries: what was sent, or is to be sent, to a webhook endpoint, the newest first, in pages.
 --
+-- Deliveries were made in the order of their messages. If the delivery p_after is of another node, p_after_at says when it comes in
+-- the list (api.cursor_time).
+--
 -- Locks: none. Errors: WEBHOOK_ENDPOINT_NOT_FOUND, VALIDATION_ERROR (status, limit, cursor).
 --
 -- Plans: an index scan of the endpoint's deliveries from the newest on. The plan is made anew for each call, because it depends
@@ -11,7 +14,8 @@ create or replace function api.list_webhook_deliveries(
   p_type text default null,
   p_drop_id uuid default null,
   p_limit integer default 50,
-  p_after uuid default null
+  p_after uuid default null,
+  p_after_at timestamptz default null
 )
 returns setof api.webhook_delivery_row
 language plpgsql stable security definer
@@ -30,7 +34,7 @@ begin
   if p_status not in ('pending', 'delivered', 'given_up') then
     perform inventory.refuse_constraint('webhook_deliveries_status_check');
   end if;
-  if p_after is not null then
+  if p_after is not null and p_after_at is null then
     select d.message into v_message from inventory.webhook_deliveries d where d.id = p_after and d.endpoint_id = p_endpoint_id;
     if not found then
       perform inventory.refuse_cursor();
@@ -42,6 +46,7 @@ begin
     select d
     from inventory.webhook_deliveries d
     where d.endpoint_id = p_endpoint_id and d.message < v_message
+      and (p_after_at is null or (d.created_at, d.id) < (p_after_at, p_after))
       and (p_status is null or d.status = p_status)
       and (p_drop_id is null or d.lane = p_drop_id)
       and (p_type is null or p_type = (select m.type from inventory.webhook_messages m where m.id = d.message))
@@ -53,6 +58,6 @@ begin
 end
 $$;
 
-comment on function api.list_webhook_deliveries(uuid, text, text, uuid, integer, uuid) is
+comment on function api.list_webhook_deliveries(uuid, text, text, uuid, integer, uuid, timestamptz) is
 'List the deliveries of a webhook endpoint, the newest first: p_limit of them, after the one whose id is p_after; only those with
-p_status, of p_type or of p_drop_id, if given.';
+p_status, of p_type or of p_drop_id, if given. p_after_at is for a router.';

@@ -16,7 +16,8 @@ declare
   v_first_drop_id uuid := p_requests[1].drop_id;
   v_lock_timeout text := current_setting('lock_timeout');
 begin
-  if exists (select from unnest(p_requests) q where q.drop_id is distinct from v_first_drop_id) then
+  if cardinality(p_requests) > 1
+    and exists (select from unnest(p_requests) q where q.drop_id is distinct from v_first_drop_id) then
     -- What is locked already is held while this call waits for the next lock, so that must not take long.
     perform set_config('lock_timeout', '100ms', true);
   end if;
@@ -24,9 +25,11 @@ begin
   select
     o.n, coalesce(e.status, case when o.replayed then 200 else 201 end), o.code, e.message, o.replayed, to_json(o.purchase)
   from inventory.purchase_on_drops(p_requests) o
-  left join api.errors() e on e.code = o.code
+  left join inventory.errors() e on e.code = o.code
   order by o.n;
-  perform set_config('lock_timeout', v_lock_timeout, true);
+  if current_setting('lock_timeout') <> v_lock_timeout then
+    perform set_config('lock_timeout', v_lock_timeout, true);
+  end if;
 end
 $$;
 

@@ -17,7 +17,7 @@ begin
     o.n, coalesce(e.status, case when o.replayed then 200 else 201 end), o.code, o.message, o.replayed,
     case when o.code is null then to_json(o.basket) else to_json(o.refused_items) end
   from inventory.reserve_baskets(p_requests, p_ttl_seconds) o
-  left join api.errors() e on e.code = o.code
+  left join inventory.errors() e on e.code = o.code
   order by o.n;
 end
 $$;

@@ -27,9 +27,11 @@ begin
     o.n, coalesce(e.status, case when o.replayed then 200 else 201 end), o.code, coalesce(o.message, e.message), o.replayed,
     to_json(o.reservation)
   from inventory.reserve_on_drops(p_requests, p_ttl_seconds) o
-  left join api.errors() e on e.code = o.code
+  left join inventory.errors() e on e.code = o.code
   order by o.n;
-  perform set_config('lock_timeout', v_lock_timeout, true);
+  if current_setting('lock_timeout') <> v_lock_timeout then
+    perform set_config('lock_timeout', v_lock_timeout, true);
+  end if;
 end
 $$;
 

@@ -19,25 +19,23 @@ begin
   return array(
     select d.id
     from unnest(p_drops) d
-    cross join lateral (
+    where coalesce(
       (
-        select
+        select r.expires_at
         from inventory.reservations r
         where r.status = 'ACTIVE' and r.drop_id = d.id and r.expires_at >= d.nothing_due_before and r.expires_at <= now()
         order by r.expires_at
         limit 1
-      )
-      union all
+      ),
       (
-        select
+        select p.payment_expires_at
         from inventory.purchases p
         where p.status = 'pending' and p.drop_id = d.id and p.payment_expires_at >= d.nothing_due_before
           and p.payment_expires_at <= now()
         order by p.payment_expires_at
         limit 1
       )
-      limit 1
-    ) due
+    ) is not null
   );
 end
 $$;

@@ -1,6 +1,8 @@
 -- inventory.note_purchases: trigger on purchases: note which purchases were made, paid or changed, the drops whose latest purchasers
 -- may have changed, and how many units more are sold. The commit announces the notes, and refuses what does not balance.
 --
+-- Purchases come in the order of their ids, which is the order in which they were made (inventory.new_ids).
+--
 -- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches. Errors: none.
 --
 -- Plans: it uses except and no join, for the reason in inventory.note_reservations.
@@ -14,9 +16,9 @@ begin
   if tg_op = 'INSERT' then
     insert into inventory.changes as c (drop_id, is_activity_updated, purchased_ids, added_sold)
     select
-      n.drop_id, bool_or(n.status = 'paid'), array_agg(n.id order by n.n),
+      n.drop_id, bool_or(n.status = 'paid'), array_agg(n.id order by n.id),
       coalesce(sum(n.qty - n.refunded_qty) filter (where n.status in ('pending', 'paid')), 0)
-    from (select *, row_number() over () as n from new_rows) n
+    from new_rows n
     group by n.drop_id
     on conflict (transaction_id, drop_id) do update
     set

@@ -1,6 +1,7 @@
 -- inventory.publish: append events to the log, in this order, and notify the listeners of each.
 --
 -- Locks: the calling function holds the lock that orders events, see inventory.publish_changes. Errors: none.
+-- Plans: the caller's settings are in force, the search_path, too.
 --
 -- A notification is the event as api.events_after returns it, with two keys before it. `mac` proves to a listener that this
 -- function wrote the rest, because any role that may connect can NOTIFY: HMAC-SHA-256, in hexadecimal, over the payload without
@@ -13,12 +14,12 @@
 create or replace function inventory.publish(p_events inventory.new_event[])
 returns void
 language plpgsql
-set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_published_at timestamptz := clock_timestamp(); -- one time for all of them, because writing it for each would cost a fifth
-  v_at text := ',"at":"' || to_char(v_published_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') || '"}}';
-  v_begin text := '{"committedAt":' || round(extract(epoch from v_published_at), 3) || ',';
+  -- The time is written once for all of them, and an event is put together as text, because for each of many events this costs.
+  v_published_at timestamptz := clock_timestamp();
+  v_begin text := '"committedAt":' || round(extract(epoch from v_published_at), 3) || ',';
+  v_at text := '"at":"' || to_char(v_published_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') || '"}}';
   v_notified bigint;
 begin
   with logged as (
@@ -33,27 +34,24 @@ begin
       'lastpair_events',
       case
         when n.user_id is null and octet_length(n.text) - octet_length(v_begin) >= 7800 then n.id::text
-        else '{"mac":"' || encode(sha256(k.outer_key || sha256(k.inner_key || convert_to(n.text, 'UTF8'))), 'hex') || '",'
-          || substr(n.text, 2)
+        else '{"mac":"' || encode(sha256(k.outer_key || sha256(k.inner_key || convert_to('{' || n.text, 'UTF8'))), 'hex') || '",'
+          || n.text
       end
     )
   )
   into v_notified
   from (
     select
-      e.id, e.user_id,
+      l.id, l.user_id,
       case
-        when e.user_id is not null then '{"id":"' || e.id || '"}'
-        -- The time is put at the end of `data` as text, as inventory.data_with_time does. An empty object gets no comma.
-        when right(e.event, 10) = '"data":{}}' then v_begin || substr(left(e.event, -2), 2) || substr(v_at, 2)
-        else v_begin || substr(left(e.event, -2), 2) || v_at
+        when l.user_id is not null then '"id":"' || l.id || '"}'
+        else
+          v_begin || '"type":' || to_json(l.type) || ',"id":"' || l.id || '","drop_id":"' || l.drop_id || '","data":'
+            -- The time comes last in `data`, as in inventory.data_with_time.
+            || case when l.data::text = '{}' then '{' else left(l.data::text, -1) || ',' end || v_at
       end as text
-    from (
-      select l.id, l.user_id, case when l.user_id is null then to_json(wire)::text end as event
-      from logged l
-      cross join lateral (select l.type, l.id::text as id, l.drop_id, l.data) wire
-      order by l.id
-    ) e
+    from logged l
+    order by l.id
     offset 0 -- so that a text is made once, and not wherever it is named
   ) n
   cross join inventory.event_key k; -- it has one row

@@ -21,13 +21,13 @@
 -- happened that they may want, together with what a purchase needs to know, so that a sale pays nothing for it.
 --
 -- Times are written in UTC, because the sessions that commit have different time zones.
+--
+-- Plans: inventory.publish_change, the caller, has switched sequential and bitmap scans off.
 
 create or replace function inventory.publish_changes(p_transaction_id xid8)
 returns void
 language plpgsql
 set timezone = 'UTC'
-set enable_seqscan = off
-set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare

@@ -34,6 +34,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_keys text[] := array(select q.idempotency_key from unnest(p_requests) q);
+  v_is_ambiguous boolean := false; -- one key comes with several reservations
   v_holds inventory.hold_facts[]; -- of each request
   v_live_ids uuid[];
   v_due_ids uuid[];
@@ -43,14 +44,17 @@ declare
   v_payment_ids uuid[]; -- with a provider: of each request
   v_payment_ends timestamptz[];
 begin
-  perform inventory.check_idempotency_keys(v_keys);
-  if array_remove(v_keys, null) <> '{}' and exists (
-    select
-    from unnest(p_requests) q
-    where q.reservation_id is not null and q.idempotency_key is not null
-    group by q.drop_id, q.user_id, q.idempotency_key
-    having min(q.reservation_id::text) <> max(q.reservation_id::text)
-  ) then
+  if array_remove(v_keys, null) <> '{}' then
+    perform inventory.check_idempotency_keys(v_keys);
+    v_is_ambiguous := exists (
+      select
+      from unnest(p_requests) q
+      where q.reservation_id is not null and q.idempotency_key is not null
+      group by q.drop_id, q.user_id, q.idempotency_key
+      having min(q.reservation_id::text) <> max(q.reservation_id::text)
+    );
+  end if;
+  if v_is_ambiguous then
     return query
     select q.n::integer, o.code, o.replayed, o.purchase
     from unnest(p_requests) with ordinality as q (drop_id, user_id, idempotency_key, reservation_id, n)

@@ -10,7 +10,7 @@ as $$
 declare
   v_error record;
 begin
-  select * into strict v_error from api.errors() e where e.code = p_code;
+  select * into strict v_error from inventory.errors() e where e.code = p_code;
   raise exception using
     errcode = 'PT' || v_error.status,
     message = v_error.code,

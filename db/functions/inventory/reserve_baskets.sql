@@ -188,7 +188,7 @@ begin
       i.basket_n,
       array_agg(row(i.index, i.code, coalesce(i.message, e.message))::api.refused_item order by i.index) as items
     from unnest(v_item.basket_ns, v_item.indexes, v_decision.codes, v_decision.messages) as i (basket_n, index, code, message)
-    join api.errors() e on e.code = i.code
+    join inventory.errors() e on e.code = i.code
     group by i.basket_n
   ),
   answer as (
@@ -217,7 +217,7 @@ begin
   left join lateral inventory.basket_as_shown(v_basket_ids[a.taker_n], a.user_id, now(), made.reservations) shown
     on made.basket_n is not null
   left join refused on refused.basket_n = a.n
-  left join api.errors() e on e.code = a.code
+  left join inventory.errors() e on e.code = a.code
   order by a.n;
 end
 $$;

@@ -43,7 +43,7 @@ language plpgsql stable
 as $$
 declare
   v_count integer := coalesce(cardinality(p_requests), 0);
-  v_user_ids uuid[] := array(select q.user_id from unnest(p_requests) q);
+  v_user_ids uuid[] := array[p_requests[1].user_id];
   v_variant_drop_ids uuid[] := '{}';
   v_variant_ids uuid[] := '{}';
   v_drop record;      -- arrays with an element for each drop: why it refuses every request, and its terms
@@ -60,6 +60,9 @@ declare
   v_units_before integer[];     -- and had been taken
   f record;
 begin
+  if v_count <> 1 then
+    v_user_ids := array(select q.user_id from unnest(p_requests) q);
+  end if;
   if p_variants <> '{}' then
     v_variant_drop_ids := array(select v.drop_id from unnest(p_variants) v);
     v_variant_ids := array(select v.id from unnest(p_variants) v);

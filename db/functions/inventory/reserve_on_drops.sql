@@ -42,9 +42,9 @@ begin
     v_drop_ids := array(select distinct q.drop_id from unnest(p_requests) q order by q.drop_id);
   end if;
 
-  select * into v_prepared from inventory.prepare_drops(v_drop_ids, p_requests);
+  v_prepared := inventory.prepare_drops(v_drop_ids, p_requests);
   v_variants := array(select v from inventory.variants v where v.drop_id = any (v_drop_ids) order by v.drop_id, v.id);
-  select * into v_decision from inventory.reserve_decisions(v_drop_ids, v_prepared.drops, v_variants, p_requests);
+  v_decision := inventory.reserve_decisions(v_drop_ids, v_prepared.drops, v_variants, p_requests);
 
   if 0 < any (v_decision.units) then
     v_holds := inventory.write_holds(

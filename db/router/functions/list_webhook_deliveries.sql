@@ -6,7 +6,8 @@ create or replace function api.list_webhook_deliveries(
   p_type text default null,
   p_drop_id uuid default null,
   p_limit integer default 50,
-  p_after uuid default null
+  p_after uuid default null,
+  p_after_at timestamptz default null
 )
 returns setof api.webhook_delivery_row
 language plpgsql stable security definer
@@ -14,7 +15,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_arguments constant jsonb := jsonb_build_object(
-    'p_endpoint_id', p_endpoint_id, 'p_status', p_status, 'p_type', p_type, 'p_drop_id', p_drop_id, 'p_limit', p_limit, 'p_after', p_after);
+    'p_endpoint_id', p_endpoint_id, 'p_status', p_status, 'p_type', p_type, 'p_drop_id', p_drop_id, 'p_limit', p_limit, 'p_after', p_after,
+    'p_after_at', p_after_at);
 begin
   return query
   select r.*
@@ -30,6 +32,6 @@ begin
 end
 $$;
 
-comment on function api.list_webhook_deliveries(uuid, text, text, uuid, integer, uuid) is
+comment on function api.list_webhook_deliveries(uuid, text, text, uuid, integer, uuid, timestamptz) is
 'List the deliveries of a webhook endpoint, the newest first: p_limit of them, after the one whose id is p_after; only those with
-p_status, of p_type or of p_drop_id, if given.';
+p_status, of p_type or of p_drop_id, if given. p_after_at is for a router.';

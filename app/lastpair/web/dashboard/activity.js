@@ -30,9 +30,12 @@ export function pointsOf(buckets, events, { from, drop, now }) {
     points.unshift({ at: Date.parse(bucket.at), sold, held, left });
     sold = Math.max(0, sold - bucket.sold);
   }
-  const [first] = points, total = first ? first.sold + first.held + first.left : drop.total_stock;
-  if (beginsAt < (first?.at ?? now.at)) points.unshift({ at: beginsAt, sold, held: 0, left: Math.max(0, total - sold) });
-  return [...points.filter(({ at }) => at < (exact[0]?.at ?? Infinity)), ...exact];
+  const all = [...points.filter(({ at }) => at < (exact[0]?.at ?? Infinity)), ...exact], [first] = all;
+  if (beginsAt < (first?.at ?? now.at)) {
+    const total = first ? first.sold + first.held + first.left : drop.total_stock, begin = Math.min(sold, first?.sold ?? sold);
+    all.unshift({ at: beginsAt, sold: begin, held: 0, left: Math.max(0, total - begin) });
+  }
+  return all;
 }
 
 function pointsOfEvents(events, drop, now) {
@@ -43,7 +46,7 @@ function pointsOfEvents(events, drop, now) {
     total = data.drop?.total_stock ?? total;
     left = data.availableStock ?? data.drop?.available_stock ?? left;
     if (left === undefined) continue; // no event of the stock yet
-    const units = Math.max(0, sold);
+    const units = Math.max(0, Math.min(sold, total - left)); // what is not paid yet counts as sold, but has no event yet
     points.push({ at: Date.parse(at), sold: units, held: Math.max(0, total - left - units), left });
   }
   return points;

@@ -216,7 +216,7 @@ export function drawBars(element, bars, label) {
   const width = element.clientWidth, height = element.clientHeight, most = Math.max(1, ...bars.map(({ value }) => value));
   if (width === 0) return;
   const gap = bars.length > 20 ? 1 : 6, barWidth = (width - gap * (bars.length - 1)) / Math.max(bars.length, 4);
-  const isRoomy = barWidth > 36, every = Math.ceil(40 / (barWidth + gap));
+  const isRoomy = barWidth + gap > 7 * formatNumber(most).length + 6, every = Math.ceil(40 / (barWidth + gap));
   const parts = bars.flatMap(({ label: name, value, part }, place) => {
     const x = place * (barWidth + gap), full = ((height - 44) * value) / most, filled = ((height - 44) * part) / most;
     const middle = { x: x + barWidth / 2, "text-anchor": "middle" }, base = height - 24;

@@ -202,7 +202,7 @@ export class DropPage {
     }
     if (!this.isBuyer) return;
     const { action, label, note, hold } = this.#offer(), button = $("buy");
-    setText(button, label);
+    setText(button, hold ? `Pay ${formatMoney(hold.amount, hold.currency)}` : label); // the note tells the time
     setText($("buy-note"), note);
     setAttribute(button, "aria-disabled", String(!action)); // not `disabled`, because that would lose the keyboard focus
     const letGo = $("let-go");

@@ -61,7 +61,7 @@ export class Rush {
     const { status, buyers, stock, asked, sold, refused, seconds, audit, error } = rush, oversold = rush.oversold ?? 0;
     const isDone = status === "done", isClean = isDone && oversold === 0 && audit.length === 0;
     setText($("rush-terms"), `${formatCount(buyers, "buyer")} · ${formatCount(stock, "unit")}`);
-    const claim = `${formatNumber(sold)} sold · ${formatNumber(oversold)} oversold`;
+    const claim = `${formatNumber(sold)} sold\u00a0· ${formatNumber(oversold)}\u00a0oversold`;
     setText($("rush-sum"), isDone ? claim : runningText(status, asked, buyers));
     const problems = `The audit found ${formatCount(audit.length, "problem")}.`;
     setText($("rush-verdict"), isClean ? "The audit is clean." : isDone ? problems : error ?? "");

@@ -9,19 +9,29 @@ const MAX_POINTS = 160, FIRST_STEP_MS = 20; // a rush may last half a second
 export class Series {
   points = [];
   #stepMs = FIRST_STEP_MS;
+  #seenFrom; // the time of the first point that the page saw itself
 
   add(point) {
     const { points } = this, last = points.at(-1), before = points.at(-2);
+    this.#seenFrom ??= point.at;
     // The last point is the value now. It becomes a point of its own when it is a step later than the one before.
     if (before && last.at - before.at < this.#stepMs) points.pop();
     points.push(point);
     this.#thin();
   }
 
-  /** Put points that are older than all others in front. */
+  /** The last point until this time that the page saw itself, or the first one. */
+  seenAt(time) {
+    const seen = this.points.filter(({ at }) => at >= this.#seenFrom);
+    return seen.findLast(({ at }) => at <= time) ?? seen[0];
+  }
+
+  /** Put what the server remembers in front, if it is more than what it has told before: of one drop it tells more than of all. */
   addOlder(older) {
-    const first = this.points[0]?.at ?? Infinity;
-    this.points.unshift(...older.filter(({ at }) => at < first));
+    const from = this.#seenFrom ?? Infinity, past = older.filter(({ at }) => at < from);
+    const known = this.points.filter(({ at }) => at < from);
+    if (past.length <= known.length) return;
+    this.points.splice(0, known.length, ...past);
     this.#thin();
   }
 
@@ -32,16 +42,16 @@ export class Series {
     return start ? Math.max(0, points.at(-1).sold - start.sold) / seconds : 0;
   }
 
+  /** Of each step the last point stays, because that value holds until the next one. */
   #thin() {
     while (this.points.length > MAX_POINTS) {
       this.#stepMs *= 2;
-      let kept = -Infinity;
-      const last = this.points.length - 1;
-      this.points = this.points.filter(({ at }, place) => {
-        if (place !== last && at - kept < this.#stepMs) return false;
+      let kept = Infinity;
+      this.points = this.points.toReversed().filter(({ at }, place, { length }) => {
+        if (place !== length - 1 && kept - at < this.#stepMs) return false;
         kept = at;
         return true;
-      });
+      }).toReversed();
     }
   }
 }

@@ -60,7 +60,7 @@ export class State {
     for (const { dropId, points } of drops) {
       const drop = this.drops.get(dropId);
       if (!drop) continue;
-      const { series } = drop, now = series.points.findLast(({ at }) => at <= Date.parse(to)) ?? series.points[0];
+      const { series } = drop, now = series.seenAt(Date.parse(to));
       series.addOlder(pointsOf(points, events.filter((event) => event.dropId === dropId), { from, drop, now }));
       this.onChange(dropId);
     }

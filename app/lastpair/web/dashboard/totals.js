@@ -50,7 +50,7 @@ export class Totals {
     const sums = sorted.map(([currency, { amount }]) => formatSum(amount, currency));
     const [first = formatNumber(0), ...others] = sums;
     const shown = others.slice(0, 2).join(" · ") + (others.length > 2 ? ` and ${others.length - 2} more` : "");
-    this.#write("revenue", isExact ? first : `≈ ${first}`, shown || "at the prices of now");
+    this.#write("revenue", isExact ? first : `≈ ${first}`, shown || "at current prices");
   }
 
   #writePace(now) {
