@@ -19,7 +19,6 @@ from tests.support.database import (
     Database,
     another_database,
     client_of,
-    clustered_database,
     fresh_embedded_database,
     running_api,
     scratch_database,
@@ -27,7 +26,7 @@ from tests.support.database import (
 from tests.support.factories import assert_healthy
 from tests.support.pgtap import install_pgtap
 from tests.support.servers import ROOT
-from tests.support.whole_cluster import TEMPLATE
+from tests.support.whole_cluster import ClusteredDatabase, clustered_database
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -116,8 +115,8 @@ async def empty_url(database: Database) -> AsyncIterator[str]:
 @pytest.fixture(scope="session")
 async def migrated_template(database: Database) -> AsyncIterator[str]:
     """The name of a migrated database that nobody is connected to, because copying one is faster than migrating one."""
-    if database.cluster:
-        yield TEMPLATE
+    if database.template:
+        yield database.template
         return
     async with another_database(database) as url:
         await migrate(url)
@@ -135,8 +134,9 @@ async def migrated_url(database: Database, migrated_template: str) -> AsyncItera
 def where_drops_go(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> None:
     """On a cluster new drops go to both nodes, or all to the first one if the tests of the file need that."""
     if pytestconfig.getoption("cluster"):
-        cluster = request.getfixturevalue("database").cluster
-        cluster.keep_drops_together(request.node.nodeid.startswith(TOGETHER))
+        database = request.getfixturevalue("database")
+        assert isinstance(database, ClusteredDatabase)
+        database.keep_drops_together(request.node.nodeid.startswith(TOGETHER))
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,6 @@ import psycopg
 from lastpair.database import pool
 from lastpair.database.embedded import embedded_database, service_url
 from tests.support.servers import started
-from tests.support.whole_cluster import TEMPLATE, WholeCluster, whole_cluster
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,17 @@ class Database:
     service_url: str
     """As the role that the service logs in as: lastpair_app on the embedded server, else the same as `url`."""
 
-    cluster: WholeCluster | None = None
-    """The router and the nodes that are this database, if the tests run on a cluster."""
+    template: str = ""
+    """The name of a migrated database on the same server, if there is one that can be copied."""
+
+    @asynccontextmanager
+    async def copy(self, template: str) -> AsyncIterator[str]:
+        """The owner's URL of another database on the same server, a copy of the template; it is dropped afterwards."""
+        name, parts = f"lastpair_other_{uuid4().hex[:12]}", urlsplit(self.url)
+        async with connected(self.superuser_url) as superuser:
+            await superuser.execute(f"create database {name} template {template} owner {parts.username}")
+            yield urlunsplit(parts._replace(path=f"/{name}"))
+            await superuser.execute(f"drop database {name} with (force)")
 
 
 @contextmanager
@@ -56,26 +64,11 @@ def scratch_database(url: str) -> Iterator[Database]:
             connection.execute(f"drop database {name} with (force)".encode())
 
 
-@contextmanager
-def clustered_database() -> Iterator[Database]:
-    """A router and two nodes, which are migrated."""
-    with whole_cluster() as cluster:
-        router = cluster.router
-        yield Database(router.owner_url, router.superuser_url, router.url, cluster)
-
-
 @asynccontextmanager
 async def another_database(database: Database, template: str = "template1") -> AsyncIterator[str]:
     """The owner's URL of another database on the same server, a copy of the template; it is dropped afterwards."""
-    name, parts = f"lastpair_other_{uuid4().hex[:12]}", urlsplit(database.url)
-    if database.cluster and template == TEMPLATE:
-        async with database.cluster.copy(name) as url:
-            yield url
-        return
-    async with connected(database.superuser_url) as superuser:
-        await superuser.execute(f"create database {name} template {template} owner {parts.username}")
-        yield urlunsplit(parts._replace(path=f"/{name}"))
-        await superuser.execute(f"drop database {name} with (force)")
+    async with database.copy(template) as url:
+        yield url
 
 
 @contextmanager

@@ -25,7 +25,6 @@ from tests.support.database import Database, another_database
 from tests.support.factories import Owner
 from tests.support.row_checks import Row
 from tests.support.servers import Service, started
-from tests.support.whole_cluster import TEMPLATE
 
 TRANSPORTS = ["sse", "ws"]
 SLOW_CALL_SECONDS = 15
@@ -426,8 +425,8 @@ async def caught_up(api: Api, drop_id: object) -> None:
 @asynccontextmanager
 async def fresh_database(database: Database) -> AsyncIterator[str]:
     """A new migrated database on the tests' server; yields the owner's URL."""
-    if database.cluster:
-        async with another_database(database, TEMPLATE) as url:
+    if database.template:
+        async with another_database(database, database.template) as url:
             yield url
         return
     name = f"lastpair_streams_{uuid4().hex[:12]}"

@@ -6,14 +6,17 @@ change the tables of the schema inventory. So the router of these tests has such
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
-import asyncpg
 import psycopg
+from psycopg.rows import tuple_row
 
-from tests.support.clusters import PASSWORD
-from tests.support.router import FAST, Router, lastpair_of, running_router
+from tests.support.clusters import PASSWORD, Cluster
+from tests.support.database import Database, connected
+from tests.support.router import FAST, Router, running_router
 
 VIEW = Path(__file__).with_name("whole_cluster.sql")
 TEMPLATE = "lastpair_template"
@@ -45,52 +48,62 @@ from pg_foreign_server s cross join unnest(s.srvoptions) o where o ~ '^(p0|dbnam
 """
 
 
-class WholeCluster:
-    """The servers of a router and its nodes. A database of this name on each is a cluster."""
+@dataclass(frozen=True)
+class ClusteredDatabase(Database):
+    """The database of a router, with its nodes. A database of the same name on each server is another one."""
 
-    def __init__(self, router: Router) -> None:
-        self.router = router
-        self.are_drops_together = False
-        """Does every new drop go to the first node? Drops of several nodes cannot share a basket or a log."""
-
-        self._servers = [router.server, *router.nodes.values()]
+    router: Router = field(kw_only=True)
 
     def prepare(self) -> None:
-        """Make the schema inventory of the router, and a copy of the cluster from which others are copied."""
+        """Make the schema inventory of the router, and what others are copied from."""
         _show_nodes(self.router)
         for server in self._servers:
             with psycopg.connect(server.superuser_url, autocommit=True) as connection:
                 connection.execute(f"create database {TEMPLATE} template lastpair owner lastpair".encode())
 
     def keep_drops_together(self, are_together: bool) -> None:
-        """Say where new drops of all clusters go from now on."""
-        self.are_drops_together = are_together
-        with psycopg.connect(self.router.superuser_url, autocommit=True) as connection:
-            connection.execute("update router.nodes set is_draining = number <> 0 and %s", (are_together,))
+        """Say whether new drops go to the first node only, here and in copies that are made from now on."""
+        for name in ("lastpair", TEMPLATE):
+            with psycopg.connect(_of_database(self.router.superuser_url, name), autocommit=True) as connection:
+                connection.execute("update router.nodes set is_draining = number <> 0 and %s", (are_together,))
 
     @asynccontextmanager
-    async def copy(self, name: str) -> AsyncIterator[str]:
-        """The owner's URL of another cluster of this name; it is dropped afterwards."""
+    async def copy(self, template: str) -> AsyncIterator[str]:
+        """The owner's URL of another router with nodes of its own, or of an empty database on the router's server."""
+        if template != TEMPLATE:
+            async with super().copy(template) as url:
+                yield url
+            return
+        name = f"lastpair_other_{uuid4().hex[:12]}"
         for server in self._servers:
-            await _run(server.superuser_url, f"create database {name} template {TEMPLATE} owner lastpair")
-        url = urlunsplit(urlsplit(self.router.owner_url)._replace(path=f"/{name}"))
-        await _point(self.router, name, are_drops_together=self.are_drops_together)
-        yield url
+            async with connected(server.superuser_url) as superuser:
+                await superuser.execute(f"create database {name} template {TEMPLATE} owner lastpair")
+        await _point_to_copies(self.router, name)
+        yield _of_database(self.url, name)
         for server in self._servers:
-            await _run(server.superuser_url, f"drop database {name} with (force)")
+            async with connected(server.superuser_url) as superuser:
+                await superuser.execute(f"drop database {name} with (force)")
+
+    @property
+    def _servers(self) -> list[Cluster]:
+        return [self.router.server, *self.router.nodes.values()]
 
 
 @contextmanager
-def whole_cluster() -> Iterator[WholeCluster]:
-    """A router with the nodes 0 and 1, which the owner sees as one database."""
+def clustered_database() -> Iterator[ClusteredDatabase]:
+    """A router with the nodes 0 and 1, which its owner sees as one database."""
     with running_router(0, 1, settings=(*FAST, "jit = off")) as router:
-        cluster = WholeCluster(router)
-        cluster.prepare()
-        yield cluster
+        database = ClusteredDatabase(router.owner_url, router.superuser_url, router.url, TEMPLATE, router=router)
+        database.prepare()
+        yield database
+
+
+def _of_database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
 def _show_nodes(router: Router) -> None:
-    with psycopg.connect(lastpair_of(router.nodes[0]), row_factory=psycopg.rows.tuple_row) as node:
+    with psycopg.connect(_of_database(router.nodes[0].superuser_url, "lastpair"), row_factory=tuple_row) as node:
         definitions = [text for (text,) in node.execute(DEFINITIONS)]
         columns = dict(psycopg.RawCursor(node).execute(COLUMNS.encode(), [[*BY_ID, *BY_DROP_ID]]).fetchall())
     with psycopg.connect(router.superuser_url, autocommit=True) as superuser:
@@ -128,22 +141,9 @@ def _table(table: str, columns: str, router: Router) -> Iterator[str]:
         yield f"create view inventory.{table} as {rows}"
 
 
-async def _run(url: str, *statements: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-async def _point(router: Router, name: str, *, are_drops_together: bool) -> None:
-    # A copy still has the addresses of the original. Settings of a database are not copied with it.
-    connection = await asyncpg.connect(router.superuser_url.replace("/lastpair?", f"/{quote(name)}?"))
-    try:
-        for (statement,) in await connection.fetch(POINT, name):
-            await connection.execute(statement)
-        await connection.execute(f"alter database {name} set client_connection_check_interval = '2s'")
-        await connection.execute("update router.nodes set is_draining = number <> 0 and $1", are_drops_together)
-    finally:
-        await connection.close()
+async def _point_to_copies(router: Router, name: str) -> None:
+    # A copy of the router still has the addresses of the original, and settings of a database are not copied with it.
+    async with connected(_of_database(router.superuser_url, name)) as superuser:
+        for (statement,) in await superuser.fetch(POINT, name):
+            await superuser.execute(statement)
+        await superuser.execute(f"alter database {name} set client_connection_check_interval = '2s'")
