@@ -21,15 +21,15 @@ from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from lastpair.database.migrate import migrate
-from tests.support.database import Database
+from tests.support.database import Database, another_database
 from tests.support.factories import Owner
 from tests.support.row_checks import Row
 from tests.support.servers import Service, started
 
 TRANSPORTS = ["sse", "ws"]
 SLOW_CALL_SECONDS = 15
-SSE_FIELDS = re.compile(rb"event: ([A-Z_]+)\nid: ([0-9]+)\ndata: (.*)")
-FRAME = re.compile(r'\{"type":\s*"([A-Z_]+)",\s*"id":\s*"([0-9]+)",\s*"data":\s*(.*)\}', re.DOTALL)
+SSE_FIELDS = re.compile(rb"event: ([A-Z_]+)\nid: ([0-9]+|[0-9]+:[0-9]+(?:,[0-9]+:[0-9]+)*)\ndata: (.*)")
+FRAME = re.compile(r'\{"type":\s*"([A-Z_]+)",\s*"id":\s*"([0-9:,]+)",\s*"data":\s*(.*)\}', re.DOTALL)
 LOCK = "lock table inventory.event_order in share update exclusive mode"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would read all certificates of the machine for every client
 AT = re.compile(r'(.*?),?"at":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)"\}', re.DOTALL)
@@ -425,6 +425,10 @@ async def caught_up(api: Api, drop_id: object) -> None:
 @asynccontextmanager
 async def fresh_database(database: Database) -> AsyncIterator[str]:
     """A new migrated database on the tests' server; yields the owner's URL."""
+    if database.template:
+        async with another_database(database, database.template) as url:
+            yield url
+        return
     name = f"lastpair_streams_{uuid4().hex[:12]}"
     parts = urlsplit(database.url)
     url = urlunsplit(parts._replace(path=f"/{name}"))
