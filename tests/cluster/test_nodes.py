@@ -7,7 +7,16 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.clusters import PASSWORD
-from tests.support.router import Router, make_drop, make_user, running_node, running_router, service_of, service_url_of
+from tests.support.router import (
+    Router,
+    make_drop,
+    make_user,
+    running_node,
+    running_router,
+    service_of,
+    service_url_of,
+    take_drops,
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +70,9 @@ async def test_a_node_joins_is_drained_and_leaves(router: Router) -> None:
             assert PASSWORD not in lines[1]
             assert lines[1].endswith("0 live units")
 
+            drop_id = str(await service.fetchval("select id from api.create_drop('new', 1, 1, $1)", user_id))
+            assert drop_id[21:23] == "00", "processes do not know the new node yet"
+            take_drops(router)
             # A session that was there before finds the new node, which has the webhook endpoints.
             assert await service.fetchval("select url from node_5.list_webhook_endpoints()") == "https://a.example"
             made = [
