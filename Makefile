@@ -19,13 +19,16 @@ unexport PYTHONDONTWRITEBYTECODE
 parallel = $(if $(DATABASE_URL),,--numprocesses $(1) --dist loadfile --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow bench screenshots swagger-ui lint format migrate rollback schema seed seed-reset psql reference lock wheel clean
+.PHONY: help run cluster test test-slow bench screenshots swagger-ui lint format migrate rollback schema seed seed-reset psql reference lock wheel clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 run: .venv/run ## Serve the API on http://localhost:4000 (Ctrl-C stops it)
 	@exec $(BIN)/lastpair run
+
+cluster: .venv/dev ## Serve on two nodes and a router (needs Debian's postgresql-15-plproxy; Ctrl-C stops all)
+	@exec $(BIN)/python -m tools.cluster
 
 test: .venv/dev ## Run the tests, on PostgreSQL servers of their own
 	@$(BIN)/python -m pytest $(call parallel,3) -m 'not slow'

@@ -229,12 +229,19 @@ def example() -> str:
 
 
 def command_rows() -> Iterator[tuple[str, ...]]:
-    """The command, its options, and its description."""
-    [commands] = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
-    for name, command in commands.choices.items():
+    """The command, its options, and its description; one that has actions is in several rows."""
+    yield from _rows_of_commands(parser(), "lastpair")
+
+
+def _rows_of_commands(parent: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, ...]]:
+    [commands] = [action for action in parent._actions if isinstance(action, argparse._SubParsersAction)]
+    for word, command in commands.choices.items():
+        if any(isinstance(action, argparse._SubParsersAction) for action in command._actions):
+            yield from _rows_of_commands(command, f"{name} {word}")
+            continue
         options = [option for option in command._actions if option.dest != "help"]
-        described = "".join(f"<br>`{option.option_strings[0]}`: {option.help}" for option in options)
-        yield f"`lastpair {name}`", f"{command.description}{described}"
+        described = "".join(f"<br>`{(*option.option_strings, option.metavar)[0]}`: {option.help}" for option in options)
+        yield f"`{name} {word}`", f"{command.description}{described}"
 
 
 def operations() -> dict[str, dict[str, Operation]]:

@@ -1,6 +1,7 @@
+# ruff: noqa: S608 - it writes SQL for people to read, from the names of our own functions
 """Writes db/router/api.sql and db/router/node.sql, the functions of a router, from those of a node: `python -m tools.router`.
 
-db/router/routes.txt says where each function is carried out. tests/cluster/test_generated.py compares the files with the functions.
+db/router/routes.txt says where each function is carried out.
 """
 
 import asyncio
@@ -27,8 +28,8 @@ API_HEAD = """-- The schema api of a router: the row types of a node, and each o
 """
 NODE_HEAD = """-- The schema of one node on a router: every public function as it is on this node, by PL/Proxy.
 --
--- `python -m tools.router` writes this file from the functions of a node. `lastpair migrate` runs it for each node, with the number of
--- the node instead of the 0 in node_0.
+-- `python -m tools.router` writes this file from the functions of a node. `lastpair migrate` runs it for each node, with the
+-- number of the node instead of the 0 in node_0.
 """
 
 TYPES = """
@@ -119,8 +120,12 @@ def _wrapped(text: str) -> str:
 
 def routes() -> dict[str, str]:
     """What routes.txt says of each function."""
-    lines = [line.split(maxsplit=1) for line in ROUTES.read_text().splitlines() if line and not line.startswith("#")]
-    return {name: route for name, route in lines}
+    lines = [
+        (line.split()[0], line.split(maxsplit=1)[1])
+        for line in ROUTES.read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    return dict(lines)
 
 
 def body_of(function: Function, route: str) -> str:
@@ -130,7 +135,7 @@ def body_of(function: Function, route: str) -> str:
     values = ", ".join(f"'{name}', {name}" for name in names)
     asked = f"'{function.name}', jsonb_build_object({values})"
     by_id = re.fullmatch(r"(?:of (\w+): )?(.*)", rest)
-    assert by_id is not None  # noqa: S101 - it fits every text
+    assert by_id is not None  # it fits every text
     parameter, order = by_id.groups()
     mentioned = {"by_id": rest, "batch": rest.partition(".")[0]}.get(kind, parameter)
     if mentioned and mentioned not in names:
@@ -181,7 +186,8 @@ def _returned(function: Function, rows: str, ending: str = "") -> str:
 def _summed(function: Function, rest: str, asked: str) -> str:
     rows = f"router.together(array(select a.rows from router.ask_all({asked}) a))"
     if not function.columns:
-        return f"  return (select sum(e.value::text::{function.result}) from json_array_elements({rows}) e where e.value::text <> 'null');\n"
+        values = f"json_array_elements({rows}) e where e.value::text <> 'null'"
+        return f"  return (select sum(e.value::text::{function.result}) from {values});\n"
     how = dict(([*part.split(), "sum"])[:2] for part in rest.split(", "))
     if missing := [name for name, _ in function.columns if name not in how]:
         raise NoRoute(f"db/router/routes.txt: sum of {function.name} does not name its columns {', '.join(missing)}")

@@ -43,7 +43,7 @@ from lastpair.database.migrate import (
 )
 from lastpair.database.nodes import Nodes
 from lastpair.database.pool import SERVICE_ROLE, Database
-from lastpair.database.router import deploy
+from lastpair.database.router import NodeRefused, add_node, deploy, detach_node, is_router, list_nodes, set_draining
 from lastpair.database.servers import Servers, reason
 from lastpair.errors import Refusal
 from lastpair.observability.metrics import FOLDER_VARIABLE
@@ -310,6 +310,52 @@ def run_rush(settings: Settings, options: argparse.Namespace) -> None:
         sys.exit(1)
 
 
+def node(settings: Settings, options: argparse.Namespace) -> None:
+    """The nodes of a router: add one, list them, let one run empty, take it out. MIGRATION_DATABASE_URL names the routers."""
+    with database(settings) as urls:
+        if not asyncio.run(is_router(urls.owner)):
+            raise CommandFailed(f"node: {owner_variable(settings)} leads to no router; make one with db/recipes/router.sql")
+        asyncio.run(require_owner(urls.owner))
+        try:
+            NODE_ACTIONS[options.action](urls.owner, options)
+        except NodeRefused as error:
+            raise CommandFailed(f"node {options.action}: {error}") from None
+
+
+def node_add(routers: str, options: argparse.Namespace) -> None:
+    """Add a node: a migrated database without drops, or with the drops of a single database if it is the first."""
+    asyncio.run(add_node(routers, options.number, options.url))
+    report(f"node {options.number} has joined")
+
+
+def node_list(routers: str, _: argparse.Namespace) -> None:
+    """Print the number, the address, the units that wait to be sold, and whether it is draining or away, of each node."""
+    for line in asyncio.run(list_nodes(routers)):
+        units = "away" if line.live_units is None else f"{line.live_units} live units"
+        report(f"node {line.number}  {line.address}  {units}{'  draining' if line.is_draining else ''}")
+
+
+def node_drain(routers: str, options: argparse.Namespace) -> None:
+    """Let new drops go to other nodes."""
+    asyncio.run(set_draining(routers, options.number, is_draining=True))
+    report(f"node {options.number} gets no new drops; those that it has are sold as before")
+
+
+def node_undrain(routers: str, options: argparse.Namespace) -> None:
+    """Let new drops go to this node again."""
+    asyncio.run(set_draining(routers, options.number, is_draining=False))
+    report(f"node {options.number} gets new drops again")
+
+
+def node_detach(routers: str, options: argparse.Namespace) -> None:
+    """Take a node out of the router, when it is draining and has no live or scheduled drops any more."""
+    asyncio.run(detach_node(routers, options.number))
+    report(f"node {options.number} is detached; its database is as it was, and its sales are not listed any more")
+
+
+NODE_ACTIONS = {"add": node_add, "list": node_list, "drain": node_drain, "undrain": node_undrain, "detach": node_detach}
+
+
 def version(_: Settings, __: argparse.Namespace) -> None:
     """Print the version."""
     report(f"lastpair {__version__}")
@@ -326,11 +372,12 @@ COMMANDS = {
     "reconcile": reconcile,
     "token": token,
     "rush": run_rush,
+    "node": node,
     "version": version,
 }
 
 
-OWNER_COMMANDS = frozenset({"migrate", "rollback", "seed"})
+OWNER_COMMANDS = frozenset({"migrate", "rollback", "seed", "node"})
 
 
 def parser() -> argparse.ArgumentParser:
@@ -358,6 +405,25 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--progress", metavar="FILE", type=Path, help="for the service: the file that tells how far it is"
             )
+        elif name == "node":
+            actions = command.add_subparsers(dest="action", metavar="action", required=True)
+            for action, act in NODE_ACTIONS.items():
+                parser_of_action = actions.add_parser(action, help=act.__doc__, description=act.__doc__)
+                if action == "add":
+                    parser_of_action.add_argument(
+                        "--number",
+                        metavar="NUMBER",
+                        type=node_number,
+                        required=True,
+                        help="the number that inventory.set_node gave it",
+                    )
+                    parser_of_action.add_argument(
+                        "--url",
+                        required=True,
+                        help="its database, with the login of the service, which every router uses from then on",
+                    )
+                elif action != "list":
+                    parser_of_action.add_argument("number", metavar="NUMBER", type=node_number, help="the number of the node")
         elif name == "token":
             command.add_argument("--subject", type=subject, default=str(uuid4()), help="the user; a new UUID by default")
             command.add_argument("--role", choices=["admin"], help="the role; an admin may create and change drops")
@@ -376,6 +442,13 @@ def ttl_seconds(text: str) -> int:
     """A whole number of seconds within bounds."""
     if not text.isdecimal() or not 1 <= int(text[:20]) <= MAX_TOKEN_TTL_SECONDS:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MAX_TOKEN_TTL_SECONDS} (ten years)")
+    return int(text)
+
+
+def node_number(text: str) -> int:
+    """The number of a node."""
+    if not text.isdecimal() or not 0 <= int(text[:20]) <= 255:
+        raise argparse.ArgumentTypeError("must be a whole number from 0 to 255")
     return int(text)
 
 

@@ -1,7 +1,7 @@
 -- Make a database a router: it passes calls on to nodes. Run this as a superuser on a server with PL/Proxy (Debian:
 -- postgresql-15-plproxy), after role.sql:
 --
---   psql -X -v ON_ERROR_STOP=1 -f db/recipes/router.sql postgresql://postgres@host/lastpair
+--   psql -X -v ON_ERROR_STOP=1 -f db/recipes/router.sql postgresql://postgres@host/postgres
 --   MIGRATION_DATABASE_URL=postgresql://lastpair:…@host/lastpair lastpair migrate
 --   MIGRATION_DATABASE_URL=… DATABASE_URL=… lastpair node add --number 0 --url postgresql://lastpair_app:…@node/lastpair
 --
@@ -9,6 +9,7 @@
 -- that runs the server, and that user may be a superuser there. Here it is lastpair, the owner; a router has no data to lose.
 
 \set QUIET on
+\connect lastpair
 set client_min_messages = 'warning';
 
 create extension if not exists plproxy;

@@ -1,7 +1,7 @@
 -- The schema of one node on a router: every public function as it is on this node, by PL/Proxy.
 --
--- `python -m tools.router` writes this file from the functions of a node. `lastpair migrate` runs it for each node, with the number of
--- the node instead of the 0 in node_0.
+-- `python -m tools.router` writes this file from the functions of a node. `lastpair migrate` runs it for each node, with the
+-- number of the node instead of the 0 in node_0.
 
 create or replace function node_0.activity(p_seconds integer DEFAULT 3600, p_drop_ids uuid[] DEFAULT NULL::uuid[])
 returns TABLE(
@@ -568,7 +568,11 @@ as $$
   target api.list_drops;
 $$;
 
-create or replace function node_0.list_payment_problems(p_limit integer DEFAULT 50, p_before bigint DEFAULT NULL::bigint)
+create or replace function node_0.list_payment_problems(
+  p_limit integer DEFAULT 50,
+  p_before bigint DEFAULT NULL::bigint,
+  p_before_at timestamp with time zone DEFAULT NULL::timestamp with time zone
+)
 returns TABLE(
   id bigint,
   at timestamp with time zone,

@@ -396,7 +396,7 @@ declare
   v_role text := router.caller_role(p_function);
   v_away integer[] := '{}';
   v_is_known boolean := false;
-  v_unknown record;
+  v_is_unknown boolean := false;
   v record;
 begin
   foreach node in array v_nodes loop
@@ -405,7 +405,7 @@ begin
     if v.is_away then
       v_away := v_away || node;
     elsif v.code = 'AUTH_REQUIRED' then
-      v_unknown := v;
+      v_is_unknown := true;
     elsif v.code is not null then
       raise exception using errcode = 'PT' || v.status, message = v.code, detail = v.message;
     else
@@ -414,8 +414,8 @@ begin
       return next;
     end if;
   end loop;
-  if v_unknown is not null and not v_is_known and v_away = '{}' then
-    raise exception using errcode = 'PT' || v_unknown.status, message = v_unknown.code, detail = v_unknown.message;
+  if v_is_unknown and not v_is_known and v_away = '{}' then
+    perform router.refuse('AUTH_REQUIRED');
   end if;
   perform router.note_incomplete(v_away);
 end

@@ -1,6 +1,6 @@
 -- The seller's lists of payments, of problems and of calls, the money of a drop, and what reconciliation looks at.
 begin;
-select plan(30);
+select plan(32);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan');
 select pg_temp.make_drop('shoes', 9);
@@ -69,6 +69,13 @@ select results_eq(
 select results_eq(
   $$select problem from api.list_payment_problems(1, (select max(id) from api.list_payment_problems(1)))$$,
   $$values ('refunded_in_part')$$, 'The next page goes on.'
+);
+select results_eq(
+  $$select problem from api.list_payment_problems(2, (select max(id) from api.list_payment_problems(1)), now())$$,
+  $$values ('refunded_in_part')$$, 'A router goes on after a time and, of that moment, after an id.'
+);
+select results_eq(
+  $$select count(*) from api.list_payment_problems(5, null, now() - interval '1 second')$$, $$values (0::bigint)$$, 'Before a time there are none.'
 );
 select is(pg_temp.refusal('select api.list_payment_problems(1001)'),
   pg_temp.error('VALIDATION_ERROR', 'limit: must be between 1 and 1000'), 'A page has a limit.');

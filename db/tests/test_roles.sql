@@ -91,7 +91,7 @@ select bag_eq(
       ('lastpair_seller', 'api.create_drop_from_json(jsonb,uuid,text)'),
       ('lastpair_seller', 'api.drop_money(uuid)'),
       ('lastpair_seller', 'api.history(uuid,integer,bigint)'),
-      ('lastpair_seller', 'api.list_payment_problems(integer,bigint)'),
+      ('lastpair_seller', 'api.list_payment_problems(integer,bigint,timestamp with time zone)'),
       ('lastpair_seller', 'api.list_payments(uuid,text[],integer,uuid,timestamp with time zone)'),
       ('lastpair_seller', 'api.list_provider_calls(uuid,integer,uuid,timestamp with time zone)'),
       ('lastpair_seller', 'api.retry_provider_call(uuid)'),

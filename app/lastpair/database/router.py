@@ -8,8 +8,8 @@ import hashlib
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import asyncpg
@@ -78,11 +78,23 @@ join router.nodes_of_app() s on s.number = n.number
 cross join lateral router.try_call(n.number, 'lastpair_service', 'load', '{}') t
 order by n.joined_at, n.number
 """
-OPEN_DROPS = """
-select t.is_away, coalesce(json_array_length(t.rows), 0) as drops
+# A drop that has ended may still have holds, payments that are open, and webhooks that are not sent.
+WHAT_IS_OPEN = """
+select t.is_away, coalesce(json_array_length(t.rows), 0)::bigint as number, 'drops that are live or scheduled' as what
 from unnest(array['live', 'scheduled']) as status
 cross join lateral router.try_call(
   $1, 'lastpair_service', 'list_drops', jsonb_build_object('p_status', status, 'p_limit', 1000)) t
+union all
+select t.is_away, coalesce(sum((d.value -> 'activity_feed' ->> 'held_stock')::bigint), 0), 'units that are held'
+from router.try_call($1, 'lastpair_service', 'list_drops', jsonb_build_object('p_status', 'ended', 'p_limit', 1000)) t
+left join lateral json_array_elements(t.rows) d on true
+group by t.is_away
+union all
+select t.is_away, coalesce((t.rows -> 0 ->> 'waiting')::bigint, 0), 'calls to payment providers to make'
+from router.try_call($1, 'lastpair_service', 'count_provider_calls', '{}') t
+union all
+select t.is_away, coalesce((t.rows -> 0 ->> 'pending')::bigint, 0), 'webhooks to send'
+from router.try_call($1, 'lastpair_service', 'webhook_backlog', '{}') t
 """
 STATUSES = ("draft", "scheduled", "live", "ended", "cancelled")
 ANY_DROP = "select from api.list_drops($1, 1)"
@@ -131,7 +143,7 @@ async def _deploy_router(url: str) -> str | None:
     async with only_deployment(url) as connection:
         await connection.execute("create schema if not exists router; create schema if not exists api")
         if await connection.fetchval("select to_regclass('router.deployed') is not null"):
-            known = dict(await connection.fetch("select path, checksum from router.deployed"))
+            known = _pairs(await connection.fetch("select path, checksum from router.deployed"))
             if known == files and await connection.fetchval("select obj_description('router'::regnamespace)") == checksum:
                 return None
         # A call of a function that is made anew meanwhile waits until the end of this transaction, and then finds the new one.
@@ -157,7 +169,13 @@ async def _deploy_router(url: str) -> str | None:
         # A session that its client has given up ends, although it waits for a node.
         [(name,)] = await connection.fetch("select quote_ident(current_database())")
         await connection.execute(f"alter database {name} set client_connection_check_interval = '2s'")
+        await connection.execute(f"alter database {name} set jit = off")
     return "Router: functions made"
+
+
+def _pairs(rows: list[asyncpg.Record]) -> dict[Any, Any]:
+    # Rows of two columns.
+    return {row[0]: row[1] for row in rows}
 
 
 def _checksum_of_router() -> str:
@@ -221,6 +239,8 @@ def address_of(url: str) -> tuple[str, str, str | None]:
         "keepalives_interval": "1",
         "keepalives_count": "3",
         "application_name": "lastpair router",
+        # The functions turn off kinds of plans, which makes others look so expensive that PostgreSQL would compile them (jit).
+        "options": "-c jit=off -c lock_timeout=5s",
         **{key: value for key, value in query.items() if key.startswith("ssl")},
     }
     return " ".join(f"{key}={_quoted(value)}" for key, value in kept.items()), unquote(user), unquote(password) or None
@@ -259,7 +279,7 @@ async def add_node(routers: str, number: int, url: str) -> None:
     joined = await _joined(routers)
     async with _connected(routers, "the router") as router:
         known = await router.fetch("select number, joined_at from router.nodes order by joined_at, number")
-        files = {path: checksum for path, checksum in await router.fetch("select path, checksum from router.deployed")}
+        files = _pairs(await router.fetch("select path, checksum from router.deployed"))
         now = await router.fetchval("select clock_timestamp()")
     async with _connected(url, f"node {number}", role=SERVICE_ROLE) as node:
         await _check_node(node, number, files, is_first=not joined)
@@ -284,17 +304,17 @@ async def _joined(routers: str) -> dict[int, datetime]:
     joined: dict[int, datetime] = {}
     for one in Servers(routers).urls:
         async with _connected(one, "the router") as connection:
-            joined |= dict(await connection.fetch("select number::integer, joined_at from router.nodes"))
+            joined |= _pairs(await connection.fetch("select number::integer, joined_at from router.nodes"))
     return joined
 
 
 async def _check_node(node: asyncpg.Connection, number: int, files: dict[str, str | None], *, is_first: bool) -> None:
     try:
-        deployed = {path: checksum for path, checksum in await node.fetch("select path, checksum from api.deployed()")}
+        deployed = _pairs(await node.fetch("select path, checksum from api.deployed()"))
     except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError):
         raise NodeRefused(f"node {number} was never migrated; run `lastpair migrate` with the URL of its owner") from None
     if different := sorted(path for path in {*deployed, *files} if deployed.get(path, "") != files.get(path, "")):
-        raise NodeRefused(f"node {number} has another version than the router (db/{different[0]}); migrate both with this one")
+        raise NodeRefused(f"node {number} has another version than the router: db/{different[0]}; migrate both")
     if not is_first and [row for status in STATUSES for row in await node.fetch(ANY_DROP, status)]:
         raise NodeRefused(f"node {number} has drops; only the first node may have some when it joins")
     its_number = await node.fetchval("select api.node()")
@@ -303,7 +323,8 @@ async def _check_node(node: asyncpg.Connection, number: int, files: dict[str, st
             await node.execute(f"reset role; select inventory.set_node({number}); set role {SERVICE_ROLE}")
         except asyncpg.PostgresError as error:
             raise NodeRefused(
-                f"node {number} calls itself {its_number}; as its owner run `select inventory.set_node({number})` there ({reason(error)})"
+                f"node {number} calls itself {its_number}, and this login cannot change that ({reason(error)});"
+                f" run `select inventory.set_node({number})` there, as its owner"
             ) from None
 
 
@@ -352,7 +373,8 @@ async def set_draining(routers: str, number: int, *, is_draining: bool) -> None:
         async with _connected(one, "the router") as connection:
             await _require_node(connection, number)
             await connection.execute(
-                "update router.nodes set is_draining = $2, changed_at = clock_timestamp() where number = $1 and is_draining <> $2",
+                "update router.nodes set is_draining = $2, changed_at = clock_timestamp()"
+                " where number = $1 and is_draining <> $2",
                 number,
                 is_draining,
             )
@@ -381,10 +403,9 @@ async def _require_node(connection: asyncpg.Connection, number: int) -> None:
 
 
 async def _require_idle(connection: asyncpg.Connection, number: int) -> None:
-    rows = await connection.fetch(OPEN_DROPS, number)
+    rows = await connection.fetch(WHAT_IS_OPEN, number)
     if any(row["is_away"] for row in rows):
-        raise NodeRefused(f"node {number} cannot be asked whether it has live drops; it must be reached")
-    if open_drops := sum(row["drops"] for row in rows):
-        raise NodeRefused(
-            f"node {number} still has {open_drops} live or scheduled drops, or drops with holds; wait until they have ended"
-        )
+        raise NodeRefused(f"node {number} cannot be reached, so it is not known whether it still sells")
+    for row in rows:
+        if row["number"]:
+            raise NodeRefused(f"node {number} still has {row['what']} ({row['number']}); wait until they are done")

@@ -1,11 +1,16 @@
 -- api.list_payment_problems: list the events of payment providers that the seller has to look at, the newest first, in pages.
 --
+-- Nodes number their own events, so a router merges them by time: with p_before_at a page has what comes before that time, the newest
+-- first, and of the same moment only ids less than p_before.
+--
 -- api.record_payment_event explains the problems. payment_status and payment_amount are those of the payment now; they are null
 -- if it is not known.
 --
 -- Locks: none. Errors: VALIDATION_ERROR (limit). Plans: payment_events_flagged_idx has these events.
 
-create or replace function api.list_payment_problems(p_limit integer default 50, p_before bigint default null)
+create or replace function api.list_payment_problems(
+  p_limit integer default 50, p_before bigint default null, p_before_at timestamptz default null
+)
 returns table (
   id bigint,
   at timestamptz,
@@ -37,18 +42,29 @@ begin
     e.id, e.received_at, e.problem, e.provider, e.event_id, e.status, e.amount, e.currency, e.refunded_amount, e.payment_id,
     y.drop_id, y.user_id, u.username, (inventory.payment_row(y)).status, y.amount, y.currency
   from (
-    select *
-    from inventory.payment_events f
-    where f.outcome = 'flagged' and f.id < coalesce(p_before, 9223372036854775807)
-    order by f.id desc
-    limit p_limit
+    (
+      select *
+      from inventory.payment_events f
+      where p_before_at is null and f.outcome = 'flagged' and f.id < coalesce(p_before, 9223372036854775807)
+      order by f.id desc
+      limit p_limit
+    )
+    union all
+    (
+      select *
+      from inventory.payment_events f
+      where p_before_at is not null and f.outcome = 'flagged'
+        and (f.received_at, f.id) < (p_before_at, coalesce(p_before, 9223372036854775807))
+      order by f.received_at desc, f.id desc
+      limit p_limit
+    )
   ) e
   left join inventory.payments y on y.id = e.payment_id
   left join inventory.users u on u.id = y.user_id
-  order by e.id desc;
+  order by case when p_before_at is not null then e.received_at end desc, e.id desc;
 end
 $$;
 
-comment on function api.list_payment_problems(integer, bigint) is
+comment on function api.list_payment_problems(integer, bigint, timestamptz) is
 'List the events of payment providers that the seller has to look at, the newest first: p_limit of them, of ids less than
-p_before.';
+p_before. p_before_at is for a router.';

@@ -10,7 +10,6 @@ declare
   v_names text[] := array(select distinct k.username from router.known_users(array[p_user_id]) k where not k.is_forgotten);
   v_away integer[] := '{}';
   v_rows json;
-  v_refused record;
   v_node integer;
   v record;
 begin
@@ -21,7 +20,7 @@ begin
     if v.is_away then
       v_away := v_away || v_node;
     elsif v.code = 'AUTH_REQUIRED' then
-      v_refused := v;
+      continue;
     else
       v_rows := coalesce(v_rows, router.rows_or_refusal(v_node, v));
     end if;
@@ -29,7 +28,7 @@ begin
   if v_away <> '{}' then
     perform router.refuse_away(v_away);
   elsif v_rows is null then
-    perform router.rows_or_refusal(v_node, v_refused);
+    perform router.refuse('AUTH_REQUIRED');
   end if;
   perform router.release_name(p_user_id, n.name) from unnest(v_names) as n (name);
   return query select r.* from json_populate_recordset(null::api."user", v_rows) r;

@@ -1,6 +1,9 @@
--- api.list_payment_problems: those of all nodes. Nodes number their own, so an id here is the node's id times 256, plus its number.
+-- api.list_payment_problems: those of all nodes, the newest first. Nodes number their own, so an id here is the node's id times 256, plus
+-- the number of the node.
 
-create or replace function api.list_payment_problems(p_limit integer default 50, p_before bigint default null)
+create or replace function api.list_payment_problems(
+  p_limit integer default 50, p_before bigint default null, p_before_at timestamptz default null
+)
 returns table (
   id bigint,
   at timestamptz,
@@ -24,15 +27,22 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  v_before_node integer := p_before % 256;
+  v_before_at timestamptz := coalesce(p_before_at, 'infinity');
   v_away integer[] := '{}';
   v_pages json[] := '{}';
   v_node integer;
   v record;
 begin
+  if p_before is not null and p_before_at is null then
+    v_before_at := router.ask(v_before_node, 'list_payment_problems', jsonb_build_object('p_limit', 1, 'p_before', p_before / 256 + 1))
+      -> 0 ->> 'at';
+  end if;
   foreach v_node in array router.all_nodes() loop
     select * into strict v
     from router.answer(v_node, 'list_payment_problems', jsonb_build_object(
-      'p_limit', p_limit, 'p_before', p_before / 256 + case when v_node < p_before % 256 then 1 else 0 end));
+      'p_limit', p_limit, 'p_before_at', v_before_at,
+      'p_before', p_before / 256 + case when v_node < v_before_node then 1 else 0 end));
     if v.is_away then
       v_away := v_away || v_node;
     else
@@ -54,6 +64,6 @@ begin
 end
 $$;
 
-comment on function api.list_payment_problems(integer, bigint) is
-'List the events of payment providers that the seller has to look at, the newest first: p_limit of them, of ids less than
+comment on function api.list_payment_problems(integer, bigint, timestamptz) is
+'List the events of payment providers that the seller has to look at, the newest first: p_limit of them, after the one whose id is
 p_before.';

@@ -1,4 +1,6 @@
 -- api.list_webhook_deliveries: those of all nodes, the newest first, or of the node of p_drop_id.
+--
+-- Deliveries that a node made at the same moment keep the order of that node.
 
 create or replace function api.list_webhook_deliveries(
   p_endpoint_id uuid,
@@ -19,15 +21,14 @@ declare
     'p_after_at', p_after_at);
 begin
   return query
-  select r.*
-  from json_populate_recordset(
-    null::api.webhook_delivery_row,
+  select (json_populate_record(null::api.webhook_delivery_row, e.value)).*
+  from json_array_elements(
     case when p_drop_id is null
       then router.page('list_webhook_deliveries', v_arguments)
       else router.ask(router.node_of(p_drop_id), 'list_webhook_deliveries', v_arguments)
     end
-  ) r
-  order by r."createdAt" desc, r.id desc
+  ) with ordinality as e (value, n)
+  order by (e.value ->> 'createdAt')::timestamptz desc, e.n
   limit p_limit;
 end
 $$;

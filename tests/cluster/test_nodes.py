@@ -1,0 +1,117 @@
+"""`lastpair node`: nodes join, are drained and leave."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.clusters import PASSWORD
+from tests.support.router import Router, make_drop, make_user, running_node, running_router, service_of, service_url_of
+
+
+@pytest.fixture(scope="module")
+def router() -> Iterator[Router]:
+    """A router to which the tests add nodes."""
+    with running_router(0) as router:
+        yield router
+
+
+def lastpair(router: Router, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        "MIGRATION_DATABASE_URL": router.owner_url,
+        "DATABASE_URL": router.url,
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": "app",
+    }
+    command = [sys.executable, "-m", "lastpair", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def done(router: Router, *arguments: str) -> str:
+    result = lastpair(router, *arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def refused(router: Router, *arguments: str) -> str:
+    result = lastpair(router, *arguments)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert PASSWORD not in result.stderr
+    return result.stderr
+
+
+async def test_a_node_joins_is_drained_and_leaves(router: Router) -> None:
+    async with service_of(router.url) as service:
+        await service.fetch("select from api.create_webhook_endpoint('https://a.example', array['drop.created'])")
+        user_id = await make_user(service, 0, "ann")
+        old_drop = await make_drop(service, 0)
+        with running_node(5) as node:
+            url = service_url_of(node)
+            assert "node 6 calls itself 5" in refused(router, "node", "add", "--number", "6", "--url", url)
+            assert "cannot be reached" in refused(
+                router, "node", "add", "--number", "5", "--url", url.replace(str(node.port), "1")
+            )
+            assert done(router, "node", "add", "--number", "5", "--url", url) == "node 5 has joined\n"
+            assert "there is a node 5 already" in refused(router, "node", "add", "--number", "5", "--url", url)
+            lines = done(router, "node", "list").splitlines()
+            assert [line.split("  ")[0] for line in lines] == ["node 0", "node 5"]
+            assert str(node.port) in lines[1]
+            assert PASSWORD not in lines[1]
+            assert lines[1].endswith("0 live units")
+
+            # A session that was there before finds the new node, which has the webhook endpoints.
+            assert await service.fetchval("select url from node_5.list_webhook_endpoints()") == "https://a.example"
+            made = [
+                str(await service.fetchval("select id from api.create_drop('new', 1, 1, $1, now() - interval '1 hour')", user_id))
+                for _ in range(2)
+            ]
+            assert {drop_id[21:23] for drop_id in made} == {"05"}, "node 0 has more live units"
+            assert await service.fetchval("select username from node_5.names_of(array[$1::uuid])", user_id) == "ann"
+            assert await service.fetchval("select id from api.get_drop($1)", old_drop)
+
+            assert "is not draining" in refused(router, "node", "detach", "5")
+            done(router, "node", "drain", "5")
+            assert done(router, "node", "list").splitlines()[1].endswith("draining")
+            drop_id = str(await service.fetchval("select id from api.create_drop('new', 1, 1, $1)", user_id))
+            assert drop_id[21:23] == "00"
+            assert "still has drops that are live or scheduled (2)" in refused(router, "node", "detach", "5")
+            assert await service.fetchval("select id from api.reserve($1, $2)", made[0], user_id)
+            for drop_id in made:
+                await service.fetch("select from api.cancel_drop($1)", drop_id)
+            assert "still has webhooks to send" in refused(router, "node", "detach", "5")
+            await service.fetch("select node_5.fan_out_webhooks(1000)")
+            for endpoint_id in await service.fetch("select id from api.list_webhook_endpoints()"):
+                await service.fetch("select from api.delete_webhook_endpoint($1)", endpoint_id[0])
+            assert "is detached" in done(router, "node", "detach", "5")
+            assert len(done(router, "node", "list").splitlines()) == 1
+            assert "there is no node 5" in refused(router, "node", "drain", "5")
+            assert await service.fetch("select from api.list_drops()")
+
+
+async def test_a_node_with_drops_cannot_join(router: Router) -> None:
+    with running_node(7) as node:
+        async with service_of(service_url_of(node)) as service:
+            user_id = str(await service.fetchval("select id from api.create_user('ann of node 7')"))
+            await service.fetch("select from api.create_drop('x', 1, 1, $1, p_status => 'draft')", user_id)
+        assert "node 7 has drops" in refused(router, "node", "add", "--number", "7", "--url", service_url_of(node))
+        assert "node 7" not in done(router, "node", "list")
+
+
+async def test_a_node_of_another_version_cannot_join(router: Router) -> None:
+    with running_node(8) as node:
+        node.psql("update inventory.function_files set checksum = 'x' where path = 'api/reserve.sql'", node.url)
+        output = refused(router, "node", "add", "--number", "8", "--url", service_url_of(node))
+        assert "another version than the router: db/functions/api/reserve.sql" in output
+
+
+def test_the_only_node_stays(router: Router) -> None:
+    done(router, "node", "drain", "0")
+    assert "is the only one" in refused(router, "node", "detach", "0")
+    assert done(router, "node", "undrain", "0") == "node 0 gets new drops again\n"
+
+
+def test_commands_on_the_router(router: Router) -> None:
+    assert "up to date" in done(router, "migrate")
+    assert done(router, "audit").startswith("0 violations")
