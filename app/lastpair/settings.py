@@ -147,7 +147,7 @@ class Settings(BaseSettings):
         ge=1,
         le=1000,
         description="The most database sessions of a process. Each process has two more: one listens for events, and one"
-        " checks whether the database answers.",
+        " checks whether the database answers. Behind a router it has as many for each node besides.",
     )
     data_dir: Path = Field(Path(".data"), description="The folder in which the embedded server keeps its data.")
     auth_mode: Literal["header", "jwt"] = Field(

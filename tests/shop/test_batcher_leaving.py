@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lastpair.errors import Busy, Unavailable
-from lastpair.shop.batcher import MAX_CALLS, Batcher
+from lastpair.shop.batcher import MAX_CALLS, Batcher, Places
 from tests.support.batcher import (
     MAX_PENDING,
     Answer,
@@ -113,6 +113,23 @@ async def test_a_request_that_leaves_before_its_first_call() -> None:
     await held.leave(alone)
     assert held.items == [["second"]]
     await held.assert_served()
+
+
+async def test_batchers_that_share_places() -> None:
+    """All of them are full together, but one alone cannot take all places. A request that ends or leaves gives its place back."""
+    places = Places(4)
+    first, second = HeldBatcher(max_pending=3, shared=places), HeldBatcher(max_pending=3, shared=places)
+    [leaving, *_] = await first.submit_all(1, 2, 3)
+    assert first.refuses()
+    await second.submit_all(4)
+    assert second.refuses()
+    await first.leave(leaving)
+    await second.submit_all(5)
+    assert first.refuses()
+    assert second.refuses()
+    await first.assert_served()
+    await second.assert_served()
+    assert places.taken == 0
 
 
 async def test_overloaded_at_exactly_max_pending(slow_after: Callable[[float], None]) -> None:

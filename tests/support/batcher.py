@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from lastpair.errors import Unavailable
-from lastpair.shop.batcher import Batcher
+from lastpair.shop.batcher import Batcher, Places
 
 Answer = Sequence[Any] | BaseException
 Lanes = dict[str, list[Any]]
@@ -56,8 +56,8 @@ class Call:
 class HeldBatcher:
     """A batcher whose calls are noted and held until the test answers them."""
 
-    def __init__(self, max_size: int = 100, max_pending: int = MAX_PENDING) -> None:
-        self.batcher = Batcher[str, Any, Any](self._call, max_size=max_size, max_pending=max_pending)
+    def __init__(self, max_size: int = 100, max_pending: int = MAX_PENDING, shared: Places | None = None) -> None:
+        self.batcher = Batcher[str, Any, Any](self._call, max_size=max_size, max_pending=max_pending, shared=shared)
         self.calls: list[Lanes] = []
         self.in_flight: list[Call] = []
         self._max_size = max_size

@@ -179,11 +179,12 @@ class Nodes:
         return self._servers.urls[0]  # all of them have the same user and password
 
     def _leave(self, node: Node) -> None:
-        if node.number is not None:
-            logger.info("%s left", node.name)
         self._addresses.pop(node, None)
-        self._tell(self.on_leave, node)
-        forget_node(node.name)
+        if self._is_open:
+            if node.number is not None:
+                logger.info("%s left", node.name)
+            self._tell(self.on_leave, node)
+            forget_node(node.name)
         self._close(node)
 
     def _close(self, node: Node) -> None:

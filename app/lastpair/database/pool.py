@@ -30,13 +30,15 @@ CACHED_STATEMENTS = 100
 
 SERVICE_ROLE = "lastpair_service"
 
-# The role is lastpair_service, so that a bug here cannot touch a table. Times are in UTC. Every wait has a limit.
+# The role is lastpair_service, so that a bug here cannot touch a table. Times are in UTC. Every wait has a limit. To compile a
+# statement takes hundreds of times longer than to run it.
 SESSION_SETTINGS = {
     "role": SERVICE_ROLE,
     "timezone": "UTC",
     "statement_timeout": "10s",
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "10s",
+    "jit": "off",
 }
 # The server closes a session whose client's machine is gone, or whose client has taken nothing for half a minute. Over a Unix
 # socket these have no effect.

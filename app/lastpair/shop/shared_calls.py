@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 import orjson
 
 from lastpair.database.nodes import Node, Nodes
-from lastpair.errors import Busy
+from lastpair.database.pool import Database
+from lastpair.errors import Busy, Unavailable
 from lastpair.observability.metrics import BATCH_CALL_SECONDS, BATCH_SIZE, BATCH_WAIT_SECONDS
 from lastpair.settings import Settings
 from lastpair.shop.batcher import Batcher, Places, Receiver
@@ -223,9 +224,10 @@ class MeasuredBatcher(Generic[Request, Answer]):
 class NodeCalls(Statements):
     """The calls to one node: batchers of what buyers ask for most, and statements of requests that share no call."""
 
-    def __init__(self, node: Node, settings: Settings, places: Mapping[str, Places]) -> None:
+    def __init__(self, node: Node, whole: Database, settings: Settings, places: Mapping[str, Places]) -> None:
         """`places` has those of all nodes together, by the name of a batcher."""
         super().__init__(node.database)
+        self._whole = whole
         self._number = node.number
         self._ttl_seconds = settings.reservation_ttl_seconds
         size, pending = settings.batch_max_size, settings.max_pending
@@ -272,11 +274,15 @@ class NodeCalls(Statements):
     async def _ensure_user(self, requests: list[UserRequest]) -> list[Outcome]:
         # Calls for one user are made when a call for many failed. There are many of them, and they must leave sessions to the
         # batches.
-        fetch = self.database.fetch if len(requests) > 1 else self.database.fetch_single
+        fetch = self._whole.fetch if len(requests) > 1 else self._whole.fetch_single
+        users = _as_json(requests)
         if self._number is None:
-            rows = await fetch(ENSURE_USERS, _as_json(requests))
-        else:
-            rows = await fetch(ENSURE_USERS_ON_NODE, _as_json(requests), self._number)
+            return [Outcome(*row) for row in await fetch(ENSURE_USERS, users)]
+        try:
+            rows = await fetch(ENSURE_USERS_ON_NODE, users, self._number)
+        except Unavailable:
+            # The router asks other nodes, too, and has waited for one that is away. Now it may know that.
+            rows = await fetch(ENSURE_USERS_ON_NODE, users, self._number)
         return [Outcome(*row) for row in rows]
 
     async def _outcomes(self, statement: str, requests: Sequence[object], *arguments: Any) -> list[Outcome]:
@@ -317,7 +323,7 @@ class SharedCalls:
     def _of(self, node: Node) -> NodeCalls:
         calls = self._of_nodes.get(node)
         if calls is None:
-            calls = self._of_nodes[node] = NodeCalls(node, self._settings, self._places)
+            calls = self._of_nodes[node] = NodeCalls(node, self._database, self._settings, self._places)
         return calls
 
     def _forget(self, node: Node) -> None:

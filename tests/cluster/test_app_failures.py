@@ -1,0 +1,157 @@
+"""A node that is killed or frozen: only the requests for its drops fail, and it comes back by itself."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from time import monotonic
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.support.cluster_shop import PATIENCE_SECONDS, ClusterShop, frozen, kill, serving
+from tests.support.envelopes import as_user, assert_success, assert_unavailable
+from tests.support.factories import ask_reserve, assert_healthy, reserve
+from tests.support.router import Router, running_router
+from tests.support.waiting import eventually
+
+HERE, AWAY = 0, 1
+BUYERS = 8
+
+
+@pytest.fixture(scope="module")
+def router() -> Iterator[Router]:
+    """A router with two nodes."""
+    with running_router() as router:
+        yield router
+
+
+class Load:
+    """Buyers who hold a unit of a drop and give it back, again and again."""
+
+    def __init__(self, http: httpx.AsyncClient, drop_id: str) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.longest_seconds = 0.0
+        self._http = http
+        self._drop_id = drop_id
+        self._buyers = [asyncio.create_task(self._buy()) for _ in range(BUYERS)]
+
+    async def _buy(self) -> None:
+        user = str(uuid4())
+        while True:
+            answer = await self._timed(ask_reserve(self._http, self._drop_id, user))
+            if answer.status_code == 201:
+                held = answer.json()["data"]["reservation"]["id"]
+            elif answer.status_code == 409:  # a hold of which the answer was lost
+                mine = await self._http.get("/reservations/me", headers=as_user(user))
+                held = mine.json()["data"]["reservations"][0]["id"]
+            else:
+                assert_unavailable(answer)
+                await asyncio.sleep(0.05)
+                continue
+            while (await self._timed(self._http.delete(f"/reservations/{held}", headers=as_user(user)))).status_code != 200:
+                await asyncio.sleep(0.05)
+
+    async def _timed(self, request: Awaitable[httpx.Response]) -> httpx.Response:
+        begin = monotonic()
+        answer = await request
+        self.longest_seconds = max(self.longest_seconds, monotonic() - begin)
+        self.statuses[answer.status_code] += 1
+        return answer
+
+    async def gets(self, status: int, times: int) -> None:
+        """Wait until so many more answers have this status."""
+        goal = self.statuses[status] + times
+        await eventually(lambda: self._failed() or self.statuses[status] >= goal, PATIENCE_SECONDS)
+
+    def _failed(self) -> bool:
+        for buyer in self._buyers:
+            if buyer.done():
+                buyer.result()
+        return False
+
+    async def stop(self) -> None:
+        """They leave."""
+        for buyer in self._buyers:
+            buyer.cancel()
+        await asyncio.gather(*self._buyers, return_exceptions=True)
+
+
+async def incomplete(http: httpx.AsyncClient) -> list[str] | None:
+    """The nodes that the list of drops lacks; None if it could not be read."""
+    answer = await http.get("/drops")
+    return answer.json()["meta"].get("incomplete", []) if answer.status_code == 200 else None
+
+
+async def test_a_node_is_killed_under_load(router: Router, record_property: Callable[[str, object], None]) -> None:
+    """Sales on the other node go on; the list says which node is missing; the node sells again when it is back."""
+    async with serving(router, expiry_poll_ms=200) as shop:
+        drops = await shop.drops(1_000_000)
+        here, away = (Load(shop.http, drops[number]) for number in (HERE, AWAY))
+        try:
+            await here.gets(201, 100)
+            await away.gets(201, 100)
+            here.longest_seconds = 0
+            await asyncio.to_thread(kill, router.nodes[AWAY])
+            away.longest_seconds = 0
+            await away.gets(503, 20)
+            await here.gets(201, 100)
+            await eventually(lambda: lacks(shop, ["node 1"]), PATIENCE_SECONDS)
+            listed = assert_success_but_incomplete(await shop.http.get("/drops"))
+            assert drops[HERE] in listed
+            record_property("longest_seconds_here", here.longest_seconds)
+            record_property("longest_seconds_away", away.longest_seconds)
+            await asyncio.to_thread(router.nodes[AWAY].start)
+            await away.gets(201, 100)
+            await eventually(lambda: lacks(shop, []), PATIENCE_SECONDS)
+        finally:
+            await here.stop()
+            await away.stop()
+        assert set(here.statuses) == {200, 201}
+        for owner in shop.owners.values():
+            await owner.expire_connections()
+            await assert_healthy(owner)
+
+
+async def test_a_frozen_node_takes_its_own_sessions_only(router: Router, record_property: Callable[[str, object], None]) -> None:
+    """Requests for its drops of every kind wait in its own pool, and are answered 503; those of the other node go on."""
+    async with serving(router, expiry_poll_ms=200, database_pool_size=4) as shop:
+        drops = await shop.drops(1_000_000)
+        users = [str(uuid4()) for _ in range(20)]
+        for user in users:
+            for drop_id in (await shop.drops()).values():
+                await reserve(shop.http, drop_id, user)
+        with frozen(router.nodes[AWAY]):
+            begin = monotonic()
+            batched = [ask_reserve(shop.http, drops[AWAY], user) for user in users]
+            single = [shop.http.get(f"/drops/{drops[AWAY]}") for _ in range(20)]
+            waiting = [asyncio.create_task(request) for request in (*batched, *single)]
+            for user in users:
+                await reserve(shop.http, drops[HERE], user)
+                assert_success(await shop.http.get(f"/drops/{drops[HERE]}"), "drop")
+            record_property("here_seconds", monotonic() - begin)
+            for answer in await asyncio.gather(*waiting):
+                assert_unavailable(answer)
+            record_property("away_seconds", monotonic() - begin)
+            await eventually(lambda: lacks(shop, ["node 1"]), PATIENCE_SECONDS)
+            assert_unavailable(await ask_reserve(shop.http, drops[AWAY], users[0]))
+            await reserve(shop.http, drops[HERE], str(uuid4()))
+        await eventually(lambda: sells(shop, drops[AWAY]), PATIENCE_SECONDS)
+        await eventually(lambda: lacks(shop, []), PATIENCE_SECONDS)
+
+
+async def lacks(shop: ClusterShop, nodes: list[str]) -> bool:
+    """Whether the list of drops lacks the rows of these nodes and of no others."""
+    return await incomplete(shop.http) == nodes
+
+
+async def sells(shop: ClusterShop, drop_id: str) -> bool:
+    """Whether a unit of the drop can be held."""
+    return (await ask_reserve(shop.http, drop_id, str(uuid4()))).status_code == 201
+
+
+def assert_success_but_incomplete(answer: httpx.Response) -> set[str]:
+    """The ids of a list that lacks the rows of node 1."""
+    body = answer.json()
+    assert body["meta"]["incomplete"] == ["node 1"]
+    return {drop["id"] for drop in body["data"]["drops"]}
