@@ -518,7 +518,7 @@ export interface PaymentState {
 
 /** An event as it came. `id` is the position to come back with, an opaque string. PAYMENT_UPDATED takes an `identity`. */
 export type LiveEvent = { id: string } & (
-  | { type: "SNAPSHOT"; data: { drops: ListedDrop[] } }
+  | { type: "SNAPSHOT"; data: { drops: ListedDrop[]; incomplete?: string[]; completes?: string[] } }
   | { type: "PAYMENT_UPDATED"; data: Committed & { dropId: string; payment: PaymentState } }
   | { type: "DROP_CREATED" | "DROP_UPDATED"; data: Committed & { drop: Drop } }
   | { type: "DROP_REMOVED"; data: Committed & { dropId: string } }

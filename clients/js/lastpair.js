@@ -383,7 +383,7 @@ class Live {
    */
   #noteHeld({ type, data }, dropId) {
     if (type === "SNAPSHOT") {
-      this.#bought.clear();
+      if (!data.completes) this.#bought.clear();
       for (const { id } of data.drops) this.#unsure.delete(id);
     } else if (type === "ACTIVITY_UPDATED" && !this.#bought.has(dropId) && this.drops.has(dropId)) {
       const isFirst = this.#unsure.size === 0;
@@ -442,7 +442,7 @@ export function applyEvent(drops, { type, data }) {
   };
   switch (type) {
     case "SNAPSHOT":
-      drops.clear();
+      if (!data.completes) drops.clear(); // else these are missing from the one before
       for (const row of data.drops) drops.set(row.id, row);
       break;
     case "DROP_CREATED":
@@ -782,7 +782,7 @@ class TabStream {
     for (const event of events) {
       untold.push(event);
       this.lastEventId = event.id;
-      this.isNew = event.type === "SNAPSHOT";
+      this.isNew = event.type === "SNAPSHOT" && !event.data.completes;
       this.#snapshot = this.isNew ? event : undefined;
       if (event.type === "RESYNC_REQUIRED") continue; // a SNAPSHOT comes next, which only the tabs of this stream need
       for (const other of this.#streams) {

@@ -101,7 +101,7 @@ async def served(settings: Settings, proxies: str = "127.0.0.1") -> AsyncIterato
     try:
         await eventually(lambda: server.started or serving.done())
         for track in app.components.hub.tracks:
-            await track.started.wait()
+            await track.settled.wait()
         async with httpx.AsyncClient(base_url=f"{url_of(server)}/api", timeout=30) as http:
             yield InProcess(app.components, server, url_of(server), http)
     finally:

@@ -28,8 +28,8 @@ from tests.support.servers import Service, started
 
 TRANSPORTS = ["sse", "ws"]
 SLOW_CALL_SECONDS = 15
-SSE_FIELDS = re.compile(rb"event: ([A-Z_]+)\nid: ([0-9]+)\ndata: (.*)")
-FRAME = re.compile(r'\{"type":\s*"([A-Z_]+)",\s*"id":\s*"([0-9]+)",\s*"data":\s*(.*)\}', re.DOTALL)
+SSE_FIELDS = re.compile(rb"event: ([A-Z_]+)\nid: ([0-9]+|[0-9]+:[0-9]+(?:,[0-9]+:[0-9]+)*)\ndata: (.*)")
+FRAME = re.compile(r'\{"type":\s*"([A-Z_]+)",\s*"id":\s*"([0-9:,]+)",\s*"data":\s*(.*)\}', re.DOTALL)
 LOCK = "lock table inventory.event_order in share update exclusive mode"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would read all certificates of the machine for every client
 AT = re.compile(r'(.*?),?"at":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)"\}', re.DOTALL)

@@ -16,8 +16,9 @@ REPLACEABLE = frozenset({"STOCK_UPDATED", "ACTIVITY_UPDATED"})
 
 EVENTS = {
     SNAPSHOT: (
-        "{ drops }",
-        "The first message: the drops that are scheduled or live, or the drops asked for, no drafts. Every later event follows.",
+        "{ drops, incomplete, completes }",
+        "The first message: the drops that are scheduled or live, or the drops asked for, no drafts. Every later event follows. "
+        "Without a router `drops` is all. `incomplete` names nodes that are away; a SNAPSHOT with `completes` adds their drops.",
     ),
     "DROP_CREATED": (
         "{ drop }",

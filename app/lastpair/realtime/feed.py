@@ -225,19 +225,19 @@ class Feed:
         return self._subscriber.take_logged(page, vector | {track: up_to})
 
     async def _take_answers(self) -> list[Event]:
-        # What was answered for the tracks that are held.
-        held = self._subscriber.held
-        for track in held.keys() - self._asked.keys():
-            self._asked[track] = asyncio.create_task(self._ask(track, held[track]))
-            self._asked[track].add_done_callback(lambda _: self._subscriber.wake())
-        for track, asked in list(self._asked.items()):
-            if track not in held:
-                asked.cancel()
-                del self._asked[track]
-            elif asked.done():
-                del self._asked[track]
-                return await self._take_answer(track, asked.result())
-        return []
+        # The next events that were answered for the tracks that are held.
+        while True:
+            held = self._subscriber.held
+            for track in self._asked.keys() - held.keys():
+                self._asked.pop(track).cancel()
+            for track in held.keys() - self._asked.keys():
+                self._asked[track] = asyncio.create_task(self._ask(track, held[track]))
+                self._asked[track].add_done_callback(lambda _: self._subscriber.wake())
+            answered = next((track for track, asked in self._asked.items() if asked.done()), None)
+            if answered is None:
+                return []
+            if batch := await self._take_answer(answered, self._asked.pop(answered).result()):
+                return batch
 
     async def _ask(self, track: Track, after: int | None) -> Page | Event | None:
         # The next page of a node's log, or a snapshot if the client has nothing of the node; None if it wants no snapshot.

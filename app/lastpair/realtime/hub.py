@@ -66,7 +66,9 @@ FOREVER = 2**63
 """More than any id, and more than any sequence number."""
 
 GONE = make_event("GONE", 0, {})
-"""Stands in the memory for an event whose log was started again. It is for nobody."""
+"""Stands in the memory for an event whose log was started again."""
+
+GONE.user_id = ""  # it is for nobody
 
 
 class FellBehind(Exception):
@@ -330,7 +332,7 @@ class Subscriber:
         self._room_key: object = None  # equal for clients in the same rooms, those of users not counted
         self._floors: Vector = {}  # the client has the events up to these ids, although `_next` may be before them
         self._is_ahead = False  # some of these events are not in memory yet
-        self._merged_from = 0  # from this sequence number on, the client's position is that of the event
+        self._merged_from = 0  # from this sequence number on, the client has nothing yet, and its position is that of the event
         self._shared_from = 0  # from this one on, clients in the same rooms, those of users not counted, get the same events
 
     def tracks(self) -> list[Track]:
@@ -421,8 +423,9 @@ class Subscriber:
         batch_bytes = 0
         while self._is_pending and len(batch) < BATCH_EVENTS and batch_bytes < BATCH_BYTES:
             if self._is_due(self._next):
-                batch.append(self._placed(self._next))
-                batch_bytes += batch[-1].size_bytes
+                event = hub.event(self._next)
+                batch.append(event if self._next >= self._merged_from else self._placed(event, self._next))
+                batch_bytes += event.size_bytes
             self._next += 1
             self._is_pending = self._next < hub.count
         if batch:
@@ -529,38 +532,41 @@ class Subscriber:
     def _look_ahead(self) -> None:
         known = [*self.rooms.values(), {track: event_id for track, event_id in self._floors.items() if track not in self.held}]
         self._is_ahead = any(event_id > (track.head_id or 0) for vector in known for track, event_id in vector.items())
-        self._merged_from = FOREVER if self._is_ahead else self._hub.count
-        self._shared_from = max(self._merged_from, self._slow_before)
+        self._merged_from = FOREVER if self._is_ahead or self.held else self._hub.count
+        self._shared_from = max(FOREVER if self._is_ahead else self._hub.count, self._slow_before)
 
-    def _placed(self, sequence: int) -> Event:
-        # The event with the position that this client then has.
-        event = self._hub.event(sequence)
-        if self._hub.is_single or (sequence >= self._merged_from and not self.held):
+    def _placed(self, event: Event, sequence: int) -> Event:
+        # The event with the position that this client then has, which is not the same for others.
+        hub = self._hub
+        if hub.is_single:
             return event
-        vector = self._hub.vector_of(event.position) or {}
-        for track, event_id in self._floors.items():
-            vector[track] = max(vector.get(track, 0), event_id)
-        for track, own_id in self.held.items():
-            del vector[track]
-            if own_id is not None:
-                vector[track] = own_id
-        position = self._hub.position_of(vector)
+        reached, vector = hub.vector_of(event.position) or {}, Vector()
+        for track in hub.tracks:
+            event_id = self.held[track] if track in self.held else self._floors.get(track)
+            if track in reached and track not in self.held and sequence >= track.restarted_at:
+                event_id = max(event_id or 0, reached[track])
+            if event_id is not None:
+                vector[track] = event_id
+        position = hub.position_of(vector)
         return event if position == event.position else event.at(position)
 
     def _is_in_room(self, event: Event) -> bool:
+        since = self._since(event)
+        return since is not None and event.id > since.get(event.track, 0)  # type: ignore[arg-type]
+
+    def _since(self, event: Event) -> Vector | None:
         if event.user_id is not None:
-            since = self.rooms.get(room_of_user(event.user_id))
-        else:
-            since = self.rooms.get(event.drop_id, self.rooms.get(GLOBAL_ROOM))
-        return since is not None and (not since or event.id > since.get(event.track, 0))  # type: ignore[arg-type]
+            return self.rooms.get(room_of_user(event.user_id))
+        return self.rooms.get(event.drop_id, self.rooms.get(GLOBAL_ROOM))
 
     def _is_due(self, sequence: int) -> bool:
         event = self._hub.event(sequence)
-        return (
-            event.id > self._floors.get(event.track, 0)  # type: ignore[arg-type] # None of one that is gone, whose id is 0
-            and self._is_in_room(event)
-            and not (sequence < self._slow_before and self._hub.is_replaced(sequence))
-        )
+        since = self._since(event)
+        if since is None or (sequence < self._slow_before and self._hub.is_replaced(sequence)):
+            return False
+        if sequence >= self._merged_from:
+            return True
+        return event.id > max(self._floors.get(event.track, 0), since.get(event.track, 0))  # type: ignore[arg-type]
 
     def _has_too_many_waiting(self) -> bool:
         hub = self._hub

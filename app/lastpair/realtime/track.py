@@ -35,6 +35,8 @@ class Track:
         """Set while the relay hears of commits."""
 
         self.sequences = deque[int]()  # of the events in memory
+        self.restarted_at = 0
+        """The sequence number before which no event in memory is of this track, whatever the positions of others say."""
 
     @property
     def name(self) -> str:
@@ -48,6 +50,7 @@ class Track:
         published.
         """
         self.hub.forget(self)
+        self.restarted_at = self.hub.count
         self.head_id = self.forgotten_id = event_id
         self.hub.lose(self, log_changed=log_changed)
         self.started.set()

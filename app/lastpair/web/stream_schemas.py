@@ -14,9 +14,17 @@ from lastpair.web.schemas import Amount, Currency, Drop, ListedDrop, Purchaser, 
 
 
 class SnapshotData(Row):
-    """The drops that a stream begins with."""
+    """The drops that a stream begins with, or those that are added to it."""
 
     drops: list[ListedDrop]
+    incomplete: Annotated[
+        list[str],
+        Field(default_factory=list, description="With several nodes: those that are away. Their drops come in another SNAPSHOT."),
+    ]
+    completes: Annotated[
+        list[str],
+        Field(default_factory=list, description="The nodes that were away. The drops are added to those of the SNAPSHOT before."),
+    ]
 
 
 class CommittedData(Row):

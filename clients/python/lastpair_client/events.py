@@ -111,9 +111,14 @@ class State:
         """Change the drops as the event says."""
         before = self.drops.get(event.drop_id or "")
         if event.type == "SNAPSHOT":
-            self.drops = {row["id"]: row for row in event.data["drops"]}
-            self._bought.clear()
-            self._unsure.clear()
+            rows = {row["id"]: row for row in event.data["drops"]}
+            if "completes" in event.data:  # these are missing from the one before
+                self.drops |= rows
+                self._unsure -= rows.keys()
+            else:
+                self.drops = rows
+                self._bought.clear()
+                self._unsure.clear()
         elif event.type == "DROP_CREATED" or (event.type == "DROP_UPDATED" and before is not None):
             self._put(before, event.data["drop"])
         elif event.type == "DROP_REMOVED":

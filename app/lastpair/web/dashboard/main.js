@@ -145,7 +145,7 @@ async function find(dropId) {
 async function readMemory() {
   const activity = await readActivity(MEMORY_SECONDS);
   await hasSnapshot;
-  const older = activity.events.filter(({ id, at }) => !state.hasSeen(id) && Date.parse(at) <= snapshotAt);
+  const older = activity.events.filter((event) => !state.hasSeen(event) && Date.parse(event.at) <= snapshotAt);
   feed.addOlder(older, (dropId) => state.drops.get(dropId));
   for (const { points } of activity.drops) {
     for (const { at, sold } of points) pace.addBucket(Date.parse(at), activity.bucket_seconds, sold);
@@ -223,7 +223,7 @@ const following = live({
     }
     state.apply(row, event);
     if (isSnapshot && rows.isBuyer) buying.readHolds();
-    if (isSnapshot && snapshots++ > 0) showConnection("resynced");
+    if (isSnapshot && !event.data.completes && snapshots++ > 0) showConnection("resynced");
   },
   onStatus(status) {
     showConnection(status === "live" ? "live" : "reconnecting");

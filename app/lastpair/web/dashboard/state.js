@@ -22,12 +22,12 @@ export class State {
   }
 
   #sequence = 0; // how many events have arrived
-  #eventIds = new Set(); // of the latest events
+  #seen = new Set(); // the latest events
 
   /** Take over the row of a drop as an event has changed it. Without an event, its stock was read again. */
   apply(row, event) {
-    if (event) this.#remember(event.id);
-    if (event?.type === "SNAPSHOT") return this.#startWith(event.data.drops);
+    if (event) this.#remember(event);
+    if (event?.type === "SNAPSHOT") return this.#startWith(event.data);
     if (!row) return; // the drop ended before the page was opened, or the event has no drop
     if (event?.type === "DROP_REMOVED") return this.#remove(row.id);
     const drop = this.drops.get(row.id);
@@ -40,9 +40,12 @@ export class State {
     this.onChange(row.id);
   }
 
-  /** Whether the event with this id has arrived. Only the latest ones are remembered. */
-  hasSeen(id) {
-    return this.#eventIds.has(id);
+  /**
+   * Whether this event of `GET /api/activity` has arrived. Only the latest ones are remembered. Ids are not compared, because an
+   * id of a stream is a position.
+   */
+  hasSeen({ type, dropId, at }) {
+    return this.#seen.has(eventKey(type, dropId, at));
   }
 
   /** Add drops that no event brought, such as drafts and drops that are over. They stay until the page is left. */
@@ -101,14 +104,14 @@ export class State {
     this.#tell("sold", drop, { units: qty, name: username, at: purchasedAt });
   }
 
-  #remember(id) {
+  #remember({ type, data }) {
     this.#sequence++;
-    this.#eventIds.add(id);
-    if (this.#eventIds.size > MAX_REMEMBERED_EVENTS) this.#eventIds.delete(this.#eventIds.values().next().value);
+    this.#seen.add(eventKey(type, data.dropId ?? data.drop?.id, data.at));
+    if (this.#seen.size > MAX_REMEMBERED_EVENTS) this.#seen.delete(this.#seen.values().next().value);
   }
 
-  #startWith(rows) {
-    const before = this.drops, kept = [...before].filter(([, drop]) => drop.isKept);
+  #startWith({ drops: rows, completes }) {
+    const before = this.drops, kept = [...before].filter(([, drop]) => completes || drop.isKept);
     this.drops = new Map([...kept, ...rows.map((row) => [row.id, this.#drop(row, before.get(row.id))])]);
     for (const [dropId, { row }] of kept) {
       if (!this.rows.has(dropId)) this.rows.set(dropId, row);
@@ -178,6 +181,11 @@ export function revenueOf(drop, money) {
   if (drop.variants.every(({ price }) => price === drop.price)) return { amount: sold * drop.price, isExact: !money };
   const worth = drop.variants.reduce((sum, { price, total_stock: t, available_stock: a }) => sum + price * (t - a), 0);
   return { amount: taken ? (worth * sold) / taken : 0, isExact: held === 0 && !money };
+}
+
+/** The same for an event of the stream and for that event in `GET /api/activity`, whose times are more exact. */
+function eventKey(type, dropId, at) {
+  return `${type} ${dropId} ${Date.parse(at)}`;
 }
 
 /** The status of a drop at a moment. The clock decides when a start or an end has passed that no event has reported yet. */
