@@ -264,7 +264,7 @@ def texts(node: "Node") -> dict[Path, str]:
 
 
 def _definition(name: str) -> str:
-    # The definition in the file of a function, without the comment above it, on the copies of private functions that the router has.
+    # The definition in the file of a function, without the comment above it. It calls the router's copies of private functions.
     text = (FUNCTIONS_DIR / f"{name}.sql").read_text()
     return text[text.index("create or replace") :].replace("inventory.", "router.")
 

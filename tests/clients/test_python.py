@@ -418,6 +418,18 @@ def test_a_refund_and_a_purchase_in_one_transaction() -> None:
         assert state.to_reread(change) == reread
 
 
+def test_a_snapshot_that_completes() -> None:
+    """The drops of a node that was away are added, and those of the other nodes stay as they are."""
+    feed = {"latest_purchasers": [], "held_stock": 0}
+    first, second = ({"id": drop_id, "available_stock": 5, "variants": [], "activity_feed": feed} for drop_id in "ab")
+    state = State()
+    state.apply(Event("SNAPSHOT", {"drops": [first], "incomplete": ["node 2"]}, "0:7"))
+    state.apply(Event("SNAPSHOT", {"drops": [second], "completes": ["node 2"]}, "0:7,2:3"))
+    assert state.drops == {"a": first, "b": second}
+    state.apply(Event("SNAPSHOT", {"drops": [second]}, "0:8,2:3"))
+    assert state.drops == {"b": second}
+
+
 async def test_live_of_all_drops(world: World) -> None:
     """New drops come, and drafts go."""
     live, end = world.seller.live(), uuid4().hex

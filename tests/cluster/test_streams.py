@@ -32,8 +32,9 @@ def own_router() -> Iterator[Router]:
 
 
 @pytest.fixture
-async def service(own_router: Router) -> AsyncIterator[InProcess]:
-    """A process of the service, which hears of both nodes."""
+async def service(own_router: Router, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[InProcess]:
+    """A process of the service, which hears of both nodes. Its streams have the patience of a slow machine."""
+    monkeypatch.setattr("lastpair.realtime.feed.PATIENCE_SECONDS", SLOW_SECONDS)
     async with served(settings_for(own_router.url)) as service:
         await eventually(lambda: hears(service, 0) and hears(service, 1), SLOW_SECONDS)
         yield service

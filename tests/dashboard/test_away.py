@@ -36,3 +36,27 @@ async def test_away(visitor: Visitor, nodes: list[str], sentence: str) -> None:
     missing = []
     await context.clock.fast_forward(5000)
     await expect(line).to_be_hidden()
+
+
+STATE = """async () => {
+  const { State } = await import("/dashboard/state.js");
+  const state = new State(() => 0, { onChange() {}, onHappening() {}, onHoldExpired() {} });
+  const fields = { status: "live", starts_at: null, ends_at: null, variants: [], total_stock: 1, available_stock: 1 };
+  const drop = (id) => ({ id, name: id, ...fields, activity_feed: { latest_purchasers: [], held_stock: 0 } });
+  const shown = [];
+  for (const data of [
+    { drops: [drop("a")], incomplete: ["node 2"] }, { drops: [drop("b")], completes: ["node 2"] }, { drops: [drop("c")] },
+  ]) {
+    state.apply(undefined, { type: "SNAPSHOT", data, id: "0:1" });
+    shown.push([...state.drops.keys()].join());
+  }
+  const at = "2026-01-01T00:00:00.123Z", event = { type: "STOCK_UPDATED", dropId: "c", at: "2026-01-01T00:00:00.123456+00:00" };
+  state.apply(drop("c"), { type: "STOCK_UPDATED", data: { dropId: "c", at }, id: "0:2,2:7" });
+  return [...shown, state.hasSeen({ ...event, id: "0:2" }), state.hasSeen({ ...event, dropId: "b", id: "2:7" })];
+}"""
+
+
+async def test_its_drops_come(visitor: Visitor) -> None:
+    """They are added to the others. An event that was told before is known by what it is, because its id is a position."""
+    page = await visitor.open()
+    assert await page.evaluate(STATE) == ["a", "a,b", "c", True, False]

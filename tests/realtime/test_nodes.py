@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from json import dumps, loads
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -16,7 +17,7 @@ from lastpair.realtime.event_log import EventLog
 from lastpair.realtime.feed import Feed
 from lastpair.realtime.hub import FOREVER, Hub
 from lastpair.realtime.track import Track
-from tests.support.hub import BATCH
+from tests.support.hub import BATCH, started_hub, the_track
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("small_bounds")
@@ -45,6 +46,7 @@ class Node(EventLog):
         self.number = number
         self.texts: list[tuple[int, str, str | None, str]] = []  # id, drop, user and the whole event
         self.is_away = False
+        self.is_frozen = False
         self.pruned_to = 0
 
     @property
@@ -83,6 +85,8 @@ class Node(EventLog):
 
     async def _travel(self) -> None:
         await asyncio.sleep(0)
+        while self.is_frozen:
+            await asyncio.sleep(0.001)
         if self.is_away:
             raise Unavailable("away")
 
@@ -269,3 +273,286 @@ async def test_random_clients(seed: int) -> None:
         await client.disconnect()
     for process in processes:
         assert process.hub._subscribers == set()
+
+
+@pytest.fixture
+def nodes() -> list[Node]:
+    """Three nodes that have had events."""
+    found = [Node(number) for number in NUMBERS]
+    for node in found:
+        for _ in range(3):
+            node.commit(drop_on(node.number))
+    return found
+
+
+@pytest.fixture
+async def process(nodes: list[Node]) -> Process:
+    """A process that hears of all three."""
+    process = Process(nodes)
+    for node in nodes:
+        await process.connect(node)
+    return process
+
+
+async def commit(process: Process, *nodes: Node) -> None:
+    """An event of the first drop of each of these nodes."""
+    for node in nodes:
+        node.commit(drop_on(node.number))
+        await process.hear(node)
+
+
+async def opened(process: Process, *drop_ids: str, position: str | None = None, **options: Any) -> Client:
+    """A client that is connected."""
+    client = Client(*drop_ids, **options)
+    client.position = position
+    await client.connect(process)
+    return client
+
+
+async def test_a_position(nodes: list[Node], process: Process) -> None:
+    """The ids of a stream say where it is on each node, in the order in which the nodes joined."""
+    client = await opened(process)
+    await eventually(lambda: client.position == "0:3,2:3,171:3")
+    await commit(process, nodes[1], nodes[2], nodes[1])
+    await eventually(lambda: client.position == "0:3,2:5,171:4")
+    assert client.ids == {2: [4, 5], 171: [4]}
+    await client.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("0", {0: 0}),
+        ("17", {0: 17}),
+        ("0:1,2:3,171:5", {0: 1, 2: 3, 171: 5}),
+        ("171:5,0:1", {0: 1, 171: 5}),
+        ("2:3,9:9", {2: 3}),
+        ("9:9", {}),
+        ("0:999999999999999999", {0: 999999999999999999}),
+        *(
+            (text, None)
+            for text in ["", "x", "-1", "1.5", "0:", ":1", "0:1,", ",0:1", "0:1,0:1", "256:1", "01:1", "0:1 ,2:3", "٣"]
+        ),
+        *((text, None) for text in ["0:1\n", "1" * 19, "0:" + "1" * 19, ",".join(f"{n}:1" for n in range(257)), "0:1," * 9999]),
+    ],
+)
+async def test_positions_of_clients(process: Process, text: str, ids: dict[int, int] | None) -> None:
+    """What a client sends as its id is understood, or is none. One id is of the first node, and unknown nodes are left out."""
+    vector = process.hub.vector_of(text)
+    assert ids == (None if vector is None else {track.number: event_id for track, event_id in vector.items()})
+
+
+@pytest.mark.parametrize(("text", "event_id"), [("17", 17), ("5:17", 17), ("0:17,1:4", None), ("5:", None)])
+def test_positions_that_come_to_a_single_database(text: str, event_id: int | None) -> None:
+    """A position on one node is one in its database. One on several nodes is none."""
+    hub = started_hub()
+    assert hub.vector_of(text) == (None if event_id is None else {the_track(hub): event_id})
+
+
+@pytest.mark.parametrize("has_outlet", [True, False])
+async def test_a_node_that_is_away(nodes: list[Node], process: Process, has_outlet: bool) -> None:
+    """A stream of all drops opens without it, and gets its drops in a SNAPSHOT when it is back. Others are not told."""
+    before = await opened(process, has_outlet=has_outlet)
+    narrow = await opened(process, DROPS[0], has_outlet=has_outlet)
+    nodes[1].is_away = True
+    process.lose(nodes[1])
+    wide = [await opened(process, has_outlet=has_outlet) for _ in range(3)]
+    await commit(process, nodes[0], nodes[2])
+    for client in wide:
+        await eventually(lambda client=client: client.ids == {0: [4], 171: [4]})
+        assert client.data[0]["incomplete"] == ["node 2"]
+        assert client.position == "0:4,171:4"
+        assert DROPS[3] not in client.starts
+    nodes[1].commit(DROPS[3])
+    nodes[1].is_away = False
+    await process.connect(nodes[1])
+    await commit(process, *nodes)
+    for client in wide:
+        await eventually(lambda client=client: client.position == "0:5,2:5,171:5")
+        assert client.types.count("SNAPSHOT") == 2
+        assert client.ids == {0: [4, 5], 2: client.wanted(nodes[1]), 171: [4, 5]}
+        assert client.starts.keys() == {*DROPS}
+        assert client.incomplete == set()
+    await eventually(lambda: before.ids == {0: [4, 5], 2: [4, 5], 171: [4, 5]} and narrow.ids == {0: [4, 5]})
+    for client in (before, narrow, *wide):
+        assert client.types.count("SNAPSHOT") == (2 if client in wide else 1)
+        await client.disconnect()
+
+
+async def test_a_node_that_is_frozen(nodes: list[Node], process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream waits for its drops a limited time. Whatever is asked of the node later, the others' events come meanwhile."""
+    monkeypatch.setattr("lastpair.realtime.feed.PATIENCE_SECONDS", 0.05)
+    nodes[1].is_frozen = True
+    wide, both = await opened(process), await opened(process, DROPS[0], DROPS[3])
+    process.tracks[nodes[1]].restart(3)
+    back = await opened(process, position="0:3,2:1,171:3")
+    await commit(process, nodes[0], nodes[2])
+    await eventually(lambda: wide.ids == back.ids == {0: [4], 171: [4]} and both.ids == {0: [4]})
+    assert wide.data[0]["incomplete"] == both.data[0]["incomplete"] == ["node 2"]
+    nodes[1].is_frozen = False
+    await eventually(lambda: wide.types[-1] == both.types[-1] == "SNAPSHOT" and back.ids[2] == [2, 3])
+    await commit(process, nodes[1])
+    await eventually(lambda: wide.ids[2] == both.ids[2] == [4] and back.ids[2] == [2, 3, 4])
+    for client in (wide, both, back):
+        await client.disconnect()
+
+
+async def test_all_nodes_are_away(nodes: list[Node], process: Process) -> None:
+    """A stream that would have nothing is refused, as in a single database."""
+    for node in nodes:
+        node.is_away = True
+    for drop_ids in ((), DROPS[:1], (DROPS[0], DROPS[3])):
+        feed = Feed(process.hub, drop_ids, wants_snapshot=True)
+        with pytest.raises(Unavailable):
+            await feed.open(None)
+    nodes[0].is_away = False
+    client = await opened(process, *DROPS[:1])
+    await eventually(lambda: client.types == ["SNAPSHOT"])
+    await client.disconnect()
+
+
+async def test_a_node_whose_log_is_read(nodes: list[Node], process: Process) -> None:
+    """A client that comes back while a node is away, and whose missed events are not in memory, gets them when it is back."""
+    process.tracks[nodes[1]].restart(3)
+    nodes[1].is_away = True
+    process.lose(nodes[1])
+    client = await opened(process, position="0:1,2:1,171:1")
+    client.starts = dict.fromkeys(DROPS, 1)
+    await commit(process, nodes[0])
+    await eventually(lambda: client.ids == {0: [2, 3, 4], 171: [2, 3]})
+    assert client.position == "0:4,2:1,171:3"
+    nodes[1].is_away = False
+    await process.connect(nodes[1])
+    await eventually(lambda: client.ids[2] == [2, 3])
+    await commit(process, nodes[1], nodes[0])
+    await eventually(lambda: client.position == "0:5,2:4,171:3")
+    assert client.types == ["PURCHASE_COMPLETED"] * len(client.types)
+    await client.disconnect()
+
+
+async def test_a_stream_without_a_snapshot_while_a_node_is_away(nodes: list[Node]) -> None:
+    """Nobody knows what it has missed of the node, so it must start again when the node is there."""
+    process = Process(nodes)
+    for node in nodes[:2]:
+        await process.connect(node)
+    process.lose(nodes[2])
+    client = await opened(process, wants_snapshot=False)
+    await commit(process, nodes[0])
+    await eventually(lambda: client.ids == {0: [4]})
+    assert client.position == "0:4,2:3"
+    await process.connect(nodes[2])
+    await eventually(lambda: client.types == ["POSITION", "PURCHASE_COMPLETED", "RESYNC_REQUIRED"])
+    await commit(process, nodes[2])
+    await eventually(lambda: client.ids == {0: [4], 171: [4]})
+    await client.disconnect()
+
+
+async def test_a_log_that_changed(nodes: list[Node], process: Process) -> None:
+    """Clients that hear this node start again, and the others hear nothing of it."""
+    wide, narrow, other = await opened(process), await opened(process, DROPS[0]), await opened(process, DROPS[3])
+    await eventually(lambda: wide.types and narrow.types and other.types)
+    process.tracks[nodes[1]].restart(3, log_changed=True)
+    await eventually(lambda: wide.types == other.types == ["SNAPSHOT", "RESYNC_REQUIRED", "SNAPSHOT"])
+    await commit(process, *nodes)
+    await eventually(lambda: wide.ids == {0: [4], 2: [4], 171: [4]} and narrow.ids == {0: [4]} and other.ids == {2: [4]})
+    assert narrow.types == ["SNAPSHOT", "PURCHASE_COMPLETED"]
+    for client in (wide, narrow, other):
+        await client.disconnect()
+
+
+async def test_a_part_of_a_position_that_is_lost(nodes: list[Node], process: Process) -> None:
+    """An id that one node's log does not have makes a client of its drops start again, and no other client."""
+    wide = await opened(process, position="0:3,2:2222,171:3")
+    await eventually(lambda: wide.types == ["RESYNC_REQUIRED", "SNAPSHOT"])
+    narrow = await opened(process, DROPS[0], position="0:3,2:2222,171:3")
+    await commit(process, nodes[0], nodes[1])
+    await eventually(lambda: narrow.ids == {0: [4]})
+    assert narrow.types == ["PURCHASE_COMPLETED"]
+    assert narrow.position in {"0:4,2:3,171:3", "0:4,2:4,171:3"}
+    for client in (wide, narrow):
+        await client.disconnect()
+
+
+@pytest.mark.parametrize("has_drops", [True, False])
+async def test_a_node_that_joins(nodes: list[Node], has_drops: bool) -> None:
+    """Open streams get its events from the first one on, and one that comes back with an older position gets them, too. Of a
+    node whose first events are gone they get a SNAPSHOT."""
+    new = Node(7)
+    process = Process(nodes)
+    for node in nodes:
+        await process.connect(node)
+    open_stream, narrow = await opened(process), await opened(process, DROPS[0])
+    await eventually(lambda: open_stream.types and narrow.types)
+    for _ in range(200 if has_drops else 0):
+        new.commit(drop_on(7))
+    new.pruned_to = 150 if has_drops else 0
+    process.join(new)
+    await commit(process, nodes[0])
+    await eventually(lambda: open_stream.ids == {0: [4]})
+    await process.connect(new)
+    for _ in range(3):
+        await commit(process, new, nodes[0])
+    back = await opened(process, position="0:3,2:3,171:3")
+    for client in (open_stream, back):
+        await eventually(lambda client=client: client.position == f"0:7,2:3,171:3,7:{new.head_id}")
+        assert client.ids[0] == [4, 5, 6, 7]
+        assert client.ids[7] == ([event_id for event_id, *_ in new.texts if event_id > client.starts.get(drop_on(7), 0)])
+        assert (drop_on(7) in client.starts) == has_drops
+        assert "RESYNC_REQUIRED" not in client.types
+    assert narrow.types == ["SNAPSHOT", *["PURCHASE_COMPLETED"] * 4]
+    for client in (open_stream, narrow, back):
+        await client.disconnect()
+
+
+async def test_a_node_that_leaves(nodes: list[Node], process: Process) -> None:
+    """Streams go on with the others, and positions do not name it any more."""
+    client, gone = await opened(process), process.tracks.pop(nodes[1])
+    await eventually(lambda: client.types)
+    process.hub.remove(gone)
+    for node in (nodes[0], nodes[2]):
+        await commit(process, node)
+    await eventually(lambda: client.position == "0:4,171:4")
+    assert client.types == ["SNAPSHOT", "PURCHASE_COMPLETED", "PURCHASE_COMPLETED"]
+    await client.disconnect()
+
+
+async def test_a_drop_of_another_node_is_joined(nodes: list[Node], process: Process) -> None:
+    """It comes in a SNAPSHOT, also if its node is away at first. The other node's events go on meanwhile."""
+    client = await opened(process, DROPS[0])
+    await eventually(lambda: client.types)
+    assert client.feed is not None
+    for number, drop_id, ends_at in ((1, DROPS[3], "0:5,2:4,171:3"), (2, DROPS[6], "0:7,2:4,171:4")):
+        nodes[number].is_away = True
+        client.feed.join(drop_id)
+        await commit(process, nodes[0])
+        await eventually(lambda: client.ids[0][-1:] == [nodes[0].head_id])
+        assert drop_id not in client.starts
+        nodes[number].is_away = False
+        await eventually(lambda drop_id=drop_id: drop_id in client.starts)
+        await commit(process, nodes[number], nodes[0])
+        await eventually(lambda ends_at=ends_at: client.position == ends_at)
+    assert client.ids == {0: [4, 5, 6, 7], 2: [4], 171: [4]}
+    await client.disconnect()
+
+
+async def test_bytes_are_shared_while_a_node_is_away(
+    nodes: list[Node], process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that lack the same node are given the same bytes, so a crowd that comes meanwhile costs no more than another."""
+    made: list[int] = []
+
+    def noting(batch: list[Event]) -> bytes:
+        made.append(len(batch))
+        return lines(batch)
+
+    monkeypatch.setattr(Client, "encode", staticmethod(noting))
+    before = [await opened(process) for _ in range(10)]
+    nodes[1].is_away = True
+    process.lose(nodes[1])
+    clients = [await opened(process) for _ in range(10)]
+    await eventually(lambda: all(each._outlet for each in process.hub._subscribers) and len(process.hub._subscribers) == 20)
+    await commit(process, nodes[0])
+    await eventually(lambda: all(client.ids == {0: [4]} for client in (*before, *clients)))
+    assert made == [1, 1]
+    for client in (*before, *clients):
+        await client.disconnect()

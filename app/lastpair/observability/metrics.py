@@ -78,7 +78,7 @@ NODE_LISTENING = Gauge(
 STREAMS = Gauge("lastpair_streams", "Open streams.", ["transport"], multiprocess_mode="livesum")
 RESYNCS = Counter(
     "lastpair_resyncs",
-    "Clients that were told to start again from a snapshot: slow, unknown_id, forgotten, restarted.",
+    "Clients that were told to start again from a snapshot: slow, unknown_id, forgotten, restarted, away.",
     ["reason"],
 )
 EXPIRED = Counter("lastpair_reservations_expired", "Holds that this service's sweeps took back, expire-now included.")

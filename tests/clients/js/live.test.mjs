@@ -206,3 +206,19 @@ test("Retry-After of a stream is honoured", async (context) => {
   await following.ready;
   assert.ok(performance.now() - begun >= 990);
 });
+
+test("the drops of a node that was away are added", async (context) => {
+  answers.push(stream(
+    encoded("SNAPSHOT", "0:7", { drops: [{ id: "a" }], incomplete: ["node 2"] }),
+    encoded("SNAPSHOT", "0:7,2:3", { drops: [{ id: "b" }], completes: ["node 2"] }),
+  ));
+  const following = live({ baseUrl: `http://127.0.0.1:${server.address().port}`, retryMs: 20 });
+  context.after(() => following.close());
+  await until(() => following.drops.size === 2);
+  assert.deepEqual([...following.drops.keys()], ["a", "b"]);
+  const before = asked.length;
+  answers.push(stream(encoded("SNAPSHOT", "0:8,2:3", { drops: [{ id: "b" }] })));
+  server.closeAllConnections();
+  await until(() => following.drops.size === 1);
+  assert.equal(asked[before], "0:7,2:3");
+});
