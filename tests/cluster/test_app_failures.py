@@ -126,6 +126,7 @@ async def test_a_frozen_node_takes_its_own_sessions_only(router: Router, record_
             batched = [ask_reserve(shop.http, drops[AWAY], user) for user in users]
             single = [shop.http.get(f"/drops/{drops[AWAY]}") for _ in range(20)]
             waiting = [asyncio.create_task(request) for request in (*batched, *single)]
+            listing = asyncio.create_task(shop.http.get("/drops"))
             for user in users:
                 await reserve(shop.http, drops[HERE], user)
                 assert_success(await shop.http.get(f"/drops/{drops[HERE]}"), "drop")
@@ -133,6 +134,7 @@ async def test_a_frozen_node_takes_its_own_sessions_only(router: Router, record_
             for answer in await asyncio.gather(*waiting):
                 assert_unavailable(answer)
             record_property("away_seconds", monotonic() - begin)
+            assert drops[HERE] in assert_success_but_incomplete(await listing)
             await eventually(lambda: lacks(shop, ["node 1"]), PATIENCE_SECONDS)
             assert_unavailable(await ask_reserve(shop.http, drops[AWAY], users[0]))
             await reserve(shop.http, drops[HERE], str(uuid4()))

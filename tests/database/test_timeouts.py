@@ -45,9 +45,7 @@ async def test_every_call_has_limits(database: Database, pooled: bool) -> None:
 
 def shorten(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     """Let one of the limits be reached soon."""
-    settings = pool.SESSION_SETTINGS | {limit: "500ms"}
-    monkeypatch.setattr(pool, "SESSION_SETTINGS", settings)
-    monkeypatch.setattr(pool, "BEGIN", pool.begin_with(settings))
+    monkeypatch.setattr(pool.Database, "settings", pool.SESSION_SETTINGS | {limit: "500ms"})
 
 
 @MODES

@@ -12,8 +12,7 @@ from typing import Any, Generic, TypeVar
 import orjson
 
 from lastpair.database.nodes import Node, Nodes
-from lastpair.database.pool import Database
-from lastpair.errors import Busy, Unavailable
+from lastpair.errors import DATABASE_UNAVAILABLE, Busy, Unavailable
 from lastpair.observability.metrics import BATCH_CALL_SECONDS, BATCH_SIZE, BATCH_WAIT_SECONDS
 from lastpair.settings import Settings
 from lastpair.shop.batcher import Batcher, Places, Receiver
@@ -224,10 +223,10 @@ class MeasuredBatcher(Generic[Request, Answer]):
 class NodeCalls(Statements):
     """The calls to one node: batchers of what buyers ask for most, and statements of requests that share no call."""
 
-    def __init__(self, node: Node, whole: Database, settings: Settings, places: Mapping[str, Places]) -> None:
+    def __init__(self, node: Node, nodes: Nodes, settings: Settings, places: Mapping[str, Places]) -> None:
         """`places` has those of all nodes together, by the name of a batcher."""
         super().__init__(node.database)
-        self._whole = whole
+        self._nodes = nodes
         self._number = node.number
         self._ttl_seconds = settings.reservation_ttl_seconds
         size, pending = settings.batch_max_size, settings.max_pending
@@ -250,6 +249,13 @@ class NodeCalls(Statements):
             PurchaseRequest: batcher("purchase", self._purchase),
             CancelRequest: batcher("cancel", self._cancel),
         }
+
+    async def page(self, statement: str, limit: int, *arguments: Any) -> Outcome:
+        """A page of a list; the statement is one of page_of()."""
+        page = super().page
+        if self._number is not None:
+            return await page(statement, limit, *arguments)
+        return await of_several(self._nodes, lambda: page(statement, limit, *arguments))
 
     async def _reserve(self, requests: list[ReserveRequest]) -> list[Outcome]:
         return await self._outcomes(RESERVE, requests, self._ttl_seconds)
@@ -274,15 +280,12 @@ class NodeCalls(Statements):
     async def _ensure_user(self, requests: list[UserRequest]) -> list[Outcome]:
         # Calls for one user are made when a call for many failed. There are many of them, and they must leave sessions to the
         # batches.
-        fetch = self._whole.fetch if len(requests) > 1 else self._whole.fetch_single
+        database = self._nodes.whole.database
+        fetch = database.fetch if len(requests) > 1 else database.fetch_single
         users = _as_json(requests)
         if self._number is None:
             return [Outcome(*row) for row in await fetch(ENSURE_USERS, users)]
-        try:
-            rows = await fetch(ENSURE_USERS_ON_NODE, users, self._number)
-        except Unavailable:
-            # The router asks other nodes, too, and has waited for one that is away. Now it may know that.
-            rows = await fetch(ENSURE_USERS_ON_NODE, users, self._number)
+        rows = await of_several(self._nodes, lambda: fetch(ENSURE_USERS_ON_NODE, users, self._number))
         return [Outcome(*row) for row in rows]
 
     async def _outcomes(self, statement: str, requests: Sequence[object], *arguments: Any) -> list[Outcome]:
@@ -323,14 +326,14 @@ class SharedCalls:
     def _of(self, node: Node) -> NodeCalls:
         calls = self._of_nodes.get(node)
         if calls is None:
-            calls = self._of_nodes[node] = NodeCalls(node, self._database, self._settings, self._places)
+            calls = self._of_nodes[node] = NodeCalls(node, self._nodes, self._settings, self._places)
         return calls
 
     def _forget(self, node: Node) -> None:
         self._of_nodes.pop(node, None)
 
     async def _drops_on_sale(self, requests: Mapping[None, list[None]]) -> list[Page]:
-        [page] = await self._database.fetch(DROPS_ON_SALE, DEFAULT_LIMIT)
+        [page] = await of_several(self._nodes, lambda: self._database.fetch(DROPS_ON_SALE, DEFAULT_LIMIT))
         return [Page(*page)] * len(requests[None])
 
     async def _activity(self, requests: Mapping[ActivityRequest, list[None]]) -> list[Any]:
@@ -352,6 +355,19 @@ async def while_busy(call: Callable[[], Awaitable[Answer]]) -> Answer:
     while perf_counter() < last_try_at:
         with suppress(Busy):
             return await call()
+    return await call()
+
+
+async def of_several(nodes: Nodes, call: Callable[[], Awaitable[Answer]]) -> Answer:
+    """What the call returns, which asks several nodes of a router and has no effect, or always the same one.
+
+    If it fails because the router waited for a node that is away, it is repeated. Then the router knows that the node is away.
+    """
+    try:
+        return await call()
+    except Unavailable as error:
+        if not nodes.is_router or error.code != DATABASE_UNAVAILABLE:
+            raise
     return await call()
 
 
