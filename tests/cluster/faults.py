@@ -79,7 +79,7 @@ class Heard:
 
 
 def position_of(text: str) -> dict[int, int]:
-    """The ids, by the number of the node, in a position; that of a single database is one of node 0. Only a test may look into it."""
+    """The ids, by the number of the node, in a position. A plain id is one of node 0. Only a test may look into it."""
     return {int(node or 0): int(event_id) for node, _, event_id in (part.rpartition(":") for part in text.split(","))}
 
 

@@ -1,7 +1,8 @@
-"""docs/cluster.md: from one database to two while buyers buy and watchers watch, with the commands of the page."""
+"""docs/cluster.md with the commands of the page: from one database to two while people buy, and what an operator does later."""
 
 import asyncio
 import random
+import re
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -16,12 +17,13 @@ import pytest
 from lastpair.database.embedded import BIN_DIR
 from lastpair.database.migrate import migrate
 from tests.cluster.faults import Watcher, node_of
+from tests.support.cluster_shop import serving
 from tests.support.clusters import PASSWORD, Cluster, cluster, commands, sh
 from tests.support.database import connected
-from tests.support.envelopes import as_user, assert_success, assert_unavailable
-from tests.support.factories import assert_healthy, make_drop
+from tests.support.envelopes import as_user, assert_unavailable
+from tests.support.factories import ask_reserve, assert_healthy, make_drop, reserve
 from tests.support.killable import KillableService
-from tests.support.router import FAST, plproxy, run
+from tests.support.router import FAST, Router, plproxy, run, running_router, service_of
 from tests.support.servers import ROOT
 from tests.support.streams import open_stream
 from tests.support.waiting import eventually
@@ -137,26 +139,48 @@ class Shop:
 
 @pytest.fixture
 def servers() -> Iterator[tuple[Cluster, Cluster, Cluster]]:
-    """The database of a shop, and two new servers. The superuser gets in with a password, as from another machine."""
+    """The database of a shop, and two new servers."""
     with ExitStack() as stack:
         found = [stack.enter_context(cluster(bin_dir, *FAST)) for bin_dir in (BIN_DIR, BIN_DIR, plproxy())]
-        for server in found:
-            server.psql("alter role postgres password 'it''s'", server.superuser_url)
+        let_in(*found)
         first, second, router = found
         run(migrate(first.url_with_password))
         first.psql("revoke lastpair_buyer, lastpair_seller from lastpair_app", first.superuser_url)  # an older installation
         yield first, second, router
 
 
+def let_in(*servers: Cluster) -> None:
+    """Let the superuser in with a password, as from another machine."""
+    for server in servers:
+        server.psql("alter role postgres password 'it''s'", server.superuser_url)
+
+
 @pytest.fixture
-def programs(tmp_path: Path) -> Path:
-    """A folder with the commands that the page uses."""
+def folder(tmp_path: Path) -> Path:
+    """A folder with db/ and the programs that the page uses."""
+    (tmp_path / "db").symlink_to(ROOT / "db")
     folder = tmp_path / "programs"
     folder.mkdir()
-    (folder / "psql").symlink_to(plproxy() / "psql")
+    for name in ("psql", "pg_dump", "pg_restore"):
+        (folder / name).symlink_to(plproxy() / name)
     (folder / "lastpair").write_text(f'#!/bin/sh\nexec {sys.executable} -m lastpair "$@"\n')
     (folder / "lastpair").chmod(0o755)
-    return folder
+    return tmp_path
+
+
+class Page:
+    """Runs commands of the page in a folder, with these servers in its variables."""
+
+    def __init__(self, folder: Path, **servers: Cluster) -> None:
+        self._folder = folder
+        self._variables = {name: f"127.0.0.1:{server.port}" for name, server in servers.items()}
+
+    async def run(self, *names: str, then: str = "true", **more: str) -> str:
+        """Run the blocks of these names one after the other; returns what they print."""
+        script = "\n".join([*(commands(name) for name in ("on", *names)), then])
+        passwords = {"LASTPAIR_PASSWORD": PASSWORD, "LASTPAIR_APP_PASSWORD": PASSWORD}
+        variables = self._variables | passwords | {"PYTHONPATH": str(ROOT / "app")} | more
+        return await asyncio.to_thread(sh, script, self._folder, self._folder / "programs", **variables)
 
 
 @asynccontextmanager
@@ -172,22 +196,10 @@ async def open_shop(database_url: str) -> AsyncIterator[Shop]:
                 process.kill()
 
 
-async def test_from_one_database_to_two(servers: tuple[Cluster, Cluster, Cluster], programs: Path) -> None:
+async def test_from_one_database_to_two(servers: tuple[Cluster, Cluster, Cluster], folder: Path) -> None:
     """No sale fails, every event comes once, and nothing is oversold."""
     first, second, router = servers
-    variables = {
-        "NODE_0": f"127.0.0.1:{first.port}",
-        "NODE_1": f"127.0.0.1:{second.port}",
-        "ROUTER": f"127.0.0.1:{router.port}",
-        "LASTPAIR_PASSWORD": PASSWORD,
-        "LASTPAIR_APP_PASSWORD": PASSWORD,
-        "PYTHONPATH": str(ROOT / "app"),
-    }
-
-    async def step(*names: str, then: str = "true") -> str:
-        script = "\n".join([*(commands(name) for name in ("on", *names)), then])
-        return await asyncio.to_thread(sh, script, ROOT, programs, **variables)
-
+    page = Page(folder, NODE_0=first, NODE_1=second, ROUTER=router)
     async with open_shop(first.service_url) as shop, AsyncExitStack() as stack:
         hot = await shop.new_drop(STOCK)
         position = await position_of_a_new_stream(shop, hot)
@@ -199,16 +211,16 @@ async def test_from_one_database_to_two(servers: tuple[Cluster, Cluster, Cluster
         await eventually(lambda: all(watcher.start for watcher in watchers), PATIENCE_SECONDS)
         await shop.sells_on(buying)
 
-        assert "up to date" in await step("first node")
-        assert "node 0 has joined" in await step("router")
-        assert len({*(await step("compare")).split()}) == 1
+        assert "up to date" in await page.run("first node")
+        assert "node 0 has joined" in await page.run("router")
+        assert len({*(await page.run("compare")).split()}) == 1
         await shop.sells_on(buying)
 
-        database_url = (await step("processes", then='echo "$DATABASE_URL"')).strip()
+        database_url = (await page.run("processes", then='echo "$DATABASE_URL"')).strip()
         await shop.replace_processes(database_url)
         await shop.sells_on(buying)
 
-        assert "node 1 has joined" in await step("second node")
+        assert "node 1 has joined" in await page.run("second node")
         for process in shop.processes:
             await eventually(lambda process=process: knows_node(shop, process, 1), PATIENCE_SECONDS)
         fresh = await shop.new_drop(FEW * 1000)
@@ -218,8 +230,8 @@ async def test_from_one_database_to_two(servers: tuple[Cluster, Cluster, Cluster
 
         shop.close()
         await asyncio.gather(*buying)
-        seen = await step("see")
-        assert "0 violations" in seen
+        assert "0 violations" in await page.run("see")
+        assert (await page.run("upgrade")).splitlines() == ["Functions: up to date"] * 3
         await check_sales(shop, first, second)
         await check_watchers(shop, watchers, first, second)
         # The position of a client from before there was a router still counts.
@@ -265,7 +277,8 @@ async def check_watchers(shop: Shop, watchers: list[Watcher], *nodes: Cluster) -
 
     def have_all() -> bool:
         return all(
-            watcher.heard[number].ids[-1:] >= [row["id"] for row in log if not watcher.drop_ids or row["drop_id"] in watcher.drop_ids][-1:]
+            watcher.heard[number].ids[-1:]
+            >= [row["id"] for row in log if not watcher.drop_ids or row["drop_id"] in watcher.drop_ids][-1:]
             for watcher in watchers
             for number, log in logs.items()
         )
@@ -274,3 +287,60 @@ async def check_watchers(shop: Shop, watchers: list[Watcher], *nodes: Cluster) -
     for watcher in watchers:
         for number, log in logs.items():
             watcher.check(number, log)
+
+
+@pytest.fixture
+def router_and_servers() -> Iterator[tuple[Router, Cluster, Cluster]]:
+    """A router with two nodes, and two new servers."""
+    with running_router() as router, cluster(plproxy(), *FAST) as one, cluster(plproxy(), *FAST) as other:
+        let_in(one, other)
+        yield router, one, other
+
+
+async def test_a_second_router_a_restored_node_and_a_node_that_leaves(
+    router_and_servers: tuple[Router, Cluster, Cluster], folder: Path
+) -> None:
+    """Only clients of the restored node start again."""
+    router, second_router, restored = router_and_servers
+    old = router.nodes[1]
+    page = Page(folder, ROUTER=router.server, ROUTER_2=second_router, NEW_NODE=restored)
+    async with serving(router) as shop:
+        drops = await shop.drops()
+        assert "node 1" in await page.run("second router")
+        async with service_of(second_router.service_url.replace("@", f":{PASSWORD}@")) as service:
+            assert {str(row["id"]) for row in await service.fetch("select id from api.list_drops()")} == {*drops.values()}
+        assert "node 1" in await page.run("both routers")
+
+        url = str(shop.http.base_url).removesuffix("/api/")
+        streams = {number: await open_stream("sse", url, [drop_id]) for number, drop_id in drops.items()}
+        for number, stream in streams.items():
+            await stream.receive(PATIENCE_SECONDS)
+            await reserve(shop.http, drops[number], str(uuid4()))
+            assert (await stream.receive(PATIENCE_SECONDS)).type == "STOCK_UPDATED"
+        await page.run("backup", MIGRATION_DATABASE_URL=old.url)
+        await reserve(shop.http, drops[1], str(uuid4()))
+        lost = await streams[1].receive(PATIENCE_SECONDS)
+
+        old.crash()
+        number, *audit = (await page.run("restore a node")).split("invariant")
+        assert re.search(r"^ +1$", number, re.MULTILINE)
+        assert "(0 rows)" in audit[0]
+        await page.run("address", NODE="1", HOSTS="127.0.0.1", PORTS=str(restored.port))
+
+        async def sells() -> bool:
+            return (await ask_reserve(shop.http, drops[1], str(uuid4()))).status_code == 201
+
+        await eventually(sells, PATIENCE_SECONDS)
+        assert [(await streams[1].receive(PATIENCE_SECONDS)).type for _ in range(2)] == ["RESYNC_REQUIRED", "SNAPSHOT"]
+        again = await open_stream("sse", url, [drops[1]], last_event_id=lost.id)
+        assert (await again.receive(PATIENCE_SECONDS)).type == "RESYNC_REQUIRED"
+        await reserve(shop.http, drops[0], str(uuid4()))
+        assert (await streams[0].receive(PATIENCE_SECONDS)).type == "STOCK_UPDATED"
+
+        assert "draining" in await page.run("drain")
+        async with connected(restored.url_with_password) as owner:
+            await assert_healthy(owner)
+            await owner.fetch("select from api.cancel_drop($1)", drops[1])
+        assert "node 1 is detached" in await page.run("detach")
+        await eventually(lambda: len(shop.components.nodes.all) == 1, PATIENCE_SECONDS)
+        await reserve(shop.http, drops[0], str(uuid4()))
