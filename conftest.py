@@ -14,10 +14,24 @@ from _pytest.nodeid import coerce_node_id
 from schemathesis.pytest.plugin import SchemathesisFunction
 
 from lastpair.database.migrate import migrate
-from tests.support.database import Database, another_database, client_of, fresh_embedded_database, running_api, scratch_database
+from tests.support.cluster_suite import LEFT_OUT, SUITE, TOGETHER
+from tests.support.database import (
+    Database,
+    another_database,
+    client_of,
+    fresh_embedded_database,
+    running_api,
+    scratch_database,
+)
 from tests.support.factories import assert_healthy
 from tests.support.pgtap import install_pgtap
 from tests.support.servers import ROOT
+from tests.support.whole_cluster import ClusteredDatabase, clustered_database
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the tests of one database run on a cluster."""
+    parser.addoption("--cluster", action="store_true", help="run the tests of one database on a router with two nodes")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -36,15 +50,26 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item._id = coerce_node_id(f"{item.parent.nodeid}::{item.name}")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """No two tests have one id, because of those only one would run in several processes."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """No two tests have one id, because of those only one would run in several processes. On a cluster some do not run."""
     twice = [node_id for node_id, number in Counter(item.nodeid for item in items).items() if number > 1]
     assert not twice, f"these ids belong to several tests: {twice}"
+    if config.getoption("cluster"):
+        left_out = [item for item in items if not item.nodeid.startswith(SUITE) or item.nodeid.startswith(tuple(LEFT_OUT))]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")
-def database() -> Iterator[Database]:
-    """A fresh database: on the server of DATABASE_URL, as a superuser there, or on an embedded one for this run."""
+def database(pytestconfig: pytest.Config) -> Iterator[Database]:
+    """A fresh database: on the server of DATABASE_URL, as a superuser there, or on an embedded one for this run.
+
+    With --cluster it is a router with two nodes.
+    """
+    if pytestconfig.getoption("cluster"):
+        with clustered_database() as database:
+            yield database
+        return
     given = os.environ.get("DATABASE_URL")
     with scratch_database(given) if given else fresh_embedded_database() as database:
         asyncio.run(migrate(database.url))
@@ -90,6 +115,9 @@ async def empty_url(database: Database) -> AsyncIterator[str]:
 @pytest.fixture(scope="session")
 async def migrated_template(database: Database) -> AsyncIterator[str]:
     """The name of a migrated database that nobody is connected to, because copying one is faster than migrating one."""
+    if database.template:
+        yield database.template
+        return
     async with another_database(database) as url:
         await migrate(url)
         yield urlsplit(url).path.removeprefix("/")
@@ -100,6 +128,15 @@ async def migrated_url(database: Database, migrated_template: str) -> AsyncItera
     """The owner's URL of a database that was migrated a moment ago."""
     async with another_database(database, migrated_template) as url:
         yield url
+
+
+@pytest.fixture(scope="module", autouse=True)
+def where_drops_go(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> None:
+    """On a cluster new drops go to both nodes, or all to the first one if the tests of the file need that."""
+    if pytestconfig.getoption("cluster"):
+        database = request.getfixturevalue("database")
+        assert isinstance(database, ClusteredDatabase)
+        database.keep_drops_together(request.node.nodeid.startswith(TOGETHER))
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,18 @@ class Database:
     service_url: str
     """As the role that the service logs in as: lastpair_app on the embedded server, else the same as `url`."""
 
+    template: str = ""
+    """The name of a migrated database on the same server, if there is one that can be copied."""
+
+    @asynccontextmanager
+    async def copy(self, template: str) -> AsyncIterator[str]:
+        """The owner's URL of another database on the same server, a copy of the template; it is dropped afterwards."""
+        name, parts = f"lastpair_other_{uuid4().hex[:12]}", urlsplit(self.url)
+        async with connected(self.superuser_url) as superuser:
+            await superuser.execute(f"create database {name} template {template} owner {parts.username}")
+            yield urlunsplit(parts._replace(path=f"/{name}"))
+            await superuser.execute(f"drop database {name} with (force)")
+
 
 @contextmanager
 def fresh_embedded_database() -> Iterator[Database]:
@@ -55,11 +67,8 @@ def scratch_database(url: str) -> Iterator[Database]:
 @asynccontextmanager
 async def another_database(database: Database, template: str = "template1") -> AsyncIterator[str]:
     """The owner's URL of another database on the same server, a copy of the template; it is dropped afterwards."""
-    name, parts = f"lastpair_other_{uuid4().hex[:12]}", urlsplit(database.url)
-    async with connected(database.superuser_url) as superuser:
-        await superuser.execute(f"create database {name} template {template} owner {parts.username}")
-        yield urlunsplit(parts._replace(path=f"/{name}"))
-        await superuser.execute(f"drop database {name} with (force)")
+    async with database.copy(template) as url:
+        yield url
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from lastpair.database.migrate import migrate
-from tests.support.database import Database
+from tests.support.database import Database, another_database
 from tests.support.factories import Owner
 from tests.support.row_checks import Row
 from tests.support.servers import Service, started
@@ -425,6 +425,10 @@ async def caught_up(api: Api, drop_id: object) -> None:
 @asynccontextmanager
 async def fresh_database(database: Database) -> AsyncIterator[str]:
     """A new migrated database on the tests' server; yields the owner's URL."""
+    if database.template:
+        async with another_database(database, database.template) as url:
+            yield url
+        return
     name = f"lastpair_streams_{uuid4().hex[:12]}"
     parts = urlsplit(database.url)
     url = urlunsplit(parts._replace(path=f"/{name}"))
