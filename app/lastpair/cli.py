@@ -311,7 +311,7 @@ def run_rush(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def node(settings: Settings, options: argparse.Namespace) -> None:
-    """The nodes of a router: add one, list them, let one run empty, take it out. MIGRATION_DATABASE_URL names the routers."""
+    """The nodes of a router: add one, list them, let one run empty, take it out. MIGRATION_DATABASE_URL names all routers."""
     with database(settings) as urls:
         if not asyncio.run(is_router(urls.owner)):
             raise CommandFailed(f"node: {owner_variable(settings)} leads to no router; make one with db/recipes/router.sql")

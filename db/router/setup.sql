@@ -16,12 +16,14 @@ create table if not exists router.nodes (
   is_draining boolean not null default false,
   joined_at timestamptz not null,
   changed_at timestamptz not null default clock_timestamp(),
+  drops_from timestamptz not null,
   away_until timestamptz,
   constraint nodes_number_check check (number between 0 and 255)
 );
 comment on table router.nodes is
 'The nodes. is_draining: new drops go elsewhere. changed_at: when it joined, or is_draining was last changed. away_until: until
-then it is taken for away without being asked (router.note_away).';
+then it is taken for away without being asked (router.note_away). drops_from: new drops go to it from then on, because processes and
+other routers learn of a new node some seconds later, and would look for its drops on the first node.';
 
 create table if not exists router.deployed (
   path text primary key,

@@ -228,7 +228,7 @@ declare
   c_kept constant interval := '2 days';
   v_picked integer := (
     select n.number from router.nodes n
-    order by n.is_draining, md5(concat_ws(' ', p_key, p_user_id, n.number)) desc limit 1);
+    order by n.is_draining or n.drops_from > now(), md5(concat_ws(' ', p_key, p_user_id, n.number)) desc limit 1);
   v_node integer;
   v record;
 begin
@@ -253,7 +253,8 @@ returns integer
 language plpgsql
 as $$
 declare
-  v_nodes integer[] := array(select n.number::integer from router.nodes n where not n.is_draining order by n.joined_at, n.number);
+  v_nodes integer[] := array(
+    select n.number::integer from router.nodes n where not n.is_draining and n.drops_from <= now() order by n.joined_at, n.number);
   v_best integer;
   v_least bigint;
   v_node integer;
@@ -263,7 +264,7 @@ begin
     return router.node_of_key(p_user_id, p_key);
   end if;
   if v_nodes = '{}' then
-    perform router.refuse('DATABASE_UNAVAILABLE', 'Every node is being drained, so a new drop has nowhere to go.');
+    perform router.refuse('DATABASE_UNAVAILABLE', 'Every node is being drained, or has just joined, so a new drop has nowhere to go. Try again in a moment.');
   end if;
   foreach v_node in array v_nodes loop
     select * into strict v from router.try_call(v_node, 'lastpair_service', 'load', '{}');

@@ -1,13 +1,26 @@
 """`lastpair node`: nodes join, are drained and leave."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.clusters import PASSWORD
-from tests.support.router import Router, make_drop, make_user, running_node, running_router, service_of, service_url_of
+from tests.support.clusters import PASSWORD, cluster
+from tests.support.router import (
+    FAST,
+    ROUTER_RECIPE,
+    Router,
+    make_drop,
+    make_user,
+    plproxy,
+    running_node,
+    running_router,
+    service_of,
+    service_url_of,
+    take_drops,
+)
 
 
 @pytest.fixture(scope="module")
@@ -17,19 +30,15 @@ def router() -> Iterator[Router]:
         yield router
 
 
-def lastpair(router: Router, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        "MIGRATION_DATABASE_URL": router.owner_url,
-        "DATABASE_URL": router.url,
-        "PATH": "/usr/bin:/bin",
-        "PYTHONPATH": "app",
-    }
+def lastpair(router: Router, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    urls = {"MIGRATION_DATABASE_URL": router.owner_url, "DATABASE_URL": router.url}
+    environment = os.environ | urls | {"PYTHONPATH": "app"} | settings
     command = [sys.executable, "-m", "lastpair", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def done(router: Router, *arguments: str) -> str:
-    result = lastpair(router, *arguments)
+def done(router: Router, *arguments: str, **settings: str) -> str:
+    result = lastpair(router, *arguments, **settings)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -61,6 +70,9 @@ async def test_a_node_joins_is_drained_and_leaves(router: Router) -> None:
             assert PASSWORD not in lines[1]
             assert lines[1].endswith("0 live units")
 
+            drop_id = str(await service.fetchval("select id from api.create_drop('new', 1, 1, $1)", user_id))
+            assert drop_id[21:23] == "00", "processes do not know the new node yet"
+            take_drops(router)
             # A session that was there before finds the new node, which has the webhook endpoints.
             assert await service.fetchval("select url from node_5.list_webhook_endpoints()") == "https://a.example"
             made = [
@@ -104,6 +116,26 @@ async def test_a_node_of_another_version_cannot_join(router: Router) -> None:
         node.psql("update inventory.function_files set checksum = 'x' where path = 'api/reserve.sql'", node.url)
         output = refused(router, "node", "add", "--number", "8", "--url", service_url_of(node))
         assert "another version than the router: db/functions/api/reserve.sql" in output
+
+
+async def test_a_second_router_joins_while_drops_are_sold(router: Router) -> None:
+    async with service_of(router.url) as service:
+        drop_id = await make_drop(service, 0)
+    with cluster(plproxy(), *FAST) as server:
+        server.psql(ROUTER_RECIPE, server.superuser_url)
+        hosts = [f"127.0.0.1:{port}" for port in (router.server.port, server.port)]
+        both = Router(server, router.nodes)
+        environment = {"MIGRATION_DATABASE_URL": router.owner_url.replace(hosts[0], ",".join(hosts))}
+        assert "Router: functions made" in done(both, "migrate", **environment)
+        done(both, "node", "drain", "0", MIGRATION_DATABASE_URL=router.owner_url)
+        assert done(both, "node", "add", "--number", "0", "--url", router.node_url(0), **environment) == "node 0 has joined\n"
+        done(both, "node", "undrain", "0", MIGRATION_DATABASE_URL=router.owner_url)
+        assert "draining" in done(both, "node", "list"), "the second router has it from the first"
+        done(both, "node", "undrain", "0", **environment)
+        async with service_of(both.url) as service, service_of(router.url) as first:
+            assert await service.fetchval("select id from api.get_drop($1)", drop_id)
+            numbered_from = "select numbered_from_ms from router.nodes_of_app()"
+            assert await service.fetchval(numbered_from) == await first.fetchval(numbered_from)
 
 
 def test_the_only_node_stays(router: Router) -> None:

@@ -101,7 +101,13 @@ def test_version(argument: str) -> None:
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "version"])
 def test_a_bad_setting(command: str) -> None:
     """Every command names the variable in one line."""
-    assert_one_line(lastpair(command, LOG_LEVEL="loud"), "LOG_LEVEL: ", exit_code=failed(command))
+    arguments = ("list",) if command == "node" else ()
+    assert_one_line(lastpair(command, *arguments, LOG_LEVEL="loud"), "LOG_LEVEL: ", exit_code=failed(command))
+
+
+def test_nodes_without_a_router(database: Database) -> None:
+    """A database that is no router has no nodes."""
+    assert_one_line(lastpair("node", "list", DATABASE_URL=database.url), "node: DATABASE_URL leads to no router; make one with ")
 
 
 @pytest.mark.parametrize("currency", ["usd", "XXX", "US$", "EURO"])

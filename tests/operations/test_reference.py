@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lastpair.cli import COMMANDS
+from lastpair.cli import COMMANDS, NODE_ACTIONS
 from lastpair.realtime.event import EVENTS
 from lastpair.settings import Settings
 from lastpair.web.error_codes import ERRORS
@@ -31,7 +31,8 @@ def test_the_reference_misses_nothing() -> None:
     assert all(field.description for field in Settings.model_fields.values())
     assert {f"`{name.upper()}`" for name in Settings.model_fields} <= cells
     assert {f"`{name}`" for name in [*ERRORS, *EVENTS]} <= cells
-    assert {f"`lastpair {name}`" for name in COMMANDS} <= cells
+    commands = (COMMANDS.keys() - {"node"}) | {f"node {action}" for action in NODE_ACTIONS}
+    assert {f"`lastpair {name}`" for name in commands} <= cells
     endpoints = {f"`{method} {path}`" for path, by_method in operations().items() for method in by_method}
     assert len(endpoints) > 15
     assert endpoints <= cells

@@ -78,6 +78,11 @@ def running_node(number: int, bin_dir: Path = BIN_DIR, settings: Sequence[str] =
         yield server
 
 
+def take_drops(router: Router) -> None:
+    """Let new drops go to nodes that have just joined."""
+    router.server.psql("update router.nodes set drops_from = joined_at", router.server.url)
+
+
 @contextmanager
 def running_router(*numbers: int, settings: Sequence[str] = FAST) -> Iterator[Router]:
     """A router with nodes of these numbers, 0 and 1 by default, and with these settings of all servers; all gone afterwards."""
@@ -90,6 +95,7 @@ def running_router(*numbers: int, settings: Sequence[str] = FAST) -> Iterator[Ro
         run(deploy(router.owner_url))
         for number in nodes:
             run(add_node(router.owner_url, number, router.node_url(number)))
+        take_drops(router)
         yield router
 
 
@@ -102,6 +108,7 @@ def another_router(router: Router) -> Iterator[Router]:
         run(deploy(other.owner_url))
         for number in router.nodes:
             run(add_node(other.owner_url, number, router.node_url(number)))
+        take_drops(other)
         yield other
 
 

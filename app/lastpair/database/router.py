@@ -71,6 +71,13 @@ from pg_attribute a join pg_type t on t.typrelid = a.attrelid
 where t.typname = $1 and t.typnamespace = 'api'::regnamespace and a.attnum > 0 and not a.attisdropped
 order by a.attnum
 """
+DROPS_AFTER = timedelta(seconds=10)
+"""How long after a node has joined new drops go to it. Processes ask every two seconds for the nodes (database/nodes.py)."""
+
+ADD_NODE = """
+insert into router.nodes (number, joined_at, drops_from)
+select $1, $2, $2::timestamptz + case when exists (select from router.nodes) then $3::interval else '0' end
+"""
 LIST_NODES = """
 select n.number, s.address, t.rows ->> 0, n.is_draining, t.is_away
 from router.nodes n
@@ -282,9 +289,9 @@ async def add_node(routers: str, number: int, url: str) -> None:
         files = _pairs(await router.fetch("select path, checksum from router.deployed"))
         now = await router.fetchval("select clock_timestamp()")
     async with _connected(url, f"node {number}", role=SERVICE_ROLE) as node:
-        await _check_node(node, number, files, is_first=not joined)
+        await _check_node(node, number, files, may_have_drops=not joined or number in joined)
         if number in joined:
-            joined_at = joined[number]  # a router that knows it says when
+            joined_at = joined[number]  # a router that knows it says when, because all must read ids in the same way
         elif not known and not joined:
             joined_at = max(now, await node.fetchval("select clock_timestamp()")) + timedelta(milliseconds=1)
         else:
@@ -297,6 +304,17 @@ async def add_node(routers: str, number: int, url: str) -> None:
                     raise NodeRefused(f"--number: there is a node {number} already")
                 continue
             await _add_to_router(connection, number, joined_at, address, user, password)
+    if number in joined and await _is_draining(routers, number):
+        await set_draining(routers, number, is_draining=True)
+
+
+async def _is_draining(routers: str, number: int) -> bool:
+    # Whether one of the routers says so.
+    for one in Servers(routers).urls:
+        async with _connected(one, "the router") as connection:
+            if await connection.fetchval("select is_draining from router.nodes where number = $1", number):
+                return True
+    return False
 
 
 async def _joined(routers: str) -> dict[int, datetime]:
@@ -308,14 +326,14 @@ async def _joined(routers: str) -> dict[int, datetime]:
     return joined
 
 
-async def _check_node(node: asyncpg.Connection, number: int, files: dict[str, str | None], *, is_first: bool) -> None:
+async def _check_node(node: asyncpg.Connection, number: int, files: dict[str, str | None], *, may_have_drops: bool) -> None:
     try:
         deployed = _pairs(await node.fetch("select path, checksum from api.deployed()"))
     except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError):
         raise NodeRefused(f"node {number} was never migrated; run `lastpair migrate` with the URL of its owner") from None
     if different := sorted(path for path in {*deployed, *files} if deployed.get(path, "") != files.get(path, "")):
         raise NodeRefused(f"node {number} has another version than the router: db/{different[0]}; migrate both")
-    if not is_first and [row for status in STATUSES for row in await node.fetch(ANY_DROP, status)]:
+    if not may_have_drops and [row for status in STATUSES for row in await node.fetch(ANY_DROP, status)]:
         raise NodeRefused(f"node {number} has drops; only the first node may have some when it joins")
     its_number = await node.fetchval("select api.node()")
     if its_number != number:
@@ -349,7 +367,7 @@ async def _add_to_router(
         options.append(f"password {await _literal(connection, password)}")
     await connection.execute(f"create user mapping for current_user server {server} options ({', '.join(options)})")
     await _make_schema_of_node(connection, number)
-    await connection.execute("insert into router.nodes (number, joined_at) values ($1, $2)", number, joined_at)
+    await connection.execute(ADD_NODE, number, joined_at, DROPS_AFTER)
     await connection.execute("select router.copy_webhook_endpoints(array[$1::integer])", number)
 
 
