@@ -23,6 +23,7 @@ from tests.support.factories import (
 )
 from tests.support.payment_provider import SECRET, own_provider
 from tests.support.router import Router, running_router
+from tests.support.servers import pooler
 from tests.support.waiting import eventually
 from tests.support.webhook_receiver import receiving
 
@@ -97,6 +98,18 @@ async def test_lists_have_the_rows_of_all_nodes(shop: ClusterShop) -> None:
     assert set(drops.values()) <= {drop["id"] for drop in on_sale}
     mine = assert_success(await shop.http.get("/reservations/me", headers=as_user(user)), "reservations")
     assert {row["id"] for row in mine} == held
+
+
+@pytest.mark.slow
+async def test_behind_a_pooler(router: Router) -> None:
+    """A call is a transaction there, and the sessions of all nodes share those of the pooler."""
+    with pooler(router.url, 3) as bouncer:
+        async with serving(router, bouncer.url, database_direct_url=router.url) as shop:
+            user = str(uuid4())
+            for drop_id in (await shop.drops()).values():
+                await reserve(shop.http, drop_id, user)
+                await purchase(shop.http, drop_id, user)
+                assert_error(await ask_purchase(shop.http, drop_id, user), 409, "NO_ACTIVE_RESERVATION")
 
 
 async def due_holds(shop: ClusterShop) -> dict[int, str]:

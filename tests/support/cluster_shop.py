@@ -33,14 +33,14 @@ class ClusterShop:
 
 
 @asynccontextmanager
-async def serving(router: Router, **settings: Any) -> AsyncIterator[ClusterShop]:
-    """The service with these settings."""
+async def serving(router: Router, url: str | None = None, **settings: Any) -> AsyncIterator[ClusterShop]:
+    """The service with these settings. `url` leads to the router, too."""
     async with AsyncExitStack() as stack:
         owners = {
             number: await stack.enter_async_context(asyncpg.create_pool(node.url_with_password, min_size=0, max_size=4))
             for number, node in router.nodes.items()
         }
-        service = await stack.enter_async_context(served(settings_for(router.url, **settings)))
+        service = await stack.enter_async_context(served(settings_for(url or router.url, **settings)))
         await eventually(lambda: len(service.components.nodes.all) == len(owners), PATIENCE_SECONDS)
         yield ClusterShop(service.components, service.http, owners)
 
