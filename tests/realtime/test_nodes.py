@@ -535,6 +535,27 @@ async def test_a_drop_of_another_node_is_joined(nodes: list[Node], process: Proc
     await client.disconnect()
 
 
+async def test_the_own_events_of_a_user(nodes: list[Node], process: Process) -> None:
+    """A stream of one drop has them from every node, over a reconnect to another process, and none from before it was opened."""
+    other = Process(nodes)
+    for node in nodes:
+        await other.connect(node)
+    client = await opened(process, DROPS[0], user_id=USERS[0])
+    await eventually(lambda: client.position == "0:3,2:3,171:3")
+    for _ in range(2):
+        for node in reversed(nodes):
+            node.commit(drop_on(node.number, 1), user_id=USERS[0])
+            node.commit(drop_on(node.number, 1), user_id=USERS[1])
+            await other.hear(node)
+    await process.hear(nodes[2])
+    await eventually(lambda: client.ids == {171: [4, 6]})
+    await client.disconnect()
+    await client.connect(other)
+    await eventually(lambda: client.ids == {0: [4, 6], 2: [4, 6], 171: [4, 6]})
+    assert set(client.types) == {"SNAPSHOT", "PURCHASE_COMPLETED"}
+    await client.disconnect()
+
+
 async def test_bytes_are_shared_while_a_node_is_away(
     nodes: list[Node], process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:

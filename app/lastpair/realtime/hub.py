@@ -167,7 +167,7 @@ class Hub:
     def position_of(self, vector: Mapping[Track, int]) -> str:
         """What clients get as the id for this position: an event's id; or with a router `0:12,1:34`, an id for each node."""
         if self.is_single:
-            return str(sum(vector.values()))
+            return str(next(iter(vector.values()), 0))
         return ",".join([f"{track.number}:{vector[track]}" for track in self.tracks if track in vector]) or "0"
 
     def vector_of(self, position: str) -> Vector | None:

@@ -47,4 +47,5 @@ class Relays:
         self.all.remove(relay)
         self._hub.remove(track)
         if node.number is not None:
-            NODE_LISTENING.labels(str(node.number)).set(1)  # nobody misses it; a label of several processes cannot be removed
+            # Nobody misses it. The label itself stays, because labels of several processes cannot be removed.
+            task.add_done_callback(lambda _: NODE_LISTENING.labels(str(node.number)).set(1))
