@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from json import loads
 from statistics import median
+from typing import Protocol
 from uuid import UUID
 
 import asyncpg
@@ -78,8 +79,8 @@ class Heard:
 
 
 def position_of(text: str) -> dict[int, int]:
-    """The ids, by the number of the node, in a position. Only a test may look into it."""
-    return {int(node): int(event_id) for node, _, event_id in (part.partition(":") for part in text.split(","))}
+    """The ids, by the number of the node, in a position. A plain id is one of node 0. Only a test may look into it."""
+    return {int(node or 0): int(event_id) for node, _, event_id in (part.rpartition(":") for part in text.split(","))}
 
 
 def node_of(row_id: str) -> int:
@@ -87,10 +88,21 @@ def node_of(row_id: str) -> int:
     return int(row_id[21:23], 16)
 
 
+class Run(Protocol):
+    """What watchers watch."""
+
+    chance: random.Random
+    processes: list[KillableService]
+    http: httpx.AsyncClient
+
+    def wrong(self, finding: str) -> None:
+        """Note what must not be."""
+
+
 class Watcher:
     """A client of the event stream that comes back with the id of its last event, and notes what it is told."""
 
-    def __init__(self, run: "FaultRun", name: str, drop_ids: list[str]) -> None:
+    def __init__(self, run: Run, name: str, drop_ids: list[str]) -> None:
         self.name, self.drop_ids = name, drop_ids
         self.start: dict[int, int] = {}
         """The position of its SNAPSHOT."""

@@ -17,6 +17,7 @@ from tests.support.servers import ROOT, free_port
 
 ROLE_RECIPE = ROOT / "db" / "recipes" / "role.sql"
 OPERATIONS = ROOT / "docs" / "operations.md"
+SEVERAL_NODES = ROOT / "docs" / "cluster.md"
 PASSWORD = "it's"  # noqa: S105 - of servers that live for seconds
 
 
@@ -118,8 +119,9 @@ def cluster(bin_dir: Path, *settings: str) -> Iterator[Cluster]:
 
 
 def commands(name: str) -> str:
-    """The commands of docs/operations.md after `<!-- run by tests: name -->`."""
-    [script] = re.findall(rf"<!-- run by tests: {name} -->\n```bash\n(.*?)```", OPERATIONS.read_text(), re.DOTALL)
+    """The commands of docs/operations.md, or of docs/cluster.md, after `<!-- run by tests: name -->`."""
+    text = OPERATIONS.read_text() + SEVERAL_NODES.read_text()
+    [script] = re.findall(rf"<!-- run by tests: {name} -->\n```bash\n(.*?)```", text, re.DOTALL)
     return str(script)
 
 
