@@ -5,6 +5,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from json import dumps, loads
 from typing import Any
 from uuid import UUID
@@ -17,10 +18,13 @@ from lastpair.realtime.event_log import EventLog
 from lastpair.realtime.feed import Feed
 from lastpair.realtime.hub import FOREVER, Hub
 from lastpair.realtime.track import Track
+from tests.support import waiting
 from tests.support.hub import BATCH, started_hub, the_track
-from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("small_bounds")
+
+eventually = partial(waiting.eventually, timeout_seconds=60)
+"""Waits as long as a slow machine needs."""
 
 NUMBERS = [0, 2, 171]
 
