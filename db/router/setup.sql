@@ -252,17 +252,22 @@ $$;
 
 comment on function router.refuse(text, text) is 'Raise the error with this code of api.errors().';
 
--- In a block now() is earlier than the time of the statement. A client that sends Bind and Execute apart makes a difference, too, but
--- of microseconds. PostgREST and poolers of the service begin a block for each call; both are known, by their claims and their role.
+-- In a block now() is earlier than the time of the statement. A client that sends Parse, Bind and Execute apart makes a difference, too,
+-- of milliseconds if the machine is busy: such a client has an open portal, which knows when it was bound, so only the time of Parse is
+-- left. PostgREST and poolers of the service begin a block for each call; both are known, by their claims and their role.
 create or replace function router.refuse_block()
 returns void
 language plpgsql stable
 as $$
+declare
+  v_bound_at timestamptz;
 begin
-  if statement_timestamp() - now() > interval '5 ms' and (
-    current_setting('application_name') = 'psql'
-    or coalesce(current_setting('request.jwt.claims', true), '') = '' and current_setting('role') <> 'lastpair_service'
-  ) then
+  if current_setting('application_name') <> 'psql'
+    and (coalesce(current_setting('request.jwt.claims', true), '') <> '' or current_setting('role') = 'lastpair_service') then
+    return;
+  end if;
+  v_bound_at := (select min(c.creation_time) from pg_cursors c where not c.is_holdable);
+  if v_bound_at - now() > interval '100 ms' or (v_bound_at is null and statement_timestamp() > now()) then
     raise exception using
       errcode = 'active_sql_transaction',
       message = 'this function cannot be called inside a transaction block on a router',

@@ -236,6 +236,9 @@ class FaultRun:
         self.recovered: list[tuple[float, list[str]]] = []
         """How many seconds after these faults every process served every node again."""
 
+        self._broken: list[KillableService | Cluster] = []
+        """What a fault is at work on."""
+
         self._stopping = False
 
     def wrong(self, finding: str) -> None:
@@ -411,44 +414,58 @@ class FaultRun:
             self.recovered.append((time.monotonic() - begin, chosen))
 
     async def _break(self, kind: str) -> None:
-        self.counts[f"fault: {kind}"] += 1
-        chance, begin, node = self.chance, time.monotonic(), None
-        seconds = chance.choice([0, chance.uniform(0, 1), chance.uniform(1, 4)])
+        # Of two faults at once, each has a process or server of its own.
         what, _, how = kind.rpartition(" ")
-        if what in {"process"}:
-            process = chance.choice(self.processes)
-            if how == "frozen":
-                await freeze([process.pid], seconds)
-            else:
-                await asyncio.to_thread(process.kill if how == "killed" else process.stop)
-                await asyncio.sleep(seconds / 2)
-                process.start()
+        of_node = what != "process" and "router" not in what
+        victims: Sequence[KillableService | Cluster] = (
+            list(self._nodes.values()) if of_node else self._routers if what != "process" else self.processes
+        )
+        free = [victim for victim in victims if victim not in self._broken]
+        if not free:
+            return
+        victim = self.chance.choice(free)
+        node = next((number for number, server in self._nodes.items() if server is victim), None)
+        self.counts[f"fault: {kind}"] += 1
+        self._broken.append(victim)
+        begin = time.monotonic()
+        seconds = self.chance.choice([0, self.chance.uniform(0, 1), self.chance.uniform(1, 4)])
+        if isinstance(victim, KillableService):
+            await self._break_process(victim, how, seconds)
         elif kind == "drop locked":
-            node = chance.choice(list(self._drops))
+            assert node is not None
             await self._lock_a_drop(node, seconds)
         else:
-            is_router = "router" in what
-            node = None if is_router else chance.choice(list(self._nodes))
-            server = chance.choice(self._routers) if node is None else self._nodes[node]
-            match what.split(" ")[0], how:
-                case _, "killed" if what.startswith("backend"):
-                    pids = [pid for pid in pids_of(server)[1:] if is_client_backend(pid)]
-                    if pids:
-                        kill(chance.choice(pids))
-                    await until_it_serves(server)
-                case _, "killed":
-                    kill(pids_of(server)[0])
-                    await asyncio.sleep(seconds)
-                    await start_again(server)
-                case _, "restarted":
-                    await asyncio.to_thread(server.crash)
-                    await asyncio.sleep(seconds)
-                    await start_again(server)
-                case _, "frozen":
-                    await freeze(pids_of(server), seconds)
-                case _, "ended":
-                    await end_sessions(server, "lastpair listener" if what.startswith("listeners") else "%")
+            await self._break_server(victim, what, how, seconds)
         self._windows.append(Window(kind, node, begin, time.monotonic()))
+        self._broken.remove(victim)
+
+    async def _break_process(self, process: KillableService, how: str, seconds: float) -> None:
+        if how == "frozen":
+            await freeze([process.pid], seconds)
+        else:
+            await asyncio.to_thread(process.kill if how == "killed" else process.stop)
+            await asyncio.sleep(seconds / 2)
+            process.start()
+
+    async def _break_server(self, server: Cluster, what: str, how: str, seconds: float) -> None:
+        match how:
+            case "killed" if what.startswith("backend"):
+                pids = [pid for pid in pids_of(server)[1:] if is_client_backend(pid)]
+                if pids:
+                    kill(self.chance.choice(pids))
+                await until_it_serves(server)
+            case "killed":
+                kill(server.pid)
+                await asyncio.sleep(seconds)
+                await start_again(server)
+            case "restarted":
+                await asyncio.to_thread(server.crash)
+                await asyncio.sleep(seconds)
+                await start_again(server)
+            case "frozen":
+                await freeze(pids_of(server), seconds)
+            case "ended":
+                await end_sessions(server, "lastpair listener" if what.startswith("listeners") else "%")
 
     async def _lock_a_drop(self, node: int, seconds: float) -> None:
         with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):

@@ -1,7 +1,7 @@
 """A router and two nodes that the tests of one database take for that one database (`make test-cluster`).
 
-Over HTTP and in the functions of the schema api a cluster is one database. Tests also look behind them, as the owner: they read and
-change the tables of the schema inventory. So the router of these tests has such a schema, made of foreign tables of the nodes.
+Over HTTP and in the functions of the schema api a cluster is one database. Tests also look behind them, as the owner: they read
+and change the tables of the schema inventory. So the router of these tests has such a schema, of foreign tables of the nodes.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -18,7 +18,7 @@ from tests.support.clusters import PASSWORD, Cluster
 from tests.support.database import Database, connected
 from tests.support.router import FAST, Router, running_router
 
-VIEW = Path(__file__).with_name("whole_cluster.sql")
+SQL = Path(__file__).with_name("whole_cluster_sql")
 TEMPLATE = "lastpair_template"
 BY_ID = ("baskets", "drops", "payments", "provider_calls", "purchases", "reservations", "variants")
 BY_DROP_ID = ("drop_changes", "events", "pruned_events")
@@ -27,11 +27,11 @@ select pg_get_functiondef(p.oid) from pg_proc p
 where p.pronamespace = 'inventory'::regnamespace and p.proname in ('node', 'uuid_v7') order by p.proname
 """
 COLUMNS = """
-select c.relname as table_name, string_agg(
-  format(
-    '%I %s %s', a.attname, format_type(coalesce(nullif(t.typbasetype, 0), t.oid), a.atttypmod), case when c.relname = any ($1) then
-      'default ' || pg_get_expr(d.adbin, d.adrelid) end),
-  ', ' order by a.attnum) as columns
+select c.relname, string_agg(
+  concat_ws(' ', quote_ident(a.attname), format_type(coalesce(nullif(t.typbasetype, 0), t.oid), a.atttypmod),
+    case when a.attnotnull then 'not null' end,
+    case when c.relname = any ($1) then 'default ' || pg_get_expr(d.adbin, d.adrelid) end),
+  ', ' order by a.attnum)
 from pg_class c
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 join pg_type t on t.oid = a.atttypid
@@ -39,6 +39,13 @@ left join pg_attrdef d on (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
 where c.relnamespace = 'inventory'::regnamespace and c.relkind = 'r'
 group by c.relname order by c.relname
 """
+OF_SERVERS = {
+    "pg_stat_activity": "datname name, pid integer, usename name, application_name text, xact_start timestamptz,"
+    " query_start timestamptz, wait_event_type text, wait_event text, state text, query text, backend_type text",
+    "pg_stat_database": "datname name, deadlocks bigint",
+}
+"""The columns of those tables of a server that tests look at."""
+
 POINT = """
 select format('alter server %I options (set %s)', s.srvname, string_agg(
   format('%s %L', split_part(o, '=', 1), regexp_replace(
@@ -105,10 +112,11 @@ def _of_database(url: str, name: str) -> str:
 def _show_nodes(router: Router) -> None:
     with psycopg.connect(_of_database(router.nodes[0].superuser_url, "lastpair"), row_factory=tuple_row) as node:
         definitions = [text for (text,) in node.execute(DEFINITIONS)]
-        columns = dict(psycopg.RawCursor(node).execute(COLUMNS.encode(), [[*BY_ID, *BY_DROP_ID]]).fetchall())
+        columns = dict(psycopg.RawCursor(node).execute(COLUMNS, [[*BY_ID, *BY_DROP_ID]]).fetchall())
     with psycopg.connect(router.superuser_url, autocommit=True) as superuser:
         superuser.execute(
-            "create extension postgres_fdw; create extension dblink; grant usage on foreign data wrapper postgres_fdw to lastpair"
+            "create extension postgres_fdw; create extension dblink; grant usage on foreign data wrapper postgres_fdw to lastpair;"
+            " alter role lastpair set search_path = servers, pg_catalog, public"
         )
     statements = ["create schema inventory", *definitions]
     for number, node_server in router.nodes.items():
@@ -118,26 +126,27 @@ def _show_nodes(router: Router) -> None:
             f"create user mapping for lastpair server data_{number} options (user 'lastpair', password $p${PASSWORD}$p$)",
             f"create schema data_{number}",
         ]
+    statements.append((SQL / "tables.sql").read_text())
+    for table, its_columns in columns.items():
+        statements += _table("inventory", table, its_columns, router)
+    for table, its_columns in OF_SERVERS.items():
+        statements += _table("pg_catalog", table, its_columns, router)
+    statements += [(SQL / "users.sql").read_text(), (SQL / "servers.sql").read_text()]
     with psycopg.connect(router.owner_url) as owner:
         for statement in statements:
             owner.execute(statement.encode())
-        owner.execute(VIEW.read_bytes())
-        for table, its_columns in columns.items():
-            for statement in _table(table, its_columns, router):
-                owner.execute(statement.encode())
-        owner.execute(VIEW.with_suffix(".users.sql").read_bytes())
 
 
-def _table(table: str, columns: str, router: Router) -> Iterator[str]:
+def _table(schema: str, table: str, columns: str, router: Router) -> Iterator[str]:
     key = "id" if table in BY_ID else "drop_id" if table in BY_DROP_ID else None
     if key:
         yield f"create table inventory.{table} ({columns}) partition by list (inventory.number_of({key}))"
     for number in router.nodes:
-        options = f"server data_{number} options (schema_name 'inventory', table_name '{table}')"
+        options = f"server data_{number} options (schema_name '{schema}', table_name '{table}')"
         part = f"partition of inventory.{table} for values in ({number})" if key else f"({columns})"
         yield f"create foreign table data_{number}.{table} {part} {options}"
-    if not key and table not in ("users", "event_order"):
-        rows = " union all ".join(f"select * from data_{number}.{table}" for number in router.nodes)
+    if not key and schema == "inventory" and table not in ("users", "event_order"):
+        rows = " union all ".join(f"table data_{number}.{table}" for number in router.nodes)
         yield f"create view inventory.{table} as {rows}"
 
 
