@@ -26,7 +26,7 @@ from tests.support.database import (
 from tests.support.factories import assert_healthy
 from tests.support.pgtap import install_pgtap
 from tests.support.servers import ROOT
-from tests.support.whole_cluster import ClusteredDatabase, clustered_database
+from tests.support.whole_cluster import clustered_database, put_drops_together
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,6 +42,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, which CI does not allow: {report.longrepr}"
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """On a cluster new drops go to both nodes, or all to the first one if the test needs that."""
+    if item.config.getoption("cluster"):
+        put_drops_together(item.nodeid.startswith(TOGETHER))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -128,15 +135,6 @@ async def migrated_url(database: Database, migrated_template: str) -> AsyncItera
     """The owner's URL of a database that was migrated a moment ago."""
     async with another_database(database, migrated_template) as url:
         yield url
-
-
-@pytest.fixture(scope="module", autouse=True)
-def where_drops_go(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> None:
-    """On a cluster new drops go to both nodes, or all to the first one if the tests of the file need that."""
-    if pytestconfig.getoption("cluster"):
-        database = request.getfixturevalue("database")
-        assert isinstance(database, ClusteredDatabase)
-        database.keep_drops_together(request.node.nodeid.startswith(TOGETHER))
 
 
 @pytest.fixture(scope="session")

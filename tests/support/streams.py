@@ -7,7 +7,7 @@ import ssl
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from json import dumps, loads
 from typing import Any
@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from lastpair.database.migrate import migrate
 from tests.support.database import Database, another_database
 from tests.support.factories import Owner
+from tests.support.positions import Position, event_id_of, node_of_event, node_of_id, node_of_table
 from tests.support.row_checks import Row
 from tests.support.servers import Service, started
 
@@ -34,9 +35,13 @@ LOCK = "lock table inventory.event_order in share update exclusive mode"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would read all certificates of the machine for every client
 AT = re.compile(r'(.*?),?"at":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)"\}', re.DOTALL)
 LOG = """
-select id, type, data, to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as at
-from inventory.events where id > $1 and user_id is null order by id
+select id, type, data, to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as at,
+  tableoid::regclass::text as table_name
+from inventory.events
+where id > case tableoid::regclass::text when 'data_1.events' then $2::bigint else $1::bigint end and user_id is null
+order by table_name, id
 """
+NEWEST = "select tableoid::regclass::text, max(id) from inventory.events group by 1"
 
 
 class StreamEnded(Exception):
@@ -55,6 +60,8 @@ class Message:
     id: str
     text: str
     at: str | None = None
+    position: str = field(default="", compare=False)
+    """The id as the server wrote it."""
 
     @property
     def whole_text(self) -> str:
@@ -70,7 +77,8 @@ class Message:
 def message_of(event_type: str, event_id: str, text: str) -> Message:
     """The message with this data. An event that is not of the log has no time."""
     match = AT.fullmatch(text)
-    return Message(event_type, event_id, match[1] + "}", match[2]) if match else Message(event_type, event_id, text)
+    data, at = (match[1] + "}", match[2]) if match else (text, None)
+    return Message(event_type, str(Position.of(event_id)), data, at, event_id)
 
 
 class SseParser:
@@ -276,18 +284,24 @@ class Follower:
     def __init__(self, transport: str, url: str, drop_ids: Iterable[object] = ()) -> None:
         self.drop_ids = {str(drop_id) for drop_id in drop_ids}  # empty: all drops
         self.drops: dict[str, Row] = {}
-        self.ids: list[int] = []  # of the events
         self.types: list[str] = []  # of everything received, snapshots too
-        self.start_id: int | None = None  # of the first snapshot
-        self.last_id: int | None = None
+        self.start_id: Position | None = None  # of the first snapshot
+        self.last_id: Position | None = None
         self.stream: Any = None
         self._transport = transport
         self._url = url
+        self._ids: list[int] = []
+        self._position: str | None = None
         self._reading: asyncio.Task[None] | None = None
+
+    @property
+    def ids(self) -> list[int]:
+        """Of the events, as they came; on a cluster first those of the first node."""
+        return sorted(self._ids, key=node_of_event)
 
     async def connect(self) -> None:
         """Connect; the stream continues after the last event that the follower has."""
-        self.stream = await open_stream(self._transport, self._url, self.drop_ids, last_event_id=self.last_id)
+        self.stream = await open_stream(self._transport, self._url, self.drop_ids, last_event_id=self._position)
 
     async def run(self, is_done: Callable[["Follower"], bool]) -> None:
         """Apply events until `is_done`, and connect again after each disconnect()."""
@@ -322,24 +336,28 @@ class Follower:
     def apply(self, message: Message) -> None:
         """Apply a message. Fails if its id does not rise."""
         self.types.append(message.type)
-        data, event_id = message.data, int(message.id)
+        data, position = message.data, Position.of(message.id)
         if message.type == "SNAPSHOT":
-            assert self.last_id is None or event_id >= self.last_id
+            assert self.last_id is None or position.reaches(self.last_id)
             shown = {drop["id"]: drop for drop in data["drops"]}
             self.drops = self.drops | shown if self.drop_ids else shown
             if self.start_id is None:
-                self.start_id = event_id
+                self.start_id = position
         elif message.type == "RESYNC_REQUIRED":
             assert list(data) == ["reason"]
             return
         elif message.type == "POSITION":
-            assert self.last_id is None or event_id >= self.last_id
+            assert self.last_id is None or position.reaches(self.last_id)
             assert data == {}
         else:
-            assert self.last_id is None or event_id > self.last_id
-            self.ids.append(event_id)
+            drop_id = data["drop"]["id"] if "drop" in data else data["dropId"]
+            node = node_of_id(drop_id) if len(position.ids) > 1 else min(position.ids)
+            if self.last_id is not None:
+                assert position.reaches(self.last_id)
+                assert position.ids[node] > self.last_id.ids.get(node, 0)
+            self._ids.append(event_id_of(node, position.ids[node]))
             self._change(message.type, data)
-        self.last_id = event_id
+        self.last_id, self._position = position, message.position
 
     def _change(self, event_type: str, data: Row) -> None:
         if event_type in ("DROP_CREATED", "DROP_UPDATED"):
@@ -377,15 +395,18 @@ async def truth(owner: asyncpg.Pool, drop_ids: Iterable[object] = ()) -> dict[st
     return {drop["id"]: as_announced(drop) for drop in loads(data, parse_float=Decimal)["drops"]}
 
 
-async def newest_id(owner: Owner) -> int:
-    """The id of the newest event in the log."""
-    found: int = await owner.fetchval("select coalesce(max(id), 0) from inventory.events")
-    return found
+async def newest_id(owner: Owner) -> Position:
+    """The id of the newest event in the log, of each node on a cluster."""
+    return Position({node_of_table(name): newest for name, newest in await owner.fetch(NEWEST)})
 
 
 async def logged(owner: Owner, after: int) -> list[Message]:
-    """The events of the log after this id."""
-    return [Message(row["type"], str(row["id"]), row["data"], row["at"]) for row in await owner.fetch(LOG, after)]
+    """The events of the log after this id; on a cluster first those of the first node."""
+    ids = Position.of(after).ids
+    return [
+        Message(row["type"], str(event_id_of(node_of_table(row["table_name"]), row["id"])), row["data"], row["at"])
+        for row in await owner.fetch(LOG, ids.get(0, 0), ids.get(1, 0))
+    ]
 
 
 async def publish(owner: asyncpg.Pool, drop_id: object, event_type: str, texts: list[str], user_id: str | None = None) -> None:

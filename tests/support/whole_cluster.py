@@ -46,6 +46,11 @@ OF_SERVERS = {
 }
 """The columns of those tables of a server that tests look at."""
 
+SAME_EPOCH = """
+update inventory.event_epochs set database_oid = (select oid from pg_database where datname = current_database())
+"""
+"""A copy has no events, so their ids need not be told from those of the original."""
+
 POINT = """
 select format('alter server %I options (set %s)', s.srvname, string_agg(
   format('%s %L', split_part(o, '=', 1), regexp_replace(
@@ -68,12 +73,6 @@ class ClusteredDatabase(Database):
             with psycopg.connect(server.superuser_url, autocommit=True) as connection:
                 connection.execute(f"create database {TEMPLATE} template lastpair owner lastpair".encode())
 
-    def keep_drops_together(self, are_together: bool) -> None:
-        """Say whether new drops go to the first node only, here and in copies that are made from now on."""
-        for name in ("lastpair", TEMPLATE):
-            with psycopg.connect(_of_database(self.router.superuser_url, name), autocommit=True) as connection:
-                connection.execute("update router.nodes set is_draining = number <> 0 and %s", (are_together,))
-
     @asynccontextmanager
     async def copy(self, template: str) -> AsyncIterator[str]:
         """The owner's URL of another router with nodes of its own, or of an empty database on the router's server."""
@@ -85,6 +84,9 @@ class ClusteredDatabase(Database):
         for server in self._servers:
             async with connected(server.superuser_url) as superuser:
                 await superuser.execute(f"create database {name} template {TEMPLATE} owner lastpair")
+        for server in self.router.nodes.values():
+            async with connected(_of_database(server.superuser_url, name)) as superuser:
+                await superuser.execute(SAME_EPOCH)
         await _point_to_copies(self.router, name)
         yield _of_database(self.url, name)
         for server in self._servers:
@@ -102,7 +104,29 @@ def clustered_database() -> Iterator[ClusteredDatabase]:
     with running_router(0, 1, settings=(*FAST, "jit = off")) as router:
         database = ClusteredDatabase(router.owner_url, router.superuser_url, router.url, TEMPLATE, router=router)
         database.prepare()
+        _running.append(router)
+        _say_where_drops_go()
         yield database
+        _running.remove(router)
+
+
+_are_together = False
+_running: list[Router] = []
+
+
+def put_drops_together(are_together: bool) -> None:
+    """Let new drops go to the first node only, or to both, on all clusters that are used from now on."""
+    global _are_together
+    if _are_together != are_together:
+        _are_together = are_together
+        _say_where_drops_go()
+
+
+def _say_where_drops_go() -> None:
+    for router in _running:
+        for name in ("lastpair", TEMPLATE):
+            with psycopg.connect(_of_database(router.superuser_url, name), autocommit=True) as connection:
+                connection.execute("update router.nodes set is_draining = number <> 0 and %s", (_are_together,))
 
 
 def _of_database(url: str, name: str) -> str:
@@ -115,7 +139,8 @@ def _show_nodes(router: Router) -> None:
         columns = dict(psycopg.RawCursor(node).execute(COLUMNS, [[*BY_ID, *BY_DROP_ID]]).fetchall())
     with psycopg.connect(router.superuser_url, autocommit=True) as superuser:
         superuser.execute(
-            "create extension postgres_fdw; create extension dblink; grant usage on foreign data wrapper postgres_fdw to lastpair;"
+            "create extension postgres_fdw; create extension dblink;"
+            " grant usage on foreign data wrapper postgres_fdw to lastpair;"
             " alter role lastpair set search_path = servers, pg_catalog, public"
         )
     statements = ["create schema inventory", *definitions]
