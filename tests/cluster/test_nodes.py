@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.clusters import PASSWORD, cluster
+from tests.support.database import connected
 from tests.support.router import (
     FAST,
     ROUTER_RECIPE,
@@ -147,3 +148,17 @@ def test_the_only_node_stays(router: Router) -> None:
 def test_commands_on_the_router(router: Router) -> None:
     assert "up to date" in done(router, "migrate")
     assert done(router, "audit").startswith("0 violations")
+
+
+async def test_a_session_goes_on_when_the_functions_are_made_anew(router: Router) -> None:
+    async with service_of(router.url) as service, connected(router.owner_url) as owner:
+        drop_id, user_id = await make_drop(service, 0), await make_user(service, 0)
+        reserve = "select status from node_0.reserve_batch($1::api.reserve_request[])"
+        await service.fetch(reserve, [(drop_id, user_id, None, None, 1)])
+        assert await service.fetchval("select id from api.get_drop($1)", drop_id)
+        await owner.execute(
+            "comment on schema router is 'another version'; alter type api.drop_row drop attribute image_url cascade"
+        )
+        assert "Router: functions made" in done(router, "migrate")
+        assert await service.fetchval("select id from api.get_drop($1)", drop_id)
+        assert await service.fetchval(reserve, [(drop_id, user_id, None, None, 1)]) == 409

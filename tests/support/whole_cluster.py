@@ -115,7 +115,8 @@ def _show_nodes(router: Router) -> None:
         columns = dict(psycopg.RawCursor(node).execute(COLUMNS, [[*BY_ID, *BY_DROP_ID]]).fetchall())
     with psycopg.connect(router.superuser_url, autocommit=True) as superuser:
         superuser.execute(
-            "create extension postgres_fdw; create extension dblink; grant usage on foreign data wrapper postgres_fdw to lastpair;"
+            "create extension postgres_fdw; create extension dblink;"
+            " grant usage on foreign data wrapper postgres_fdw to lastpair;"
             " alter role lastpair set search_path = servers, pg_catalog, public"
         )
     statements = ["create schema inventory", *definitions]
