@@ -387,7 +387,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
     async def may_migrate(_: str) -> bool:
         return False
 
-    monkeypatch.setattr(commands, "migrate", migrate)
+    monkeypatch.setattr(commands, "deploy", migrate)
 
     async def first_missing_migration(url: str) -> None:
         seen.append(("check", url))
