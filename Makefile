@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 parallel = $(if $(DATABASE_URL),,--numprocesses $(1) --dist loadfile --no-loadscope-reorder)
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test test-slow bench screenshots swagger-ui lint format migrate rollback schema seed seed-reset psql reference lock wheel clean
+.PHONY: help run cluster test test-slow test-cluster bench screenshots swagger-ui lint format migrate rollback schema seed seed-reset psql reference lock wheel clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,6 +35,9 @@ test: .venv/dev ## Run the tests, on PostgreSQL servers of their own
 
 test-slow: .venv/dev ## Run the slow tests
 	@$(BIN)/python -m pytest $(call parallel,2) -m slow
+
+test-cluster: .venv/dev ## Run the tests of the contract and of the streams on a router with two nodes (needs PL/Proxy)
+	@$(BIN)/python -m pytest --cluster --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 bench: .venv/dev ## Measure how fast a drop sells and write bench/results.md (needs wrk; peers need npm, redis-server)
 	@$(BIN)/python -m bench
