@@ -350,3 +350,5 @@ async def test_deliveries_and_problems_of_all_nodes_are_merged(service: asyncpg.
         shown += [row["event_id"] for row in page]
         before = page[-1]["id"]
     assert shown == events[::-1]
+    with pytest.raises(asyncpg.PostgresError, match="VALIDATION_ERROR"):  # no node has this number
+        await service.fetch(problems, 77)
