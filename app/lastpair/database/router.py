@@ -97,6 +97,11 @@ from router.try_call($1, 'lastpair_service', 'list_drops', jsonb_build_object('p
 left join lateral json_array_elements(t.rows) d on true
 group by t.is_away
 union all
+select
+  t.is_away, (select count(*) from json_array_elements(t.rows) p where p ->> 'status' in ('pending', 'failed')),
+  'payments that are open'
+from router.try_call($1, 'lastpair_service', 'unsettled_payments', jsonb_build_object('p_limit', 1000)) t
+union all
 select t.is_away, coalesce((t.rows -> 0 ->> 'waiting')::bigint, 0), 'calls to payment providers to make'
 from router.try_call($1, 'lastpair_service', 'count_provider_calls', '{}') t
 union all
