@@ -128,6 +128,18 @@ async def test_a_user_whose_name_could_not_be_claimed_can_be_made_later(router: 
         assert [await service.fetchval(create, name) for name in names] == names
 
 
+async def test_the_name_of_a_user_is_free_when_forgetting_was_repeated(router: Router) -> None:
+    name = f"dora {uuid4()}"
+    forget = "select username from api.forget_user($1)"
+    async with service_of(router.url) as service:
+        user_id = await make_user(service, 0, name)
+        router.nodes[1].crash()
+        assert (await refusal_of(service, forget, user_id)).args[0] == "DATABASE_UNAVAILABLE"
+        router.nodes[1].start()
+        assert (await service.fetchval(forget, user_id)).startswith("former-user-")
+        assert await service.fetchval("select username from api.create_user($1)", name) == name
+
+
 async def test_kill_9_of_a_node(router: Router, drops: tuple[str, str]) -> None:
     postmaster = router.nodes[1].folder / "data" / "postmaster.pid"
     async with service_of(router.url) as service:
