@@ -71,9 +71,11 @@ async def test_single_calls_raise_the_refusal_of_the_node_and_keep_its_connectio
 
 
 async def test_errors_that_are_no_refusals_keep_their_sqlstate(service: asyncpg.Connection) -> None:
-    with pytest.raises(asyncpg.PostgresError) as caught:
-        await service.fetch("select from api.create_drop('x', 1e20, 1, $1)", await make_user(service, 0))
-    assert "REMOTE" not in str(caught.value)
+    drop_id, user_id = await make_drop(service, 1), await make_user(service, 1)
+    await service.execute("set role lastpair_buyer; set request.jwt.claims = 'no JSON'")
+    with pytest.raises(asyncpg.InvalidTextRepresentationError) as caught:
+        await service.fetch("select from api.reserve($1, $2)", drop_id, user_id)
+    assert str(caught.value).startswith("invalid input syntax for type json")
     assert "host" not in f"{caught.value}{caught.value.detail}"
 
 
