@@ -50,7 +50,8 @@ $$;
 comment on function router.name_of(integer) is 'The name of the server and of the schema of a node.';
 
 -- Byte 9 of an id is the number of the node that made it. Three kinds of ids belong to the first node: those from before it joined,
--- because their byte 9 is random; those that are no UUIDv7; and those with a number that no node has. Null, too: it refuses it.
+-- because their byte 9 is random; those that are no UUIDv7; and those with a number that no node has. A null id also goes there, and
+-- the node refuses it.
 create or replace function router.node_of(p_id uuid)
 returns integer
 language plpgsql stable
@@ -111,7 +112,8 @@ as $$
 $$;
 
 comment on function router.note_away(integer, integer) is
-'Take a node for away for so many seconds without asking it: PL/Proxy waits for a frozen node until statement_timeout. 0: ask it again.';
+'For so many seconds take this node for away without asking it, because PL/Proxy waits for a frozen node until statement_timeout.
+0: ask it again.';
 
 
 -- A call of one node ----------------------------------------------------------------------------------------------------------
@@ -252,9 +254,10 @@ $$;
 
 comment on function router.refuse(text, text) is 'Raise the error with this code of api.errors().';
 
--- In a block now() is earlier than the time of the statement. A client that sends Parse, Bind and Execute apart makes a difference, too,
--- of milliseconds if the machine is busy: such a client has an open portal, which knows when it was bound, so only the time of Parse is
--- left. PostgREST and poolers of the service begin a block for each call; both are known, by their claims and their role.
+-- In a transaction block now() is earlier than the time of the statement. If the machine is busy it is also some milliseconds earlier
+-- for a client that sends Parse, Bind and Execute apart. Such a client has an open portal, which knows when it was bound, so only
+-- the time of Parse is left. PostgREST, and the service behind a pooler, begin a block for each call. They are known by the claims
+-- and by the role, and are not refused.
 create or replace function router.refuse_block()
 returns void
 language plpgsql stable

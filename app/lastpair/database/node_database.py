@@ -99,7 +99,7 @@ class NodeDatabase(Database):
 
     async def _feel(self) -> None:
         # A long silence proves nothing, because a call may wait for a lock. So a node that is silent is asked something that
-        # needs no lock, by the same way. What it answers meanwhile proves as well that it is there.
+        # needs no lock, through the router as well. An answer to any other call meanwhile also proves that it is there.
         loop = asyncio.get_running_loop()
         failed = 0
         while True:

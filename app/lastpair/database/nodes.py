@@ -65,8 +65,8 @@ Told = Callable[[Node], None]
 class Nodes:
     """The nodes as this process knows them.
 
-    A database is taken for a single one until it says that it is a router. Then the one node of before leaves, and those of the
-    router join.
+    A database is taken for a single one, with one node, until it says that it is a router. Then that node leaves, and those of
+    the router join.
     """
 
     def __init__(self, database: Database, servers: Servers) -> None:
@@ -78,7 +78,7 @@ class Nodes:
         """Called for a node that is taken out. Its database is closed afterwards."""
 
         self.is_router: bool | None = None
-        """None as long as the database did not say."""
+        """None until the database has said what it is."""
 
         self._database = database
         self._servers = servers
@@ -86,7 +86,7 @@ class Nodes:
         """The database of the service, which may be a router. Its functions find the node by themselves."""
 
         self.all = [self.whole]
-        """The first node is first: ids that were made before there was a router are its."""
+        """The first node comes first. Ids that were made before there was a router belong to it."""
 
         self._is_open = False
         self._failure = ""
@@ -118,13 +118,13 @@ class Nodes:
             await self._try_to_look()
 
     async def close(self) -> None:
-        """Close the databases of the nodes, but not the one that all of this came from."""
+        """Close the databases of the nodes. That of the service stays open."""
         for node in self.all:
             self._close(node)
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     async def _try_to_look(self) -> None:
-        # What is known stays as it is if the database is away.
+        # If the database is away, the nodes stay as they are known.
         try:
             await self._look()
         except Unavailable:
@@ -230,5 +230,5 @@ async def on_each(nodes: Nodes, work: Callable[[Node], Coroutine[Any, Any, None]
 
 
 def counted(nodes: int) -> str:
-    """So many nodes, in words."""
+    """The number of nodes in words: 1 node, 2 nodes."""
     return "1 node" if nodes == 1 else f"{nodes} nodes"

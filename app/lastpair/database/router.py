@@ -138,8 +138,9 @@ async def is_router(url: str) -> bool:
 
 
 async def deploy(url: str) -> str | None:
-    """Bring a database up to date, be it a node or a router; of several routers each. Returns what was done, or None.
+    """Bring a database up to date, which may be a node or a router. Returns what was done, or None.
 
+    If the URL names several routers, each of them is brought up to date.
     Raises MigrationFailed.
     """
     if not await is_router(url):
@@ -159,7 +160,7 @@ async def _deploy_router(url: str) -> str | None:
             known = _pairs(await connection.fetch("select path, checksum from router.deployed"))
             if known == files and await connection.fetchval("select obj_description('router'::regnamespace)") == checksum:
                 return None
-        # A call of a function that is made anew meanwhile waits until the end of this transaction, and then finds the new one.
+        # A call that comes while functions are made anew waits until the end of this transaction, and then finds the new one.
         await connection.execute("set local check_function_bodies = off")
         await connection.execute(DROP_FUNCTIONS)
         await _apply_types(connection)

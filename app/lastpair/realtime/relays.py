@@ -47,5 +47,5 @@ class Relays:
         self.all.remove(relay)
         self._hub.remove(track)
         if node.number is not None:
-            # Nobody misses it. The label itself stays, because labels of several processes cannot be removed.
+            # No alert may fire for it. The label stays, because with several processes it cannot be removed.
             task.add_done_callback(lambda _: NODE_LISTENING.labels(str(node.number)).set(1))

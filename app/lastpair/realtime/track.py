@@ -36,7 +36,7 @@ class Track:
 
         self.sequences = deque[int]()  # of the events in memory
         self.restarted_at = 0
-        """The sequence number before which no event in memory is of this track, whatever the positions of others say."""
+        """Since restart() only events with this sequence number or a later one are of this track."""
 
     @property
     def name(self) -> str:
