@@ -530,7 +530,9 @@ begin
     if p_is_raised then
       raise;
     end if;
-    v.is_away := true;
+    select false as is_away, 503 as status, 'DATABASE_UNAVAILABLE' as code,
+      format('Node %s could not carry this out. Try again in a moment.', p_node) as message
+    into v;
   end;
   if v.is_away then
     v.status := 503;

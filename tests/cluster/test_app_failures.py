@@ -83,6 +83,34 @@ async def incomplete(http: httpx.AsyncClient) -> list[str] | None:
     return answer.json()["meta"].get("incomplete", []) if answer.status_code == 200 else None
 
 
+async def test_a_list_goes_on_after_a_row_of_a_node_that_is_away(router: Router) -> None:
+    """The cursor has what the others need to know of it."""
+    async with serving(router) as shop:
+        user = as_user(uuid4())
+        first, second = await shop.drops(), await shop.drops()
+        ids = [second[AWAY], second[HERE], first[AWAY], first[HERE]]  # the newest first
+        for drop_id in reversed(ids):
+            assert (await shop.http.post(f"/drops/{drop_id}/reserve", headers=user)).status_code == 201
+        lists = {"/drops": "drops", "/reservations/me": "reservations"}
+        cursors = {}
+        for path, name in lists.items():
+            page = await shop.http.get(path, params={"limit": 1}, headers=user)
+            cursors[path] = page.json()["meta"]["nextCursor"]
+            everything = assert_success(
+                await shop.http.get(path, params={"limit": 3, "cursor": cursors[path]}, headers=user), name
+            )
+            assert [row.get("drop_id", row["id"]) for row in everything] == ids[1:]
+        await asyncio.to_thread(kill, router.nodes[AWAY])
+        try:
+            for path, name in lists.items():
+                page = await shop.http.get(path, params={"limit": 2, "cursor": cursors[path]}, headers=user)
+                assert page.status_code == 200, page.text
+                assert page.json()["meta"]["incomplete"] == ["node 1"]
+                assert [row.get("drop_id", row["id"]) for row in page.json()["data"][name]] == [second[HERE], first[HERE]]
+        finally:
+            await asyncio.to_thread(router.nodes[AWAY].start)
+
+
 async def test_a_node_is_killed_under_load(router: Router, record_property: Callable[[str, object], None]) -> None:
     """Sales on the other node go on; the list says which node is missing; the node sells again when it is back."""
     async with serving(router, expiry_poll_ms=200) as shop:

@@ -1,4 +1,5 @@
-"""The functions of a router are generated from those of a node, so none can be forgotten."""
+# ruff: noqa: S608 - the statements are made of constants here
+"""The functions of a router are generated from those of a node, so none can be forgotten; and who may call them."""
 
 import asyncio
 
@@ -18,6 +19,19 @@ VOLATILITY_AND_COMMENT = """
 select p.oid::regprocedure::text, p.provolatile, obj_description(p.oid, 'pg_proc') is not null
 from pg_proc p where p.pronamespace = 'api'::regnamespace
 """
+
+OF_ROUTER = "from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname ~ '^(api|router|node_\\d+)$'"
+CALLABLE_BY_ALL = f"""
+select p.oid::regprocedure::text {OF_ROUTER}
+and (p.proacl is null or exists (select from aclexplode(p.proacl) a where a.grantee = 0))
+"""
+# PL/Proxy reads no names from a search path: what it sends to the node is qualified.
+UNPINNED = f"""
+select p.oid::regprocedure::text {OF_ROUTER}
+and p.prosecdef and p.prolang <> (select oid from pg_language where lanname = 'plproxy')
+and (p.proconfig @> array['search_path=pg_catalog, pg_temp']) is not true
+"""
+CALLABLE = f"select p.proname {OF_ROUTER} and n.nspname = 'router' and has_function_privilege($1, p.oid, 'execute')"
 
 
 async def rows(url: str, statement: str, *arguments: str) -> set[tuple[object, ...]]:
@@ -54,3 +68,12 @@ async def test_functions_of_a_router_read_and_write_as_those_of_a_node(router: R
         rows(database.url, VOLATILITY_AND_COMMENT), rows(router.owner_url, VOLATILITY_AND_COMMENT)
     )
     assert of_router <= of_node
+
+
+async def test_nobody_but_the_roles_can_call_a_function_and_none_trusts_a_search_path(router: Router) -> None:
+    assert await rows(router.owner_url, CALLABLE_BY_ALL) == set()
+    assert await rows(router.owner_url, UNPINNED) == set()
+    of_service = {name for (name,) in await rows(router.owner_url, CALLABLE, "lastpair_service")}
+    assert of_service == {"nodes_of_app", "note_away", "ensure_users"}
+    for role in "lastpair_buyer", "lastpair_seller":
+        assert await rows(router.owner_url, CALLABLE, role) == set()

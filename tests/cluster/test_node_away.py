@@ -117,6 +117,29 @@ async def test_a_session_goes_on_when_a_node_is_back(router: Router, drops: tupl
         assert await service.fetchval("select id from api.reserve($1, $2)", drops[1], user_id)
 
 
+async def test_a_user_whose_name_could_not_be_claimed_can_be_made_later(router: Router) -> None:
+    names = [f"user {uuid4()}" for _ in range(8)]  # about half of them are also registered on node 1, and their users made there
+    create = "select username from api.create_user($1)"
+    async with service_of(router.url) as service:
+        router.nodes[0].crash()
+        for name in names:
+            assert (await refusal_of(service, create, name)).args[0] == "DATABASE_UNAVAILABLE"
+        router.nodes[0].start()
+        assert [await service.fetchval(create, name) for name in names] == names
+
+
+async def test_the_name_of_a_user_is_free_when_forgetting_was_repeated(router: Router) -> None:
+    name = f"dora {uuid4()}"
+    forget = "select username from api.forget_user($1)"
+    async with service_of(router.url) as service:
+        user_id = await make_user(service, 0, name)
+        router.nodes[1].crash()
+        assert (await refusal_of(service, forget, user_id)).args[0] == "DATABASE_UNAVAILABLE"
+        router.nodes[1].start()
+        assert (await service.fetchval(forget, user_id)).startswith("former-user-")
+        assert await service.fetchval("select username from api.create_user($1)", name) == name
+
+
 async def test_kill_9_of_a_node(router: Router, drops: tuple[str, str]) -> None:
     postmaster = router.nodes[1].folder / "data" / "postmaster.pid"
     async with service_of(router.url) as service:

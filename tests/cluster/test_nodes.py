@@ -103,6 +103,22 @@ async def test_a_node_joins_is_drained_and_leaves(router: Router) -> None:
             assert await service.fetch("select from api.list_drops()")
 
 
+async def test_a_node_with_an_open_payment_stays(router: Router) -> None:
+    with running_node(9) as node:
+        done(router, "node", "add", "--number", "9", "--url", service_url_of(node))
+        async with service_of(router.url) as service, service_of(service_url_of(node)) as of_node:
+            await of_node.fetch("select from api.set_payment_provider('stripe', 3600)")
+            user_id = await make_user(service, 9)
+            drop_id = await make_drop(service, 9)
+            await service.fetch("select from api.reserve($1, $2)", drop_id, user_id)
+            assert await service.fetchval("select status from api.purchase($1, $2)", drop_id, user_id) == "pending"
+        node.psql("update inventory.drops set status = 'ended', ends_at = now()", node.url)
+        done(router, "node", "drain", "9")
+        assert "still has payments that are open (1)" in refused(router, "node", "detach", "9")
+        away = "delete from router.nodes where number = 9; drop schema node_9 cascade; drop server node_9 cascade"
+        router.server.psql(away, router.server.url)
+
+
 async def test_a_node_with_drops_cannot_join(router: Router) -> None:
     with running_node(7) as node:
         async with service_of(service_url_of(node)) as service:

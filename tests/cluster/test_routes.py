@@ -35,6 +35,23 @@ async def test_a_batch_is_carried_out_on_each_node_and_answered_in_its_order(ser
     assert {row["drop_id"] for row in mine} == set(drops)
 
 
+async def test_a_batch_that_fails_on_one_node_says_so_and_what_the_other_did(router: Router, service: asyncpg.Connection) -> None:
+    drops, user_id = [await make_drop(service, node) for node in (0, 1)], await make_user(service, 0)
+    batch = "select status, code, message from api.reserve_batch($1::api.reserve_request[])"
+    requests = [(drop_id, user_id, None, None, 1) for drop_id in drops]
+    reserve_batch = "execute on function api.reserve_batch(api.reserve_request[], integer)"
+    router.nodes[1].psql(f"revoke {reserve_batch} from lastpair_service", router.nodes[1].url)
+    try:
+        [first, second] = await service.fetch(batch, requests)
+        assert (first["status"], second["status"], second["code"]) == (201, 503, "DATABASE_UNAVAILABLE")
+        assert second["message"].startswith("Node 1 could not carry this out.")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):  # a call for one node had no effect
+            await service.fetch(batch, requests[1:])
+    finally:
+        router.nodes[1].psql(f"grant {reserve_batch} to lastpair_service", router.nodes[1].url)
+    assert [row["status"] for row in await service.fetch(batch, requests)] == [409, 201]
+
+
 async def test_single_calls_raise_the_refusal_of_the_node_and_keep_its_connection(
     router: Router, service: asyncpg.Connection
 ) -> None:
@@ -54,9 +71,11 @@ async def test_single_calls_raise_the_refusal_of_the_node_and_keep_its_connectio
 
 
 async def test_errors_that_are_no_refusals_keep_their_sqlstate(service: asyncpg.Connection) -> None:
-    with pytest.raises(asyncpg.PostgresError) as caught:
-        await service.fetch("select from api.create_drop('x', 1e20, 1, $1)", await make_user(service, 0))
-    assert "REMOTE" not in str(caught.value)
+    drop_id, user_id = await make_drop(service, 1), await make_user(service, 1)
+    await service.execute("set role lastpair_buyer; set request.jwt.claims = 'no JSON'")
+    with pytest.raises(asyncpg.InvalidTextRepresentationError) as caught:
+        await service.fetch("select from api.reserve($1, $2)", drop_id, user_id)
+    assert str(caught.value).startswith("invalid input syntax for type json")
     assert "host" not in f"{caught.value}{caught.value.detail}"
 
 
@@ -333,3 +352,5 @@ async def test_deliveries_and_problems_of_all_nodes_are_merged(service: asyncpg.
         shown += [row["event_id"] for row in page]
         before = page[-1]["id"]
     assert shown == events[::-1]
+    with pytest.raises(asyncpg.PostgresError, match="VALIDATION_ERROR"):  # no node has this number
+        await service.fetch(problems, 77)

@@ -78,6 +78,7 @@ ADD_NODE = """
 insert into router.nodes (number, joined_at, drops_from)
 select $1, $2, $2::timestamptz + case when exists (select from router.nodes) then $3::interval else '0' end
 """
+COPY_ENDPOINTS = "select router.copy_webhook_endpoints(array[$1::integer])"
 LIST_NODES = """
 select n.number, s.address, t.rows ->> 0, n.is_draining, t.is_away
 from router.nodes n
@@ -96,6 +97,11 @@ select t.is_away, coalesce(sum((d.value -> 'activity_feed' ->> 'held_stock')::bi
 from router.try_call($1, 'lastpair_service', 'list_drops', jsonb_build_object('p_status', 'ended', 'p_limit', 1000)) t
 left join lateral json_array_elements(t.rows) d on true
 group by t.is_away
+union all
+select
+  t.is_away, (select count(*) from json_array_elements(t.rows) p where p ->> 'status' in ('pending', 'failed')),
+  'payments that are open'
+from router.try_call($1, 'lastpair_service', 'unsettled_payments', jsonb_build_object('p_limit', 1000)) t
 union all
 select t.is_away, coalesce((t.rows -> 0 ->> 'waiting')::bigint, 0), 'calls to payment providers to make'
 from router.try_call($1, 'lastpair_service', 'count_provider_calls', '{}') t
@@ -305,6 +311,9 @@ async def add_node(routers: str, number: int, url: str) -> None:
                     raise NodeRefused(f"--number: there is a node {number} already")
                 continue
             await _add_to_router(connection, number, joined_at, address, user, password)
+    for one in Servers(routers).urls:
+        async with _connected(one, "the router") as connection:  # an endpoint may have been made while the node was not seen
+            await connection.execute(COPY_ENDPOINTS, number)
     if number in joined and await _is_draining(routers, number):
         await set_draining(routers, number, is_draining=True)
 
@@ -369,7 +378,7 @@ async def _add_to_router(
     await connection.execute(f"create user mapping for current_user server {server} options ({', '.join(options)})")
     await _make_schema_of_node(connection, number)
     await connection.execute(ADD_NODE, number, joined_at, DROPS_AFTER)
-    await connection.execute("select router.copy_webhook_endpoints(array[$1::integer])", number)
+    await connection.execute(COPY_ENDPOINTS, number)
 
 
 async def _literal(connection: asyncpg.Connection, value: str) -> str:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
 
@@ -51,16 +51,43 @@ DEFAULT_LIMIT = 50
 """Rows of a page, unless the request says."""
 
 
-def page_of(rows: str) -> str:
+LAST_ROW = "(array_agg(r))[$1]"
+
+
+def page_of(rows: str, cursor: str = f"{LAST_ROW} ->> 'id'") -> str:
     """A statement for a page of $1 of these rows, which are one more if there is another page: the fields of Page."""
     return f"""
-select coalesce(array_to_json((array_agg(r))[:$1]), '[]'), case when count(*) > $1 then (array_agg(r))[$1] ->> 'id' end,
+select coalesce(array_to_json((array_agg(r))[:$1]), '[]'), case when count(*) > $1 then {cursor} end,
   nullif(current_setting('lastpair.incomplete', true), '')
 from (select to_json(r) as r from {rows} r) page
 """  # noqa: S608 - only of the constants here
 
 
-DROPS_ON_SALE = page_of(f"api.list_drops(p_limit => {DEFAULT_LIMIT + 1})")
+class ListOfAll(NamedTuple):
+    """The statements for a list to which every node has rows. They take the same: the limit, what is listed, and the cursor."""
+
+    single: str
+    several: str
+    """With a router. Its cursors have the place of the row in the list, too, because its node may be away: `<id>~<time>`."""
+
+
+def list_of_all(function: str, at: str) -> ListOfAll:
+    """The statements for a list that is sorted by its column `at`. The time in a cursor is in microseconds since 1970."""
+    rows = f"{function}($2, $1 + 1, left($3, 36)::uuid"
+    time = "case substr($3, 38) when '' then null when 'infinity' then 'infinity' else {} end".format(
+        "timestamptz 'epoch' + substr($3, 38)::bigint * interval '1 microsecond'"
+    )
+    return ListOfAll(page_of(f"{rows})"), page_of(f"{rows}, {time})", cursor_with_time(at)))
+
+
+def cursor_with_time(at: str) -> str:
+    """The cursor of a list of several nodes. A row without a time comes first."""
+    microseconds = f"(extract(epoch from ({LAST_ROW} ->> '{at}')::timestamptz) * 1000000)::bigint::text"
+    return f"({LAST_ROW} ->> 'id') || '~' || coalesce({microseconds}, 'infinity')"
+
+
+ON_SALE = f"api.list_drops(p_limit => {DEFAULT_LIMIT + 1})"
+DROPS_ON_SALE = ListOfAll(page_of(ON_SALE), page_of(ON_SALE, cursor_with_time("starts_at")))
 ACTIVITY = "select to_json(a) from api.activity($1, $2) a"
 
 RENAME_USERS = """
@@ -257,6 +284,10 @@ class NodeCalls(Statements):
             return await page(statement, limit, *arguments)
         return await of_several(self._nodes, lambda: page(statement, limit, *arguments))
 
+    async def page_of_all(self, rows: ListOfAll, limit: int, *arguments: Any) -> Outcome:
+        """A page of a list to which every node has rows."""
+        return await self.page(rows.several if self._nodes.is_router else rows.single, limit, *arguments)
+
     async def _reserve(self, requests: list[ReserveRequest]) -> list[Outcome]:
         return await self._outcomes(RESERVE, requests, self._ttl_seconds)
 
@@ -333,7 +364,8 @@ class SharedCalls:
         self._of_nodes.pop(node, None)
 
     async def _drops_on_sale(self, requests: Mapping[None, list[None]]) -> list[Page]:
-        [page] = await of_several(self._nodes, lambda: self._database.fetch(DROPS_ON_SALE, DEFAULT_LIMIT))
+        statement = DROPS_ON_SALE.several if self._nodes.is_router else DROPS_ON_SALE.single
+        [page] = await of_several(self._nodes, lambda: self._database.fetch(statement, DEFAULT_LIMIT))
         return [Page(*page)] * len(requests[None])
 
     async def _activity(self, requests: Mapping[ActivityRequest, list[None]]) -> list[Any]:

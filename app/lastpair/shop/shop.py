@@ -25,6 +25,7 @@ from lastpair.shop.shared_calls import (
     ReserveRequest,
     SharedCalls,
     UserRequest,
+    list_of_all,
     page_of,
     while_busy,
 )
@@ -50,9 +51,9 @@ GET_PURCHASE = "select to_json(p) from api.get_purchase($1, $2) p"
 RESERVATION_HISTORY = "select to_json(array(select h from api.reservation_history($1, $2) h))"
 HISTORY = page_of("api.history($2, $1 + 1, $3)")
 GET_DROP = "select to_json(d) from api.get_drop($1, $2) d"
-MY_RESERVATIONS = page_of("api.my_reservations($2, $1 + 1, $3)")
-MY_PURCHASES = page_of("api.my_purchases($2, $1 + 1, $3)")
-LIST_DROPS = page_of("api.list_drops($2, $1 + 1, $3)")
+MY_RESERVATIONS = list_of_all("api.my_reservations", at="createdAt")
+MY_PURCHASES = list_of_all("api.my_purchases", at="createdAt")
+LIST_DROPS = list_of_all("api.list_drops", at="starts_at")
 LIST_RESERVATIONS = page_of("api.list_reservations($2, $4, $5, $6, $1 + 1, $3)")
 LIST_PURCHASES = page_of("api.list_purchases($2, $4, $5, $6, $1 + 1, $3)")
 PURCHASE_BASKET = "select bool_or(b.replayed), json_agg(b.purchase) from api.purchase_basket($1, $2, $3) b"
@@ -154,11 +155,13 @@ class Shop:
 
     async def my_reservations(self, caller: Caller, limit: int, cursor: str | None) -> Outcome:
         """The units that the caller holds. Data: a page of reservations, ACTIVE and not due, newest first."""
-        return await self._as_caller(caller, self._whole, lambda: self._whole.page(MY_RESERVATIONS, limit, caller.id, cursor))
+        return await self._as_caller(
+            caller, self._whole, lambda: self._whole.page_of_all(MY_RESERVATIONS, limit, caller.id, cursor)
+        )
 
     async def my_purchases(self, caller: Caller, limit: int, cursor: str | None) -> Outcome:
         """The units that the caller has bought. Data: a page of purchases, newest first."""
-        return await self._as_caller(caller, self._whole, lambda: self._whole.page(MY_PURCHASES, limit, caller.id, cursor))
+        return await self._as_caller(caller, self._whole, lambda: self._whole.page_of_all(MY_PURCHASES, limit, caller.id, cursor))
 
     async def list_reservations(self, of_drop: OfDrop, limit: int, cursor: str | None) -> Outcome:
         """Who holds, or held, units of a drop. Data: a page of reservations with usernames, newest first."""
@@ -261,7 +264,7 @@ class Shop:
 
     async def list_drops(self, status: str | None, limit: int, cursor: str | None) -> Outcome:
         """The drops of this status, or on sale. Data: a page of drops with their activity, newest start first."""
-        return await self._whole.page(LIST_DROPS, limit, status, cursor)
+        return await self._whole.page_of_all(LIST_DROPS, limit, status, cursor)
 
     async def activity(self, seconds: int, drop_ids: Sequence[str] | None) -> Outcome:
         """What happened in the last seconds, of these drops or of all. Data: an object with events, points and the position."""

@@ -1,8 +1,8 @@
 -- api.create_user: make a user whose name nobody has on any node.
 --
 -- The user is made on the node that the name picks, or the key if there is one, and then the name is claimed. If it is another
--- user's, the new user is forgotten again, which frees the key. A request that was interrupted between the two can be repeated with
--- its key.
+-- user's, or cannot be claimed because a node is away, the new user is forgotten again, which frees the key. A request that was
+-- interrupted between the two can be repeated with its key.
 
 create or replace function api.create_user(p_username text, p_idempotency_key text default null)
 returns setof api."user"

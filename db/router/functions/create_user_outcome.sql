@@ -10,6 +10,7 @@ declare
   v_node integer;
   v_outcome api.outcome;
   v_user api."user";
+  v_is_granted boolean;
 begin
   perform router.refuse_block();
   v_node := case
@@ -21,9 +22,19 @@ begin
     'p_username', p_username, 'p_idempotency_key', p_idempotency_key))) r;
   v_user := json_populate_record(null::api."user", v_outcome.data);
   -- A user who was renamed or forgotten since then has another name.
-  if router.name_key(v_user.username) = router.name_key(normalize(p_username, NFC))
-    and not (router.claim_names(array[row(v_user.id, v_user.username)::api.user_request], true))[1]
-  then
+  if router.name_key(v_user.username) = router.name_key(normalize(p_username, NFC)) then
+    begin
+      v_is_granted := (router.claim_names(array[row(v_user.id, v_user.username)::api.user_request], true))[1];
+    exception when sqlstate 'PT503' then
+      -- Otherwise the name would be taken when the request is repeated, by a user of whom nobody knows.
+      if not v_outcome.replayed then
+        perform router.ask_as_service(v_node, 'forget_user', jsonb_build_object('p_user_id', v_user.id));
+        perform router.release_name(v_user.id, v_user.username);
+      end if;
+      raise;
+    end;
+  end if;
+  if not v_is_granted then
     perform router.ask_as_service(v_node, 'forget_user', jsonb_build_object('p_user_id', v_user.id));
     perform router.refuse('USERNAME_TAKEN');
   end if;

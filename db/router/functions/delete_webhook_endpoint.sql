@@ -9,10 +9,17 @@ as $$
 declare
   v_nodes integer[] := router.all_nodes();
   v_arguments constant jsonb := jsonb_build_object('p_endpoint_id', p_endpoint_id);
+  v_node integer;
+  v record;
 begin
   perform router.refuse_block();
   perform router.require_all();
-  perform router.answer(n.node, 'delete_webhook_endpoint', v_arguments) from unnest(v_nodes[2:]) as n (node);
+  foreach v_node in array v_nodes[2:] loop
+    select * into strict v from router.answer(v_node, 'delete_webhook_endpoint', v_arguments);
+    if v.is_away then -- since it was asked above
+      perform router.refuse_away(array[v_node]);
+    end if;
+  end loop;
   return query
   select r.* from json_populate_recordset(null::api.webhook_endpoint_row, router.ask(v_nodes[1], 'delete_webhook_endpoint', v_arguments)) r;
 end

@@ -7,7 +7,6 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_names text[] := array(select distinct k.username from router.known_users(array[p_user_id]) k where not k.is_forgotten);
   v_away integer[] := '{}';
   v_rows json;
   v_node integer;
@@ -30,7 +29,9 @@ begin
   elsif v_rows is null then
     perform router.refuse('AUTH_REQUIRED');
   end if;
-  perform router.release_name(p_user_id, n.name) from unnest(v_names) as n (name);
+  foreach v_node in array router.all_nodes() loop -- all names, because a request before may have got no further than the nodes
+    perform router.try_call(v_node, 'lastpair_service', 'release_name', jsonb_build_object('p_user_id', p_user_id));
+  end loop;
   return query select r.* from json_populate_recordset(null::api."user", v_rows) r;
 end
 $$;
