@@ -519,11 +519,27 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_users uuid[];
   v_requests jsonb := p_arguments -> 'p_requests';
   v_outcomes api.outcome[];
   v_again integer[];
   v record;
 begin
+  -- Whoever comes first gets the last units, so the node has to know all users of a batch before it begins.
+  if not p_is_repeated and jsonb_array_length(v_requests) > 1 then
+    v_users := array(
+      select distinct (r.value ->> 'user_id')::uuid from jsonb_array_elements(v_requests) r where r.value ->> 'user_id' is not null);
+    select * into strict v
+    from router.try_call(p_node, 'lastpair_service', 'names_of', jsonb_build_object('p_user_ids', v_users));
+    if not v.is_away then
+      v_users := array(
+        select u from unnest(v_users) u
+        where not exists (select from json_array_elements(v.rows) r where (r.value ->> 'user_id')::uuid = u));
+      if v_users <> '{}' then
+        perform router.copy_users(p_node, v_users);
+      end if;
+    end if;
+  end if;
   begin
     select * into strict v from router.try_call(p_node, router.caller_role(p_function), p_function, p_arguments);
   exception when others then

@@ -175,15 +175,18 @@ async def test_cron_takes_a_hold_back_with_no_process_of_the_service(server: Clu
     async def is_back() -> bool:
         return await available_stock(owner, drop_id) == 2
 
-    async def ended() -> list[tuple[str, str]]:
-        runs = "select distinct jobname, d.status from cron.job_run_details d join cron.job using (jobid) order by 1"
-        rows = [(job, end) for job, end in await owner.fetch(runs) if end in ("succeeded", "failed")]
-        return [(job, end) for job, end in rows if job != "lastpair forget runs"]  # at 3:17
+    async def ended() -> dict[str, set[str]]:
+        runs = "select distinct jobname, d.status from cron.job_run_details d join cron.job using (jobid)"
+        ends: dict[str, set[str]] = {}
+        for job, end in await owner.fetch(runs):
+            if end in ("succeeded", "failed"):
+                ends.setdefault(job, set()).add(end)
+        return ends
 
-    async def every_job_ran() -> bool:
-        return len(await ended()) >= 4
+    async def every_job_ran() -> bool:  # the others are rarer
+        return {f"lastpair {job}" for job in ("advance", "expire", "expire payments", "prune")} <= (await ended()).keys()
 
     await eventually(is_back, timeout_seconds=75)
     # A job that was made a moment after the minute has turned runs a minute after one that was made a moment before.
     await eventually(every_job_ran, timeout_seconds=75)
-    assert await ended() == [(f"lastpair {job}", "succeeded") for job in ("advance", "expire", "expire payments", "prune")]
+    assert set.union(*(await ended()).values()) == {"succeeded"}

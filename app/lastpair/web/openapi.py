@@ -133,6 +133,9 @@ RESPONSE_NAMES = {
 """The components in which the contract describes the errors of a status. Python's own phrases change from release to release."""
 
 BASKET_REFUSED = "BasketRefused"
+BASKET_CODES = ["BASKET_REFUSED", "BASKET_SPANS_NODES"]
+"""The first one comes with the items that were refused."""
+
 """The component of the one error that says more than a code and a message."""
 
 OTHER_ERROR = "OtherError"
@@ -198,6 +201,8 @@ def _envelope_schemas() -> dict[str, Schema]:
         message=MESSAGE,
     )
     refused = {"type": "array", "minItems": 1, "items": reference_to("RefusedItem")}
+    refused_items, spans_nodes = (object_schema(code={"type": "string", "const": code}, message=MESSAGE) for code in BASKET_CODES)
+    refused_items = object_schema(**refused_items["properties"], items=refused)
     return {
         "Meta": meta,
         "PageMeta": meta | {"properties": meta["properties"] | {"nextCursor": NEXT_CURSOR, "incomplete": INCOMPLETE}},
@@ -205,7 +210,7 @@ def _envelope_schemas() -> dict[str, Schema]:
         "Error": error | {"description": "Why a request was refused, or failed."},
         "ErrorAnswer": _envelope(False, "error", reference_to("Error")),
         "RefusedItem": item | {"description": "An item of a basket that cannot be held."},
-        "BasketError": object_schema(code={"type": "string", "const": "BASKET_REFUSED"}, message=MESSAGE, items=refused),
+        "BasketError": {"oneOf": [refused_items, spans_nodes]},
         "BasketRefusedAnswer": _envelope(False, "error", reference_to("BasketError")),
     }
 
@@ -361,7 +366,7 @@ def _errors(codes: set[str]) -> Schema:
     assert codes == {code for of_status in by_status.values() for code in of_status}, codes  # noqa: S101 - declared in ERRORS
     errors = {}
     for status, of_status in by_status.items():
-        name = BASKET_REFUSED if of_status == ["BASKET_REFUSED"] else RESPONSE_NAMES[status]
+        name = BASKET_REFUSED if of_status == BASKET_CODES else RESPONSE_NAMES[status]
         errors[str(status.value)] = {"$ref": f"#/components/responses/{name}"}
         if (said := _said_of(of_status)) != _error_response(name)["description"]:
             errors[str(status.value)]["description"] = said
@@ -387,13 +392,13 @@ def _component_of(reference: Schema) -> str:
 
 @cache
 def _error_response(name: str) -> Schema:
-    # The component of an error: all codes of its status, except that of a refused basket.
+    # The component of an error: all codes of its status, except those of a refused basket.
     if name == BASKET_REFUSED:
-        return _answer(_said_of(["BASKET_REFUSED"])) | _json(reference_to("BasketRefusedAnswer"))
+        return _answer(_said_of(BASKET_CODES)) | _json(reference_to("BasketRefusedAnswer"))
     if name == OTHER_ERROR:
         return _answer("Any other answer is an error as well.") | _json(reference_to("ErrorAnswer"))
     [status] = [status for status in _by_status(ERRORS) if RESPONSE_NAMES.get(status) == name]
-    codes = [code for code in _by_status(ERRORS)[status] if code != "BASKET_REFUSED"]
+    codes = [code for code in _by_status(ERRORS)[status] if code not in BASKET_CODES]
     return _answer(_said_of(codes), *(["Retry-After"] if status in RETRIED else [])) | _json(reference_to("ErrorAnswer"))
 
 
