@@ -37,7 +37,7 @@ test-slow: .venv/dev ## Run the slow tests
 	@$(BIN)/python -m pytest $(call parallel,2) -m slow
 
 test-cluster: .venv/dev ## Run the tests of the contract and of the streams on a router with two nodes (needs PL/Proxy)
-	@$(BIN)/python -m pytest --cluster --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --cluster --numprocesses 2 --dist loadfile --no-loadscope-reorder -m 'not slow'
 
 bench: .venv/dev ## Measure how fast a drop sells and write bench/results.md (needs wrk; peers need npm, redis-server)
 	@$(BIN)/python -m bench
