@@ -14,7 +14,7 @@ import pytest
 from lastpair.database.nodes import Node
 from lastpair.database.pool import NOTIFY_QUEUE
 from lastpair.errors import Unavailable
-from lastpair.observability.metrics import EXPIRED, EXPIRY_LAG_SECONDS, NOTIFY_QUEUE_USAGE, SWEPT_AT
+from lastpair.observability.metrics import EXPIRED, EXPIRY_LAG_SECONDS, NOTIFY_QUEUE_USAGE, SWEPT_AT, OverNodes
 from lastpair.settings import Settings
 from lastpair.shop import sweeper
 from lastpair.shop.sweeper import Job, expire_due_holds, jobs, prune_events, repeat, sweep
@@ -103,7 +103,9 @@ async def sweeping(database: Any, poll_ms: int = FAKE_POLL_MS) -> AsyncIterator[
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeDatabase:
-    """A database that answers; every job is due after the poll interval."""
+    """A database that answers; every job is due after the poll interval. It is the only node of which metrics tell."""
+    for gauge in OverNodes.every:
+        gauge._values.clear()  # those of nodes that other tests in this process had
     monkeypatch.setattr(sweeper, "PRUNE_INTERVAL_SECONDS", (0, FAKE_POLL_MS / 1000))
     monkeypatch.setattr(sweeper, "GAUGE_INTERVAL_SECONDS", FAKE_POLL_MS / 1000)
     for name in ("KEY_PRUNE_INTERVAL_SECONDS", "WEBHOOK_PRUNE_INTERVAL_SECONDS", "WEBHOOK_GAUGE_INTERVAL_SECONDS"):
