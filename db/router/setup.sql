@@ -407,6 +407,7 @@ declare
   v_away integer[] := '{}';
   v_is_known boolean := false;
   v_is_unknown boolean := false;
+  v_is_of_another boolean := false; -- a page comes after a row of a node on which the user never acted
   v record;
 begin
   foreach node in array v_nodes loop
@@ -416,6 +417,7 @@ begin
       v_away := v_away || node;
     elsif v.code = 'AUTH_REQUIRED' then
       v_is_unknown := true;
+      v_is_of_another := v_is_of_another or node = p_other_node;
     elsif v.code is not null then
       raise exception using errcode = 'PT' || v.status, message = v.code, detail = v.message;
     else
@@ -426,6 +428,8 @@ begin
   end loop;
   if v_is_unknown and not v_is_known and v_away = '{}' then
     perform router.refuse('AUTH_REQUIRED');
+  elsif v_is_of_another then
+    perform router.refuse('VALIDATION_ERROR', 'cursor: is not of this list; begin again without one');
   end if;
   perform router.note_incomplete(v_away);
 end

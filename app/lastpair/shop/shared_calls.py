@@ -74,9 +74,10 @@ class ListOfAll(NamedTuple):
 def list_of_all(function: str, at: str) -> ListOfAll:
     """The statements for a list that is sorted by its column `at`. The time in a cursor is in microseconds since 1970."""
     rows = f"{function}($2, $1 + 1, left($3, 36)::uuid"
-    time = "case substr($3, 38) when '' then null when 'infinity' then 'infinity' else {} end".format(
-        "timestamptz 'epoch' + substr($3, 38)::bigint * interval '1 microsecond'"
-    )
+    # An interval is multiplied as a floating-point number, which is exact for the seconds and for what is left of them.
+    micros = "substr($3, 38)::bigint"
+    exact = f"timestamptz 'epoch' + {micros} / 1000000 * interval '1 second' + {micros} % 1000000 * interval '1 microsecond'"
+    time = f"case substr($3, 38) when '' then null when 'infinity' then 'infinity' else {exact} end"
     return ListOfAll(page_of(f"{rows})"), page_of(f"{rows}, {time})", cursor_with_time(at)))
 
 

@@ -24,7 +24,7 @@ from lastpair.web.turns import in_turn
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 NUMBER = re.compile(r"[0-9]{1,18}")
-CURSOR_OF_ALL = re.compile(CANONICAL_UUID.pattern + "(~(-?[0-9]{1,16}|infinity))?")
+CURSOR_OF_ALL = re.compile(CANONICAL_UUID.pattern + "(~(-?[0-9]{1,18}|infinity))?")
 """A cursor of a list to which every node has rows: see ListOfAll."""
 
 SECONDS = re.compile(r"[0-9]{1,5}")
