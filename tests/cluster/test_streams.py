@@ -14,6 +14,7 @@ from tests.support.clusters import Cluster
 from tests.support.database import connected
 from tests.support.factories import make_user
 from tests.support.in_process import InProcess, served, settings_for
+from tests.support.positions import Position
 from tests.support.router import Router, running_router
 from tests.support.streams import TRANSPORTS, Message, open_stream
 from tests.support.waiting import eventually
@@ -148,14 +149,14 @@ async def test_a_node_that_dies_and_comes_back(own_router: Router, service: InPr
         wide = await open_stream(transport, service.url)
         snapshot = await wide.receive_any(SLOW_SECONDS)
         assert snapshot.data["incomplete"] == ["node 1"]
-        assert snapshot.id == f"0:{await newest_id(nodes[0])}"
+        assert Position.of(snapshot.id).ids == {0: await newest_id(nodes[0])}
         both = await open_stream(transport, service.url, drops.values())
         assert [drop["id"] for drop in (await both.receive_any(SLOW_SECONDS)).data["drops"]] == [drops[0]]
         name = await rename(nodes[0], drops[0])
         for stream in (before, narrow, wide, both):
             event = await stream.receive(SLOW_SECONDS)
             assert name_of(event) == name
-            assert event.id.startswith(f"0:{await newest_id(nodes[0])}")
+            assert Position.of(event.id).ids[0] == await newest_id(nodes[0])
         assert (await service.http.get(f"{service.url}/readyz")).status_code == 200
         metrics = (await service.http.get(f"{service.url}/metrics")).text
         assert 'lastpair_node_listener_connected{node="1"} 0.0' in metrics
