@@ -17,7 +17,7 @@ from tests.support.clusters import Cluster
 from tests.support.router import running_node, running_router
 
 SHARE = 0.12
-"""Of one processor, for each node."""
+"""The share of one processor that each node gets."""
 
 DROPS = 200
 CLIENTS = 256

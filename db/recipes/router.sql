@@ -5,8 +5,8 @@
 --   MIGRATION_DATABASE_URL=postgresql://lastpair:…@host/lastpair lastpair migrate
 --   MIGRATION_DATABASE_URL=… DATABASE_URL=… lastpair node add --number 0 --url postgresql://lastpair_app:…@node/lastpair
 --
--- Give a router a server of its own. Whoever makes functions of PL/Proxy can open connections as the user of the operating system
--- that runs the server, and that user may be a superuser there. Here it is lastpair, the owner; a router has no data to lose.
+-- Give a router a server of its own. A role that may make functions of PL/Proxy can open connections as the system user that
+-- runs the server, and this user may be a superuser there. Here the role is lastpair, because it makes the functions of the router.
 
 \set QUIET on
 \connect lastpair

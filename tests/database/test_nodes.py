@@ -122,7 +122,6 @@ async def test_a_call_leaves_nothing_in_a_session(database: Database, owner: asy
     assert await owner.fetchval("select count(*) from inventory.drops where created_by = $1", seller) == 1
 
 
-@pytest.mark.skipif(BIN_DIR is None, reason="pg_dump comes with the embedded server")
 async def test_a_dump_keeps_the_number(
     database: Database, tmp_path: Path, migrated_url: str, session: asyncpg.Connection
 ) -> None:

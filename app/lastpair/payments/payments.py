@@ -40,7 +40,7 @@ LEASE_SECONDS = 30
 """How long a call belongs to the process that took it: longer than it takes to make and to finish it."""
 
 CALLS_AT_ONCE = 16
-"""The most calls of a process that are in flight, for each node."""
+"""How many calls for payments of one node a process makes at the same time, at most."""
 
 EXPIRE_LIMIT = 1000
 RECONCILE_PAGE = 100

@@ -132,7 +132,7 @@ def _variants_in(data: str) -> frozenset[str]:
 
 
 def make_event(event_type: str, position: int | str, data: object, drop_id: str | None = None) -> Event:
-    """An event that is not in the log, for a client that is at this position."""
+    """Make an event that the log does not have. Its id is `position`, because the client goes on from there."""
     text = str(position)
     event_id = text if text.isdecimal() else "0"
     event = Event(orjson.dumps({"type": event_type, "id": event_id, "drop_id": drop_id, "data": data}).decode())

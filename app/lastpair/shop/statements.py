@@ -9,7 +9,7 @@ from lastpair.shop.outcome import DONE, Outcome, Page
 
 
 class Statements:
-    """Runs such statements in one database. Each method returns an Outcome, for a refusal as well, and may raise Unavailable."""
+    """Runs single statements in one database. A method returns an Outcome, also if the request is refused. Raises Unavailable."""
 
     def __init__(self, database: Database) -> None:
         self.database = database

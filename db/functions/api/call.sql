@@ -1,4 +1,4 @@
--- api.call: call a public function as one of the three roles, for a router, and return a refusal instead of raising it.
+-- api.call: call a public function as one of the three roles. A refusal is returned and not raised. Routers use it.
 --
 -- Purpose: a refusal that is raised would cost the router its connection to this node. The rows are a JSON array in the order of the
 -- function: an object for each row, or the bare value of a function of one column; nothing of a function that returns void. The
