@@ -32,6 +32,7 @@ SUITE = (
 TOGETHER = (
     "tests/http/test_baskets.py",
     "tests/http/test_hot_path.py",
+    "tests/http/test_retries.py::test_what_is_done_once",
     "tests/http/test_variants.py::test_streams",
     "tests/shop/test_property.py",
     "tests/realtime/test_feed.py",
@@ -43,8 +44,9 @@ TOGETHER = (
     "tests/realtime/test_stream_recovery.py::test_joining",
     "tests/realtime/test_streams.py",
 )
-"""Tests of baskets, which are on one node, and tests that reckon with the ids of one log. Their drops are all made on the first
-node; the second one is there, and drained. The other tests have drops on both nodes."""
+"""Tests of baskets, which are on one node, of a key that comes again with another drop, which one node remembers, and tests that
+reckon with the ids of one log. Their drops are all made on the first node; the second one is there, and drained. The other tests
+have drops on both nodes."""
 
 OWN_SERVER = "it breaks a server of its own, which is one database; tests/cluster breaks nodes and routers"
 LEFT_OUT = {
