@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,3 +66,15 @@ def cpu_seconds(service: Service) -> float:
     """Processor time that the process of a service has used: of its first process, without its children."""
     times = psutil.Process(service.process.pid).cpu_times()
     return times.user + times.system
+
+
+def cpu_seconds_of_server(pid: int) -> float:
+    """Processor time that all processes of a PostgreSQL server have used, those included that have ended."""
+    postmaster = psutil.Process(pid)
+    ended = postmaster.cpu_times()
+    seconds = ended.children_user + ended.children_system
+    for process in (postmaster, *postmaster.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            seconds += times.user + times.system
+    return float(seconds)

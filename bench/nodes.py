@@ -3,16 +3,22 @@
 All of it runs on one machine, so more nodes do not bring more processors. Therefore each node gets the same small share of
 processor time, as if it were a slow machine, and the router, the service and wrk share the rest. Without control groups a fixed
 delay of each commit slows the nodes instead. bench/results.md says which it was.
+
+A node needs less processor time for a reserve if its calls are larger, and the same clients spread over more nodes make smaller
+calls. So the sales of many drops are measured twice: with the same clients for all, and with the same clients for each node.
+Rates swing with everything else that the machine does. The processor time of the nodes swings less, so it is told as well.
 """
 
-from collections.abc import Iterator
+import statistics
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from bench.bench import Bench, reserve
 from bench.http import reserve_path
-from bench.load import wrk
+from bench.load import Load, cpu_seconds_of_server, wrk
 from bench.quota import is_there, slowed
-from bench.rows import Row, medians
+from bench.rows import Row, in_turn, medians
 from tests.support.clusters import Cluster
 from tests.support.router import running_node, running_router
 
@@ -60,21 +66,65 @@ def nodes(bench: Bench) -> Iterator[Row]:
             for server in [single_server, *(server for there in routers.values() for server in there.nodes.values())]:
                 stack.enter_context(slowed(server.pid, SHARE))
 
-        def many(number: int) -> float:
+        def many(number: int, parts: int) -> Sale:
+            # So many of four parts of the clients and of the drops.
             of_nodes = benches[number]
-            paths = [reserve_path(of_nodes[n % number].drop()) for n in range(DROPS)]
-            return wrk(services[number], CLIENTS, "POST", paths, {"201"}).rate
+            paths = [reserve_path(of_nodes[n % number].drop()) for n in range(DROPS * parts // 4)]
+            clients = CLIENTS * parts // 4
+            return sale(routers[number].nodes.values(), lambda: wrk(services[number], clients, "POST", paths, {"201"}))
 
-        def hot(number: int) -> float:
-            return reserve(benches[number][0], services[number], CLIENTS).rate
+        def hot() -> Sale:
+            return sale([routers[4].nodes[0]], lambda: reserve(benches[4][0], services[4], CLIENTS))
 
-        rate = medians({f"{number} nodes": lambda n=number: many(n) for number in routers})
-        yield Row(f"{DROPS} drops, two nodes ÷ one, {how}", rate["2 nodes"], rate["1 nodes"], 1.8)
-        yield Row(f"{DROPS} drops, four nodes ÷ one, {how}", rate["4 nodes"], rate["1 nodes"], 3.2)
-        rate = medians({"four": lambda: hot(4), "alone": lambda: reserve(alone, single, CLIENTS).rate})
-        yield Row(f"one hot drop, through a router with four nodes ÷ a single database, {how}", rate["four"], rate["alone"], 0.85)
+        def hot_alone() -> Sale:
+            return sale([single_server], lambda: reserve(alone, single, CLIENTS))
+
+        for each_node in (False, True):
+            found = _medians({str(number): lambda n=number, e=each_node: many(n, n if e else 4) for number in routers})
+            what = "50 drops and 64 clients for each node" if each_node else f"{DROPS} drops and {CLIENTS} clients in all"
+            one, two, four = (found[str(number)] for number in routers)
+            yield Row(f"{what}, two nodes ÷ one, {how}", two.rate, one.rate, 1.8)
+            yield Row(f"{what}, four nodes ÷ one, {how}", four.rate, one.rate, 3.2)
+            if has_quota:
+                may_use = 100 * len(routers[4].nodes) * SHARE
+                yield Row(f"{what}: % of a processor that four nodes used ÷ may use", four.cpu_percent, may_use, 0.9)
+        found = _medians({"through": hot, "alone": hot_alone})
+        through, direct = found["through"], found["alone"]
+        what = "one hot drop, through a router with four nodes ÷ a single database"
+        yield Row(f"{what}, {how}", through.rate, direct.rate, 0.85)
+        yield Row(f"the same, µs of the node's processor for a reserve, {how}", through.cpu_us, direct.cpu_us, 1.15, True)
         for each in [alone, *(one for some in benches.values() for one in some)]:
             each.audit()
+
+
+@dataclass(frozen=True)
+class Sale:
+    """Reserves, and the processor time of the nodes meanwhile."""
+
+    rate: float
+    """Reserves a second."""
+
+    cpu_us: float
+    """Microseconds for a reserve."""
+
+    cpu_percent: float
+    """Percent of one processor, all nodes together."""
+
+
+def sale(servers: Iterable[Cluster], load: Callable[[], Load]) -> Sale:
+    """What this load sells, and the processor time that these servers use meanwhile."""
+    pids = [server.pid for server in servers]
+    begin = sum(map(cpu_seconds_of_server, pids))
+    found = load()
+    used_seconds = sum(map(cpu_seconds_of_server, pids)) - begin
+    return Sale(found.rate, used_seconds / found.requests * 1e6, used_seconds / found.seconds * 100)
+
+
+def _medians(measures: dict[str, Callable[[], Sale]]) -> dict[str, Sale]:
+    return {
+        name: Sale(*(statistics.median(getattr(one, field) for one in sales) for field in ("rate", "cpu_us", "cpu_percent")))
+        for name, sales in in_turn(measures).items()
+    }
 
 
 def _on(server: Cluster, stack: ExitStack, bench: Bench) -> Bench:
