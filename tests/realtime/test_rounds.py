@@ -12,13 +12,13 @@ from lastpair.realtime import rounds
 from lastpair.realtime.event import REPLACEABLE, Event
 from lastpair.realtime.feed import Feed
 from lastpair.realtime.hub import Hub
-from lastpair.realtime.rounds import BUSY_FACTOR, IDLE_FACTOR, MAX_PAUSE_SECONDS, Rounds
+from lastpair.realtime.rounds import BUSY_FACTOR, IDLE_FACTOR, IDLE_PAUSE_SECONDS, MAX_PAUSE_SECONDS, RELAXED_FACTOR, Rounds
 from tests.support.hub import DROPS, MEMORY, QUEUE, TYPES, event_of, started_hub, the_track
 from tests.support.waiting import Clock, eventually
 
 pytestmark = pytest.mark.usefixtures("small_bounds")
 
-TICK_SECONDS = 0.1
+TICK_SECONDS, SHORT_TICK_SECONDS = 0.1, 0.02
 
 
 def encode(batch: list[Event]) -> bytes:
@@ -257,9 +257,9 @@ async def test_a_transport_that_fails_does_not_end_the_round(hub: Hub) -> None:
     assert [type(error) for error in failures] == [RuntimeError]
 
 
-def counted(rooms: dict[str, range], serve: Callable[[int], object]) -> Rounds[str, int]:
+def counted(rooms: dict[str, range], serve: Callable[[int], object], tick_seconds: float = TICK_SECONDS) -> Rounds[str, int]:
     """Rounds over clients that are numbers."""
-    return Rounds(rooms, lambda client, _: serve(client) and None, TICK_SECONDS)
+    return Rounds(rooms, lambda client, _: serve(client) and None, tick_seconds)
 
 
 async def test_other_work_is_done_between_the_turns() -> None:
@@ -282,7 +282,9 @@ async def test_other_work_is_done_between_the_turns() -> None:
 @pytest.mark.parametrize(
     ("own_seconds", "other_seconds", "pause_seconds"),
     [
-        (0.001, 0.0, TICK_SECONDS),
+        (0.001, 0.0, SHORT_TICK_SECONDS),
+        (0.010, 0.0, 0.010 * RELAXED_FACTOR),
+        (0.018, 0.0, IDLE_PAUSE_SECONDS),
         (0.050, 0.0, 0.050 * IDLE_FACTOR),
         (0.020, 0.020, 0.020 * (IDLE_FACTOR + BUSY_FACTOR) / 2),
         (0.050, 1.0, MAX_PAUSE_SECONDS),
@@ -300,7 +302,7 @@ async def test_the_pause_after_a_round(
     def serve(client: int) -> None:
         clock.now += own_seconds / 10
 
-    waiting = counted({"all": range(10)}, serve)
+    waiting = counted({"all": range(10)}, serve, SHORT_TICK_SECONDS)
     begin = clock.now
     waiting.announce("all", 0)
     for turns in count(1):

@@ -456,22 +456,23 @@ class Subscriber:
 
     def serve(self, first: int | None) -> None:
         """The turn of this client in a round: the event numbered `first` may be new to it. If it is None, this is a heartbeat."""
+        hub, outlet = self._hub, self._outlet
         if first is not None and not self._is_pending:
-            self._next = max(self._next, first)
-            self._is_pending = self._next < self._hub.count
-        if self._outlet is None or self._loss is not None or self._waiter is None or self._waiter.done():
+            if first > self._next:
+                self._next = first
+            self._is_pending = self._next < hub.count
+        if outlet is None or self._loss is not None or self._waiter is None or self._waiter.done():
             if first is None:
                 self.wake()
             elif self._is_pending:
                 self._return()
         elif self._is_pending:
-            self._write(self._outlet)
-        elif first is None and self._outlet.heartbeat and not self._outlet.is_busy:
-            self._outlet.write(self._outlet.heartbeat, self.position)
+            self._write(outlet, hub.shared)
+        elif first is None and outlet.heartbeat and not outlet.is_busy:
+            outlet.write(outlet.heartbeat, self.position)
 
-    def _write(self, outlet: Outlet) -> None:
+    def _write(self, outlet: Outlet, shared: dict[object, Shared]) -> None:
         # Write all that is pending. If that is not possible, the client's task goes on.
-        shared = self._hub.shared
         while self._is_pending:
             if outlet.is_busy:
                 self._return()

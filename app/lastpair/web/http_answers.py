@@ -144,7 +144,9 @@ class CoalescedWrites:
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         """`close` closes the connection when all is sent."""
-        self._transport = transport
+        self.transport = transport
+        """The transport itself, for what is no answer's head."""
+
         self._close = close
         self._head = b""
         self.is_closing = transport.is_closing
@@ -156,7 +158,7 @@ class CoalescedWrites:
         elif data.startswith(b"HTTP/1.1 ") and b"\r\ncontent-length: " in data:
             self._head = data
             return
-        self._transport.write(data)
+        self.transport.write(data)
 
     def flush(self) -> None:
         """Send a head that was kept although no body followed."""

@@ -57,7 +57,7 @@ class SseOutlet:
     __slots__ = ("_flow", "_transport", "drain", "encode", "heartbeat")
 
     def __init__(self, transport: CoalescedWrites, flow: FlowControl, *, is_chunked: bool) -> None:
-        self._transport = transport
+        self._transport = transport.transport  # no head is kept: that of a stream has no length
         self._flow = flow
         self.drain = flow.drain
         self.encode = sse_chunk if is_chunked else sse_lines
