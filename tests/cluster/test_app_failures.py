@@ -1,8 +1,10 @@
 """A node that is killed or frozen: only the requests for its drops fail, and it comes back by itself."""
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from time import monotonic
 from uuid import uuid4
 
@@ -168,6 +170,42 @@ async def test_a_frozen_node_takes_its_own_sessions_only(router: Router, record_
             await reserve(shop.http, drops[HERE], str(uuid4()))
         await eventually(lambda: sells(shop, drops[AWAY]), PATIENCE_SECONDS)
         await eventually(lambda: lacks(shop, []), PATIENCE_SECONDS)
+
+
+POINT = r"""
+select format('alter server node_%s options (set p0 %L)', number, regexp_replace(
+  address, 'host=\S+ port=\S+', 'host=127.0.0.1,127.0.0.1 port={},{}'))
+from router.nodes_of_app() where number = {} \gexec
+"""
+
+
+@contextmanager
+def port_of_a_machine_that_is_gone() -> Iterator[int]:
+    """A port where nobody answers to an attempt to connect: the queue of those that wait to be accepted is full."""
+    with socket.socket() as listener, ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+async def test_a_node_whose_first_server_is_gone(router: Router) -> None:
+    """The router needs three seconds to pass on to the second server; the node is used again all the same."""
+    node = router.nodes[AWAY]
+    async with serving(router) as shop:
+        drops = await shop.drops(1_000_000)
+        with port_of_a_machine_that_is_gone() as port:
+            with frozen(node):
+                answer = await ask_reserve(shop.http, drops[AWAY], str(uuid4()))
+                assert_unavailable(answer)
+                await eventually(lambda: lacks(shop, ["node 1"]), PATIENCE_SECONDS)
+                router.server.psql(POINT.format(port, node.port, AWAY), router.server.url)
+            await eventually(lambda: sells(shop, drops[AWAY]), PATIENCE_SECONDS)
+            await eventually(lambda: lacks(shop, []), PATIENCE_SECONDS)
+            router.server.psql(POINT.format(node.port, node.port, AWAY), router.server.url)
 
 
 async def lacks(shop: ClusterShop, nodes: list[str]) -> bool:

@@ -45,7 +45,7 @@ class NodeDatabase(Database):
         self.probe.servers = servers
         self._calls = Watch(router.probe)  # the sessions of the calls lead to the router
         self._calls.on_loss += [self._close_idle, router.watch.lost]
-        self._probe_through_router = Probe(router.servers)
+        self._probe_through_router = Probe(router.servers, behind=servers)
         self._heard_at = 0.0
         self._is_away = False
         self._tasks: list[asyncio.Task[None]] = []
