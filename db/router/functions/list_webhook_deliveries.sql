@@ -29,7 +29,7 @@ begin
     end
   ) with ordinality as e (value, n)
   order by (e.value ->> 'createdAt')::timestamptz desc, e.n
-  limit p_limit;
+  limit greatest(p_limit, 1); -- a limit that is wrong is the nodes' to refuse
 end
 $$;
 
