@@ -13,8 +13,8 @@ import pytest
 
 from tests.support.cluster_shop import PATIENCE_SECONDS, ClusterShop, frozen, kill, serving
 from tests.support.envelopes import as_user, assert_success, assert_unavailable
-from tests.support.factories import ask_reserve, assert_healthy, reserve
-from tests.support.router import Router, running_router
+from tests.support.factories import ask_reserve, assert_healthy, make_drop_by_sql, reserve
+from tests.support.router import Router, running_router, service_of
 from tests.support.waiting import eventually
 
 HERE, AWAY = 0, 1
@@ -111,6 +111,37 @@ async def test_a_list_goes_on_after_a_row_of_a_node_that_is_away(router: Router)
                 assert [row.get("drop_id", row["id"]) for row in page.json()["data"][name]] == [second[HERE], first[HERE]]
         finally:
             await asyncio.to_thread(router.nodes[AWAY].start)
+
+
+async def test_lists_of_a_seller_go_on_after_a_row_of_a_node_that_is_away(router: Router) -> None:
+    """The same of deliveries of webhooks and of problems of payments."""
+    async with serving(router) as shop, service_of(router.url) as service:
+        endpoint_id = await service.fetchval(
+            "select (endpoint).id from api.create_webhook_endpoint('https://shop.example', array['drop.created'])"
+        )
+        for number in (HERE, AWAY, HERE, AWAY):
+            await make_drop_by_sql(shop.owners[number], 1)
+            await shop.owners[number].fetch("select api.fan_out_webhooks(1000)")
+            told = ("stripe", str(uuid4()), None, str(uuid4()), "paid", 1, "USD", None, "{}", None)
+            await shop.owners[number].fetch("select from api.record_payment_event($1::api.payment_event)", told)
+        lists = {f"/webhook-endpoints/{endpoint_id}/deliveries": "webhook_deliveries", "/payments/problems": "problems"}
+        seller, whole, cursors = as_user(uuid4()), {}, {}
+        for path, name in lists.items():
+            whole[path] = [row["id"] for row in assert_success(await shop.http.get(path, headers=seller), name)]
+            page = await shop.http.get(path, params={"limit": 1}, headers=seller)
+            cursors[path] = page.json()["meta"]["nextCursor"]
+            rest = await shop.http.get(path, params={"cursor": cursors[path]}, headers=seller)
+            assert [row["id"] for row in assert_success(rest, name)] == whole[path][1:]
+        await asyncio.to_thread(kill, router.nodes[AWAY])
+        try:
+            for path, name in lists.items():
+                rest = await shop.http.get(path, params={"cursor": cursors[path]}, headers=seller)
+                assert rest.status_code == 200, rest.text
+                assert rest.json()["meta"]["incomplete"] == ["node 1"]
+                assert [row["id"] for row in rest.json()["data"][name]] == whole[path][1::2]
+        finally:
+            await asyncio.to_thread(router.nodes[AWAY].start)
+        await service.fetch("select from api.delete_webhook_endpoint($1)", endpoint_id)
 
 
 async def test_a_node_is_killed_under_load(router: Router, record_property: Callable[[str, object], None]) -> None:
