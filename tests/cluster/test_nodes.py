@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -101,6 +102,21 @@ async def test_a_node_joins_is_drained_and_leaves(router: Router) -> None:
             assert len(done(router, "node", "list").splitlines()) == 1
             assert "there is no node 5" in refused(router, "node", "drain", "5")
             assert await service.fetch("select from api.list_drops()")
+
+
+def test_a_password_need_not_be_in_the_url(router: Router, tmp_path: Path) -> None:
+    """It comes from PGPASSWORD or a password file, as for psql, and the router keeps it."""
+    file = tmp_path / "pgpass"
+    file.write_text(f"*:*:lastpair:lastpair_app:{PASSWORD}\n")
+    file.chmod(0o600)
+    with running_node(12) as node:
+        for given in ({"PGPASSWORD": PASSWORD}, {"PGPASSFILE": str(file)}):
+            added = ("node", "add", "--number", "12", "--url", node.service_url)
+            assert done(router, *added, **given) == "node 12 has joined\n"
+            assert "node 12  " in done(router, "node", "list")
+            assert "away" not in done(router, "node", "list")
+            done(router, "node", "drain", "12")
+            done(router, "node", "detach", "12")
 
 
 async def test_a_node_with_an_open_payment_stays(router: Router) -> None:
