@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.support.clusters import PASSWORD, cluster
@@ -171,10 +172,21 @@ async def test_a_second_router_joins_while_drops_are_sold(router: Router) -> Non
             assert await service.fetchval(numbered_from) == await first.fetchval(numbered_from)
 
 
-def test_the_only_node_stays(router: Router) -> None:
-    done(router, "node", "drain", "0")
-    assert "is the only one" in refused(router, "node", "detach", "0")
-    assert done(router, "node", "undrain", "0") == "node 0 gets new drops again\n"
+async def test_the_first_node_stays_and_no_name_is_lost_with_another(router: Router) -> None:
+    with running_node(3) as node:
+        done(router, "node", "add", "--number", "3", "--url", service_url_of(node))
+        done(router, "node", "drain", "0")
+        assert "node 0 is the first one, which registers the names" in refused(router, "node", "detach", "0")
+        assert done(router, "node", "undrain", "0") == "node 0 gets new drops again\n"
+        async with service_of(router.url) as service:
+            names = [f"name {n}" for n in range(8)]  # about half of them are registered on node 3 as well
+            for name in names:
+                await make_user(service, 3, name)
+            done(router, "node", "drain", "3")
+            done(router, "node", "detach", "3")
+            for name in names:
+                with pytest.raises(asyncpg.PostgresError, match="USERNAME_TAKEN"):
+                    await service.fetch("select from api.create_user($1)", name)
 
 
 def test_commands_on_the_router(router: Router) -> None:

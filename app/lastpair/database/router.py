@@ -411,14 +411,20 @@ async def set_draining(routers: str, number: int, *, is_draining: bool) -> None:
 
 
 async def detach_node(routers: str, number: int) -> None:
-    """Take a node out of each router. Raises NodeRefused if it is not draining, or sells or holds anything."""
+    """Take a node out of each router. Raises NodeRefused if it is not draining, sells or holds anything, or is the first one.
+
+    Every name is claimed on the first node, besides others (db/router/users.sql), so no name is lost with another node.
+    """
     for one in Servers(routers).urls:
         async with _connected(one, "the router") as connection:
             await _require_node(connection, number)
+            if await connection.fetchval("select (router.all_nodes())[1]") == number:
+                raise NodeRefused(
+                    f"node {number} is the first one, which registers the names of all users, so it stays;"
+                    f" docs/cluster.md says how it moves to another server"
+                )
             if not await connection.fetchval("select is_draining from router.nodes where number = $1", number):
                 raise NodeRefused(f"node {number} is not draining; run `lastpair node drain {number}` first")
-            if await connection.fetchval("select count(*) from router.nodes") == 1:
-                raise NodeRefused(f"node {number} is the only one")
             await _require_idle(connection, number)
     for one in Servers(routers).urls:
         async with _connected(one, "the router") as connection, connection.transaction():
