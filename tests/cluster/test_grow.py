@@ -399,3 +399,35 @@ async def test_the_standby_of_a_node_takes_over(folder: Path) -> None:
 async def is_waited_for(page: Page) -> bool:
     """Whether commits wait for the standby."""
     return "streaming|sync" in await page.run("synchronous")
+
+
+async def test_what_the_standby_of_a_node_lacks_is_lost(folder: Path) -> None:
+    """Without synchronous replication. Who saw an event that was lost starts again; streams of another node notice nothing."""
+    with running_router() as router, empty_server(plproxy()) as standby:
+        old = router.nodes[1]
+        let_in(old)
+        page = Page(folder, ROUTER=router.server, NODE_1=old, STANDBY=standby)
+        async with serving(router) as shop:
+            drops = await shop.drops()
+            await page.run("standby", DATA=f"{standby.folder}/data")
+            standby.configure()
+            await page.run("address", NODE="1", HOSTS="127.0.0.1,127.0.0.1", PORTS=f"{old.port},{standby.port}")
+            url = str(shop.http.base_url).removesuffix("/api/")
+            streams = {number: await open_stream("ws", url, [drop_id]) for number, drop_id in drops.items()}
+            for stream in streams.values():
+                await stream.receive(PATIENCE_SECONDS)
+            await reserve(shop.http, drops[1], str(uuid4()))  # the standby does not run yet
+            lost = await streams[1].receive(PATIENCE_SECONDS)
+            await asyncio.to_thread(kill, old)
+            await asyncio.to_thread(standby.start)
+            await page.run("promote")
+
+            assert [(await streams[1].receive(PATIENCE_SECONDS)).type for _ in range(2)] == ["RESYNC_REQUIRED", "SNAPSHOT"]
+            again = await open_stream("ws", url, [drops[1]], last_event_id=lost.id)
+            assert (await again.receive(PATIENCE_SECONDS)).type == "RESYNC_REQUIRED"
+            snapshot = await again.receive(PATIENCE_SECONDS)
+            assert [drop["available_stock"] for drop in snapshot.data["drops"]] == [100]
+            await reserve(shop.http, drops[0], str(uuid4()))
+            assert (await streams[0].receive(PATIENCE_SECONDS)).type == "STOCK_UPDATED"
+        async with connected(standby.url_with_password) as owner:
+            await assert_healthy(owner)

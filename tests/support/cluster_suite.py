@@ -30,8 +30,8 @@ SUITE = (
 )
 """The files: the contract, the property test, and what streams promise.
 
-Tests of the log itself, as tests/realtime/test_events.py, are of one node: they hold transactions open, listen in the database and
-read one log, and a router has none of these.
+Tests of the log itself, as tests/realtime/test_events.py, are of one node: they hold transactions open, listen in the database
+and read one log, and a router has none of these.
 """
 
 TOGETHER = (
