@@ -60,7 +60,7 @@ async def connect_nodes(router_url: str, node_urls: dict[int, str]) -> None:
     try:
         known = {row[0] for row in await connection.fetch("select number from router.nodes")}
         for number in known & node_urls.keys():  # the checkout may have moved since
-            address, _, _ = address_of(node_urls[number])
+            address, _ = address_of(node_urls[number])
             literal = await connection.fetchval("select quote_literal($1::text)", address)
             await connection.execute(f"alter server node_{number} options (set p0 {literal})")
     finally:

@@ -157,7 +157,8 @@ def body_of(function: Function, route: str) -> str:
                 f"case when {parameter} is null\n      then {asked_page}\n"
                 f"      else router.ask(router.node_of({parameter}), {asked})\n    end"
             )
-        return _returned(function, asked_page, f"\n  order by {order}\n  limit p_limit")
+        # The nodes refuse a bad limit. PostgreSQL looks at LIMIT before it asks them, so it must get a good one.
+        return _returned(function, asked_page, f"\n  order by {order}\n  limit greatest(p_limit, 1)")
     if kind == "all":
         return _returned(function, f"router.together(array(select a.rows from router.ask_all({asked}) a))")
     if kind == "sum":

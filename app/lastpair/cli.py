@@ -420,7 +420,8 @@ def parser() -> argparse.ArgumentParser:
                     parser_of_action.add_argument(
                         "--url",
                         required=True,
-                        help="its database, with the login of the service, which every router uses from then on",
+                        help="its database, with the login of the service, which every router uses from then on; the password may"
+                        " come from PGPASSWORD or ~/.pgpass",
                     )
                 elif action != "list":
                     parser_of_action.add_argument("number", metavar="NUMBER", type=node_number, help="the number of the node")

@@ -987,7 +987,7 @@ begin
     router.page('list_drops', jsonb_build_object('p_status', p_status, 'p_limit', p_limit, 'p_after', p_after, 'p_after_at', p_after_at))
   ) as r (id uuid, name text, price numeric, currency text, total_stock integer, available_stock integer, variants api.variant_row[], starts_at timestamp with time zone, ends_at timestamp with time zone, status text, paused_at timestamp with time zone, limit_per_user integer, hold_seconds integer, rehold_after_seconds integer, extension_seconds integer, revision integer, created_by uuid, "createdAt" timestamp with time zone, "updatedAt" timestamp with time zone, image_url text, activity_feed json)
   order by starts_at desc nulls first, id desc
-  limit p_limit;
+  limit greatest(p_limit, 1);
 end
 $$;
 
@@ -1033,7 +1033,7 @@ begin
     end
   ) as r (id uuid, drop_id uuid, basket_id uuid, user_id uuid, amount numeric, currency text, status text, refunded_amount numeric, provider text, provider_reference text, expires_at timestamp with time zone, paid_at timestamp with time zone, "createdAt" timestamp with time zone, "updatedAt" timestamp with time zone, username text)
   order by "createdAt" desc, id desc
-  limit p_limit;
+  limit greatest(p_limit, 1);
 end
 $$;
 
@@ -1063,7 +1063,7 @@ begin
     end
   ) r
   order by done_at is not null, id desc
-  limit p_limit;
+  limit greatest(p_limit, 1);
 end
 $$;
 
@@ -1197,7 +1197,7 @@ begin
     router.page('my_purchases', jsonb_build_object('p_user_id', p_user_id, 'p_limit', p_limit, 'p_after', p_after, 'p_after_at', p_after_at))
   ) r
   order by "createdAt" desc, id desc
-  limit p_limit;
+  limit greatest(p_limit, 1);
 end
 $$;
 
@@ -1224,7 +1224,7 @@ begin
     router.page('my_reservations', jsonb_build_object('p_user_id', p_user_id, 'p_limit', p_limit, 'p_after', p_after, 'p_after_at', p_after_at))
   ) r
   order by "createdAt" desc, id desc
-  limit p_limit;
+  limit greatest(p_limit, 1);
 end
 $$;
 
@@ -1624,7 +1624,7 @@ begin
     router.page('unsettled_payments', jsonb_build_object('p_older_than_seconds', p_older_than_seconds, 'p_after', p_after, 'p_limit', p_limit))
   ) r
   order by id
-  limit p_limit;
+  limit greatest(p_limit, 1);
 end
 $$;
 

@@ -1,6 +1,6 @@
 -- Each node of a router has the same webhook endpoints: api.webhook_endpoint_copies gives them, api.copy_webhook_endpoint takes them.
 begin;
-select plan(17);
+select plan(20);
 
 delete from inventory.webhook_endpoints; -- those of other tests, until the end of this one
 
@@ -92,6 +92,29 @@ end
 $$;
 select is((select array_agg(e.failing_since) from inventory.webhook_endpoints e), '{null}', 'That of another node does not come.');
 select is((select count(*) from api.webhook_endpoint_copies()), 1::bigint, 'There is one endpoint.');
+
+-- A later change has a later time, also if both were made at the same moment, so every node keeps the same one.
+do $$
+begin
+  delete from copy;
+  perform pg_temp.keep_copy();
+  for v_n in 1 .. 2 loop
+    perform api.rotate_webhook_secret(e.id) from inventory.webhook_endpoints e;
+    perform pg_temp.keep_copy();
+    perform api.update_webhook_endpoint(e.id, '{"active": false}') from inventory.webhook_endpoints e;
+    perform pg_temp.keep_copy();
+  end loop;
+end
+$$;
+select is(
+  (select array_agg(c.n order by (c.data ->> 'updated_at')::timestamptz) from copy c), (select array_agg(c.n order by c.n) from copy c),
+  'Each change has a later time than the one before.');
+select is((select count(distinct c.data ->> 'updated_at') from copy c), 5::bigint, 'No two have the same.');
+create temp table changed_at on commit drop as select e.updated_at from inventory.webhook_endpoints e;
+do $$ begin perform inventory.disable_webhook_endpoint(e.id, 'gone') from inventory.webhook_endpoints e; end $$;
+select is(
+  (select e.updated_at from inventory.webhook_endpoints e), (select updated_at from changed_at),
+  'That the endpoint is gone is no change that others get.');
 do $$ begin perform api.delete_webhook_endpoint(e.id) from inventory.webhook_endpoints e; end $$;
 select is_empty('select api.webhook_endpoint_copies()', 'It is deleted as any other.');
 

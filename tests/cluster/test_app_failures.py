@@ -1,8 +1,10 @@
 """A node that is killed or frozen: only the requests for its drops fail, and it comes back by itself."""
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from time import monotonic
 from uuid import uuid4
 
@@ -11,8 +13,8 @@ import pytest
 
 from tests.support.cluster_shop import PATIENCE_SECONDS, ClusterShop, frozen, kill, serving
 from tests.support.envelopes import as_user, assert_success, assert_unavailable
-from tests.support.factories import ask_reserve, assert_healthy, reserve
-from tests.support.router import Router, running_router
+from tests.support.factories import ask_reserve, assert_healthy, make_drop_by_sql, reserve
+from tests.support.router import Router, running_router, service_of
 from tests.support.waiting import eventually
 
 HERE, AWAY = 0, 1
@@ -111,6 +113,37 @@ async def test_a_list_goes_on_after_a_row_of_a_node_that_is_away(router: Router)
             await asyncio.to_thread(router.nodes[AWAY].start)
 
 
+async def test_lists_of_a_seller_go_on_after_a_row_of_a_node_that_is_away(router: Router) -> None:
+    """The same of deliveries of webhooks and of problems of payments."""
+    async with serving(router) as shop, service_of(router.url) as service:
+        endpoint_id = await service.fetchval(
+            "select (endpoint).id from api.create_webhook_endpoint('https://shop.example', array['drop.created'])"
+        )
+        for number in (HERE, AWAY, HERE, AWAY):
+            await make_drop_by_sql(shop.owners[number], 1)
+            await shop.owners[number].fetch("select api.fan_out_webhooks(1000)")
+            told = ("stripe", str(uuid4()), None, str(uuid4()), "paid", 1, "USD", None, "{}", None)
+            await shop.owners[number].fetch("select from api.record_payment_event($1::api.payment_event)", told)
+        lists = {f"/webhook-endpoints/{endpoint_id}/deliveries": "webhook_deliveries", "/payments/problems": "problems"}
+        seller, whole, cursors = as_user(uuid4()), {}, {}
+        for path, name in lists.items():
+            whole[path] = [row["id"] for row in assert_success(await shop.http.get(path, headers=seller), name)]
+            page = await shop.http.get(path, params={"limit": 1}, headers=seller)
+            cursors[path] = page.json()["meta"]["nextCursor"]
+            rest = await shop.http.get(path, params={"cursor": cursors[path]}, headers=seller)
+            assert [row["id"] for row in assert_success(rest, name)] == whole[path][1:]
+        await asyncio.to_thread(kill, router.nodes[AWAY])
+        try:
+            for path, name in lists.items():
+                rest = await shop.http.get(path, params={"cursor": cursors[path]}, headers=seller)
+                assert rest.status_code == 200, rest.text
+                assert rest.json()["meta"]["incomplete"] == ["node 1"]
+                assert [row["id"] for row in rest.json()["data"][name]] == whole[path][1::2]
+        finally:
+            await asyncio.to_thread(router.nodes[AWAY].start)
+        await service.fetch("select from api.delete_webhook_endpoint($1)", endpoint_id)
+
+
 async def test_a_node_is_killed_under_load(router: Router, record_property: Callable[[str, object], None]) -> None:
     """Sales on the other node go on; the list says which node is missing; the node sells again when it is back."""
     async with serving(router, expiry_poll_ms=200) as shop:
@@ -168,6 +201,42 @@ async def test_a_frozen_node_takes_its_own_sessions_only(router: Router, record_
             await reserve(shop.http, drops[HERE], str(uuid4()))
         await eventually(lambda: sells(shop, drops[AWAY]), PATIENCE_SECONDS)
         await eventually(lambda: lacks(shop, []), PATIENCE_SECONDS)
+
+
+POINT = r"""
+select format('alter server node_%s options (set p0 %L)', number, regexp_replace(
+  address, 'host=\S+ port=\S+', 'host=127.0.0.1,127.0.0.1 port={},{}'))
+from router.nodes_of_app() where number = {} \gexec
+"""
+
+
+@contextmanager
+def port_of_a_machine_that_is_gone() -> Iterator[int]:
+    """A port where nobody answers to an attempt to connect: the queue of those that wait to be accepted is full."""
+    with socket.socket() as listener, ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+async def test_a_node_whose_first_server_is_gone(router: Router) -> None:
+    """The router needs three seconds to pass on to the second server; the node is used again all the same."""
+    node = router.nodes[AWAY]
+    async with serving(router) as shop:
+        drops = await shop.drops(1_000_000)
+        with port_of_a_machine_that_is_gone() as port:
+            with frozen(node):
+                answer = await ask_reserve(shop.http, drops[AWAY], str(uuid4()))
+                assert_unavailable(answer)
+                await eventually(lambda: lacks(shop, ["node 1"]), PATIENCE_SECONDS)
+                router.server.psql(POINT.format(port, node.port, AWAY), router.server.url)
+            await eventually(lambda: sells(shop, drops[AWAY]), PATIENCE_SECONDS)
+            await eventually(lambda: lacks(shop, []), PATIENCE_SECONDS)
+            router.server.psql(POINT.format(node.port, node.port, AWAY), router.server.url)
 
 
 async def lacks(shop: ClusterShop, nodes: list[str]) -> bool:

@@ -1,7 +1,10 @@
 """compose.cluster.yaml, without Docker: what a reader can check."""
 
+import os
 import re
+import subprocess
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -40,11 +43,20 @@ def test_files_are_there() -> None:
 
 def test_commands_are_those_of_this_version() -> None:
     script = services()["add-nodes"]["command"][2].replace("$$number", "1").replace("\\\n", " ")
-    words = [line.split() for line in re.findall(r"lastpair [^|\n]*", script)]
+    words = [line.split() for line in re.findall(r"lastpair (?:migrate|node)[^|\n]*", script)]
     assert [command[1:3] for command in words] == [["migrate"], ["node", "list"], ["node", "add"]]
     for command in words:
         parser().parse_args(command[1:])
     given = dict(pairwise(words[2]))
-    assert (given["--number"], given["--url"]) == ("1", '"postgresql://lastpair_app:$$LASTPAIR_APP_PASSWORD@node-1/lastpair"')
+    assert (given["--number"], given["--url"]) == ("1", '"postgresql://lastpair_app@node-1/lastpair"')
     set_node = services()["number-node-1"]["command"]
     assert "--command=select inventory.set_node(1)" in set_node
+
+
+def test_passwords_with_special_characters(tmp_path: Path) -> None:
+    script = services()["add-nodes"]["command"][2].replace("$$", "$").partition("lastpair migrate")[0]
+    passwords = {"LASTPAIR_PASSWORD": "a:b\\c %s", "LASTPAIR_APP_PASSWORD": "it's"}
+    file = tmp_path / "pgpass"
+    subprocess.run(["sh", "-ec", script], env=os.environ | passwords | {"PGPASSFILE": str(file)}, check=True)
+    assert file.read_text() == "*:*:*:lastpair:a\\:b\\\\c %s\n*:*:*:lastpair_app:it's\n"
+    assert file.stat().st_mode & 0o777 == 0o600

@@ -17,8 +17,8 @@ import pytest
 from lastpair.database.embedded import BIN_DIR
 from lastpair.database.migrate import migrate
 from tests.cluster.faults import Watcher, node_of
-from tests.support.cluster_shop import serving
-from tests.support.clusters import PASSWORD, Cluster, cluster, commands, sh
+from tests.support.cluster_shop import kill, serving
+from tests.support.clusters import PASSWORD, Cluster, cluster, commands, empty_server, sh
 from tests.support.database import connected
 from tests.support.envelopes import as_user, assert_unavailable
 from tests.support.factories import ask_reserve, assert_healthy, make_drop, reserve
@@ -352,3 +352,82 @@ async def test_a_router_and_a_node_are_restored_and_a_node_leaves(
         assert "node 1 is detached" in await page.run("detach")
         await eventually(lambda: len(shop.components.nodes.all) == 1, PATIENCE_SECONDS)
         await reserve(shop.http, drops[0], str(uuid4()))
+
+
+EPOCHS = "select count(*) from inventory.event_epochs"
+
+
+async def test_the_standby_of_a_node_takes_over(folder: Path) -> None:
+    """The node is killed under load and its standby promoted: nothing that was confirmed is lost, every event comes once."""
+    with running_router() as router, empty_server(plproxy()) as standby:
+        first, old = router.nodes.values()
+        let_in(old)
+        page = Page(folder, ROUTER=router.server, NODE_1=old, STANDBY=standby)
+        async with open_shop(router.server.service_url) as shop, AsyncExitStack() as stack:
+            drops = [await shop.new_drop(STOCK) for _ in range(2)]
+            [drop_id] = [drop_id for drop_id in drops if node_of(drop_id) == 1]
+            watchers = [Watcher(shop, f"watcher {n}", [drop_id] if n % 2 else []) for n in range(WATCHERS)]
+            tasks = [asyncio.create_task(watcher.watch()) for watcher in watchers]
+            buying = [asyncio.create_task(shop.buy()) for _ in range(BUYERS)]
+            for task in (*tasks, *buying):
+                stack.callback(task.cancel)
+            await eventually(lambda: all(watcher.start for watcher in watchers), PATIENCE_SECONDS)
+            await shop.sells_on(buying, drop_id)
+
+            await page.run("standby", DATA=f"{standby.folder}/data")
+            standby.configure()
+            await asyncio.to_thread(standby.start)
+            await eventually(lambda: is_waited_for(page), PATIENCE_SECONDS)
+            await page.run("address", NODE="1", HOSTS="127.0.0.1,127.0.0.1", PORTS=f"{old.port},{standby.port}")
+            await shop.sells_on(buying, drop_id)
+            async with connected(old.url_with_password) as owner:
+                assert await owner.fetchval(EPOCHS) == 1
+
+            await asyncio.to_thread(kill, old)
+            await eventually(lambda: shop.refused > 0, PATIENCE_SECONDS)
+            await page.run("promote")
+            await shop.sells_on(buying, drop_id)
+            shop.close()
+            await asyncio.gather(*buying)
+            await check_sales(shop, first, standby)
+            await check_watchers(shop, watchers, first, standby)
+            async with connected(standby.url_with_password) as owner:
+                assert await owner.fetchval(EPOCHS) == 2
+        assert shop.found == []
+
+
+async def is_waited_for(page: Page) -> bool:
+    """Whether commits wait for the standby."""
+    return "streaming|sync" in await page.run("synchronous")
+
+
+async def test_what_the_standby_of_a_node_lacks_is_lost(folder: Path) -> None:
+    """Without synchronous replication. Who saw an event that was lost starts again; streams of another node notice nothing."""
+    with running_router() as router, empty_server(plproxy()) as standby:
+        old = router.nodes[1]
+        let_in(old)
+        page = Page(folder, ROUTER=router.server, NODE_1=old, STANDBY=standby)
+        async with serving(router) as shop:
+            drops = await shop.drops()
+            await page.run("standby", DATA=f"{standby.folder}/data")
+            standby.configure()
+            await page.run("address", NODE="1", HOSTS="127.0.0.1,127.0.0.1", PORTS=f"{old.port},{standby.port}")
+            url = str(shop.http.base_url).removesuffix("/api/")
+            streams = {number: await open_stream("ws", url, [drop_id]) for number, drop_id in drops.items()}
+            for stream in streams.values():
+                await stream.receive(PATIENCE_SECONDS)
+            await reserve(shop.http, drops[1], str(uuid4()))  # the standby does not run yet
+            lost = await streams[1].receive(PATIENCE_SECONDS)
+            await asyncio.to_thread(kill, old)
+            await asyncio.to_thread(standby.start)
+            await page.run("promote")
+
+            assert [(await streams[1].receive(PATIENCE_SECONDS)).type for _ in range(2)] == ["RESYNC_REQUIRED", "SNAPSHOT"]
+            again = await open_stream("ws", url, [drops[1]], last_event_id=lost.id)
+            assert (await again.receive(PATIENCE_SECONDS)).type == "RESYNC_REQUIRED"
+            snapshot = await again.receive(PATIENCE_SECONDS)
+            assert [drop["available_stock"] for drop in snapshot.data["drops"]] == [100]
+            await reserve(shop.http, drops[0], str(uuid4()))
+            assert (await streams[0].receive(PATIENCE_SECONDS)).type == "STOCK_UPDATED"
+        async with connected(standby.url_with_password) as owner:
+            await assert_healthy(owner)

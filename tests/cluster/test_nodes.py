@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.support.clusters import PASSWORD, cluster
@@ -103,6 +105,21 @@ async def test_a_node_joins_is_drained_and_leaves(router: Router) -> None:
             assert await service.fetch("select from api.list_drops()")
 
 
+def test_a_password_need_not_be_in_the_url(router: Router, tmp_path: Path) -> None:
+    """It comes from PGPASSWORD or a password file, as for psql, and the router keeps it."""
+    file = tmp_path / "pgpass"
+    file.write_text(f"*:*:lastpair:lastpair_app:{PASSWORD}\n")
+    file.chmod(0o600)
+    with running_node(12) as node:
+        for given in ({"PGPASSWORD": PASSWORD}, {"PGPASSFILE": str(file)}):
+            added = ("node", "add", "--number", "12", "--url", node.service_url)
+            assert done(router, *added, **given) == "node 12 has joined\n"
+            assert "node 12  " in done(router, "node", "list")
+            assert "away" not in done(router, "node", "list")
+            done(router, "node", "drain", "12")
+            done(router, "node", "detach", "12")
+
+
 async def test_a_node_with_an_open_payment_stays(router: Router) -> None:
     with running_node(9) as node:
         done(router, "node", "add", "--number", "9", "--url", service_url_of(node))
@@ -155,10 +172,21 @@ async def test_a_second_router_joins_while_drops_are_sold(router: Router) -> Non
             assert await service.fetchval(numbered_from) == await first.fetchval(numbered_from)
 
 
-def test_the_only_node_stays(router: Router) -> None:
-    done(router, "node", "drain", "0")
-    assert "is the only one" in refused(router, "node", "detach", "0")
-    assert done(router, "node", "undrain", "0") == "node 0 gets new drops again\n"
+async def test_the_first_node_stays_and_no_name_is_lost_with_another(router: Router) -> None:
+    with running_node(3) as node:
+        done(router, "node", "add", "--number", "3", "--url", service_url_of(node))
+        done(router, "node", "drain", "0")
+        assert "node 0 is the first one, which registers the names" in refused(router, "node", "detach", "0")
+        assert done(router, "node", "undrain", "0") == "node 0 gets new drops again\n"
+        async with service_of(router.url) as service:
+            names = [f"name {n}" for n in range(8)]  # about half of them are registered on node 3 as well
+            for name in names:
+                await make_user(service, 3, name)
+            done(router, "node", "drain", "3")
+            done(router, "node", "detach", "3")
+            for name in names:
+                with pytest.raises(asyncpg.PostgresError, match="USERNAME_TAKEN"):
+                    await service.fetch("select from api.create_user($1)", name)
 
 
 def test_commands_on_the_router(router: Router) -> None:

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from tests.support.database import connected
-from tests.support.router import Router, make_drop, make_user
+from tests.support.router import Router, make_drop, make_user, service_of
 
 
 async def test_an_id_says_on_which_node_its_row_is(service: asyncpg.Connection) -> None:
@@ -354,3 +354,56 @@ async def test_deliveries_and_problems_of_all_nodes_are_merged(service: asyncpg.
     assert shown == events[::-1]
     with pytest.raises(asyncpg.PostgresError, match="VALIDATION_ERROR"):  # no node has this number
         await service.fetch(problems, 77)
+
+
+LIMITED = """
+select proname, proargnames[:pronargs - pronargdefaults]
+from pg_proc
+where pronamespace = 'api'::regnamespace and 'p_limit' = any (proargnames[:pronargs])
+  and has_function_privilege('lastpair_service', oid, 'execute')
+order by 1, 2
+"""
+
+
+async def test_a_limit_is_refused_as_on_a_node(router: Router, service: asyncpg.Connection) -> None:
+    """Whatever the limit of a list, or of a job, the answer is that of a single database."""
+    user_id, drop_id = await make_user(service, 0), await make_drop(service, 0)
+    endpoint_id = await service.fetchval(
+        "select (endpoint).id from api.create_webhook_endpoint('https://d.example', array['drop.created'])"
+    )
+    values = {
+        "p_user_id": f"'{user_id}'",
+        "p_drop_id": f"'{drop_id}'",
+        "p_drop_ids": f"array['{drop_id}'::uuid]",
+        "p_endpoint_id": f"'{endpoint_id}'",
+        "p_after": "0",
+        "p_retention_seconds": "86400",
+        "p_lease_seconds": "1",
+        "p_busy": "'{}'",
+        "p_lanes": "1",
+    }
+    functions = await service.fetch(LIMITED)
+    assert len(functions) > 20
+    wrong = []
+    async with service_of(router.node_url(0)) as node:
+        for name, required in functions:
+            for limit in ("-1", "0", "null", "1001", str(2**31 - 1)):
+                given = {"p_limit": limit} | {parameter: values[parameter] for parameter in required if parameter != "p_limit"}
+                if name == "events_after":
+                    given["p_drop_ids"] = values["p_drop_ids"]
+                arguments = ", ".join(f"{parameter} => {value}" for parameter, value in given.items())
+                call = f"select from api.{name}({arguments})"
+                found, expected = await error_of(service, call), await error_of(node, call)
+                if found != expected:
+                    wrong.append((call, found, expected))
+    await service.fetch("select from api.delete_webhook_endpoint($1)", endpoint_id)
+    assert "\n".join(map(str, wrong)) == ""
+
+
+async def error_of(session: asyncpg.Connection, statement: str) -> tuple[object, ...] | None:
+    """The SQLSTATE and the message of the error, and the detail of a refusal; None if there is none."""
+    try:
+        await session.fetch(statement)
+    except asyncpg.PostgresError as error:
+        return error.sqlstate, error.args[0], (error.sqlstate or "").startswith("PT") and error.detail
+    return None

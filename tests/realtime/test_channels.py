@@ -221,7 +221,7 @@ async def test_a_notification_tells_nothing(owner: asyncpg.Pool, drops: list[str
 
 async def test_private_events_come_at_once(service: InProcess, owner: asyncpg.Pool, drops: list[str], users: list[str]) -> None:
     """A proven notification makes the relay read the log now, without the pause after one that proves nothing."""
-    [relay] = service.components.relays.all
+    relay = service.components.relays.all[0]
     start = await newest_id(owner)
     async with streaming("sse", service, users[0], last_event_id=start) as stream:
         for _ in range(5):  # more than the notifications that prove nothing after which a relay stops listening

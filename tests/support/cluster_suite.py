@@ -26,8 +26,13 @@ SUITE = (
     "tests/realtime/test_streams.py",
     "tests/realtime/test_positions.py",
     "tests/realtime/test_feed.py",
+    "tests/realtime/test_channels.py",
 )
-"""The files: the contract, the property test, and what streams promise."""
+"""The files: the contract, the property test, and what streams promise.
+
+Tests of the log itself, as tests/realtime/test_events.py, are of one node: they hold transactions open, listen in the database
+and read one log, and a router has none of these.
+"""
 
 TOGETHER = (
     "tests/http/test_baskets.py",
@@ -36,6 +41,7 @@ TOGETHER = (
     "tests/http/test_variants.py::test_streams",
     "tests/shop/test_property.py",
     "tests/realtime/test_feed.py",
+    "tests/realtime/test_channels.py",
     "tests/realtime/test_positions.py",
     "tests/realtime/test_stream_recovery.py::test_replay",
     "tests/realtime/test_stream_recovery.py::test_a_log",
@@ -52,6 +58,8 @@ OWN_SERVER = "it breaks a server of its own, which is one database; tests/cluste
 LEFT_OUT = {
     "tests/http/test_hot_path.py::test_requests_that_fail[overloaded]": "it fills the queue of the only batcher",
     "tests/http/test_seller.py::test_the_history_of_a_drop": "a node knows the role that a router acts as, not the login there",
+    "tests/realtime/test_channels.py::test_a_notification": "no notification passes a router",
+    "tests/realtime/test_channels.py::test_what_was_pruned": "it reckons with the end of the only log",
     "tests/realtime/test_positions.py::test_a_quiet_drop": "it reaches for the only log in the memory of the hub",
     "tests/realtime/test_stream_recovery.py::test_a_listener_away": "it ends the only listener",
     "tests/realtime/test_stream_recovery.py::test_a_listener_that": OWN_SERVER,

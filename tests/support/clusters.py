@@ -54,6 +54,16 @@ class Cluster:
         """Its first process. Raises OSError or ValueError if it does not run."""
         return int((self.folder / "data" / "postmaster.pid").read_text().partition("\n")[0])
 
+    def configure(self, *settings: str) -> None:
+        """Add these lines to its postgresql.conf, and where it listens. A copy of another server's data is made its own."""
+        data = self.folder / "data"
+        listens = ["listen_addresses = '127.0.0.1'", f"unix_socket_directories = '{self.folder}'"]
+        with (data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{line}\n" for line in (f"port = {self.port}", *listens, *settings))
+        if account := _account(self.bin_dir):
+            for path in (data, *data.rglob("*")):
+                os.chown(path, account["user"], account["group"])
+
     def start(self) -> None:
         """Start it; returns when it accepts connections."""
         self._run("pg_ctl", "start", "--wait", f"--pgdata={self.folder}/data", f"--log={self.folder}/log")
@@ -97,25 +107,30 @@ def _account(bin_dir: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def cluster(bin_dir: Path, *settings: str) -> Iterator[Cluster]:
-    """A running server with these lines in its postgresql.conf and the empty database lastpair; gone afterwards."""
+def empty_server(bin_dir: Path) -> Iterator[Cluster]:
+    """The folder and the port of a server that has no data yet; gone afterwards."""
     with TemporaryDirectory(prefix="lastpair-cluster-") as name:
         folder = Path(name)
         if os.geteuid() == 0:
             os.chown(folder, _account(bin_dir)["user"], -1)
         server = Cluster(bin_dir, folder, free_port())
-        methods = ["--auth-local=trust", "--auth-host=scram-sha-256"]
-        server._run("initdb", f"--pgdata={folder}/data", *methods, "--encoding=utf8", "--username=postgres", "--no-sync")
-        lines = [f"port = {server.port}", "listen_addresses = '127.0.0.1'", f"unix_socket_directories = '{folder}'", *settings]
-        with (folder / "data" / "postgresql.conf").open("a") as file:
-            file.writelines(f"{line}\n" for line in lines)
-        server.start()
         try:
-            server.psql(ROLE_RECIPE, server.superuser_url, LASTPAIR_PASSWORD=PASSWORD, LASTPAIR_APP_PASSWORD=PASSWORD)
             yield server
         finally:
             if (folder / "data" / "postmaster.pid").exists():  # the test may have crashed it
                 server.crash()
+
+
+@contextmanager
+def cluster(bin_dir: Path, *settings: str) -> Iterator[Cluster]:
+    """A running server with these lines in its postgresql.conf and the empty database lastpair; gone afterwards."""
+    with empty_server(bin_dir) as server:
+        methods = ["--auth-local=trust", "--auth-host=scram-sha-256"]
+        server._run("initdb", f"--pgdata={server.folder}/data", *methods, "--encoding=utf8", "--username=postgres", "--no-sync")
+        server.configure(*settings)
+        server.start()
+        server.psql(ROLE_RECIPE, server.superuser_url, LASTPAIR_PASSWORD=PASSWORD, LASTPAIR_APP_PASSWORD=PASSWORD)
+        yield server
 
 
 def commands(name: str) -> str:

@@ -51,8 +51,10 @@ logger = logging.getLogger("lastpair")
 class Probe:
     """A session of its own, which asks whether PostgreSQL answers. It is opened when it is needed, and kept."""
 
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self, servers: Servers, behind: Servers | None = None) -> None:
+        """`behind` are the servers to which that one has to connect before it can answer."""
         self.servers = servers
+        self._behind = behind
         self._session: asyncpg.Connection | None = None
         self._turn = asyncio.Lock()
         self._was_dead = False
@@ -75,7 +77,8 @@ class Probe:
                 async with asyncio.timeout(self._new_seconds):
                     answer = await self._ask_on_new_session(question)
             except TimeoutError:
-                self._new_seconds = SLOW_SECONDS
+                # The system needs three seconds to find that a machine is gone, and then the next server is tried.
+                self._new_seconds = SLOW_SECONDS * (len(self._behind.urls) if self._behind else 1)
                 raise
             self._new_seconds = NEW_SECONDS
             was_dead, self._was_dead = self._was_dead, False

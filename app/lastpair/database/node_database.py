@@ -45,7 +45,7 @@ class NodeDatabase(Database):
         self.probe.servers = servers
         self._calls = Watch(router.probe)  # the sessions of the calls lead to the router
         self._calls.on_loss += [self._close_idle, router.watch.lost]
-        self._pulse = Probe(router.servers)
+        self._probe_through_router = Probe(router.servers, behind=servers)
         self._heard_at = 0.0
         self._is_away = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -54,7 +54,7 @@ class NodeDatabase(Database):
         """Make the pool. Neither the router nor the node need be reachable yet."""
         await super().open()
         self._router.watch.on_loss.append(self._close_idle)
-        self._tasks = [asyncio.create_task(self._calls.run()), asyncio.create_task(self._feel())]
+        self._tasks = [asyncio.create_task(self._calls.run()), asyncio.create_task(self._check_node())]
 
     async def close(self) -> None:
         """Close the pool. Sessions that are still busy after a second are cut off."""
@@ -62,7 +62,7 @@ class NodeDatabase(Database):
             task.cancel()
         with suppress(ValueError):
             self._router.watch.on_loss.remove(self._close_idle)
-        self._pulse.close()
+        self._probe_through_router.close()
         await super().close()
 
     async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
@@ -97,7 +97,7 @@ class NodeDatabase(Database):
     def _waiting(self, what: str, key: str | None, limit_seconds: float | None = None) -> AbstractAsyncContextManager[Wait]:
         return self._calls.waiting(what, key, limit_seconds)
 
-    async def _feel(self) -> None:
+    async def _check_node(self) -> None:
         # A long silence proves nothing, because a call may wait for a lock. So a node that is silent is asked something that
         # needs no lock, through the router as well. An answer to any other call meanwhile also proves that it is there.
         loop = asyncio.get_running_loop()
@@ -109,7 +109,7 @@ class NodeDatabase(Database):
                 continue
             asked_at = loop.time()
             try:
-                await self._pulse.ask(self._ask_node)
+                await self._probe_through_router.ask(self._ask_node)
             except CONNECTION_FAULTS:
                 failed += self._heard_at < asked_at
                 if failed >= CHECKS:

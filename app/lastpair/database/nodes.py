@@ -58,8 +58,8 @@ class Node:
         return self.database.watch
 
 
-Told = Callable[[Node], None]
-"""A function that is told of a node, in the event loop. It must not wait."""
+NodeCallback = Callable[[Node], None]
+"""A function that is called with a node, in the event loop. It must not wait."""
 
 
 class Nodes:
@@ -71,10 +71,10 @@ class Nodes:
 
     def __init__(self, database: Database, servers: Servers) -> None:
         """`servers` lead to the same database, without a pooler."""
-        self.on_join: list[Told] = []
+        self.on_join: list[NodeCallback] = []
         """Called for each node: those of the start, when open() has found them, and those that come later."""
 
-        self.on_leave: list[Told] = []
+        self.on_leave: list[NodeCallback] = []
         """Called for a node that is taken out. Its database is closed afterwards."""
 
         self.is_router: bool | None = None
@@ -193,7 +193,7 @@ class Nodes:
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
-    def _tell(self, functions: list[Told], node: Node) -> None:
+    def _tell(self, functions: list[NodeCallback], node: Node) -> None:
         for function in functions:
             try:
                 function(node)

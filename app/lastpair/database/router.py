@@ -25,7 +25,7 @@ from lastpair.database.migrate import (
     only_deployment,
 )
 from lastpair.database.pool import SERVICE_ROLE
-from lastpair.database.servers import CONNECTION_FAULTS, Servers, reason
+from lastpair.database.servers import CONNECTION_FAULTS, Servers, reason, url_of
 
 ROUTER_DIR = DB_DIR / "router"
 PRIVILEGES_FILE = FUNCTIONS_DIR / "privileges.sql"
@@ -227,11 +227,11 @@ async def _make_schema_of_node(connection: asyncpg.Connection, number: int) -> N
 # Nodes -----------------------------------------------------------------------------------------------------------------------
 
 
-def address_of(url: str) -> tuple[str, str, str | None]:
-    """What the router keeps of the URL of a node: its address for libpq, the user and the password. Raises NodeRefused."""
+def address_of(url: str) -> tuple[str, str]:
+    """What the router keeps of the URL of a node: its address for libpq, and the user. Raises NodeRefused."""
     parts = urlsplit(url)
     credentials, _, netloc_hosts = parts.netloc.rpartition("@")
-    user, _, password = credentials.partition(":")
+    user = credentials.partition(":")[0]
     query = dict(parse_qsl(parts.query))
     pairs = [
         host.rpartition(":") if re.search(r":\d+$", host) else (host, "", "5432") for host in netloc_hosts.split(",") if host
@@ -240,7 +240,7 @@ def address_of(url: str) -> tuple[str, str, str | None]:
     ports = ",".join(port for _, _, port in pairs) or query.get("port", "5432")
     name = unquote(parts.path.removeprefix("/"))
     if parts.scheme not in {"postgresql", "postgres"} or not hosts or not name or not user:
-        raise NodeRefused("--url: must be postgresql://user:password@host/database")
+        raise NodeRefused("--url: must be postgresql://user@host/database")
     kept = {
         "host": hosts,
         "port": ports,
@@ -257,7 +257,7 @@ def address_of(url: str) -> tuple[str, str, str | None]:
         "options": "-c jit=off -c lock_timeout=5s",
         **{key: value for key, value in query.items() if key.startswith("ssl")},
     }
-    return " ".join(f"{key}={_quoted(value)}" for key, value in kept.items()), unquote(user), unquote(password) or None
+    return " ".join(f"{key}={_quoted(value)}" for key, value in kept.items()), unquote(user)
 
 
 def _quoted(value: str) -> str:
@@ -285,9 +285,10 @@ async def _connected(url: str, what: str, *, role: str | None = None) -> AsyncIt
 async def add_node(routers: str, number: int, url: str) -> None:
     """Add a node to each router that the owner's URL names. Raises NodeRefused.
 
-    `url` is what the service would log in with on the node. It can be repeated if one of the routers was away.
+    `url` is what the service would log in with on the node; its password may also come from PGPASSWORD or a password file. It can
+    be repeated if one of the routers was away.
     """
-    address, user, password = address_of(url)
+    address, user = address_of(url)
     if not 0 <= number <= 255:
         raise NodeRefused("--number: must be between 0 and 255")
     joined = await _joined(routers)
@@ -295,7 +296,8 @@ async def add_node(routers: str, number: int, url: str) -> None:
         known = await router.fetch("select number, joined_at from router.nodes order by joined_at, number")
         files = _pairs(await router.fetch("select path, checksum from router.deployed"))
         now = await router.fetchval("select clock_timestamp()")
-    async with _connected(url, f"node {number}", role=SERVICE_ROLE) as node:
+    async with _connected(url_of(address, url), f"node {number}", role=SERVICE_ROLE) as node:
+        password = node._params.password  # type: ignore[attr-defined]
         await _check_node(node, number, files, may_have_drops=not joined or number in joined)
         if number in joined:
             joined_at = joined[number]  # a router that knows it says when, because all must read ids in the same way
@@ -409,14 +411,20 @@ async def set_draining(routers: str, number: int, *, is_draining: bool) -> None:
 
 
 async def detach_node(routers: str, number: int) -> None:
-    """Take a node out of each router. Raises NodeRefused if it is not draining, or sells or holds anything."""
+    """Take a node out of each router. Raises NodeRefused if it is not draining, sells or holds anything, or is the first one.
+
+    Every name is claimed on the first node, besides others (db/router/users.sql), so no name is lost with another node.
+    """
     for one in Servers(routers).urls:
         async with _connected(one, "the router") as connection:
             await _require_node(connection, number)
+            if await connection.fetchval("select (router.all_nodes())[1]") == number:
+                raise NodeRefused(
+                    f"node {number} is the first one, which registers the names of all users, so it stays;"
+                    f" docs/cluster.md says how it moves to another server"
+                )
             if not await connection.fetchval("select is_draining from router.nodes where number = $1", number):
                 raise NodeRefused(f"node {number} is not draining; run `lastpair node drain {number}` first")
-            if await connection.fetchval("select count(*) from router.nodes") == 1:
-                raise NodeRefused(f"node {number} is the only one")
             await _require_idle(connection, number)
     for one in Servers(routers).urls:
         async with _connected(one, "the router") as connection, connection.transaction():

@@ -71,13 +71,18 @@ class ListOfAll(NamedTuple):
     """With a router. Its cursors have the place of the row in the list, too, because its node may be away: `<id>~<time>`."""
 
 
-def list_of_all(function: str, at: str) -> ListOfAll:
-    """The statements for a list that is sorted by its column `at`. The time in a cursor is in microseconds since 1970."""
-    rows = f"{function}($2, $1 + 1, left($3, 36)::uuid"
+def list_of_all(function: str, at: str, arguments: str = "$2, $1 + 1", cursor: str = "$3", key: str = "uuid") -> ListOfAll:
+    """The statements for a list that is sorted by its column `at`. The time in a cursor is in microseconds since 1970.
+
+    `arguments` are those before the row after which the page comes; `cursor` is the parameter of the statement that says which
+    row that is, and `key` the type of its id.
+    """
+    rows = f"{function}({arguments}, split_part({cursor}, '~', 1)::{key}"
     # An interval is multiplied as a floating-point number, which is exact for the seconds and for what is left of them.
-    micros = "substr($3, 38)::bigint"
+    text = f"split_part({cursor}, '~', 2)"
+    micros = f"{text}::bigint"
     exact = f"timestamptz 'epoch' + {micros} / 1000000 * interval '1 second' + {micros} % 1000000 * interval '1 microsecond'"
-    time = f"case substr($3, 38) when '' then null when 'infinity' then 'infinity' else {exact} end"
+    time = f"case {text} when '' then null when 'infinity' then 'infinity' else {exact} end"
     return ListOfAll(page_of(f"{rows})"), page_of(f"{rows}, {time})", cursor_with_time(at)))
 
 

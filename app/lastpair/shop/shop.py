@@ -19,6 +19,7 @@ from lastpair.shop.shared_calls import (
     ActivityRequest,
     BuyersRequest,
     CancelRequest,
+    ListOfAll,
     MeasuredBatcher,
     NodeCalls,
     PurchaseRequest,
@@ -40,7 +41,7 @@ UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2, $3, $4) d"
 REFUND_PURCHASE = "select status, code, message, replayed, data from api.refund_purchase_outcome($1, $2, $3, $4)"
 GET_PAYMENT = "select to_json(p) from api.get_payment($1, $2) p"
 LIST_PAYMENTS = page_of("api.list_payments($2, $4::text[], $1 + 1, $3)")
-LIST_PAYMENT_PROBLEMS = page_of("api.list_payment_problems($1 + 1, $2)")
+LIST_PAYMENT_PROBLEMS = list_of_all("api.list_payment_problems", at="at", arguments="$1 + 1", cursor="$2", key="bigint")
 LIST_PROVIDER_CALLS = page_of("api.list_provider_calls($2, $1 + 1, $3)")
 RETRY_PROVIDER_CALL = "select to_json(c) from api.retry_provider_call($1) c"
 DROP_MONEY = "select to_json(array(select m from api.drop_money($1) m))"
@@ -202,9 +203,9 @@ class Shop:
         """The payments of a drop, as its seller sees them. Data: a page of payments with usernames, newest first."""
         return await self._batches.at(drop_id).page(LIST_PAYMENTS, limit, drop_id, cursor, None if status is None else [status])
 
-    async def list_payment_problems(self, limit: int, cursor: int | None) -> Outcome:
+    async def list_payment_problems(self, limit: int, cursor: str | None) -> Outcome:
         """What payment providers told and a seller has to look at. Data: a page of problems, newest first."""
-        return await self._whole.page(LIST_PAYMENT_PROBLEMS, limit, cursor)
+        return await self.page_of_all(LIST_PAYMENT_PROBLEMS, limit, cursor)
 
     async def list_provider_calls(self, drop_id: str, limit: int, cursor: str | None) -> Outcome:
         """What payment providers are told of a drop's payments. Data: a page of calls, those that are not done first."""
@@ -264,7 +265,7 @@ class Shop:
 
     async def list_drops(self, status: str | None, limit: int, cursor: str | None) -> Outcome:
         """The drops of this status, or on sale. Data: a page of drops with their activity, newest start first."""
-        return await self._whole.page_of_all(LIST_DROPS, limit, status, cursor)
+        return await self.page_of_all(LIST_DROPS, limit, status, cursor)
 
     async def activity(self, seconds: int, drop_ids: Sequence[str] | None) -> Outcome:
         """What happened in the last seconds, of these drops or of all. Data: an object with events, points and the position."""
@@ -294,6 +295,10 @@ class Shop:
             if isinstance(error, BaseException) and not (isinstance(error, Unavailable) and expired):
                 raise error
         return Outcome(DONE, None, None, False, sum(expired))
+
+    async def page_of_all(self, rows: ListOfAll, limit: int, *arguments: object) -> Outcome:
+        """A page of a list to which every node has rows."""
+        return await self._whole.page_of_all(rows, limit, *arguments)
 
     async def act_for(self, caller: Caller, act: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Do what the function does; if it is refused because the caller does not exist, make the caller and repeat it."""

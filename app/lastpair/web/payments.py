@@ -22,7 +22,7 @@ from lastpair.web.handlers import PURCHASE, reader
 from lastpair.web.limits import address_of
 from lastpair.web.operation import Handler, Operation, operation, status_parameter
 from lastpair.web.requests import (
-    NUMBER,
+    NUMBER_OF_ALL,
     PIECE_BYTES,
     choice_in_query,
     expect_no_body,
@@ -153,8 +153,7 @@ async def list_payment_problems(request: Request) -> Response:
     refunded.
     """
     await seller(request)
-    limit, cursor = limit_and_cursor(request, NUMBER)
-    outcome = await components_of(request).shop.list_payment_problems(limit, None if cursor is None else int(cursor))
+    outcome = await components_of(request).shop.list_payment_problems(*limit_and_cursor(request, NUMBER_OF_ALL))
     return answer_page(request, outcome, "problems")
 
 

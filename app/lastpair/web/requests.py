@@ -24,8 +24,12 @@ from lastpair.web.turns import in_turn
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 NUMBER = re.compile(r"[0-9]{1,18}")
-CURSOR_OF_ALL = re.compile(CANONICAL_UUID.pattern + "(~(-?[0-9]{1,18}|infinity))?")
+PLACE = "(~(-?[0-9]{1,18}|infinity))?"
+CURSOR_OF_ALL = re.compile(CANONICAL_UUID.pattern + PLACE)
 """A cursor of a list to which every node has rows: see ListOfAll."""
+
+NUMBER_OF_ALL = re.compile(NUMBER.pattern + PLACE)
+"""The same if rows have numbers instead of UUIDs."""
 
 SECONDS = re.compile(r"[0-9]{1,5}")
 LIMIT = re.compile(r"[0-9]{1,3}")

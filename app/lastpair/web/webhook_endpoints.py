@@ -6,6 +6,7 @@ from starlette.responses import Response
 from lastpair.web.components import components_of
 from lastpair.web.operation import UUID, operation, reference_to, status_parameter
 from lastpair.web.requests import (
+    CURSOR_OF_ALL,
     choice_in_query,
     expect_no_body,
     idempotency_key,
@@ -158,7 +159,7 @@ async def list_webhook_deliveries(request: Request) -> Response:
         uuid_in_query(request, "drop_id"),
     )
     await seller(request)
-    outcome = await components_of(request).webhooks.deliveries(of_endpoint, *limit_and_cursor(request))
+    outcome = await components_of(request).webhooks.deliveries(of_endpoint, *limit_and_cursor(request, CURSOR_OF_ALL))
     return answer_page(request, outcome, "webhook_deliveries")
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from lastpair.database.pool import Database
 from lastpair.errors import invalid
 from lastpair.shop.outcome import CREATED, DONE, Caller, Outcome
-from lastpair.shop.shared_calls import page_of
+from lastpair.shop.shared_calls import list_of_all, page_of
 from lastpair.shop.shop import Shop
 from lastpair.shop.statements import Statements, refused
 from lastpair.webhooks.targets import NotAllowed, Targets
@@ -27,7 +27,7 @@ UPDATE = "select to_json(e) from api.update_webhook_endpoint($1, $2) e"
 DELETE = "select to_json(e) from api.delete_webhook_endpoint($1) e"
 GET = "select to_json(e) from api.get_webhook_endpoint($1) e"
 LIST = page_of("api.list_webhook_endpoints($1 + 1, $2)")
-DELIVERIES = page_of("api.list_webhook_deliveries($2, $4, $5, $6, $1 + 1, $3)")
+DELIVERIES = list_of_all("api.list_webhook_deliveries", at="createdAt", arguments="$2, $4, $5, $6, $1 + 1")
 REPLAY = "select d.replayed, to_json(d.delivery) from api.replay_webhook_delivery($1, $2, $3) d"
 TEST = "select d.replayed, to_json(d.delivery) from api.send_test_webhook($1, $2, $3) d"
 
@@ -83,7 +83,7 @@ class Webhooks(Statements):
 
     async def deliveries(self, of_endpoint: OfEndpoint, limit: int, cursor: str | None) -> Outcome:
         """What was sent, or is to be sent. Data: a page of deliveries, newest first."""
-        return await self.page(DELIVERIES, limit, of_endpoint.endpoint_id, cursor, *of_endpoint[1:])
+        return await self._shop.page_of_all(DELIVERIES, limit, of_endpoint.endpoint_id, cursor, *of_endpoint[1:])
 
     async def replay(self, caller: Caller, delivery_id: str, idempotency_key: str | None) -> Outcome:
         """Send a message once more. Data: the delivery."""

@@ -1,8 +1,8 @@
 -- api.copy_webhook_endpoint: have a webhook endpoint as another node has it: the same id, URL, event types and secrets.
 --
--- Purpose: see api.webhook_endpoint_copies. Of two states of an endpoint the one that was changed last counts, by the clock of the node
--- that changed it, so a copy may come twice and late. Since when deliveries fail is each node's own. Whether there are too many
--- endpoints was decided where this one was made.
+-- Purpose: see api.webhook_endpoint_copies. Of two states of an endpoint the one with the later updated_at counts, so a copy may come
+-- twice and late. Since when deliveries fail is each node's own. Whether there are too many endpoints was decided where this one was
+-- made.
 --
 -- Locks: the endpoint, its lanes and deliveries, the settings. Errors: none.
 
@@ -20,8 +20,8 @@ begin
   if found then
     return;
   end if;
-  v_own := inventory.lock_webhook_endpoint(v_copy.id);
-  if v_own.updated_at >= v_copy.updated_at then
+  select * into v_own from inventory.webhook_endpoints e where e.id = v_copy.id for no key update;
+  if not found or v_own.updated_at >= v_copy.updated_at then -- it was deleted meanwhile, or this copy is late
     return;
   end if;
   if v_own.is_active and not v_copy.is_active then

@@ -25,7 +25,7 @@ begin
     update inventory.webhook_endpoints e
     set
       secret = inventory.new_webhook_secret(), previous_secret = e.secret, previous_secret_ends_at = now() + interval '1 day',
-      updated_at = now()
+      updated_at = greatest(now(), e.updated_at + interval '1 microsecond')
     where e.id = p_endpoint_id
     returning * into v_endpoint;
   end if;

@@ -1,7 +1,8 @@
 -- api.update_webhook_endpoint: change the URL or the event types of a webhook endpoint, or turn it off and on again.
 --
 -- Purpose: p_changes has some of url, event_types and active. An endpoint that is turned off misses what happens meanwhile, and
--- its deliveries that wait are given up. One that is turned on again is not failing any more.
+-- its deliveries that wait are given up. One that is turned on again is not failing any more. A later change always has a later
+-- updated_at, by which other nodes know it.
 --
 -- Locks: the endpoint, its lanes and deliveries, the settings. Errors: WEBHOOK_ENDPOINT_NOT_FOUND, VALIDATION_ERROR.
 
@@ -37,7 +38,7 @@ begin
     set
       url = case when p_changes ? 'url' then coalesce(p_changes ->> 'url', '') else e.url end,
       event_types = coalesce(v_types, e.event_types),
-      updated_at = now()
+      updated_at = greatest(now(), e.updated_at + interval '1 microsecond')
     where e.id = p_endpoint_id;
   exception when check_violation then
     get stacked diagnostics v_constraint = constraint_name;

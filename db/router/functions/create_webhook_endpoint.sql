@@ -23,6 +23,9 @@ begin
 end
 $$;
 
+-- Every change is made on the first node and then copied, so the first node decides which of two changes is the later one. A copy that
+-- was under way while its endpoint was deleted may have put it back. So whoever copies looks afterwards for endpoints that the first
+-- node has no more. It is asked last, because it has an endpoint before the others have it.
 create or replace function router.copy_webhook_endpoints(p_nodes integer[])
 returns void
 language plpgsql security definer
@@ -31,15 +34,22 @@ as $$
 declare
   v_first integer := (router.all_nodes())[1];
   v_copies json := router.ask_as_service(v_first, 'webhook_endpoint_copies', '{}');
+  v_node integer;
+  v_here json;
 begin
-  perform router.ask_as_service(n.node, 'copy_webhook_endpoint', jsonb_build_object('p_copy', c.value))
-  from unnest(p_nodes) as n (node)
-  cross join lateral json_array_elements(v_copies) as c (value)
-  where n.node <> v_first;
+  foreach v_node in array array_remove(p_nodes, v_first) loop
+    perform router.ask_as_service(v_node, 'copy_webhook_endpoint', jsonb_build_object('p_copy', c.value))
+    from json_array_elements(v_copies) as c (value);
+    v_here := router.ask_as_service(v_node, 'webhook_endpoint_copies', '{}');
+    v_copies := router.ask_as_service(v_first, 'webhook_endpoint_copies', '{}');
+    perform router.try_call(v_node, 'lastpair_service', 'delete_webhook_endpoint', jsonb_build_object('p_endpoint_id', h.value ->> 'id'))
+    from json_array_elements(v_here) as h (value)
+    where not exists (select from json_array_elements(v_copies) as c (value) where c.value ->> 'id' = h.value ->> 'id');
+  end loop;
 end
 $$;
 
-comment on function router.copy_webhook_endpoints(integer[]) is 'Give these nodes the webhook endpoints of the first node.';
+comment on function router.copy_webhook_endpoints(integer[]) is 'Let these nodes have the webhook endpoints of the first node, and no others.';
 
 comment on function api.create_webhook_endpoint(text, text[], uuid, text) is
 'Tell a URL about events of these types from now on. The answer has the secret that signs the messages; it is not shown again.';

@@ -62,7 +62,7 @@ begin
     refunded_amount numeric, payment_id uuid, drop_id uuid, user_id uuid, username text, payment_status text,
     payment_amount numeric, payment_currency text)
   order by r.at desc, r.id desc
-  limit p_limit;
+  limit greatest(p_limit, 1); -- a limit that is wrong is the nodes' to refuse
 end
 $$;
 

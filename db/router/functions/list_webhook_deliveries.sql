@@ -1,6 +1,7 @@
 -- api.list_webhook_deliveries: those of all nodes, the newest first, or of the node of p_drop_id.
 --
--- Deliveries that a node made at the same moment keep the order of that node.
+-- Deliveries that a node made at the same moment keep the order of that node. So the node of p_after looks that delivery up, and
+-- p_after_at is for the others.
 
 create or replace function api.list_webhook_deliveries(
   p_endpoint_id uuid,
@@ -17,19 +18,23 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_arguments constant jsonb := jsonb_build_object(
-    'p_endpoint_id', p_endpoint_id, 'p_status', p_status, 'p_type', p_type, 'p_drop_id', p_drop_id, 'p_limit', p_limit, 'p_after', p_after,
-    'p_after_at', p_after_at);
+    'p_endpoint_id', p_endpoint_id, 'p_status', p_status, 'p_type', p_type, 'p_drop_id', p_drop_id, 'p_limit', p_limit, 'p_after', p_after);
 begin
   return query
   select (json_populate_record(null::api.webhook_delivery_row, e.value)).*
   from json_array_elements(
-    case when p_drop_id is null
-      then router.page('list_webhook_deliveries', v_arguments)
-      else router.ask(router.node_of(p_drop_id), 'list_webhook_deliveries', v_arguments)
+    case
+      when p_drop_id is not null then router.ask(router.node_of(p_drop_id), 'list_webhook_deliveries', v_arguments)
+      when p_after is null or p_after_at is null then router.page('list_webhook_deliveries', v_arguments)
+      else router.together(array(
+        select a.rows
+        from router.ask_all(
+          'list_webhook_deliveries', v_arguments || jsonb_build_object('p_after_at', p_after_at),
+          router.node_of(p_after), v_arguments) a))
     end
   ) with ordinality as e (value, n)
   order by (e.value ->> 'createdAt')::timestamptz desc, e.n
-  limit p_limit;
+  limit greatest(p_limit, 1); -- a limit that is wrong is the nodes' to refuse
 end
 $$;
 

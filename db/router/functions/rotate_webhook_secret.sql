@@ -1,4 +1,4 @@
--- api.rotate_webhook_secret: on the first node, and then the others get the same secret. If a node is away nothing is done.
+-- api.rotate_webhook_secret: on the first node, and then the others get a copy. If a node is away nothing is done.
 
 create or replace function api.rotate_webhook_secret(
   p_endpoint_id uuid, p_rotated_by uuid default null, p_idempotency_key text default null

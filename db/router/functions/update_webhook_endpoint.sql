@@ -1,19 +1,19 @@
--- api.update_webhook_endpoint: on every node. If a node is away nothing is done.
+-- api.update_webhook_endpoint: on the first node, and then the others get a copy. If a node is away nothing is done.
 
 create or replace function api.update_webhook_endpoint(p_endpoint_id uuid, p_changes jsonb)
 returns setof api.webhook_endpoint_row
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_rows json;
 begin
   perform router.refuse_block();
   perform router.require_all();
-  return query
-  select r.*
-  from json_populate_recordset(
-    null::api.webhook_endpoint_row,
-    router.everywhere('update_webhook_endpoint', jsonb_build_object('p_endpoint_id', p_endpoint_id, 'p_changes', p_changes))
-  ) r;
+  v_rows := router.ask((router.all_nodes())[1], 'update_webhook_endpoint', jsonb_build_object(
+    'p_endpoint_id', p_endpoint_id, 'p_changes', p_changes));
+  perform router.copy_webhook_endpoints(router.all_nodes());
+  return query select r.* from json_populate_recordset(null::api.webhook_endpoint_row, v_rows) r;
 end
 $$;
 
