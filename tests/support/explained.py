@@ -36,8 +36,12 @@ class Explained:
 
     async def notes(self, statement: str, *arguments: object) -> list[str]:
         """Run a statement; the plans by which triggers note in changes what it did to reservations and purchases."""
+        return await self.plans_with(r"insert into inventory\.changes.* new_rows", statement, *arguments)
+
+    async def plans_with(self, pattern: str, statement: str, *arguments: object) -> list[str]:
+        """Run a statement; the plans of those statements inside it whose text has this pattern."""
         await self._run(statement, *arguments)
-        return [plan for plan in self.plans if re.search(r"insert into inventory\.changes.* new_rows", plan, re.DOTALL)]
+        return [plan for plan in self.plans if re.search(pattern, plan, re.DOTALL)]
 
     async def _run(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         self.plans.clear()
