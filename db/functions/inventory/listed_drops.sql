@@ -2,7 +2,7 @@
 --
 -- Locks: none. Errors: none.
 --
--- Plans: the plan of this function is kept; that of api.list_drops is made anew for each call.
+-- Plans: as in inventory.drop_rows.
 
 create or replace function inventory.listed_drops(p_drops inventory.drops[])
 returns table (listed api.drop_row, activity_feed json)
@@ -13,10 +13,9 @@ set plan_cache_mode = force_generic_plan
 as $$
 begin
   return query
-  select d.row, activity.feed
-  from (select r as row, row_number() over () as n from inventory.drop_rows(p_drops) r) d
-  cross join lateral inventory.activity_feed((d.row).id) activity
-  order by d.n;
+  select d, activity.feed
+  from inventory.drop_rows(p_drops) d
+  cross join lateral inventory.activity_feed(d.id) activity;
 end
 $$;
 
