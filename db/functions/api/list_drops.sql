@@ -105,7 +105,10 @@ begin
     order by of_status.starts_at desc, of_status.id desc
     limit p_limit
   );
-  return query select (l.listed).*, l.activity_feed from inventory.listed_drops(v_page) l;
+  return query
+  select d.*, activity.feed
+  from inventory.drop_rows(v_page) d
+  cross join lateral inventory.activity_feed(d.id) activity;
 end
 $$;
 

@@ -5,20 +5,13 @@
 --
 -- Locks: none. Errors: none.
 --
--- Plans: as in inventory.drops_with_due. Nothing sorts, because a nested loop is the only way to join what is computed for each drop,
--- and it keeps the order.
+-- Plans: PostgreSQL puts this function into the statement of its caller, which has the settings of inventory.drops_with_due and keeps
+-- its plan. Nothing sorts, because a nested loop is the only way to join what is computed for each drop, and it keeps the order.
 
 create or replace function inventory.drop_rows(p_drops inventory.drops[])
 returns setof api.drop_row
-language plpgsql stable
-set enable_seqscan = off
-set enable_bitmapscan = off
-set plan_cache_mode = force_generic_plan
+language sql stable
 as $$
-declare
-  v_due_ids uuid[] := inventory.drops_with_due(p_drops);
-begin
-  return query
   select
     d.id, d.name::text, d.price::numeric, d.currency::text, d.total_stock::integer, d.available_stock + coalesce(due.units, 0),
     array(
@@ -36,9 +29,8 @@ begin
   cross join lateral (
     select sum(u.units)::integer as units, jsonb_object_agg(coalesce(u.variant_id::text, ''), u.units) as units_of_variants
     from inventory.due_units(d) u
-    where d.id = any (v_due_ids)
-  ) due;
-end
+    where d.id = any ((select inventory.drops_with_due(p_drops))::uuid[])
+  ) due
 $$;
 
 comment on function inventory.drop_rows(inventory.drops[]) is 'Return drops as the API shows them, as they are by the clock.';
