@@ -47,6 +47,9 @@ from router.ensure_users($2, array(select r from json_populate_recordset(null::a
 """
 """A name is unique over all nodes, so the router makes the users."""
 
+PAGE_PAUSE = 4
+"""Iterations of the event loop between two calls for the drops on sale. A call takes as long for many requests as for one."""
+
 DEFAULT_LIMIT = 50
 """Rows of a page, unless the request says."""
 
@@ -339,7 +342,9 @@ class SharedCalls:
         self.rename_user: MeasuredBatcher[UserRequest, None] = MeasuredBatcher(
             "rename", self._rename_user, max_size=min(size, MAX_USERS), max_pending=pending
         )
-        self.drops_on_sale: Batcher[None, None, Outcome] = Batcher(self._drops_on_sale, max_size=pending, max_pending=pending)
+        self.drops_on_sale: Batcher[None, None, Outcome] = Batcher(
+            self._drops_on_sale, max_size=pending, max_pending=pending, pause=PAGE_PAUSE
+        )
         self.activity: Batcher[ActivityRequest, None, Any] = Batcher(self._activity, max_size=pending, max_pending=pending)
 
     def at(self, row_id: str) -> NodeCalls:
