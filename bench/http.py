@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from bench.bench import PLENTY, SELLER, Bench, reserve
-from bench.load import SECONDS, Load, wrk
+from bench.load import SECONDS, Load, lone_p50_ms, wrk
 from bench.peers import Peer, holdfast_peer, redis_peer
 from bench.rows import Row, in_turn, medians
 from tests.support.servers import Service
@@ -109,14 +109,7 @@ def without_batching(bench: Bench) -> Iterator[Row]:
     if holdfast is not None:
         bench.rates["Fastify, pg, a transaction a request (holdfast)"] = rate["holdfast"]
 
-    # A few hundred requests each, most of whose time is the disk's, which varies: more rounds.
-    p50_ms = medians(
-        {
-            "batched": lambda: reserve(bench, service, 1).p50_ms,
-            "single": lambda: reserve(bench, one_by_one, 1).p50_ms,
-        },
-        rounds=7,
-    )
+    p50_ms = lone_p50_ms({"batched": service, "single": one_by_one}, reserve_path(bench.drop()))
     yield Row(
         "p50 in ms of one request at a time, batching ÷ BATCH_MAX_SIZE=1",
         p50_ms["batched"],

@@ -144,6 +144,32 @@ async def test_a_plan_made_for_one_row_serves_thousands(session: Explained) -> N
     assert await connection.fetchval(events, "RESERVATION_EXPIRED") == 3001
 
 
+async def test_pages_of_drops_are_read_along_an_index(session: Explained) -> None:
+    """One kept plan serves all pages, with and without a cursor: it reads from there on, and sorts only equal starts."""
+    connection = session.connection
+    [seller] = await make_users(connection, 1)
+
+    async def look(status: str | None, cursor: str | None) -> None:
+        [plan] = await session.plans_with("v_stored", "select from api.list_drops($1, 10, $2)", status, cursor)
+        assert plan.count("Index Scan Backward using drops_active_idx") == plan.count(" on drops ") == 2, plan
+        assert len(re.findall(r"Index Cond: .*status.* AND .*starts_at", plan)) == 2, plan
+        assert len(re.findall(r"Presorted Key: \S*starts_at", plan)) == 2, plan
+
+    await look(None, None)
+    for start in ("now()", "null"):
+        await connection.execute(
+            f"select api.create_drop('Air', 1, 1, '{seller}', {start}) from generate_series(1, 1000)"  # noqa: S608 - constants
+        )
+    for statement in ("select", "vacuum analyze"):
+        await connection.execute(statement)
+        for status in (None, "draft", "ended"):
+            await look(status, None)
+        for status in (None, "draft"):
+            rows = await connection.fetch("select id from api.list_drops($1, 500)", status)
+            assert len(rows) == 500
+            await look(status, rows[-1]["id"])
+
+
 async def walk(session: Explained, drop_id: str, users: list[str]) -> dict[str, set[str]]:
     """The indexes that each call uses, with 10 requests in each batch."""
     walked = {}

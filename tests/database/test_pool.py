@@ -51,6 +51,23 @@ async def test_the_next_call_keeps_its_session(database: Database) -> None:
         assert len({(await calls.fetch(backend, 0))[0][0] for _ in range(20)}) == 1
 
 
+async def test_a_session_that_is_kept_goes_back(database: Database) -> None:
+    """A session waits a moment for the next call, and is then the pool's again. It is not used if it was lost meanwhile."""
+    async with calling(database.url, sessions=1) as calls:
+        pool = calls._pool
+        assert pool is not None
+        await calls.fetch("select 1")
+        await eventually(lambda: pool.get_idle_size() == 1)
+        for _ in range(3):
+            await calls.fetch("select 1")
+            [session] = calls._spare
+            session.terminate()
+            assert [tuple(row) for row in await calls.fetch("select 2")] == [(2,)]
+        calls._close_idle()
+        assert [tuple(row) for row in await calls.fetch("select 3")] == [(3,)]
+        await eventually(lambda: pool.get_idle_size() == 1 and not calls._spare)
+
+
 async def test_a_session_goes_to_who_waits(database: Database) -> None:
     """A caller that makes one call after the other keeps no session from others."""
     order = []

@@ -370,6 +370,25 @@ async def test_the_drops_on_sale(ways: Ways, case: str) -> None:
     assert len(seen.answers) == len(seen.lines) == len(LISTS[case])
 
 
+async def test_the_drops_on_sale_have_another_page(ways: Ways) -> None:
+    """Both ways say so in `meta`, and give each request its own id there and in its header, also where all share a call."""
+    ann = await make_user(ways.owner)
+    await ways.owner.execute("select api.create_drop('Air', 1, 1, $1, now()) from generate_series(1, 51)", ann)
+    asked = [ask("GET /drops", f"X-Request-Id: id-{n}") for n in range(20)]
+    [single] = (await ways.compare(asked[:1], {"ann": ann})).answers
+    assert '"meta":{"requestId":"id-0","nextCursor":"' in single
+
+    async def answer(n: int) -> str:
+        reader, writer = await ways.connect()
+        writer.write(b"".join(asked[n].parts(HOT, {"ann": ann})))
+        found = await read(reader)
+        writer.close()
+        return found
+
+    answers = await asyncio.gather(*map(answer, range(20)))
+    assert [normal(Seen([each])).answers[0] for each in answers] == [single.replace("id-0", f"id-{n}") for n in range(20)]
+
+
 @pytest.mark.parametrize("case", LIMITED)
 async def test_limits(
     database_url: str, its_owner: asyncpg.Pool, caplog: pytest.LogCaptureFixture, hot: list[object], case: str

@@ -39,6 +39,25 @@ async def test_requests_that_come_during_a_call_share_the_next_one() -> None:
     await held.assert_served()
 
 
+async def test_a_pause_lets_more_requests_share_a_call() -> None:
+    """It lies between two calls. A request for which none is in flight gets a call at once, in the pause as well."""
+    held = HeldBatcher(pause=20)
+    [first, *_] = await held.submit_all("first", "second")
+    await held.submit_all("a")
+    held.call_of().answer.set_result([1, 2])
+    await until(first.done)
+    held.submit("b")
+    await until(lambda: len(held.calls) == 2)
+    assert held.items == [["first", "second"], ["a", "b"]]
+
+    held = HeldBatcher(pause=1000)
+    for item in "abc":
+        await held.submit_all(item)
+        assert held.items[-1] == [item]
+        await held.answer()
+    await held.assert_served()
+
+
 @pytest.mark.parametrize(("max_size", "sizes"), [(1, [1] * 10), (4, [4, 4, 2]), (5, [5, 5]), (9, [9, 1]), (10, [10])])
 async def test_a_call_is_never_larger_than_max_size(max_size: int, sizes: list[int]) -> None:
     """The requests that do not fit go with the next call."""

@@ -33,7 +33,9 @@ class RandomRun:
         self.slow_seconds = self.chance.choice([0.0, NEVER_SECONDS, NEVER_SECONDS])
         monkeypatch.setattr(batcher_module, "MAX_CALLS", self.max_calls)
         monkeypatch.setattr(batcher_module, "SLOW_CALL_SECONDS", self.slow_seconds)
-        self.batcher = Batcher[str, int, str](self.call, max_size=self.max_size, max_pending=self.max_pending)
+        self.batcher = Batcher[str, int, str](
+            self.call, max_size=self.max_size, max_pending=self.max_pending, pause=(0, 0, 0, 4)[seed % 4]
+        )
         self.inside = 0
         self.arrived: dict[str, list[int]] = {lane: [] for lane in self.lanes}
         self.called: dict[str, list[int]] = {lane: [] for lane in self.lanes}  # the items of first calls, in order

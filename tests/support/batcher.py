@@ -56,8 +56,8 @@ class Call:
 class HeldBatcher:
     """A batcher whose calls are noted and held until the test answers them."""
 
-    def __init__(self, max_size: int = 100, max_pending: int = MAX_PENDING, shared: Places | None = None) -> None:
-        self.batcher = Batcher[str, Any, Any](self._call, max_size=max_size, max_pending=max_pending, shared=shared)
+    def __init__(self, max_size: int = 100, max_pending: int = MAX_PENDING, shared: Places | None = None, pause: int = 0) -> None:
+        self.batcher = Batcher[str, Any, Any](self._call, max_size=max_size, max_pending=max_pending, shared=shared, pause=pause)
         self.calls: list[Lanes] = []
         self.in_flight: list[Call] = []
         self._max_size = max_size

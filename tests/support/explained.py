@@ -30,14 +30,18 @@ class Explained:
         assert "Index" in plan
         assert not re.search(rf"(Seq|Bitmap Heap) Scan on ({TABLES}|users)\b", plan), plan
         # A step that is not put into its caller's statement would be planned at every call.
-        assert not re.search(r"Function Scan on (reserve_facts|term_facts|purchase_decisions|find_holds)", plan), plan
+        assert not re.search(r"Function Scan on (reserve_facts|term_facts|purchase_decisions|find_holds|drop_rows)", plan), plan
         walked = rf"Index (?:Only )?Scan (?:Backward )?using (\w+) on (?:{TABLES})\b"
         return rows, set(re.findall(walked, plan))
 
     async def notes(self, statement: str, *arguments: object) -> list[str]:
         """Run a statement; the plans by which triggers note in changes what it did to reservations and purchases."""
+        return await self.plans_with(r"insert into inventory\.changes.* new_rows", statement, *arguments)
+
+    async def plans_with(self, pattern: str, statement: str, *arguments: object) -> list[str]:
+        """Run a statement; the plans of those statements inside it whose text has this pattern."""
         await self._run(statement, *arguments)
-        return [plan for plan in self.plans if re.search(r"insert into inventory\.changes.* new_rows", plan, re.DOTALL)]
+        return [plan for plan in self.plans if re.search(pattern, plan, re.DOTALL)]
 
     async def _run(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         self.plans.clear()

@@ -26,6 +26,9 @@ READY_TIMEOUT_SECONDS = 1.8
 RELEASE_TIMEOUT_SECONDS = 1
 """How long a session may take to cancel a statement that is not waited for any more. It is closed if it takes longer."""
 
+SPARE_SECONDS = 0.02
+"""How long at most a free session is kept for the next call, before it goes back to the pool."""
+
 CACHED_STATEMENTS = 100
 
 SERVICE_ROLE = "lastpair_service"
@@ -127,8 +130,11 @@ class Database:
         self._checking: asyncio.Task[None] | None = None
         self._pool: asyncpg.Pool | None = None
         self._releases: set[asyncio.Future[None]] = set()
-        # Sessions whose call succeeded in this iteration of the event loop. The caller may have the next call to make.
+        self._acquiring = 0  # calls that wait for the pool
+        # Sessions for the next calls, because to return one to the pool and to get one takes longer than a small call. If a call
+        # waits for the pool, they are returned at once.
         self._spare: list[PoolConnectionProxy] = []
+        self._releasing_spare: asyncio.TimerHandle | None = None
 
     @property
     def unavailable(self) -> str:
@@ -157,6 +163,9 @@ class Database:
         for task in filter(None, (self._watching, self._checking)):
             task.cancel()
         self.probe.close()
+        if self._releasing_spare is not None:
+            self._releasing_spare.cancel()
+            self._release_spare()
         if self._pool is not None:
             POOL_MAX_SESSIONS.dec(self.pool_size)
             try:
@@ -279,9 +288,8 @@ class Database:
             raise
         finally:
             POOL_BUSY_SESSIONS.dec()
-            if is_reusable:
-                self._spare.append(session)
-                asyncio.get_running_loop().call_soon(self._release_spare)
+            if is_reusable and not self._acquiring:
+                self._keep(session)
             else:
                 self._release(session)
 
@@ -304,20 +312,27 @@ class Database:
 
     def _close_idle(self) -> None:
         # They are replaced when they are needed. Pool.expire_connections() would wait for each dead one to say goodbye.
+        for session in self._spare:
+            _drop(session)
         for holder in self._pool._holders if self._pool else ():  # type: ignore[attr-defined]
             if holder.is_idle():
                 holder.terminate()
 
     async def _acquire(self, pool: asyncpg.Pool) -> PoolConnectionProxy:
-        # To return a session to the pool and to get one takes longer than a small call. But nobody may wait for one.
-        if self._spare and not self._spare[-1].is_closed() and pool.get_idle_size() > 0:
-            return self._spare.pop()
+        while self._spare:
+            session = self._spare.pop()
+            if _is_open(session):
+                return session
+            self._release(session)
+        self._acquiring += 1
         try:
-            session: PoolConnectionProxy = await pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
+            session = await pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS)
         except TimeoutError as error:
             if str(error):  # connecting took too long
                 raise
             raise TimeoutError(NO_SESSION) from error
+        finally:
+            self._acquiring -= 1
         if self.pooled:
             try:
                 # The pooler may have no server session free.
@@ -355,7 +370,13 @@ class Database:
             return Unavailable(self.unavailable)
         return error
 
+    def _keep(self, session: PoolConnectionProxy) -> None:
+        self._spare.append(session)
+        if self._releasing_spare is None:
+            self._releasing_spare = asyncio.get_running_loop().call_later(SPARE_SECONDS, self._release_spare)
+
     def _release_spare(self) -> None:
+        self._releasing_spare = None
         while self._spare:
             self._release(self._spare.pop())
 
@@ -370,6 +391,13 @@ class Database:
         self._releases.discard(release)
         if not release.cancelled():
             release.exception()  # asyncpg reports a session that was lost meanwhile, although the pool has handled it
+
+
+def _is_open(session: PoolConnectionProxy) -> bool:
+    try:
+        return not session.is_closed()
+    except asyncpg.InterfaceError:  # the pool has taken it back, because its connection was lost
+        return False
 
 
 def _drop(session: PoolConnectionProxy) -> None:

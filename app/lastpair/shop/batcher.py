@@ -66,6 +66,7 @@ class Batcher(Generic[Lane, Item, Answer]):
         max_size: int,
         max_pending: int,
         shared: Places | None = None,
+        pause: int = 0,
     ) -> None:
         """`call` is given items by lane, at most `max_size` in all, and returns one outcome for each item, in that order.
 
@@ -74,12 +75,16 @@ class Batcher(Generic[Lane, Item, Answer]):
         alone. If a call for one lane raises Busy, all its items fail; if it raises another exception, each item is tried alone.
 
         At most `max_pending` requests may wait or be in flight. Each also takes a place of those that are `shared`, if any.
+
+        Between a call and the next one, for which requests wait already, `pause` iterations of the event loop pass. Meanwhile
+        answers are written and requests are read, which share the next call.
         """
         self._call = call
         self._max_size = max_size
         self._max_pending = max_pending
         self._pending = 0
         self._shared = shared
+        self._pause = pause
         # The requests that wait in each lane, in order. A lane in flight is here even if nothing waits in it.
         self._lanes: dict[Lane, dict[Receiver[Answer], Item]] = {}
         self._ready: dict[Lane, None] = {}  # in the order in which they became ready
@@ -142,8 +147,8 @@ class Batcher(Generic[Lane, Item, Answer]):
     async def _run_calls(self) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - it runs in one
-        # The next call goes out in the same iteration of the event loop, before the answers of the last one are written, because
-        # the database would be idle meanwhile.
+        # Without a pause the next call goes out in the same iteration of the event loop, before the answers of the last one are
+        # written, because the database would be idle meanwhile.
         while task in self._calling and (batch := self._take()):
             self._start()  # another call takes the requests that did not fit
             timer = asyncio.get_running_loop().call_later(SLOW_CALL_SECONDS, self._stop_counting, task)
@@ -151,6 +156,8 @@ class Batcher(Generic[Lane, Item, Answer]):
                 await self._settle(batch)
             finally:
                 timer.cancel()
+            for _ in range(self._pause if self._ready else 0):
+                await asyncio.sleep(0)
 
     def _take(self) -> "_Batch[Lane, Answer, Item]":
         batch: _Batch[Lane, Answer, Item] = {}

@@ -16,7 +16,7 @@ from lastpair.errors import DATABASE_UNAVAILABLE, Busy, Unavailable
 from lastpair.observability.metrics import BATCH_CALL_SECONDS, BATCH_SIZE, BATCH_WAIT_SECONDS
 from lastpair.settings import Settings
 from lastpair.shop.batcher import Batcher, Places, Receiver
-from lastpair.shop.outcome import Outcome, Page
+from lastpair.shop.outcome import DONE, Outcome, Page
 from lastpair.shop.statements import Statements
 
 # Requests go as JSON, because JSON names their fields: during a deployment the database may already have a request type with one
@@ -46,6 +46,9 @@ select status, code, message, replayed, data
 from router.ensure_users($2, array(select r from json_populate_recordset(null::api.user_request, $1::text::json) r))
 """
 """A name is unique over all nodes, so the router makes the users."""
+
+PAGE_PAUSE = 4
+"""Iterations of the event loop between two calls for the drops on sale. A call takes as long for many requests as for one."""
 
 DEFAULT_LIMIT = 50
 """Rows of a page, unless the request says."""
@@ -344,7 +347,9 @@ class SharedCalls:
         self.rename_user: MeasuredBatcher[UserRequest, None] = MeasuredBatcher(
             "rename", self._rename_user, max_size=min(size, MAX_USERS), max_pending=pending
         )
-        self.drops_on_sale: Batcher[None, None, Page] = Batcher(self._drops_on_sale, max_size=pending, max_pending=pending)
+        self.drops_on_sale: Batcher[None, None, Outcome] = Batcher(
+            self._drops_on_sale, max_size=pending, max_pending=pending, pause=PAGE_PAUSE
+        )
         self.activity: Batcher[ActivityRequest, None, Any] = Batcher(self._activity, max_size=pending, max_pending=pending)
 
     def at(self, row_id: str) -> NodeCalls:
@@ -369,10 +374,10 @@ class SharedCalls:
     def _forget(self, node: Node) -> None:
         self._of_nodes.pop(node, None)
 
-    async def _drops_on_sale(self, requests: Mapping[None, list[None]]) -> list[Page]:
+    async def _drops_on_sale(self, requests: Mapping[None, list[None]]) -> list[Outcome]:
         statement = DROPS_ON_SALE.several if self._nodes.is_router else DROPS_ON_SALE.single
         [page] = await of_several(self._nodes, lambda: self._database.fetch(statement, DEFAULT_LIMIT))
-        return [Page(*page)] * len(requests[None])
+        return [Outcome(DONE, None, None, False, Page(*page))] * len(requests[None])
 
     async def _activity(self, requests: Mapping[ActivityRequest, list[None]]) -> list[Any]:
         answers: list[Any] = []

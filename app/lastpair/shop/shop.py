@@ -14,7 +14,7 @@ from lastpair.errors import STOPPING, Refusal, Unavailable
 from lastpair.settings import Settings
 from lastpair.shop.batcher import Batcher
 from lastpair.shop.current_names import CurrentNames
-from lastpair.shop.outcome import AUTH_REQUIRED, CREATED, DONE, Caller, Outcome, Page
+from lastpair.shop.outcome import AUTH_REQUIRED, CREATED, DONE, Caller, Outcome
 from lastpair.shop.shared_calls import (
     ActivityRequest,
     BuyersRequest,
@@ -256,7 +256,7 @@ class Shop:
 
     async def drops_on_sale(self) -> Outcome:
         """The first DEFAULT_LIMIT drops on sale. Data: a page of drops with their activity, newest start first."""
-        return Outcome(DONE, None, None, False, await self._batches.drops_on_sale.submit(None, None))
+        return await self._batches.drops_on_sale.submit(None, None)
 
     def begin_drops_on_sale(self, receive: Receive) -> None:
         """The same without a task: the function gets the outcome, or what drops_on_sale would raise. Raises OVERLOADED."""
@@ -402,7 +402,7 @@ class BegunPage:
 
     __slots__ = ("_batcher", "_is_answered", "_receive")
 
-    def __init__(self, batcher: Batcher[None, None, Page], receive: Receive) -> None:
+    def __init__(self, batcher: Batcher[None, None, Outcome], receive: Receive) -> None:
         self._batcher = batcher
         self._receive = receive
         self._is_answered = False
@@ -411,10 +411,10 @@ class BegunPage:
         """Whether the batcher has answered."""
         return self._is_answered
 
-    def set_result(self, page: Page) -> None:
+    def set_result(self, outcome: Outcome) -> None:
         """Pass the page on."""
         self._end()
-        self._receive(Outcome(DONE, None, None, False, page))
+        self._receive(outcome)
 
     def set_exception(self, error: Exception) -> None:
         """Pass the error on."""

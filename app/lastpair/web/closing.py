@@ -32,7 +32,7 @@ def refusal_bytes(refusal: Refusal, scope: Any, headers: list[tuple[bytes, bytes
     """The answer to a request that never reaches the application. It is the last one on its connection."""
     request_id = request_id_of(scope or {"headers": ()})
     rendered = rendered_refusal(HTTPConnection({"type": "http", "request_id": request_id}), refusal)
-    return whole_answer(rendered, request_id, head_lines(headers), keep_alive=False)
+    return b"".join(whole_answer(rendered, request_id, head_lines(headers), keep_alive=False))
 
 
 def taken_bytes(transport: asyncio.Transport) -> int:

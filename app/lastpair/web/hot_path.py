@@ -12,7 +12,7 @@ anything was done for the request.
 import asyncio
 import re
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from copy import copy
 from functools import lru_cache
 from time import perf_counter, time
@@ -27,7 +27,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from lastpair.errors import STOPPING, Unavailable
-from lastpair.shop.outcome import Caller, Outcome
+from lastpair.shop.outcome import Caller, Outcome, Page
 from lastpair.shop.shop import Begun
 from lastpair.web.buyers import key_of, writer
 from lastpair.web.components import Lastpair
@@ -37,7 +37,7 @@ from lastpair.web.limits import address_of
 from lastpair.web.middleware import CLIENT_CLOSED_REQUEST, DeferredLog, refusal_for
 from lastpair.web.operation import BuyersOperation, SharedPage
 from lastpair.web.requests import MAX_SMALL_BYTES, headers_of, optional_body, request_id_of, required_body
-from lastpair.web.responses import Rendered, rendered, rendered_page, rendered_refusal
+from lastpair.web.responses import Rendered, around_request_id, rendered, rendered_refusal
 from lastpair.web.routes import Endpoint
 
 UUID_SEGMENT = re.compile(rb"(?<=/)[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?=/|\Z)")
@@ -106,8 +106,8 @@ class Answering(Protocol):
     def default_headers(self) -> list[tuple[bytes, bytes]]:
         """The headers of every answer, such as Date."""
 
-    def finish(self, request: "HotRequest", answer: bytes) -> None:
-        """Send this answer, which is whole."""
+    def finish(self, request: "HotRequest", answer: Sequence[bytes]) -> None:
+        """Send these pieces of an answer, which is whole."""
 
 
 class HotPath:
@@ -126,6 +126,8 @@ class HotPath:
         self._default_headers: list[tuple[bytes, bytes]] = []
         self._default_lines = b""
         self._answers: deque[tuple[HotRequest, Outcome | Exception]] = deque()
+        self._page: Page | None = None  # the latest one that was answered, and its body
+        self._around_request_id = b"", b""
 
     def trust(self, proxies: ProxyHeadersMiddleware) -> None:
         """Believe X-Forwarded-For of the proxies that this middleware around the application believes."""
@@ -209,6 +211,13 @@ class HotPath:
         finally:
             if self._answers:  # answering this request failed, and the others must not wait for ever
                 asyncio.get_running_loop().call_soon(self._answer)
+
+    def rendered_page(self, page: Page, name: str, request_id: str) -> Rendered:
+        """The answer with this page. Its bytes are made once for all requests of a call, which get the same page."""
+        if page is not self._page:
+            self._page, self._around_request_id = page, around_request_id(page, name)
+        before, after = self._around_request_id
+        return Rendered(200, request_id.encode() + after, None, before)
 
     def for_pages(self, found: Rendered, scope: Scope) -> Rendered:
         """The answer with the headers of CORS."""
@@ -297,8 +306,10 @@ class HotRequest(RequestResponseCycle):
     def _rendered(self, outcome: Outcome | Exception) -> Rendered:
         if isinstance(outcome, Outcome):
             try:
-                render = rendered_page if isinstance(self.target.operation, SharedPage) else rendered
-                return render(self, outcome, self.target.operation.data)
+                operation, data = self.target.operation, outcome.data
+                if isinstance(data, Page):
+                    return self._hot_path.rendered_page(data, operation.data, self.scope["request_id"])
+                return rendered(self, outcome, operation.data)
             except Exception as error:
                 outcome = error
         refusal = refusal_for(outcome, self.scope)

@@ -39,14 +39,19 @@ def head_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 FIXED_LINES = head_lines(FIXED_HEADERS)
 
 
-def whole_answer(rendered: Rendered, request_id: str, default_lines: bytes, *, keep_alive: bool) -> bytes:
-    """The bytes of an answer that no application sends. `default_lines` are the headers of every answer, such as Date."""
-    status, body, headers = rendered
+def whole_answer(rendered: Rendered, request_id: str, default_lines: bytes, *, keep_alive: bool) -> tuple[bytes, ...]:
+    """The bytes of an answer that no application sends, in one piece or, if it begins as others do, in three.
+
+    `default_lines` are the headers of every answer, such as Date.
+    """
+    status, body, headers, shared = rendered
     lines = head_lines((name.encode(), value.encode()) for name, value in headers.items()) if headers else b""
     end = b"" if keep_alive else b"connection: close\r\n"
-    return b"%b%bcontent-length: %d\r\n%b%bx-request-id: %b\r\n%b\r\n%b" % (
-        *(STATUS_LINE[status], default_lines, len(body), FIXED_LINES, lines, request_id.encode(), end, body),
+    length = len(shared) + len(body)
+    head = b"%b%bcontent-length: %d\r\n%b%bx-request-id: %b\r\n%b\r\n%b" % (
+        *(STATUS_LINE[status], default_lines, length, FIXED_LINES, lines, request_id.encode(), end, b"" if shared else body),
     )
+    return (head, shared, body) if shared else (head,)
 
 
 class WholeAnswer:

@@ -254,9 +254,9 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         """The headers of every answer, such as Date."""
         return self.server_state.default_headers
 
-    def finish(self, request: HotRequest, answer: bytes) -> None:
-        """Send this answer, which is whole."""
-        self.transport.write(answer)
+    def finish(self, request: HotRequest, answer: Sequence[bytes]) -> None:
+        """Send these pieces of an answer, which is whole."""
+        self.transport.writelines(answer)
         request.response_started = request.response_complete = True
         if request.keep_alive and not self.pipeline and not self._refusal and self._is_listening():
             self.server_state.total_requests += 1

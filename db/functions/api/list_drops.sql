@@ -9,7 +9,7 @@
 -- Locks: none. Errors: FORBIDDEN (drafts, see inventory.may_see_drafts), VALIDATION_ERROR (status, limit, cursor).
 --
 -- Plans: for each status that a drop of the list may be stored with, the first rows of an index scan of drops_active_idx, from the
--- cursor on. The plan is made anew for each call, because it depends on whether there is a cursor.
+-- cursor on. Drops without a start are looked for by themselves, so that one kept plan serves pages with and without a cursor.
 
 create or replace function api.list_drops(
   p_status text default null, p_limit integer default 50, p_after uuid default null, p_after_at timestamptz default null
@@ -41,7 +41,8 @@ language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
-set plan_cache_mode = force_custom_plan
+set enable_sort = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_stored text[] := case p_status
@@ -75,33 +76,39 @@ begin
     end if;
   end if;
   v_page := array(
-    select page.d
-    from (
-      select of_status.d
-      from unnest(v_stored) as stored (status)
-      cross join lateral (
-        select d
+    select of_status.d
+    from unnest(v_stored) as stored (status)
+    cross join lateral (
+      (
+        select d, d.starts_at, d.id
         from inventory.drops d
-        where d.status = stored.status
+        where d.status = stored.status and d.starts_at is null and v_starts_at is null and d.id < v_id
+          and inventory.status_now(d) = p_status
+          and (inventory.is_public(d) or d.status = 'draft')
+        order by d.starts_at desc, d.id desc
+        limit p_limit
+      )
+      union all
+      (
+        select d, d.starts_at, d.id
+        from inventory.drops d
+        where d.status = stored.status and (d.starts_at, d.id) < (coalesce(v_starts_at, 'infinity'), v_id)
           and case
             when p_status is null then d.starts_at <= now() and (d.ends_at is null or d.ends_at > now())
             else inventory.status_now(d) = p_status
           end
           and (inventory.is_public(d) or d.status = 'draft')
-          and (v_starts_at is null or d.starts_at <= v_starts_at)
-          and case
-            when v_starts_at is null then d.starts_at is not null or d.id < v_id
-            else (d.starts_at, d.id) < (v_starts_at, v_id)
-          end
         order by d.starts_at desc, d.id desc
         limit p_limit
-      ) of_status
-      order by (of_status.d).starts_at desc, (of_status.d).id desc
-      limit p_limit
-    ) page
-    order by (page.d).starts_at desc, (page.d).id desc
+      )
+    ) of_status
+    order by of_status.starts_at desc, of_status.id desc
+    limit p_limit
   );
-  return query select (l.listed).*, l.activity_feed from inventory.listed_drops(v_page) l;
+  return query
+  select d.*, activity.feed
+  from inventory.drop_rows(v_page) d
+  cross join lateral inventory.activity_feed(d.id) activity;
 end
 $$;
 

@@ -18,6 +18,12 @@ as $$
 declare
   v_drop_ids uuid[] := coalesce(
     p_drop_ids, array(select d.id from inventory.drops d where d.status in ('scheduled', 'live')));
+  v_drops inventory.drops[] := array(
+    select d
+    from inventory.drops d
+    where d.id = any (v_drop_ids) and inventory.is_public(d)
+    order by d.starts_at desc nulls last, d.id desc
+  );
 begin
   return query
   select 'SNAPSHOT', coalesce((select max(e.id) from inventory.events e), 0)::text, null::uuid, to_json(s)
@@ -25,13 +31,9 @@ begin
     select array(
       select shown
       from (
-        select (l.listed).*, l.activity_feed
-        from inventory.listed_drops(array(
-          select d
-          from inventory.drops d
-          where d.id = any (v_drop_ids) and inventory.is_public(d)
-          order by d.starts_at desc nulls last, d.id desc
-        )) l
+        select d.*, activity.feed as activity_feed
+        from inventory.drop_rows(v_drops) d
+        cross join lateral inventory.activity_feed(d.id) activity
       ) shown
     ) as drops
   ) s;

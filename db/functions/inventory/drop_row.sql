@@ -1,10 +1,13 @@
 -- inventory.drop_row: turn a row of drops into the row that the API shows. See inventory.drop_rows.
 --
--- Locks: none. Errors: none.
+-- Locks: none. Errors: none. Plans: as in inventory.drops_with_due.
 
 create or replace function inventory.drop_row(p_drop inventory.drops)
 returns api.drop_row
 language plpgsql stable
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   return (select r from inventory.drop_rows(array[p_drop]) r);

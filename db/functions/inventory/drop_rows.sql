@@ -3,19 +3,15 @@
 -- Purpose: every read and every event shows a drop so: a hold that is due counts as stock, a drop whose time has come is live or
 -- ended, whether or not the sweep has come by.
 --
--- Locks: none. Errors: none. Plans: as in inventory.drops_with_due.
+-- Locks: none. Errors: none.
+--
+-- Plans: PostgreSQL puts this function into the statement of its caller, which has the settings of inventory.drops_with_due and keeps
+-- its plan. Nothing sorts, because a nested loop is the only way to join what is computed for each drop, and it keeps the order.
 
 create or replace function inventory.drop_rows(p_drops inventory.drops[])
 returns setof api.drop_row
-language plpgsql stable
-set enable_seqscan = off
-set enable_bitmapscan = off
-set plan_cache_mode = force_generic_plan
+language sql stable
 as $$
-declare
-  v_due_ids uuid[] := inventory.drops_with_due(p_drops);
-begin
-  return query
   select
     d.id, d.name::text, d.price::numeric, d.currency::text, d.total_stock::integer, d.available_stock + coalesce(due.units, 0),
     array(
@@ -26,17 +22,15 @@ begin
       where v.drop_id = d.id
       order by v.position, v.id
     ),
-    d.starts_at::timestamptz, d.ends_at::timestamptz, inventory.status_now(p_drops[d.ordinality]), d.paused_at,
+    d.starts_at::timestamptz, d.ends_at::timestamptz, inventory.status_now(d), d.paused_at,
     d.limit_per_user::integer, d.hold_seconds::integer, d.rehold_after_seconds::integer, d.extension_seconds::integer, d.revision,
     d.created_by, d.created_at, d.updated_at, d.image_url::text
-  from unnest(p_drops) with ordinality d
+  from unnest(p_drops) d
   cross join lateral (
     select sum(u.units)::integer as units, jsonb_object_agg(coalesce(u.variant_id::text, ''), u.units) as units_of_variants
-    from inventory.due_units(p_drops[d.ordinality]) u
-    where d.id = any (v_due_ids)
+    from inventory.due_units(d) u
+    where d.id = any ((select inventory.drops_with_due(p_drops))::uuid[])
   ) due
-  order by d.ordinality;
-end
 $$;
 
 comment on function inventory.drop_rows(inventory.drops[]) is 'Return drops as the API shows them, as they are by the clock.';

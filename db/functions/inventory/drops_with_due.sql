@@ -19,7 +19,7 @@ begin
   return array(
     select d.id
     from unnest(p_drops) d
-    where coalesce(
+    where d.nothing_due_before <= now() and coalesce(
       (
         select r.expires_at
         from inventory.reservations r
