@@ -293,7 +293,7 @@ class Shop:
         for error in found:
             if isinstance(error, BaseException) and not (isinstance(error, Unavailable) and expired):
                 raise error
-        return Outcome(DONE, None, None, False, sum(expired))
+        return Outcome(DONE, None, None, False, str(sum(expired)))
 
     async def act_for(self, caller: Caller, act: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Do what the function does; if it is refused because the caller does not exist, make the caller and repeat it."""
@@ -361,7 +361,8 @@ class Begun:
 
     def set_result(self, outcome: Outcome) -> None:
         """Pass the outcome on. A caller who does not exist is made first, if that is done here, and the request is repeated."""
-        self._end()
+        self._is_answered = True
+        self._batcher.end()
         caller = self._caller
         if outcome.code == AUTH_REQUIRED and caller.name_if_new is not None:
             repeat = partial(self._batcher.submit, self._lane, self._request)
@@ -377,12 +378,9 @@ class Begun:
 
     def set_exception(self, error: Exception) -> None:
         """Pass the error on."""
-        self._end()
-        self._receive(refused(error) if isinstance(error, Refusal) and not isinstance(error, Unavailable) else error)
-
-    def _end(self) -> None:
         self._is_answered = True
-        self._batcher.end(self._lane, self)
+        self._batcher.end()
+        self._receive(refused(error) if isinstance(error, Refusal) and not isinstance(error, Unavailable) else error)
 
     def _pass_on(self, making_user: "asyncio.Task[Outcome]") -> None:
         if making_user.cancelled():
@@ -418,4 +416,4 @@ class BegunPage:
 
     def _end(self) -> None:
         self._is_answered = True
-        self._batcher.end(None, self)
+        self._batcher.end()
