@@ -456,16 +456,17 @@ async def test_tokens(
 async def test_an_identity_that_waits(ways: Ways, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the keys of tokens are fetched first, both ways wait, and count the request once. A client may leave meanwhile."""
     components = ways.service.components
-    user_id, opened = components.identity.user_id, asyncio.Event()
+    user_id, opened = components.identity.known_user_id, asyncio.Event()
 
-    async def wait(scope: Any) -> str:
+    async def wait(scope: Any) -> str | None:
         await opened.wait()
         opened.clear()
         asyncio.get_running_loop().call_later(0.01, opened.set)
-        return await user_id(scope)
+        return user_id(scope)
 
     opened.set()
     monkeypatch.setattr(components.identity, "user_id", wait)
+    monkeypatch.setattr(components.identity, "known_user_id", lambda _: None)
     for limit in (components.user_limit, components.address_limit):
         monkeypatch.setattr(limit, "_per_minute", 1000)
     requests = [ask(RESERVE), ask(PURCHASE), ask(PURCHASE, user="$bob"), ask(CANCEL), ask(RESERVE, user=None)]

@@ -329,7 +329,7 @@ async def test_receivers_that_are_no_futures() -> None:
     await held.answer(lost)
     assert [receiver.got for receiver in (first, second, withdrawn, failed)] == [[outcome_of(0)], [outcome_of(1)], [], [lost]]
     assert held.items == [[0], [1], [3]]
-    for receiver in (first, second, failed):
-        held.batcher.end("lane", receiver)
+    for _ in (first, second, failed):
+        held.batcher.end()
     assert not held.batcher.withdraw("no lane", first)
     await held.assert_served()

@@ -71,7 +71,7 @@ async def shop(database: Database) -> AsyncIterator[Shop]:
 
 def data(outcome: Outcome) -> Any:
     """What was made, changed or read; of a page its rows."""
-    return orjson.loads(orjson.dumps(outcome.data.rows if isinstance(outcome.data, Page) else outcome.data))
+    return orjson.loads(outcome.data.rows if isinstance(outcome.data, Page) else outcome.data)
 
 
 def carried_out(outcome: Outcome, status: int, *, replayed: bool = False) -> Any:

@@ -1,7 +1,6 @@
 """Calls to the database's functions: a pool of sessions, and the errors that callers get."""
 
 import asyncio
-import json
 import re
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, suppress
@@ -11,7 +10,6 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
-import orjson
 from asyncpg.pool import PoolConnectionProxy
 
 from lastpair.database.liveness import BACKEND_PID, MARK, Probe, Wait, Watch
@@ -302,8 +300,6 @@ class Database:
         try:
             # Its process id is not known yet, so the watch takes it for dead if the probe, which asked later, is served.
             async with self._waiting("a new session", None):
-                # The database makes the JSON of an answer. It is sent on as it is and never parsed here.
-                await session.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=orjson.Fragment)
                 session.key = await session.fetchval(BACKEND_PID)
         except BaseException:
             session.terminate()

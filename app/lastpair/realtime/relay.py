@@ -14,15 +14,24 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 from time import time
 from typing import Any
 
 import asyncpg
+from prometheus_client import Counter
 
 from lastpair.database.liveness import BACKEND_PID, Wait, Watch
 from lastpair.database.pool import SESSION_SETTINGS, TCP_SETTINGS
 from lastpair.database.servers import CONNECTION_FAULTS, Servers, reason
-from lastpair.observability.metrics import EVENTS_RELAYED, LISTENING, NODE_LISTENING, RELAY_LAG_SECONDS, UNPROVEN_NOTIFICATIONS
+from lastpair.observability.metrics import (
+    EVENTS_RELAYED,
+    LISTENING,
+    NODE_LISTENING,
+    RELAY_LAG_SECONDS,
+    UNPROVEN_NOTIFICATIONS,
+    observe_all,
+)
 from lastpair.realtime.event import EVENTS, RESYNC_REQUIRED, Event
 from lastpair.realtime.notification import PrivateEvent, event_of
 from lastpair.realtime.track import Track
@@ -222,18 +231,24 @@ class Relay:
 
     async def _publish_heard(self, connection: asyncpg.Connection) -> None:
         published = 0
-        while self._heard:
-            event = self._heard.popleft()
-            head_id = self._track.head_id or 0
-            if event.id <= head_id:
-                self._log_is_due = self._log_is_due or not self._has(event)  # as in _hear
-            elif isinstance(event, Event) and event.id == head_id + 1:
-                self._publish(event)
-            else:  # the log alone has the event, or ids are missing: rolled back, or not heard
-                await self._read_log(connection)
-            published += 1
-            if published % YIELD_EVENTS == 0:
-                await self._track.hub.caught_up()
+        lags_seconds: list[float] = []
+        try:
+            while self._heard:
+                event = self._heard.popleft()
+                head_id = self._track.head_id or 0
+                if event.id <= head_id:
+                    self._log_is_due = self._log_is_due or not self._has(event)  # as in _hear
+                elif isinstance(event, Event) and event.id == head_id + 1:
+                    self._publish(event)
+                    if event.committed_at is not None:
+                        lags_seconds.append(max(0, time() - event.committed_at))
+                else:  # the log alone has the event, or ids are missing: rolled back, or not heard
+                    await self._read_log(connection)
+                published += 1
+                if published % YIELD_EVENTS == 0:
+                    await self._track.hub.caught_up()
+        finally:
+            observe_all(RELAY_LAG_SECONDS, lags_seconds)
 
     async def _read_log(self, connection: asyncpg.Connection) -> None:
         # Publish everything that the log has and the hub has not. A hub that is new, or that missed events which the log has
@@ -291,9 +306,7 @@ class Relay:
 
     def _publish(self, event: Event) -> None:
         if event.id > (self._track.head_id or 0):
-            EVENTS_RELAYED.labels(event.type if event.type in EVENTS else "other").inc()
-            if event.committed_at is not None:
-                RELAY_LAG_SECONDS.observe(max(0, time() - event.committed_at))
+            relayed(event.type if event.type in EVENTS else "other").inc()
         self._track.publish(event)
 
     async def _read_page(self, connection: asyncpg.Connection, after: int | None, limit: int) -> list[Event]:
@@ -305,6 +318,12 @@ class Relay:
     async def _waiting(self, what: str) -> AsyncIterator[None]:
         async with self._watch.waiting(what, self._backend_pid) as self._wait:
             yield
+
+
+@cache
+def relayed(event_type: str) -> Counter:
+    """The counter of such events. It is cached, because finding it by its label takes longer than counting."""
+    return EVENTS_RELAYED.labels(event_type)
 
 
 async def _call(connection: asyncpg.Connection, statement: str, *arguments: object) -> Any:

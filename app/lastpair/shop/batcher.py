@@ -99,12 +99,13 @@ class Batcher(Generic[Lane, Item, Answer]):
         try:
             return await outcome
         finally:
-            self.end(lane, outcome)
+            if not self.withdraw(lane, outcome):
+                self.end()
 
     def add(self, lane: Lane, item: Item, receiver: Receiver[Answer]) -> None:
         """Give the receiver the outcome of this item. Raises OVERLOADED at once when too many requests wait.
 
-        The request counts among them until end() is called. That must be done once, and when the receiver is done.
+        The request counts among them until it is withdrawn, or until end() is called, once, when the receiver is done.
         """
         shared = self._shared
         if self._pending >= self._max_pending or (shared is not None and shared.taken >= shared.most):
@@ -119,19 +120,19 @@ class Batcher(Generic[Lane, Item, Answer]):
         if shared is not None:
             shared.taken += 1
 
-    def end(self, lane: Lane, receiver: Receiver[Answer]) -> None:
-        """The receiver is done. If it left, and no call took its request yet, none will."""
+    def end(self) -> None:
+        """A receiver is done, so the place of its request is free."""
         self._pending -= 1
         if self._shared is not None:
             self._shared.taken -= 1
-        if (waiting := self._lanes.get(lane)) is not None:
-            waiting.pop(receiver, None)
 
     def withdraw(self, lane: Lane, receiver: Receiver[Answer]) -> bool:
         """Forget a request if no call took it yet. Returns whether none did; otherwise the receiver will get its outcome."""
-        if receiver not in self._lanes.get(lane, ()):
+        waiting = self._lanes.get(lane)
+        if waiting is None or receiver not in waiting:
             return False
-        self.end(lane, receiver)
+        del waiting[receiver]
+        self.end()
         return True
 
     def _start(self) -> None:
@@ -187,6 +188,8 @@ class Batcher(Generic[Lane, Item, Answer]):
     async def _settle(self, batch: "_Batch[Lane, Answer, Item]") -> None:
         try:
             await self._attempt(batch)
+            while batch:
+                self._free(batch.popitem()[0])
         except HadNoEffect:
             if len(batch) > 1:
                 for lane in list(batch):
@@ -232,10 +235,11 @@ class Batcher(Generic[Lane, Item, Answer]):
             if len(receivers) > 1:
                 raise HadNoEffect from error
             return error if _fail(receivers, error) else None
-        for receiver, outcome in zip(receivers, found, strict=False):
+        outcomes = list(found)
+        for receiver, outcome in zip(receivers, outcomes, strict=False):
             if not receiver.done():
                 receiver.set_result(outcome)
-        _fail(receivers, RuntimeError("the call did not return an outcome for each item"))
+        _fail(receivers[len(outcomes) :], RuntimeError("the call did not return an outcome for each item"))
         return None
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -30,15 +30,15 @@ class Outcome(NamedTuple):
     now."""
 
     data: Any
-    """The row or rows that were made, changed or read, as JSON of the database (orjson.Fragment). After a refusal None, or of a
-    basket its refused items: a list of `index`, `code` and `message`."""
+    """The row or rows that were made, changed or read: a text of JSON, which the database made and nobody parses here, or a Page.
+    After a refusal None, or of a basket its refused items: a list of `index`, `code` and `message`."""
 
 
 class Page(NamedTuple):
     """A page of a list: the data of the Outcome of such a request."""
 
-    rows: Any
-    """The rows, as JSON of the database (orjson.Fragment)."""
+    rows: str
+    """The rows, as the database's text of a JSON array."""
 
     next_cursor: str | None
     """Where the next page begins; None: this is the last one."""

@@ -294,7 +294,7 @@ class Shop:
         for error in found:
             if isinstance(error, BaseException) and not (isinstance(error, Unavailable) and expired):
                 raise error
-        return Outcome(DONE, None, None, False, sum(expired))
+        return Outcome(DONE, None, None, False, str(sum(expired)))
 
     async def page_of_all(self, rows: ListOfAll, limit: int, *arguments: object) -> Outcome:
         """A page of a list to which every node has rows."""
@@ -366,7 +366,8 @@ class Begun:
 
     def set_result(self, outcome: Outcome) -> None:
         """Pass the outcome on. A caller who does not exist is made first, if that is done here, and the request is repeated."""
-        self._end()
+        self._is_answered = True
+        self._batcher.end()
         caller = self._caller
         if outcome.code == AUTH_REQUIRED and caller.name_if_new is not None:
             repeat = partial(self._batcher.submit, self._lane, self._request)
@@ -382,12 +383,9 @@ class Begun:
 
     def set_exception(self, error: Exception) -> None:
         """Pass the error on."""
-        self._end()
-        self._receive(refused(error) if isinstance(error, Refusal) and not isinstance(error, Unavailable) else error)
-
-    def _end(self) -> None:
         self._is_answered = True
-        self._batcher.end(self._lane, self)
+        self._batcher.end()
+        self._receive(refused(error) if isinstance(error, Refusal) and not isinstance(error, Unavailable) else error)
 
     def _pass_on(self, making_user: "asyncio.Task[Outcome]") -> None:
         if making_user.cancelled():
@@ -423,4 +421,4 @@ class BegunPage:
 
     def _end(self) -> None:
         self._is_answered = True
-        self._batcher.end(None, self)
+        self._batcher.end()

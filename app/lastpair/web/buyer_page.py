@@ -90,9 +90,9 @@ class BuyerPage:
         if outcome.code is not None:
             return _notice(request, 404, outcome.code, NO_DROP)
         # Going back to a stored page would bring the time and the stock of then.
-        return _html(self._filled(request, orjson.dumps(outcome.data)), headers={"cache-control": "no-store"})
+        return _html(self._filled(request, outcome.data), headers={"cache-control": "no-store"})
 
-    def _filled(self, request: Request, row: bytes) -> str:
+    def _filled(self, request: Request, row: str) -> str:
         drop = loads(row, parse_float=Decimal)  # a Decimal keeps the decimals of the currency
         origin = own_origin(request.scope, headers_of(request.scope))
         page = self._settings | {"now": datetime.now(UTC), "drop": orjson.Fragment(row)}

@@ -9,7 +9,7 @@ from starlette.types import Scope
 
 from lastpair.shop.outcome import Caller
 from lastpair.shop.shared_calls import BuyersRequest
-from lastpair.web.components import components_in
+from lastpair.web.components import Components, components_in
 from lastpair.web.identity import Identity
 from lastpair.web.operation import BuyersOperation
 from lastpair.web.requests import idempotency_key, parse_uuid, read_body, read_optional_body
@@ -40,9 +40,19 @@ def key_of(request: HasScope, operation: BuyersOperation) -> str | None:
 async def writer(request: HasScope) -> Caller:
     """The user of a request that changes something. Raises AUTH_REQUIRED, IDENTITY_UNAVAILABLE and RATE_LIMITED."""
     components = components_in(request.scope)
-    user_id = await components.identity.user_id(request.scope)
+    return _counted(components, request.scope, await components.identity.user_id(request.scope))
+
+
+def known_writer(request: HasScope) -> Caller | None:
+    """The same at once; None if finding the user takes time."""
+    components = components_in(request.scope)
+    user_id = components.identity.known_user_id(request.scope)
+    return None if user_id is None else _counted(components, request.scope, user_id)
+
+
+def _counted(components: Components, scope: Scope, user_id: str) -> Caller:
     components.user_limit.count(user_id)
-    return caller_of(request.scope, components.identity, user_id)
+    return caller_of(scope, components.identity, user_id)
 
 
 def caller_of(scope: Scope, identity: Identity, user_id: str) -> Caller:

@@ -48,7 +48,7 @@ def drop_answer(request: Request, outcome: Outcome, known: Collection[str] = ())
     """An outcome whose data is a drop, with its ETag; 304 if that is among those that the client knows."""
     if outcome.code is not None:
         return answer(request, outcome, "drop")
-    etag = etag_of(orjson.dumps(outcome.data))
+    etag = etag_of(outcome.data.encode())
     if etag in known or "*" in known:
         return Response(status_code=304, headers={"etag": etag, **ANSWER_HEADERS})
     return answer(request, outcome, "drop", {"etag": etag})

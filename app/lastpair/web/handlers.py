@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from orjson import Fragment
 from pydantic import AwareDatetime
 from starlette.requests import Request
 from starlette.responses import Response
@@ -372,7 +373,7 @@ async def create_stream_ticket(request: Request) -> Response:
     idempotency_key(request.scope)
     await expect_no_body(request)
     outcome = await components_of(request).shop.create_stream_ticket(await writer(request))
-    return answer(request, outcome, "ticket") if outcome.code is not None else success(request, outcome.data, 201)
+    return answer(request, outcome, "ticket") if outcome.code is not None else success(request, Fragment(outcome.data), 201)
 
 
 @operation("realtime", {200: EVENT_STREAM}, *STREAM_REFUSALS, parameters=STREAM_PARAMETERS)

@@ -12,11 +12,11 @@ anything was done for the request.
 import asyncio
 import re
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import perf_counter, time
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -25,11 +25,13 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn._types import ASGI3Application
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.server import ServerState
 
 from lastpair.errors import STOPPING, Unavailable
 from lastpair.shop.outcome import Caller, Outcome, Page
 from lastpair.shop.shop import Begun
-from lastpair.web.buyers import key_of, writer
+from lastpair.web.at_once import at_once
+from lastpair.web.buyers import key_of, known_writer, writer
 from lastpair.web.components import Lastpair
 from lastpair.web.guard import Guard
 from lastpair.web.http_answers import head_lines, whole_answer
@@ -49,8 +51,6 @@ FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})
 
 NOT_PLAIN = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 """Headers whose requests go the ordinary way, because they change how a request is read."""
-
-Result = TypeVar("Result")
 
 
 class HotRoute(NamedTuple):
@@ -74,21 +74,6 @@ class Target(NamedTuple):
     operation: BuyersOperation | SharedPage
 
 
-class MustWait(Exception):
-    """A coroutine cannot finish at once."""
-
-
-def at_once(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """What the coroutine returns, without a task. Raises MustWait if it would have to wait; it is closed then."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        result: Result = end.value
-        return result
-    coroutine.close()
-    raise MustWait
-
-
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
     """An ASGI application that does nothing."""
 
@@ -101,10 +86,7 @@ class Answering(Protocol):
     """The protocol of a connection, as a request of the hot path uses it."""
 
     tasks: set[Any]
-
-    @property
-    def default_headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers of every answer, such as Date."""
+    server_state: ServerState
 
     def finish(self, request: "HotRequest", answer: Sequence[bytes]) -> None:
         """Send these pieces of an answer, which is whole."""
@@ -117,17 +99,17 @@ class HotPath:
         self.app = app
         self._cors = cors
         self._guard = guard
-        self._log = log
+        self.log = log
         self._routes = hot_routes(app.routes)
         self._pages = shared_pages(app.routes)
         self._methods = {method for method, _, _ in self._routes}
         self._known_target = lru_cache(maxsize=1024)(self._target)  # most requests are for few drops
         self._proxies = ProxyHeadersMiddleware(nothing)  # type: ignore[arg-type] # uvicorn's types of ASGI, which are narrower
         self._default_headers: list[tuple[bytes, bytes]] = []
-        self._default_lines = b""
-        self._answers: deque[tuple[HotRequest, Outcome | Exception]] = deque()
+        self._default_lines = ""
+        self._answers: deque[tuple[HotRequest, Outcome | Exception]] = deque()  # those that are ready
         self._page: Page | None = None  # the latest one that was answered, and its body
-        self._around_request_id = b"", b""
+        self._around_request_id = b"", ""
 
     def trust(self, proxies: ProxyHeadersMiddleware) -> None:
         """Believe X-Forwarded-For of the proxies that this middleware around the application believes."""
@@ -163,7 +145,8 @@ class HotPath:
         scope["app"] = self.app
         scope["request_id"] = request_id_of(scope)
         try:
-            if not FORWARDED.isdisjoint(headers_of(scope)):
+            headers = headers_of(scope)
+            if not FORWARDED.isdisjoint(headers):
                 at_once(self._proxies(scope, None, None))  # type: ignore[arg-type] # it changes the scope only
             refusal = self._guard.refusal(scope)
             if refusal is not None:
@@ -172,14 +155,13 @@ class HotPath:
             operation, components = request.target.operation, self.app.components
             if isinstance(operation, SharedPage):
                 components.read_limit.count(address_of(scope))
-                components.shop.begin_drops_on_sale(request.take)
+                components.shop.begin_drops_on_sale(partial(self.receive, request))
                 return
             components.address_limit.count(address_of(scope))
-            key = key_of(request, operation)
+            key = key_of(request, operation) if b"idempotency-key" in headers else None
             body = (required_body if operation.needs_body else optional_body)(scope, request.body, operation.body)
-            try:
-                caller = at_once(writer(request))
-            except MustWait:
+            caller = known_writer(request)
+            if caller is None:
                 request.waits_for = asyncio.create_task(self._submit_later(request, operation, key, body))
             else:
                 self._submit(request, operation, caller, key, body)
@@ -195,7 +177,7 @@ class HotPath:
 
     def _submit(self, request: "HotRequest", operation: BuyersOperation, caller: Caller, key: str | None, body: Any) -> None:
         asked = operation.request(caller.id, request.target.asked_id, key, body)
-        request.waits_for = self.app.components.shop.begin(caller, asked, request.take)
+        request.waits_for = self.app.components.shop.begin(caller, asked, partial(self.receive, request))
 
     def receive(self, request: "HotRequest", outcome: Outcome | Exception) -> None:
         """Answer with this in the next iteration of the event loop, together with the other answers that are ready then."""
@@ -215,28 +197,26 @@ class HotPath:
     def rendered_page(self, page: Page, name: str, request_id: str) -> Rendered:
         """The answer with this page. Its bytes are made once for all requests of a call, which get the same page."""
         if page is not self._page:
-            self._page, self._around_request_id = page, around_request_id(page, name)
-        before, after = self._around_request_id
-        return Rendered(200, request_id.encode() + after, None, before)
+            before, after = around_request_id(page, name)
+            self._page, self._around_request_id = page, (before.encode(), after)
+        shared, after = self._around_request_id
+        return 200, request_id + after, None, shared
 
     def for_pages(self, found: Rendered, scope: Scope) -> Rendered:
-        """The answer with the headers of CORS."""
-        if self._cors is None:
+        """The answer with the headers of CORS, if there are any, and if the request passed the guard, inside which CORS is."""
+        if self._cors is None or "route" not in scope:
             return found
-        given = [(name.encode(), value.encode()) for name, value in (found.headers or {}).items()]
+        status, body, headers, shared = found
+        given = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
         start: Message = {"type": "http.response.start", "headers": given}
         at_once(self._cors.send(start, unsent, Headers(scope=scope)))
-        return found._replace(headers={name.decode(): value.decode() for name, value in start["headers"]})
+        return status, body, {name.decode(): value.decode() for name, value in start["headers"]}, shared
 
-    def default_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+    def default_lines(self, headers: list[tuple[bytes, bytes]]) -> str:
         """The lines of the headers of every answer. uvicorn makes a new list of them every second."""
         if headers is not self._default_headers:
             self._default_headers, self._default_lines = headers, head_lines(headers)
         return self._default_lines
-
-    def ended(self, request: "HotRequest", status: int, begin: float) -> None:
-        """Count and log the request."""
-        self._log.add((request.scope, status, time(), perf_counter() - begin))
 
 
 class HotRequest(RequestResponseCycle):
@@ -271,10 +251,6 @@ class HotRequest(RequestResponseCycle):
         self._protocol.tasks.add(self)
         self._hot_path.begin(self)
 
-    def take(self, outcome: Outcome | Exception) -> None:
-        """This is the outcome."""
-        self._hot_path.receive(self, outcome)
-
     def leave(self) -> None:
         """The client left. If no call took the request yet, none will; otherwise its outcome is logged."""
         self.disconnected = True
@@ -288,7 +264,7 @@ class HotRequest(RequestResponseCycle):
             self.waits_for.withdraw()
         elif self.waits_for is not None:
             self.waits_for.cancel()
-        self.take(Unavailable(STOPPING))
+        self._hot_path.receive(self, Unavailable(STOPPING))
 
     def answer(self, outcome: Outcome | Exception) -> None:
         """Send the answer, unless the client has left."""
@@ -297,11 +273,10 @@ class HotRequest(RequestResponseCycle):
             return  # the request was cancelled meanwhile
         found = self._rendered(outcome)
         if not self.disconnected:
-            if "route" in self.scope:  # it passed the guard, inside which CORS is
-                found = self._hot_path.for_pages(found, self.scope)
-            default_lines = self._hot_path.default_lines(protocol.default_headers)
+            found = self._hot_path.for_pages(found, self.scope)
+            default_lines = self._hot_path.default_lines(protocol.server_state.default_headers)
             protocol.finish(self, whole_answer(found, self.scope["request_id"], default_lines, keep_alive=self.keep_alive))
-        self._end(found.status)
+        self._end(found[0])
 
     def _rendered(self, outcome: Outcome | Exception) -> Rendered:
         if isinstance(outcome, Outcome):
@@ -320,7 +295,7 @@ class HotRequest(RequestResponseCycle):
         assert self._protocol is not None  # noqa: S101 - it ends once
         self._protocol.tasks.discard(self)
         self._protocol = self.waits_for = None
-        self._hot_path.ended(self, status, self._begun_at)
+        self._hot_path.log.add((self.scope, status, time(), perf_counter() - self._begun_at))
 
 
 def hot_routes(routes: Iterable[BaseRoute]) -> dict[tuple[bytes, bytes, bytes], HotRoute]:

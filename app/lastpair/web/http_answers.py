@@ -31,27 +31,31 @@ def with_own_answers(app: ASGI3Application) -> ASGI3Application:
     return run  # type: ignore[return-value] # the same
 
 
-def head_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+STATUS_LINES = {status: line.decode() for status, line in STATUS_LINE.items()}
+
+
+def head_lines(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The lines of these headers."""
-    return b"".join([b"%b: %b\r\n" % header for header in headers])
+    return "".join([f"{name.decode()}: {value.decode()}\r\n" for name, value in headers])
 
 
 FIXED_LINES = head_lines(FIXED_HEADERS)
 
 
-def whole_answer(rendered: Rendered, request_id: str, default_lines: bytes, *, keep_alive: bool) -> tuple[bytes, ...]:
+def whole_answer(rendered: Rendered, request_id: str, default_lines: str, *, keep_alive: bool) -> tuple[bytes, ...]:
     """The bytes of an answer that no application sends, in one piece or, if it begins as others do, in three.
 
     `default_lines` are the headers of every answer, such as Date.
     """
     status, body, headers, shared = rendered
-    lines = head_lines((name.encode(), value.encode()) for name, value in headers.items()) if headers else b""
-    end = b"" if keep_alive else b"connection: close\r\n"
-    length = len(shared) + len(body)
-    head = b"%b%bcontent-length: %d\r\n%b%bx-request-id: %b\r\n%b\r\n%b" % (
-        *(STATUS_LINE[status], default_lines, length, FIXED_LINES, lines, request_id.encode(), end, b"" if shared else body),
+    length = len(shared) + (len(body) if body.isascii() else len(body.encode()))
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]) if headers else ""
+    end = "" if keep_alive else "connection: close\r\n"
+    head = (
+        f"{STATUS_LINES[status]}{default_lines}content-length: {length}\r\n{FIXED_LINES}{lines}"
+        f"x-request-id: {request_id}\r\n{end}\r\n"
     )
-    return (head, shared, body) if shared else (head,)
+    return (head.encode(), shared, body.encode()) if shared else (f"{head}{body}".encode(),)
 
 
 class WholeAnswer:

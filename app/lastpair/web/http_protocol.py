@@ -18,9 +18,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from lastpair.errors import STOPPING, Refusal, Unavailable, invalid
 from lastpair.web.closing import WriteTimeout, refusal_bytes
 from lastpair.web.error_codes import MAX_BODY_BYTES
-from lastpair.web.hot_path import HotPath, HotRequest, Target, hot_path_behind
+from lastpair.web.hot_path import HotPath, HotRequest, hot_path_behind
 from lastpair.web.http_answers import CoalescedWrites, with_own_answers
-from lastpair.web.requests import keep_headers
+from lastpair.web.requests import HEADERS
 from lastpair.web.turns import PacedReading
 from lastpair.web.url_paths import SOCKETIO_PATH, SSE_PATHS, WEBSOCKET_PATHS
 
@@ -54,6 +54,7 @@ WEBSOCKET_TARGETS = frozenset(path.encode() for path in (*WEBSOCKET_PATHS, SOCKE
 FALSE_PROTOCOLS = (b"RTSP/", b"ICE/")
 """Protocols that llhttp serves as if they were HTTP."""
 
+FALSE_PROTOCOL = re.compile(rb" (?:RTSP|ICE)/")
 FALSE_PROTOCOL_BYTES = frozenset(b" RTSPICE")
 """The last byte of a piece is one of these, if the next piece begins with the rest of such a name."""
 
@@ -130,7 +131,7 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         self._idle_since = None
         self._unread_bytes += len(data)
         try:
-            if b" RTSP/" in data or b" ICE/" in data or data[-1] in FALSE_PROTOCOL_BYTES or self._protocol is not None:
+            if FALSE_PROTOCOL.search(data) or data[-1] in FALSE_PROTOCOL_BYTES or self._protocol is not None:
                 self._feed_in_parts(data)
             else:
                 self.parser.feed_data(data)
@@ -192,22 +193,20 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         if self._unread_bytes > FEED_BYTES:
             self._check_head()
         self._unread_bytes = self._drained_bytes = 0
-        fields = self._check_clarity()
+        version = self.parser.get_http_version()
+        fields = self._check_clarity(version)
         if self._is_stopping:
             raise _Stopping
         running = self.cycle
         if self._hot_path is not None and (running is None or running.response_complete) and not self.flow.write_paused:
             target = self._hot_path.target_of(self.parser.get_method(), self.url, fields)
             if target is not None:
-                self._take_hot_path(self._hot_path, target, fields)
+                if len(fields) == len(self.headers):  # none came twice
+                    self.scope[HEADERS] = fields  # type: ignore[literal-required]
+                keep_alive = version != "1.0" and self.parser.should_keep_alive()
+                self.cycle = HotRequest(self._hot_path, self, target, self.scope, keep_alive=keep_alive)
                 return
         self._begin_cycle(running)
-
-    def _take_hot_path(self, hot_path: HotPath, target: Target, fields: dict[bytes, bytes]) -> None:
-        if len(fields) == len(self.headers):
-            keep_headers(self.scope, fields)
-        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        self.cycle = HotRequest(hot_path, self, target, self.scope, keep_alive=keep_alive)
 
     def _leave_hot_path(self, request: HotRequest) -> None:
         # The rest of the body comes later.
@@ -240,19 +239,15 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         cycle = self.cycle
         if cycle is not None and cycle.scope is self.scope:
             cycle.more_body = False
-            cycle.message_event.set()
             if isinstance(cycle, HotRequest):
                 cycle.begin()
-            elif self.headers and not self.parser.should_keep_alive() and cycle.keep_alive:
+                return
+            cycle.message_event.set()
+            if self.headers and not self.parser.should_keep_alive() and cycle.keep_alive:
                 # The trailers say `Connection: close`, so the parser reads no other request.
                 cycle.keep_alive = False
                 if cycle.response_complete:
                     self._close()
-
-    @property
-    def default_headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers of every answer, such as Date."""
-        return self.server_state.default_headers
 
     def finish(self, request: HotRequest, answer: Sequence[bytes]) -> None:
         """Send these pieces of an answer, which is whole."""
@@ -388,9 +383,8 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
             and values(b"content-length") in ([], [b"0"])
         )
 
-    def _check_clarity(self) -> dict[bytes, bytes]:
+    def _check_clarity(self, version: str) -> dict[bytes, bytes]:
         # llhttp refuses what is malformed in other ways. Nothing has been done for the request yet. Returns the headers.
-        version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise _Refused(*BAD_VERSION)
         fields = dict(self.headers)  # much faster than a loop

@@ -7,7 +7,6 @@ from io import StringIO
 from json import loads
 from typing import Any
 
-import orjson
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -59,7 +58,7 @@ async def _csv(page: Page, rows_of: List, of_drop: OfDrop, columns: list[str]) -
     # If a later page cannot be read the connection is cut, because a file that ends early must not look whole.
     yield csv_lines([columns])
     while True:
-        rows = loads(orjson.dumps(page.rows), parse_float=str, parse_int=str)  # numbers keep their decimals
+        rows = loads(page.rows, parse_float=str, parse_int=str)  # numbers keep their decimals
         yield csv_lines([cell(row[column]) for column in columns] for row in rows)
         if page.next_cursor is None:
             return

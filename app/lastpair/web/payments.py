@@ -5,7 +5,7 @@ from dataclasses import replace
 from json import loads
 from typing import Literal
 
-import orjson
+from orjson import Fragment
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -77,7 +77,7 @@ async def answer_with_payment(request: Request, caller: Caller, outcome: Outcome
     if outcome.code is not None:
         return answer(request, outcome, name)
     components = components_of(request)
-    bought = loads(orjson.dumps(outcome.data))
+    bought = loads(outcome.data)
     ids = [row["payment_id"] for row in (bought if isinstance(bought, list) else [bought]) if row["payment_id"] is not None]
     payment = None
     if ids:
@@ -85,8 +85,8 @@ async def answer_with_payment(request: Request, caller: Caller, outcome: Outcome
         found = await components.shop.get_payment(caller, ids[0])
         if found.code is not None:
             return answer(request, found, "payment")
-        payment = found.data
-    data = {name: outcome.data, "payment": payment}
+        payment = Fragment(found.data)
+    data = {name: Fragment(outcome.data), "payment": payment}
     return success(request, data, outcome.status, REPLAYED if outcome.replayed else None)
 
 

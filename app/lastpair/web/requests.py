@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import cache
 from json import JSONDecodeError, JSONDecoder
-from random import getrandbits
-from typing import Any, TypeVar, cast
+from random import randbytes
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
@@ -35,6 +35,9 @@ SECONDS = re.compile(r"[0-9]{1,5}")
 LIMIT = re.compile(r"[0-9]{1,3}")
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 
+HEADERS = "lastpair.headers"
+"""Where a scope keeps what headers_of returned."""
+
 MAX_COMMAS = 2000
 """The most commas in JSON, and so about the most values. Parsing that many holds the event loop for 2 ms; 64 KiB of tiny values
 would hold it for 20 ms."""
@@ -61,7 +64,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 def header(scope: Scope, name: bytes) -> str | None:
     """The first header of this name, which is in lower case. Faster than Starlette's Headers, and every request needs some."""
-    value = headers_of(scope).get(name)
+    value = (scope.get(HEADERS) or headers_of(scope)).get(name)
     return None if value is None else value.decode("latin-1")
 
 
@@ -71,21 +74,16 @@ def _all(scope: Scope, name: bytes) -> list[bytes]:
 
 def headers_of(scope: Scope) -> dict[bytes, bytes]:
     """The headers by name, the first of each name."""
-    headers: dict[bytes, bytes] | None = scope.get("lastpair.headers")
+    headers: dict[bytes, bytes] | None = scope.get(HEADERS)
     if headers is None:
-        headers = scope["lastpair.headers"] = dict(reversed(scope["headers"]))
+        headers = scope[HEADERS] = dict(reversed(scope["headers"]))
     return headers
-
-
-def keep_headers(scope: Any, headers: dict[bytes, bytes]) -> None:
-    """Let headers_of return these, which are the headers of a request that has none twice."""
-    scope["lastpair.headers"] = headers
 
 
 def request_id_of(scope: Scope) -> str:
     """The X-Request-Id that the client gave, or a new one. It is no secret, so it need not be hard to guess."""
     given = header(scope, b"x-request-id")
-    return given if given is not None and REQUEST_ID.fullmatch(given) else f"{getrandbits(128):032x}"
+    return given if given is not None and REQUEST_ID.fullmatch(given) else randbytes(16).hex()  # noqa: S311 - see above
 
 
 def parse_uuid(name: str, value: str) -> str:
@@ -169,7 +167,8 @@ async def read_optional_body(request: Request, model: type[Body]) -> Body:
 def optional_body(scope: Scope, body: bytes, model: type[Body]) -> Body:
     """The same of a body that has arrived."""
     if not body:
-        return cast(Body, _empty(model))
+        empty: Body = _empty(model)
+        return empty
     _check_media_type(scope)
     if len(body) > MAX_SMALL_BYTES:
         raise invalid("body", f"must not be larger than {MAX_SMALL_BYTES} bytes here")
@@ -177,7 +176,7 @@ def optional_body(scope: Scope, body: bytes, model: type[Body]) -> Body:
 
 
 @cache
-def _empty(model: type[BaseModel]) -> BaseModel:
+def _empty(model: type[BaseModel]) -> Any:
     return model()
 
 

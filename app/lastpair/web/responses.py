@@ -1,7 +1,7 @@
 """Writing an HTTP answer: the success and the error envelope."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -33,23 +33,20 @@ class HasScope(Protocol):
         """The scope."""
 
 
-class Rendered(NamedTuple):
-    """An answer in JSON."""
+Rendered = tuple[int, str, Mapping[str, str] | None, bytes]
+"""An answer in JSON: its status, its body, its headers besides Content-Length and FIXED_HEADERS, and the beginning that its body
+shares with other answers. That is sent without being copied.
 
-    status: int
-    body: bytes
-    headers: Mapping[str, str] | None
-    """Its headers besides Content-Length and FIXED_HEADERS."""
-
-    shared: bytes = b""
-    """What comes before `body`, if many answers begin with it. It is sent without being copied."""
+It is a plain tuple, because to make a named one takes longer than to render the body.
+"""
 
 
 class Json(Response):
     """A rendered answer. It makes its headers itself, because Starlette first inspects which headers it was given."""
 
     def __init__(self, rendered: Rendered) -> None:
-        super().__init__(rendered.body, rendered.status, rendered.headers)
+        status, body, headers, shared = rendered
+        super().__init__(shared + body.encode(), status, headers)
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
         """Set the headers: the body's length, those of every answer, and these."""
@@ -73,7 +70,7 @@ def rendered(request: HasScope, outcome: Outcome, name: str, headers: Mapping[st
         return _refused(request, status, code, message or "", None, data)
     if replayed:
         headers = REPLAYED | dict(headers or {})
-    return _succeeded(request, {name: data}, status, headers)
+    return _succeeded(request, f'{{"{name}":{data}}}', status, headers)
 
 
 def answer_page(request: HasScope, outcome: Outcome, name: str) -> Response:
@@ -86,23 +83,23 @@ def rendered_page(request: HasScope, outcome: Outcome, name: str) -> Rendered:
     if outcome.code is not None:
         return rendered(request, outcome, name)
     before, after = around_request_id(outcome.data, name)
-    return Rendered(200, b"".join((before, request.scope["request_id"].encode(), after)), None)
+    return 200, f"{before}{request.scope['request_id']}{after}", None, b""
 
 
-def around_request_id(page: Page, name: str) -> tuple[bytes, bytes]:
+def around_request_id(page: Page, name: str) -> tuple[str, str]:
     """The body of an answer with this page, its rows under `name`: what comes before the request id, and what comes after it."""
     meta: dict[str, Any] = {}
     if page.next_cursor is not None:
         meta["nextCursor"] = page.next_cursor
     if page.incomplete is not None:
         meta["incomplete"] = page.incomplete.split(", ")
-    start = orjson.dumps({"success": True, "data": {name: page.rows}})
-    return start[:-1] + b',"meta":{"requestId":"', b'"' + (b"," + orjson.dumps(meta)[1:-1] if meta else b"") + b"}}"
+    start = f'{{"success":true,"data":{{"{name}":{page.rows}}},"meta":{{"requestId":"'
+    return start, f'"{"," if meta else ""}{orjson.dumps(meta).decode()[1:-1]}}}}}'
 
 
 def success(request: HasScope, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """The success envelope around `data`, in which orjson.Fragment embeds JSON that the database made."""
-    return Json(_succeeded(request, data, status, headers))
+    return Json(_succeeded(request, orjson.dumps(data).decode(), status, headers))
 
 
 def failure(request: HasScope, refusal: Refusal) -> Response:
@@ -115,23 +112,20 @@ def rendered_refusal(request: HasScope, refusal: Refusal) -> Rendered:
     return _refused(request, refusal.status, refusal.code, refusal.message, _headers_of(refusal))
 
 
-def _succeeded(request: HasScope, data: Any, status: int, headers: Mapping[str, str] | None) -> Rendered:
-    body = {"success": True, "data": data, "meta": {"requestId": request.scope["request_id"]}}
-    return Rendered(status, orjson.dumps(body), headers)
+# A request id has no character that JSON would escape, and neither has the code of a refusal.
+def _succeeded(request: HasScope, data: str, status: int, headers: Mapping[str, str] | None) -> Rendered:
+    return status, f'{{"success":true,"data":{data},"meta":{{"requestId":"{request.scope["request_id"]}"}}}}', headers, b""
 
 
 def _refused(
-    request: HasScope, status: int, code: str, message: str, headers: Mapping[str, str] | None, items: Any = None
+    request: HasScope, status: int, code: str, message: str, headers: Mapping[str, str] | None, items: str | None = None
 ) -> Rendered:
     # `items` are the refused items of a basket.
     request.scope["outcome"] = code
-    error = {"code": code, "message": message}
-    body = {
-        "success": False,
-        "error": error if items is None else error | {"items": items},
-        "meta": {"requestId": request.scope["request_id"]},
-    }
-    return Rendered(status, orjson.dumps(body), headers)
+    error = f'"code":"{code}","message":{orjson.dumps(message).decode()}'
+    if items is not None:
+        error += f',"items":{items}'
+    return status, f'{{"success":false,"error":{{{error}}},"meta":{{"requestId":"{request.scope["request_id"]}"}}}}', headers, b""
 
 
 def _headers_of(refusal: Refusal) -> Mapping[str, str] | None:

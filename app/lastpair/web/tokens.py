@@ -19,6 +19,7 @@ from starlette.types import Scope
 
 from lastpair.errors import Refusal, Unavailable
 from lastpair.token_keys import Key, algorithm_for
+from lastpair.web.at_once import MustWait, at_once
 from lastpair.web.error_codes import RefusalWithHeaders
 from lastpair.web.identity import SUBJECT, USERNAME
 from lastpair.web.requests import headers_of
@@ -251,6 +252,13 @@ class BearerToken:
         """The user of the claim `sub`; None for such an admin."""
         user_id = await self.user_id(scope)
         return None if self._is_admin(scope) else user_id
+
+    def known_user_id(self, scope: Scope) -> str | None:
+        """The user of the claim `sub`; None if the keys that verify the token have to be fetched."""
+        try:
+            return at_once(self.user_id(scope))
+        except MustWait:
+            return None
 
     def _is_admin(self, scope: Scope) -> bool:
         given = claim_named(self._role_claim, scope["claims"])
