@@ -27,7 +27,7 @@ CPU time counts, because a machine that is busy with other programs would make t
 
 RELAXED_FACTOR, IDLE_PAUSE_SECONDS = 4, 0.06
 """Instead of the first number above this one counts while the pause is not longer than these seconds. Events that come faster
-than that then share writes, and still reach 2,000 clients within 0.1 s.
+than that then share writes. The bound is there because 2,000 clients should get an event within 0.1 s.
 """
 
 MAX_PAUSE_SECONDS = 0.25
