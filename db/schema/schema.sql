@@ -2958,7 +2958,7 @@ COMMENT ON INDEX inventory.purchases_of_payments_idx IS 'The payments of a drop,
 -- Name: purchases_of_user_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
-CREATE INDEX purchases_of_user_idx ON inventory.purchases USING btree (drop_id, user_id) WHERE (status = ANY (ARRAY['pending'::text, 'paid'::text]));
+CREATE INDEX purchases_of_user_idx ON inventory.purchases USING btree (drop_id, user_id) WHERE ((status = ANY (ARRAY['pending'::text, 'paid'::text])) AND (user_id IS NOT NULL));
 
 
 --
@@ -3472,4 +3472,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261130020000'),
     ('20261130021000'),
     ('20261130030000'),
-    ('20261130040000');
+    ('20261130040000'),
+    ('20261130050000');

@@ -35,7 +35,7 @@ from (values
   ('reservations_lapsed_idx', '(drop_id, user_id, id) where status = ANY ARRAY[''EXPIRED'', ''CANCELLED'']',
     'What became of a user''s holds of a drop is found.'),
   ('reservations_basket_idx', '(basket_id) where basket_id IS NOT NULL', 'The holds of a basket are found.'),
-  ('purchases_of_user_idx', '(drop_id, user_id) where status = ANY ARRAY[''pending'', ''paid'']',
+  ('purchases_of_user_idx', '(drop_id, user_id) where status = ANY ARRAY[''pending'', ''paid''] AND user_id IS NOT NULL',
     'What a user has bought of a drop is counted for its limit.'),
   ('variants_pkey', 'primary (drop_id, id)', 'The variants of a drop are found together.'),
   ('variants_name_key', 'unique (drop_id, name)', 'A variant of a drop is found by its name, and is one.'),

@@ -7,6 +7,7 @@ rows later, and after a vacuum.
 
 import re
 from collections.abc import AsyncIterator
+from itertools import product
 from urllib.parse import urlsplit, urlunsplit
 
 import orjson
@@ -91,6 +92,15 @@ EXPECTED_OF_PAYMENTS = {
     "unsettled": {"payments_unsettled_idx"},
 }
 
+LARGE_INDEXES = """
+select c.oid::regclass::text as name
+from pg_index i
+join pg_class c on c.oid = i.indexrelid
+where i.indrelid = any (array['inventory.reservations', 'inventory.purchases', 'inventory.events']::regclass[])
+  and pg_relation_size(c.oid) > 200000
+order by 1
+"""
+
 
 @pytest.fixture
 async def session(database: Database, migrated_url: str) -> AsyncIterator[Explained]:
@@ -118,6 +128,28 @@ async def test_plans_are_the_same_on_empty_and_on_full_tables(session: Explained
     assert await walk(session, drop_id, users[20200:]) == first
     assert first == EXPECTED
     await assert_healthy(connection)
+
+
+@pytest.mark.slow
+async def test_plans_do_not_depend_on_the_sizes_of_indexes(session: Explained) -> None:
+    """Each index in turn is ten times as large as it was, so that another one looks cheaper. No call may take another one instead,
+    neither on tables that were never analysed nor on others."""
+    connection = session.connection
+    users, drop_id = await make_users(connection, 8000), await make_drop_by_sql(connection, 30000)
+    for start in range(0, 6000, 1000):
+        batch = users[start : start + 1000]
+        await connection.fetch(RESERVE, drop_id, batch, [f"key-{n}" for n in range(len(batch))], 60)
+        await connection.fetch(PURCHASE, drop_id, batch, batch)
+    large = await connection.fetch(LARGE_INDEXES)
+    assert {"inventory.purchases_latest_idx", "inventory.purchases_of_user_idx"} <= {row["name"] for row in large}
+    others: set[tuple[str, str, str]] = set()
+    for n, (statement, row) in enumerate(product(("select", "vacuum analyze"), large)):
+        await connection.execute(f"alter index {row['name']} set (fillfactor = 10); reindex index {row['name']}")
+        await connection.execute(statement)
+        for call, indexes in (await walk(session, drop_id, users[6000 + 30 * n :][:30])).items():
+            others |= {(call, index, row["name"]) for index in indexes - EXPECTED[call]}
+        await connection.execute(f"alter index {row['name']} reset (fillfactor); reindex index {row['name']}")
+    assert others == set()
 
 
 async def test_a_plan_made_for_one_row_serves_thousands(session: Explained) -> None:
