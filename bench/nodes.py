@@ -5,8 +5,8 @@ processor time, as if it were a slow machine, and the router, the service and wr
 delay of each commit slows the nodes instead. bench/results.md says which it was.
 
 A node needs less processor time for a reserve if its calls are larger, and the same clients spread over more nodes make smaller
-calls. So the sales of many drops are measured twice: with the same clients for all, and with the same clients for each node.
-Rates swing with everything else that the machine does. The processor time of the nodes swings less, so it is told as well.
+calls. So the sales of many drops are measured with the same clients for all, few and many, and with the same clients for each
+node. Rates swing with everything else that the machine does. The processor time of the nodes swings less, so it is told as well.
 """
 
 import statistics
@@ -27,6 +27,7 @@ SHARE = 0.12
 
 DROPS = 200
 CLIENTS = 256
+CROWD = 1024
 DURABLE = ("max_connections = 200",)
 DELAYED = (*DURABLE, "commit_delay = 20000", "commit_siblings = 0")
 
@@ -66,11 +67,9 @@ def nodes(bench: Bench) -> Iterator[Row]:
             for server in [single_server, *(server for there in routers.values() for server in there.nodes.values())]:
                 stack.enter_context(slowed(server.pid, SHARE))
 
-        def many(number: int, parts: int) -> Sale:
-            # So many of four parts of the clients and of the drops.
+        def many(number: int, drops: int, clients: int) -> Sale:
             of_nodes = benches[number]
-            paths = [reserve_path(of_nodes[n % number].drop()) for n in range(DROPS * parts // 4)]
-            clients = CLIENTS * parts // 4
+            paths = [reserve_path(of_nodes[n % number].drop()) for n in range(drops)]
             return sale(routers[number].nodes.values(), lambda: wrk(services[number], clients, "POST", paths, {"201"}))
 
         def hot() -> Sale:
@@ -79,9 +78,13 @@ def nodes(bench: Bench) -> Iterator[Row]:
         def hot_alone() -> Sale:
             return sale([single_server], lambda: reserve(alone, single, CLIENTS))
 
-        for each_node in (False, True):
-            found = _medians({str(number): lambda n=number, e=each_node: many(n, n if e else 4) for number in routers})
-            what = "50 drops and 64 clients for each node" if each_node else f"{DROPS} drops and {CLIENTS} clients in all"
+        loads: dict[str, Callable[[int], Sale]] = {
+            f"{DROPS} drops and {CLIENTS} clients in all": lambda number: many(number, DROPS, CLIENTS),
+            f"{DROPS} drops and {CROWD:,} clients in all": lambda number: many(number, DROPS, CROWD),
+            "50 drops and 64 clients for each node": lambda number: many(number, 50 * number, 64 * number),
+        }
+        for what, load in loads.items():
+            found = _medians({str(number): lambda n=number, on=load: on(n) for number in routers})
             one, two, four = (found[str(number)] for number in routers)
             yield Row(f"{what}, two nodes ÷ one, {how}", two.rate, one.rate, 1.8)
             yield Row(f"{what}, four nodes ÷ one, {how}", four.rate, one.rate, 3.2)
