@@ -132,8 +132,8 @@ async def test_plans_are_the_same_on_empty_and_on_full_tables(session: Explained
 
 @pytest.mark.slow
 async def test_plans_do_not_depend_on_the_sizes_of_indexes(session: Explained) -> None:
-    """Each index in turn is ten times as large as it was, so that another one looks cheaper. No call may take another one instead,
-    neither on tables that were never analysed nor on others."""
+    """Each index in turn is ten times as large as it was, so that another one looks cheaper. No call may take that one
+    instead, on tables that were never analysed or on others."""
     connection = session.connection
     users, drop_id = await make_users(connection, 8000), await make_drop_by_sql(connection, 30000)
     for start in range(0, 6000, 1000):
