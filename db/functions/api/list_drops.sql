@@ -9,7 +9,8 @@
 -- Locks: none. Errors: FORBIDDEN (drafts, see inventory.may_see_drafts), VALIDATION_ERROR (status, limit, cursor).
 --
 -- Plans: for each status that a drop of the list may be stored with, the first rows of an index scan of drops_active_idx, from the
--- cursor on. Drops without a start are looked for by themselves, so that one kept plan serves pages with and without a cursor.
+-- cursor on. Drops without a start are looked for by themselves, so that one kept plan serves pages with and without a cursor. The
+-- scan for drops on sale begins at now(), so it does not visit those that start later.
 
 create or replace function api.list_drops(
   p_status text default null, p_limit integer default 50, p_after uuid default null, p_after_at timestamptz default null
@@ -54,6 +55,7 @@ declare
   end;
   v_starts_at timestamptz;
   v_id uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  v_latest_start timestamptz := case when p_status is null then now() else 'infinity' end;
   v_page inventory.drops[];
 begin
   perform inventory.check_limit(p_limit);
@@ -92,11 +94,9 @@ begin
       (
         select d, d.starts_at, d.id
         from inventory.drops d
-        where d.status = stored.status and (d.starts_at, d.id) < (coalesce(v_starts_at, 'infinity'), v_id)
-          and case
-            when p_status is null then d.starts_at <= now() and (d.ends_at is null or d.ends_at > now())
-            else inventory.status_now(d) = p_status
-          end
+        where d.status = stored.status and (d.starts_at, d.id) < (coalesce(v_starts_at, v_latest_start), v_id)
+          and d.starts_at <= v_latest_start
+          and case when p_status is null then d.ends_at is null or d.ends_at > now() else inventory.status_now(d) = p_status end
           and (inventory.is_public(d) or d.status = 'draft')
         order by d.starts_at desc, d.id desc
         limit p_limit
