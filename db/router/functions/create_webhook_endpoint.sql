@@ -42,9 +42,12 @@ begin
     from json_array_elements(v_copies) as c (value);
     v_here := router.ask_as_service(v_node, 'webhook_endpoint_copies', '{}');
     v_copies := router.ask_as_service(v_first, 'webhook_endpoint_copies', '{}');
-    perform router.try_call(v_node, 'lastpair_service', 'delete_webhook_endpoint', jsonb_build_object('p_endpoint_id', h.value ->> 'id'))
+    perform router.refuse_away(array[v_node])
     from json_array_elements(v_here) as h (value)
-    where not exists (select from json_array_elements(v_copies) as c (value) where c.value ->> 'id' = h.value ->> 'id');
+    cross join lateral router.try_call(
+      v_node, 'lastpair_service', 'delete_webhook_endpoint', jsonb_build_object('p_endpoint_id', h.value ->> 'id')) called
+    where not exists (select from json_array_elements(v_copies) as c (value) where c.value ->> 'id' = h.value ->> 'id')
+      and called.is_away;
   end loop;
 end
 $$;
