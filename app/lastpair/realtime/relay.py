@@ -246,6 +246,8 @@ class Relay:
                     await self._read_log(connection)
                 published += 1
                 if published % YIELD_EVENTS == 0:
+                    observe_all(RELAY_LAG_SECONDS, lags_seconds)
+                    lags_seconds.clear()
                     await self._track.hub.caught_up()
         finally:
             observe_all(RELAY_LAG_SECONDS, lags_seconds)
