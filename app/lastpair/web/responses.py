@@ -70,7 +70,7 @@ def rendered(request: HasScope, outcome: Outcome, name: str, headers: Mapping[st
         return _refused(request, status, code, message or "", None, data)
     if replayed:
         headers = REPLAYED | dict(headers or {})
-    return _succeeded(request, f'{{"{name}":{data}}}', status, headers)
+    return _succeeded(request, f'{{"{name}":{"null" if data is None else data}}}', status, headers)
 
 
 def answer_page(request: HasScope, outcome: Outcome, name: str) -> Response:
@@ -112,7 +112,7 @@ def rendered_refusal(request: HasScope, refusal: Refusal) -> Rendered:
     return _refused(request, refusal.status, refusal.code, refusal.message, _headers_of(refusal))
 
 
-# A request id has no character that JSON would escape, and neither has the code of a refusal.
+# A request id has no character that JSON would escape.
 def _succeeded(request: HasScope, data: str, status: int, headers: Mapping[str, str] | None) -> Rendered:
     return status, f'{{"success":true,"data":{data},"meta":{{"requestId":"{request.scope["request_id"]}"}}}}', headers, b""
 
@@ -122,7 +122,7 @@ def _refused(
 ) -> Rendered:
     # `items` are the refused items of a basket.
     request.scope["outcome"] = code
-    error = f'"code":"{code}","message":{orjson.dumps(message).decode()}'
+    error = f'"code":{orjson.dumps(code).decode()},"message":{orjson.dumps(message).decode()}'
     if items is not None:
         error += f',"items":{items}'
     return status, f'{{"success":false,"error":{{{error}}},"meta":{{"requestId":"{request.scope["request_id"]}"}}}}', headers, b""
