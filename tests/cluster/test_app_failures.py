@@ -228,7 +228,8 @@ async def test_a_node_whose_first_server_is_gone(router: Router) -> None:
     node = router.nodes[AWAY]
     async with serving(router) as shop:
         drops = await shop.drops(1_000_000)
-        with port_of_a_machine_that_is_gone() as port:
+        with port_of_a_machine_that_is_gone() as port, ExitStack() as stack:
+            stack.callback(router.server.psql, POINT.format(node.port, node.port, AWAY), router.server.url)
             with frozen(node):
                 answer = await ask_reserve(shop.http, drops[AWAY], str(uuid4()))
                 assert_unavailable(answer)
@@ -236,7 +237,6 @@ async def test_a_node_whose_first_server_is_gone(router: Router) -> None:
                 router.server.psql(POINT.format(port, node.port, AWAY), router.server.url)
             await eventually(lambda: sells(shop, drops[AWAY]), PATIENCE_SECONDS)
             await eventually(lambda: lacks(shop, []), PATIENCE_SECONDS)
-            router.server.psql(POINT.format(node.port, node.port, AWAY), router.server.url)
 
 
 async def lacks(shop: ClusterShop, nodes: list[str]) -> bool:
