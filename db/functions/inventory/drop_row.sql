@@ -1,6 +1,6 @@
 -- inventory.drop_row: turn a row of drops into the row that the API shows. See inventory.drop_rows.
 --
--- Locks: none. Errors: none. Plans: as in inventory.drops_with_due.
+-- Locks: none. Errors: none. Plans: as in inventory.drop_rows.
 
 create or replace function inventory.drop_row(p_drop inventory.drops)
 returns api.drop_row

@@ -5,8 +5,8 @@
 --
 -- Locks: none. Errors: none.
 --
--- Plans: PostgreSQL puts this function into the statement of its caller, which has the settings of inventory.drops_with_due and keeps
--- its plan. Nothing sorts, because a nested loop is the only way to join what is computed for each drop, and it keeps the order.
+-- Plans: PostgreSQL puts this function into the statement of its caller, which has switched sequential and bitmap scans off
+-- and keeps its plan. Nothing sorts, because a nested loop is the only way to join what is computed for each drop, and it keeps the order.
 
 create or replace function inventory.drop_rows(p_drops inventory.drops[])
 returns setof api.drop_row
