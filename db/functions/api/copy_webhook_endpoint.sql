@@ -16,10 +16,12 @@ declare
   v_own inventory.webhook_endpoints;
 begin
   v_copy.failing_since := null;
-  insert into inventory.webhook_endpoints select (v_copy).* on conflict (id) do nothing;
-  if found then
+  begin
+    insert into inventory.webhook_endpoints select (v_copy).*;
     return;
-  end if;
+  exception when unique_violation then
+    null; -- It is here already. With `on conflict` the trigger would now have locked the settings, and others lock the endpoint first.
+  end;
   select * into v_own from inventory.webhook_endpoints e where e.id = v_copy.id for no key update;
   if not found or v_own.updated_at >= v_copy.updated_at then -- it was deleted meanwhile, or this copy is late
     return;
