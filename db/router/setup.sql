@@ -529,7 +529,7 @@ declare
   v_again integer[];
   v record;
 begin
-  -- Whoever comes first gets the last units, so the node has to know all users of a batch before it begins.
+  -- The request that comes first gets the last units, so the node has to know all users of a batch before it begins.
   if not p_is_repeated and jsonb_array_length(v_requests) > 1 then
     v_users := array(
       select distinct (r.value ->> 'user_id')::uuid from jsonb_array_elements(v_requests) r where r.value ->> 'user_id' is not null);

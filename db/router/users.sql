@@ -1,8 +1,8 @@
 -- Users on a router: a user is known on each node on which the user has acted, with the same id and the same name.
 --
 -- The register of names. A name is claimed on one node of the first 1, of the first 2, … of all nodes, which its key picks, oldest set
--- first. So a node that joins needs no names of others: whoever claims a name later asks each node on which it can have been claimed
--- before. The users of the time before the router are on the first node, which is always asked. If a node of the register is away,
+-- first. So a node that joins needs no names of others: a call that claims a name later asks each node on which it can have been
+-- claimed before. The users of the time before the router are on the first node, which is always asked. If a node of the register is away,
 -- the user gets a name with a suffix, which needs no register.
 
 create or replace function router.registers_of(p_username text)

@@ -154,7 +154,7 @@ class CoalescedWrites:
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         """`close` closes the connection when all is sent."""
         self.transport = transport
-        """The transport itself, for what is no answer's head."""
+        """The transport itself. Events of a stream are written to it directly, because nothing of a stream is held back here."""
 
         self._close = close
         self._head = b""

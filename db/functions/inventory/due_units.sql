@@ -3,7 +3,7 @@
 --
 -- Purpose: reads go by the clock. What is due counts as stock, whether or not it has been taken back.
 --
--- Locks: none. Errors: none. Plans: as in inventory.has_due.
+-- Locks: none. Errors: none. Plans: as in inventory.drops_with_due.
 
 create or replace function inventory.due_units(p_drop inventory.drops)
 returns table (variant_id uuid, units integer)

@@ -4,7 +4,7 @@
 -- Locks: the caller holds the drop's row. The reservations are locked with skip locked: one that a purchase has locked is left to
 -- that purchase and the next one is taken. So a transaction that one buyer forgot to end hides no other buyer's unit.
 -- Errors: none.
--- Plans: see db/README.md, 'Plans'. Here sorting is disabled too, as in inventory.has_due.
+-- Plans: see db/README.md, 'Plans'. Here sorting is disabled too, as in inventory.drops_with_due.
 
 create or replace function inventory.lock_due_reservations(p_drop inventory.drops, p_limit integer)
 returns uuid[]

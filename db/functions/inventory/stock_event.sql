@@ -2,7 +2,7 @@
 --
 -- The stock is as it is by the clock, as in a snapshot: units of due holds count as available.
 --
--- Locks: none. Errors: none. Plans: as in inventory.has_due.
+-- Locks: none. Errors: none. Plans: as in inventory.drops_with_due.
 
 create or replace function inventory.stock_event(p_drop inventory.drops, p_variant_ids uuid[])
 returns json

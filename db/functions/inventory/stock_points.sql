@@ -12,7 +12,7 @@
 -- purchase that was not paid in the end counts as held while it was pending.
 --
 -- Locks: none. Errors: none.
--- Plans: as in inventory.has_due. For each bucket one look-up in events_drop_idx; the purchases and refunds of that time.
+-- Plans: as in inventory.drops_with_due. For each bucket one look-up in events_drop_idx; the purchases and refunds of that time.
 
 create or replace function inventory.stock_points(
   p_drop inventory.drops, p_ends timestamptz[], p_ids bigint[], p_known_from timestamptz

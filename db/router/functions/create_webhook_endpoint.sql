@@ -24,8 +24,8 @@ end
 $$;
 
 -- Every change is made on the first node and then copied, so the first node decides which of two changes is the later one. A copy that
--- was under way while its endpoint was deleted may have put it back. So whoever copies looks afterwards for endpoints that the first
--- node has no more. It is asked last, because it has an endpoint before the others have it.
+-- was under way while its endpoint was deleted may have put it back. So each call that copies looks afterwards for endpoints that
+-- the first node has no more. It is asked last, because it has an endpoint before the others have it.
 create or replace function router.copy_webhook_endpoints(p_nodes integer[])
 returns void
 language plpgsql security definer
