@@ -223,6 +223,12 @@ async def test_signed_nonsense(till: Till, body: str) -> None:
     assert_error(await post(till, signed_for(till, body), body), 400, "VALIDATION_ERROR")
 
 
+async def test_an_encoded_message(till: Till) -> None:
+    """No body with a Content-Encoding is taken, whoever signed it."""
+    headers = signed_for(till, "{}") | {"content-encoding": "gzip"}
+    assert_error(await post(till, headers, "{}"), 415, "UNSUPPORTED_MEDIA_TYPE")
+
+
 async def test_large_message(till: Till) -> None:
     """A message of 256 KiB is read, a larger one is not."""
     body = dumps({"id": "evt_1", "type": "ping", "livemode": False, "data": {"object": {}}, "padding": "x" * 262_000})

@@ -321,6 +321,10 @@ async def test_requests_that_are_refused(service: InProcess) -> None:
         ("?EIO=4&transport=polling&j=1", "j"),
         ("?EIO=4&transport=polling&sid=unknown", "sid"),
         ("?EIO=4&transport=polling&dropId=1", "dropId"),
+        ("?EIO=3&EIO=4&transport=polling", "EIO"),
+        ("?EIO=4&transport=websocket&transport=polling", "transport"),
+        ("?EIO=4&transport=polling&sid=a&sid=b", "sid"),
+        (f"?EIO=4&transport=polling{'&a' * 500}", "query"),
     ]:
         answer = await service.http.get(f"{service.url}/socket.io/{query}")
         assert assert_error(answer, 400, "VALIDATION_ERROR").startswith(f"{field}: ")
@@ -332,9 +336,22 @@ async def test_requests_that_are_refused(service: InProcess) -> None:
         poll = asyncio.create_task(service.http.get(url))
         await asyncio.sleep(0.2)
         assert_error(await service.http.get(url), 400, "VALIDATION_ERROR")
+        encoded = await service.http.post(url, content="3", headers={"Content-Encoding": "gzip"})
+        assert_error(encoded, 415, "UNSUPPORTED_MEDIA_TYPE")
         assert_error(await service.http.post(url, content="3" * 5000), 413, "PAYLOAD_TOO_LARGE")
         assert (await poll).text == "1"
     await service.has_streams(0)
+
+
+async def test_a_request_of_two_sessions(service: InProcess) -> None:
+    """It is of neither, because Engine.IO would take the first one, and the service the last."""
+    async with session(service) as one, session(service) as other:
+        query = f"{one.partition('?')[2]}&sid={other.rpartition('=')[2]}"
+        assert_error(await service.http.post(f"{service.url}/socket.io/?{query}", content="41"), 400, "VALIDATION_ERROR")
+        with pytest.raises(InvalidStatus):
+            websocket_query = query.replace("polling", "websocket")
+            await connect_websocket(f"{service.url.replace('http', 'ws')}/socket.io/?{websocket_query}")
+        await service.has_streams(2)
 
 
 async def test_sessions_that_are_abandoned(service: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
