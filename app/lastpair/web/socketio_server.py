@@ -53,6 +53,9 @@ POLL_PAUSE_SECONDS = 0.25
 OUTBOX_PACKETS = 100
 """Other packets, such as acknowledgements, that may wait. With more of them the client is cut off."""
 
+MAX_PACKETS = 100
+"""The most packets of a request, because handling 1,000 tiny ones takes 70 ms."""
+
 ENGINE_PARAMETERS = ("EIO", "transport", "sid")
 """The query parameters of Engine.IO. A front end may add any others."""
 
@@ -427,6 +430,9 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
         except Refusal:
             client.leave()
             raise
+        if body.count(SEPARATOR.encode()) >= MAX_PACKETS:
+            client.leave()
+            raise invalid("body", f"must not have more than {MAX_PACKETS} packets")
         try:
             texts = body.decode().split(SEPARATOR)
             packets = [packet for text in texts if (packet := client.hear(text)) is not None]
@@ -436,6 +442,7 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
         with suppress(EngineIOError):  # the session ended meanwhile
             for packet in packets:
                 await client.socket.receive(Packet(encoded_packet=packet))
+                await asyncio.sleep(0)  # let other tasks run
         await Response("ok", headers=ANSWER_HEADERS, media_type=TEXT)(scope, receive, send)
 
     async def _poll(self, client: Client, scope: Scope, receive: Receive, send: Send) -> None:
@@ -466,6 +473,10 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
         await super()._handle_eio_connect(eio_sid, environ)
         client = self._clients[eio_sid] = environ["asgi.scope"].pop(CLIENT)
         client.begin(self.eio.sockets[eio_sid])
+
+    async def _handle_eio_message(self, eio_sid: str, data: str) -> None:
+        if eio_sid in self.environ:  # what comes behind the end of a session would be an error, and be kept for ever
+            await super()._handle_eio_message(eio_sid, data)
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         await super()._handle_eio_disconnect(eio_sid, reason)
