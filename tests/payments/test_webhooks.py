@@ -275,6 +275,15 @@ async def test_own_provider_tells_what_does_not_fit(own_till: OwnTill, notice: d
 
 
 @only_own
+@pytest.mark.parametrize("notice", [{"provider_reference": "a\0"}, {"currency": "\0"}, {"message_id": "msg_" * 64}])
+async def test_own_provider_tells_what_cannot_be_stored(own_till: OwnTill, notice: dict[str, Any]) -> None:
+    """A text with a NUL, and an id that is too long for an index, are refused, and not answered with 500."""
+    _, payment = await own_till.bought()
+    assert_error(await own_till.provider.tell(payment, "paid", **notice), 400, "VALIDATION_ERROR")
+    assert (await own_till.payment(payment))["status"] == "pending"
+
+
+@only_own
 async def test_own_providers_signature_is_refused(own_till: OwnTill) -> None:
     """A wrong secret, and a message from long ago. One that the service itself signed is not taken as the provider's."""
     _, payment = await own_till.bought()

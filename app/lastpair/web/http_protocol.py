@@ -189,7 +189,7 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         self._url_has_ended = not url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header arrived. Blanks behind its value are no part of it (RFC 9110, section 5.5), but the parser leaves them there."""
+        """A header arrived. Blanks behind its value are no part of it (RFC 9110, section 5.5), but the parser keeps them."""
         name, value = name.lower(), value.rstrip(b" \t")
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
