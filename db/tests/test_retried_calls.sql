@@ -1,7 +1,7 @@
 -- To extend a hold, buy a basket, refund a purchase and cancel a drop count once for each user and Idempotency-Key, too.
 -- test_idempotency_keys.sql is about requests that make a row.
 begin;
-select plan(45);
+select plan(48);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 do $$
@@ -168,6 +168,9 @@ select is(pg_temp.refusal('select ' || v.call), pg_temp.error(v.code), v.call)
 from (values
   ('api.refund_purchase(null, null, ''k'')', 'PURCHASE_NOT_FOUND'),
   ('api.cancel_drop(null, false, null, ''k'')', 'DROP_NOT_FOUND'),
+  ('api.send_test_webhook(null, null, ''k'')', 'WEBHOOK_ENDPOINT_NOT_FOUND'),
+  ('api.rotate_webhook_secret(null, null, ''k'')', 'WEBHOOK_ENDPOINT_NOT_FOUND'),
+  ('api.replay_webhook_delivery(null, null, ''k'')', 'WEBHOOK_DELIVERY_NOT_FOUND'),
   (format('api.purchase_basket(null, %L, ''k'')', pg_temp.user_id('ann')), 'BASKET_NOT_FOUND'),
   (format('api.extend_reservation(null, %L, ''k'')', pg_temp.user_id('ann')), 'RESERVATION_NOT_FOUND')
 ) as v (call, code);

@@ -256,6 +256,15 @@ def test_unusual_but_http(api_url: str, request_bytes: bytes, status: int) -> No
     assert talk(api_url, request_bytes).startswith(f"HTTP/1.1 {status} ".encode())
 
 
+def test_blanks_behind_values(api_url: str, user: str) -> None:
+    """They are no part of the value of a header, whichever header it is."""
+    user_id = user.encode()
+    mine = b"GET /api/reservations/me HTTP/1.1\r\nHost: localhost \t\r\nX-User-Id: %b \r\nConnection: close\t\r\n\r\n" % user_id
+    assert talk(api_url, mine).startswith(b"HTTP/1.1 200 ")
+    expect = b"Expect: 100-continue \r\nContent-Type: application/json\r\nContent-Length: 2 \r\n\r\n{}"
+    assert talk(api_url, EXPIRE + b"1\r\n" + LAST + expect).startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize(
     "request_bytes",
     [

@@ -135,7 +135,9 @@ async def test_what_is_large_is_compressed(api_url: str, name: str) -> None:
     """A client that accepts gzip gets less than half a megabyte, which is the file; others, and parts, are sent as they are."""
     plain = (SWAGGER_UI_FOLDER / name).read_bytes()
     async with httpx.AsyncClient(base_url=api_url) as client:
-        for accepted, coding in [("gzip", "gzip"), ("br, GZIP;q=0.8", "gzip"), ("br", None), ("", None), ("x-gzip-x", None)]:
+        taken = ["gzip", "br, GZIP;q=0.8", "gzip ; q=0.001", "gzip;q=1.0, br;q=0"]
+        refused = ["br", "", "x-gzip-x", "gzip;q=0", "gzip; Q = 0.000", "br, gzip;q=0.0"]
+        for accepted, coding in [*((each, "gzip") for each in taken), *((each, None) for each in refused)]:
             async with client.stream("GET", f"/docs/{name}", headers={"Accept-Encoding": accepted}) as response:
                 sent = b"".join([piece async for piece in response.aiter_raw()])
             assert response.headers.get("content-encoding") == coding, accepted
@@ -145,6 +147,8 @@ async def test_what_is_large_is_compressed(api_url: str, name: str) -> None:
             assert (gzip.decompress(sent) if coding else sent) == plain
         part = await client.get(f"/docs/{name}", headers={"Accept-Encoding": "gzip", "Range": "bytes=0-9"})
         assert (part.status_code, part.content) == (206, plain[:10])
+        whole = await client.get(f"/docs/{name}", headers={"Range": "lines=1-2"})
+        assert (whole.status_code, whole.content) == (200, plain), "a unit of ranges that is not known is ignored"
         head = await client.head(f"/docs/{name}", headers={"Accept-Encoding": "gzip"})
         assert (head.headers["content-encoding"], head.content) == ("gzip", b"")
 

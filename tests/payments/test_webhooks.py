@@ -223,6 +223,12 @@ async def test_signed_nonsense(till: Till, body: str) -> None:
     assert_error(await post(till, signed_for(till, body), body), 400, "VALIDATION_ERROR")
 
 
+async def test_an_encoded_message(till: Till) -> None:
+    """No body with a Content-Encoding is taken, whoever signed it."""
+    headers = signed_for(till, "{}") | {"content-encoding": "gzip"}
+    assert_error(await post(till, headers, "{}"), 415, "UNSUPPORTED_MEDIA_TYPE")
+
+
 async def test_large_message(till: Till) -> None:
     """A message of 256 KiB is read, a larger one is not."""
     body = dumps({"id": "evt_1", "type": "ping", "livemode": False, "data": {"object": {}}, "padding": "x" * 262_000})
@@ -266,6 +272,15 @@ async def test_own_provider_tells_what_does_not_fit(own_till: OwnTill, notice: d
     answer = await own_till.http.get("/payments/problems", headers=as_user(own_till.seller))
     [found] = [row for row in assert_success(answer, "problems") if row["event_id"] == message_id]
     assert found["problem"] == problem
+
+
+@only_own
+@pytest.mark.parametrize("notice", [{"provider_reference": "a\0"}, {"currency": "\0"}, {"message_id": "msg_" * 64}])
+async def test_own_provider_tells_what_cannot_be_stored(own_till: OwnTill, notice: dict[str, Any]) -> None:
+    """A text with a NUL, and an id that is too long for an index, are refused, and not answered with 500."""
+    _, payment = await own_till.bought()
+    assert_error(await own_till.provider.tell(payment, "paid", **notice), 400, "VALIDATION_ERROR")
+    assert (await own_till.payment(payment))["status"] == "pending"
 
 
 @only_own

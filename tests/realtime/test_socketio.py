@@ -272,6 +272,32 @@ async def test_packets_that_no_client_sends(service: InProcess, caplog: pytest.L
     assert [record for record in caplog.records if record.levelname in {"ERROR", "CRITICAL"}] == []
 
 
+async def test_too_many_packets(service: InProcess) -> None:
+    """The session ends, because handling them would hold others up."""
+    async with session(service) as url:
+        assert (await service.http.post(url, content="\x1e".join(['42["a"]'] * 100))).text == "ok"
+        many = await service.http.post(url, content="\x1e".join(["40"] * 101))
+        assert assert_error(many, 400, "VALIDATION_ERROR").startswith("body: ")
+        await service.has_streams(0)
+
+
+@pytest.mark.parametrize("end", ["1", "41"])
+async def test_packets_behind_the_end(service: InProcess, caplog: pytest.LogCaptureFixture, end: str) -> None:
+    """They are ignored: nothing is logged but the request, and nothing is kept."""
+    packets = [end, "40", '420["drops:join",{}]']
+    async with session(service) as url:
+        assert (await service.http.post(url, content="\x1e".join(packets))).text == "ok"
+    async with connect_websocket(f"{service.url.replace('http', 'ws')}{OPEN.replace('polling', 'websocket')}") as socket:
+        for packet in ["40", *packets]:
+            await socket.send(packet)
+        async with asyncio.timeout(5):
+            await socket.wait_closed()
+    await service.has_streams(0)
+    app: Any = service.server.config.app
+    await eventually(lambda: not list(app.router.routes[-1]._server.manager.get_namespaces()))
+    assert [record for record in caplog.records if record.levelname in {"ERROR", "CRITICAL"}] == []
+
+
 async def test_packets_that_are_ignored(service: InProcess) -> None:
     """Other events, acknowledgements, what is no JSON or nested deeply, and other namespaces, which cannot be joined."""
     async with session(service) as url:
@@ -321,6 +347,10 @@ async def test_requests_that_are_refused(service: InProcess) -> None:
         ("?EIO=4&transport=polling&j=1", "j"),
         ("?EIO=4&transport=polling&sid=unknown", "sid"),
         ("?EIO=4&transport=polling&dropId=1", "dropId"),
+        ("?EIO=3&EIO=4&transport=polling", "EIO"),
+        ("?EIO=4&transport=websocket&transport=polling", "transport"),
+        ("?EIO=4&transport=polling&sid=a&sid=b", "sid"),
+        (f"?EIO=4&transport=polling{'&a' * 500}", "query"),
     ]:
         answer = await service.http.get(f"{service.url}/socket.io/{query}")
         assert assert_error(answer, 400, "VALIDATION_ERROR").startswith(f"{field}: ")
@@ -332,9 +362,22 @@ async def test_requests_that_are_refused(service: InProcess) -> None:
         poll = asyncio.create_task(service.http.get(url))
         await asyncio.sleep(0.2)
         assert_error(await service.http.get(url), 400, "VALIDATION_ERROR")
+        encoded = await service.http.post(url, content="3", headers={"Content-Encoding": "gzip"})
+        assert_error(encoded, 415, "UNSUPPORTED_MEDIA_TYPE")
         assert_error(await service.http.post(url, content="3" * 5000), 413, "PAYLOAD_TOO_LARGE")
         assert (await poll).text == "1"
     await service.has_streams(0)
+
+
+async def test_a_request_of_two_sessions(service: InProcess) -> None:
+    """It is of neither, because Engine.IO would take the first one, and the service the last."""
+    async with session(service) as one, session(service) as other:
+        query = f"{one.partition('?')[2]}&sid={other.rpartition('=')[2]}"
+        assert_error(await service.http.post(f"{service.url}/socket.io/?{query}", content="41"), 400, "VALIDATION_ERROR")
+        websocket_url = f"{service.url.replace('http', 'ws')}/socket.io/?{query.replace('polling', 'websocket')}"
+        with pytest.raises(InvalidStatus):
+            await connect_websocket(websocket_url)
+        await service.has_streams(2)
 
 
 async def test_sessions_that_are_abandoned(service: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ def test_a_handshake(url: str, target: bytes, is_at_once: bool) -> None:
 
 
 CLEAR = {
-    b"GET /a HTTP/1.1\r\nHost: x.example:8080 \r\n\r\n": b"GET x.example:8080  /a ",
+    b"GET /a HTTP/1.1\r\nHost: x.example:8080 \r\n\r\n": b"GET x.example:8080 /a ",
     b"GET /a HTTP/1.1\r\nHost: [::1]:80\r\n\r\n": b"GET [::1]:80 /a ",
     b"GET http://b.example/a?b HTTP/1.1\r\nHost: x\r\n\r\n": b"GET b.example /a ",
     b"GET HTTPS://b.example:1 HTTP/1.1\r\nHost: x\r\n\r\n": b"GET b.example:1 / ",

@@ -8,6 +8,8 @@ from uuid import UUID
 import httpx
 import pytest
 
+from lastpair.web.payments import MAX_MESSAGE_BYTES
+from tests.support.envelopes import assert_error
 from tests.support.nginx import nginx
 from tests.support.raw_http import UPGRADE, answers_in, connected, read_answer, read_to_the_end
 from tests.support.streams import TRANSPORTS, open_stream
@@ -74,5 +76,8 @@ async def test_what_it_adds(url: str) -> None:
             response = await client.get(path)
             assert response.status_code == status
             assert response.headers["strict-transport-security"] == "max-age=31536000"
+        # A message of a payment provider may be as long. This service has no provider.
+        told = await client.post("/api/webhooks/stripe", content=b"x" * MAX_MESSAGE_BYTES)
+        assert_error(told, 404, "NOT_FOUND")
         answers = await asyncio.gather(*(client.get("/api/drops") for _ in range(50)))
         assert {answer.status_code for answer in answers} == {200}

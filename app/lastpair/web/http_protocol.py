@@ -47,7 +47,7 @@ DRAIN_SECONDS = 0.5
 """How long an idle connection stays open when the process stops, because a request may be on its way."""
 
 HOST = rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?"
-HOST_VALUE = re.compile(HOST + rb"[ \t]*")
+HOST_VALUE = re.compile(HOST)
 ABSOLUTE_TARGET = re.compile(rb"https?://(?P<host>" + HOST + rb")(?P<rest>[/?].*)?", re.IGNORECASE)
 WEBSOCKET_TARGETS = frozenset(path.encode() for path in (*WEBSOCKET_PATHS, SOCKETIO_PATH))
 
@@ -187,6 +187,13 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
         """A part of the URL arrived. It is empty if the byte that ends the URL was fed alone."""
         self.url += url
         self._url_has_ended = not url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header arrived. Blanks behind its value are no part of it (RFC 9110, section 5.5), but the parser keeps them."""
+        name, value = name.lower(), value.rstrip(b" \t")
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head of a request is complete."""
@@ -372,7 +379,7 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
     def _is_websocket_handshake(self) -> bool:
         # WebSocketProtocol refuses one whose Sec-WebSocket headers are wrong.
         def values(name: bytes) -> list[bytes]:
-            return [value.strip().lower() for key, value in self.headers if key == name]
+            return [value.lower() for key, value in self.headers if key == name]
 
         return (
             self.parser.get_method() == b"GET"
@@ -396,7 +403,7 @@ class HttpProtocol(PacedReading, WriteTimeout, HttpToolsProtocol):
             if not HOST_VALUE.fullmatch(host):
                 raise _Refused(*BAD_HOST)
             self._checked_host = host
-        if coding is not None and (version == "1.0" or coding.strip(b" \t").lower() != b"chunked"):
+        if coding is not None and (version == "1.0" or coding.lower() != b"chunked"):
             raise _Refused(*BAD_CODING)
         if len(fields) < len(self.headers):
             names = [name for name, _ in self.headers]

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -43,6 +44,10 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",  # a browser asks each time and gets 304, so that a deployment never mixes old files with new
 }
+
+
+GZIP = re.compile(r"\s*gzip\s*(?:;(?!\s*q\s*=\s*0(?:\.0*)?\s*$).*)?", re.IGNORECASE)
+"""gzip in Accept-Encoding, but not with the weight 0, which means that the client does not take it."""
 
 
 class PageHeaders:
@@ -133,6 +138,10 @@ def file_of(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Resp
     """A handler that answers with this file, which it sends with gzip to clients that accept it and want the whole file."""
 
     async def handler(request: Request) -> Response:
+        if request.headers.get("range", "bytes").partition("=")[0].strip().lower() != "bytes":
+            # A unit that a server does not know must be ignored (RFC 9110, 14.2), and Starlette would refuse it.
+            request.scope["headers"] = [header for header in request.scope["headers"] if header[0] != b"range"]
+            request = Request(request.scope)
         response = await files.get_response(name, request.scope)
         response.headers["vary"] = "Accept-Encoding"
         if not (isinstance(response, FileResponse) and accepts_gzip(request)):
@@ -148,8 +157,8 @@ def file_of(files: StaticFiles, name: str) -> Callable[[Request], Awaitable[Resp
 
 def accepts_gzip(request: Request) -> bool:
     """Whether the client accepts gzip, and wants no part of the file."""
-    codings = [coding.strip().lower() for coding in request.headers.get("accept-encoding", "").split(",")]
-    return "range" not in request.headers and any(coding.partition(";")[0].strip() == "gzip" for coding in codings)
+    codings = ",".join(request.headers.getlist("accept-encoding")).split(",")
+    return "range" not in request.headers and any(GZIP.fullmatch(coding) for coding in codings)
 
 
 @lru_cache(maxsize=200)

@@ -24,6 +24,7 @@ from lastpair.web.operation import Handler, Operation, operation, status_paramet
 from lastpair.web.requests import (
     NUMBER_OF_ALL,
     PIECE_BYTES,
+    check_coding,
     choice_in_query,
     expect_no_body,
     idempotency_key,
@@ -242,9 +243,10 @@ async def receive(request: Request, name: str) -> Response:
 
 
 async def event_in(request: Request, provider: Provider) -> ProviderEvent | None:
-    """What the message tells. Raises what the provider raises, and PAYLOAD_TOO_LARGE."""
+    """What the message tells. Raises what the provider raises, PAYLOAD_TOO_LARGE and UNSUPPORTED_MEDIA_TYPE."""
     headers = dict(request.headers)
     provider.check_signature(headers)
+    check_coding(request.scope)
     body = await read_bytes(request, MAX_MESSAGE_BYTES)
     if len(body) > PIECE_BYTES:
         return await in_turn(lambda: provider.event_of(headers, body))

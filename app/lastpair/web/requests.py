@@ -112,8 +112,7 @@ def idempotency_key(scope: Scope) -> str | None:
 
 def check_query(query_string: bytes, parameters: Iterable[Schema]) -> None:
     """Refuse a query with a parameter that is not among these, or with one twice that is no array. Raises VALIDATION_ERROR."""
-    if query_string.count(b"&") >= MAX_PARAMETERS:
-        raise invalid("query", f"must not have more than {MAX_PARAMETERS} parameters")
+    check_number_of_parameters(query_string)
     known = {parameter["name"]: parameter["schema"] for parameter in parameters if parameter["in"] == "query"}
     seen = set()
     for name, _ in parse_qsl(query_string.decode("latin-1"), keep_blank_values=True):
@@ -122,6 +121,12 @@ def check_query(query_string: bytes, parameters: Iterable[Schema]) -> None:
         if name in seen and known[name].get("type") != "array":
             raise invalid(name, "must not be given twice")
         seen.add(name)
+
+
+def check_number_of_parameters(query_string: bytes) -> None:
+    """Refuse a query that would take long to parse. Raises VALIDATION_ERROR."""
+    if query_string.count(b"&") >= MAX_PARAMETERS:
+        raise invalid("query", f"must not have more than {MAX_PARAMETERS} parameters")
 
 
 def choice_in_query(request: Request, name: str, choices: Sequence[str]) -> str | None:
@@ -279,11 +284,17 @@ async def read_bytes(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes
     return bytes(body)
 
 
-def _check_media_type(scope: Scope) -> None:
+def check_coding(scope: Scope) -> None:
+    """Refuse a body with a Content-Encoding. Raises UNSUPPORTED_MEDIA_TYPE."""
     # A proxy or a filter may look at another one of two headers, so each one counts.
     if {coding.strip().lower() for coding in _all(scope, b"content-encoding")} - {b"", b"identity"}:
         message = "Content-Encoding: must not be given, because bodies are not decoded"
         raise RefusalWithHeaders(415, "UNSUPPORTED_MEDIA_TYPE", message, {"accept-encoding": "identity"})
+
+
+def _check_media_type(scope: Scope) -> None:
+    check_coding(scope)
+    # Of two headers each one counts here, too.
     content_types = [each.partition(b";")[0].strip().lower() for each in _all(scope, b"content-type")]
     if content_types != [b"application/json"]:
         reason = "must not be given twice" if len(content_types) > 1 else "must be application/json"

@@ -30,7 +30,7 @@ from lastpair.realtime.feed import Feed
 from lastpair.realtime.hub import Hub
 from lastpair.web.components import Components
 from lastpair.web.limits import address_of
-from lastpair.web.requests import headers_of, parse_uuid
+from lastpair.web.requests import check_coding, check_number_of_parameters, headers_of, parse_uuid, read_bytes
 from lastpair.web.responses import ANSWER_HEADERS
 from lastpair.web.socketio_packets import JOIN, LEAVE, PONG, SEPARATOR, frames, payload, understood
 from lastpair.web.stream_requests import drop_ids_in
@@ -52,6 +52,12 @@ POLL_PAUSE_SECONDS = 0.25
 
 OUTBOX_PACKETS = 100
 """Other packets, such as acknowledgements, that may wait. With more of them the client is cut off."""
+
+MAX_PACKETS = 100
+"""The most packets of a request, because handling 1,000 tiny ones takes 70 ms."""
+
+ENGINE_PARAMETERS = ("EIO", "transport", "sid")
+"""The query parameters of Engine.IO. A front end may add any others."""
 
 CLIENT = "lastpair.socketio"
 TEXT = "text/plain; charset=UTF-8"
@@ -349,7 +355,11 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Raises Refusal before anything is sent."""
+        check_number_of_parameters(scope["query_string"])
         query = HTTPConnection(scope).query_params
+        for name in ENGINE_PARAMETERS:  # this function reads the last of two, and Engine.IO the first
+            if len(query.getlist(name)) > 1:
+                raise invalid(name, "must not be given twice")
         is_websocket = scope["type"] == "websocket"
         if query.get("transport") != ("websocket" if is_websocket else "polling"):
             raise invalid("transport", "must be polling, or websocket in a WebSocket handshake")
@@ -414,12 +424,15 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
             client.socket.upgrading = False  # the client goes on with polling
 
     async def _take(self, client: Client, scope: Scope, receive: Receive, send: Send) -> None:
-        body = b""
-        async for part in Request(scope, receive).stream():
-            body += part
-            if len(body) > MAX_MESSAGE_BYTES:
-                client.leave()
-                raise Refusal(413, "PAYLOAD_TOO_LARGE", f"body: must not be larger than {MAX_MESSAGE_BYTES} bytes")
+        check_coding(scope)
+        try:
+            body = await read_bytes(Request(scope, receive), MAX_MESSAGE_BYTES)
+        except Refusal:
+            client.leave()
+            raise
+        if body.count(SEPARATOR.encode()) >= MAX_PACKETS:
+            client.leave()
+            raise invalid("body", f"must not have more than {MAX_PACKETS} packets")
         try:
             texts = body.decode().split(SEPARATOR)
             packets = [packet for text in texts if (packet := client.hear(text)) is not None]
@@ -429,6 +442,7 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
         with suppress(EngineIOError):  # the session ended meanwhile
             for packet in packets:
                 await client.socket.receive(Packet(encoded_packet=packet))
+                await asyncio.sleep(0)  # let other tasks run
         await Response("ok", headers=ANSWER_HEADERS, media_type=TEXT)(scope, receive, send)
 
     async def _poll(self, client: Client, scope: Scope, receive: Receive, send: Send) -> None:
@@ -459,6 +473,10 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]
         await super()._handle_eio_connect(eio_sid, environ)
         client = self._clients[eio_sid] = environ["asgi.scope"].pop(CLIENT)
         client.begin(self.eio.sockets[eio_sid])
+
+    async def _handle_eio_message(self, eio_sid: str, data: str) -> None:
+        if eio_sid in self.environ:  # what comes behind the end of a session would be an error, and be kept for ever
+            await super()._handle_eio_message(eio_sid, data)
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         await super()._handle_eio_disconnect(eio_sid, reason)

@@ -22,7 +22,7 @@ declare
   v_fingerprint bytea := sha256(convert_to(p_operation || ' ' || p_request, 'UTF8'));
   v_earlier inventory.idempotency_keys;
 begin
-  if p_key is null or p_row_id is null then -- a caller that names no row refuses that itself
+  if p_key is null or p_row_id is null or p_request is null then -- a caller that names no row refuses that itself
     return null;
   end if;
   perform inventory.check_idempotency_keys(array[p_key]);
