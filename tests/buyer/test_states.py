@@ -119,6 +119,19 @@ async def test_let_it_go(api: Api, visitor: Visitor, seller: str) -> None:
     await hold_size(page, "8")
 
 
+async def test_held_beyond_the_end(api: Api, visitor: Visitor, seller: str) -> None:
+    """What is held when a sale ends can be paid; no time until the end is shown any more."""
+    drop = await make_drop(api.http, seller, price=180, total_stock=None, variants=SIZES, ends_at=in_time(hours=2))
+    page = await open_drop(visitor, drop)
+    await hold_size(page, "9")
+    await expect(page.locator("#ends")).to_have_text(re.compile("^Ends in "))
+    await change(api.http, drop, status="ended")
+    await expect(page.locator("#ends")).to_have_text("")
+    await expect(page.locator("#pill")).to_have_text("Held for you")
+    await press(page, "Pay $180.00")
+    await expect(page.locator("#pill")).to_have_text("Yours")
+
+
 async def test_a_hold_runs_out(api: Api, visitor: Visitor, seller: str) -> None:
     """At 0 it is let go in words, though no event has come; then it can be reserved again."""
     drop = await make_drop(api.http, seller, total_stock=None, variants=SIZES)
