@@ -143,7 +143,8 @@ A drop has **terms**:
 - `currency`: that of its prices. Without one it is `DEFAULT_CURRENCY`. It cannot be changed.
 - `limit_per_user`: how many units of the drop, of all variants together, a user may hold and have bought. null: any number.
 - `hold_seconds`: how long a hold lasts. null: `RESERVATION_TTL_SECONDS`.
-- `rehold_after_seconds`: how long a user whose hold expired or was cancelled waits before the next one. 0: not at all.
+- `rehold_after_seconds`: how long a user whose hold, or its payment, expired or was cancelled waits before the next one. 0: not
+  at all.
 - `extension_seconds`: by how much a user may extend a hold, once. null: not at all.
 
 `image_url` is a picture of the drop, for the [buyer's page](../README.md#the-buyers-page): an https URL, or a path on this host,

@@ -1,6 +1,6 @@
 -- The revision of a drop counts what a seller changes, by api.update_drop or by hand. Sales and the clock do not raise it.
 begin;
-select plan(10);
+select plan(14);
 
 select pg_temp.make_users('seller', 'ann', 'bob');
 select pg_temp.make_drop('shoes', 5);
@@ -40,6 +40,26 @@ select is(
 select is(
   (select revision from api.update_drop(pg_temp.drop_id('shoes'), '{"name": "boots"}', null)), 5, 'Without a revision any will do.'
 );
+
+-- Variants.
+
+select pg_temp.make_sizes('sizes');
+-- Change the variants of the drop 'sizes': the format has %s for S and for M. Returns the revision and the rows of the history.
+create function pg_temp.changed(p_format text) returns text language plpgsql as $$
+declare
+  v_variants jsonb := format(p_format, pg_temp.variant_id('sizes', 'S'), pg_temp.variant_id('sizes', 'M'));
+  v_revision integer;
+begin
+  select u.revision into v_revision
+  from api.update_drop(pg_temp.drop_id('sizes'), jsonb_build_object('variants', v_variants)) u;
+  return concat_ws(' ', v_revision, (select count(*) from api.history(pg_temp.drop_id('sizes'))));
+end
+$$;
+select is(pg_temp.changed('[{"id": "%s"}, {"id": "%s", "add_stock": 0, "name": "M", "price": null}]'), '1 1',
+  'Variants that stay as they are do not raise it,');
+select is(pg_temp.changed('[{"id": "%2$s"}, {"id": "%1$s"}]'), '2 2', 'another order does,');
+select is(pg_temp.changed('[{"id": "%2$s", "total_stock": 4}, {"id": "%1$s", "total_stock": 3}]'), '3 3', 'and so does stock');
+select is(pg_temp.changed('[{"id": "%2$s"}]'), '4 4', 'and a variant that goes.');
 
 select * from finish();
 rollback;

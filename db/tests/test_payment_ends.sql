@@ -1,7 +1,7 @@
 -- A payment that is not paid in time is cancelled: by the clock in every read, and for good by a sweep or by a reserve that needs its
 -- units.
 begin;
-select plan(42);
+select plan(46);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan');
 select pg_temp.make_drop('shoes', 3);
@@ -80,6 +80,33 @@ select pg_temp.let_payment_run_out('tickets', 'ann');
 select is(pg_temp.variants_of('tickets'), array['S 2 of 2 at 10.00', 'M 5 of 5 at 10.00'], 'Variants show the units of due payments.');
 select is(pg_temp.reserving('tickets', 'ann', 1, 'M'), 'nothing was raised', 'One that is due does not count.');
 select is(pg_temp.reserving('tickets', 'bob', 2, 'S'), 'nothing was raised', 'Its units of a variant can be had.');
+
+-- A payment that was let go makes wait, as a hold does, so that nobody keeps the last unit by paying never.
+
+select pg_temp.make_drop_with('waiting', '{"rehold_after_seconds": 60}');
+select pg_temp.buy('waiting', 'ann', 'bob', 'cat');
+select is(pg_temp.tell_of('waiting', 'cat', 'paid'), 'applied paid', 'A buyer pays.');
+do $$
+begin
+  perform api.cancel_payment(pg_temp.payment_id('waiting', 'ann'), pg_temp.user_id('ann'));
+  perform pg_temp.let_payment_run_out('waiting', 'bob');
+end
+$$;
+select is(pg_temp.reserve_all('waiting', 'ann', 'bob', 'cat'), array['RESERVED_TOO_SOON', 'RESERVED_TOO_SOON', null],
+  'Who cancelled the payment waits, and so does who did not pay; who paid does not.');
+do $$ begin perform api.expire_payments(); end $$;
+select is(pg_temp.reserve_all('waiting', 'bob'), array['RESERVED_TOO_SOON'], 'A sweep changes nothing of that.');
+do $$
+begin
+  update inventory.purchases p
+  set updated_at = p.updated_at - interval '60 s', payment_expires_at = p.payment_expires_at - interval '60 s'
+  where p.drop_id = pg_temp.drop_id('waiting') and p.status = 'cancelled';
+  update inventory.payments y
+  set expires_at = y.expires_at - interval '60 s'
+  where y.drop_id = pg_temp.drop_id('waiting') and y.status = 'cancelled';
+end
+$$;
+select is(pg_temp.reserve_all('waiting', 'ann', 'bob'), array[null, null], 'The wait has an end.');
 
 -- A basket of several drops: what one drop takes back of it does not touch the other.
 

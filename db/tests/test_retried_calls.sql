@@ -1,7 +1,7 @@
 -- To extend a hold, buy a basket, refund a purchase and cancel a drop count once for each user and Idempotency-Key, too.
 -- test_idempotency_keys.sql is about requests that make a row.
 begin;
-select plan(48);
+select plan(50);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 do $$
@@ -95,6 +95,7 @@ select pg_temp.make_drop('over');
 do $$
 begin
   perform pg_temp.buy('over', 'ann', 'bob');
+  perform pg_temp.hold('over', 'ann');
   perform api.update_drop(pg_temp.drop_id('over'), '{"status": "ended"}');
 end
 $$;
@@ -106,7 +107,12 @@ select results_eq(
   $$select (drop).status, remaining, replayed from api.cancel_drop(pg_temp.drop_id('over'), true)$$,
   $$values ('ended', 0::bigint, false)$$, 'With refund its sales are refunded, and it stays over.'
 );
-select is(pg_temp.stock_of('over'), 10, 'The units are back.');
+select is(pg_temp.stock_of('over'), 10, 'The units are back, those of holds as well.');
+select is(pg_temp.statuses_on('over'), array['ann CANCELLED', 'ann CONSUMED', 'bob CONSUMED'], 'A hold cannot become a sale any more.');
+select is(
+  (select details from api.history(pg_temp.drop_id('over')) where action = 'updated' and details ? 'held_stock'),
+  '{"held_stock": {"from": 1, "to": 0}}', 'That is in the history.'
+);
 
 -- A seller's key is the seller's own. A session of PostgREST sets the role and the claims for a transaction.
 

@@ -57,6 +57,14 @@ async def test_the_head(api: Api, seller: str) -> None:
     assert (settings["authMode"], settings["holdSeconds"]) == ("header", 3600)
 
 
+async def test_the_price_of_sizes(api: Api, seller: str) -> None:
+    """The head says what the sizes cost, as the page does."""
+    for prices, said in (([20, 20], "20"), ([20, None], "From 10"), ([8, None], "From 8")):
+        sizes = [{"name": str(n), "total_stock": 1, "price": price} for n, price in enumerate(prices)]
+        drop = await make_drop(api.http, seller, price=10, currency="JPY", total_stock=None, variants=sizes)
+        assert tags_of((await get(api, f"/d/{drop['id']}")).text)["description"].startswith(f"{said} JPY. A drop of 2")
+
+
 async def test_hostile_names(api: Api, seller: str, visitor: Visitor) -> None:
     """A name is text everywhere, in the head as on the page."""
     drop = await make_drop(api.http, seller, name=EVIL, total_stock=1)

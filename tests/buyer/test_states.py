@@ -75,6 +75,14 @@ async def test_on_sale(api: Api, visitor: Visitor, seller: str) -> None:
     await expect(page.get_by_role("img", name="Air Two")).to_be_visible()
 
 
+async def test_a_size_that_costs_less(api: Api, visitor: Visitor, seller: str) -> None:
+    """Every size that costs more than the lowest price, which is above them, has its own, also one with the price of the drop."""
+    sizes = [{"name": "S", "total_stock": 1, "price": 8.5}, {"name": "M", "total_stock": 1}]
+    page = await open_drop(visitor, await make_drop(api.http, seller, price=10, total_stock=None, variants=sizes))
+    await expect(page.locator("#price")).to_have_text("From $8.50")
+    assert await sizes_of(page) == ["S 1 left", "M 1 left $10.00"]
+
+
 async def test_reserve_and_pay(api: Api, visitor: Visitor, seller: str) -> None:
     """Reserve, pay: the hold's time runs, the total is told, and what was bought stays on the page after a reload."""
     drop = await make_drop(api.http, seller, price=180, total_stock=None, variants=SIZES, limit_per_user=1)
@@ -109,6 +117,19 @@ async def test_let_it_go(api: Api, visitor: Visitor, seller: str) -> None:
     await press(page, "Let it go")
     await expect_panel(page, "On sale", "You let size 8 go.", "Nothing was charged. 1 is left of size 8.")
     await hold_size(page, "8")
+
+
+async def test_held_beyond_the_end(api: Api, visitor: Visitor, seller: str) -> None:
+    """What is held when a sale ends can be paid; no time until the end is shown any more."""
+    drop = await make_drop(api.http, seller, price=180, total_stock=None, variants=SIZES, ends_at=in_time(hours=2))
+    page = await open_drop(visitor, drop)
+    await hold_size(page, "9")
+    await expect(page.locator("#ends")).to_have_text(re.compile("^Ends in "))
+    await change(api.http, drop, status="ended")
+    await expect(page.locator("#ends")).to_have_text("")
+    await expect(page.locator("#pill")).to_have_text("Held for you")
+    await press(page, "Pay $180.00")
+    await expect(page.locator("#pill")).to_have_text("Yours")
 
 
 async def test_a_hold_runs_out(api: Api, visitor: Visitor, seller: str) -> None:

@@ -137,12 +137,24 @@ async def test_pause_end_cancel(api: Api, visitor: Visitor, drop: Row) -> None:
     await press(page, "End now")
     await confirm(page, "End now")
     await expect(page.locator("#drop-status")).to_have_text("Ended")
-    await expect(buttons).to_have_text(["Cancel drop"])
+    await expect(buttons).to_have_text(["Refund all"])
+    await press(page, "Refund all")
+    await confirm(page, "Refund all")
+    await expect_outcome(page, "The sales of Air One are refunded.")
+    await expect(page.locator("#drop-sold")).to_have_text("0")
+    await expect(page.locator("#drop-status")).to_have_text("Ended")
+
+
+async def test_cancel_with_refunds(api: Api, visitor: Visitor, drop: Row) -> None:
+    """A drop that sells is cancelled, and its sales are refunded with it if the seller wants that."""
+    await buy(api, drop["id"], await make_user(api.owner))
+    page = await open_page(visitor, drop)
     await press(page, "Cancel drop")
     await page.get_by_label("Refund all that was sold").check()
     await confirm(page, "Cancel the drop")
     await expect_outcome(page, "Air One was cancelled, and its sales are refunded.")
     await expect(page.locator("#drop-sold")).to_have_text("0")
+    await expect(page.locator("#drop-status")).to_have_text("Cancelled")
 
 
 async def test_tables(api: Api, visitor: Visitor, drop: Row) -> None:

@@ -90,6 +90,16 @@ async def test_a_size_that_is_added(api: Api, visitor: Visitor) -> None:
     await expect(page.locator(".size-name")).to_have_text(["41", "42", "43", "44"])
 
 
+async def test_a_size_that_costs_less(api: Api, visitor: Visitor) -> None:
+    """The lowest price is above the sizes, so every size that costs more has its own, also one with the price of the drop."""
+    sizes = [{"name": "S", "total_stock": 1, "price": 8.5}, {"name": "M", "total_stock": 1}]
+    drop = await make_drop(api.http, await make_user(api.owner), price=10, total_stock=None, variants=sizes)
+    page = await visitor.open()
+    await expect(row_of(page, drop["id"]).locator(".terms")).to_have_text("from $8.50 · 2 sizes")
+    await open_drop(page, drop["id"])
+    await expect(page.locator(".size")).to_have_text(["S1 left", "M1 left$10.00"])
+
+
 async def test_sizes_by_keyboard(api: Api, visitor: Visitor) -> None:
     """Arrow keys choose among the sizes of which some are left."""
     drop = await make_drop(api.http, await make_user(api.owner), name="Air", total_stock=None, variants=SIZES)

@@ -109,7 +109,9 @@ def _description(drop: dict[str, Any]) -> str:
     # One sentence that stays true however old a preview is.
     starts_at = drop["starts_at"] and datetime.fromisoformat(drop["starts_at"]).astimezone(UTC)
     opens = f", from {starts_at.day} {starts_at:%B %Y, %H:%M} UTC" if starts_at else ""
-    return f"{drop['price']} {drop['currency']}. A drop of {drop['total_stock']:,}{opens}."
+    prices = [variant["price"] for variant in drop["variants"]] or [drop["price"]]
+    price = f"{'From ' if min(prices) < max(prices) else ''}{min(prices)} {drop['currency']}"
+    return f"{price}. A drop of {drop['total_stock']:,}{opens}."
 
 
 def _image_tags(drop: dict[str, Any], origin: str) -> str:

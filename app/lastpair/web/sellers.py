@@ -126,7 +126,7 @@ async def cancel_drop(request: Request) -> Response:
 
     Every hold is released. With `refund` every paid purchase is refunded, in many transactions if there are many. Repeat the
     request if it fails: what was refunded stays so, and the rest follows. A drop that is over stays over, and with `refund` its
-    sales are refunded.
+    holds are released and its sales are refunded.
     """
     drop_id, key = uuid_in_path(request, "dropId"), idempotency_key(request.scope)
     caller = await admin(request)

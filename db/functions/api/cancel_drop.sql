@@ -2,7 +2,8 @@
 --
 -- Purpose: cancelling releases every hold. With p_refund, up to 500 paid purchases are refunded besides, because a drop may have
 -- more sales than one transaction should change. Call it again until `remaining` is 0: a drop that is cancelled stays so. With
--- p_refund a drop that is over stays over, and its sales are refunded. A key that came with another request is refused.
+-- p_refund a drop that is over stays over, and its sales are refunded; holds that it still has are released, because they would
+-- become sales. A key that came with another request is refused.
 --
 -- Locks, in this order: the key; as api.update_drop and api.refund_drop take them. Errors: DROP_NOT_FOUND, INVALID_STATUS_CHANGE,
 -- IDEMPOTENCY_KEY_REUSED, FORBIDDEN (a seller names another user), AUTH_REQUIRED.
@@ -17,6 +18,7 @@ as $$
 declare
   v_user_id uuid := inventory.acting_user(p_cancelled_by);
   v_drop inventory.drops;
+  v_released integer; -- units
   v_refunds_a_call constant integer := 500;
 begin
   p_refund := coalesce(p_refund, false);
@@ -26,6 +28,14 @@ begin
   select * into v_drop from inventory.drops d where d.id = p_drop_id for no key update;
   if not found or (v_drop.status <> 'cancelled' and not (p_refund and inventory.status_now(v_drop) = 'ended')) then
     perform from api.update_drop(p_drop_id, '{"status": "cancelled"}', p_changed_by => p_cancelled_by);
+  elsif v_drop.status <> 'cancelled' then
+    v_released := inventory.cancel_all_holds(p_drop_id);
+    if v_released > 0 then
+      update inventory.drops d set available_stock = d.available_stock + v_released, updated_at = now() where d.id = p_drop_id;
+      perform inventory.record_change(
+        p_drop_id, 'updated', p_cancelled_by,
+        jsonb_build_object('held_stock', jsonb_build_object('from', v_released, 'to', 0)));
+    end if;
   end if;
   remaining := 0;
   if p_refund then

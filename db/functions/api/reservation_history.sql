@@ -1,7 +1,8 @@
 -- api.reservation_history: what became of a reservation, who did it and when, the oldest first.
 --
--- It is derived from the reservation, its purchase and the history of the drop, so a reserve and a purchase write nothing for it.
--- A hold that was cancelled at the very moment when its drop was, was cancelled by the seller. user_id is null for what nobody did.
+-- It is derived from the reservation, its purchase, its payment and the history of the drop, so a reserve and a purchase write
+-- nothing for it. A hold that was cancelled at the very moment when the seller released all holds was cancelled by the seller. A
+-- purchase that was refunded in parts has a row for each of them. user_id is null for what nobody did.
 --
 -- Locks: none. Errors: as api.get_reservation.
 
@@ -30,7 +31,8 @@ begin
     select 3, v_hold."updatedAt", 'cancelled', coalesce(c.changed_by, case when c.id is null then v_hold.user_id end), '{}'
     from (values (true)) as one
     left join inventory.drop_changes c
-      on c.drop_id = v_hold.drop_id and c.action = 'cancelled' and c.created_at = v_hold."updatedAt"
+      on c.drop_id = v_hold.drop_id and c.created_at = v_hold."updatedAt"
+      and (c.action = 'cancelled' or c.action = 'updated' and c.details ? 'held_stock')
     where v_hold.status = 'CANCELLED'
     union all
     select 3, p.created_at, 'purchased', p.user_id,
@@ -38,16 +40,50 @@ begin
     from inventory.purchases p
     where p.reservation_id = v_hold.id and p.drop_id = v_hold.drop_id
     union all
-    select 4, p.refunded_at, 'refunded', c.changed_by, jsonb_build_object('purchase_id', p.id, 'amount', p.refunded_amount)
+    -- The payment ended without money: the buyer cancelled it, the seller the drop, or else it was the provider, or time ran out.
+    select
+      4, ended.at, case when ended.at < p.payment_expires_at then 'cancelled' else 'expired' end,
+      case
+        when c.id is not null then c.changed_by
+        when ended.at < p.payment_expires_at and not exists (
+          select from inventory.payment_events e
+          where e.payment_id = p.payment_id and e.status = 'cancelled' and e.outcome = 'applied'
+        ) then p.user_id
+      end,
+      jsonb_build_object('purchase_id', p.id)
     from inventory.purchases p
-    left join lateral (
-      select x.changed_by
-      from inventory.drop_changes x
-      where x.drop_id = p.drop_id and x.action = 'refunded' and x.created_at = p.refunded_at
-        and coalesce((x.details ->> 'purchase_id')::uuid = p.id, true)
-      limit 1
-    ) c on true
-    where p.reservation_id = v_hold.id and p.drop_id = v_hold.drop_id and p.refunded_at is not null
+    cross join lateral (
+      select case p.status when 'cancelled' then least(p.updated_at, p.payment_expires_at) else p.payment_expires_at end
+    ) ended (at)
+    left join inventory.drop_changes c
+      on c.drop_id = p.drop_id and c.action = 'cancelled' and c.created_at = p.updated_at and ended.at < p.payment_expires_at
+    where p.reservation_id = v_hold.id and p.drop_id = v_hold.drop_id and (inventory.purchase_row(p)).status = 'cancelled'
+    union all
+    select 5, c.created_at, 'refunded', c.changed_by, c.details
+    from inventory.purchases p
+    join inventory.drop_changes c
+      on c.drop_id = p.drop_id and c.action = 'refunded' and (c.details ->> 'purchase_id')::uuid = p.id
+    where p.reservation_id = v_hold.id and p.drop_id = v_hold.drop_id
+    union all
+    -- What is left was refunded together with other purchases of the drop, or at the provider.
+    select
+      5, p.refunded_at, 'refunded',
+      (
+        select c.changed_by
+        from inventory.drop_changes c
+        where c.drop_id = p.drop_id and c.action = 'refunded' and c.created_at = p.refunded_at and not c.details ? 'purchase_id'
+        limit 1
+      ),
+      jsonb_build_object('purchase_id', p.id, 'qty', p.refunded_qty - alone.qty, 'amount', p.refunded_amount - alone.amount)
+    from inventory.purchases p
+    cross join lateral (
+      select
+        coalesce(sum(coalesce((c.details ->> 'qty')::integer, p.qty)), 0),
+        coalesce(sum((c.details ->> 'amount')::numeric), 0)
+      from inventory.drop_changes c
+      where c.drop_id = p.drop_id and c.action = 'refunded' and (c.details ->> 'purchase_id')::uuid = p.id
+    ) alone (qty, amount)
+    where p.reservation_id = v_hold.id and p.drop_id = v_hold.drop_id and p.refunded_qty > alone.qty
   ) as h (place, at, action, user_id, details)
   order by h.at, h.place;
 end

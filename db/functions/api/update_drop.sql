@@ -58,6 +58,13 @@ begin
   if p_changes ? 'variants' then
     v_variants := inventory.variants_after_changes(v_drop, p_changes -> 'variants');
     v_new.total_stock := inventory.sum_of_stock(v_variants);
+    if cardinality(v_variants) = (select count(*) from inventory.variants v where v.drop_id = p_drop_id) and not exists (
+      select n.id, n.name, n.price, n.total_stock, n.position from unnest(v_variants) n
+      except
+      select v.id, v.name, v.price, v.total_stock, v.position from inventory.variants v where v.drop_id = p_drop_id
+    ) then
+      v_variants := null; -- they stay as they are, which is no change of the drop
+    end if;
   end if;
   if v_new.total_stock < v_committed then
     perform inventory.refuse(

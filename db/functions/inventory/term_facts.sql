@@ -5,7 +5,8 @@
 -- p_limits and p_rehold_after_seconds are those of p_drop_ids. A row of the answer, one for each request:
 --   n              the number of the request
 --   units          the units of the drop that the user holds and has bought, if the drop has a limit
---   may_hold_at    when the user may hold units again after the hold of any variant that lapsed last, if the drop makes users wait
+--   may_hold_at    when the user may hold units again after the hold of any variant, or its payment, that lapsed last, if the drop
+--                  makes users wait
 --
 -- Locks: none. Errors: none. Plans: as in inventory.reserve_facts. A subquery with a condition on the terms only is not run for
 -- other drops.
@@ -32,10 +33,21 @@ as $$
       ), 0)
     end::integer,
     case when p_rehold_after_seconds[place.drop_n] > 0 then
-      (
-        select max(case r.status when 'EXPIRED' then r.expires_at else r.updated_at end)
-        from inventory.reservations r
-        where r.drop_id = q.drop_id and r.user_id = q.user_id and r.status in ('EXPIRED', 'CANCELLED')
+      greatest(
+        (
+          select max(case r.status when 'EXPIRED' then r.expires_at else r.updated_at end)
+          from inventory.reservations r
+          where r.drop_id = q.drop_id and r.user_id = q.user_id and r.status in ('EXPIRED', 'CANCELLED')
+        ),
+        (
+          select max(
+            case
+              when p.status = 'cancelled' then least(p.updated_at, p.payment_expires_at)
+              when p.status = 'pending' and p.payment_expires_at <= now() then p.payment_expires_at
+            end)
+          from inventory.purchases p
+          where p.drop_id = q.drop_id and p.user_id = q.user_id
+        )
       ) + make_interval(secs => p_rehold_after_seconds[place.drop_n])
     end
   from unnest(p_requests) with ordinality q

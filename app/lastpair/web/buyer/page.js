@@ -190,12 +190,13 @@ function drawSizes(list, drop, chosen, kind, canChoose) {
       return make("label", input, make("span"), make("small"), make("small"));
     }));
   }
+  const lowest = Math.min(...drop.variants.map(({ price }) => price)); // which is above them
   drop.variants.forEach((variant, index) => {
     const label = list.children[index], [input, name, stock, price] = label.children;
     const available = variant.available_stock;
     setText(name, variant.name);
     setText(stock, kind === "planned" ? `${number(variant.total_stock)} in stock` : stockWords(available));
-    setText(price, variant.price === drop.price ? "" : money(variant.price, drop.currency));
+    setText(price, variant.price === lowest ? "" : money(variant.price, drop.currency));
     label.classList.toggle("few", kind === "live" && available > 0 && available <= 2);
     label.classList.toggle("gone", kind === "live" && available === 0);
     input.disabled = !canChoose || available === 0;

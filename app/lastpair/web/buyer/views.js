@@ -167,8 +167,8 @@ export function factsOf(drop, { phase, holdSeconds, now }) {
 
 /** The time until the end of a sale that runs, or nothing. */
 export function endsText(drop, phase, now) {
-  const isRunning = ["onSale", "held", "paused"].includes(phase);
-  return isRunning && drop.ends_at ? `Ends in ${left(Date.parse(drop.ends_at) - now)}` : "";
+  const isRunning = ["onSale", "held", "paused"].includes(phase), leftMs = Date.parse(drop.ends_at) - now;
+  return isRunning && leftMs > 0 ? `Ends in ${left(leftMs)}` : ""; // what is held can be paid after the end
 }
 
 /** The price of the chosen size, or the range of prices. */

@@ -152,6 +152,7 @@ export class DropPage {
         this.#sizes.delete(variantId);
       }
     }
+    const lowest = Math.min(...drop.variants.map(({ price }) => price)); // which is above them
     drop.variants.forEach((variant, place) => {
       const size = this.#sizes.get(variant.id) ?? this.#makeSize(variant.id);
       const { total_stock: total, available_stock: left } = variant, [, name, bar, note, price] = size.children;
@@ -161,7 +162,7 @@ export class DropPage {
       const isHeld = Boolean(this.buying.holdOf(drop.id, variant.id));
       setText(note, isHeld ? "yours" : left ? `${formatNumber(left)} left` : "none left");
       note.classList.toggle("few", isHeld || (left > 0 && left <= FEW));
-      setText(price, variant.price === drop.price ? "" : formatMoney(variant.price, drop.currency));
+      setText(price, variant.price === lowest ? "" : formatMoney(variant.price, drop.currency));
       if (list.children[place] !== size) list.insertBefore(size, list.children[place] ?? null);
     });
   }

@@ -25,7 +25,8 @@ const ACTIONS = [
   { name: "pause", label: "Pause", isOn: (status, { paused_at }) => status === "live" && !paused_at, press: pause },
   { name: "resume", label: "Resume", isOn: (status, { paused_at }) => status === "live" && paused_at, press: pause },
   { name: "end", label: "End now", isOn: (status) => status === "live", press: end },
-  { name: "cancel", label: "Cancel drop", isOn: (status) => status !== "cancelled", press: cancel, isGrave: true },
+  { name: "cancel", label: "Cancel drop", isOn: (status) => !isOver(status), press: cancel, isGrave: true },
+  { name: "refund", label: "Refund all", isOn: isOver, press: refundAll, isGrave: true },
 ];
 
 const change = (drop, body) => call("PATCH", `/drops/${drop.id}`, { user: drop.created_by, body });
@@ -107,6 +108,16 @@ function cancel(drop, say) {
   });
 }
 
+function refundAll(drop, say) {
+  ask({
+    title: "Refund all sales?", submit: "Refund all", isGrave: true,
+    text: "Every purchase that is paid is refunded, and every hold is released. This cannot be taken back.",
+  }, async () => {
+    await call("POST", `/drops/${drop.id}/cancel`, { user: drop.created_by, body: { refund: true } });
+    say(`The sales of ${drop.name} are refunded.`);
+  });
+}
+
 /** Shows the buttons that make sense now. They are made once, so what has the focus keeps it. */
 export class SellerActions {
   #buttons = ACTIONS.map((action) => {
@@ -174,7 +185,7 @@ function refundButton(purchase) {
 }
 
 const CHANGED = { add_stock: "stock", total_stock: "stock", starts_at: "start", ends_at: "end", paused_at: "paused",
-  limit_per_user: "limit per buyer", hold_seconds: "seconds of a hold" };
+  limit_per_user: "limit per buyer", hold_seconds: "seconds of a hold", held_stock: "held units" };
 
 /** A change in words: "Price $120.00 → $100.00". */
 function describe({ action, details }, { currency }) {
