@@ -18,10 +18,11 @@ from tests.support.factories import make_drop, make_user, make_users, reserve
 from tests.support.localstripe import SECRET_KEY, WEBHOOK_SECRET
 from tests.support.payments import begin_payments
 from tests.support.servers import started
-from tests.support.tills import StripeTill, Till
+from tests.support.tills import OwnTill, StripeTill, Till
 from tests.support.waiting import eventually
 
 only_stripe = pytest.mark.parametrize("till", ["stripe"], indirect=True)
+only_own = pytest.mark.parametrize("till", ["webhook"], indirect=True)
 
 
 async def test_provider_is_down(till: Till) -> None:
@@ -219,6 +220,55 @@ async def test_one_call_is_slow(stripe_till: StripeTill, monkeypatch: pytest.Mon
         provider.is_over.set()
         await working
     assert await stripe_till.owner.fetchval(made, drop["id"]) == number
+
+
+class OneIsUnkeepable:
+    """A provider that answers the first of its calls with what PostgreSQL cannot keep."""
+
+    name = "stripe"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def create(self, call: Call) -> Created:
+        """Make a payment there."""
+        self.asked.append(call.payment.id)
+        return Created(None, "\x00" if call.payment.id == self.asked[0] else "secret")
+
+
+@only_stripe
+async def test_an_answer_that_cannot_be_kept(stripe_till: StripeTill, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seller sees it, the calls for other payments are made, and some day it is given up."""
+    provider, number = OneIsUnkeepable(), 2 * CALLS_AT_ONCE
+    drop = await stripe_till.drop(total_stock=number)
+    await stripe_till.payments.announce()
+    payments = await begin_payments(stripe_till.owner, drop["id"], await make_users(stripe_till.owner, number))
+    monkeypatch.setitem(stripe_till.payments.providers, "stripe", provider)  # type: ignore[arg-type]
+    await stripe_till.payments.work_off()
+    assert sorted(provider.asked) == sorted(payments.values())
+    [bad] = await calls_of(stripe_till, {"id": provider.asked[0], "drop_id": drop["id"]})
+    assert (bad["status"], bad["attempts"]) == ("open", 1)
+    assert str(bad["last_error"]).endswith(" in the service")
+    made = "select count(done_at) from inventory.provider_calls where drop_id = $1"
+    assert await stripe_till.owner.fetchval(made, drop["id"]) == number - 1
+    await stripe_till.owner.execute("update inventory.provider_calls set attempts = 19 where id = $1", bad["id"])
+    await stripe_till.let_calls_be_due()
+    await stripe_till.payments.work_off()
+    assert await stripe_till.owner.fetchval("select status from inventory.payments where id = $1", provider.asked[0]) == "failed"
+
+
+@only_own
+async def test_one_reference_for_two_payments(own_till: OwnTill) -> None:
+    """The provider has made a mistake. Both payments can be paid, because they are known by their own ids."""
+    own_till.provider.created = {"provider_reference": "the same", "url": "https://pay.example/"}
+    try:
+        payments = [(await own_till.bought())[1] for _ in range(2)]
+    finally:
+        own_till.provider.created = None
+    assert [payment["provider_reference"] for payment in payments] == ["the same", None]
+    for payment in payments:
+        await own_till.pay(payment)
+        await own_till.becomes(payment, "paid")
 
 
 @only_stripe

@@ -223,6 +223,22 @@ async def test_signed_nonsense(till: Till, body: str) -> None:
     assert_error(await post(till, signed_for(till, body), body), 400, "VALIDATION_ERROR")
 
 
+@only_own
+@pytest.mark.parametrize(
+    ("message_id", "notice"),
+    [
+        ("x" * 256, {}),
+        ("", {"provider_reference": "a\x00"}),
+        ("", {"currency": "US\x00"}),
+    ],
+)
+async def test_what_cannot_be_kept(own_till: OwnTill, message_id: str, notice: dict[str, str]) -> None:
+    """A message with what PostgreSQL does not keep is refused as nonsense, so that the provider sees its mistake."""
+    _, payment = await own_till.bought()
+    answer = await own_till.provider.tell(payment, "paid", message_id, **notice)
+    assert_error(answer, 400, "VALIDATION_ERROR")
+
+
 async def test_large_message(till: Till) -> None:
     """A message of 256 KiB is read, a larger one is not."""
     body = dumps({"id": "evt_1", "type": "ping", "livemode": False, "data": {"object": {}}, "padding": "x" * 262_000})

@@ -15,7 +15,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from lastpair.payments.notice import Amount, PaymentNotice, Reference
+from lastpair.payments.notice import Amount, PaymentNotice, Reference, Text
 from lastpair.payments.provider import (
     Action,
     Call,
@@ -33,6 +33,7 @@ from lastpair.settings import Settings
 TIMEOUT_SECONDS = 4
 TOLERANCE_SECONDS = 300
 MAX_ANSWER_BYTES = 64 * 1024
+MAX_ID_LENGTH = 255
 REFUSED = frozenset({400, 404, 409, 410, 422})
 """The statuses with which a provider says that it will never carry out a call."""
 
@@ -45,8 +46,8 @@ class CreatedAnswer(BaseModel):
     """What a provider answers to `create`."""
 
     provider_reference: Reference | None = None
-    client_secret: str | None = None
-    url: str | None = None
+    client_secret: Text | None = None
+    url: Text | None = None
 
 
 class StatusAnswer(BaseModel):
@@ -55,7 +56,7 @@ class StatusAnswer(BaseModel):
     status: Literal["pending", "paid", "failed", "cancelled", "refunded"]
     provider_reference: Reference | None = None
     amount: Amount | None = None
-    currency: str | None = None
+    currency: Text | None = None
     refunded_amount: Amount | None = None
 
 
@@ -183,6 +184,8 @@ class WebhookProvider:
             self._signer.verify(body, dict(headers), json_parse=False)
         except (WebhookVerificationError, ValueError):
             raise SignatureRefused("webhook-signature: not made of this body with PAYMENT_WEBHOOK_SECRET") from None
+        if len(headers["webhook-id"]) > MAX_ID_LENGTH:
+            raise Unreadable(f"webhook-id: longer than {MAX_ID_LENGTH} characters")
         try:
             notice = PaymentNotice.model_validate_json(body, strict=True)
         except ValidationError as error:
