@@ -7,18 +7,21 @@ import signal
 from datetime import timedelta
 from json import loads
 
+import asyncpg
 import pytest
 
 from lastpair.payments.payments import CALLS_AT_ONCE
 from lastpair.payments.provider import Call, Created
+from lastpair.web.lifespan import payment_jobs
 from tests.support.commands import lastpair
 from tests.support.database import client_of
 from tests.support.envelopes import as_user, assert_error, assert_success
-from tests.support.factories import make_drop, make_user, make_users, reserve
+from tests.support.factories import available_stock, make_drop, make_drop_by_sql, make_user, make_users, reserve
+from tests.support.in_process import served, settings_for
 from tests.support.localstripe import SECRET_KEY, WEBHOOK_SECRET
-from tests.support.payments import begin_payments
+from tests.support.payments import begin_payments, payment_statuses, payments_taken_by, tell
 from tests.support.servers import started
-from tests.support.tills import OwnTill, StripeTill, Till
+from tests.support.tills import MAKE_DUE, OwnTill, StripeTill, Till
 from tests.support.waiting import eventually
 
 only_stripe = pytest.mark.parametrize("till", ["stripe"], indirect=True)
@@ -220,6 +223,31 @@ async def test_one_call_is_slow(stripe_till: StripeTill, monkeypatch: pytest.Mon
         provider.is_over.set()
         await working
     assert await stripe_till.owner.fetchval(made, drop["id"]) == number
+
+
+async def test_the_provider_is_removed(till_database_url: str) -> None:
+    """What was open when the settings named one ends by the sweep of a service without any, and calls that it cannot make fail."""
+    async with asyncpg.create_pool(till_database_url, min_size=1, max_size=2) as owner:
+        paying, idle = await make_users(owner, 2)
+        drop_id = await make_drop_by_sql(owner, 2)
+        async with payments_taken_by(owner, "stripe"):
+            payments = await begin_payments(owner, drop_id, [paying, idle])
+            await tell(owner, payments[paying], "paid")
+        await owner.fetch("select r.id from inventory.purchases p cross join lateral api.refund_purchase(p.id) r where p.user_id = $1", paying)
+        await owner.execute(MAKE_DUE, payments[idle])
+        settings = settings_for(till_database_url)
+        async with served(settings) as service:
+            components = service.components
+            for job in payment_jobs(components.payments.on(components.nodes.whole), settings):
+                await job.run()
+            shown = "select count(*) from api.list_provider_calls($1) where last_error like 'the settings of the provider stripe%'"
+
+            async def is_over() -> bool:  # the service may be doing the same jobs at this moment
+                ended = await payment_statuses(owner, drop_id) == {"cancelled": 1, "refunded": 1}
+                return ended and await owner.fetchval(shown, drop_id) == len(payments)
+
+            await eventually(is_over, timeout_seconds=60)
+        assert await available_stock(owner, drop_id) == 2
 
 
 class OneIsUnkeepable:
