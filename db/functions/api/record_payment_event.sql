@@ -8,7 +8,7 @@
 --   unchanged   the event came before, the payment is so already, or it may not become so any more
 --   flagged     the seller has to look at it (api.list_payment_problems). problem says why:
 --     unknown_payment    no payment is named so; nothing is changed
---     wrong_amount       another amount than the payment's was paid; nothing is changed
+--     wrong_amount       another amount than the payment's was paid, or is said to be refunded; nothing is changed
 --     wrong_currency     nothing is changed
 --     wrong_mode         the caller says so, of a test payment for example; nothing is changed
 --     refunded_in_part   the provider has paid back a part of its own accord. It is noted, but which units that means is not known.
@@ -56,8 +56,6 @@ begin
   problem := case
     when p_event.problem is not null then p_event.problem
     when v_id is null then 'unknown_payment'
-    when p_event.status = 'refunded' and (
-      v_payment.status in ('paid', 'refunded') or coalesce(p_event.refunded_amount >= v_payment.amount, true)) then null
     when upper(p_event.currency) <> v_payment.currency then 'wrong_currency'
     when p_event.status in ('paid', 'refunded') and p_event.amount <> v_payment.amount then 'wrong_amount'
   end;
