@@ -18,7 +18,8 @@
 --
 -- paid: the purchases are paid, or the money goes back (inventory.receive_money). failed: the buyer may try again. cancelled:
 -- the units go back. refunded: the units go back, if all was refunded. refunded_amount is what was paid back so far in all; null:
--- all of it. What was refunded here before is no change.
+-- all of it. What was refunded here before is no change, but a call to refund it that was given up ends, because somebody has done
+-- that at the provider.
 --
 -- Locks, in this order: see inventory.lock_payment_for_event; the event's key. Only an event that moves stock locks the drop.
 -- Errors: VALIDATION_ERROR (provider, event_id, status, body).
@@ -104,6 +105,11 @@ begin
     end if;
   end if;
 
+  if outcome = 'unchanged' and p_event.status = 'refunded' and v_payment.refunded_amount > 0
+    and coalesce(p_event.refunded_amount >= v_payment.refunded_amount, true)
+  then
+    perform inventory.drop_calls(v_id, array['refund'], coalesce(p_event.refunded_amount < v_payment.amount, false));
+  end if;
   if v_id is not null and v_payment.provider_reference is null and p_event.provider_reference is not null
     and problem is distinct from 'wrong_mode'
   then
