@@ -1,6 +1,6 @@
 -- What a provider has to be told is leased to one worker at a time, in order for each payment, tried again, given up, and retried.
 begin;
-select plan(37);
+select plan(38);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 select pg_temp.make_drop('shoes', 9);
@@ -50,6 +50,10 @@ select lives_ok(
     (select id from inventory.provider_calls where payment_id = pg_temp.payment_id('shoes', 'bob') and action = 'create')),
   'The create is done.'
 );
+do $$ begin perform api.finish_provider_call(pg_temp.call_id('ann'), 'pi_bob'); end $$;
+select is((select provider_reference from inventory.payments where id = pg_temp.payment_id('shoes', 'ann')), null,
+  'An id that another payment has is not noted.');
+update inventory.provider_calls set done_at = null where id = pg_temp.call_id('ann');
 select results_eq(
   $$select provider_reference, client_secret, url from inventory.payments where id = pg_temp.payment_id('shoes', 'bob')$$,
   $$values ('pi_bob', 'secret', 'https://pay.example/1')$$, 'The payment has what the provider said.'

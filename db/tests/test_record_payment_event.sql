@@ -1,6 +1,6 @@
 -- api.record_payment_event: what a provider tells is kept once, and what a payment becomes does not depend on the order.
 begin;
-select plan(63);
+select plan(66);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay', 'gil', 'hal');
 select pg_temp.make_drop('shoes', 100);
@@ -111,9 +111,19 @@ from (values
   (pg_temp.tell(pg_temp.payment_id('shoes', 'eve'), 'paid', p_currency => 'EUR'), 'flagged wrong_currency pending',
     'Nor does another currency.'),
   (pg_temp.tell(pg_temp.payment_id('shoes', 'eve'), 'paid', p_problem => 'wrong_mode'), 'flagged wrong_mode pending',
-    'Nor does a test.')
+    'Nor does a test.'),
+  (pg_temp.tell(pg_temp.payment_id('shoes', 'ann'), 'refunded', p_currency => 'EUR'), 'flagged wrong_currency paid',
+    'A refund in another currency is none of this payment,'),
+  (pg_temp.tell(pg_temp.payment_id('shoes', 'ann'), 'refunded', p_refunded_amount => 4, p_currency => 'EUR'),
+    'flagged wrong_currency paid', 'nor is a part of it.'),
+  (pg_temp.tell(pg_temp.payment_id('shoes', 'ann'), 'refunded', p_amount => 4), 'flagged wrong_amount paid',
+    'A refund of a payment of another amount is none either.')
 ) as v (told, expected, description);
-select is((select status from inventory.purchases where id = pg_temp.purchase_id('shoes', 'eve')), 'pending', 'Nothing was changed.');
+select results_eq(
+  $$select p.status, y.refunded_amount from inventory.purchases p join inventory.payments y on y.id = p.payment_id
+    where p.id in (pg_temp.purchase_id('shoes', 'ann'), pg_temp.purchase_id('shoes', 'eve')) order by p.status$$,
+  $$values ('paid', 0::numeric), ('pending', 0)$$, 'Nothing was changed.'
+);
 
 -- What is kept.
 

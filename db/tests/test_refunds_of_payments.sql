@@ -1,6 +1,6 @@
 -- Refunds by the seller, whole or unit by unit: the units go back, the provider is to pay the money back, never more than it got.
 begin;
-select plan(56);
+select plan(61);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve');
 select pg_temp.make_drop('shoes', 20);
@@ -77,6 +77,7 @@ select is(pg_temp.refund('shoes', 'ann', null), 'refunded 4 40.00', 'Then all th
 select is(pg_temp.payment_of('shoes', 'ann'), 'refunded 40.00', 'The payment is refunded.');
 select is((pg_temp.calls_of('shoes'))[4:], array['ann refund 10.00', 'ann refund 30.00'], 'The provider is to pay back both amounts.');
 select is(pg_temp.tell_of('shoes', 'ann', 'refunded'), 'unchanged refunded', 'It confirms them.');
+select is((pg_temp.calls_of('shoes'))[4:], array['ann refund 10.00 done', 'ann refund 30.00 done'], 'So nothing is left to call.');
 select is(pg_temp.stock_of('shoes'), 15, 'Every unit came back once.');
 
 -- The provider has refunded a part of its own accord: no more than the rest is paid back.
@@ -106,7 +107,8 @@ select is(pg_temp.tell_of('both', 'ann', 'refunded', 20), 'unchanged refunded', 
 select is(pg_temp.refund('both', 'bob', 1), 'refunded 2 20.00', 'The seller may refund the other unit before that.');
 select is(pg_temp.payment_of('both', 'bob'), 'refunded 20.00', 'It is refunded, too.');
 select is(pg_temp.tell_of('both', 'bob', 'refunded', 20), 'unchanged refunded', 'There is nothing to do then.');
-select is((pg_temp.calls_of('both'))[3:], array['ann refund 5.00 done', 'bob refund 5.00'], 'Each was to be paid back what was left.');
+select is((pg_temp.calls_of('both'))[3:], array['ann refund 5.00 done', 'bob refund 5.00 done'],
+  'Each was to be paid back what was left.');
 
 -- Whole drops.
 
@@ -152,6 +154,27 @@ select is((select count(*) from basket, api.purchase_basket(basket.id, pg_temp.u
 do $$ begin perform api.update_drop(pg_temp.drop_id('seed'), '{"status": "cancelled"}'); end $$;
 select is(array[pg_temp.stock_of('seed'), pg_temp.stock_of('shoes')], array[9, 19], 'Both drops have their units again.');
 select is_empty('select * from pg_temp.findings()', 'The books balance.');
+
+-- What the provider refused, somebody has refunded there by hand.
+
+do $$
+begin
+  perform pg_temp.make_drop('by hand', 4);
+  perform pg_temp.buy_units('by hand', 'ann', 4);
+  perform pg_temp.tell_of('by hand', 'ann', 'paid');
+  update inventory.provider_calls set done_at = now();
+  perform pg_temp.refund('by hand', 'ann', 1);
+  perform pg_temp.refund('by hand', 'ann', 1);
+  perform api.fail_provider_call(c.id, 'no', true)
+  from inventory.provider_calls c
+  where c.drop_id = pg_temp.drop_id('by hand') and c.action = 'refund';
+end
+$$;
+select is((select gave_up from api.count_provider_calls()), 2::bigint, 'Two calls were given up.');
+select is(pg_temp.tell_of('by hand', 'ann', 'refunded', 10), 'unchanged paid', 'Half of it is refunded there.');
+select is((select gave_up from api.count_provider_calls()), 2::bigint, 'Nobody knows which call that was.');
+do $$ begin perform pg_temp.tell_of('by hand', 'ann', 'refunded', 20); end $$;
+select is((select gave_up from api.count_provider_calls()), 0::bigint, 'The rest of it ends both.');
 
 select * from finish();
 rollback;

@@ -61,7 +61,7 @@ EXPECTED_OF_PAYMENTS = {
     "purchase": {"purchases_idempotency_key", "purchases_pkey", "payments_pkey", "changes_pkey"},
     "take calls": {"provider_calls_next_idx", "provider_calls_payment_idx", "provider_calls_pkey", "payments_pkey"},
     "take a call": {"provider_calls_payment_idx", "provider_calls_pkey", "payments_pkey"},
-    "finish a call": {"provider_calls_pkey", "payments_pkey", "changes_pkey"},
+    "finish a call": {"provider_calls_pkey", "payments_pkey", "payments_provider_reference_key", "changes_pkey"},
     "fail a call": {"provider_calls_pkey", "payments_pkey"},
     "get": {"payments_pkey"},
     "paid": {

@@ -7,21 +7,25 @@ import signal
 from datetime import timedelta
 from json import loads
 
+import asyncpg
 import pytest
 
 from lastpair.payments.payments import CALLS_AT_ONCE
 from lastpair.payments.provider import Call, Created
+from lastpair.web.lifespan import payment_jobs
 from tests.support.commands import lastpair
 from tests.support.database import client_of
 from tests.support.envelopes import as_user, assert_error, assert_success
-from tests.support.factories import make_drop, make_user, make_users, reserve
+from tests.support.factories import available_stock, make_drop, make_drop_by_sql, make_user, make_users, reserve
+from tests.support.in_process import served, settings_for
 from tests.support.localstripe import SECRET_KEY, WEBHOOK_SECRET
-from tests.support.payments import begin_payments
+from tests.support.payments import begin_payments, payment_statuses, payments_taken_by, tell
 from tests.support.servers import started
-from tests.support.tills import StripeTill, Till
+from tests.support.tills import MAKE_DUE, OwnTill, StripeTill, Till
 from tests.support.waiting import eventually
 
 only_stripe = pytest.mark.parametrize("till", ["stripe"], indirect=True)
+only_own = pytest.mark.parametrize("till", ["webhook"], indirect=True)
 
 
 async def test_provider_is_down(till: Till) -> None:
@@ -133,6 +137,17 @@ async def test_reconciled(till: Till) -> None:
     assert (await till.payments.reconcile()).mended == 0
 
 
+@only_own
+async def test_a_wrong_answer_is_put_right(own_till: OwnTill) -> None:
+    """What was flagged once counts when the provider says it as it is."""
+    _, payment = await own_till.bought()
+    for amount, status in ((19990, "pending"), (199.90, "paid")):
+        own_till.provider.statuses[payment["id"]] = {"status": "paid", "amount": amount, "currency": "USD"}
+        await own_till.payments.reconcile()
+        assert (await own_till.payment(payment))["status"] == status
+    assert await own_till.problems(payment) == ["wrong_amount"]
+
+
 @only_stripe
 async def test_refund_there_is_reconciled(stripe_till: StripeTill) -> None:
     """A refund at Stripe of which no webhook came is found as well."""
@@ -219,6 +234,81 @@ async def test_one_call_is_slow(stripe_till: StripeTill, monkeypatch: pytest.Mon
         provider.is_over.set()
         await working
     assert await stripe_till.owner.fetchval(made, drop["id"]) == number
+
+
+async def test_the_provider_is_removed(till_database_url: str) -> None:
+    """What was open ends by the sweep of a service without any provider, and the calls that it cannot make fail."""
+    async with asyncpg.create_pool(till_database_url, min_size=1, max_size=2) as owner:
+        paying, idle = await make_users(owner, 2)
+        drop_id = await make_drop_by_sql(owner, 2)
+        async with payments_taken_by(owner, "stripe"):
+            payments = await begin_payments(owner, drop_id, [paying, idle])
+            await tell(owner, payments[paying], "paid")
+        purchase = await owner.fetchval("select id from inventory.purchases where user_id = $1", paying)
+        await owner.fetch("select * from api.refund_purchase($1)", purchase)
+        await owner.execute(MAKE_DUE, payments[idle])
+        settings = settings_for(till_database_url)
+        async with served(settings) as service:
+            components = service.components
+            for job in payment_jobs(components.payments.on(components.nodes.whole), settings):
+                await job.run()
+            shown = "select count(*) from api.list_provider_calls($1) where last_error like 'the settings%stripe%'"
+
+            async def is_over() -> bool:  # the service may be doing the same jobs at this moment
+                ended = await payment_statuses(owner, drop_id) == {"cancelled": 1, "refunded": 1}
+                return ended and await owner.fetchval(shown, drop_id) == len(payments)
+
+            await eventually(is_over, timeout_seconds=60)
+        assert await available_stock(owner, drop_id) == 2
+
+
+class OneIsUnkeepable:
+    """A provider that answers the first of its calls with what PostgreSQL cannot keep."""
+
+    name = "stripe"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def create(self, call: Call) -> Created:
+        """Make a payment there."""
+        self.asked.append(call.payment.id)
+        return Created(None, "\x00" if call.payment.id == self.asked[0] else "secret")
+
+
+@only_stripe
+async def test_an_answer_that_cannot_be_kept(stripe_till: StripeTill, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seller sees it, the calls for other payments are made, and some day it is given up."""
+    provider, number = OneIsUnkeepable(), 2 * CALLS_AT_ONCE
+    drop = await stripe_till.drop(total_stock=number)
+    await stripe_till.payments.announce()
+    payments = await begin_payments(stripe_till.owner, drop["id"], await make_users(stripe_till.owner, number))
+    monkeypatch.setitem(stripe_till.payments.providers, "stripe", provider)  # type: ignore[arg-type]
+    await stripe_till.payments.work_off()
+    assert sorted(provider.asked) == sorted(payments.values())
+    [bad] = await calls_of(stripe_till, {"id": provider.asked[0], "drop_id": drop["id"]})
+    assert (bad["status"], bad["attempts"]) == ("open", 1)
+    assert str(bad["last_error"]).endswith(" in the service")
+    made = "select count(done_at) from inventory.provider_calls where drop_id = $1"
+    assert await stripe_till.owner.fetchval(made, drop["id"]) == number - 1
+    await stripe_till.owner.execute("update inventory.provider_calls set attempts = 19 where id = $1", bad["id"])
+    await stripe_till.let_calls_be_due()
+    await stripe_till.payments.work_off()
+    assert await stripe_till.owner.fetchval("select status from inventory.payments where id = $1", provider.asked[0]) == "failed"
+
+
+@only_own
+async def test_one_reference_for_two_payments(own_till: OwnTill) -> None:
+    """The provider has made a mistake. Both payments can be paid, because they are known by their own ids."""
+    own_till.provider.created = {"provider_reference": "the same", "url": "https://pay.example/"}
+    try:
+        payments = [(await own_till.bought())[1] for _ in range(2)]
+    finally:
+        own_till.provider.created = None
+    assert [payment["provider_reference"] for payment in payments] == ["the same", None]
+    for payment in payments:
+        await own_till.pay(payment)
+        await own_till.becomes(payment, "paid")
 
 
 @only_stripe

@@ -229,6 +229,53 @@ async def test_a_sweep_leaves_what_is_being_paid(owner: asyncpg.Pool) -> None:
     assert await payment_statuses(owner, drop_id) == {"paid": 1}
 
 
+@pytest.mark.parametrize("is_paid_first", [True, False])
+async def test_the_drop_is_cancelled_while_a_payment_is_being_paid(owner: asyncpg.Pool, is_paid_first: bool) -> None:
+    """One call cancels the drop and refunds all: it waits for the event, or the event waits for it."""
+    [user] = await make_users(owner, 1)
+    drop_id = await make_drop_by_sql(owner, 1)
+    [payment] = (await begin_payments(owner, drop_id, [user])).values()
+
+    async def cancel(session: asyncpg.Connection) -> None:
+        assert await session.fetchval("select remaining from api.cancel_drop($1, true)", drop_id) == 0
+
+    async def pay(session: asyncpg.Connection) -> None:
+        await tell(session, payment, "paid")
+
+    calls = [pay, cancel] if is_paid_first else [cancel, pay]
+    async with owner.acquire() as first, owner.acquire() as second:
+        transaction = first.transaction()
+        await transaction.start()
+        await calls[0](first)
+        other = asyncio.create_task(calls[1](second))
+        await blocked(owner, second)
+        await transaction.commit()
+        await other
+    assert await payment_statuses(owner, drop_id) == {"refunded": 1}
+    assert await available_stock(owner, drop_id) == 1
+
+
+async def test_a_drop_of_a_basket_is_cancelled_while_the_other_is_locked(owner: asyncpg.Pool) -> None:
+    """The payment stays open, because the units of the other drop cannot go back. If it is paid then, the money returns."""
+    [user] = await make_users(owner, 1)
+    drops = [await make_drop_by_sql(owner, 1) for _ in range(2)]
+    basket = await owner.fetchval(
+        "select (b.basket).id from api.reserve_basket($1, array(select row(d, null, 1)::api.basket_item"
+        " from unnest($2::uuid[]) d)) b",
+        user,
+        drops,
+    )
+    rows = await owner.fetch("select (p.purchase).payment_id from api.purchase_basket($1, $2) p", basket, user)
+    [payment] = {row["payment_id"] for row in rows}
+    async with owner.acquire() as other, other.transaction():
+        await other.execute("select from inventory.drops where id = $1 for no key update", drops[1])
+        assert await owner.fetchval("select remaining from api.cancel_drop($1, true)", drops[0]) == 0
+        assert await owner.fetchval("select status from inventory.payments where id = $1", payment) == "pending"
+    assert (await tell(owner, str(payment), "paid"))["status"] == "refunded"
+    assert [await available_stock(owner, drop) for drop in drops] == [1, 1]
+    assert await owner.fetchval(SWEEP_PAYMENTS, 100) == 0
+
+
 @sizes("calls_each", 40, 400)
 async def test_mixed_storm_of_payments(owner: asyncpg.Pool, calls_each: int) -> None:
     """Every call on 8 drops, baskets too, with events in any order and time that passes: no deadlock, no fault, a clean audit."""

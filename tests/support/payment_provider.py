@@ -39,6 +39,9 @@ class OwnProvider:
         self.fails = False
         """Whether messages are answered 503 and not carried out."""
 
+        self.created: Row | None = None
+        """What is answered to `create` instead of a reference and a URL of the payment's own."""
+
         self._answers: dict[str, Row] = {}
 
     async def take(self, request: Request) -> Response:
@@ -58,7 +61,7 @@ class OwnProvider:
         status = self.statuses[payment_id]
         match message["action"]:
             case "create":
-                return {"provider_reference": f"own-{payment_id}", "url": f"https://pay.example/{payment_id}"}
+                return self.created or {"provider_reference": f"own-{payment_id}", "url": f"https://pay.example/{payment_id}"}
             case "status":
                 return status
             case "refund":

@@ -216,9 +216,11 @@ class NodePayments:
         return [Call(row[0], row[1], row[2], row[3], Payment(*row[4:])) for row in rows]
 
     async def _carry_out(self, call: Call) -> None:
-        # A Refusal of the database goes on to the caller: the lease ends, and the call is made again.
+        # A Refusal of the database goes on to the caller: the lease ends, and the call is made again. What the database cannot
+        # keep is a failure of this call, so that it is given up some day and the calls for other payments are made.
         try:
             created = await self._tell(call)
+            await self._write(FINISH_CALL, call.id, *created)
         except Refusal:
             raise
         except ProviderRefused as error:
@@ -231,7 +233,6 @@ class NodePayments:
             logger.exception("the call %s of payment %s met a fault of ours", call.action, call.payment.id)
             await self._fail(call, f"{type(error).__name__} in the service", is_final=False)
         else:
-            await self._write(FINISH_CALL, call.id, *created)
             PROVIDER_CALLS.labels(call.payment.provider, call.action, "done").inc()
 
     async def _tell(self, call: Call) -> Created:

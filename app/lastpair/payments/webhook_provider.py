@@ -15,7 +15,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from lastpair.payments.notice import Amount, PaymentNotice, Reference, Text
+from lastpair.payments.notice import Amount, Currency, PaymentNotice, Reference, Text
 from lastpair.payments.provider import (
     Action,
     Call,
@@ -58,7 +58,7 @@ class StatusAnswer(BaseModel):
     status: Literal["pending", "paid", "failed", "cancelled", "refunded"]
     provider_reference: Reference | None = None
     amount: Amount | None = None
-    currency: Text | None = None
+    currency: Currency | None = None
     refunded_amount: Amount | None = None
 
 
@@ -110,9 +110,11 @@ class WebhookProvider:
         answer = await self._tell("status", payment, StatusAnswer, call_id=str(uuid4()))
         if answer.status == "pending":
             return None
+        # The id has all that the answer says, because a mistake that was flagged may be put right, and must count then.
+        said = f"{answer.status}:{answer.amount}:{answer.currency}:{answer.refunded_amount}"
         return ProviderEvent(
             provider=self.name,
-            event_id=f"reconciled:{payment.id}:{answer.status}:{answer.refunded_amount}",
+            event_id=f"reconciled:{payment.id}:{said}",
             payment_id=payment.id,
             provider_reference=answer.provider_reference,
             status=answer.status,

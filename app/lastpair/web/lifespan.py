@@ -64,17 +64,20 @@ async def running(components: Components, settings: Settings) -> AsyncIterator[N
 
 
 def payment_jobs(payments: NodePayments, settings: Settings) -> list[Job]:
-    """The jobs of the sweeper that payments need. Without a provider it is one, which ends nothing and asks nobody."""
+    """The jobs of the sweeper that payments need.
+
+    Payments of a provider that the settings no longer name end like others. What it cannot be told any more fails, so that the
+    seller sees it.
+    """
     poll_seconds = settings.expiry_poll_ms / 1000
-    announce = Job("announce_payment_provider", ANNOUNCE_SECONDS, payments.announce)
-    if not payments.providers:
-        return [announce]
-    return [
-        announce,
+    found = [
+        Job("announce_payment_provider", ANNOUNCE_SECONDS, payments.announce),
         Job("expire_payments", poll_seconds, payments.expire),
         Job("call_providers", poll_seconds, payments.work_off),
-        Job("reconcile_payments", RECONCILE_SECONDS, payments.reconcile_daily),
     ]
+    if payments.providers:
+        found.append(Job("reconcile_payments", RECONCILE_SECONDS, payments.reconcile_daily))
+    return found
 
 
 def named(host: str) -> str:

@@ -1,7 +1,8 @@
 -- api.finish_provider_call: a call to a payment provider was made. If it created the payment there, note its id and what the
 -- buyer pays with.
 --
--- Purpose: to say so again changes nothing. The buyer is told of client_secret or url (PAYMENT_UPDATED).
+-- Purpose: to say so again changes nothing. The buyer is told of client_secret or url (PAYMENT_UPDATED). An id that another payment
+-- has is not noted, because the provider has made a mistake.
 --
 -- Locks, in this order: the payment, the call. Errors: PROVIDER_CALL_NOT_FOUND.
 
@@ -18,7 +19,13 @@ as $$
 begin
   update inventory.payments y
   set
-    provider_reference = coalesce(p_provider_reference, y.provider_reference),
+    provider_reference = case
+      when p_provider_reference is null or exists (
+        select from inventory.payments other
+        where other.provider = y.provider and other.provider_reference = p_provider_reference)
+        then y.provider_reference
+      else p_provider_reference
+    end,
     client_secret = coalesce(p_client_secret, y.client_secret),
     url = coalesce(p_url, y.url),
     updated_at = now()

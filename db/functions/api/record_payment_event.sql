@@ -8,7 +8,7 @@
 --   unchanged   the event came before, the payment is so already, or it may not become so any more
 --   flagged     the seller has to look at it (api.list_payment_problems). problem says why:
 --     unknown_payment    no payment is named so; nothing is changed
---     wrong_amount       another amount than the payment's was paid; nothing is changed
+--     wrong_amount       another amount than the payment's was paid, or is said to be refunded; nothing is changed
 --     wrong_currency     nothing is changed
 --     wrong_mode         the caller says so, of a test payment for example; nothing is changed
 --     refunded_in_part   the provider has paid back a part of its own accord. It is noted, but which units that means is not known.
@@ -18,7 +18,8 @@
 --
 -- paid: the purchases are paid, or the money goes back (inventory.receive_money). failed: the buyer may try again. cancelled:
 -- the units go back. refunded: the units go back, if all was refunded. refunded_amount is what was paid back so far in all; null:
--- all of it. What was refunded here before is no change.
+-- all of it. What was refunded here before is no change, but a call to refund it that was given up ends, because somebody has done
+-- that at the provider.
 --
 -- Locks, in this order: see inventory.lock_payment_for_event; the event's key. Only an event that moves stock locks the drop.
 -- Errors: VALIDATION_ERROR (provider, event_id, status, body).
@@ -56,8 +57,6 @@ begin
   problem := case
     when p_event.problem is not null then p_event.problem
     when v_id is null then 'unknown_payment'
-    when p_event.status = 'refunded' and (
-      v_payment.status in ('paid', 'refunded') or coalesce(p_event.refunded_amount >= v_payment.amount, true)) then null
     when upper(p_event.currency) <> v_payment.currency then 'wrong_currency'
     when p_event.status in ('paid', 'refunded') and p_event.amount <> v_payment.amount then 'wrong_amount'
   end;
@@ -106,6 +105,11 @@ begin
     end if;
   end if;
 
+  if outcome = 'unchanged' and p_event.status = 'refunded' and v_payment.refunded_amount > 0
+    and coalesce(p_event.refunded_amount >= v_payment.refunded_amount, true)
+  then
+    perform inventory.drop_calls(v_id, array['refund'], coalesce(p_event.refunded_amount < v_payment.amount, false));
+  end if;
   if v_id is not null and v_payment.provider_reference is null and p_event.provider_reference is not null
     and problem is distinct from 'wrong_mode'
   then

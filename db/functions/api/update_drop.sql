@@ -47,7 +47,7 @@ begin
 
   if v_new.status = 'cancelled' then
     v_released := inventory.cancel_all_holds(p_drop_id);
-    perform inventory.cancel_pending(p_drop_id); -- no purchase of this drop can begin any more
+    perform inventory.cancel_pending(p_drop_id, p_waits => true); -- no purchase of this drop can begin any more
     select d.available_stock + v_released into v_drop.available_stock from inventory.drops d where d.id = p_drop_id;
   elsif p_changes ?| array['total_stock', 'add_stock', 'variants'] and inventory.has_due(v_drop) then
     perform from inventory.expire_due(p_drop_id, inventory.lock_due_reservations(v_drop, 100000));

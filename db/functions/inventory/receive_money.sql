@@ -1,7 +1,8 @@
 -- inventory.receive_money: a payment that was not known to be paid was paid. Its purchases are paid, or the money goes back.
 --
--- Purpose: a step of api.record_payment_event. If the payment was cancelled, the units are taken again (inventory.take_units_again). If
--- that is not possible, the money came too late: the provider is told to pay back what is left of it, and the answer is false.
+-- Purpose: a step of api.record_payment_event. If the payment was cancelled, the units are taken again
+-- (inventory.take_units_again). If that is not possible, or if a drop of it was cancelled, the money came too late: the provider is
+-- told to pay back what is left of it, and the answer is false.
 --
 -- Locks: the caller holds those of inventory.payment_event_depth; the calls. Errors: none. Plans: the caller's settings are in force.
 
@@ -11,7 +12,10 @@ language plpgsql
 as $$
 begin
   perform inventory.drop_calls(p_payment.id, array['cancel']);
-  if inventory.is_open(p_payment) or inventory.take_units_again(p_payment) then
+  if
+    inventory.is_open(p_payment) and not inventory.is_cancelled(p_payment)
+    or inventory.take_units_again(p_payment)
+  then
     update inventory.purchases p
     set status = 'paid', updated_at = now()
     where p.payment_id = p_payment.id;
