@@ -348,7 +348,7 @@ def node_undrain(routers: str, options: argparse.Namespace) -> None:
 
 
 def node_detach(routers: str, options: argparse.Namespace) -> None:
-    """Take a node out of the router, when it is draining and has no live or scheduled drops any more."""
+    """Take a node out of the router, when it is draining and nothing is open there any more."""
     asyncio.run(detach_node(routers, options.number))
     report(f"node {options.number} is detached; its database is as it was, and its sales are not listed any more")
 
