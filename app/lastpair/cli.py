@@ -163,6 +163,8 @@ def seed(settings: Settings, options: argparse.Namespace) -> None:
 
     async def execute(url: str) -> None:
         await require_owner(url)
+        if await is_router(url):
+            raise CommandFailed(f"seed: {owner_variable(settings)} leads to a router, which has no tables; seed its nodes")
         report(await deploy(url))
         connection = await asyncpg.connect(url)
         try:

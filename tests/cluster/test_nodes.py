@@ -196,6 +196,22 @@ async def test_a_node_with_a_draft_stays(router: Router) -> None:
         assert "is detached" in done(router, "node", "detach", "4")
 
 
+async def test_no_node_for_a_new_drop(router: Router) -> None:
+    """With a key as without one. A request that is repeated finds the drop that it made before."""
+    create = "select id from api.create_drop('key', 1, 1, $1, p_idempotency_key => $2)"
+    async with service_of(router.url) as service:
+        user_id = await make_user(service, 0)
+        made = await service.fetchval(create, user_id, "before")
+        done(router, "node", "drain", "0")
+        for key in (None, "after"):
+            with pytest.raises(asyncpg.PostgresError) as refusal:
+                await service.fetch(create, user_id, key)
+            assert "Every node is being drained" in str(refusal.value.detail)  # type: ignore[attr-defined]
+        assert await service.fetchval(create, user_id, "before") == made
+        done(router, "node", "undrain", "0")
+        assert await service.fetchval(create, user_id, "after")
+
+
 async def test_a_node_of_another_version_cannot_join(router: Router) -> None:
     with running_node(8) as node:
         node.psql("update inventory.function_files set checksum = 'x' where path = 'api/reserve.sql'", node.url)
@@ -250,6 +266,7 @@ async def test_the_first_node_stays_and_no_name_is_lost_with_another(router: Rou
 def test_commands_on_the_router(router: Router) -> None:
     assert "up to date" in done(router, "migrate")
     assert done(router, "audit").startswith("0 violations")
+    assert "leads to a router, which has no tables" in refused(router, "seed")
 
 
 async def test_a_session_goes_on_when_the_functions_are_made_anew(router: Router) -> None:
