@@ -151,7 +151,10 @@ def body_of(function: Function, route: str) -> str:
             function, f"router.ask_first({asked})" if kind == "first" else f"router.ask((router.all_nodes())[1], {asked})"
         )
     if kind == "list":
+        # A list in the order of ids needs no more than the id after which the page comes.
         asked_page = f"router.page({asked})"
+        if "p_after_at" not in names:
+            asked_page = f"router.together(array(select a.rows from router.ask_all({asked}) a))"
         if parameter:
             asked_page = (
                 f"case when {parameter} is null\n      then {asked_page}\n"

@@ -163,6 +163,8 @@ def seed(settings: Settings, options: argparse.Namespace) -> None:
 
     async def execute(url: str) -> None:
         await require_owner(url)
+        if await is_router(url):
+            raise CommandFailed(f"seed: {owner_variable(settings)} leads to a router, which has no tables; seed its nodes")
         report(await deploy(url))
         connection = await asyncpg.connect(url)
         try:
@@ -348,7 +350,7 @@ def node_undrain(routers: str, options: argparse.Namespace) -> None:
 
 
 def node_detach(routers: str, options: argparse.Namespace) -> None:
-    """Take a node out of the router, when it is draining and has no live or scheduled drops any more."""
+    """Take a node out of the router, when it is draining and nothing is open there any more."""
     asyncio.run(detach_node(routers, options.number))
     report(f"node {options.number} is detached; its database is as it was, and its sales are not listed any more")
 

@@ -101,6 +101,7 @@ begin
       ('load',                'lastpair_service'),
       ('names_of',            'lastpair_service'),
       ('node',                'lastpair_service'),
+      ('open_work',           'lastpair_service'),
       ('prune_events',        'lastpair_service'),
       ('prune_idempotency_keys', 'lastpair_service'),
       ('purchase_batch',      'lastpair_service'),

@@ -1621,7 +1621,7 @@ begin
   select r.*
   from json_populate_recordset(
     null::api.payment_row,
-    router.page('unsettled_payments', jsonb_build_object('p_older_than_seconds', p_older_than_seconds, 'p_after', p_after, 'p_limit', p_limit))
+    router.together(array(select a.rows from router.ask_all('unsettled_payments', jsonb_build_object('p_older_than_seconds', p_older_than_seconds, 'p_after', p_after, 'p_limit', p_limit)) a))
   ) r
   order by id
   limit greatest(p_limit, 1);

@@ -792,6 +792,15 @@ as $$
   target api.node;
 $$;
 
+create or replace function node_0.open_work()
+returns TABLE(what text, number bigint)
+language plproxy volatile security definer
+as $$
+  cluster 'node_0';
+  run on 0;
+  target api.open_work;
+$$;
+
 create or replace function node_0.prune_events(p_retention_seconds integer, p_limit integer DEFAULT 10000)
 returns bigint
 language plproxy volatile security definer

@@ -261,10 +261,15 @@ declare
   v record;
 begin
   if p_key is not null then
-    return router.node_of_key(p_user_id, p_key);
+    v_node := router.node_of_key(p_user_id, p_key);
+    if v_nodes <> '{}' or (router.ask_as_service(v_node, 'has_idempotency_key', jsonb_build_object('p_user_id', p_user_id, 'p_key', p_key)) ->> 0)::boolean then
+      return v_node;
+    end if;
   end if;
   if v_nodes = '{}' then
-    perform router.refuse('DATABASE_UNAVAILABLE', 'Every node is being drained, or has just joined, so a new drop has nowhere to go. Try again in a moment.');
+    raise sqlstate 'PT503' using
+      message = 'DATABASE_UNAVAILABLE',
+      detail = 'Every node is being drained, or has just joined, so a new drop has nowhere to go. Try again in a moment.';
   end if;
   foreach v_node in array v_nodes loop
     select * into strict v from router.try_call(v_node, 'lastpair_service', 'load', '{}');

@@ -1,7 +1,7 @@
 -- lastpair_api calls the public functions and touches nothing else, so a bug in an older process cannot touch a table. It can
 -- call them as a member of the three roles of test_roles.sql.
 begin;
-select plan(104);
+select plan(105);
 
 -- Run a statement as lastpair_api and give back the first column of its first row.
 create function pg_temp.as_api(p_sql text) returns text language plpgsql set role = lastpair_api as $$
@@ -267,7 +267,8 @@ cross join (values
     '"updated_at": "-infinity"}'') as c (c)', ''),
   (63, 'webhook_endpoint_copies', 'c ->> ''url'' from api.webhook_endpoint_copies() as c (c) limit 1', 'https://copy.example'),
   (64, 'has_idempotency_key', 'api.has_idempotency_key(%1$L, ''none'')', 'false'),
-  (65, 'knows_payment', 'api.knows_payment(''stripe'', ''none'')', 'false')
+  (65, 'knows_payment', 'api.knows_payment(''stripe'', ''none'')', 'false'),
+  (66, 'open_work', 'max(number) >= 0 from api.open_work()', 'true')
 ) as v (n, function, call, expected)
 order by v.n;
 

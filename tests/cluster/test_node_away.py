@@ -128,6 +128,22 @@ async def test_a_user_whose_name_could_not_be_claimed_can_be_made_later(router: 
         assert [await service.fetchval(create, name) for name in names] == names
 
 
+async def test_a_user_is_renamed_on_all_nodes_or_on_none(router: Router) -> None:
+    name = f"emil {uuid4()}"
+    rename = "select api.rename_user_batch($1::api.user_request[])"
+    async with service_of(router.url) as service:
+        user_id = await make_user(service, 0, name)
+        await service.fetch("select from router.ensure_users(1, $1::api.user_request[])", [(user_id, None)])
+        router.nodes[1].crash()
+        assert await service.fetchval(rename, [(user_id, name)]) == 0
+        assert (await refusal_of(service, rename, [(user_id, f"{name} b")])).args[0] == "DATABASE_UNAVAILABLE"
+        router.nodes[1].start()
+        names = [f"select username from node_{node}.names_of(array[$1::uuid])" for node in (0, 1)]
+        assert [await service.fetchval(statement, user_id) for statement in names] == [name, name]
+        assert await service.fetchval(rename, [(user_id, f"{name} b")]) == 1
+        assert [await service.fetchval(statement, user_id) for statement in names] == [f"{name} b", f"{name} b"]
+
+
 async def test_the_name_of_a_user_is_free_when_forgetting_was_repeated(router: Router) -> None:
     name = f"dora {uuid4()}"
     forget = "select username from api.forget_user($1)"

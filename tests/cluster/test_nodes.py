@@ -1,16 +1,19 @@
 """`lastpair node`: nodes join, are drained and leave."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import pytest
 
 from tests.support.clusters import PASSWORD, cluster
 from tests.support.database import connected
+from tests.support.proxies import Proxy
 from tests.support.router import (
     FAST,
     ROUTER_RECIPE,
@@ -91,7 +94,7 @@ async def test_a_node_joins_is_drained_and_leaves(router: Router) -> None:
             assert done(router, "node", "list").splitlines()[1].endswith("draining")
             drop_id = str(await service.fetchval("select id from api.create_drop('new', 1, 1, $1)", user_id))
             assert drop_id[21:23] == "00"
-            assert "still has drops that are live or scheduled (2)" in refused(router, "node", "detach", "5")
+            assert "still has drops that are drafts, live or scheduled (2)" in refused(router, "node", "detach", "5")
             assert await service.fetchval("select id from api.reserve($1, $2)", made[0], user_id)
             for drop_id in made:
                 await service.fetch("select from api.cancel_drop($1)", drop_id)
@@ -129,6 +132,10 @@ async def test_a_node_with_an_open_payment_stays(router: Router) -> None:
             drop_id = await make_drop(service, 9)
             await service.fetch("select from api.reserve($1, $2)", drop_id, user_id)
             assert await service.fetchval("select status from api.purchase($1, $2)", drop_id, user_id) == "pending"
+            [payment_id] = [row[0] for row in await service.fetch("select id from api.unsettled_payments()")]
+            after = "select id from api.unsettled_payments(p_after => $1)"
+            assert await service.fetchval(after, UUID(int=0)) == payment_id
+            assert not await service.fetch(after, payment_id)
         node.psql("update inventory.drops set status = 'ended', ends_at = now()", node.url)
         done(router, "node", "drain", "9")
         assert "still has payments that are open (1)" in refused(router, "node", "detach", "9")
@@ -143,6 +150,66 @@ async def test_a_node_with_drops_cannot_join(router: Router) -> None:
             await service.fetch("select from api.create_drop('x', 1, 1, $1, p_status => 'draft')", user_id)
         assert "node 7 has drops" in refused(router, "node", "add", "--number", "7", "--url", service_url_of(node))
         assert "node 7" not in done(router, "node", "list")
+
+
+async def test_a_database_joins_once(router: Router) -> None:
+    """Neither under a second number, nor as a node of which the router is the database."""
+    with running_node(4) as node:
+        owner_url = node.url_with_password
+        done(router, "node", "add", "--number", "4", "--url", owner_url)
+        assert "leads to node 4, which has joined already" in refused(router, "node", "add", "--number", "6", "--url", owner_url)
+        elsewhere = owner_url.replace("127.0.0.1", "localhost")
+        assert "node 6 calls itself 4" in refused(router, "node", "add", "--number", "6", "--url", elsewhere)
+        assert node.psql("select inventory.node()", node.url) == "4"
+        assert "leads to a router" in refused(router, "node", "add", "--number", "6", "--url", router.url)
+        done(router, "node", "drain", "4")
+        done(router, "node", "detach", "4")
+
+
+async def test_a_node_that_the_router_cannot_reach_does_not_join(router: Router) -> None:
+    """This command may reach a node where the router does not."""
+    with running_node(4) as node:
+        proxy = Proxy(service_url_of(node))
+        proxy.swallows_from = b"lastpair router"
+        await proxy.start()
+        try:
+            add = ("node", "add", "--number", "4", "--url", proxy.url)
+            assert "the router cannot reach node 4" in await asyncio.to_thread(refused, router, *add)
+        finally:
+            await proxy.stop()
+        assert "node 4" not in done(router, "node", "list")
+        done(router, "node", "add", "--number", "4", "--url", service_url_of(node))
+        done(router, "node", "drain", "4")
+        done(router, "node", "detach", "4")
+
+
+async def test_a_node_with_a_draft_stays(router: Router) -> None:
+    """A draft keeps a node, because its seller would not find it again."""
+    with running_node(4) as node:
+        done(router, "node", "add", "--number", "4", "--url", service_url_of(node))
+        done(router, "node", "drain", "4")
+        async with service_of(router.url) as service:
+            user_id = await make_user(service, 4)
+            draft = await service.fetchval("select id from node_4.create_drop('draft', 1, 1, $1, p_status => 'draft')", user_id)
+            assert "still has drops that are drafts, live or scheduled (1)" in refused(router, "node", "detach", "4")
+            await service.fetch("select from api.cancel_drop($1)", draft)
+        assert "is detached" in done(router, "node", "detach", "4")
+
+
+async def test_no_node_for_a_new_drop(router: Router) -> None:
+    """With a key as without one. A request that is repeated finds the drop that it made before."""
+    create = "select id from api.create_drop('key', 1, 1, $1, p_idempotency_key => $2)"
+    async with service_of(router.url) as service:
+        user_id = await make_user(service, 0)
+        made = await service.fetchval(create, user_id, "before")
+        done(router, "node", "drain", "0")
+        for key in (None, "after"):
+            with pytest.raises(asyncpg.PostgresError) as refusal:
+                await service.fetch(create, user_id, key)
+            assert "Every node is being drained" in str(refusal.value.detail)  # type: ignore[attr-defined]
+        assert await service.fetchval(create, user_id, "before") == made
+        done(router, "node", "undrain", "0")
+        assert await service.fetchval(create, user_id, "after")
 
 
 async def test_a_node_of_another_version_cannot_join(router: Router) -> None:
@@ -166,6 +233,13 @@ async def test_a_second_router_joins_while_drops_are_sold(router: Router) -> Non
         done(both, "node", "undrain", "0", MIGRATION_DATABASE_URL=router.owner_url)
         assert "draining" in done(both, "node", "list"), "the second router has it from the first"
         done(both, "node", "undrain", "0", **environment)
+        with running_node(2) as node:
+            done(both, "node", "add", "--number", "2", "--url", service_url_of(node), **environment)
+            done(both, "node", "drain", "2", **environment)
+            done(both, "node", "detach", "2", MIGRATION_DATABASE_URL=router.owner_url)  # as if it was interrupted after this
+            assert "is detached" in done(both, "node", "detach", "2", **environment)
+            assert "node 2" not in done(both, "node", "list")
+            assert "there is no node 2" in lastpair(both, "node", "detach", "2", **environment).stderr
         async with service_of(both.url) as service, service_of(router.url) as first:
             assert await service.fetchval("select id from api.get_drop($1)", drop_id)
             numbered_from = "select numbered_from_ms from router.nodes_of_app()"
@@ -192,6 +266,7 @@ async def test_the_first_node_stays_and_no_name_is_lost_with_another(router: Rou
 def test_commands_on_the_router(router: Router) -> None:
     assert "up to date" in done(router, "migrate")
     assert done(router, "audit").startswith("0 violations")
+    assert "leads to a router, which has no tables" in refused(router, "seed")
 
 
 async def test_a_session_goes_on_when_the_functions_are_made_anew(router: Router) -> None:

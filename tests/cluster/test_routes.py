@@ -197,6 +197,21 @@ async def test_users_have_one_name_on_every_node(service: asyncpg.Connection) ->
     assert await service.fetchval("select username from api.create_user($1)", name) == name  # the old one is free
 
 
+@pytest.mark.parametrize("there", ["a", "z"])
+async def test_a_user_who_has_another_name_on_one_node_is_renamed(router: Router, service: asyncpg.Connection, there: str) -> None:
+    """Whichever of the names comes first in the alphabet."""
+    name, old = f"m {uuid4()}", f"{there} {uuid4()}"
+    user_id = await make_user(service, 0, name)
+    await service.fetch("select from router.ensure_users(1, $1::api.user_request[])", [(user_id, None)])
+    router.nodes[1].psql(f"update inventory.users set username = '{old}' where id = '{user_id}'", router.nodes[1].url)  # noqa: S608
+    rename = "select api.rename_user_batch($1::api.user_request[])"
+    assert await service.fetchval(rename, [(user_id, name)]) == 1
+    for node in 0, 1:
+        assert await service.fetchval(f"select username from node_{node}.names_of(array[$1::uuid])", user_id) == name
+    assert await service.fetchval(rename, [(user_id, name)]) == 0
+    assert await service.fetchval("select username from api.create_user($1)", old) == old
+
+
 async def test_a_user_is_made_once_with_a_key(service: asyncpg.Connection) -> None:
     name, key = f"ben {uuid4()}", str(uuid4())
     create = "select status, data ->> 'id' from api.create_user_outcome($1, $2)"

@@ -12,6 +12,7 @@ from lastpair.database import nodes as nodes_module
 from lastpair.database.node_database import on_node
 from lastpair.database.nodes import Node, Nodes, on_each
 from lastpair.database.pool import Database
+from lastpair.database.router import NodeRefused, address_of
 from lastpair.database.servers import Servers, url_of
 from lastpair.errors import Refusal, Unavailable
 from lastpair.observability.metrics import OverNodes
@@ -134,11 +135,35 @@ async def test_a_router_that_is_away_at_the_start() -> None:
         ),
         (r"host='/a \'b\'' sslmode = require", ["postgresql://app:it%27s@/lastpair?host=%2Fa%20%27b%27&sslmode=require"]),
         ("host=a.example hostaddr=10.0.0.1", ["postgresql://app:it%27s@/lastpair?host=10.0.0.1"]),
+        ("host=::1,a", [f"postgresql://app:it%27s@/lastpair?host={host}" for host in ("%5B%3A%3A1%5D", "a")]),
     ],
 )
 def test_addresses(address: str, urls: list[str]) -> None:
     """The relay connects to the address that the router has, with the service's own login."""
     assert Servers(url_of(address, LOGIN_URL)).urls == urls
+
+
+@pytest.mark.parametrize(
+    ("at", "host", "port"),
+    [
+        ("[::1]", "::1", "5432"),
+        ("[::1]:5433,[fe80::2%25eth0],a:5434", "'::1,fe80::2%eth0,a'", "5433,5432,5434"),
+        ("a,b:", "a,b", "5432,5432"),
+        ("%2Frun%2Fpostgresql:5433", "/run/postgresql", "5433"),
+    ],
+)
+def test_the_address_that_a_router_keeps(at: str, host: str, port: str) -> None:
+    """It is for libpq, which takes an IPv6 address without brackets."""
+    address, user = address_of(f"postgresql://lastpair_app:it%27s@{at}/lastpair")
+    assert address.startswith(f"host={host} port={port} dbname=lastpair ")
+    assert user == "lastpair_app"
+
+
+@pytest.mark.parametrize("at", ["[::1", "::1", "a:x", "a:0", "a:65536", "a:5432:1", "[]", ""])
+def test_a_url_of_a_node_that_is_none(at: str) -> None:
+    """It is refused before anything uses it."""
+    with pytest.raises(NodeRefused, match="--url: "):
+        address_of(f"postgresql://lastpair_app@{at}/lastpair")
 
 
 def test_statements_of_a_node() -> None:

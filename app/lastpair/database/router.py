@@ -30,6 +30,11 @@ from lastpair.database.servers import CONNECTION_FAULTS, Servers, reason, url_of
 ROUTER_DIR = DB_DIR / "router"
 PRIVILEGES_FILE = FUNCTIONS_DIR / "privileges.sql"
 TYPE = re.compile(r'^create type (api\."?(\w+)"?) as \(\n(.*?)\n\);$', re.MULTILINE | re.DOTALL)
+HOST_AND_PORT = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]+))(?::([^:]*))?")
+"""A host of a URL, which is an IPv6 address if it has brackets, and its port."""
+
+PORT = re.compile("[0-9]{1,5}")
+NO_URL_OF_A_NODE = "--url: must be postgresql://user@host/database"
 CONNECT_TIMEOUT_SECONDS = 5
 PATIENCE_SECONDS = 30
 """How long `node add` waits until the clock of a new node is later than the time from which ids are numbered."""
@@ -86,28 +91,10 @@ join router.nodes_of_app() s on s.number = n.number
 cross join lateral router.try_call(n.number, 'lastpair_service', 'load', '{}') t
 order by n.joined_at, n.number
 """
-# A drop that has ended may still have holds, payments that are open, and webhooks that are not sent.
 WHAT_IS_OPEN = """
-select t.is_away, coalesce(json_array_length(t.rows), 0)::bigint as number, 'drops that are live or scheduled' as what
-from unnest(array['live', 'scheduled']) as status
-cross join lateral router.try_call(
-  $1, 'lastpair_service', 'list_drops', jsonb_build_object('p_status', status, 'p_limit', 1000)) t
-union all
-select t.is_away, coalesce(sum((d.value -> 'activity_feed' ->> 'held_stock')::bigint), 0), 'units that are held'
-from router.try_call($1, 'lastpair_service', 'list_drops', jsonb_build_object('p_status', 'ended', 'p_limit', 1000)) t
-left join lateral json_array_elements(t.rows) d on true
-group by t.is_away
-union all
-select
-  t.is_away, (select count(*) from json_array_elements(t.rows) p where p ->> 'status' in ('pending', 'failed')),
-  'payments that are open'
-from router.try_call($1, 'lastpair_service', 'unsettled_payments', jsonb_build_object('p_limit', 1000)) t
-union all
-select t.is_away, coalesce((t.rows -> 0 ->> 'waiting')::bigint, 0), 'calls to payment providers to make'
-from router.try_call($1, 'lastpair_service', 'count_provider_calls', '{}') t
-union all
-select t.is_away, coalesce((t.rows -> 0 ->> 'pending')::bigint, 0), 'webhooks to send'
-from router.try_call($1, 'lastpair_service', 'webhook_backlog', '{}') t
+select t.is_away, w.what, w.number
+from router.try_call($1, 'lastpair_service', 'open_work', '{}') t
+left join lateral json_to_recordset(t.rows) as w (what text, number bigint) on true
 """
 STATUSES = ("draft", "scheduled", "live", "ended", "cancelled")
 ANY_DROP = "select from api.list_drops($1, 1)"
@@ -229,18 +216,22 @@ async def _make_schema_of_node(connection: asyncpg.Connection, number: int) -> N
 
 def address_of(url: str) -> tuple[str, str]:
     """What the router keeps of the URL of a node: its address for libpq, and the user. Raises NodeRefused."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise NodeRefused(NO_URL_OF_A_NODE) from None
     credentials, _, netloc_hosts = parts.netloc.rpartition("@")
     user = credentials.partition(":")[0]
     query = dict(parse_qsl(parts.query))
-    pairs = [
-        host.rpartition(":") if re.search(r":\d+$", host) else (host, "", "5432") for host in netloc_hosts.split(",") if host
-    ]
-    hosts = ",".join(unquote(host) for host, _, _ in pairs) or query.get("host", "")
-    ports = ",".join(port for _, _, port in pairs) or query.get("port", "5432")
+    found = [HOST_AND_PORT.fullmatch(text) for text in netloc_hosts.split(",") if text]
+    pairs = [(match[1] or match[2], match[3] or query.get("port", "5432")) for match in found if match]
+    hosts = ",".join(unquote(host) for host, _ in pairs) or query.get("host", "")
+    ports = ",".join(port for _, port in pairs) or query.get("port", "5432")
     name = unquote(parts.path.removeprefix("/"))
-    if parts.scheme not in {"postgresql", "postgres"} or not hosts or not name or not user:
-        raise NodeRefused("--url: must be postgresql://user@host/database")
+    if parts.scheme not in {"postgresql", "postgres"} or None in found or not hosts or not name or not user:
+        raise NodeRefused(NO_URL_OF_A_NODE)
+    if not all(PORT.fullmatch(port) and 1 <= int(port) <= 65535 for port in ports.split(",")):
+        raise NodeRefused("--url: a port must be a whole number from 1 to 65535")
     kept = {
         "host": hosts,
         "port": ports,
@@ -296,6 +287,11 @@ async def add_node(routers: str, number: int, url: str) -> None:
         known = await router.fetch("select number, joined_at from router.nodes order by joined_at, number")
         files = _pairs(await router.fetch("select path, checksum from router.deployed"))
         now = await router.fetchval("select clock_timestamp()")
+        same = await router.fetchval(
+            "select number from router.nodes_of_app() where address = $1 and number <> $2", address, number
+        )
+        if same is not None:
+            raise NodeRefused(f"--url: leads to node {same}, which has joined already")
     async with _connected(url_of(address, url), f"node {number}", role=SERVICE_ROLE) as node:
         password = node._params.password  # type: ignore[attr-defined]
         await _check_node(node, number, files, may_have_drops=not joined or number in joined)
@@ -339,6 +335,8 @@ async def _joined(routers: str) -> dict[int, datetime]:
 
 
 async def _check_node(node: asyncpg.Connection, number: int, files: dict[str, str | None], *, may_have_drops: bool) -> None:
+    if await node.fetchval(IS_ROUTER):
+        raise NodeRefused("--url: leads to a router; name the database of a node")
     try:
         deployed = _pairs(await node.fetch("select path, checksum from api.deployed()"))
     except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError):
@@ -348,14 +346,20 @@ async def _check_node(node: asyncpg.Connection, number: int, files: dict[str, st
     if not may_have_drops and [row for status in STATUSES for row in await node.fetch(ANY_DROP, status)]:
         raise NodeRefused(f"node {number} has drops; only the first node may have some when it joins")
     its_number = await node.fetchval("select api.node()")
-    if its_number != number:
+    if its_number == number:
+        return
+    why = "this command changes only a number that is still 0"
+    if not its_number:
         try:
             await node.execute(f"reset role; select inventory.set_node({number}); set role {SERVICE_ROLE}")
         except asyncpg.PostgresError as error:
-            raise NodeRefused(
-                f"node {number} calls itself {its_number}, and this login cannot change that ({reason(error)});"
-                f" run `select inventory.set_node({number})` there, as its owner"
-            ) from None
+            why = f"this login cannot change that ({reason(error)})"
+        else:
+            return
+    raise NodeRefused(
+        f"node {number} calls itself {its_number}, and {why}; if no router knows it under that number,"
+        f" run `select inventory.set_node({number})` there, as its owner"
+    )
 
 
 async def _wait_for_clock(node: asyncpg.Connection, number: int, numbered_from: datetime) -> None:
@@ -380,6 +384,12 @@ async def _add_to_router(
     await connection.execute(f"create user mapping for current_user server {server} options ({', '.join(options)})")
     await _make_schema_of_node(connection, number)
     await connection.execute(ADD_NODE, number, joined_at, DROPS_AFTER)
+    await connection.execute(f"set local statement_timeout = '{CONNECT_TIMEOUT_SECONDS}s'")  # PL/Proxy waits for a silent server
+    try:
+        await connection.execute(f"select node_{number}.node()")
+    except asyncpg.PostgresError as error:
+        raise NodeRefused(f"the router cannot reach node {number}: {reason(error)}") from None
+    await connection.execute("set local statement_timeout to default")
     await connection.execute(COPY_ENDPOINTS, number)
 
 
@@ -413,11 +423,16 @@ async def set_draining(routers: str, number: int, *, is_draining: bool) -> None:
 async def detach_node(routers: str, number: int) -> None:
     """Take a node out of each router. Raises NodeRefused if it is not draining, sells or holds anything, or is the first one.
 
+    It can be repeated if it was interrupted.
+
     Every name is claimed on the first node, besides others (db/router/users.sql), so no name is lost with another node.
     """
+    if number not in await _joined(routers):
+        raise NodeRefused(f"there is no node {number}")
     for one in Servers(routers).urls:
         async with _connected(one, "the router") as connection:
-            await _require_node(connection, number)
+            if not await connection.fetchval("select exists (select from router.nodes where number = $1)", number):
+                continue  # a command that was interrupted has taken it out here
             if await connection.fetchval("select (router.all_nodes())[1]") == number:
                 raise NodeRefused(
                     f"node {number} is the first one, which registers the names of all users, so it stays;"
@@ -429,8 +444,8 @@ async def detach_node(routers: str, number: int) -> None:
     for one in Servers(routers).urls:
         async with _connected(one, "the router") as connection, connection.transaction():
             await connection.execute("delete from router.nodes where number = $1", number)
-            await connection.execute(f"drop schema node_{number} cascade")
-            await connection.execute(f"drop server node_{number} cascade")
+            await connection.execute(f"drop schema if exists node_{number} cascade")
+            await connection.execute(f"drop server if exists node_{number} cascade")
 
 
 async def _require_node(connection: asyncpg.Connection, number: int) -> None:

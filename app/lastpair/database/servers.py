@@ -110,6 +110,9 @@ def url_of(address: str, login_url: str) -> str:
     in_query = dict(parse_qsl(login.query))
     fields = {name: value for name, value in in_query.items() if name in {"user", "password"}}
     fields |= {name: value for name, value in given.items() if name in PASSED_ON}
+    if "host" in fields:  # asyncpg knows an IPv6 address by its brackets, which libpq does not take
+        hosts = fields["host"].split(",")
+        fields["host"] = ",".join(f"[{host}]" if ":" in host and host[0] not in "/[" else host for host in hosts)
     name = given.get("dbname") or unquote(login.path[1:])
     return f"{login.scheme}://{credentials}{at}/{quote(name, safe='')}?{urlencode(fields, quote_via=quote)}"
 
