@@ -187,15 +187,16 @@ function drawSizes(list, drop, chosen, kind, canChoose) {
     list.classList.toggle("long", drop.variants.some(({ name }) => name.length > LONG_NAME));
     list.replaceChildren(...drop.variants.map(({ id }) => {
       const input = Object.assign(document.createElement("input"), { type: "radio", name: "size", value: id });
-      return make("label", input, make("span"), make("small"), make("small"));
+      return make("label", input, make("bdi"), make("small"), make("small"));
     }));
   }
+  const least = Math.min(...drop.variants.map(({ price }) => price)); // the one above: "From $95.00"
   drop.variants.forEach((variant, index) => {
     const label = list.children[index], [input, name, stock, price] = label.children;
     const available = variant.available_stock;
     setText(name, variant.name);
     setText(stock, kind === "planned" ? `${number(variant.total_stock)} in stock` : stockWords(available));
-    setText(price, variant.price === drop.price ? "" : money(variant.price, drop.currency));
+    setText(price, variant.price === least ? "" : money(variant.price, drop.currency));
     label.classList.toggle("few", kind === "live" && available > 0 && available <= 2);
     label.classList.toggle("gone", kind === "live" && available === 0);
     input.disabled = !canChoose || available === 0;

@@ -105,7 +105,7 @@ export class DropPage {
     setText($("drop-revenue"), `${isExact ? "" : "≈ "}${formatSum(amount, drop.currency, { rounded: false })}`);
     this.#renderSizes();
     $("purchasers").replaceChildren(...drop.latest_purchasers.map(({ username, qty, createdAt }) =>
-      make("li", {}, make("span", {}, `${username}${qty > 1 ? ` × ${qty}` : ""}`), timeElement(createdAt))));
+      make("li", {}, make("span", {}, make("bdi", {}, username), qty > 1 ? ` × ${formatNumber(qty)}` : ""), timeElement(createdAt))));
     $("no-purchasers").hidden = drop.latest_purchasers.length > 0;
     this.tick();
   }
@@ -146,6 +146,7 @@ export class DropPage {
   #renderSizes() {
     const { drop } = this, list = $("sizes");
     $("sizes-box").hidden = drop.variants.length === 0;
+    const least = Math.min(...drop.variants.map(({ price }) => price)); // the one above: "from $95.00"
     for (const [variantId, size] of this.#sizes) {
       if (!drop.variants.some(({ id }) => id === variantId)) {
         size.remove();
@@ -161,7 +162,7 @@ export class DropPage {
       const isHeld = Boolean(this.buying.holdOf(drop.id, variant.id));
       setText(note, isHeld ? "yours" : left ? `${formatNumber(left)} left` : "none left");
       note.classList.toggle("few", isHeld || (left > 0 && left <= FEW));
-      setText(price, variant.price === drop.price ? "" : formatMoney(variant.price, drop.currency));
+      setText(price, variant.price === least ? "" : formatMoney(variant.price, drop.currency));
       if (list.children[place] !== size) list.insertBefore(size, list.children[place] ?? null);
     });
   }
@@ -169,7 +170,7 @@ export class DropPage {
   #makeSize(variantId) {
     const input = make("input", { type: "radio", name: "size", value: variantId });
     input.addEventListener("change", () => this.tick());
-    const size = make("label", { class: "size" }, input, make("b", { class: "size-name" }),
+    const size = make("label", { class: "size" }, input, make("b", { class: "size-name", dir: "auto" }),
       make("span", { class: "bar", role: "img" }), make("span", { class: "size-left" }),
       make("span", { class: "quiet size-price" }));
     this.#sizes.set(variantId, size);
