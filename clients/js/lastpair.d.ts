@@ -333,7 +333,10 @@ export interface BasketItem {
   qty?: number | null;
 }
 
-/** A refusal of the API, or a request that got no answer: then `status` is 0, and `code` is `UNREACHABLE` or `TIMEOUT`. */
+/**
+ * A refusal of the API, or a request that got no answer: then `status` is 0, and `code` is `UNREACHABLE`, with the error of `fetch`
+ * as its `cause`, or `TIMEOUT`.
+ */
 export class LastpairError extends Error {
   /** The HTTP status. */
   status: number;

@@ -10,10 +10,13 @@ const TIMEOUT_MS = 20_000, RETRIES = 5, RETRY_MS = 300, MAX_RETRY_MS = 4000, MAX
 const PASSING_STATUSES = new Set([0, 429, 502, 503, 504]);
 const NOT_STARTED_CODES = new Set(["RATE_LIMITED", "OVERLOADED", "IDENTITY_UNAVAILABLE"]);
 
-/** A refusal of the API, or a request that got no answer: then `status` is 0, and `code` is UNREACHABLE or TIMEOUT. */
+/**
+ * A refusal of the API, or a request that got no answer: then `status` is 0, and `code` is UNREACHABLE, with the error of `fetch`
+ * as its `cause`, or TIMEOUT.
+ */
 export class LastpairError extends Error {
-  constructor(status, { code, message, items }, { requestId, retryAfterMs } = {}) {
-    super(message);
+  constructor(status, { code, message, items }, { requestId, retryAfterMs, ...options } = {}) {
+    super(message, options);
     Object.assign(this, { name: "LastpairError", status, code, items, requestId, retryAfterMs });
   }
 }
@@ -152,19 +155,21 @@ export class Lastpair {
   async request(method, path, { query = {}, body, signal, idempotencyKey, ifMatch, accept, ...options } = {}) {
     const { baseUrl, userId, userName, ...settings } = { ...this.#settings, ...options };
     const given = Object.entries(query).flatMap(([name, value]) => [value ?? []].flat().map((each) => [name, each]));
-    const url = `${baseUrl}/api${path}${given.length > 0 ? `?${new URLSearchParams(given)}` : ""}`;
+    const search = given.length > 0 ? `?${new URLSearchParams(given)}` : "";
+    const url = new URL(`${baseUrl}/api${path}${search}`, globalThis.location?.href).href;
     const key = method === "POST" ? (idempotencyKey ?? newKey()) : undefined; // retries repeat it, so nothing happens twice
     for (let failures = 0; ; failures++) {
       const headers = {
         ...await identityHeaders({ token: settings.token, userId }),
-        ...(userName && { "X-User-Name": userName }),
+        ...(userName && { "X-User-Name": utf8(userName) }),
         ...(key && { "Idempotency-Key": key }),
         ...(ifMatch && { "If-Match": ifMatch }),
         ...(accept && { Accept: accept }),
         ...(body !== undefined && { "Content-Type": "application/json" }),
       };
       try {
-        return await attempt(url, { method, headers, body: body && JSON.stringify(body) }, settings, signal);
+        const request = { method, headers: new Headers(headers), body: body && JSON.stringify(body) };
+        return await attempt(url, request, settings, signal);
       } catch (error) {
         if (!(error instanceof LastpairError) || failures >= settings.retries || !mayRetry(method, error)) throw error;
         const backoffMs = backoff(settings.retryMs, failures, MAX_RETRY_MS);
@@ -193,6 +198,11 @@ export class Lastpair {
 /** An id as a segment of a path. */
 function id(value) {
   return encodeURIComponent(value);
+}
+
+/** A text as a header can have it: each character stands for a byte of the text in UTF-8. */
+function utf8(text) {
+  return String.fromCharCode(...new TextEncoder().encode(text));
 }
 
 /** A new Idempotency-Key. It must differ from the user's other keys and is no secret; Node 18 has no global `crypto`. */
@@ -240,13 +250,14 @@ async function attempt(url, request, { fetch = globalThis.fetch, timeoutMs }, si
     response = await fetch(url, { ...request, signal: connection.signal });
     const isCsv = response.ok && response.headers.get("Content-Type")?.startsWith("text/csv");
     answer = isCsv ? { success: true, data: await response.text(), meta: {} } : await response.json();
-  } catch {
+  } catch (cause) {
     signal?.throwIfAborted();
     if (connection.signal.aborted) {
       throw new LastpairError(0, { code: "TIMEOUT", message: `The server did not answer within ${timeoutMs} ms.` });
     }
     if (response === undefined || response.ok) {
-      throw new LastpairError(0, { code: "UNREACHABLE", message: "The server cannot be reached. Try again in a moment." });
+      const message = "The server cannot be reached. Try again in a moment.";
+      throw new LastpairError(0, { code: "UNREACHABLE", message }, { cause });
     }
   } finally {
     clearTimeout(timer);

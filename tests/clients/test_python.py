@@ -189,6 +189,16 @@ async def test_drops(world: World) -> None:
     assert [change["action"] for change in history] == ["updated", "created"]
 
 
+async def test_a_name_in_any_script(world: World) -> None:
+    """A new user's name may have any characters, also in the headers of a stream."""
+    name = f"Zo\u00eb \u540d\u524d {uuid4()}"
+    drop, buyer = await world.drop(), world.client(user_name=name)
+    await buyer.reserve(drop["id"])
+    [held] = await rows_of(world.seller.list_drop_reservations(drop["id"]))
+    assert held["username"] == name
+    assert [row["id"] for row in await buyer.snapshot([drop["id"]])] == [drop["id"]]
+
+
 async def test_a_hold_and_a_purchase(world: World) -> None:
     """Everything that a buyer does with a drop, and the seller afterwards."""
     seller, buyer = world.seller, world.client(user_name=uuid4().hex)
@@ -518,6 +528,22 @@ async def run_python(*arguments: object) -> str:
     output = (await process.communicate())[0].decode()
     assert process.returncode == 0, output
     return output
+
+
+async def test_leaving_the_loop(service: InProcess) -> None:
+    """A program that leaves the loop over live() and ends prints no error."""
+    program = f"""
+import asyncio
+from lastpair_client import AsyncClient
+
+async def follow():
+    async with AsyncClient({service.url!r}) as client:
+        async for change in client.live():
+            break
+
+asyncio.run(follow())
+"""
+    assert await run_python("-c", program) == ""
 
 
 @pytest.fixture

@@ -266,6 +266,43 @@ async def test_forced_colors(visitor: Visitor, drop_id: str) -> None:
     assert len(set(re.findall(r"rgb\([^)]*\)", background))) == 3
 
 
+async def test_choices_with_forced_colors(api: Api, visitor: Visitor) -> None:
+    """With forced colours, which draw no backgrounds, the chosen filter, tab and size still look unlike the others."""
+    sizes = [{"name": name, "total_stock": 2} for name in ("42", "43")]
+    drop = await make_drop(api.http, await make_user(api.owner), total_stock=None, variants=sizes)
+    page = await visitor.open(forced_colors="active")
+
+    async def outlines(choices: Locator) -> list[str]:
+        found: list[str] = await choices.evaluate_all(
+            "(all) => all.map((each) => getComputedStyle(each)).map((style) => style.outlineStyle + style.borderBottomColor)"
+        )
+        return found
+
+    await expect(page.locator("#filters [aria-pressed=true]")).to_have_count(1)
+    chosen, *others = await outlines(page.locator("#filters button"))
+    assert chosen not in others
+    await open_drop(page, drop["id"])
+    await page.locator(".size input").first.check()
+    for choices in (page.locator("#tabs button"), page.locator(".size")):
+        chosen, *others = await outlines(choices)
+        assert chosen not in others
+
+
+async def test_a_name_from_right_to_left(api: Api, visitor: Visitor) -> None:
+    """A name in Arabic is written from its own beginning, which is seen although the name is too long for its place."""
+    name = "\u062d\u0630\u0627\u0621 \u0631\u064a\u0627\u0636\u064a " * 12 + "(2026)!"
+    sizes = [{"name": "\u0643\u0628\u064a\u0631", "total_stock": 2}]
+    drop = await make_drop(api.http, await make_user(api.owner), name=name, total_stock=None, variants=sizes)
+    page = await visitor.open()
+    await expect(row_of(page, drop["id"]).get_by_role("link")).to_have_css("direction", "rtl")
+    await open_drop(page, drop["id"])
+    for place in ("#drop-name", ".size-name"):
+        await expect(page.locator(place)).to_have_css("direction", "rtl")
+    await page.goto(f"/d/{drop['id']}")
+    for place in ("#name", ".sizes label bdi"):
+        await expect(page.locator(place)).to_have_css("direction", "rtl")
+
+
 @pytest.mark.slow
 async def test_reduced_motion(api: Api, visitor: Visitor) -> None:
     """With reduced motion nothing moves; otherwise the bar glides."""

@@ -41,6 +41,7 @@ DRAW = """async ([width, waitMs, saleMs, laterMs, isOver]) => {
 }"""
 
 SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
+PADDING_PX = 16  # a little less than the box has
 
 
 @pytest.fixture
@@ -146,3 +147,21 @@ async def test_a_burst(page: Page) -> None:
     first, last_of_burst, seen, count = await page.evaluate(BURST)
     assert (first, last_of_burst, seen) == (0, 1000, 1000)
     assert count <= 160
+
+
+@pytest.mark.parametrize("units", [9, 999_999, 5_000_000, 2_147_483_647])
+async def test_units_have_room(page: Page, units: int) -> None:
+    """The labels of the axis of units are within the box around the chart, however many units there are."""
+    begins: list[float] = await page.evaluate(
+        """async (left) => {
+          const { Chart } = await import("/dashboard/chart.js");
+          const element = document.createElement("div");
+          element.className = "chart";
+          document.body.replaceChildren(element);
+          new Chart(element).render([{ at: 0, sold: 0, held: 0, left }], 60_000, false);
+          return [...element.querySelectorAll(".grid text[x='40']")].map((label) => label.getBBox().x);
+        }""",
+        units,
+    )
+    assert len(begins) > 2
+    assert min(begins) > -PADDING_PX

@@ -26,6 +26,28 @@ async def choose(page: Page, name: str) -> None:
     await expect(size_of(page, name)).to_be_checked()
 
 
+async def test_every_price_is_told(api: Api, visitor: Visitor) -> None:
+    """A size without a price beside it has the lowest, which stands above, though that is not the drop's own."""
+    sizes = [{"name": name, "total_stock": 2, "price": price} for name, price in (("41", 8), ("42", None), ("43", 12.5))]
+    drop = await make_drop(api.http, await make_user(api.owner), price=10, total_stock=None, variants=sizes)
+    page = await visitor.open(path=f"/drops/{drop['id']}")
+    await expect(page.locator("#drop-terms")).to_contain_text("from $8.00")
+    await expect(page.locator(".size-price")).to_have_text(["", "$10.00", "$12.50"])
+    await page.goto(f"/d/{drop['id']}")
+    await expect(page.locator("#price")).to_have_text("From $8.00")
+    await expect(page.locator(".sizes label small:last-child")).to_have_text(["", "$10.00", "$12.50"])
+
+
+async def test_many_sizes(api: Api, visitor: Visitor) -> None:
+    """The button is near, however many sizes there are."""
+    sizes = [{"name": str(size), "total_stock": 1} for size in range(60)]
+    drop = await make_drop(api.http, await make_user(api.owner), total_stock=None, variants=sizes)
+    page = await visitor.open(path=f"/drops/{drop['id']}", viewport={"width": 1280, "height": 900})
+    await expect(page.locator(".size")).to_have_count(60)
+    await expect(page.locator("#buy")).to_be_in_viewport()
+    await choose(page, "59")
+
+
 async def test_a_size_is_chosen_held_and_bought(api: Api, page: Page) -> None:
     """Each size has its stock, live, and a price if it is another; two sizes are held at once, each with its own buttons."""
     seller, other = await make_user(api.owner), await make_user(api.owner)

@@ -280,9 +280,10 @@ class AsyncLive(State):
         self._retry_seconds = retry_seconds
 
     async def __aiter__(self) -> AsyncIterator[Change]:
-        async for event in self._client.events(self._drop_ids, retry_seconds=self._retry_seconds):
-            change = self.apply(event)
-            if drop_id := self.to_reread(change):
-                self.correct(await self._client.snapshot([drop_id]))
-                change = Change(self.drops.get(drop_id), event)
-            yield change
+        async with aclosing(self._client.events(self._drop_ids, retry_seconds=self._retry_seconds)) as events:
+            async for event in events:
+                change = self.apply(event)
+                if drop_id := self.to_reread(change):
+                    self.correct(await self._client.snapshot([drop_id]))
+                    change = Change(self.drops.get(drop_id), event)
+                yield change

@@ -63,11 +63,11 @@ class Settings:
     retries: int
     retry_seconds: float
 
-    def headers(self) -> dict[str, str]:
-        """The headers that name the user."""
+    def headers(self) -> httpx.Headers:
+        """The headers that name the user, in UTF-8, because a name has any characters."""
         token = self.token() if callable(self.token) else self.token
         named = {"Authorization": token and f"Bearer {token}", "X-User-Id": self.user_id, "X-User-Name": self.user_name}
-        return {name: str(value) for name, value in named.items() if value}
+        return httpx.Headers({name: str(value) for name, value in named.items() if value}, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def exchange(settings: Settings, http: httpx.Client | httpx.AsyncClient, request
             request.method,
             f"{settings.base_url}/api{request.path}",
             params=query,
-            headers=settings.headers() | headers,
+            headers=[*settings.headers().raw, *httpx.Headers(headers).raw],
             content=content,
             timeout=settings.timeout_seconds,
         )

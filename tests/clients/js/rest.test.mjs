@@ -85,6 +85,19 @@ test("drops", async () => {
   assert.deepEqual(actions, ["updated", "created"]);
 });
 
+test("a new user's name", async () => {
+  const userName = `Zo\u00eb \u540d\u524d ${randomUUID()}`, drop = await newDrop(), buyer = newBuyer({ userName });
+  await buyer.reserve(drop.id);
+  assert.equal((await rows(seller.listDropReservations(drop.id)))[0].username, userName);
+});
+
+test("a request that cannot be sent", async () => {
+  await assert.rejects(new Lastpair().getDrop(randomUUID()), TypeError); // there is no page whose origin it could be
+  await assert.rejects(seller.reserve(randomUUID(), {}, { idempotencyKey: "\u540d" }), TypeError);
+  const missing = new Lastpair({ baseUrl: "localhost:4000", retries: 0 }).getDrop(randomUUID());
+  await assert.rejects(missing, (error) => refused(0, "UNREACHABLE")(error) && error.cause instanceof TypeError);
+});
+
 test("a list as CSV", async () => {
   const drop = await newDrop(), buyer = newBuyer();
   await buyer.reserve(drop.id, { qty: 2 });

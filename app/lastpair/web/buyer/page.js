@@ -187,7 +187,7 @@ function drawSizes(list, drop, chosen, kind, canChoose) {
     list.classList.toggle("long", drop.variants.some(({ name }) => name.length > LONG_NAME));
     list.replaceChildren(...drop.variants.map(({ id }) => {
       const input = Object.assign(document.createElement("input"), { type: "radio", name: "size", value: id });
-      return make("label", input, make("span"), make("small"), make("small"));
+      return make("label", input, make("bdi"), make("small"), make("small"));
     }));
   }
   const lowest = Math.min(...drop.variants.map(({ price }) => price)); // which is above them

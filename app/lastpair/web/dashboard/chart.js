@@ -2,10 +2,11 @@
 // a library would weigh more than the page, and a canvas could neither take the colours of the style sheet nor be read by keys.
 
 import { make, makeSvg, setAttribute, setText } from "./dom.js";
-import { formatNumber, formatShort, formatTime } from "./format.js";
+import { formatCompact, formatNumber, formatTime } from "./format.js";
 
 const SPARK_WIDTH = 144, SPARK_HEIGHT = 40;
 const MIN_SPAN_MS = 10_000, MIN_OVER_SPAN_MS = 500, LEFT = 48, TOP = 16, BOTTOM = 24, MARGIN_SHARE = 0.1;
+const COMPACT_FROM = 1_000_000; // with more digits the labels of the axis of units have no room
 const SECOND_MS = 1000, MINUTE_MS = 60_000, DAY_MS = 86_400_000;
 const NICE_STEPS_MS = [
   ...[10, 20, 50, 100, 200, 500],
@@ -167,9 +168,9 @@ export class Chart {
   }
 
   #drawGrid(x, y, unit, top, width, height) {
-    const lines = [];
+    const lines = [], format = top < COMPACT_FROM ? formatNumber : formatCompact;
     for (let units = 0; units <= top; units += unit) {
-      const label = makeSvg("text", { x: LEFT - 8, y: y(units) + 4, "text-anchor": "end" }, formatShort(units));
+      const label = makeSvg("text", { x: LEFT - 8, y: y(units) + 4, "text-anchor": "end" }, format(units));
       lines.push(makeSvg("path", { d: `M${LEFT} ${y(units)}H${width}` }), label);
     }
     const { stepMs, px } = this.#scale, zoneMs = new Date(this.#from).getTimezoneOffset() * MINUTE_MS;

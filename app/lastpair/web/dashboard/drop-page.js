@@ -105,7 +105,7 @@ export class DropPage {
     setText($("drop-revenue"), `${isExact ? "" : "≈ "}${formatSum(amount, drop.currency, { rounded: false })}`);
     this.#renderSizes();
     $("purchasers").replaceChildren(...drop.latest_purchasers.map(({ username, qty, createdAt }) =>
-      make("li", {}, make("span", {}, `${username}${qty > 1 ? ` × ${qty}` : ""}`), timeElement(createdAt))));
+      make("li", {}, make("span", {}, make("bdi", {}, username), qty > 1 ? ` × ${formatNumber(qty)}` : ""), timeElement(createdAt))));
     $("no-purchasers").hidden = drop.latest_purchasers.length > 0;
     this.tick();
   }
@@ -170,7 +170,7 @@ export class DropPage {
   #makeSize(variantId) {
     const input = make("input", { type: "radio", name: "size", value: variantId });
     input.addEventListener("change", () => this.tick());
-    const size = make("label", { class: "size" }, input, make("b", { class: "size-name" }),
+    const size = make("label", { class: "size" }, input, make("b", { class: "size-name", dir: "auto" }),
       make("span", { class: "bar", role: "img" }), make("span", { class: "size-left" }),
       make("span", { class: "quiet size-price" }));
     this.#sizes.set(variantId, size);

@@ -20,11 +20,13 @@ export class Feed {
     const group = GROUPED.has(kind) && this.entries.find(isSame);
     if (group) {
       group.units += units;
+      group.sales += 1;
       group.to = Math.max(group.to, at);
       if (name) group.names = [...group.names, name].slice(0, NAMES);
       return;
     }
-    this.entries.unshift({ kind, dropId: drop.id, dropName: drop.name, units, names: name ? [name] : [], text, from: at, to: at });
+    const sentence = { kind, dropId: drop.id, dropName: drop.name, units, sales: 1, names: name ? [name] : [], text };
+    this.entries.unshift({ ...sentence, from: at, to: at });
     this.entries.length = Math.min(this.entries.length, MAX_ENTRIES);
   }
 
@@ -75,7 +77,7 @@ export class FeedView {
   }
 
   #add(entry) {
-    const link = make("a", { href: `/drops/${entry.dropId}` }, entry.dropName);
+    const link = make("a", { href: `/drops/${entry.dropId}`, dir: "auto" }, entry.dropName);
     const line = make("p", {}, make("b"), link, make("span"));
     const item = make("li", { "data-kind": entry.kind }, make("i", { class: "key" }), line, make("time"), make("small"));
     this.#items.set(entry, item);
@@ -104,8 +106,8 @@ function sentenceOf({ kind, units, text, from, to }, now) {
   return { start: `${formatNumber(units)} ${words}`, end: units > 1 ? end : "" };
 }
 
-function namesOf({ kind, units, names }) {
+function namesOf({ kind, sales, names }) {
   if (kind !== "sold") return "";
-  const others = units - names.length;
+  const others = sales - names.length;
   return others > 0 ? `${names.join(", ")} and ${formatNumber(others)} more` : names.join(", ");
 }

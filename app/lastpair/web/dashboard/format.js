@@ -12,6 +12,9 @@ export const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
 
 export const formatNumber = (value) => NUMBER.format(value);
 
+/** "500K", "21.5M". */
+export const formatCompact = (value) => COMPACT.format(value);
+
 /** A number that has little room: from COMPACT_FROM on "21.5M". */
 export const formatShort = (value) => (value < COMPACT_FROM ? NUMBER : COMPACT).format(value);
 

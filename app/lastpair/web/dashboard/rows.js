@@ -176,7 +176,7 @@ class Row {
   constructor(drop, rows) {
     this.drop = drop;
     this.rows = rows;
-    this.link = make("a", { href: `/drops/${drop.id}`, id: `drop-${drop.id}` }, drop.name);
+    this.link = make("a", { href: `/drops/${drop.id}`, id: `drop-${drop.id}`, dir: "auto" }, drop.name);
     this.element = make("li", { class: "row", "data-drop-id": drop.id }, make("h2", { class: "name" }, this.link));
   }
 

@@ -161,8 +161,8 @@ const TABS = {
   },
   buyers: {
     label: "Buyers", path: "purchases?", list: "purchases", none: "Nobody has bought yet.",
-    columns: ["Buyer", "Size", "Bought at", "Amount", "Status"],
-    cells: (row) => [row.username, row.variant_name ?? "", formatTime(row.createdAt),
+    columns: ["Buyer", "Size", "Units", "Bought at", "Amount", "Status"],
+    cells: (row) => [row.username, row.variant_name ?? "", formatNumber(row.qty), formatTime(row.createdAt),
       row.amount === null ? "" : formatMoney(row.amount, row.currency), refundCell(row)],
   },
   history: {
@@ -185,7 +185,8 @@ function refundButton(purchase) {
 }
 
 const CHANGED = { add_stock: "stock", total_stock: "stock", starts_at: "start", ends_at: "end", paused_at: "paused",
-  limit_per_user: "limit per buyer", hold_seconds: "seconds of a hold", held_stock: "held units" };
+  limit_per_user: "limit per buyer", hold_seconds: "seconds of a hold", rehold_after_seconds: "seconds until the next hold",
+  extension_seconds: "seconds more for a hold", image_url: "picture", held_stock: "held units" };
 
 /** A change in words: "Price $120.00 → $100.00". */
 function describe({ action, details }, { currency }) {
