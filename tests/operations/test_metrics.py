@@ -73,7 +73,7 @@ class Figures:
 
 async def figures(api: Api) -> Figures:
     """The metrics now, on a connection of its own, so that any of several processes may answer."""
-    async with httpx.AsyncClient(verify=NO_TLS) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, timeout=60) as client:
         response = await client.get(f"{api.url}/metrics")
         assert response.status_code == 200, response.text
         return Figures(response.text)
@@ -397,7 +397,7 @@ async def test_clients_that_misbehave(api: Api) -> None:
 
 def say(api: Api, said: bytes) -> None:
     """Send this on a connection of its own and read until it closes."""
-    with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])), timeout=60) as client:
         client.sendall(said)
         with suppress(ConnectionResetError):
             while client.recv(65536):
@@ -535,7 +535,7 @@ async def test_two_processes(database_url: str) -> None:
             streams.append(stream)
         count = "http_requests_total"
         for _ in range(20):
-            async with httpx.AsyncClient(verify=NO_TLS) as client:
+            async with httpx.AsyncClient(verify=NO_TLS, timeout=60) as client:
                 await client.get(f"{api.url}/api/drops/x")
 
         async def all_are_counted() -> bool:

@@ -21,7 +21,7 @@ from lastpair.shop.sweeper import Job, expire_due_holds, jobs, prune_events, rep
 from tests.support.batch_statements import RESERVE_OF_MANY_DROPS
 from tests.support.database import calling, connected
 from tests.support.factories import assert_healthy, make_user, make_users
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 JOBS = ["expire_holds", "advance_drops", "prune_events", "prune_idempotency_keys", "prune_webhooks", "measure_webhooks"]
 JOBS += ["measure_notify_queue"]
@@ -188,7 +188,7 @@ async def test_a_job_is_repeated_until_cancelled() -> None:
     await eventually(lambda: runs)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 1)
+        await asyncio.wait_for(task, PATIENCE_SECONDS)
     assert runs == 1
 
 

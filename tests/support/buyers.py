@@ -14,7 +14,8 @@ from tests.support.row_checks import Row
 from tests.support.servers import Service
 from tests.support.waiting import eventually
 
-BACK_WITHIN_SECONDS = 5
+BACK_WITHIN_SECONDS = 15
+"""After a repair, on a machine that is busy with other tests as well. Without help it would be back never."""
 STOCK = 1000
 ROWS = """
 select r.id::text as reservation_id, r.user_id::text, r.status, p.id::text as purchase_id, p.status as purchase_status
