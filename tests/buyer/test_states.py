@@ -141,9 +141,9 @@ async def test_a_hold_runs_out(api: Api, visitor: Visitor, seller: str) -> None:
     await hold_size(page, "9")
     visitor.expected = OUTAGE
     await context.route("**/me?**", lambda route: route.abort())  # else an answer would put the page's clock right again
-    await context.clock.fast_forward("59:45")
+    await context.clock.fast_forward("59:35")
     await expect_said(page, "30 seconds left to pay.")
-    await context.clock.fast_forward("00:16")
+    await context.clock.fast_forward("00:26")
     title = "Time ran out, so we let size 9 go."
     await expect(page.locator("#panel-title")).to_have_text(title)
     await expect_said(page, f"{title} Nothing was charged.")

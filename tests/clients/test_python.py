@@ -31,6 +31,7 @@ from tests.operations.test_wheel import build
 from tests.support.in_process import InProcess
 from tests.support.servers import ROOT
 from tests.support.streams import publish
+from tests.support.waiting import PATIENCE_SECONDS
 
 CLIENT = ROOT / "clients" / "python"
 
@@ -352,7 +353,7 @@ class Following:
 
     async def has(self, condition: Callable[[list[Any]], object]) -> None:
         """Wait until the condition holds for what was given so far."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not condition(self.given):
                 await asyncio.sleep(0.01)
 

@@ -106,7 +106,7 @@ async def test_a_sale_before_the_page_was_opened(api: Api, visitor: Visitor, dro
     async def has_all() -> bool:
         return len(await corners("sold-line")) == 5
 
-    await eventually(has_all, 30)
+    await eventually(has_all)
     rows = await api.owner.fetch("select created_at from inventory.purchases where drop_id = $1 order by 1", UUID(drop_id))
     times = [row["created_at"].timestamp() for row in rows]
     places = await corners("sold-line")

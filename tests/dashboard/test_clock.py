@@ -107,28 +107,30 @@ async def test_clock(api: Api, visitor: Visitor) -> None:
     fast = await visitor.context()
     await fast.clock.install(time=datetime.now(UTC) + timedelta(hours=1))
     pages = [await visitor.open(), await visitor.open(fast)]
-    moment = datetime.now(UTC) + timedelta(seconds=6)
+    moment = datetime.now(UTC) + timedelta(seconds=20)
     coming = (await make_drop(api.http, seller, name="Coming", starts_at=moment.isoformat()))["id"]
     going = (await make_drop(api.http, seller, name="Going", ends_at=moment.isoformat()))["id"]
     for page in pages:
         await expect(row_of(page, coming).locator(".status")).to_have_text("Scheduled")
-        await expect(row_of(page, coming).locator(".countdown")).to_have_text(re.compile("^opens in 0:0[1-6]$"))
+        await expect(row_of(page, coming).locator(".countdown")).to_have_text(re.compile(r"^opens in 0:[012]\d$"))
         await expect(row_of(page, coming).get_by_role("button")).to_have_count(0)
         await expect(row_of(page, going).locator(".status")).to_have_text("Live")
-        await expect(row_of(page, going).locator(".countdown")).to_have_text(re.compile("^0:0[1-6] to go$"))
+        await expect(row_of(page, going).locator(".countdown")).to_have_text(re.compile(r"^0:[012]\d to go$"))
         await expect(row_of(page, going).get_by_role("button", name="Reserve")).to_be_enabled()
     assert datetime.now(UTC) < moment
 
     async def watch(page: Page) -> None:
         await row_of(page, coming).locator(".status", has_text="Live").wait_for()
-        assert moment <= datetime.now(UTC) < moment + timedelta(seconds=6)
+        assert moment <= datetime.now(UTC) < moment + timedelta(seconds=20)
         await expect(row_of(page, coming).get_by_role("button", name="Reserve")).to_be_enabled()
         await expect(row_of(page, coming).locator(".countdown")).to_have_text("until sold out")
         await expect(row_of(page, going).locator(".status")).to_have_text("Ended")
         await expect(row_of(page, going).get_by_role("button")).to_have_count(0)
 
     await asyncio.gather(*map(watch, pages))
-    statuses = await api.owner.fetch("select status from inventory.drops where id = any ($1)", [UUID(coming), UUID(going)])
+    statuses = await api.owner.fetch(
+        "select status from inventory.drops where id = any ($1) order by name", [UUID(coming), UUID(going)]
+    )
     assert [row["status"] for row in statuses] == ["scheduled", "live"]
     await press(pages[0], coming, "Reserve")
     for page in pages:
@@ -149,7 +151,7 @@ NOTE_ROW = """(row) => {
 @pytest.mark.slow
 async def test_hold_runs_out(api: Api, browser: Browser, drop_id: str) -> None:
     """The seconds of a hold count down, the unit comes back, and the page says so and can reserve again."""
-    impatience = {"RESERVATION_TTL_SECONDS": "4", "EXPIRY_POLL_MS": "50"}
+    impatience = {"RESERVATION_TTL_SECONDS": "9", "EXPIRY_POLL_MS": "50"}
     async with serving(api.database_url, **impatience) as brief, visiting(browser, brief.url) as visitor:
         page = await visitor.open()
         row = row_of(page, drop_id)
@@ -158,5 +160,5 @@ async def test_hold_runs_out(api: Api, browser: Browser, drop_id: str) -> None:
         await expect_outcome(page, "Time ran out, so Air One went back. Nothing was paid.")
         await expect_stock(page, drop_id, 5, 0, 0)
         await expect(row.get_by_role("button")).to_have_text(["Reserve"])
-        counted_down = {f"0 sold, 1 held, 4 left of 5, Pay 0:0{seconds}" for seconds in (1, 2, 3)}
+        counted_down = {f"0 sold, 1 held, 4 left of 5, Pay 0:0{seconds}" for seconds in range(1, 9)}
         assert len(counted_down & set(await page.evaluate("window.said"))) >= 2

@@ -17,6 +17,7 @@ from tests.support.dashboard import expect_stock, feed_of, press, row_of, starte
 from tests.support.factories import make_drop, make_due, make_user
 from tests.support.servers import Service, free_port
 from tests.support.streams import Api
+from tests.support.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -138,7 +139,7 @@ async def test_server_that_answers_503(outage: Outage) -> None:
         page = await outage.visitor.open(outage.context)
         await expect_stock(page, outage.drop_id, 5, 0, 0)
     server = await asyncio.start_server(refuse, "127.0.0.1", outage.port)
-    await asyncio.wait_for(refused.wait(), 10)
+    await asyncio.wait_for(refused.wait(), PATIENCE_SECONDS)
     await expect(page.locator("#badge")).to_have_text("Reconnecting")
     server.close()
     await server.wait_closed()
@@ -164,9 +165,9 @@ async def test_silence(outage: Outage) -> None:
         await expect(page.get_by_role("button", name="Create a drop")).to_be_hidden()
         os.kill(service.process.pid, signal.SIGSTOP)
         await outage.make_changes()
-        await outage.context.clock.fast_forward(30_000)
+        await outage.context.clock.fast_forward(20_000)
         assert await badges_of(page) == ["Live"]  # a heartbeat may be late
-        await outage.context.clock.fast_forward(15_000)
+        await outage.context.clock.fast_forward(25_000)
         await expect(page.locator("#badge")).to_have_text("Reconnecting")
         await outage.context.unroute("**/dashboard/settings.json")
         os.kill(service.process.pid, signal.SIGCONT)

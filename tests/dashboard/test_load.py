@@ -162,7 +162,7 @@ async def test_half_a_minute(api: Api, browser: Browser) -> None:
         tasks = task_durations_ms(trace, api.url)
         print(f"{heap_before=} {heap=} {nodes_before=} {nodes=} {events=} {len(tasks)=} longest={sorted(tasks)[-5:]}")
         assert events >= EVENTS_A_SECOND * (SECONDS - WARM_UP_SECONDS) * 0.95
-        assert len(tasks) > events
+        assert len(tasks) > SECONDS * TICKS_A_SECOND  # on a slow machine one task shows several events
         assert max(tasks) < LONGEST_TASK_MS
         assert heap - heap_before < HEAP_GROWTH_BYTES
         assert nodes - nodes_before < MORE_NODES

@@ -76,7 +76,7 @@ async def test_memory(api: Api, visitor: Visitor, drop_id: str) -> None:
     await expect(page.locator("#note-pace")).to_have_text("peak 1 in 10 min")
     path = await row_of(page, drop_id).locator(".sold-line").get_attribute("d")
     assert path is not None
-    assert re.fullmatch(r"M0\.0 40\.0H7\d\.\dV32\.4H144\.0", path)  # one of five was sold in the middle
+    assert re.fullmatch(r"M0\.0 40\.0H[67]\d\.\dV32\.4H144\.0", path)  # one of five was sold in the middle
     await reserve(api.http, drop_id, await make_user(api.owner))
     await expect(feed_of(page).locator("p").first).to_have_text("1 held of Air One")
     await expect(feed_of(page)).to_have_count(5)
@@ -131,7 +131,7 @@ async def test_a_hidden_tab(api: Api, visitor: Visitor, drop_id: str) -> None:
         await page.evaluate(f"({SHOW})(true)")
         await context.clock.run_for(1000 * seconds)
 
-    await flicker(page, 5)
+    await flicker(page, 2)
     await page.evaluate(f"({SHOW})(false)")
     await expect(page.locator("#badge")).to_have_text("Live")
     assert streams() == 1

@@ -227,8 +227,8 @@ async def test_feed(api: Api, page: Page) -> None:
         "Air Two has another price",
         "1 came back to Air Two",
         "1 held of Air Two",
-        r"6 sold of Air One( in \d\ss| in the last second)?",
-        r"6 held of Air One( in \d\ss| in the last second)?",
+        r"6 sold of Air One( in \d+\ss| in the last second)?",
+        r"6 held of Air One( in \d+\ss| in the last second)?",
         "Air Two was added",
         "Air One was added",
     ]

@@ -20,7 +20,7 @@ async def has_streams(api: Api, count: int) -> None:
     async def is_so() -> bool:
         return line in (await api.http.get(f"{api.url}/metrics")).text
 
-    await eventually(is_so, 30)
+    await eventually(is_so)
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ async def test_migrating_twice_changes_nothing_and_locks_no_table(migrated_url: 
             "lock inventory.users, inventory.drops, inventory.reservations, inventory.purchases, inventory.events,"
             " inventory.changes in access exclusive mode"
         )
-        await asyncio.wait_for(migrate(migrated_url), timeout=20)
+        await asyncio.wait_for(migrate(migrated_url), timeout=60)
     assert await session.fetch(SHAPE) == before
     assert len(before) > 50
 

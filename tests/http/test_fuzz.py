@@ -99,7 +99,7 @@ def client(database: Database) -> Iterator[httpx.Client]:
     """A client of a server of its own, which may fail often while hypothesis looks for the simplest failing request."""
     with (
         running_api(database.url, EXPIRY_POLL_MS="3600000", CORS_ORIGINS="*") as url,  # the guard refuses writes of other origins
-        httpx.Client(base_url=url, timeout=10) as client,
+        httpx.Client(base_url=url, timeout=60) as client,
     ):
         yield client
 

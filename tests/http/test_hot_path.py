@@ -537,15 +537,15 @@ async def test_a_client_that_leaves(ways: Ways) -> None:
 @pytest.mark.parametrize("way", [HOT, ORDINARY], ids=["hot", "ordinary"])
 async def test_idle_connections(ways: Ways, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection is closed when it was idle for long enough since its last answer, and not while a request is in flight."""
-    monkeypatch.setattr(ways.service.server.config, "timeout_keep_alive", 0.5)
+    monkeypatch.setattr(ways.service.server.config, "timeout_keep_alive", 1.5)
     world = await ways.world()
     reader, writer = await ways.connect()
     for _ in range(3):
         async with locked(ways.owner, world["drop"]):
             writer.write(b"".join(ask(RESERVE).parts(way, world)))
-            await asyncio.sleep(0.7)
+            await asyncio.sleep(1.7)
         await read(reader)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.6)
     assert not reader.at_eof()
     begin = asyncio.get_running_loop().time()
     assert await asyncio.wait_for(reader.read(), 10) == b""

@@ -1,6 +1,7 @@
 """Names of users over HTTP: the same rule as in SQL, and DELETE /users/me."""
 
 from time import process_time
+from unicodedata import normalize
 from uuid import uuid4
 
 import asyncpg
@@ -46,11 +47,15 @@ async def test_names_that_are_refused(http: httpx.AsyncClient, owner: asyncpg.Po
 
 async def test_a_name_that_is_too_long(http: httpx.AsyncClient) -> None:
     """It is refused before it is brought into normal form, because combining marks take long; the message counts characters."""
+    long = "a" + "\u0301\u0316" * 15_000
     begin = process_time()
-    for name in ("x" * 201, "a" + "\u0301\u0316" * 15_000):
+    normalize("NFKC", long)
+    dear = process_time() - begin
+    begin = process_time()
+    for name in ("x" * 201, long):
         message = assert_invalid(await http.post("/internal/users", json={"username": name}), "username")
         assert message == "username: must have at most 200 characters"
-    assert process_time() - begin < 0.3
+    assert process_time() - begin < dear / 2
 
 
 @pytest.mark.parametrize("change", [str.upper, lambda name: name.replace(" ", "\u00a0"), lambda name: f"\u200b{name}\ufeff "])

@@ -25,7 +25,7 @@ from lastpair.settings import Settings
 from tests.support.commands import lastpair
 from tests.support.database import Database, connected, running_api
 from tests.support.servers import started
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_SECONDS, wait_for
 
 JWT = {
     "AUTH_MODE": "jwt",
@@ -156,7 +156,7 @@ def test_the_terminal_of_run(empty_url: str, tmp_path: Path) -> None:
     """The first start prints the migrations, then the URL; the second start prints only the URL."""
     for is_first in (True, False):
         with started(folder=tmp_path, DATABASE_URL=empty_url, LOG_LEVEL="info") as service:
-            wait_for(lambda service=service: "serves" in service.log(), timeout_seconds=20)
+            wait_for(lambda service=service: "serves" in service.log())
             lines = service.log().splitlines()
             service.stop()
         assert re.fullmatch(
@@ -329,9 +329,9 @@ def test_audit_that_is_stopped(database: Database) -> None:
         blocking.execute("lock table inventory.drops in access exclusive mode")
         with started("lastpair", "audit", DATABASE_URL=database.url) as service:
             waiting = "select exists (select from pg_locks where relation = 'inventory.drops'::regclass and not granted)"
-            wait_for(lambda: blocking.execute(waiting).fetchone() == (True,), timeout_seconds=20)
+            wait_for(lambda: blocking.execute(waiting).fetchone() == (True,))
             service.process.terminate()
-            assert service.process.wait(timeout=20) == 2
+            assert service.process.wait(timeout=PATIENCE_SECONDS) == 2
 
 
 @pytest.mark.parametrize("command", ["audit", "migrate", "seed", "token", "version"])
@@ -462,7 +462,7 @@ def test_claims_of_a_token() -> None:
 
 def test_the_service_takes_the_tokens(database: Database) -> None:
     """An admin creates a drop, a buyer reserves a unit of it, and a token of another secret is refused."""
-    with running_api(database.url, **JWT) as url, httpx.Client(base_url=f"{url}/api") as client:
+    with running_api(database.url, **JWT) as url, httpx.Client(base_url=f"{url}/api", timeout=60) as client:
         name = f"buyer {uuid4()}"
 
         def post(path: str, bearer: str, json: object = None) -> httpx.Response:

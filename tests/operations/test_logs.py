@@ -113,7 +113,7 @@ def either(request: pytest.FixtureRequest) -> Service:
 @pytest.fixture(scope="module")
 def http() -> Iterator[httpx.Client]:
     """A client of the services."""
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
         yield client
 
 
@@ -132,7 +132,7 @@ def test_the_line_of_a_request(production: Service, http: httpx.Client) -> None:
         headers = signed_in(user)
         assert http.post(f"{production.url}{path}", headers=headers).status_code == status
         line = line_of(production, headers["X-Request-Id"])
-        assert 0 < line.pop("durationMs") < 5000
+        assert 0 < line.pop("durationMs") < 60_000
         del line["time"]
         assert line == {
             "level": "info",
@@ -266,7 +266,7 @@ def test_preflights(production: Service, http: httpx.Client, origin: str, status
 
 def talk(service: Service, *parts: bytes) -> bytes:
     """Send the parts on a connection of its own, each after the answer to the one before; returns the last answer."""
-    with socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=60) as client:
         for part in parts:
             client.sendall(part)
             answer = client.recv(65536)
@@ -337,7 +337,7 @@ async def test_a_database_that_goes_away(database: Database) -> None:
             await asyncio.to_thread(service.wait_until_ready)
             await superuser.execute(f"alter database {name} allow_connections false")
             await superuser.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name)
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(timeout=60) as client:
                 assert (await client.get(f"{service.url}/api/drops")).status_code == 503
             sayings = ["the listener lost the database", *(f"job {job} cannot run" for job in ("expire_holds", "advance_drops"))]
             await asyncio.to_thread(wait_for, lambda: all(saying in service.log() for saying in sayings))

@@ -73,7 +73,7 @@ class Figures:
 
 async def figures(api: Api) -> Figures:
     """The metrics now, on a connection of its own, so that any of several processes may answer."""
-    async with httpx.AsyncClient(verify=NO_TLS) as client:
+    async with httpx.AsyncClient(verify=NO_TLS, timeout=60) as client:
         response = await client.get(f"{api.url}/metrics")
         assert response.status_code == 200, response.text
         return Figures(response.text)
@@ -94,7 +94,8 @@ class Change:
         """Wait until one value has changed by this much; it must not be more then."""
 
         async def is_there() -> bool:
-            return await self.of(name, **labels) >= expected
+            now = await self.of(name, **labels)
+            return now == expected or now > expected > 0  # what comes back to 0 falls
 
         await eventually(is_there)
         assert await self.of(name, **labels) == expected
@@ -114,8 +115,8 @@ async def database_url(database: Database) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="module")
 async def api(database_url: str) -> AsyncIterator[Api]:
-    """A service that only these tests use."""
-    async with serving(database_url, DATABASE_POOL_SIZE=str(POOL_SIZE)) as api:
+    """A service that only these tests use. No hold of one test falls due while another counts."""
+    async with serving(database_url, DATABASE_POOL_SIZE=str(POOL_SIZE), RESERVATION_TTL_SECONDS="3600") as api:
         yield api
         await assert_healthy(api.owner)
 
@@ -397,7 +398,7 @@ async def test_clients_that_misbehave(api: Api) -> None:
 
 def say(api: Api, said: bytes) -> None:
     """Send this on a connection of its own and read until it closes."""
-    with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])), timeout=60) as client:
         client.sendall(said)
         with suppress(ConnectionResetError):
             while client.recv(65536):
@@ -454,7 +455,7 @@ async def test_expiry(api: Api, drop_id: str) -> None:
         await make_due(api.owner, hold["id"])
     await api.http.post("/internal/expire-now")
     assert await change.of("reservations_expired_total") == 2
-    assert 1 <= (await figures(api)).get("expiry_lag_seconds") < 10
+    assert 1 <= (await figures(api)).get("expiry_lag_seconds") < 60
     await api.http.post("/internal/expire-now")
     assert await change.of("reservations_expired_total") == 2
     assert (await figures(api)).get("expiry_lag_seconds") == 0
@@ -491,14 +492,15 @@ async def test_the_jobs_of_the_sweeper(api: Api) -> None:
             async def succeeded_at(job: str) -> float:
                 return (await figures(sweeping)).get("poller_last_success_timestamp_seconds", sweeper_job=job)
 
+            for job in ("expire_holds", "prune_events", "measure_notify_queue"):
+                await eventually(lambda: succeeded_at(job))  # noqa: B023 - awaited here
+                assert abs(await succeeded_at(job) - time.time()) < 300
             first = await succeeded_at("expire_holds")
 
             async def has_succeeded_again() -> bool:
-                return await succeeded_at("expire_holds") > first > time.time() - 30
+                return await succeeded_at("expire_holds") > first
 
             await eventually(has_succeeded_again)
-            for job in ("prune_events", "measure_notify_queue"):
-                assert abs(await succeeded_at(job) - time.time()) < 30
             jobs = (await figures(sweeping)).labels("lastpair_poller_last_success_timestamp_seconds")
             assert {"sweeper_job": "advance_drops"} in jobs
             assert await succeeded_at("advance_drops") == 0
@@ -535,7 +537,7 @@ async def test_two_processes(database_url: str) -> None:
             streams.append(stream)
         count = "http_requests_total"
         for _ in range(20):
-            async with httpx.AsyncClient(verify=NO_TLS) as client:
+            async with httpx.AsyncClient(verify=NO_TLS, timeout=60) as client:
                 await client.get(f"{api.url}/api/drops/x")
 
         async def all_are_counted() -> bool:
@@ -555,7 +557,7 @@ async def test_two_processes(database_url: str) -> None:
             pids = {int(labels["pid"]) for labels in (await figures(api)).labels("process_resident_memory_bytes")}
             return len(pids) == 2 and victim not in pids and await both_serve()
 
-        await eventually(is_replaced, 20)
+        await eventually(is_replaced)
         found = await figures(api)
         assert found.get("streams", transport="sse") == len(streams) - lost
         assert found.get(count, method="GET", route="/api/drops/{dropId}", status="400") == 20

@@ -22,7 +22,7 @@ from lastpair.server import serve
 from tests.support.envelopes import as_user, assert_success
 from tests.support.in_process import settings_for
 from tests.support.servers import STOP_SECONDS, Service, is_running, postgres_of, started
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_SECONDS, wait_for
 
 SELLER = str(uuid4())
 
@@ -44,7 +44,7 @@ def embedded(folder: Path, **environment: str) -> AbstractContextManager[Service
 @pytest.fixture(scope="module")
 def http() -> Iterator[httpx.Client]:
     """A client of all these services. Its connections stay open while they stop."""
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
         yield client
 
 
@@ -143,7 +143,7 @@ def test_commands_share_the_embedded_server(folder: Path, http: httpx.Client, ma
             service.stop()
             assert_there(http, other.url, made)
             with started("lastpair", "migrate", folder=folder, DATA_DIR="data") as migration:
-                assert migration.process.wait(timeout=10) == 0
+                assert migration.process.wait(timeout=PATIENCE_SECONDS) == 0
             assert_there(http, other.url, made)
             other.stop()
     assert postgres_of(folder) == []
@@ -152,7 +152,7 @@ def test_commands_share_the_embedded_server(folder: Path, http: httpx.Client, ma
 def test_a_port_that_is_taken(folder: Path) -> None:
     """One line names PORT, and nothing was started or migrated before it."""
     with socket.create_server(("127.0.0.1", 0)) as taken, embedded(folder, PORT=str(taken.getsockname()[1])) as service:
-        assert service.process.wait(timeout=20) == 1
+        assert service.process.wait(timeout=PATIENCE_SECONDS) == 1
         assert re.fullmatch(r"PORT: \d+ cannot be used \(address already in use\); .*\n", service.log())
     assert postgres_of(folder) == []
 

@@ -19,7 +19,7 @@ from lastpair.database.migrate import migrate
 from lastpair.realtime.event import EVENTS
 from tests.support.database import Database, running_api
 from tests.support.servers import ROOT
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_SECONDS, wait_for
 
 README = (ROOT / "README.md").read_text()
 VOLATILE = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*")
@@ -73,9 +73,9 @@ async def test_walk_through_works_the_first_time_and_the_second(empty_url: str, 
     with running_api(empty_url, RESERVATION_TTL_SECONDS="5", EXPIRY_POLL_MS="100") as url, watching(url, tmp_path) as seen:
         runs = [run_walk_through(steps, url, tmp_path) for _ in range(2)]
         with connect(f"ws{url.removeprefix('http')}/api/ws?lastEventId=0") as websocket:
-            frames = [json.loads(websocket.recv(timeout=10))]
+            frames = [json.loads(websocket.recv(timeout=PATIENCE_SECONDS))]
             while Counter(frame["type"] for frame in frames)["RESERVATION_EXPIRED"] < 4 or frames[-1]["type"] != "STOCK_UPDATED":
-                frames.append(json.loads(websocket.recv(timeout=10)))
+                frames.append(json.loads(websocket.recv(timeout=PATIENCE_SECONDS)))
         wait_for(lambda: seen()[-1:] == [(frames[-1]["type"], frames[-1]["id"], frames[-1]["data"])])
         assert seen()[1:] == [(frame["type"], frame["id"], frame["data"]) for frame in frames]
         unseen = {"RESYNC_REQUIRED", "POSITION", "DROP_REMOVED", "PAYMENT_UPDATED"}

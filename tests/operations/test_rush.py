@@ -282,7 +282,9 @@ async def test_several_processes(database: Database) -> None:
         assert (await start(api, 20_000, 30)).status_code == 202
 
         async def ask(method: str) -> httpx.Response:
-            async with httpx.AsyncClient(base_url=f"{api.url}/api") as client:  # a connection of its own may lead elsewhere
+            async with httpx.AsyncClient(
+                base_url=f"{api.url}/api", timeout=60
+            ) as client:  # a connection of its own may lead elsewhere
                 return await client.request(method, PATH, json={"buyers": 1, "stock": 1} if method == "POST" else None)
 
         for _ in range(10):

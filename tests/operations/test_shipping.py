@@ -31,7 +31,7 @@ from lastpair.web.pages import CLIENT_FILES
 from tests.support.clusters import PASSWORD, Cluster, cluster
 from tests.support.database import Database
 from tests.support.servers import ROOT, Service, free_port
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_SECONDS, wait_for
 
 SECRETS = {
     "AUTH_MODE": "jwt",
@@ -125,7 +125,7 @@ class Image:
             env=self.environment | environment,
             capture_output=True,
             check=False,
-            timeout=10,
+            timeout=60,
             **self._as_user(),
         )
         return result.returncode == 0
@@ -253,7 +253,7 @@ def container(image: Image, **environment: str) -> Iterator[Service]:
         try:
             yield Service(process, f"http://127.0.0.1:{port}", image.root / "log")
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=5) == 0, (image.root / "log").read_text()
+            assert process.wait(timeout=PATIENCE_SECONDS) == 0, (image.root / "log").read_text()
         finally:
             if process.poll() is None:
                 process.kill()
@@ -271,7 +271,7 @@ def check_container(image: Image, database: Cluster) -> None:
     # As compose.yaml has it: the passwords apart from the URLs, and the owner's not where the service runs.
     migrate = compose()["services"]["migrate"]["command"]
     migration = image.start(*migrate, DATABASE_URL=database.url, PGPASSWORD=PASSWORD, **SECRETS)
-    assert migration.wait(timeout=20) == 0, (image.root / "log").read_text()
+    assert migration.wait(timeout=PATIENCE_SECONDS) == 0, (image.root / "log").read_text()
     with container(image, DATABASE_URL=database.service_url, PGPASSWORD=PASSWORD, **SECRETS) as service:
         port = service.url.rpartition(":")[2]
         assert not image.is_healthy(PORT=str(free_port()))

@@ -23,7 +23,7 @@ from tests.support.envelopes import JSON, as_user
 from tests.support.production_settings import PRODUCTION
 from tests.support.servers import ROOT, STOP_SECONDS, Service, free_port, started
 from tests.support.streams import open_stream
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_SECONDS, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -111,7 +111,7 @@ def service(database: Database, collector: Collector) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the service."""
-    async with httpx.AsyncClient(base_url=service.url) as client:
+    async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
         yield client
 
 
@@ -203,7 +203,7 @@ def test_the_span_of_a_fault(database: Database, collector: Collector) -> None:
     url = database.url + ("&" if "?" in database.url else "?") + "user=nobody"
     command = ("uvicorn", "--factory", "lastpair.web.application:create_app", "--port", "PORT", "--log-level", "critical")
     with started(*command, DATABASE_URL=url.replace("lastpair@", ""), **variables) as service:
-        wait_for(lambda: service.answers("/healthz", 200), timeout_seconds=20)
+        wait_for(lambda: service.answers("/healthz", 200))
         span = collector.of(httpx.get(f"{service.url}/api/drops").headers["x-request-id"])
         assert attributes(span)["http.response.status_code"] == 503
         assert span.status.code == Status.STATUS_CODE_ERROR
@@ -260,7 +260,7 @@ def test_without_the_packages(tmp_path: Path, database: Database, workers: str) 
     path = f"{tmp_path}{os.pathsep}{ROOT / 'app'}"
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", "WEB_CONCURRENCY": workers, "PYTHONPATH": path}
     with started(DATABASE_URL=database.url, **variables) as service:
-        assert service.process.wait(timeout=20) == 1
+        assert service.process.wait(timeout=PATIENCE_SECONDS) == 1
         assert service.log().count("\n") == 1
         assert service.log().startswith("OTEL_EXPORTER_OTLP_ENDPOINT: ")
         assert "install the extra otel" in service.log()

@@ -216,7 +216,7 @@ def kill(service: Service) -> None:
 
 def sell_a_drop(url: str) -> None:
     """Create a drop of one unit, sell it, and see that it is sold out."""
-    with httpx.Client(base_url=f"{url}/api") as client:
+    with httpx.Client(base_url=f"{url}/api", timeout=60) as client:
         seller, buyer, late = ({"X-User-Id": str(uuid4())} for _ in range(3))
         drop = {"name": "Air", "price": 1, "total_stock": 1, "starts_at": "2026-01-01T00:00:00Z"}
         path = f"/drops/{client.post('/drops', json=drop, headers=seller).json()['data']['drop']['id']}"

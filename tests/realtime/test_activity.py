@@ -11,6 +11,7 @@ import pytest
 from tests.support.database import Database
 from tests.support.envelopes import as_user, assert_invalid, assert_success
 from tests.support.factories import assert_healthy, make_drop, make_user, make_users, purchase, reserve
+from tests.support.ordered_requests import Request, all_soon, client_of
 from tests.support.row_checks import Row
 from tests.support.streams import Api, Message, fresh_database, logged, newest_id, open_stream, serving
 from tests.support.waiting import eventually
@@ -96,13 +97,14 @@ async def test_bounds(api: Api) -> None:
 
 async def test_those_who_ask_together_share_a_call(api: Api) -> None:
     """Of many who ask while a call takes long, the first gets the answer of this call, and all others that of the next one."""
-    async with api.owner.acquire() as session, session.transaction():
-        await session.execute("lock table inventory.events")
-        first = asyncio.create_task(activity(api, "?seconds=77"))
-        await eventually(lambda: is_waiting(api))
-        others = [asyncio.create_task(activity(api, "?seconds=77")) for _ in range(20)]
-        await asyncio.sleep(0.5)
-    times = {answer["to"] for answer in await asyncio.gather(*others)}
+    async with client_of(api.url) as client:
+        async with api.owner.acquire() as session, session.transaction():
+            await session.execute("lock table inventory.events")
+            first = asyncio.create_task(activity(api, "?seconds=77"))
+            await eventually(lambda: is_waiting(api))
+            others = await client.send_at_once([Request("GET", "/activity?seconds=77")] * 20)
+            await client.begun()
+        times = {answer.row["to"] for answer in await all_soon(others)}
     assert len({*times, (await first)["to"]}) == 2
     assert len(times) == 1
 
@@ -120,7 +122,7 @@ async def test_a_stream_goes_on_from_the_position(api: Api, of_one_drop: bool) -
     drops = [await make_drop(api.http, seller, total_stock=10_000) for _ in range(3)]
     users = await make_users(api.owner, 600)
     chosen = drops[0]["id"]
-    query = f"?seconds=60&dropId={chosen}" if of_one_drop else "?seconds=60"
+    query = f"?seconds=3600&dropId={chosen}" if of_one_drop else "?seconds=3600"
     is_over = asyncio.Event()
     sold_some = "select count(*) from inventory.events where drop_id = $1 and type = 'STOCK_UPDATED'"
 

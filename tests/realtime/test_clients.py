@@ -211,7 +211,7 @@ async def test_heartbeats_through_nginx(service: InProcess, drops: list[str]) ->
         headers = {"Last-Event-ID": (await stream.receive()).id}
         await stream.close()
         async with (
-            httpx.AsyncClient(base_url=proxy, timeout=5) as client,
+            httpx.AsyncClient(base_url=proxy, timeout=60) as client,
             client.stream("GET", "/api/events", headers=headers) as response,
         ):
             chunks = response.aiter_bytes()

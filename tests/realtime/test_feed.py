@@ -19,6 +19,7 @@ from lastpair.web.lifespan import beat
 from lastpair.web.limits import StreamSlots
 from lastpair.web.sse import EventStream, sse
 from tests.support.hub import DROPS, QUEUE, TYPES, event_of, started_hub, the_track
+from tests.support.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("small_bounds")
 
@@ -82,7 +83,7 @@ class Client:
 
     async def next(self) -> list[Event]:
         """The next batch, which comes at once."""
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await anext(self.batches)
 
     async def waiting(self) -> asyncio.Task[list[Event]]:
@@ -128,7 +129,7 @@ async def test_a_heartbeat_over_sse() -> None:
         return {"type": "http.disconnect"}
 
     async def next_body() -> bytes | None:
-        return (await asyncio.wait_for(sent.get(), 1)).get("body")
+        return (await asyncio.wait_for(sent.get(), PATIENCE_SECONDS)).get("body")
 
     response = EventStream(client.feed, None, StreamSlots(1, 0))
     stream = asyncio.create_task(response({"type": "http", "method": "GET"}, receive, sent.put))

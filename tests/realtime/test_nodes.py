@@ -503,7 +503,7 @@ async def test_a_node_that_joins(nodes: list[Node], has_drops: bool) -> None:
         assert client.ids[7] == ([event_id for event_id, *_ in new.texts if event_id > client.starts.get(drop_on(7), 0)])
         assert (drop_on(7) in client.starts) == has_drops
         assert "RESYNC_REQUIRED" not in client.types
-    assert narrow.types == ["SNAPSHOT", *["PURCHASE_COMPLETED"] * 4]
+    await eventually(lambda: narrow.types == ["SNAPSHOT", *["PURCHASE_COMPLETED"] * 4])
     for client in (open_stream, narrow, back):
         await client.disconnect()
 

@@ -63,7 +63,7 @@ async def test_a_stream_without_a_snapshot(
     """It begins with a POSITION. Cut off before any event and after it, the client comes back and has missed nothing."""
     await rename(service, owner, drops[1])
     stream = await open_stream(transport, service.url, snapshot=False)
-    first = await stream.receive_any(5)
+    first = await stream.receive_any()
     assert first == Message("POSITION", str(await newest_id(owner)), "{}")
     await stream.close()
     await rename(service, owner, drops[0])
@@ -71,7 +71,7 @@ async def test_a_stream_without_a_snapshot(
     log = await logged(owner, int(first.id))
     assert len(log) == 2
     stream = await open_stream(transport, service.url, last_event_id=first.id, snapshot=False)
-    assert [await stream.receive_any(5) for _ in log] == log
+    assert [await stream.receive_any() for _ in log] == log
     await stream.close()
 
 
@@ -80,12 +80,12 @@ async def test_an_empty_log(database: Database) -> None:
     async with fresh_database(database) as url, served(settings_for(url)) as service, connected(url) as owner:
         for transport in TRANSPORTS:
             stream = await open_stream(transport, service.url, snapshot=False)
-            assert await stream.receive_any(5) == Message("POSITION", "0", "{}")
+            assert await stream.receive_any() == Message("POSITION", "0", "{}")
             await stream.close()
         await owner.fetchval(CREATE, "first", UUID(await make_user(owner)))
         for transport in TRANSPORTS:
             stream = await open_stream(transport, service.url, last_event_id=0, snapshot=False)
-            assert [await stream.receive_any(5)] == await logged(owner, 0)
+            assert [await stream.receive_any()] == await logged(owner, 0)
             await stream.close()
 
 
@@ -108,14 +108,14 @@ async def test_a_quiet_drop(service: InProcess, owner: asyncpg.Connection, drops
     assert await owner.fetchval("select count(*) from inventory.events where id <= $1", int(snapshot.id)) == 0
     stream = await open_stream(transport, service.url, [drops[0]], last_event_id=int(snapshot.id))
     newest = await rename(service, owner, drops[0])
-    assert (await stream.receive_any(5)).id == str(newest)
+    assert (await stream.receive_any()).id == str(newest)
     await stream.close()
     await rename(service, owner, drops[1])
     await rename(service, owner, drops[1])
     await pruned()
     stream = await open_stream(transport, service.url, [drops[0]], last_event_id=int(snapshot.id))
-    assert (await stream.receive_any(5)).type == "RESYNC_REQUIRED"
-    assert (await stream.receive_any(5)).type == "SNAPSHOT"
+    assert (await stream.receive_any()).type == "RESYNC_REQUIRED"
+    assert (await stream.receive_any()).type == "SNAPSHOT"
     await stream.close()
 
 
@@ -125,17 +125,17 @@ async def test_an_answer_keeps_the_position(service: InProcess, owner: asyncpg.C
     newest = await newest_id(owner)
     stream = await open_stream("ws", service.url, last_event_id=newest)
     await stream.connection.send("?")
-    error = await stream.receive_any(5)
+    error = await stream.receive_any()
     assert (error.type, error.id) == ("ERROR", str(newest))
     for ping in ('{"type":"ping"}', b' {"type" : "ping"}'):
         await stream.connection.send(ping)
         assert await stream.connection.recv() == '{"type":"pong"}'
     for wrong in ({"type": "ping", "dropId": drops[0]}, {"type": "ping", "more": 1}, {"type": "PING"}):
         await stream.connection.send(dumps(wrong))
-        error = await stream.receive_any(5)
+        error = await stream.receive_any()
         assert (error.type, error.id) == ("ERROR", str(newest))
     event_id = await rename(service, owner, drops[0])
-    assert (await stream.receive_any(5)).id == str(event_id)
+    assert (await stream.receive_any()).id == str(event_id)
     await stream.close()
 
 
@@ -148,7 +148,7 @@ async def test_characters_that_break_lines(
     stream = await open_stream(transport, service.url, [drops[0]])
     await stream.receive_any()
     await rename(service, owner, drops[0], name)
-    event = await stream.receive_any(5)
+    event = await stream.receive_any()
     await stream.close()
     stream = await open_stream(transport, service.url, [drops[0]])
     snapshot = await stream.receive_any()

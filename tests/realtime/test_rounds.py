@@ -122,6 +122,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 
 async def test_the_first_event_after_a_pause_is_written_at_once(hub: Hub) -> None:
     """It does not wait for the tick. What comes within the tick after it is one write, and no client's task is woken."""
+    hub._rounds._tick_seconds = 5 * TICK_SECONDS  # longer than this process may be held up
     dashboards = [Dashboard(hub) for _ in range(3)]
     async with opened(hub, *dashboards):
         for _ in range(3):
@@ -136,9 +137,9 @@ async def test_the_first_event_after_a_pause_is_written_at_once(hub: Hub) -> Non
                 later += happen(hub)
                 await asyncio.sleep(0)
             await eventually(lambda last=later[-1]: all(dashboard.ids[-1] == last for dashboard in dashboards))
-            assert asyncio.get_running_loop().time() - begin > 0.8 * TICK_SECONDS
+            assert asyncio.get_running_loop().time() - begin > 4 * TICK_SECONDS
             assert [dashboard.writes[1:] for dashboard in dashboards] == [[b"".join(b"%d\n" % n for n in later)]] * 3
-            await asyncio.sleep(1.5 * TICK_SECONDS)
+            await eventually(lambda: rounds.perf_counter() > hub._rounds._next_at)
         assert [len(dashboard.batches) for dashboard in dashboards] == [1] * 3
 
 
@@ -195,6 +196,12 @@ async def test_clients_that_pause_at_random(hub: Hub, seed: int, monkeypatch: py
     rooms: list[tuple[str, ...]] = [(), (DROPS[0],), (DROPS[1], DROPS[2])]
     dashboards = [(Dashboard(hub, *drop_ids), drop_ids) for drop_ids in rooms for _ in range(4)]
     published: list[Event] = []
+
+    def has_all(dashboard: Dashboard) -> bool:
+        """Has it got the last event for it? Nothing replaces that one."""
+        wanted = [event.id for event in published if event.drop_id in (dict(dashboards)[dashboard] or DROPS)]
+        return dashboard.ids[-1:] == wanted[-1:]
+
     async with opened(hub, *(dashboard for dashboard, _ in dashboards)):
         waiting = 0
         for number in range(1, 300):
@@ -206,8 +213,11 @@ async def test_clients_that_pause_at_random(hub: Hub, seed: int, monkeypatch: py
             if waiting >= QUEUE - 1 or chance.random() < 0.3:
                 for dashboard, _ in dashboards if waiting >= QUEUE - 1 else ():
                     dashboard.resume()
-                await asyncio.sleep(chance.choice([0, 0, 0.001]) if waiting < QUEUE - 1 else 0.02)
-                waiting *= waiting < QUEUE - 1
+                if waiting < QUEUE - 1:
+                    await asyncio.sleep(chance.choice([0, 0, 0.001]))
+                else:
+                    await eventually(lambda: all(has_all(dashboard) for dashboard, _ in dashboards))
+                    waiting = 0
             if chance.random() < 0.05:
                 hub.beat()
         for dashboard, _ in dashboards:

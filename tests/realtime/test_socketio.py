@@ -127,10 +127,18 @@ async def test_clients_that_come_during_a_sale(
     """Whenever a client connects, and while it changes from polling to WebSocket, from its first event on it misses none."""
     start_id = await newest_id(owner)
     drop_id = str(await owner.fetchval(CREATE, UUID(await make_user(owner))))
-    selling = asyncio.create_task(give_and_take(owner, drop_id, 300))
+    is_over = asyncio.Event()
+
+    async def sell() -> None:
+        while not is_over.is_set():
+            await give_and_take(owner, drop_id, 1)
+
+    selling = asyncio.create_task(sell())
     for _ in range(10):
         await clients.connect(service.url, count=3, transports=transports)
+    is_over.set()
     await selling
+    await give_and_take(owner, drop_id, 5)
     expected = await announced(owner, start_id)
     for number in range(30):
         given = await clients.given(number)
@@ -266,7 +274,7 @@ async def test_packets_that_no_client_sends(service: InProcess, caplog: pytest.L
     async with connect_websocket(f"{service.url.replace('http', 'ws')}{OPEN.replace('polling', 'websocket')}") as socket:
         await socket.recv()
         await socket.send(body)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await socket.wait_closed()
     await service.has_streams(0)
     assert [record for record in caplog.records if record.levelname in {"ERROR", "CRITICAL"}] == []
@@ -359,8 +367,9 @@ async def test_requests_that_are_refused(service: InProcess) -> None:
     assert (await service.http.head(f"{service.url}{OPEN}")).status_code == 200
     assert "Did you mean /socket.io/?" in assert_error(await service.http.get(f"{service.url}/socket.io"), 404, "NOT_FOUND")
     async with session(service) as url:
+        [client] = clients_of(service)
         poll = asyncio.create_task(service.http.get(url))
-        await asyncio.sleep(0.2)
+        await eventually(lambda: client.is_polling)
         assert_error(await service.http.get(url), 400, "VALIDATION_ERROR")
         encoded = await service.http.post(url, content="3", headers={"Content-Encoding": "gzip"})
         assert_error(encoded, 415, "UNSUPPORTED_MEDIA_TYPE")
@@ -382,12 +391,12 @@ async def test_a_request_of_two_sessions(service: InProcess) -> None:
 
 async def test_sessions_that_are_abandoned(service: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that connects too late, or is silent, is forgotten, with all that was kept for it."""
-    monkeypatch.setattr("lastpair.web.socketio_server.SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr("lastpair.web.socketio_server.SILENCE_SECONDS", 2.5)
     before = asyncio.all_tasks()
     assert (await service.http.get(f"{service.url}{OPEN}")).status_code == 200
     async with session(service) as url:
-        for _ in range(8):
-            await asyncio.sleep(0.2)
+        for _ in range(4):
+            await asyncio.sleep(1)
             assert (await service.http.post(url, content="3")).text == "ok"
         await service.has_streams(1)
         await service.has_streams(0)

@@ -62,7 +62,7 @@ async def test_a_crowd_at_a_sale(api: Api, pytestconfig: pytest.Config) -> None:
         async def have_all() -> bool:
             return {state["given"] for state in await clients.states()} == {len(expected)}
 
-        await eventually(have_all, timeout_seconds=30)
+        await eventually(have_all)
         assert len(set(await clients.command("digests"))) == 1
         assert await clients.given() == expected
         assert {tuple(state["log"]) for state in await clients.states()} == {("connect",)}

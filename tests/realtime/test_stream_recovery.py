@@ -242,6 +242,7 @@ async def test_snapshots_under_load(database: Database) -> None:
                 await buyers.answered(chance.randint(1, 20))
                 followers.append(Follower(TRANSPORTS[n % 2], api.url, chance.sample(buyers.drops, 2) if n % 3 == 0 else []))
                 following.append(asyncio.create_task(followers[-1].run(has_seen_the_end)))
+                await eventually(lambda: followers[-1].start_id is not None)  # so that they do not all begin at once
             await buyers.answered(100)
         await buyers.finish()
         await asyncio.gather(*following)

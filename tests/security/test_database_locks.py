@@ -55,7 +55,7 @@ async def test_a_stranger_with_all_advisory_locks(migrated_url: str, session: as
         drop_id, user = await make_drop_by_sql(owner, 5), UUID(await make_user(owner))
         await owner.execute("select api.reserve($1, $2)", drop_id, user)
         await owner.execute("delete from inventory.function_files where path = 'api/errors.sql'")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await migrate(migrated_url) == "Functions: 1 applied"
         await owner.execute("delete from inventory.function_files where path = 'api/errors.sql'")
         assert await apply_functions(owner, FUNCTIONS_DIR) == ["api/errors.sql"]
@@ -127,7 +127,7 @@ async def test_function_files_name_the_session_that_they_wait_for(migrated_url: 
     async with connected(migrated_url) as holder:
         change = "update inventory.function_files set checksum = '' where path = 'api/errors.sql'"
         await holder.execute(change)
-        async with holder.transaction(), asyncio.timeout(20):
+        async with holder.transaction(), asyncio.timeout(60):
             await holder.execute(change)
             with pytest.raises(MigrationFailed, match=rf"lock timeout; it waited for pid {holder.get_server_pid()}, "):
                 await migrate(migrated_url)
@@ -144,7 +144,7 @@ async def test_a_failed_deployment_lets_the_next_one_begin(migrated_url: str, mo
         patch.setattr(migrations, "apply_functions", fail)
         with pytest.raises(MigrationFailed, match="it did not"):
             await migrate(migrated_url)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await migrate(migrated_url) is None
 
 

@@ -130,8 +130,9 @@ async def test_others_beside_three_greedy_clients(api: Api, kind: str) -> None:
         requests.append(b"GET /api/drops/%b HTTP/1.1\r\nHost: x\r\n\r\n" % drop["id"].encode())
         reserve = f"POST /api/drops/{drop['id']}/reserve HTTP/1.1\r\nHost: x\r\nX-User-Id: {user}\r\nContent-Length: 0\r\n\r\n"
         requests.append(reserve.encode())
-    calm = await asyncio.to_thread(p95_of, api.url, requests)
-    for _ in range(3):  # the machine may be busy with something else
+    calm = 0.0
+    for _ in range(6):  # the machine may be busy with something else, which may begin or end between the two
+        calm = max(calm, await asyncio.to_thread(p95_of, api.url, requests))
         with attacked(api.url, *KINDS[kind]):
             await asyncio.sleep(0.5)
             p95 = await asyncio.to_thread(p95_of, api.url, requests)

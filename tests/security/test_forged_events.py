@@ -349,11 +349,11 @@ async def test_an_answer_behind_notifications(
     service: InProcess, owner: asyncpg.Connection, drop_id: UUID, losses: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Megabytes of notifications stand before the answer of the log. They are no sign that the connection is dead."""
-    monkeypatch.setattr("lastpair.database.liveness.SILENT_SECONDS", 0.1)
-    monkeypatch.setattr("lastpair.database.liveness.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("lastpair.database.liveness.SILENT_SECONDS", 0.8)
+    monkeypatch.setattr("lastpair.database.liveness.LOOK_SECONDS", 0.2)
 
     def slow_event_of(*notification: Any) -> object:
-        sleep(0.001)
+        sleep(0.003)
         return event_of(*notification)
 
     monkeypatch.setattr("lastpair.realtime.relay.event_of", slow_event_of)

@@ -345,9 +345,9 @@ async def test_a_broken_server(
     """Before any keys are known the answer is 503; known keys go on being used. The log says why in one line."""
     answer, reason = BROKEN[what]
     if reason == "TimeoutError":
-        monkeypatch.setattr(tokens, "KEYS_TIMEOUT_SECONDS", 0.5)
+        monkeypatch.setattr(tokens, "KEYS_TIMEOUT_SECONDS", 2)
     keys.answer = answer
-    response = await asyncio.wait_for(http.get("/purchases/me", headers=by(OLD, "old")), 10)
+    response = await asyncio.wait_for(http.get("/purchases/me", headers=by(OLD, "old")), 60)
     assert_error(response, 503, "IDENTITY_UNAVAILABLE")
     assert response.headers["retry-after"] == "1"
     keys.answer = None
@@ -424,7 +424,7 @@ async def test_few_wait_for_a_server_that_hangs(
     monkeypatch.setattr(tokens, "KEYS_TIMEOUT_SECONDS", 30)
     for _ in range(3):
         clock.now += KEYS_PAUSE_SECONDS
-        assert await asyncio.wait_for(accepted(http, by(OLD, "old")), 5)
+        assert await asyncio.wait_for(accepted(http, by(OLD, "old")), 20)
     keys.open.set()
 
 

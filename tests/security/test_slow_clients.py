@@ -25,7 +25,7 @@ from tests.support.factories import assert_healthy, make_user
 from tests.support.in_process import served, server_for, settings_for, url_of
 from tests.support.raw_http import GET_HEALTHZ, connected, read_answer, reset
 from tests.support.raw_http import UPGRADE as HANDSHAKE
-from tests.support.streams import TRANSPORTS, open_stream, publish
+from tests.support.streams import TRANSPORTS, Stream, open_stream, publish
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,9 @@ GET = GET_HEALTHZ.removesuffix(b"\r\n")
 UPGRADE = (HANDSHAKE % b"snapshot=false").removesuffix(b"\r\n")
 LATE = GET_HEALTHZ.replace(b"/healthz", b"/late")
 POST = b"POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
-SHORT, LONG = 0.3, 3600.0
+SHORT, LONG = 0.8, 3600.0
+SOON = 5
+"""So many seconds later a limit has an effect, on a busy machine as well."""
 MAX_HEAD_BYTES, MAX_URL_BYTES = 32 * 1024, 8 * 1024
 SMALL_BUFFER_BYTES = 8192
 PING = b"\x89\xfd\0\0\0\0" + bytes(125)
@@ -366,8 +368,10 @@ def test_a_client_that_says_nothing(server: Server, times: Callable[..., None]) 
     """A client that sends nothing is cut off, and counted."""
     times(head=SHORT)
     before = cut_off("slow")
+    begin = time.monotonic()
     with connected(server.url) as connection:
-        assert SHORT - 0.1 < seconds_until_closed(connection) < 5
+        seconds_until_closed(connection)
+        assert SHORT - 0.1 < time.monotonic() - begin < SHORT + SOON
     wait_for(server.is_alone)
     assert cut_off("slow") == before + 1
 
@@ -377,9 +381,10 @@ def cut_off(reason: str) -> float:
     return REGISTRY.get_sample_value("lastpair_connections_cut_off_total", {"reason": reason}) or 0
 
 
-def dribble(connection: socket.socket, content: Iterator[bytes]) -> float:
+def dribble(connection: socket.socket, first: bytes, content: Iterator[bytes]) -> float:
     """Send a piece every now and then until the server closes the connection; returns the seconds that it took."""
     begin = time.monotonic()
+    connection.sendall(first)
     connection.settimeout(0.02)
     while time.monotonic() < begin + 10:
         try:
@@ -413,8 +418,7 @@ def test_a_head_that_dribbles(server: Server, times: Callable[..., None], begin:
                 assert read_answer(connection)[0] == 200
                 time.sleep(SHORT / 2)
             time.sleep(SHORT * 1.5)  # an idle connection is uvicorn's affair, and it waits longer
-        connection.sendall(begin[:20])
-        assert SHORT - 0.1 < dribble(connection, each_byte(begin[20:])) < SHORT + 2
+        assert SHORT - 0.1 < dribble(connection, begin[:20], each_byte(begin[20:])) < SHORT + SOON
     wait_for(server.is_alone)
 
 
@@ -426,30 +430,29 @@ def test_empty_lines_are_no_request(server: Server, times: Callable[..., None]) 
             connection.sendall(begin)
             if begin:
                 assert read_answer(connection)[0] == 200
-            assert dribble(connection, iter(lambda: b"\r\n", b"")) < SHORT + 2
+            assert dribble(connection, b"\r\n", iter(lambda: b"\r\n", b"")) < SHORT + SOON
     wait_for(server.is_alone)
 
 
 @pytest.mark.parametrize("begin", [POST[:-2] + b"X: y\r\n\r\n", CHUNKED % b"/length" + b"f\r\n"], ids=["length", "chunked"])
 def test_a_body_that_dribbles(server: Server, times: Callable[..., None], begin: bytes) -> None:
     """A body that comes a byte at a time is cut off in time, and the application is told."""
-    times(head=SHORT / 4, body=SHORT)
+    times(head=SHORT, body=2 * SHORT)
     with connected(server.url) as connection:
-        connection.sendall(begin)
-        assert SHORT - 0.1 < dribble(connection, iter([b"x"] * 3 + [b""] * 1000)) < SHORT + 2
+        assert 2 * SHORT - 0.1 < dribble(connection, begin, iter([b"x"] * 3 + [b""] * 1000)) < 2 * SHORT + SOON
     wait_for(server.is_alone)
     assert server.left == ["/length"]
 
 
 def test_slow_but_not_too_slow(server: Server, times: Callable[..., None]) -> None:
     """Each request has all of the time for itself, however many there are on a connection."""
-    times(head=6 * SHORT, body=6 * SHORT)
+    times(head=4 * SHORT, body=4 * SHORT)
     with connected(server.url) as connection:
         for _ in range(2):
             connection.sendall(POST[:10])
-            time.sleep(4 * SHORT)
+            time.sleep(2.25 * SHORT)
             connection.sendall(POST[10:] + b"x")
-            time.sleep(4 * SHORT)
+            time.sleep(2.25 * SHORT)
             connection.sendall(b"x" * 9)
             assert read_answer(connection)[2] == b"10"
 
@@ -468,7 +471,7 @@ def test_the_application_may_be_slow(server: Server, times: Callable[..., None])
 
 def test_hundreds_of_slow_clients(server: Server, times: Callable[..., None]) -> None:
     """Hundreds of slow clients do not slow another one down, and are cut off."""
-    times(head=3, body=3)
+    times(head=10, body=10)
 
     def usual_seconds() -> float:
         seconds = []
@@ -488,7 +491,7 @@ def test_hundreds_of_slow_clients(server: Server, times: Callable[..., None]) ->
         wait_for(lambda: len(server.uvicorn.server_state.connections) == len(slow))
         for connection in slow[2::4]:
             connection.sendall(b"X: y\r\n")
-        assert usual_seconds() < 3 * before + 0.005
+        assert min(usual_seconds() for _ in range(3)) < 3 * before + 0.005
         wait_for(server.is_alone)
         for connection in slow:
             seconds_until_closed(connection)
@@ -549,18 +552,21 @@ def test_a_websocket_behind_an_answer_that_is_not_read(server: Server) -> None:
 
 async def test_streams_that_are_not_read(own_database_url: str, times: Callable[..., None]) -> None:
     """Streams that are not read end on both transports, and their slots are free; a stream that is read stays."""
-    times(stall=1)
+    times(stall=3)
     async with served(settings_for(own_database_url)) as service, asyncpg.create_pool(own_database_url, min_size=1) as owner:
         drop_id = await owner.fetchval("select id from api.create_drop('A', 1, 5, $1, now())", UUID(await make_user(owner)))
         reading = [await open_stream(name, service.url) for name in TRANSPORTS]
         stuck = [await open_stream(name, service.url, receive_buffer_bytes=SMALL_BUFFER_BYTES) for name in TRANSPORTS * 3]
         await service.has_streams(8)
         await publish(owner, drop_id, "BIG", [dumps({"dropId": str(drop_id), "filler": BIG})] * 20)
-        for stream in reading:
+
+        async def read(stream: Stream) -> None:
             while (await stream.receive()).type != "BIG":
                 pass
             for _ in range(19):
                 await stream.receive()
+
+        await asyncio.gather(*map(read, reading))
         await service.has_streams(2)
         await publish(owner, drop_id, "LAST", [dumps({"dropId": str(drop_id)})])
         for stream in reading:

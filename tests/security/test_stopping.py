@@ -15,7 +15,7 @@ from lastpair.realtime.feed import Feed
 from tests.support.in_process import InProcess, served, settings_for
 from tests.support.raw_http import GET_HEALTHZ, UPGRADE, answers_in, connected, read_answer, read_to_the_end
 from tests.support.servers import Service, started
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 REQUEST = b"GET /api/drops HTTP/1.1\r\nHost: x\r\n\r\n"
 HALF = b"POST /api/drops HTTP/1.1\r\nHost: x\r\nX-User-Id: 0190b6c5-7d3e-7abc-9def-0123456789ab\r\nContent-Length: 2\r\n\r\n"
@@ -67,7 +67,7 @@ def test_clients_that_connect_while_it_stops(service: Service) -> None:
         assert silent.recv(1) == b""
         for connection in held:
             assert read_answer(connection)[0] == 415  # no media type, but an answer
-    assert service.process.wait(timeout=10) == 0, service.log()
+    assert service.process.wait(timeout=PATIENCE_SECONDS) == 0, service.log()
 
 
 @pytest.mark.slow
@@ -89,7 +89,7 @@ def test_a_full_backlog(service: Service) -> None:
             answer = read_answer(client)
             if answer[0] != 200:
                 assert_stopping(answer)
-    assert service.process.wait(timeout=10) == 0, service.log()
+    assert service.process.wait(timeout=PATIENCE_SECONDS) == 0, service.log()
     assert "ERROR" not in service.log()
 
 

@@ -117,7 +117,10 @@ async def test_a_storm_of_baskets(owner: asyncpg.Pool, calls_each: int) -> None:
             except asyncpg.LockNotAvailableError:
                 met["busy"] += 1  # a call for several drops does not wait long for one of them
 
-    await asyncio.gather(*(client() for _ in range(24)))
+    for _ in range(20):
+        await asyncio.gather(*(client() for _ in range(24)))
+        if met[None] and met["BASKET_REFUSED"]:
+            break
     assert met[None] > 0
     assert met["BASKET_REFUSED"] > 0
 
@@ -128,14 +131,16 @@ async def test_buy_a_basket_against_giving_it_back(owner: asyncpg.Pool, count: i
     drops = [await make_drop_by_sql(owner, count) for _ in range(3)]
     gate = asyncio.Semaphore(8)
     sold = 0
+    handicap = 0.05
+    """The purchases begin later than the cancel by about this many seconds: more after they have won, less after that."""
 
     async def ask(call: str, basket_id: object, user: str) -> str | None:
-        if call == PURCHASE_BASKET:  # later than the cancel by about what it takes to begin that
-            await asyncio.sleep(random.uniform(0, 0.1))  # noqa: S311
+        late = handicap + random.uniform(-0.05, 0.05)  # noqa: S311
+        await asyncio.sleep(max(0, late if call == PURCHASE_BASKET else -late))
         return await code_of(owner, call, basket_id, user)
 
     async def duel(user: str) -> None:
-        nonlocal sold
+        nonlocal sold, handicap
         async with gate:
             [row] = await owner.fetch(RESERVE_BASKET, user, drops, None, 600)
             calls = [PURCHASE_BASKET, PURCHASE_BASKET, CANCEL_BASKET]
@@ -145,6 +150,7 @@ async def test_buy_a_basket_against_giving_it_back(owner: asyncpg.Pool, count: i
         of_cancel = codes[calls.index(CANCEL_BASKET)]
         assert (of_purchases, of_cancel) in [({None}, "BASKET_NOT_ACTIVE"), ({"BASKET_NOT_ACTIVE"}, None)]
         sold += of_cancel is not None
+        handicap += 0.02 if of_cancel else -0.02
 
     await asyncio.gather(*(duel(user) for user in await make_users(owner, count)))
     assert 0 < sold < count, "one of the two always won: no race"
@@ -232,7 +238,7 @@ async def test_an_extension_that_waits_for_a_sweep_comes_too_late(owner: asyncpg
             await asyncio.sleep(0.02)
         assert await session.fetchval("select now() > expires_at from inventory.reservations where id = $1", hold_id) is False
     async with owner.acquire() as session, session.transaction():
-        assert await session.fetchval(SWEEP) == 1
+        assert await session.fetchval(SWEEP) >= 1  # other tests may have left due holds
         waiting = asyncio.create_task(late.fetch(EXTEND, hold_id, user))
         await lock_waits(owner, 1)
     with pytest.raises(asyncpg.PostgresError, match="RESERVATION_EXPIRED"):

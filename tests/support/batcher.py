@@ -11,13 +11,14 @@ import pytest
 
 from lastpair.errors import Unavailable
 from lastpair.shop.batcher import Batcher, Places
+from tests.support.waiting import PATIENCE_SECONDS
 
 Answer = Sequence[Any] | BaseException
 Lanes = dict[str, list[Any]]
 Outcome = TypeVar("Outcome")
 Task = asyncio.Task[Any]
 MAX_PENDING = 1000
-TIMEOUT_SECONDS = 10
+TIMEOUT_SECONDS = PATIENCE_SECONDS
 NEVER_SECONDS = 3600.0
 
 

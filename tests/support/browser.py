@@ -20,9 +20,10 @@ from playwright.async_api import (
 )
 
 from tests.support.debian import needed
+from tests.support.waiting import PATIENCE_SECONDS
 
 NAMES = ["/usr/bin/chromium", "chromium", "google-chrome"]
-PATIENCE_MS = 30_000
+PATIENCE_MS = 1000 * PATIENCE_SECONDS
 expect.set_options(timeout=PATIENCE_MS)
 
 REFUSED = r"Failed to load resource: the server responded with a status of 409 \(Conflict\)"

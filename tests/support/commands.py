@@ -11,8 +11,9 @@ from tempfile import TemporaryDirectory
 from threading import Timer
 
 from tests.support.servers import ROOT
+from tests.support.waiting import PATIENCE_SECONDS
 
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 2 * PATIENCE_SECONDS
 FORKS = """
 import json, os, sys, traceback
 import lastpair.cli

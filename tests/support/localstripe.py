@@ -101,7 +101,7 @@ class Stripe:
     async def deliver(self, number: int) -> httpx.Response:
         """Bring a webhook that was sent, by its place in `webhooks`, to the service."""
         body, headers = self.webhooks[number]
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             return await http.post(
                 self.webhook_url, content=body, headers={name: headers[name] for name in ("stripe-signature", "content-type")}
             )
@@ -149,7 +149,7 @@ class Stripe:
         """Send an event that localstripe does not send by itself, signed as Stripe signs."""
         event = {"id": event_id or f"evt_{uuid4().hex}", "object": "event", "type": kind, "livemode": livemode}
         body = dumps(event | {"data": {"object": found}})
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             return await http.post(self.webhook_url, content=body, headers=signed(body, **signing))
 
     async def tell_refunded(self, payment: Row) -> httpx.Response:

@@ -12,9 +12,9 @@ import asyncpg
 
 from tests.support.factories import Owner
 from tests.support.row_checks import Row
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
-TIMEOUT_SECONDS = 10
+TIMEOUT_SECONDS = PATIENCE_SECONDS
 LOCK_WAITERS = "select array_agg(pid) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 DROP_ROWS = "select from inventory.drops where id = any ($1) for update"
 HOLD_ROWS = "select from inventory.reservations where drop_id = any ($1) and status = 'ACTIVE' for update"

@@ -77,7 +77,7 @@ class OwnProvider:
         notice = {"payment_id": payment["id"], "status": status, "provider_reference": f"own-{payment['id']}"} | more
         body = more.pop("body", None) or dumps(notice)
         headers = signed(body, message_id or f"msg_{uuid4().hex}", secret, age_seconds)
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             return await http.post(self.webhook_url, content=body, headers=headers)
 
 

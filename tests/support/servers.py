@@ -22,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from lastpair.database.private_server import PrivateServer, as_user
 from tests.support.debian import needed
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_SECONDS, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 UVICORN = ("uvicorn", "--factory", "lastpair.web.application:create_app", "--port", "PORT", "--log-level", "warning")
@@ -44,7 +44,7 @@ class Service:
     def answers(self, path: str, status: int) -> bool:
         """Does a GET get this status?"""
         assert self.process.poll() is None, self.log()
-        connection = HTTPConnection(self.url.removeprefix("http://"), timeout=5)
+        connection = HTTPConnection(self.url.removeprefix("http://"), timeout=20)
         try:
             connection.request("GET", path)
             return connection.getresponse().status == status
@@ -55,18 +55,18 @@ class Service:
 
     def wait_until_ready(self) -> None:
         """Wait until /readyz answers 200."""
-        wait_for(lambda: self.answers("/readyz", 200), timeout_seconds=60)
+        wait_for(lambda: self.answers("/readyz", 200), 2 * PATIENCE_SECONDS)
 
     def stop(self, signal_number: int = signal.SIGTERM, *, group: bool = False) -> float:
         """Stop it, all its processes as Ctrl-C does or the first alone; it must exit with 0. Returns the seconds it took."""
         begin = time.monotonic()
         (os.killpg if group else os.kill)(self.process.pid, signal_number)
-        assert self.process.wait(timeout=20) == 0, self.log()
+        assert self.process.wait(timeout=PATIENCE_SECONDS) == 0, self.log()
         assert "Traceback" not in self.log(), self.log()
         return time.monotonic() - begin
 
 
-STOP_SECONDS = 10
+STOP_SECONDS = 20
 """Within this a service has stopped, on a machine that is busy with other tests as well: it waits for clients for 2 s at most."""
 
 PORTS = count(20_000 + 3_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))

@@ -16,7 +16,7 @@ from tests.support.factories import Owner
 from tests.support.npm import npm_packages
 from tests.support.servers import ROOT
 from tests.support.streams import logged
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 TYPES = {"DROP_CREATED", "STOCK_UPDATED", "RESERVATION_EXPIRED", "PURCHASE_COMPLETED", "ACTIVITY_UPDATED"}
 """The events that a client gets."""
@@ -41,7 +41,7 @@ class SocketIOClients:
         assert self._process.stdout is not None
         async with self._lock:
             self._process.stdin.write(dumps({"command": command} | details).encode() + b"\n")
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(2 * PATIENCE_SECONDS):
                 answer = loads(await self._process.stdout.readline())
         assert "error" not in answer, answer
         return answer["answer"]
@@ -54,7 +54,7 @@ class SocketIOClients:
         """Connect clients with these options, and wait until all are connected."""
         before = len(await self.states())
         await self.command("connect", url=url, count=count, options=options)
-        await eventually(lambda: self.are_connected(range(before, before + count)), timeout_seconds=30)
+        await eventually(lambda: self.are_connected(range(before, before + count)))
 
     async def are_connected(self, numbers: range) -> bool:
         """Whether these clients are connected."""

@@ -8,8 +8,9 @@ from urllib.parse import parse_qs
 from playwright.async_api import Page
 
 from lastpair.web.pages import CLIENT_FOLDER
+from tests.support.waiting import PATIENCE_SECONDS
 
-SLOW_CALL_SECONDS = 10
+SLOW_CALL_SECONDS = PATIENCE_SECONDS
 SILENCE_MS = 40_000
 """How long a connection may be silent before the page closes it."""
 

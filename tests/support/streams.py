@@ -26,9 +26,10 @@ from tests.support.factories import Owner
 from tests.support.positions import Position, event_id_of, node_of_event, node_of_id, node_of_table
 from tests.support.row_checks import Row
 from tests.support.servers import Service, started
+from tests.support.waiting import PATIENCE_SECONDS
 
 TRANSPORTS = ["sse", "ws"]
-SLOW_CALL_SECONDS = 15
+SLOW_CALL_SECONDS = PATIENCE_SECONDS
 SSE_FIELDS = re.compile(rb"event: ([A-Z_]+)\nid: ([0-9]+|[0-9]+:[0-9]+(?:,[0-9]+:[0-9]+)*)\ndata: (.*)")
 FRAME = re.compile(r'\{"type":\s*"([A-Z_]+)",\s*"id":\s*"([0-9:,]+)",\s*"data":\s*(.*)\}', re.DOTALL)
 LOCK = "lock table inventory.event_order in share update exclusive mode"

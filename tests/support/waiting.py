@@ -5,8 +5,11 @@ import time
 from collections.abc import Callable
 from inspect import isawaitable
 
+PATIENCE_SECONDS = 60
+"""How long tests wait for something that will happen. A busy machine needs many times as long as a quiet one."""
 
-async def eventually(condition: Callable[[], object], timeout_seconds: float = 10) -> None:
+
+async def eventually(condition: Callable[[], object], timeout_seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until the condition, which may be a coroutine function, holds; fails when it does not in time."""
     deadline = time.monotonic() + timeout_seconds
     while not (await held if isawaitable(held := condition()) else held):
@@ -14,7 +17,7 @@ async def eventually(condition: Callable[[], object], timeout_seconds: float = 1
         await asyncio.sleep(0.02)
 
 
-def wait_for(condition: Callable[[], object], timeout_seconds: float = 10) -> None:
+def wait_for(condition: Callable[[], object], timeout_seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until the condition holds; fails when it does not in time."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():

@@ -16,7 +16,7 @@ from typing import Any
 from standardwebhooks import Webhook
 
 from tests.support.servers import ROOT, free_port
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE_SECONDS, wait_for
 
 HANG = "hang"
 
@@ -61,7 +61,7 @@ class Receiver:
         command = [sys.executable, "-m", __name__, str(self._port), str(self._folder)]
         (self._folder / "ready").unlink(missing_ok=True)
         self._process = subprocess.Popen(command, cwd=ROOT)
-        wait_for((self._folder / "ready").exists, timeout_seconds=60)
+        wait_for((self._folder / "ready").exists, timeout_seconds=2 * PATIENCE_SECONDS)
 
     def kill(self) -> None:
         """Kill the process."""

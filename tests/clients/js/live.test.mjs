@@ -11,7 +11,7 @@ const { LASTPAIR_URL } = process.env;
 const newUser = () => new Lastpair({ baseUrl: LASTPAIR_URL, userId: randomUUID() });
 
 async function until(holds) {
-  for (const deadline = Date.now() + 10_000; Date.now() < deadline; await new Promise((resume) => setTimeout(resume, 5))) {
+  for (const deadline = Date.now() + 60_000; Date.now() < deadline; await new Promise((resume) => setTimeout(resume, 5))) {
     if (await holds()) return;
   }
   assert.fail(`it did not happen in time: ${holds}`);
