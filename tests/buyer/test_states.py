@@ -213,7 +213,9 @@ async def test_the_last_size_sells_out_while_looking(api: Api, visitor: Visitor,
     await expect_said(page, "On sale.")
     await choose(page, "8")
     await reserve(api.http, drop["id"], await make_user(api.owner), {"variant_id": drop["variants"][0]["id"]})
-    await expect_panel(page, "Sold out", "It is gone.", "1 is held and not yet paid for. If one comes back, you can reserve it here.")
+    await expect_panel(
+        page, "Sold out", "It is gone.", "1 is held and not yet paid for. If one comes back, you can reserve it here."
+    )
     await expect_said(page, "Sold out.")
     await expect(page.locator("#answer")).to_be_hidden()
 

@@ -198,12 +198,14 @@ async def test_users_have_one_name_on_every_node(service: asyncpg.Connection) ->
 
 
 @pytest.mark.parametrize("there", ["a", "z"])
-async def test_a_user_who_has_another_name_on_one_node_is_renamed(router: Router, service: asyncpg.Connection, there: str) -> None:
+async def test_a_user_who_has_another_name_on_one_node_is_renamed(
+    router: Router, service: asyncpg.Connection, there: str
+) -> None:
     """Whichever of the names comes first in the alphabet."""
     name, old = f"m {uuid4()}", f"{there} {uuid4()}"
     user_id = await make_user(service, 0, name)
     await service.fetch("select from router.ensure_users(1, $1::api.user_request[])", [(user_id, None)])
-    router.nodes[1].psql(f"update inventory.users set username = '{old}' where id = '{user_id}'", router.nodes[1].url)  # noqa: S608
+    router.nodes[1].psql(f"update inventory.users set username = '{old}' where id = '{user_id}'", router.nodes[1].url)
     rename = "select api.rename_user_batch($1::api.user_request[])"
     assert await service.fetchval(rename, [(user_id, name)]) == 1
     for node in 0, 1:
