@@ -108,6 +108,21 @@ async def test_head(http: httpx.AsyncClient, api_url: str, path: str) -> None:
     assert int(head.headers["content-length"]) == len(seen.content)
 
 
+@pytest.mark.parametrize("path", [*METHODS, "/api/ws", "/", f"/drops/{ANY}", "/docs", "/lastpair.js", "/dashboard/settings.json"])
+async def test_a_line_break_behind_a_path(http: httpx.AsyncClient, api_url: str, path: str) -> None:
+    """It makes another path, which is not there, so that a rule of a proxy for the path itself cannot be passed with it.
+
+    Where an id may be, it makes something that is no id.
+    """
+    url = httpx.URL(api_url).copy_with(raw_path=f"{path}%0A".encode())
+    for method in METHODS.get(path, {"GET"}) - {"HEAD"}:
+        response = await http.request(method, url)
+        if response.status_code == 400:
+            assert "must be a UUID" in assert_error(response, 400, "VALIDATION_ERROR")
+        else:
+            assert_error(response, 404, "NOT_FOUND")
+
+
 @pytest.mark.parametrize(
     "path",
     [

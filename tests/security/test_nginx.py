@@ -76,6 +76,8 @@ async def test_what_it_adds(url: str) -> None:
             response = await client.get(path)
             assert response.status_code == status
             assert response.headers["strict-transport-security"] == "max-age=31536000"
+        inside = await client.get(httpx.URL(url).copy_with(raw_path=b"/metrics%0A"))
+        assert_error(inside, 404, "NOT_FOUND")
         # A message of a payment provider may be as long. This service has no provider.
         told = await client.post("/api/webhooks/stripe", content=b"x" * MAX_MESSAGE_BYTES)
         assert_error(told, 404, "NOT_FOUND")

@@ -1,5 +1,6 @@
 """The route table, and how a path finds its handler by method."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -141,7 +142,19 @@ def routes(settings: Settings) -> list[BaseRoute]:
                 served.append(route(f"{base}/internal/rush", post=handlers.start_rush, get=handlers.get_rush))
         table += [*served, Route(f"{base}/ws", handlers.refuse_without_upgrade)]
         documents[f"{base}/openapi.json"] = document(operations_of([*served, *probes]), is_jwt=settings.auth_mode == "jwt")
-    return [*table, *operational, *page_routes(settings), SocketIORoute()]
+    return [*exact([*table, *operational, *page_routes(settings)]), SocketIORoute()]
+
+
+def exact(table: list[BaseRoute]) -> list[BaseRoute]:
+    """These routes, so that none takes a path that ends with a line break more.
+
+    Starlette's patterns end with `$`, which also matches before such a line break. `/metrics%0A` would be served where a proxy
+    keeps `/metrics` inside, and `/api/events%0A` would be a stream without the limits of one.
+    """
+    for each in table:
+        if isinstance(each, Route | WebSocketRoute):
+            each.path_regex = re.compile(each.path_regex.pattern.removesuffix("$") + r"\Z")
+    return table
 
 
 def operations_of(table: Iterable[Route | WebSocketRoute]) -> dict[str, dict[str, Operation]]:
