@@ -152,6 +152,23 @@ async def test_plans_do_not_depend_on_the_sizes_of_indexes(session: Explained) -
     assert others == set()
 
 
+async def test_terms_are_looked_up_by_user(session: Explained) -> None:
+    """What a user has, and has let go, is found without the rows of the drop's other users: in plans made on empty tables, and
+    when the index that has them is so large that another one looks cheaper."""
+    connection = session.connection
+    drop_id = await make_drop_by_sql(connection, 6000, limit_per_user=1, rehold_after_seconds=60)
+    users, none = await make_users(connection, 3040), [None] * 3000
+    of_terms = {"purchases_of_user_idx", "reservations_lapsed_idx", "purchases_user_idx"}
+    large = "alter index inventory.purchases_user_idx set (fillfactor = 10); reindex index inventory.purchases_user_idx"
+    for n, statement in enumerate(("select", "select", large, "vacuum analyze")):
+        await connection.execute(statement)
+        _, walked = await session.indexes(RESERVE, drop_id, users[10 * n :][:10], none[:10], 60)
+        assert walked == EXPECTED["reserve"] | of_terms
+        if n == 0:
+            await connection.fetch(RESERVE, drop_id, users[40:], none, 60)
+            await connection.fetch(PURCHASE, drop_id, users[40:], none)
+
+
 async def test_a_plan_made_for_one_row_serves_thousands(session: Explained) -> None:
     """Triggers see the rows of a statement as lists: no plan compares each with each, although it was made for a list of one."""
     connection = session.connection

@@ -9,7 +9,7 @@
 --                  makes users wait
 --
 -- Locks: none. Errors: none. Plans: as in inventory.reserve_facts. A subquery with a condition on the terms only is not run for
--- other drops.
+-- other drops. `is not distinct from` hides the indexes that have the drop, because they would give the purchases of all its users.
 
 create or replace function inventory.term_facts(
   p_drop_ids uuid[],
@@ -46,7 +46,7 @@ as $$
               when p.status = 'pending' and p.payment_expires_at <= now() then p.payment_expires_at
             end)
           from inventory.purchases p
-          where p.drop_id = q.drop_id and p.user_id = q.user_id
+          where p.user_id = q.user_id and p.drop_id is not distinct from q.drop_id
         )
       ) + make_interval(secs => p_rehold_after_seconds[place.drop_n])
     end
