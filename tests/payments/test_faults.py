@@ -1,11 +1,12 @@
 """Providers that are down, answers that are lost, processes that die, and webhooks that never come."""
 
 import asyncio
+import gzip
 import os
 import re
 import signal
 from datetime import timedelta
-from json import loads
+from json import dumps, loads
 
 import asyncpg
 import pytest
@@ -309,6 +310,22 @@ async def test_one_reference_for_two_payments(own_till: OwnTill) -> None:
     for payment in payments:
         await own_till.pay(payment)
         await own_till.becomes(payment, "paid")
+
+
+@only_own
+async def test_an_answer_is_not_unpacked(own_till: OwnTill) -> None:
+    """Its length is limited, so it must not grow after it came. What is compressed all the same is no answer."""
+    own_till.provider.bomb = gzip.compress(dumps({"url": "https://pay.example/"}).encode())
+    try:
+        _, payment = await own_till.bought(is_payable=False)
+
+        async def has_failed() -> bool:
+            [call] = await calls_of(own_till, payment)
+            return "is not JSON" in str(call["last_error"])
+
+        await eventually(has_failed, timeout_seconds=60)
+    finally:
+        own_till.provider.bomb = b""
 
 
 @only_stripe

@@ -42,6 +42,9 @@ class OwnProvider:
         self.created: Row | None = None
         """What is answered to `create` instead of a reference and a URL of the payment's own."""
 
+        self.bomb = b""
+        """Compressed bytes that every message is answered with, if any."""
+
         self._answers: dict[str, Row] = {}
 
     async def take(self, request: Request) -> Response:
@@ -50,6 +53,9 @@ class OwnProvider:
         Webhook(SECRET).verify(body, dict(request.headers))
         if self.fails:
             return Response(status_code=503)
+        if self.bomb:
+            assert request.headers["accept-encoding"] == "identity"
+            return Response(self.bomb, headers={"content-encoding": "gzip"})
         key, message = request.headers["webhook-id"], loads(body, parse_float=Decimal)
         if key not in self._answers:
             self.told.append(message)

@@ -146,6 +146,7 @@ class WebhookProvider:
         now = datetime.now(UTC)
         headers = {
             "content-type": "application/json",
+            "accept-encoding": "identity",  # because a compressed answer is short until it is unpacked
             "idempotency-key": call_id,
             "webhook-id": call_id,
             "webhook-timestamp": str(int(now.timestamp())),
@@ -155,7 +156,7 @@ class WebhookProvider:
         received = b""
         try:
             async with self._http.stream("POST", self._url or "", content=body, headers=headers) as response:
-                async for chunk in response.aiter_bytes():
+                async for chunk in response.aiter_raw():
                     received += chunk
                     if len(received) > MAX_ANSWER_BYTES:
                         raise ProviderUnavailable(f"the answer to {action} is larger than {MAX_ANSWER_BYTES} bytes")
