@@ -197,7 +197,7 @@ async def test_accessible(api: Api, visitor: Visitor, page: Page) -> None:
     """axe-core finds nothing: the empty list and the full one, the page of a drop with each tab, drawer and dialog."""
     await expect(page.get_by_text("No drops yet")).to_be_visible()
     await assert_accessible(page)
-    drop_id = await show_everything(api, page)
+    drop_id = await show_everything(api, page, hold_seconds=600)  # axe-core takes a while
     await assert_accessible(page)
     await page.set_viewport_size(DESKTOP)
     await open_tools(page, "Create a drop")

@@ -21,9 +21,9 @@ TICKS_A_SECOND = 5
 RESERVES, PURCHASES = 9, 6
 """The calls of a tick: a reserve is one event, a purchase two if it is the drop's only one. Once a second a refund makes two."""
 
-LONGEST_TASK_MS = 150
+LONGEST_TASK_MS = 200
 """Of processor time, because elapsed time measures the machine: beside other work a task of 74 ms took 331. The longest task
-of the page was measured at 97 to 112 ms there."""
+of the page was measured at 97 to 112 ms there, and a processor may be half as fast."""
 
 TRACED = ["devtools.timeline", "disabled-by-default-devtools.timeline"]
 HEAP_GROWTH_BYTES = 3_000_000

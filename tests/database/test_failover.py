@@ -102,7 +102,7 @@ async def test_a_standby_and_a_silent_server_are_passed_over(pair: tuple[Crashab
     primary, standby = pair
     hosts = f"127.0.0.1,{socket_folder(standby.url)},{socket_folder(primary.url)}"
     servers = Servers(f"postgresql://lastpair@/lastpair?host={hosts}&port={silent_port},5432,5432&{QUERY}")
-    for seconds in (6, 2.5):
+    for seconds in (8.9, 2.9):
         begin = monotonic()
         session = await servers.connect(timeout=9)  # of which the silent one may take 3
         assert not await session.fetchval("select pg_is_in_recovery()")

@@ -191,7 +191,7 @@ async def test_a_call_that_is_given_up_leaves_nothing_behind(
 ) -> None:
     """It is rolled back, and its session is not used again."""
     async with calling(bouncer.url, pooled=True) as calls:
-        given_up = asyncio.create_task(calls.value(f"select {proof}.call('select 1', 2)"))
+        given_up = asyncio.create_task(calls.value(f"select {proof}.call('select 1', 8)"))
         sleeping = "select count(*) = $1 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
         await eventually(lambda: direct.fetchval(sleeping, 1))
         given_up.cancel()

@@ -70,7 +70,7 @@ async def test_walk_through_works_the_first_time_and_the_second(empty_url: str, 
     section = README.partition("## Walk-through")[2].partition("\n## ")[0]
     steps = re.findall(r"```bash\n(.*?)```\n(?:```(?:json|text)\n(.*?)```)?", section, re.DOTALL)
     assert len(steps) >= 10
-    with running_api(empty_url, RESERVATION_TTL_SECONDS="5", EXPIRY_POLL_MS="100") as url, watching(url, tmp_path) as seen:
+    with running_api(empty_url, RESERVATION_TTL_SECONDS="15", EXPIRY_POLL_MS="100") as url, watching(url, tmp_path) as seen:
         runs = [run_walk_through(steps, url, tmp_path) for _ in range(2)]
         with connect(f"ws{url.removeprefix('http')}/api/ws?lastEventId=0") as websocket:
             frames = [json.loads(websocket.recv(timeout=PATIENCE_SECONDS))]

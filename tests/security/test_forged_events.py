@@ -337,7 +337,7 @@ async def test_a_flood(
         seconds = loop.time() - begin
         assert reads <= 2 + 6 * seconds
         assert taken <= 1001 * (1 + seconds / 0.5)
-        assert max(late) < 3
+        assert max(late) < 10
         assert losses == []
         await eventually(lambda: not service.components.relays.all[0]._log_is_due)
         await reserve(owner, drop_id)
