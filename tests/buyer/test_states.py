@@ -184,6 +184,21 @@ async def test_a_size_sells_out_while_looking(api: Api, visitor: Visitor, seller
     await expect(page.locator("#answer")).to_be_hidden()
 
 
+async def test_the_last_size_sells_out_while_looking(api: Api, visitor: Visitor, seller: str) -> None:
+    """A screen reader is told that the drop opens and that it is sold out. Then no other size can be chosen."""
+    drop = await make_drop(api.http, seller, total_stock=None, variants=SIZES[:1], starts_at=in_time(hours=1))
+    page = await open_drop(visitor, drop)
+    await change(api.http, drop, starts_at=in_time(seconds=-1))
+    await expect_said(page, "On sale.")
+    await choose(page, "8")
+    await reserve(api.http, drop["id"], await make_user(api.owner), {"variant_id": drop["variants"][0]["id"]})
+    await expect_panel(
+        page, "Sold out", "It is gone.", "1 is held and not yet paid for. If one comes back, you can reserve it here."
+    )
+    await expect_said(page, "Sold out.")
+    await expect(page.locator("#answer")).to_be_hidden()
+
+
 async def test_somebody_was_faster(api: Api, visitor: Visitor, seller: str) -> None:
     """A refusal is told beside the button, in plain words."""
     drop = await make_drop(api.http, seller, total_stock=None, variants=SIZES)
@@ -215,14 +230,17 @@ async def test_the_seller_changes_it(api: Api, visitor: Visitor, seller: str, ch
     page = await open_drop(visitor, drop)
     await expect(button(page, "Reserve")).to_be_visible()
     await change(api.http, drop, **changes)
+    await expect_said(page, f"{pill}.")
     for _ in range(2):
         await expect(page.locator("#pill")).to_have_text(pill)
         await expect(page.locator("#panel-title")).to_have_text(title)
         await expect(page.get_by_role("button")).to_have_count(0)
         await page.reload()
     if pill == "Paused":
+        await expect(page.locator("#connection")).to_have_text("Live")
         await change(api.http, drop, paused=False)
         await expect(button(page, "Reserve")).to_be_visible()
+        await expect_said(page, "On sale.")
 
 
 async def test_cancelled_with_a_hold(api: Api, visitor: Visitor, seller: str) -> None:
@@ -234,6 +252,7 @@ async def test_cancelled_with_a_hold(api: Api, visitor: Visitor, seller: str) ->
     await change(api.http, drop, status="cancelled")
     text = "Nothing is held any more, and nothing was charged for a hold."
     await expect_panel(page, "Cancelled", "This drop was cancelled.", text)
+    await expect_said(page, "Cancelled.")
 
 
 async def test_taken_back(api: Api, visitor: Visitor, seller: str) -> None:

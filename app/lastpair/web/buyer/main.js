@@ -13,6 +13,8 @@ const DRAW_MS = 250, LATE_MS = 30_000, SLOW_MS = 2000;
 const SETTLE_MS = 500; // a double click on Reserve must not press the Pay that takes its place
 const EXPIRED_MS = 2000; // by then the server's clock says so as well
 const FORM_RETRY_MS = 5000;
+const PHASES_OF_DROP = ["soon", "onSale", "paused", "soldOut", "ended", "cancelled", "removed"];
+const TAKEN_BACK = ["cancelled", "removed"]; // by the seller, whatever the buyer has
 const SLOW = "This takes longer than usual. We keep trying, and nothing is done twice.";
 
 const { drop, authMode, holdSeconds, payments = null, now: servedAt } = JSON.parse(document.body.dataset.page);
@@ -238,6 +240,9 @@ function drawNow() {
   page.draw(view, { sale, phase: phaseNow, chosen, now, holdSeconds, isBusy });
   showStripeForm(view.stripe);
   if (phase === "paying" && ["bought", "refunded"].includes(phaseNow)) page.sayTitle();
+  if (phaseNow !== phase && PHASES_OF_DROP.includes(phaseNow) && !isBusy) {
+    if (PHASES_OF_DROP.includes(phase) || (phase && TAKEN_BACK.includes(phaseNow))) page.say(`${view.pill[1]}.`);
+  }
   if (focused.disabled || focused.closest("[hidden]")) page.focusButton(); // what had the focus is gone
   phase = phaseNow;
   const wasLate = isLate, { from, until } = view.clock ?? {};
@@ -248,7 +253,7 @@ function drawNow() {
 /** Tell what the buyer can no longer have of what was chosen, if it is so since there were this many. */
 function tellFewer(unitsBefore) {
   const gone = forgetSoldOut(), units = unitsNow();
-  if (phase !== "onSale") return;
+  if (phaseAt(sale, clock.now()) !== "onSale") return;
   if (gone) page.answer(`${gone} has just sold out. Choose ${wordsFor(sale.drop).another}.`);
   else if (units < unitsBefore) page.answer(`Only ${number(units)} can be reserved now.`);
 }
