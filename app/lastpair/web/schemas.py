@@ -23,8 +23,9 @@ TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\
 CURRENCY = re.compile("[A-Z]{3}")
 MAX_NAME_LENGTH = 200
 MAX_INTEGER = 2**31 - 1  # PostgreSQL's integer
-AMOUNT = {"type": "number", "minimum": 0, "multipleOf": 0.001, "examples": [199.9]}
-MONEY = WithJsonSchema(AMOUNT | {"maximum": 9_999_999_999.999})
+# Answers have no multipleOf, because validators that divide in floating point, such as Ajv, refuse 19.9 by it.
+AMOUNT = {"type": "number", "minimum": 0, "examples": [199.9]}
+MONEY = AMOUNT | {"maximum": 9_999_999_999.999}
 
 MAX_IMAGE_URL_LENGTH = 2000
 # The same rule as in the database (drops_image_url_check): only the characters of RFC 3986, and a path begins with one slash.
@@ -114,11 +115,15 @@ Username = Annotated[
     Field(min_length=1, max_length=MAX_NAME_LENGTH, pattern=f"^[^{FORBIDDEN}]*[^\\s{FORBIDDEN}{INVISIBLE}][^{FORBIDDEN}]*$"),
     BeforeValidator(_normal_form),
 ]
-Money = Annotated[Decimal, MONEY]
+Money = Annotated[Decimal, WithJsonSchema(MONEY)]
 Amount = Annotated[Decimal, WithJsonSchema(AMOUNT)]  # of any number of units
 # No currency has more than three decimals. The database knows how many the drop's has.
 Price = Annotated[
-    Decimal, BeforeValidator(_number), Field(ge=0, max_digits=13, decimal_places=3), AfterValidator(_thousandths), MONEY
+    Decimal,
+    BeforeValidator(_number),
+    Field(ge=0, max_digits=13, decimal_places=3),
+    AfterValidator(_thousandths),
+    WithJsonSchema(MONEY | {"multipleOf": 0.001}),
 ]
 Stock = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 AddedStock = Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER, description="Units to add; a negative number takes away.")]
