@@ -20,6 +20,7 @@ import uvloop
 from prometheus_client import REGISTRY
 
 from lastpair.web import closing, http_protocol
+from lastpair.web.http_answers import DRAIN_BYTES
 from lastpair.web.http_protocol import MAX_PIPELINED
 from tests.support.factories import assert_healthy, make_user
 from tests.support.in_process import served, server_for, settings_for, url_of
@@ -279,6 +280,15 @@ def test_a_client_that_goes_on_sending_is_cut_off(server: Server, times: Callabl
                 connection.sendall(bytes(100_000))
         assert time.monotonic() - begin > SHORT / 2
     wait_for(server.is_alone)
+
+
+@pytest.mark.parametrize(("length", "connection_header"), [(DRAIN_BYTES, None), (DRAIN_BYTES + 1, "close")])
+def test_a_body_that_is_not_read(api_url: str, length: int, connection_header: str | None) -> None:
+    """An answer that comes before a body too large to be read says that the connection closes, so no proxy uses it again."""
+    with connected(api_url) as connection:
+        connection.sendall(b"POST /api/nothing HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n{" % length)
+        status, headers, _ = read_answer(connection)
+        assert (status, headers.get("connection")) == (404, connection_header)
 
 
 CHUNKED = b"POST %s HTTP/1.1\r\nHost: x\r\nX-User-Name: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"

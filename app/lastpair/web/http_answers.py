@@ -8,11 +8,16 @@ from starlette.types import Receive, Scope, Send
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from lastpair.web.error_codes import MAX_BODY_BYTES
+from lastpair.web.requests import headers_of
 from lastpair.web.responses import FIXED_HEADERS, Rendered
 from lastpair.web.url_paths import SSE_PATHS
 
 CONNECTION = "lastpair.connection"
 """The ASGI extension that gives an event stream its transport and flow control, so that it can write without a task."""
+
+DRAIN_BYTES = 2 * MAX_BODY_BYTES
+"""The most bytes of a request's body that are read after its answer has begun."""
 
 DECIDED_BY_UVICORN = frozenset({b"connection", b"transfer-encoding"})
 """Headers that say how the answer ends."""
@@ -89,6 +94,8 @@ class WholeAnswer:
     def _start(self, message: Any) -> bool:
         # Write the head, if its answer has a length and the connection stays open. The names are in lower case, as ASGI wants it.
         cycle = self._cycle
+        if cycle.more_body and int(headers_of(cycle.scope).get(b"content-length", 0)) > DRAIN_BYTES:
+            cycle.keep_alive = False  # a proxy that was not told so would use the connection again while it is being closed
         if not cycle.keep_alive or cycle.scope["method"] == "HEAD":
             return False
         headers = [*cycle.default_headers, *message.get("headers", ())]

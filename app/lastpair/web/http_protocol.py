@@ -17,9 +17,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from lastpair.errors import STOPPING, Refusal, Unavailable, invalid
 from lastpair.web.closing import WriteTimeout, refusal_bytes
-from lastpair.web.error_codes import MAX_BODY_BYTES
 from lastpair.web.hot_path import HotPath, HotRequest, hot_path_behind
-from lastpair.web.http_answers import CoalescedWrites, with_own_answers
+from lastpair.web.http_answers import DRAIN_BYTES, CoalescedWrites, with_own_answers
 from lastpair.web.requests import HEADERS
 from lastpair.web.turns import PacedReading
 from lastpair.web.url_paths import SOCKETIO_PATH, SSE_PATHS, WEBSOCKET_PATHS
@@ -39,9 +38,6 @@ MAX_PIPELINED = 100
 
 HEAD_TIMEOUT_SECONDS = 10
 BODY_TIMEOUT_SECONDS = 30
-
-DRAIN_BYTES = 2 * MAX_BODY_BYTES
-"""The most bytes of a request's body that are read after its answer has begun."""
 
 DRAIN_SECONDS = 0.5
 """How long an idle connection stays open when the process stops, because a request may be on its way."""
