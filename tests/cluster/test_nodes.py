@@ -206,7 +206,7 @@ async def test_no_node_for_a_new_drop(router: Router) -> None:
         for key in (None, "after"):
             with pytest.raises(asyncpg.PostgresError) as refusal:
                 await service.fetch(create, user_id, key)
-            assert "Every node is being drained" in str(refusal.value.detail)  # type: ignore[attr-defined]
+            assert "Every node is being drained" in refusal.value.as_dict()["detail"]
         assert await service.fetchval(create, user_id, "before") == made
         done(router, "node", "undrain", "0")
         assert await service.fetchval(create, user_id, "after")
@@ -261,6 +261,23 @@ async def test_the_first_node_stays_and_no_name_is_lost_with_another(router: Rou
             for name in names:
                 with pytest.raises(asyncpg.PostgresError, match="USERNAME_TAKEN"):
                     await service.fetch("select from api.create_user($1)", name)
+
+
+async def test_a_router_without_a_node() -> None:
+    """It says so, and does not name a node that is away, or a cursor that nobody gave."""
+    with cluster(plproxy(), *FAST) as server:
+        server.psql(ROUTER_RECIPE, server.superuser_url)
+        empty = Router(server, {})
+        done(empty, "migrate")
+        assert done(empty, "node", "list") == ""
+        assert "leads to a router" in refused(empty, "node", "add", "--number", "0", "--url", empty.url)
+        async with service_of(empty.url) as service:
+            for call in "api.activity()", "api.list_webhook_endpoints()", f"api.get_drop('{UUID(int=0)}')":
+                with pytest.raises(asyncpg.PostgresError) as refusal:
+                    await service.fetch(f"select from {call}")
+                assert refusal.value.sqlstate == "PT503"
+                assert refusal.value.as_dict()["detail"] == "This router has no node yet."
+            assert await service.fetch("select from api.list_payment_problems()") == []
 
 
 def test_commands_on_the_router(router: Router) -> None:
