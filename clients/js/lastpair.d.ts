@@ -354,7 +354,7 @@ export class LastpairError extends Error {
 export interface List<Row> extends AsyncIterable<Row> {
   /** The same, a page at a time. */
   pages(): AsyncIterableIterator<Row[]>;
-  /** The nodes of the service that could not be reached for the latest page, whose rows are missing in it; empty if none. */
+  /** The nodes of the service that could not be reached for a page read so far, whose rows may be missing; empty if none. */
   incomplete: string[];
 }
 

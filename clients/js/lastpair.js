@@ -31,10 +31,11 @@ class List {
   }
 
   async *pages() {
+    this.incomplete = [];
     let cursor;
     do {
       const { rows, nextCursor, incomplete = [] } = await this.#read(cursor);
-      this.incomplete = incomplete;
+      this.incomplete = [...new Set([...this.incomplete, ...incomplete])];
       yield rows;
       cursor = nextCursor;
     } while (cursor !== undefined);

@@ -208,8 +208,9 @@ returns text
 language sql immutable
 as $$
   select format(
-    case when cardinality(p_nodes) = 1
-      then '%s cannot be reached right now. Its drops wait, others do not. Try again in a moment.'
+    case cardinality(p_nodes)
+      when 0 then 'This router has no node yet.'
+      when 1 then '%s cannot be reached right now. Its drops wait, others do not. Try again in a moment.'
       else '%s cannot be reached right now. Their drops wait, others do not. Try again in a moment.'
     end,
     'N' || substr(router.names_of(p_nodes), 2))

@@ -288,6 +288,25 @@ async def test_pages(world: World) -> None:
     assert [row["drop_id"] for row in await rows_of(buyer.list_my_reservations(limit=2))] == newest_first
 
 
+def client_of(world: World, answer: Callable[[httpx.Request], httpx.Response]) -> Any:
+    """A client of this kind, whose requests the function answers."""
+    transport = httpx.MockTransport(answer)
+    if isinstance(world.seller, AsyncClient):
+        return AsyncClient("http://test", http=httpx.AsyncClient(transport=transport))
+    return Client("http://test", http=httpx.Client(transport=transport))
+
+
+async def test_a_list_that_lacks_a_node(world: World) -> None:
+    """The node that a page lacked is named after the last page, too, and no longer when the list is read anew."""
+    metas: list[dict[str, Any]] = [{"nextCursor": "1", "incomplete": ["node 2"]}, {"nextCursor": "2"}, {}, {}]
+    client = client_of(world, lambda _: httpx.Response(200, json={"success": True, "data": {"drops": []}, "meta": metas.pop(0)}))
+    drops = client.list_drops()
+    assert await rows_of(drops) == []
+    assert drops.incomplete == ["node 2"]
+    assert await rows_of(drops) == []
+    assert drops.incomplete == []
+
+
 async def test_a_purchase_over_failures_happens_once(world: World) -> None:
     """All attempts of a call have one key, and each call has its own."""
     drop, buyer = await world.drop(), world.client(shaky=True)
@@ -504,14 +523,7 @@ async def test_a_stream_that_fails(world: World) -> None:
         return answers.pop(0)(lambda: httpx.Response(500))
 
     asked: list[str | None] = []
-    transport = httpx.MockTransport(answer)
-    is_async = isinstance(world.seller, AsyncClient)
-    client: Any = (
-        AsyncClient("http://test", http=httpx.AsyncClient(transport=transport))
-        if is_async
-        else Client("http://test", http=httpx.Client(transport=transport))
-    )
-    following = Following(client.events(retry_seconds=0.001), "end")
+    following = Following(client_of(world, answer).events(retry_seconds=0.001), "end")
     await following.has(lambda given: len(given) == 2)
     assert [(event.type, event.id) for event in following.given] == [("SNAPSHOT", "7"), ("DROP_UPDATED", "9")]
     assert asked == [None, None, None, None, None, "8"]

@@ -76,8 +76,11 @@ async def test_a_node_joins_is_drained_and_leaves(router: Router) -> None:
             assert PASSWORD not in lines[1]
             assert lines[1].endswith("0 live units")
 
+            waits = "select drops_from - joined_at from router.nodes where number = 5"
+            assert router.server.psql(waits, router.server.url) == "00:00:10", "processes do not know the new node yet"
+            router.server.psql("update router.nodes set drops_from = 'infinity' where number = 5", router.server.url)
             drop_id = str(await service.fetchval("select id from api.create_drop('new', 1, 1, $1)", user_id))
-            assert drop_id[21:23] == "00", "processes do not know the new node yet"
+            assert drop_id[21:23] == "00"
             take_drops(router)
             # A session that was there before finds the new node, which has the webhook endpoints.
             assert await service.fetchval("select url from node_5.list_webhook_endpoints()") == "https://a.example"
@@ -206,7 +209,7 @@ async def test_no_node_for_a_new_drop(router: Router) -> None:
         for key in (None, "after"):
             with pytest.raises(asyncpg.PostgresError) as refusal:
                 await service.fetch(create, user_id, key)
-            assert "Every node is being drained" in str(refusal.value.detail)  # type: ignore[attr-defined]
+            assert "Every node is being drained" in refusal.value.as_dict()["detail"]
         assert await service.fetchval(create, user_id, "before") == made
         done(router, "node", "undrain", "0")
         assert await service.fetchval(create, user_id, "after")
@@ -261,6 +264,23 @@ async def test_the_first_node_stays_and_no_name_is_lost_with_another(router: Rou
             for name in names:
                 with pytest.raises(asyncpg.PostgresError, match="USERNAME_TAKEN"):
                     await service.fetch("select from api.create_user($1)", name)
+
+
+async def test_a_router_without_a_node() -> None:
+    """It says so, and does not name a node that is away, or a cursor that nobody gave."""
+    with cluster(plproxy(), *FAST) as server:
+        server.psql(ROUTER_RECIPE, server.superuser_url)
+        empty = Router(server, {})
+        done(empty, "migrate")
+        assert done(empty, "node", "list") == ""
+        assert "leads to a router" in refused(empty, "node", "add", "--number", "0", "--url", empty.url)
+        async with service_of(empty.url) as service:
+            for call in "api.activity()", "api.list_webhook_endpoints()", f"api.get_drop('{UUID(int=0)}')":
+                with pytest.raises(asyncpg.PostgresError) as refusal:
+                    await service.fetch(f"select from {call}")
+                assert refusal.value.sqlstate == "PT503"
+                assert refusal.value.as_dict()["detail"] == "This router has no node yet."
+            assert await service.fetch("select from api.list_payment_problems()") == []
 
 
 def test_commands_on_the_router(router: Router) -> None:

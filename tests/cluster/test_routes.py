@@ -136,6 +136,14 @@ async def test_a_basket_must_be_on_one_node(service: asyncpg.Connection) -> None
     )
     assert [tuple(row)[:3] for row in rows] == [(1, 409, "BASKET_SPANS_NODES"), (2, 201, None), (3, 201, None)]
     assert await service.fetchval("select count(*) from api.purchase_basket($1, $2)", rows[1]["id"], user_id) == 2
+    # An item without a drop is on no node.
+    refused = "select index, code from api.reserve_basket($1, $2::api.basket_item[])"
+    assert [tuple(row) for row in await service.fetch(refused, user_id, [(None, None, 1), (one, None, 1)])] == [
+        (0, "DROP_NOT_FOUND")
+    ]
+    batch = "select code, data -> 0 ->> 'code' as why from api.reserve_basket_batch($1::api.basket_request[])"
+    row = await service.fetchrow(batch, [(user_id, [(None, None, 1), (one, None, 1)], None)])
+    assert tuple(row) == ("BASKET_REFUSED", "DROP_NOT_FOUND")
 
 
 async def test_a_drop_goes_beside_another(service: asyncpg.Connection) -> None:
@@ -212,6 +220,9 @@ async def test_a_user_who_has_another_name_on_one_node_is_renamed(
         assert await service.fetchval(f"select username from node_{node}.names_of(array[$1::uuid])", user_id) == name
     assert await service.fetchval(rename, [(user_id, name)]) == 0
     assert await service.fetchval("select username from api.create_user($1)", old) == old
+    for bad in "", "x" * 201, "\u200b":
+        with pytest.raises(asyncpg.PostgresError, match="VALIDATION_ERROR"):
+            await service.fetchval(rename, [(user_id, bad)])
 
 
 async def test_a_user_is_made_once_with_a_key(service: asyncpg.Connection) -> None:

@@ -203,6 +203,11 @@ class AsyncClient(AnyClient[httpx.AsyncClient]):
                 await asyncio.sleep(step)
 
 
+def _all_of(incomplete: list[str], meta: dict[str, Any]) -> list[str]:
+    # The nodes that were missing before, and those that this page lacks.
+    return list(dict.fromkeys([*incomplete, *meta.get("incomplete", [])]))
+
+
 class Pages(Generic[T]):
     """A list that is read page by page, as far as it is needed."""
 
@@ -210,14 +215,15 @@ class Pages(Generic[T]):
         self._client = client
         self._request = request
         self.incomplete: list[str] = []
-        """The nodes of the service that could not be reached for the latest page, whose rows are missing in it."""
+        """The nodes of the service that could not be reached for a page read so far, whose rows may be missing."""
 
     def pages(self) -> Iterator[list[T]]:
         """The list, a page at a time."""
+        self.incomplete = []
         cursor = None
         while True:
             answer = self._client.ask(self._request.with_cursor(cursor))
-            self.incomplete = answer.meta.get("incomplete", [])
+            self.incomplete = _all_of(self.incomplete, answer.meta)
             yield answer.data[self._request.name]
             if (cursor := answer.meta.get("nextCursor")) is None:
                 return
@@ -234,14 +240,15 @@ class AsyncPages(Generic[T]):
         self._client = client
         self._request = request
         self.incomplete: list[str] = []
-        """The nodes of the service that could not be reached for the latest page, whose rows are missing in it."""
+        """The nodes of the service that could not be reached for a page read so far, whose rows may be missing."""
 
     async def pages(self) -> AsyncIterator[list[T]]:
         """The list, a page at a time."""
+        self.incomplete = []
         cursor = None
         while True:
             answer = await self._client.ask(self._request.with_cursor(cursor))
-            self.incomplete = answer.meta.get("incomplete", [])
+            self.incomplete = _all_of(self.incomplete, answer.meta)
             yield answer.data[self._request.name]
             if (cursor := answer.meta.get("nextCursor")) is None:
                 return

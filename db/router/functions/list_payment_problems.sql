@@ -34,7 +34,7 @@ declare
   v_node integer;
   v record;
 begin
-  if v_before_node <> all (router.all_nodes()) then
+  if p_before is not null and v_before_node <> all (router.all_nodes()) then
     perform router.refuse('VALIDATION_ERROR', 'cursor: is not of this list; begin again without one');
   elsif p_before is not null and p_before_at is null then
     v_before_at := router.ask(v_before_node, 'list_payment_problems', jsonb_build_object('p_limit', 1, 'p_before', p_before / 256 + 1))

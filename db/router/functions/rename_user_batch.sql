@@ -38,6 +38,11 @@ begin
     return 0;
   end if;
   perform router.require_all();
+  -- A name that no user may have is the node's to refuse. With a suffix it would be one.
+  perform router.ask((e ->> 'node')::integer, 'rename_user_batch', jsonb_build_object('p_requests', jsonb_build_array(to_jsonb(u))))
+  from unnest(v_new) as u
+  join jsonb_array_elements(v_known) e on (e ->> 'user_id')::uuid = u.user_id
+  where char_length(u.username) not between 1 and 200 or coalesce(router.name_key(u.username), '') = '';
   v_granted := router.claim_names(v_new, false);
   v_named := array(
     select row(u.user_id, case when v_granted[u.n] then u.username else router.with_suffix(u.username) end)::api.user_request

@@ -29,10 +29,13 @@ create or replace function router.nodes_of_items(p_items api.basket_item[])
 returns integer[]
 language sql stable
 as $$
-  select coalesce(nullif(array(select distinct router.node_of(i.drop_id) from unnest(p_items) i), '{}'), (router.all_nodes())[1:1])
+  select coalesce(
+    nullif(array(select distinct router.node_of(i.drop_id) from unnest(p_items) i where i.drop_id is not null), '{}'),
+    (router.all_nodes())[1:1])
 $$;
 
-comment on function router.nodes_of_items(api.basket_item[]) is 'The nodes of the drops of a basket; of an empty one the first, which refuses it.';
+comment on function router.nodes_of_items(api.basket_item[]) is
+'The nodes of the drops of a basket; of one without drops the first, which refuses it.';
 
 comment on function api.reserve_basket(uuid, api.basket_item[], text, integer) is
 'Hold all of 1 to 20 items for a user, or none. If all are held the answer is one row with the basket; otherwise it has one row

@@ -18,7 +18,9 @@ begin
     select row(v_others[o.n], o.status, o.code, o.message, o.replayed, o.data)::api.outcome
     from router.batch(
       'reserve_basket_batch', jsonb_build_object('p_requests', to_jsonb(v_requests), 'p_ttl_seconds', p_ttl_seconds),
-      array(select (q.items[1]).drop_id from unnest(v_requests) with ordinality q order by q.ordinality)) o
+      array(
+        select (select i.drop_id from unnest(q.items) i where i.drop_id is not null limit 1)
+        from unnest(v_requests) with ordinality q order by q.ordinality)) o
     where v_spanning = '{}' or v_requests <> '{}'
     union all
     select row(s.n, e.status, e.code, e.message, false, null)::api.outcome

@@ -179,6 +179,16 @@ test("a list is read page by page, and only as far as it is needed", async () =>
   assert.equal(proxy.requests.length, 4);
 });
 
+test("a node that one page of a list lacked is named until the list is read anew", async () => {
+  const metas = [{ nextCursor: "1", incomplete: ["node 2"] }, {}, {}];
+  const fetch = async () => Response.json({ success: true, data: { drops: [] }, meta: metas.shift() });
+  const drops = proxied({ fetch }).listDrops();
+  for await (const _ of drops) assert.fail();
+  assert.deepEqual(drops.incomplete, ["node 2"]);
+  for await (const _ of drops) assert.fail();
+  assert.deepEqual(drops.incomplete, []);
+});
+
 test("a refusal has its code, status, sentence and request id, and is not repeated", async () => {
   const drop = await newDrop({ total_stock: 1 }), buyer = proxied();
   await newBuyer().reserve(drop.id);
