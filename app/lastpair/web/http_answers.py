@@ -94,9 +94,10 @@ class WholeAnswer:
     def _start(self, message: Any) -> bool:
         # Write the head, if its answer has a length and the connection stays open. The names are in lower case, as ASGI wants it.
         cycle = self._cycle
-        if cycle.more_body and int(headers_of(cycle.scope).get(b"content-length", 0)) > DRAIN_BYTES:
+        scope: Any = cycle.scope
+        if cycle.more_body and int(headers_of(scope).get(b"content-length", 0)) > DRAIN_BYTES:
             cycle.keep_alive = False  # a proxy that was not told so would use the connection again while it is being closed
-        if not cycle.keep_alive or cycle.scope["method"] == "HEAD":
+        if not cycle.keep_alive or scope["method"] == "HEAD":
             return False
         headers = [*cycle.default_headers, *message.get("headers", ())]
         content = [STATUS_LINE[message["status"]]]
