@@ -33,8 +33,8 @@ as $$
 declare
   v_drop record; -- arrays with an element for each drop: its price, its currency, and when a hold of it ends
   v_new_ids uuid[] := inventory.new_ids(cardinality(p_requests)); -- an id for each request, in case it takes units
-  v_unit_prices numeric[]; -- of each request, if a drop has variants
   v_variant_ids uuid[];
+  v_variant_prices numeric[]; -- null for a variant that has none of its own
   v_holds api.reservation_row[];
 begin
   select
@@ -44,13 +44,8 @@ begin
   into v_drop
   from unnest(p_drops) d;
   if p_variants <> '{}' then
-    v_unit_prices := array(
-      select v.price
-      from unnest(p_requests) with ordinality q
-      left join unnest(p_variants) v on v.id = q.variant_id and v.drop_id = q.drop_id
-      order by q.ordinality
-    );
     v_variant_ids := array(select v.id from unnest(p_variants) v);
+    v_variant_prices := array(select v.price from unnest(p_variants) v);
     update inventory.variants v
     set
       available_stock = v.available_stock - p_units[cardinality(p_drop_ids) + array_position(v_variant_ids, v.id)],
@@ -63,7 +58,7 @@ begin
   with hold as materialized (
     select
       q.n, q.drop_id, q.user_id, q.variant_id, coalesce(q.qty, 1) as qty, q.idempotency_key, q.taker_n = q.n as takes_units,
-      coalesce(v_unit_prices[q.n], v_drop.prices[q.drop_n]) as unit_price,
+      coalesce(v_variant_prices[array_position(v_variant_ids, q.variant_id)], v_drop.prices[q.drop_n]) as unit_price,
       v_drop.currencies[q.drop_n] as currency,
       v_drop.expires_at[q.drop_n] as expires_at
     from rows from (unnest(p_requests), unnest(p_taker_ns), unnest(p_drop_ns))
