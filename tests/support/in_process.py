@@ -10,6 +10,7 @@ import httpx
 import uvicorn
 from starlette.applications import Starlette
 
+from lastpair.server import KEEP_ALIVE_SECONDS
 from lastpair.settings import Settings
 from lastpair.web.application import create_app
 from lastpair.web.components import Components, Lastpair
@@ -53,7 +54,11 @@ def contract_of(settings: Settings, base: str = "/api") -> dict[str, Any]:
 
 
 def server_for(app: Any, **options: Any) -> uvicorn.Server:
-    """A server for the application on a free port, with the protocols that lastpair.server uses."""
+    """A server for the application on a free port, with the protocols that lastpair.server uses, and its keep-alive.
+
+    uvicorn's own ends after 5 s, as httpx's does, and a request that is sent at that moment gets no answer.
+    """
+    options = {"timeout_keep_alive": KEEP_ALIVE_SECONDS} | options
     config = uvicorn.Config(
         app,
         port=0,
