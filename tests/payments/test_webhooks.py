@@ -224,7 +224,7 @@ async def test_signed_nonsense(till: Till, body: str) -> None:
 
 
 async def test_an_encoded_message(till: Till) -> None:
-    """No body with a Content-Encoding is taken, whoever signed it."""
+    """The service refuses a body that has a Content-Encoding, even if the signature is right."""
     headers = signed_for(till, "{}") | {"content-encoding": "gzip"}
     assert_error(await post(till, headers, "{}"), 415, "UNSUPPORTED_MEDIA_TYPE")
 
