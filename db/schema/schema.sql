@@ -825,6 +825,33 @@ COMMENT ON TYPE inventory.stock IS 'The data of a STOCK_UPDATED event of a drop 
 
 
 --
+-- Name: announce_changes(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.announce_changes() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+begin
+  if exists (select from inventory.changes c where c.transaction_id = new.transaction_id and c.drop_id = new.drop_id) then
+    lock table inventory.event_order in share update exclusive mode;
+    perform inventory.publish_changes(new.transaction_id);
+  end if;
+  return null;
+end
+$$;
+
+
+--
+-- Name: FUNCTION announce_changes(); Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON FUNCTION inventory.announce_changes() IS 'Trigger: at the commit, take the lock that orders events, and announce what the transaction did to its drops.';
+
+
+--
 -- Name: fold_case(text); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
@@ -973,37 +1000,6 @@ CREATE FUNCTION inventory.note_variants() RETURNS trigger
 --
 
 CREATE FUNCTION inventory.note_webhook_endpoints() RETURNS trigger
-    LANGUAGE plpgsql
-    AS $$begin return null; end$$;
-
-
---
--- Name: order_events(); Type: FUNCTION; Schema: inventory; Owner: -
---
-
-CREATE FUNCTION inventory.order_events() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-  lock table inventory.event_order in share update exclusive mode;
-  return null;
-end
-$$;
-
-
---
--- Name: FUNCTION order_events(); Type: COMMENT; Schema: inventory; Owner: -
---
-
-COMMENT ON FUNCTION inventory.order_events() IS 'Trigger: at the commit, take the lock that orders events, and hold it until the transaction has ended.';
-
-
---
--- Name: publish_change(); Type: FUNCTION; Schema: inventory; Owner: -
---
-
-CREATE FUNCTION inventory.publish_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$begin return null; end$$;
 
@@ -3193,17 +3189,10 @@ COMMENT ON INDEX inventory.webhook_messages_created_at_idx IS 'The oldest messag
 
 
 --
--- Name: changes changes_order; Type: TRIGGER; Schema: inventory; Owner: -
+-- Name: changes changes_announce; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
-CREATE CONSTRAINT TRIGGER changes_order AFTER INSERT ON inventory.changes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION inventory.order_events();
-
-
---
--- Name: changes changes_publish; Type: TRIGGER; Schema: inventory; Owner: -
---
-
-CREATE CONSTRAINT TRIGGER changes_publish AFTER INSERT ON inventory.changes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION inventory.publish_change();
+CREATE CONSTRAINT TRIGGER changes_announce AFTER INSERT ON inventory.changes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION inventory.announce_changes();
 
 
 --
@@ -3473,4 +3462,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261130021000'),
     ('20261130030000'),
     ('20261130040000'),
-    ('20261130050000');
+    ('20261130050000'),
+    ('20261130061000');

@@ -282,7 +282,7 @@ select is(
     begin
       perform pg_temp.reserve('immediate', 'bob');
       perform pg_temp.reserve('immediate', 'cat');
-      set constraints inventory.changes_publish immediate;
+      set constraints inventory.changes_announce immediate;
       perform api.update_drop(pg_temp.drop_id('immediate'), '{"price": 6}');
     end
     $do$

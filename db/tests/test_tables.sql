@@ -127,7 +127,7 @@ select is(
     where not t.tgisinternal and t.tgenabled = 'O'
   ),
   array[
-    'inventory.changes changes_order at the commit, each row', 'inventory.changes changes_publish at the commit, each row',
+    'inventory.changes changes_announce at the commit, each row',
     'inventory.drop_changes drop_changes_keep each statement',
     'inventory.drops drops_delete_keep each row', 'inventory.drops drops_delete_note each row',
     'inventory.drops drops_insert_note each row', 'inventory.drops drops_raise_revision each row',

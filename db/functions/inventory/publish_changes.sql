@@ -1,14 +1,13 @@
 -- inventory.publish_changes: at the commit, write the events of all drops that the transaction changed, as it leaves them.
 --
--- Purpose: inventory.publish_change calls it. It takes all of the transaction's notes, so that they are announced in one
+-- Purpose: the deferred trigger changes_announce calls it. It takes all of the transaction's notes, so that they are announced in one
 -- statement. The events of one drop stand together; drops come in the order of their ids.
 --
--- Locks: the trigger changes_order, which fires before this one, has locked the table inventory.event_order. That is the last
--- lock that a transaction takes, and it is held until the commit is over. Ids are drawn under it, so they are in commit order: a
--- reader who has seen one will never find a smaller one appear. What is announced is read under it, too. The lock adds little
--- waiting, because NOTIFY lets only one transaction commit at a time. After "set constraints all immediate" the lock is taken,
--- and held, from the first statement on, and what is locked after it may deadlock: use that only to try things out. Never set one
--- of the two constraints alone.
+-- Locks: the trigger has locked the table inventory.event_order. That is the last lock that a transaction takes, and it is held until
+-- the commit is over. Ids are drawn under it, so they are in commit order: a reader who has seen one will never find a smaller one
+-- appear. What is announced is read under it, too. The lock adds little waiting, because NOTIFY lets only one transaction commit at a
+-- time. After "set constraints all immediate" the lock is taken, and held, from the first statement on, and what is locked after it
+-- may deadlock: use that only to try things out.
 --
 -- Errors: integrity_constraint_violation (23000), if what the transaction did to the stock does not balance: by hand it may have
 -- changed one of total_stock, available_stock, the holds and the sales without the others, or variants and not their drop;
@@ -22,7 +21,7 @@
 --
 -- Times are written in UTC, because the sessions that commit have different time zones.
 --
--- Plans: inventory.publish_change, the caller, has switched sequential and bitmap scans off.
+-- Plans: inventory.announce_changes, the caller, has switched sequential and bitmap scans off.
 
 create or replace function inventory.publish_changes(p_transaction_id xid8)
 returns void
