@@ -3,7 +3,7 @@
 -- One trigger takes the lock that orders events and announces what a transaction did. There were two, and both fired for each drop.
 --
 -- Its function belongs to the migration and is no function file, as that of the trigger which took the lock: whatever version of the
--- function files is in force, the lock is taken. A function file of the version before this one may come back, and is not used.
+-- function files is in force, the lock is taken. The version before this one may put its publish_change back, which no trigger calls.
 --
 -- The change is in order, too: to drop a trigger waits for all transactions that have noted a change, because they hold a lock on
 -- inventory.changes until they end, and those that come later wait for this migration.

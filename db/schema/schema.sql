@@ -852,6 +852,32 @@ COMMENT ON FUNCTION inventory.announce_changes() IS 'Trigger: at the commit, tak
 
 
 --
+-- Name: check_user_of_hold(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.check_user_of_hold() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if not exists (select from inventory.users u where u.id = new.user_id) then
+    raise foreign_key_violation using
+      message = format('there is no user %s', new.user_id),
+      constraint = 'reservations_user_id', table = tg_table_name, schema = tg_table_schema;
+  end if;
+  return null;
+end
+$$;
+
+
+--
+-- Name: FUNCTION check_user_of_hold(); Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON FUNCTION inventory.check_user_of_hold() IS 'Trigger: refuse to give a hold to a user who does not exist.';
+
+
+--
 -- Name: fold_case(text); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
@@ -887,6 +913,33 @@ COMMENT ON FUNCTION inventory.fold_case(p_text text) IS 'A text without its case
 CREATE FUNCTION inventory.keep_drop_with_holds() RETURNS trigger
     LANGUAGE plpgsql
     AS $$begin return old; end$$;
+
+
+--
+-- Name: keep_users(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.keep_users() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if tg_op <> 'TRUNCATE' or exists (select from inventory.reservations) then
+    raise foreign_key_violation using
+      message = 'users stay, and keep their ids',
+      detail = 'Reservations and purchases name them.',
+      hint = 'To forget who a user is: select api.forget_user(''<user>'');';
+  end if;
+  return null;
+end
+$$;
+
+
+--
+-- Name: FUNCTION keep_users(); Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON FUNCTION inventory.keep_users() IS 'Trigger: refuse to delete users, or to give one another id. They may be emptied together with the reservations.';
 
 
 --
@@ -1221,7 +1274,7 @@ CREATE TABLE inventory.drops (
     rehold_after_seconds inventory.drop_rehold_after_seconds DEFAULT 0 NOT NULL,
     extension_seconds inventory.drop_extension_seconds,
     paused_at timestamp with time zone,
-    nothing_due_before timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    nothing_due_before timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
     revision integer DEFAULT 1 NOT NULL,
     was_published boolean DEFAULT false NOT NULL,
     image_url inventory.drop_image_url,
@@ -1285,7 +1338,7 @@ COMMENT ON COLUMN inventory.drops.paused_at IS 'Since when the drop is paused; n
 -- Name: COLUMN drops.nothing_due_before; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON COLUMN inventory.drops.nothing_due_before IS 'No ACTIVE hold of the drop ends before this time. A search for due holds begins here, so it does not visit all that were sold.';
+COMMENT ON COLUMN inventory.drops.nothing_due_before IS 'No ACTIVE hold and no pending purchase of the drop ends before this time. A search for what is due begins here, so it does not visit all that were sold.';
 
 
 --
@@ -3283,7 +3336,7 @@ CREATE TRIGGER purchases_delete_note AFTER DELETE ON inventory.purchases REFEREN
 -- Name: purchases purchases_earlier_end; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
-CREATE TRIGGER purchases_earlier_end AFTER UPDATE OF payment_expires_at ON inventory.purchases FOR EACH ROW WHEN (((new.status = 'pending'::text) AND (new.payment_expires_at <= now()))) EXECUTE FUNCTION inventory.note_earlier_payment_end();
+CREATE TRIGGER purchases_earlier_end AFTER UPDATE OF drop_id, status, payment_expires_at ON inventory.purchases FOR EACH ROW WHEN (((new.status = 'pending'::text) AND (new.payment_expires_at IS NOT NULL) AND ((old.status <> 'pending'::text) OR (new.drop_id <> old.drop_id) OR (new.payment_expires_at < old.payment_expires_at)))) EXECUTE FUNCTION inventory.note_earlier_payment_end();
 
 
 --
@@ -3311,7 +3364,7 @@ CREATE TRIGGER reservations_delete_note AFTER DELETE ON inventory.reservations R
 -- Name: reservations reservations_earlier_end; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
-CREATE TRIGGER reservations_earlier_end AFTER INSERT OR UPDATE OF status, expires_at ON inventory.reservations FOR EACH ROW WHEN (((new.status = 'ACTIVE'::text) AND (new.expires_at <= now()))) EXECUTE FUNCTION inventory.note_earlier_end();
+CREATE TRIGGER reservations_earlier_end AFTER UPDATE OF drop_id, status, expires_at ON inventory.reservations FOR EACH ROW WHEN (((new.status = 'ACTIVE'::text) AND ((old.status <> 'ACTIVE'::text) OR (new.drop_id <> old.drop_id) OR (new.expires_at < old.expires_at)))) EXECUTE FUNCTION inventory.note_earlier_end();
 
 
 --
@@ -3329,10 +3382,38 @@ CREATE TRIGGER reservations_update_note AFTER UPDATE ON inventory.reservations R
 
 
 --
+-- Name: reservations reservations_user_check; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER reservations_user_check AFTER UPDATE OF user_id ON inventory.reservations FOR EACH ROW WHEN ((new.user_id <> old.user_id)) EXECUTE FUNCTION inventory.check_user_of_hold();
+
+
+--
+-- Name: users users_delete_keep; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER users_delete_keep AFTER DELETE ON inventory.users FOR EACH ROW EXECUTE FUNCTION inventory.keep_users();
+
+
+--
 -- Name: users users_rename_note; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
 CREATE TRIGGER users_rename_note AFTER UPDATE OF username ON inventory.users FOR EACH ROW WHEN ((old.username <> new.username)) EXECUTE FUNCTION inventory.note_user();
+
+
+--
+-- Name: users users_truncate_keep; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER users_truncate_keep AFTER TRUNCATE ON inventory.users FOR EACH STATEMENT EXECUTE FUNCTION inventory.keep_users();
+
+
+--
+-- Name: users users_update_keep; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER users_update_keep AFTER UPDATE OF id ON inventory.users FOR EACH ROW WHEN ((new.id <> old.id)) EXECUTE FUNCTION inventory.keep_users();
 
 
 --
@@ -3385,14 +3466,6 @@ ALTER TABLE ONLY inventory.drops
 
 ALTER TABLE ONLY inventory.purchases
     ADD CONSTRAINT purchases_reservation_fkey FOREIGN KEY (reservation_id, drop_id) REFERENCES inventory.reservations(id, drop_id);
-
-
---
--- Name: reservations reservations_user_id_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
---
-
-ALTER TABLE ONLY inventory.reservations
-    ADD CONSTRAINT reservations_user_id_fkey FOREIGN KEY (user_id) REFERENCES inventory.users(id);
 
 
 --
@@ -3463,4 +3536,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261130030000'),
     ('20261130040000'),
     ('20261130050000'),
+    ('20261130060000'),
     ('20261130061000');

@@ -1,10 +1,11 @@
 -- api.audit finds every invariant that is violated and says nothing of a healthy database: all other proofs end by asking it.
 begin;
-select plan(25);
+select plan(26);
 
 -- Constraints and a unique index rule some of the damage out; this test does without them.
 alter table inventory.drops drop constraint drops_available_stock_check;
 drop index inventory.reservations_active_key;
+drop trigger reservations_user_check on inventory.reservations;
 
 -- What the audit finds after a change of a drop's rows, of all users or of these: "drop: invariant: expected, found". The change
 -- is undone.
@@ -82,6 +83,8 @@ from (values
   -- One hold a user.
   ('reservations', 'user_id = pg_temp.user_id(''ann'')', 'shoes', array['bob'],
     array['shoes: a user has at most one ACTIVE reservation of a variant: 1, 2'], 'A user who has two holds is found.'),
+  ('reservations', 'user_id = pg_temp.user_id(''nobody'')', 'shoes', array['bob'],
+    array['shoes: the user of a reservation exists: 0, 1'], 'A hold of nobody is found.'),
   -- Reservations and purchases go together.
   ('reservations', 'status = ''CONSUMED''', 'shoes', array['gus'],
     array['shoes: a CONSUMED reservation has one purchase, by its user: 1, 0'],

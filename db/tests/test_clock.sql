@@ -1,7 +1,7 @@
 -- Reads and changes go by the clock: with every poller asleep, a drop shows what a reserve would find, and a change of a drop has
 -- one answer before the sweep and after it.
 begin;
-select plan(44);
+select plan(48);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 
@@ -72,9 +72,10 @@ create function pg_temp.search_from(p_drop text) returns interval language sql s
 $$;
 
 select pg_temp.make_drop('search');
-select is(pg_temp.search_from('search'), null, 'A new drop is searched from the beginning of time.');
+select is((select nothing_due_before from inventory.drops where id = pg_temp.drop_id('search')), 'infinity',
+  'A new drop is not searched, because it has no holds.');
 select pg_temp.hold('search', 'ann');
-select is(pg_temp.search_from('search'), interval '0', 'A reserve that found nothing due moves the beginning to now.');
+select is(pg_temp.search_from('search'), interval '1 minute', 'The search begins when the first hold ends.');
 select pg_temp.let_run_out('search', 'ann', now() - interval '1 day');
 select is(pg_temp.search_from('search'), interval '-1 day', 'A hold that ends earlier by hand moves it back.');
 select pg_temp.hold('search', 'bob');
@@ -88,6 +89,22 @@ select is(
 );
 select is((select count(*) from api.expire_reservations() where drop_id = pg_temp.drop_id('search')), 1::bigint,
   'The sweep finds it.');
+
+select pg_temp.make_drop('early');
+select pg_temp.hold('early', 'ann');
+update inventory.reservations set expires_at = now() + interval '10 s' where id = pg_temp.hold_id('early', 'ann');
+select is(pg_temp.search_from('early'), interval '10 s', 'A hold that is to end earlier moves the beginning before it is due.');
+update inventory.reservations set expires_at = now() + interval '10 minutes' where id = pg_temp.hold_id('early', 'ann');
+select is(pg_temp.search_from('early'), interval '10 s', 'One that ends later does not move it.');
+insert into inventory.reservations (drop_id, user_id, expires_at)
+values (pg_temp.drop_id('early'), pg_temp.user_id('bob'), now() + interval '5 s');
+update inventory.drops set available_stock = available_stock - 1 where id = pg_temp.drop_id('early');
+select is(pg_temp.search_from('early'), interval '5 s', 'A hold that is made by hand moves it.');
+select pg_temp.make_drop('other');
+update inventory.reservations set drop_id = pg_temp.drop_id('other') where id = pg_temp.hold_id('early', 'bob');
+update inventory.drops set available_stock = available_stock + case id when pg_temp.drop_id('early') then 1 else -1 end
+where id in (pg_temp.drop_id('early'), pg_temp.drop_id('other'));
+select is(pg_temp.search_from('other'), interval '5 s', 'A hold that is moved to another drop moves that of the other.');
 
 -- Status.
 

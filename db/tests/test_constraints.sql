@@ -1,6 +1,6 @@
 -- The constraints refuse every row that would break a rule, whatever writes it: they are the last line against overselling.
 begin;
-select plan(134);
+select plan(141);
 
 -- SQLSTATE and name of the constraint that a statement violates; names, because messages are translated. Its work is undone, so
 -- that no case depends on another.
@@ -148,7 +148,7 @@ from (values
   ('reservations', 'idempotency_key = repeat(''~'', 255)', null, 'A key of 255 characters is accepted.'),
   ('reservations', 'idempotency_key = ''!''', null, 'A key of one character is accepted.'),
   ('reservations', 'idempotency_key = null', null, 'A reservation needs no key.'),
-  ('reservations', 'user_id = pg_temp.user_id(''nobody'')', '23503 reservations_user_id_fkey',
+  ('reservations', 'user_id = pg_temp.user_id(''nobody'')', '23503 reservations_user_id',
     'A reservation needs a user who exists.'),
   ('purchases', 'qty = 0', '23514 purchases_qty_check', 'A purchase of nothing is refused.'),
   ('purchases', 'qty = -1', '23514 purchases_qty_check', 'A negative purchase is refused.'),
@@ -185,6 +185,8 @@ from (
     ('shoes', 'ann', 'ACTIVE', null, null, 'A user who bought a unit may hold another.'),
     ('tickets', 'bob', 'ACTIVE', null, null, 'A user may hold a unit of each of several drops.'),
     ('shoes', 'bob', 'CANCELLED', null, null, 'Past reservations do not count against a user.'),
+    ('shoes', 'nobody', 'ACTIVE', null, '23503 reservations_user_id', 'A hold is of a user who exists.'),
+    ('shoes', 'nobody', 'EXPIRED', null, '23503 reservations_user_id', 'So is a past one.'),
     ('shoes', 'ann', 'CANCELLED', 'hold-ann', '23505 reservations_idempotency_key',
       'A reservation key is used once by a user on a drop, whatever became of the first.'),
     ('shoes', 'ann', 'ACTIVE', 'hold-bob', null, 'Two users may use the same reservation key.'),
@@ -210,8 +212,21 @@ select is(pg_temp.violation(format('delete from inventory.%s where id = %L', v.r
 from (values
   ('drops', pg_temp.drop_id('shoes'), '23503', 'A drop that was reserved cannot be deleted.'),
   ('reservations', (select reservation_id from sale), '23503 purchases_reservation_fkey',
-    'A reservation that was purchased cannot be deleted.')
+    'A reservation that was purchased cannot be deleted.'),
+  ('users', pg_temp.user_id('ann'), '23503', 'A user who holds or bought something cannot be deleted.')
 ) as v (relation, id, violated, description);
+select is(pg_temp.violation(v.statement), v.violated, v.description)
+from (values
+  ('update inventory.users set id = gen_random_uuid() where id = pg_temp.user_id(''ann'')', '23503', 'A user keeps the id.'),
+  ('truncate inventory.users, inventory.drops, inventory.variants, inventory.baskets', '23503', 'Users are not emptied alone.'),
+  ('truncate inventory.users, inventory.drops, inventory.variants, inventory.baskets, inventory.reservations, inventory.purchases',
+    'accepted', 'They are emptied together with the reservations.'),
+  ('do $do$ begin '
+    || 'perform api.reserve(pg_temp.drop_id(''tickets''), pg_temp.user_id(''ann'')); '
+    || 'insert into inventory.reservations (drop_id, user_id, expires_at) '
+    || 'values (pg_temp.drop_id(''tickets''), pg_temp.user_id(''nobody''), now()); end $do$',
+    '23503 reservations_user_id', 'A hold by hand after a reserve is looked at, too.')
+) as v (statement, violated, description);
 
 -- Checks speak to callers: the comment is what inventory.refuse_constraint says.
 

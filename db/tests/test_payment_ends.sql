@@ -1,7 +1,7 @@
 -- A payment that is not paid in time is cancelled: by the clock in every read, and for good by a sweep or by a reserve that needs its
 -- units.
 begin;
-select plan(46);
+select plan(48);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan');
 select pg_temp.make_drop('shoes', 3);
@@ -138,6 +138,22 @@ update inventory.purchases set payment_expires_at = now() - interval '1 hour'
 where payment_id = (select id from inventory.payments where drop_id = pg_temp.drop_id('shoes') and user_id = pg_temp.user_id('bob') and status = 'pending');
 select is((select nothing_due_before from inventory.drops where id = pg_temp.drop_id('shoes')), now() - interval '1 hour',
   'An end that is set by hand moves the search.');
+select pg_temp.make_drop('early');
+select pg_temp.buy('early', 'ann');
+update inventory.purchases set status = 'cancelled' where drop_id = pg_temp.drop_id('early');
+update inventory.drops set nothing_due_before = 'infinity', available_stock = available_stock + 1 where id = pg_temp.drop_id('early');
+update inventory.purchases set status = 'pending' where drop_id = pg_temp.drop_id('early');
+select is(
+  (select d.nothing_due_before from inventory.drops d where d.id = pg_temp.drop_id('early')),
+  (select p.payment_expires_at from inventory.purchases p where p.drop_id = pg_temp.drop_id('early')),
+  'So does a purchase that is pending again by hand,');
+with sold as (delete from inventory.purchases where drop_id = pg_temp.drop_id('early') returning *),
+bound as (update inventory.drops set nothing_due_before = 'infinity' where id = pg_temp.drop_id('early'))
+insert into inventory.purchases select * from sold;
+select is(
+  (select d.nothing_due_before from inventory.drops d where d.id = pg_temp.drop_id('early')),
+  (select p.payment_expires_at from inventory.purchases p where p.drop_id = pg_temp.drop_id('early')),
+  'and one that is inserted by hand.');
 
 select * from finish();
 rollback;

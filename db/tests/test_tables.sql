@@ -35,7 +35,7 @@ from (values
       'currency inventory.drop_currency not null default ''USD''::text', 'limit_per_user inventory.drop_limit_per_user',
       'hold_seconds inventory.drop_hold_seconds', 'rehold_after_seconds inventory.drop_rehold_after_seconds not null default 0',
       'extension_seconds inventory.drop_extension_seconds', 'paused_at timestamp with time zone',
-      'nothing_due_before timestamp with time zone not null default ''-infinity''::timestamp with time zone',
+      'nothing_due_before timestamp with time zone not null default ''infinity''::timestamp with time zone',
       'revision integer not null default 1', 'was_published boolean not null default false',
       'image_url inventory.drop_image_url'
     ],
@@ -139,7 +139,9 @@ select is(
     'inventory.purchases purchases_insert_note each statement', 'inventory.purchases purchases_update_note each statement',
     'inventory.reservations reservations_delete_note each statement', 'inventory.reservations reservations_earlier_end each row',
     'inventory.reservations reservations_insert_note each statement',
-    'inventory.reservations reservations_update_note each statement', 'inventory.users users_rename_note each row',
+    'inventory.reservations reservations_update_note each statement', 'inventory.reservations reservations_user_check each row',
+    'inventory.users users_delete_keep each row', 'inventory.users users_rename_note each row',
+    'inventory.users users_truncate_keep each statement', 'inventory.users users_update_keep each row',
     'inventory.variants variants_delete_note each statement', 'inventory.variants variants_insert_note each statement',
     'inventory.variants variants_update_note each statement', 'inventory.webhook_endpoints webhook_endpoints_note each statement'
   ],

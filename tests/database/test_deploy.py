@@ -89,6 +89,18 @@ async def test_migrations_go_down_and_up_again(migrated_url: str, session: async
     assert await things(session) == before
 
 
+@pytest.mark.slow
+async def test_going_back_a_few_migrations_and_up_again(migrated_url: str, session: asyncpg.Connection) -> None:
+    """The functions are what they were: what a down half drops and its up half makes as a stub is applied again."""
+    bodies = "select proname, prosrc from pg_proc where pronamespace::regnamespace::text in ('api', 'inventory') order by 1, 2"
+    before = await session.fetch(bodies)
+    latest = await session.fetch("select version from public.schema_migrations order by 1 desc limit 10")
+    for row in latest:
+        await roll_back_to(migrated_url, session, row["version"])
+        await migrate(migrated_url)
+        assert await session.fetch(bodies) == before, row["version"]
+
+
 async def test_the_event_log_goes_down_and_comes_up_working(migrated_url: str, session: asyncpg.Connection) -> None:
     """What was made before is sold and announced after; of what happened before, the log knows nothing any more."""
     user_id = await session.fetchval("select id from api.create_user('seller')")

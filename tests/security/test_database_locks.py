@@ -160,7 +160,11 @@ OLD_BODY = "perform pg_advisory_xact_lock('inventory.events'::regclass::oid::big
 
 PUBLISH_CHANGES = (FUNCTIONS_DIR / "inventory" / "publish_changes.sql").read_text()
 BODIES = {"new": PUBLISH_CHANGES, "old": PUBLISH_CHANGES.replace("with taken as (", OLD_BODY)}
-UP, DOWN = (DB_DIR / "migrations" / "20261128190011_event_order.sql").read_text().split("-- migrate:down")
+MIGRATIONS = [
+    (DB_DIR / "migrations" / f"{name}.sql").read_text().split("-- migrate:down")
+    for name in ("20261128190011_event_order", "20261130061000_one_trigger_announces")
+]
+UP, DOWN = "".join(up for up, _ in MIGRATIONS), "".join(down for _, down in reversed(MIGRATIONS))
 WAITING = "select count(*) from pg_locks where not granted and pid = $1"
 
 

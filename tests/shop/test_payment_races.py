@@ -214,13 +214,14 @@ async def test_paid_behind_an_open_cancel(owner: asyncpg.Pool) -> None:
 
 
 async def test_a_sweep_leaves_what_is_being_paid(owner: asyncpg.Pool) -> None:
-    """It waits for nothing, and the payment that is locked stays. So does a reserve, which finds no unit."""
+    """It waits for nothing, and a due payment stays whose event began in time. So does a reserve, which finds no unit."""
     user, other = await make_users(owner, 2)
     drop_id = await make_drop_by_sql(owner, 1)
     [payment] = (await begin_payments(owner, drop_id, [user])).values()
     async with owner.acquire() as teller:
         event = teller.transaction()
         await event.start()
+        await make_payments_due(owner, [drop_id], 1)
         assert (await tell(teller, payment, "paid"))["outcome"] == "applied"
         assert await owner.fetchval("select nothing_due_before <= now() from inventory.drops where id = $1", drop_id)
         assert await owner.fetchval(SWEEP_PAYMENTS, 100) == 0

@@ -49,6 +49,12 @@ begin
   having count(*) > 1
 
   union all
+  select r.drop_id, 'the user of a reservation exists', 0::bigint, count(*)
+  from inventory.reservations r
+  where not exists (select from inventory.users u where u.id = r.user_id)
+  group by r.drop_id
+
+  union all
   select v.drop_id, 'total_stock of a drop = the sum of its variants', max(d.total_stock)::bigint, sum(v.total_stock)
   from inventory.variants v
   join inventory.drops d on d.id = v.drop_id

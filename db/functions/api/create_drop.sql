@@ -67,7 +67,7 @@ begin
     row(
       v_id, coalesce(p_name, ''), inventory.check_price(p_price, coalesce(p_terms ->> 'currency', 'USD')), p_total_stock, p_total_stock,
       case when v_status = 'live' then coalesce(p_starts_at, now()) else p_starts_at end, p_ends_at, v_status, p_created_by,
-      now(), now(), 'USD', null, null, 0, null, null, '-infinity', 1, false, null
+      now(), now(), 'USD', null, null, 0, null, null, 'infinity', 1, false, null
     )::inventory.drops,
     coalesce(p_terms, '{}'));
   v_variants := inventory.new_variants(v_drop, p_variants, 1);

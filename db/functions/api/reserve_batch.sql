@@ -17,10 +17,11 @@ declare
   v_first_drop_id uuid := p_requests[1].drop_id;
   v_lock_timeout text := current_setting('lock_timeout');
 begin
-  if cardinality(p_requests) > 1
-    and exists (select from unnest(p_requests) q where q.drop_id is distinct from v_first_drop_id) then
-    -- The locks of the first drops are held while the next one is waited for, so that must not take long.
-    perform set_config('lock_timeout', '100ms', true);
+  if cardinality(p_requests) > 1 then
+    if exists (select from unnest(p_requests) q where q.drop_id is distinct from v_first_drop_id) then
+      -- The locks of the first drops are held while the next one is waited for, so that must not take long.
+      perform set_config('lock_timeout', '100ms', true);
+    end if;
   end if;
   return query
   select

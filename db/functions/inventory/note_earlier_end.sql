@@ -1,7 +1,7 @@
--- inventory.note_earlier_end: trigger on reservations: a hold ends now or ended earlier, so the search for due holds of its drop
--- begins there.
+-- inventory.note_earlier_end: trigger on reservations: a hold ends earlier than before, or is ACTIVE again, so the search for due holds
+-- of its drop begins there if it began later.
 --
--- Purpose: a change by hand may let a hold end earlier than all that were due. No function does that.
+-- Purpose: only a change by hand does that. Of new holds inventory.write_holds and inventory.note_reservations see to it.
 --
 -- Locks: the drop's row, after that of the reservation. That is not the order of the functions, so a person who does this while a
 -- sale runs locks the drop first. Errors: none.

@@ -1,7 +1,8 @@
--- inventory.note_earlier_payment_end: trigger on purchases: a payment ends now or ended earlier, so the search for what is due on
--- its drop begins there.
+-- inventory.note_earlier_payment_end: trigger on purchases: a payment ends earlier than before, or is pending again, so the search for
+-- what is due on its drop begins there if it began later.
 --
--- Purpose, locks and errors: as in inventory.note_earlier_end, which is for holds. No function changes the end of a payment.
+-- Purpose, locks and errors: as in inventory.note_earlier_end, which is for holds. No function changes the end of a payment, and of new
+-- purchases inventory.note_purchases sees to it.
 
 create or replace function inventory.note_earlier_payment_end()
 returns trigger

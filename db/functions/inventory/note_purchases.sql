@@ -3,7 +3,11 @@
 --
 -- Purchases come in the order of their ids, which is the order in which they were made (inventory.new_ids).
 --
--- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches. Errors: none.
+-- Of purchases that are inserted by hand it lets the search for what is due begin at the first end of a payment. Those of
+-- inventory.purchase_on_drops end with their holds or later, so they need not that (lastpair.is_by_hand is off then).
+--
+-- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches; of purchases by hand as in
+-- inventory.note_reservations. Errors: none.
 --
 -- Plans: it uses except and no join, for the reason in inventory.note_reservations.
 
@@ -25,6 +29,18 @@ begin
       is_activity_updated = c.is_activity_updated or excluded.is_activity_updated,
       purchased_ids = c.purchased_ids || excluded.purchased_ids,
       added_sold = c.added_sold + excluded.added_sold;
+    if current_setting('lastpair.is_by_hand', true) is distinct from 'off' then
+      perform
+      from inventory.drops d
+      where d.id in (select n.drop_id from new_rows n where n.status = 'pending')
+      order by d.id for no key update;
+      update inventory.drops d
+      set nothing_due_before = made.first_end
+      from (
+        select n.drop_id, min(n.payment_expires_at) as first_end from new_rows n where n.status = 'pending' group by n.drop_id
+      ) made
+      where d.id = made.drop_id and d.nothing_due_before > made.first_end;
+    end if;
   elsif tg_op = 'DELETE' then
     insert into inventory.changes as c (drop_id, is_activity_updated, added_sold)
     select o.drop_id, true, - coalesce(sum(o.qty - o.refunded_qty) filter (where o.status in ('pending', 'paid')), 0)

@@ -1,7 +1,11 @@
 -- inventory.note_reservations: trigger on reservations: note which reservations expired, and how many units more are held. The
 -- commit announces the first and refuses what does not balance.
 --
--- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches. Errors: none.
+-- Of holds that are inserted by hand it does what inventory.write_holds has done of its own (lastpair.is_by_hand is off then): it
+-- refuses those of users who do not exist, as a foreign key would, and lets the search for due holds begin at the first end.
+--
+-- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches; of holds by hand the rows of the
+-- drops, in the order of their ids. Errors: foreign_key_violation (23503).
 --
 -- Plans: it uses except and sums and does not join old and new rows, because a session keeps its plan: a nested loop that was
 -- planned for one row is quadratic, and so very slow, for a thousand rows.
@@ -16,6 +20,24 @@ begin
     insert into inventory.changes as c (drop_id, added_held)
     select n.drop_id, sum(n.qty) from new_rows n where n.status = 'ACTIVE' group by n.drop_id
     on conflict (transaction_id, drop_id) do update set added_held = c.added_held + excluded.added_held;
+    if current_setting('lastpair.is_by_hand', true) is distinct from 'off' then
+      if exists (select from new_rows n where not exists (select from inventory.users u where u.id = n.user_id)) then
+        raise foreign_key_violation using
+          message = 'a reservation is of a user who does not exist',
+          constraint = 'reservations_user_id', table = tg_table_name, schema = tg_table_schema;
+      end if;
+      -- The locks come first, because a reserve may have set a later time and not committed it yet.
+      perform
+      from inventory.drops d
+      where d.id in (select n.drop_id from new_rows n where n.status = 'ACTIVE')
+      order by d.id for no key update;
+      update inventory.drops d
+      set nothing_due_before = made.first_end
+      from (
+        select n.drop_id, min(n.expires_at) as first_end from new_rows n where n.status = 'ACTIVE' group by n.drop_id
+      ) made
+      where d.id = made.drop_id and d.nothing_due_before > made.first_end;
+    end if;
   elsif tg_op = 'DELETE' then
     insert into inventory.changes as c (drop_id, added_held)
     select o.drop_id, - sum(o.qty) from old_rows o where o.status = 'ACTIVE' group by o.drop_id

@@ -35,7 +35,12 @@ begin
   if v_selling_ids <> '{}' then
     v_locked := array(select d from inventory.drops d where d.id = any (v_selling_ids) order by d.id for no key update);
     -- This is asked again under the locks, because the answer may have changed while this call waited for them.
-    due_ids := inventory.drops_with_due(v_locked);
+    foreach v_drop in array v_locked loop
+      if v_drop.nothing_due_before <= now() then -- not so before the first hold of a sale ends
+        due_ids := inventory.drops_with_due(v_locked);
+        exit;
+      end if;
+    end loop;
     if due_ids <> '{}' then
       foreach v_drop in array v_locked loop
         continue when v_drop.id <> all (due_ids);

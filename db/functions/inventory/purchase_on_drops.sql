@@ -43,6 +43,7 @@ declare
   v_provider text;
   v_payment_ids uuid[]; -- with a provider: of each request
   v_payment_ends timestamptz[];
+  v_is_by_hand text;
 begin
   if array_remove(v_keys, null) <> '{}' then
     perform inventory.check_idempotency_keys(v_keys);
@@ -124,6 +125,7 @@ begin
     select p.payment_ids, p.ends into v_payment_ids, v_payment_ends
     from inventory.plan_payments(v_holds, p_basket_id is not null) p;
   end if;
+  v_is_by_hand := set_config('lastpair.is_by_hand', 'off', true); -- see inventory.note_purchases
   return query
   with decision as materialized (
     select *
@@ -155,6 +157,7 @@ begin
     end
   from decision d
   order by d.n;
+  v_is_by_hand := set_config('lastpair.is_by_hand', 'on', true);
   if v_payment_ids is not null then
     perform inventory.open_payments(v_provider, v_new_ids, p_basket_id);
   end if;

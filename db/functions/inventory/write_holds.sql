@@ -13,7 +13,8 @@
 -- Locks: the caller holds the rows of the drops. Every hold is inserted under the drop's lock, so its unique keys never collide.
 -- Errors: none.
 --
--- Plans: the caller's settings are in force, see inventory.reserve_on_drops.
+-- Plans: the caller's settings are in force, see inventory.reserve_on_drops. lastpair.is_by_hand spares the trigger
+-- inventory.note_reservations a look-up of each user, because a request takes units only if inventory.reserve_facts found its user.
 
 create or replace function inventory.write_holds(
   p_drop_ids uuid[],
@@ -36,6 +37,7 @@ declare
   v_variant_ids uuid[];
   v_variant_prices numeric[]; -- null for a variant that has none of its own
   v_holds api.reservation_row[];
+  v_is_by_hand text := set_config('lastpair.is_by_hand', 'off', true);
 begin
   select
     array_agg(d.price) as prices,
@@ -94,6 +96,7 @@ begin
       end order by h.n)
   into v_holds
   from hold h;
+  v_is_by_hand := set_config('lastpair.is_by_hand', 'on', true);
   return v_holds;
 end
 $$;
