@@ -1,6 +1,8 @@
 -- inventory.note_variants: trigger on variants: note that variants are new, changed or gone, or that their stock changed. The commit
 -- announces it with the drop.
 --
+-- While inventory.write_holds writes (lastpair.is_by_hand is off then), only the stock of variants changes, and of each that is written.
+--
 -- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches. Errors: none.
 --
 -- Plans: it uses except and does not join old and new rows, as inventory.note_reservations does, and for the same reason.
@@ -19,6 +21,11 @@ begin
     insert into inventory.changes (drop_id, is_updated)
     select o.drop_id, true from old_rows o group by o.drop_id
     on conflict (transaction_id, drop_id) do update set is_updated = true;
+  elsif current_setting('lastpair.is_by_hand', true) = 'off' then
+    insert into inventory.changes as c (drop_id, is_stock_updated, variant_ids)
+    select n.drop_id, true, array_agg(n.id) from new_rows n group by n.drop_id
+    on conflict (transaction_id, drop_id) do update
+    set is_stock_updated = true, variant_ids = c.variant_ids || excluded.variant_ids;
   else
     insert into inventory.changes as c (drop_id, is_updated, is_stock_updated, variant_ids)
     select
