@@ -393,6 +393,30 @@ async def test_cancelled_with_a_hold(api: Api, drop_id: str, page: Page) -> None
     await expect_stock(page, drop_id, 5, 0, 0)
 
 
+async def test_cancelled_while_the_holds_are_read(page: Page) -> None:
+    """A hold may be gone from the answer before the event of its drop comes: the page says why then, and says it once."""
+    said = await page.evaluate("""async () => {
+        const { Buying } = await import("/dashboard/buying.js");
+        const said = [], drop = { id: "d", name: "Air One", status: "live" };
+        const shop = { state: { drops: new Map([["d", drop]]) }, users: { current: "u" } };
+        const buying = new Buying(shop.state, shop.users, {
+            clock: () => Date.now(), say: (text) => said.push(text), onHoldsChange: () => {},
+        });
+        const read = (reservations) => {
+            window.fetch = async () => Response.json({ success: true, data: { reservations } });
+            return buying.readHolds();
+        };
+        await read([{ id: "r", drop_id: "d", variant_id: null, qty: 1, expires_at: "2999-01-01T00:00:00Z" }]);
+        await read([]);
+        buying.removeOldHolds();
+        drop.status = "cancelled";
+        buying.removeOldHolds();
+        buying.removeOldHolds();
+        return said;
+    }""")
+    assert said == ["Air One was cancelled, and your hold with it."]
+
+
 @pytest.mark.slow
 async def test_two_tabs_agree(api: Api, visitor: Visitor) -> None:
     """After many changes two tabs, one opened during them, agree with each other and with the database."""

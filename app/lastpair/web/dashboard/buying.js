@@ -7,12 +7,14 @@ import { formatCountdown, formatMoney, formatNumber, formatTime } from "./format
 import { shownStatus, stockOf } from "./state.js";
 
 const EXPIRY_GRACE_MS = 3000; // the event of an expired hold comes with the server's next sweep, so it comes late
+const MISSED_MS = 3000; // an event comes at once, and the holds are looked through every second
 const HOLD_CHANGED = new Set([
   "NO_ACTIVE_RESERVATION", "RESERVATION_NOT_FOUND", "RESERVATION_EXPIRED", "RESERVATION_NOT_ACTIVE", "ALREADY_RESERVED",
 ]);
 
 export class Buying {
   #holds = new Map(); // the holds of the chosen user, as #addHold makes them, by drop and variant
+  #missed = []; // holds that were gone when the holds were read again; the event that says why may come later
   #busy = new Set();
   #unanswered = new Map(); // the calls without an answer, by drop and user; the button repeats one with the same key
   #changeCount = 0;
@@ -78,14 +80,20 @@ export class Buying {
 
   /** Remove the holds of cancelled drops, and the holds that have expired although no event has said so. */
   removeOldHolds() {
-    for (const [key, { dropId, expiresAt }] of this.#holds) {
-      const drop = this.state.drops.get(dropId), isCancelled = drop?.status === "cancelled";
-      if (isCancelled) this.say(`${drop.name} was cancelled, and your hold with it.`, true);
-      if (isCancelled || expiresAt + EXPIRY_GRACE_MS < this.clock()) {
+    for (const [key, hold] of this.#holds) {
+      if (this.#isCancelled(hold) || hold.expiresAt + EXPIRY_GRACE_MS < this.clock()) {
         this.#holds.delete(key);
         this.onHoldsChange();
       }
     }
+    this.#missed = this.#missed.filter((hold) => !this.#isCancelled(hold) && this.clock() < hold.missedAt + MISSED_MS);
+  }
+
+  /** Whether the drop of a hold was cancelled. Says so. */
+  #isCancelled({ dropId }) {
+    const drop = this.state.drops.get(dropId), isCancelled = drop?.status === "cancelled";
+    if (isCancelled) this.say(`${drop.name} was cancelled, and your hold with it.`, true);
+    return isCancelled;
   }
 
   /** Remove an expired hold, if it belongs to the chosen user, and say so. */
@@ -102,7 +110,10 @@ export class Buying {
   /** Read the holds of the chosen user, for example after a SNAPSHOT, because the page may have missed events about them. */
   async readHolds() {
     const user = this.users.current;
-    if (user !== this.#holdsUser) this.#holds.clear();
+    if (user !== this.#holdsUser) {
+      this.#holds.clear();
+      this.#missed = [];
+    }
     this.#holdsUser = user;
     this.onHoldsChange();
     if (!user) return;
@@ -111,6 +122,8 @@ export class Buying {
     if (user !== this.users.current) return; // another user was chosen meanwhile
     if (changeCount !== this.#changeCount) return this.readHolds(); // the answer is older than what a button did
     if (!reservations) return; // the call failed; keep the holds that are known
+    const found = new Set(reservations.map(({ id }) => id)), missedAt = this.clock();
+    for (const hold of this.#holds.values()) if (!found.has(hold.id)) this.#missed.push({ ...hold, missedAt });
     this.#holds.clear();
     reservations.forEach((reservation) => this.#addHold(reservation));
     this.#changeCount = changeCount; // because #addHold counted, and reading the holds is no change by a button
