@@ -177,6 +177,11 @@ def growth(bench: Bench) -> Iterator[Row | str]:
         " select id, $1, id, lpad(to_hex(n % 400000), 32, '0')::uuid, 'paid'"
         " from (select n, lpad(to_hex(n), 32, '0')::uuid as id from generate_series($2::integer, $3) n) old",
     )
+    users = (
+        "insert into inventory.users (id, username)"
+        " select lpad(to_hex(n), 32, '0')::uuid, 'old ' || n from generate_series(0, 399999) n"
+    )
+    bench.do(superuser.execute(users))
     for first in range(1, GROWN_ROWS, 500_000):
         for statement in statements:
             bench.do(superuser.execute(statement, drop_id, first, first + 499_999))
