@@ -4,7 +4,7 @@
 -- Purchases come in the order of their ids, which is the order in which they were made (inventory.new_ids).
 --
 -- Of purchases that are inserted by hand it lets the search for what is due begin at the first end of a payment. Those of
--- inventory.purchase_on_drops end with their holds or later, so they need not that (lastpair.is_by_hand is off then).
+-- inventory.purchase_on_drops end with their holds or later, so they move nothing (lastpair.is_by_hand is off then).
 --
 -- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches; of purchases by hand as in
 -- inventory.note_reservations. Errors: none.

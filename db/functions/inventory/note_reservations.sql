@@ -1,7 +1,7 @@
 -- inventory.note_reservations: trigger on reservations: note which reservations expired, and how many units more are held. The
 -- commit announces the first and refuses what does not balance.
 --
--- Of holds that are inserted by hand it does what inventory.write_holds has done of its own (lastpair.is_by_hand is off then): it
+-- If holds are inserted by hand, it does what inventory.write_holds does for its own (lastpair.is_by_hand is off then): it
 -- refuses those of users who do not exist, as a foreign key would, and lets the search for due holds begin at the first end.
 --
 -- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches; of holds by hand the rows of the
