@@ -12,11 +12,7 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- The lock comes first, because a reserve may have set a later time and not committed it yet.
-  perform from inventory.drops d where d.id = new.drop_id for no key update;
-  update inventory.drops d
-  set nothing_due_before = new.expires_at
-  where d.id = new.drop_id and d.nothing_due_before > new.expires_at;
+  perform inventory.expect_due_at(array[new.drop_id], array[new.expires_at]);
   return null;
 end
 $$;

@@ -30,16 +30,9 @@ begin
       purchased_ids = c.purchased_ids || excluded.purchased_ids,
       added_sold = c.added_sold + excluded.added_sold;
     if current_setting('lastpair.is_by_hand', true) is distinct from 'off' then
-      perform
-      from inventory.drops d
-      where d.id in (select n.drop_id from new_rows n where n.status = 'pending')
-      order by d.id for no key update;
-      update inventory.drops d
-      set nothing_due_before = made.first_end
-      from (
-        select n.drop_id, min(n.payment_expires_at) as first_end from new_rows n where n.status = 'pending' group by n.drop_id
-      ) made
-      where d.id = made.drop_id and d.nothing_due_before > made.first_end;
+      perform inventory.expect_due_at(array_agg(n.drop_id), array_agg(n.payment_expires_at))
+      from new_rows n
+      where n.status = 'pending';
     end if;
   elsif tg_op = 'DELETE' then
     insert into inventory.changes as c (drop_id, is_activity_updated, added_sold)

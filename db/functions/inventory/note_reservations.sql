@@ -26,17 +26,7 @@ begin
           message = 'a reservation is of a user who does not exist',
           constraint = 'reservations_user_id', table = tg_table_name, schema = tg_table_schema;
       end if;
-      -- The locks come first, because a reserve may have set a later time and not committed it yet.
-      perform
-      from inventory.drops d
-      where d.id in (select n.drop_id from new_rows n where n.status = 'ACTIVE')
-      order by d.id for no key update;
-      update inventory.drops d
-      set nothing_due_before = made.first_end
-      from (
-        select n.drop_id, min(n.expires_at) as first_end from new_rows n where n.status = 'ACTIVE' group by n.drop_id
-      ) made
-      where d.id = made.drop_id and d.nothing_due_before > made.first_end;
+      perform inventory.expect_due_at(array_agg(n.drop_id), array_agg(n.expires_at)) from new_rows n where n.status = 'ACTIVE';
     end if;
   elsif tg_op = 'DELETE' then
     insert into inventory.changes as c (drop_id, added_held)
