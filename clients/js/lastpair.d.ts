@@ -132,7 +132,8 @@ export interface PaymentProblem {
   id: number;
   at: Time;
   problem:
-    | "unknown_payment" | "wrong_amount" | "wrong_currency" | "wrong_mode" | "refunded_in_part" | "refund_failed" | "too_late";
+    | "unknown_payment" | "wrong_amount" | "wrong_currency" | "wrong_mode" | "refunded_in_part" | "refund_failed" | "too_late"
+    | "paid_twice";
   provider: string;
   event_id: string;
   status: PaymentStatus;

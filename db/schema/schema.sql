@@ -1621,8 +1621,9 @@ CREATE TABLE inventory.payment_events (
     outcome text NOT NULL,
     problem text,
     received_at timestamp with time zone DEFAULT now() NOT NULL,
+    provider_reference text,
     CONSTRAINT payment_events_outcome_check CHECK ((outcome = ANY (ARRAY['applied'::text, 'unchanged'::text, 'flagged'::text]))),
-    CONSTRAINT payment_events_problem_check CHECK ((problem = ANY (ARRAY['unknown_payment'::text, 'wrong_amount'::text, 'wrong_currency'::text, 'wrong_mode'::text, 'refunded_in_part'::text, 'refund_failed'::text, 'too_late'::text])))
+    CONSTRAINT payment_events_problem_check CHECK ((problem = ANY (ARRAY['unknown_payment'::text, 'wrong_amount'::text, 'wrong_currency'::text, 'wrong_mode'::text, 'refunded_in_part'::text, 'refund_failed'::text, 'too_late'::text, 'paid_twice'::text])))
 );
 
 
@@ -1659,6 +1660,13 @@ COMMENT ON COLUMN inventory.payment_events.body IS 'The request as it came.';
 --
 
 COMMENT ON COLUMN inventory.payment_events.outcome IS 'applied: the payment was changed; unchanged: it was so already, or may not become so any more; flagged: the seller has to look at it.';
+
+
+--
+-- Name: COLUMN payment_events.provider_reference; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.payment_events.provider_reference IS 'The id at the provider that the event names; null: none, or the event is older than this column.';
 
 
 --
@@ -3537,4 +3545,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261130040000'),
     ('20261130050000'),
     ('20261130060000'),
-    ('20261130061000');
+    ('20261130061000'),
+    ('20261130070000');

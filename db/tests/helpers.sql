@@ -237,12 +237,13 @@ $$;
 -- Let the provider tell of a payment: the outcome, the problem if there is one, and the payment's status then.
 create function pg_temp.tell(
   p_payment_id uuid, p_status text, p_refunded_amount numeric default null, p_event_id text default null,
-  p_amount numeric default null, p_currency text default null, p_problem text default null, p_provider text default 'stripe'
+  p_amount numeric default null, p_currency text default null, p_problem text default null, p_provider text default 'stripe',
+  p_reference text default null
 ) returns text language sql as $$
   select concat_ws(' ', e.outcome, e.problem, (e.payment).status)
   from api.record_payment_event(
     row(
-      p_provider, coalesce(p_event_id, gen_random_uuid()::text), p_payment_id, null, p_status, p_amount, p_currency, p_refunded_amount,
+      p_provider, coalesce(p_event_id, gen_random_uuid()::text), p_payment_id, p_reference, p_status, p_amount, p_currency, p_refunded_amount,
       '{}', p_problem)::api.payment_event) e
 $$;
 

@@ -1,6 +1,6 @@
 -- api.record_payment_event: what a provider tells is kept once, and what a payment becomes does not depend on the order.
 begin;
-select plan(66);
+select plan(77);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay', 'gil', 'hal');
 select pg_temp.make_drop('shoes', 100);
@@ -167,6 +167,24 @@ select is(
     row('stripe', 'same reference', pg_temp.payment_id('shoes', 'gil'), 'pi_fay', 'failed', null, null, null, '{}', null)) e),
   'applied failed', 'An id that another payment has is not noted.'
 );
+
+-- Money that is taken twice, under two ids at the provider.
+
+create function pg_temp.tell_hal(p_status text, p_reference text, p_refunded_amount numeric default null) returns text language sql as $$
+  select pg_temp.tell(pg_temp.payment_id('shoes', 'hal'), p_status, p_refunded_amount, p_reference => p_reference)
+$$;
+select is(pg_temp.tell(pg_temp.payment_id('shoes', 'hal'), 'paid', p_amount => 9, p_reference => 'ch_0'), 'flagged wrong_amount pending',
+  'What does not pay a payment');
+select is(pg_temp.tell_hal('paid', 'ch_1'), 'applied paid', 'does not count.');
+select is(pg_temp.tell_hal('paid', null), 'unchanged paid', 'If it is told again, without an id,');
+select is(pg_temp.tell_hal('paid', 'ch_1'), 'unchanged paid', 'or with the same one, nothing is wrong.');
+select is(pg_temp.tell_hal('paid', 'ch_2'), 'flagged paid_twice paid', 'Under another id it was paid a second time.');
+select is(pg_temp.tell_hal('paid', 'ch_2'), 'unchanged paid', 'That is flagged once.');
+select is(pg_temp.tell_hal('paid', 'ch_1'), 'unchanged paid', 'The first id stays that of the payment.');
+select is(pg_temp.tell_hal('refunded', 'ch_2', v.refunded_amount), 'unchanged paid', 'The second payment may be paid back.')
+from (values (4), (null)) as v (refunded_amount);
+select is(pg_temp.tell_hal('refunded', 'ch_1'), 'applied refunded', 'So may the first one, and then the unit goes back.');
+select is(pg_temp.tell_hal('paid', 'ch_3'), 'flagged paid_twice refunded', 'Nobody has paid back a third one.');
 select is_empty('select * from pg_temp.findings()', 'The books balance.');
 
 select * from finish();

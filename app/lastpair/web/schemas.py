@@ -190,7 +190,14 @@ WebhookType = TypeAliasType(
 )
 DeliveryStatus = TypeAliasType("DeliveryStatus", Literal["pending", "delivered", "given_up"])
 ProblemName = Literal[
-    "unknown_payment", "wrong_amount", "wrong_currency", "wrong_mode", "refunded_in_part", "refund_failed", "too_late"
+    "unknown_payment",
+    "wrong_amount",
+    "wrong_currency",
+    "wrong_mode",
+    "refunded_in_part",
+    "refund_failed",
+    "too_late",
+    "paid_twice",
 ]
 PaymentStatus = TypeAliasType("PaymentStatus", Literal["pending", "paid", "failed", "cancelled", "refunded"])
 DROP_STATUSES: tuple[str, ...] = get_args(DropStatus.__value__)

@@ -14,6 +14,8 @@
 --     refunded_in_part   the provider has paid back a part of its own accord. It is noted, but which units that means is not known.
 --                        If it was not told before that the payment was paid, the payment is paid now
 --     too_late           the money came when the payment had been cancelled and the units were gone, so it is refunded
+--     paid_twice         the payment was paid already, and this is said to be paid under another id at the provider. Nothing is
+--                        changed, and the seller pays it back there. What is told of that id later changes nothing either
 -- payment is as it is then.
 --
 -- paid: the purchases are paid, or the money goes back (inventory.receive_money). failed: the buyer may try again. cancelled:
@@ -35,6 +37,8 @@ as $$
 declare
   v_id uuid;
   v_payment inventory.payments;
+  v_paid_reference text;    -- the id at the provider under which the payment was paid first
+  v_is_other_money boolean; -- the event is about one under which it was paid a second time
   v_refunded_amount numeric;
 begin
   if p_event.provider is null or p_event.event_id is null or p_event.body is null then
@@ -54,15 +58,31 @@ begin
     return;
   end if;
 
+  v_paid_reference := (
+    select e.provider_reference
+    from inventory.payment_events e
+    where e.payment_id = v_id and e.status = 'paid' and e.provider_reference is not null
+      and (e.outcome <> 'flagged' or e.problem = 'too_late')
+    order by e.id
+    limit 1
+  );
+  v_is_other_money := p_event.provider_reference <> v_paid_reference and exists (
+    select
+    from inventory.payment_events e
+    where e.payment_id = v_id and e.problem = 'paid_twice' and e.provider_reference = p_event.provider_reference
+  );
+
   problem := case
     when p_event.problem is not null then p_event.problem
+    when v_is_other_money then null
     when v_id is null then 'unknown_payment'
     when upper(p_event.currency) <> v_payment.currency then 'wrong_currency'
     when p_event.status in ('paid', 'refunded') and p_event.amount <> v_payment.amount then 'wrong_amount'
+    when p_event.status = 'paid' and p_event.provider_reference <> v_paid_reference then 'paid_twice'
   end;
   if problem is not null then
     outcome := 'flagged';
-  elsif not inventory.may_pay_become((inventory.payment_row(v_payment)).status, p_event.status) then
+  elsif v_is_other_money or not inventory.may_pay_become((inventory.payment_row(v_payment)).status, p_event.status) then
     outcome := 'unchanged';
   elsif p_event.status = 'paid' then
     if inventory.receive_money(v_payment) then
@@ -105,7 +125,7 @@ begin
     end if;
   end if;
 
-  if outcome = 'unchanged' and p_event.status = 'refunded' and v_payment.refunded_amount > 0
+  if outcome = 'unchanged' and p_event.status = 'refunded' and v_payment.refunded_amount > 0 and v_is_other_money is not true
     and coalesce(p_event.refunded_amount >= v_payment.refunded_amount, true)
   then
     perform inventory.drop_calls(v_id, array['refund'], coalesce(p_event.refunded_amount < v_payment.amount, false));
@@ -120,10 +140,10 @@ begin
       where other.provider = p_event.provider and other.provider_reference = p_event.provider_reference);
   end if;
   insert into inventory.payment_events (
-    provider, event_id, payment_id, status, amount, currency, refunded_amount, body, outcome, problem)
+    provider, event_id, payment_id, provider_reference, status, amount, currency, refunded_amount, body, outcome, problem)
   values (
-    p_event.provider, p_event.event_id, v_id, p_event.status, p_event.amount, p_event.currency, p_event.refunded_amount,
-    p_event.body, outcome, problem)
+    p_event.provider, p_event.event_id, v_id, p_event.provider_reference, p_event.status, p_event.amount, p_event.currency,
+    p_event.refunded_amount, p_event.body, outcome, problem)
   on conflict on constraint payment_events_event_id_key do nothing; -- no lock keeps the same event of an unknown payment apart
   if not found then
     outcome := 'unchanged';

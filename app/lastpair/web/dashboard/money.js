@@ -16,7 +16,7 @@ const PROBLEM = {
   unknown_payment: "Told of a payment that is not known", wrong_amount: "Another amount than was asked for",
   wrong_currency: "Another currency than was asked for", wrong_mode: "An event of the other mode, test or live",
   refunded_in_part: "A part was refunded at the provider", refund_failed: "A refund failed at the provider",
-  too_late: "Paid too late, so it is refunded",
+  too_late: "Paid too late, so it is refunded", paid_twice: "Paid a second time: pay that back at the provider",
 };
 const ACTION = { create: "Ask for the money", cancel: "Ask for it no more", refund: "Refund" };
 const CALL = { open: "Not done yet", done: "Done", given_up: "Given up" };
