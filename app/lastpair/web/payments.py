@@ -151,7 +151,7 @@ async def list_payment_problems(request: Request) -> Response:
 
     The newest first, of all drops: a payment that is not known, another amount or currency than was asked for, an event of the
     other mode, a refund that was made at the provider for a part, a refund that failed there, money that came too late and is
-    refunded.
+    refunded, money that was taken twice.
     """
     await seller(request)
     outcome = await components_of(request).shop.list_payment_problems(*limit_and_cursor(request, NUMBER_OF_ALL))
