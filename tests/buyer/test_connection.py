@@ -54,6 +54,7 @@ async def test_the_server_restarts(api: Api, browser: Browser, seller: str) -> N
             await asyncio.to_thread(service.wait_until_ready)
             await expect(page.locator("#connection")).to_have_text("Live")
             await expect_said(page, "Connected again.")
+            await expect(page.locator("#answer")).to_be_hidden()  # it said that the shop cannot be reached
             await press(page, "Pay $199.90")
             await expect(page.locator("#panel-title")).to_have_text(BOUGHT)
             await visitor.close()

@@ -14,6 +14,7 @@ const SETTLE_MS = 500; // a double click on Reserve must not press the Pay that 
 const EXPIRED_MS = 2000; // by then the server's clock says so as well
 const FORM_RETRY_MS = 5000;
 const PHASES_OF_DROP = ["soon", "onSale", "paused", "soldOut", "ended", "cancelled", "removed"];
+const NO_ANSWER = ["UNREACHABLE", "TIMEOUT"]; // codes of the client
 const TAKEN_BACK = ["cancelled", "removed"]; // by the seller, whatever the buyer has
 const SLOW = "This takes longer than usual. We keep trying, and nothing is done twice.";
 
@@ -22,7 +23,7 @@ const clock = new Clock(), buyer = identify(authMode, () => refreshMine()), buyi
 const otherTabs = new BroadcastChannel(`lastpair.drop.${drop.id}`);
 const sale = new Sale(drop);
 let chosen = null, wanted = 1, isBusy = false, phase = null, settledAt = -Infinity, isLate = false;
-let toldLapsed = null, toldUnpaid = null;
+let toldLapsed = null, toldUnpaid = null, toldUnreachable = null;
 let paying = null, stripe = null; // the promises of a Paying and of Stripe’s form, which are loaded when they are needed
 
 /** What the buttons do. The names are those in views.js. An action may return a sentence, which is told beside the buttons. */
@@ -95,7 +96,9 @@ const page = new Page({
       page.answer((await actions[action]()) ?? "");
     } catch (error) {
       if (!(error instanceof LastpairError)) reportError(error);
-      page.answer(sentenceOf(error, asked));
+      const sentence = sentenceOf(error, asked);
+      page.answer(sentence);
+      if (NO_ANSWER.includes(error.code)) toldUnreachable = sentence;
       refreshMine(); // the hold may have changed in another tab
     } finally {
       clearTimeout(slow);
@@ -276,7 +279,9 @@ const following = live({
   },
   onStatus(status) {
     page.showConnection(status);
-    if (status === "live") refreshMine();
+    if (status !== "live") return;
+    page.takeBack(toldUnreachable); // it is so no more
+    refreshMine();
   },
 });
 otherTabs.addEventListener("message", () => refreshMine());

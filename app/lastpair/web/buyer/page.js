@@ -84,6 +84,11 @@ export class Page {
     if (text) this.say(text);
   }
 
+  /** Take an error away, if it is the one that is shown. */
+  takeBack(text) {
+    if ($("answer").textContent === text) this.answer("");
+  }
+
   /** Tell a screen reader. The same text is spoken again if another one came between. */
   say(text) {
     setText($("said"), text);
