@@ -1,6 +1,6 @@
 -- api.record_payment_event: what a provider tells is kept once, and what a payment becomes does not depend on the order.
 begin;
-select plan(77);
+select plan(90);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay', 'gil', 'hal');
 select pg_temp.make_drop('shoes', 100);
@@ -185,6 +185,37 @@ select is(pg_temp.tell_hal('refunded', 'ch_2', v.refunded_amount), 'unchanged pa
 from (values (4), (null)) as v (refunded_amount);
 select is(pg_temp.tell_hal('refunded', 'ch_1'), 'applied refunded', 'So may the first one, and then the unit goes back.');
 select is(pg_temp.tell_hal('paid', 'ch_3'), 'flagged paid_twice refunded', 'Nobody has paid back a third one.');
+
+-- In another order: a refund tells that its money was paid, too.
+create function pg_temp.tell_of_twice(p_drop text, p_status text, p_reference text, p_refunded_amount numeric default null)
+returns text language sql as $$
+  select pg_temp.tell(
+    pg_temp.payment_id(p_drop, 'ann'), p_status, p_refunded_amount, p_reference => p_drop || p_reference,
+    p_amount => case when p_reference = ' small' then 9 end)
+$$;
+do $$
+begin
+  perform pg_temp.make_drops('late', 'small', 'part', 'early');
+  perform pg_temp.buy(name, 'ann') from unnest(array['late', 'small', 'part', 'early']) name;
+end
+$$;
+select is(pg_temp.tell_of_twice(v.drop_name, v.status, v.reference, v.refunded_amount), v.answer, v.description)
+from (values
+  (1, 'late', 'paid', ' 1', null, 'applied paid', 'Money came.'),
+  (2, 'late', 'refunded', ' 2', null, 'flagged paid_twice paid', 'If other money is refunded before it is told of, the sale stays.'),
+  (3, 'late', 'paid', ' 2', null, 'unchanged paid', 'That it was paid is known by then.'),
+  (4, 'late', 'refunded', ' 1', null, 'applied refunded', 'The sale ends with the refund of its own money.'),
+  (5, 'small', 'paid', ' 1', null, 'applied paid', 'Money came,'),
+  (6, 'small', 'paid', ' small', null, 'flagged wrong_amount paid', 'and then too little under another id.'),
+  (7, 'small', 'refunded', ' small', 9, 'flagged wrong_amount paid', 'Its refund is none of the sale,'),
+  (8, 'small', 'refunded', ' 3', null, 'flagged paid_twice paid', 'nor is that of money that is not known.'),
+  (9, 'part', 'refunded', ' 1', 4, 'flagged refunded_in_part paid', 'A refund of a part tells that its money came,'),
+  (10, 'part', 'paid', ' 2', null, 'flagged paid_twice paid', 'so money under another id is a second payment.'),
+  (11, 'part', 'paid', ' 1', null, 'unchanged paid', 'The first money is told of late.'),
+  (12, 'early', 'refunded', ' 1', null, 'applied refunded', 'What was refunded before it was told of'),
+  (13, 'early', 'paid', ' 2', null, 'flagged paid_twice refunded', 'was not the money that comes now.')
+) as v (n, drop_name, status, reference, refunded_amount, answer, description)
+order by v.n;
 select is_empty('select * from pg_temp.findings()', 'The books balance.');
 
 select * from finish();

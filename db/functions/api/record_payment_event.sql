@@ -14,8 +14,9 @@
 --     refunded_in_part   the provider has paid back a part of its own accord. It is noted, but which units that means is not known.
 --                        If it was not told before that the payment was paid, the payment is paid now
 --     too_late           the money came when the payment had been cancelled and the units were gone, so it is refunded
---     paid_twice         the payment was paid already, and this is said to be paid under another id at the provider. Nothing is
---                        changed, and the seller pays it back there. What is told of that id later changes nothing either
+--     paid_twice         the payment was paid already, and this is said to be paid under another id at the provider, or to be
+--                        refunded, because only what was paid can be refunded. Nothing is changed, and the seller pays it back
+--                        there. What is told of that id later changes nothing either
 -- payment is as it is then.
 --
 -- paid: the purchases are paid, or the money goes back (inventory.receive_money). failed: the buyer may try again. cancelled:
@@ -61,8 +62,8 @@ begin
   v_paid_reference := (
     select e.provider_reference
     from inventory.payment_events e
-    where e.payment_id = v_id and e.status = 'paid' and e.provider_reference is not null
-      and (e.outcome <> 'flagged' or e.problem = 'too_late')
+    where e.payment_id = v_id and e.status in ('paid', 'refunded') and e.provider_reference is not null
+      and (e.outcome <> 'flagged' or e.problem in ('too_late', 'refunded_in_part'))
     order by e.id
     limit 1
   );
@@ -78,7 +79,7 @@ begin
     when v_id is null then 'unknown_payment'
     when upper(p_event.currency) <> v_payment.currency then 'wrong_currency'
     when p_event.status in ('paid', 'refunded') and p_event.amount <> v_payment.amount then 'wrong_amount'
-    when p_event.status = 'paid' and p_event.provider_reference <> v_paid_reference then 'paid_twice'
+    when p_event.status in ('paid', 'refunded') and p_event.provider_reference <> v_paid_reference then 'paid_twice'
   end;
   if problem is not null then
     outcome := 'flagged';
