@@ -65,16 +65,18 @@ EXPECTED_OF_PAYMENTS = {
     "fail a call": {"provider_calls_pkey", "payments_pkey"},
     "get": {"payments_pkey"},
     "paid": {
-        *("payment_events_event_id_key", "payments_pkey", "provider_calls_payment_idx", "purchases_payment_idx"),
+        *("payment_events_event_id_key", "payment_events_payment_idx"),
+        *("payments_pkey", "provider_calls_payment_idx", "purchases_payment_idx"),
         *("changes_pkey", "purchases_pkey", "purchases_latest_idx"),
     },
-    "failed": {"payment_events_event_id_key", "payments_pkey", "changes_pkey"},
+    "failed": {"payment_events_event_id_key", "payment_events_payment_idx", "payments_pkey", "changes_pkey"},
     "cancelled": {
-        *("payment_events_event_id_key", "payments_pkey", "purchases_payment_idx"),
+        *("payment_events_event_id_key", "payment_events_payment_idx", "payments_pkey", "purchases_payment_idx"),
         *("changes_pkey", "purchases_due_idx", "reservations_due_idx"),
     },
     "paid late": {
-        *("payment_events_event_id_key", "payments_pkey", "provider_calls_payment_idx", "purchases_payment_idx"),
+        *("payment_events_event_id_key", "payment_events_payment_idx"),
+        *("payments_pkey", "provider_calls_payment_idx", "purchases_payment_idx"),
         *("purchases_of_user_idx", "reservations_active_key"),  # for the limit of the drop
         *("changes_pkey", "purchases_due_idx", "reservations_due_idx", "purchases_pkey", "purchases_latest_idx"),
     },
