@@ -1,7 +1,7 @@
 -- A transaction that does not balance is refused at its commit: what it adds to the total is what it adds to the available, the
 -- held and the sold units. So a change by hand cannot make a unit, or lose one.
 begin;
-select plan(31);
+select plan(34);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 select pg_temp.make_drops('shoes', 'other');
@@ -109,8 +109,22 @@ from (values
   ('update inventory.variants set available_stock = available_stock - 1 where drop_id = SIZES and name = ''S''', 'Nor loses one.'),
   ('update inventory.drops set available_stock = available_stock + 1, total_stock = total_stock + 1 where id = SIZES',
     'Nor does a drop that has variants.'),
-  ('delete from inventory.variants where drop_id = SIZES and name = ''S''', 'A variant does not go without its units.')
+  ('delete from inventory.variants where drop_id = SIZES and name = ''S''', 'A variant does not go without its units.'),
+  ('update inventory.drops set available_stock = available_stock - 1 where id = SIZES;
+    insert into inventory.reservations (drop_id, variant_id, user_id, expires_at)
+    select drop_id, id, CAT, now() from inventory.variants where drop_id = SIZES and name = ''S''',
+    'A hold takes its unit from the variant, too.'),
+  ('update inventory.variants set drop_id = OTHER where drop_id = SIZES and name = ''M'';
+    update inventory.drops set total_stock = 5, available_stock = 5 where id = OTHER',
+    'A variant does not go to another drop without its units.')
 ) as v (statement, description);
+select is(
+  pg_temp.committed(replace('update inventory.variants set drop_id = OTHER where drop_id = SIZES and name = ''M'';
+    update inventory.drops set total_stock = 5, available_stock = 5 where id = OTHER;
+    update inventory.drops set total_stock = total_stock - 5, available_stock = available_stock - 5 where id = SIZES',
+    'SIZES', quote_literal(pg_temp.drop_id('sizes')))),
+  'committed', 'With its units it does.'
+);
 select is_empty('select * from pg_temp.findings()', 'No unit was lost or made up on the way.');
 
 select * from finish();

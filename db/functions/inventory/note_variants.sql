@@ -43,6 +43,12 @@ begin
         except
         select o.drop_id, o.id, o.name, o.price, o.total_stock, o.position from old_rows o
       ) changed
+      union all
+      ( -- by hand a variant may be moved to another drop
+        select o.drop_id, o.id, false, null::integer from old_rows o
+        except
+        select n.drop_id, n.id, false, null::integer from new_rows n
+      )
     ) e
     group by e.drop_id
     on conflict (transaction_id, drop_id) do update

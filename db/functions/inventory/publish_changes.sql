@@ -10,8 +10,8 @@
 -- may deadlock: use that only to try things out.
 --
 -- Errors: integrity_constraint_violation (23000), if what the transaction did to the stock does not balance: by hand it may have
--- changed one of total_stock, available_stock, the holds and the sales without the others, or variants and not their drop;
--- foreign_key_violation (23503), if a hold is of no drop.
+-- changed one of total_stock, available_stock, the holds and the sales without the others, or variants and not their drop, or a drop
+-- and not its variants; foreign_key_violation (23503), if a hold is of no drop.
 --
 -- The log is public, so nothing of a draft is in it. A draft that is published comes as DROP_CREATED; a drop that goes back to
 -- draft, or is deleted, as DROP_REMOVED. A draft that is cancelled was never seen, and is not announced, then or later.
@@ -32,6 +32,7 @@ as $$
 declare
   v_changes inventory.changes[];
   v_drops inventory.drops[]; -- of each change: its drop, or nulls if it is gone
+  v_forgetful_ids uuid[]; -- drops whose stock was changed, and not that of their variants
   v_change inventory.changes;
   v_drop inventory.drops;
   v_names text;
@@ -42,10 +43,13 @@ begin
   with taken as (
     delete from inventory.changes c
     where c.transaction_id = p_transaction_id
-    returning c as change, c.drop_id
+    returning c as change, c.drop_id, c.is_stock_updated and c.variant_ids = '{}' as is_of_drop_only
   )
-  select array_agg(t.change order by t.drop_id), array_agg(d.drop order by t.drop_id)
-  into v_changes, v_drops
+  select
+    array_agg(t.change order by t.drop_id), array_agg(d.drop order by t.drop_id),
+    array_agg(t.drop_id) filter (
+      where t.is_of_drop_only and exists (select from inventory.variants v where v.drop_id = t.drop_id))
+  into v_changes, v_drops, v_forgetful_ids
   from taken t
   left join lateral (select d as drop from inventory.drops d where d.id = t.drop_id limit 1) d on true;
 
@@ -64,7 +68,7 @@ begin
     if v_drop.id is null and (v_change.added_held > 0 or v_change.added_sold > 0) then
       raise foreign_key_violation using message = format('there is no drop %s', v_change.drop_id);
     end if;
-    if v_change.is_updated or v_change.variant_ids <> '{}' then
+    if v_change.is_updated or v_change.variant_ids <> '{}' or v_drop.id = any (v_forgetful_ids) then
       perform inventory.check_sums_of_variants(v_drop);
     end if;
     v_is_for_webhooks := v_is_for_webhooks or v_change.changed_purchase_ids is not null;
