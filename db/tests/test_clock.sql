@@ -1,7 +1,7 @@
 -- Reads and changes go by the clock: with every poller asleep, a drop shows what a reserve would find, and a change of a drop has
 -- one answer before the sweep and after it.
 begin;
-select plan(48);
+select plan(50);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 
@@ -105,6 +105,13 @@ update inventory.reservations set drop_id = pg_temp.drop_id('other') where id = 
 update inventory.drops set available_stock = available_stock + case id when pg_temp.drop_id('early') then 1 else -1 end
 where id in (pg_temp.drop_id('early'), pg_temp.drop_id('other'));
 select is(pg_temp.search_from('other'), interval '5 s', 'A hold that is moved to another drop moves that of the other.');
+
+insert into inventory.reservations (drop_id, user_id, expires_at) values (md5('after')::uuid, pg_temp.user_id('ann'), now());
+insert into inventory.drops (id, name, price, total_stock, available_stock, starts_at, status, created_by)
+values (md5('after')::uuid, 'after', 1, 1, 0, now(), 'live', pg_temp.user_id('seller'));
+select is((select available_stock from api.get_drop(pg_temp.drop_id('after'))), 1, 'A hold that is due may come before its drop.');
+select pg_temp.hold('after', 'bob');
+select is(pg_temp.statuses_on('after'), array['ann EXPIRED', 'bob ACTIVE'], 'It is found and taken back.');
 
 -- Status.
 

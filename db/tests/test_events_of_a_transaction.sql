@@ -1,6 +1,6 @@
 -- A transaction announces the final state of each drop once, whatever it did on the way, and nothing of what it took back.
 begin;
-select plan(23);
+select plan(25);
 
 create function pg_temp.new_drop(p_name text, p_stock integer) returns void language sql as $$
   select api.create_drop(p_name, 10, p_stock, pg_temp.user_id('seller'), '2020-01-01 00:00+00')
@@ -244,6 +244,34 @@ select is(
     $do$
   $$),
   null, 'Nor is the last change of a drop that was deleted by hand.'
+);
+select is(
+  pg_temp.summary_of($$
+    do $do$
+    begin
+      insert into inventory.reservations (drop_id, user_id, expires_at)
+      values (md5('after its hold')::uuid, pg_temp.user_id('ann'), now() + interval '1 minute');
+      insert into inventory.drops (id, name, price, total_stock, available_stock, starts_at, status, created_by)
+      values (md5('after its hold')::uuid, 'after its hold', 1, 5, 4, now(), 'live', pg_temp.user_id('seller'));
+    end
+    $do$
+  $$),
+  array['DROP_CREATED after its hold'], 'A drop that was made by hand after its hold is announced.'
+);
+do $$ begin perform pg_temp.new_drop('replaced', 5); end $$;
+select is(
+  pg_temp.summary_of($$
+    do $do$
+    declare
+      v_drop inventory.drops;
+    begin
+      delete from inventory.drops where id = pg_temp.drop_id('replaced') returning * into v_drop;
+      v_drop.price := 5;
+      insert into inventory.drops select v_drop.*;
+    end
+    $do$
+  $$),
+  array['DROP_UPDATED replaced'], 'So is one that was deleted and made again.'
 );
 select is(pg_temp.changes(), 0::bigint, 'Nothing is left to be announced of them.');
 
