@@ -1,6 +1,6 @@
 -- A drop may have variants: sizes or tiers with a stock each. The stock of the drop is their sum, and a reserve names one.
 begin;
-select plan(61);
+select plan(62);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 
@@ -201,6 +201,8 @@ from (values
   ($$select pg_temp.changed('other', '[{$XL$}, {$S$}, {$M$}]')$$, array['DROP_UPDATED'], 'Another order is announced.'),
   ($$select pg_temp.changed('other', '[{$XL$, "price": 3}, {$S$}, {$M$}]')$$, array['DROP_UPDATED'],
     'So is a price of a variant.'),
+  ($$set local lastpair.is_by_hand = off; select pg_temp.changed('other', '[{$XL$, "price": 4}, {$S$}, {$M$}]')$$,
+    array['DROP_UPDATED'], 'Whatever the session has set.'),
   ($$select pg_temp.changed('other', '[{$XL$}, {$S$}, {$M$}]')$$, null, 'What changes nothing is not.'),
   ($$select pg_temp.reserving('other', 'ann', 1, 'M')$$, array['STOCK_UPDATED'], 'A hold is announced as stock.')
 ) as v (statement, events, description);

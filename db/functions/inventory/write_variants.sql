@@ -2,6 +2,8 @@
 --
 -- Purpose: a step of api.update_drop, after inventory.variants_after_changes has decided.
 --
+-- It sets lastpair.is_by_hand, because any session may have set it to off, and then inventory.note_variants looks at the stock only.
+--
 -- Locks: the caller holds the drop's row. Errors: unique_violation, check_violation.
 
 create or replace function inventory.write_variants(p_drop_id uuid, p_variants inventory.variants[])
@@ -9,6 +11,7 @@ returns void
 language plpgsql
 as $$
 begin
+  perform set_config('lastpair.is_by_hand', 'on', true);
   delete from inventory.variants v
   where v.drop_id = p_drop_id and v.id not in (select n.id from unnest(p_variants) n);
   -- Two variants may have exchanged their names, which an update in place would take for a name that is used twice.
