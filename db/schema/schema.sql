@@ -916,6 +916,36 @@ CREATE FUNCTION inventory.keep_drop_with_holds() RETURNS trigger
 
 
 --
+-- Name: keep_together(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.keep_together() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if tg_table_name = 'drops' and exists (select from inventory.reservations) then
+    raise foreign_key_violation using
+      message = 'drops have reservations, so they cannot be emptied alone',
+      hint = 'Empty inventory.reservations and inventory.purchases in the same statement.';
+  elsif tg_table_name <> 'drops' and exists (select from inventory.drops) then
+    raise integrity_constraint_violation using
+      message = format('%s cannot be emptied without the drops, because their stock would not balance', tg_table_name),
+      hint = 'Empty inventory.drops in the same statement.';
+  end if;
+  return null;
+end
+$$;
+
+
+--
+-- Name: FUNCTION keep_together(); Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON FUNCTION inventory.keep_together() IS 'Trigger: refuse to empty drops without their holds and sales, or holds, sales or variants without their drops.';
+
+
+--
 -- Name: keep_users(); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
@@ -3299,6 +3329,13 @@ CREATE TRIGGER drops_stock_note AFTER UPDATE ON inventory.drops REFERENCING OLD 
 
 
 --
+-- Name: drops drops_truncate_keep; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER drops_truncate_keep AFTER TRUNCATE ON inventory.drops FOR EACH STATEMENT EXECUTE FUNCTION inventory.keep_together();
+
+
+--
 -- Name: drops drops_update_note; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
@@ -3344,7 +3381,7 @@ CREATE TRIGGER purchases_delete_note AFTER DELETE ON inventory.purchases REFEREN
 -- Name: purchases purchases_earlier_end; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
-CREATE TRIGGER purchases_earlier_end AFTER UPDATE OF drop_id, status, payment_expires_at ON inventory.purchases FOR EACH ROW WHEN (((new.status = 'pending'::text) AND (new.payment_expires_at IS NOT NULL) AND ((old.status <> 'pending'::text) OR (new.drop_id <> old.drop_id) OR (new.payment_expires_at < old.payment_expires_at)))) EXECUTE FUNCTION inventory.note_earlier_payment_end();
+CREATE TRIGGER purchases_earlier_end AFTER UPDATE OF drop_id, status, payment_expires_at ON inventory.purchases FOR EACH ROW WHEN (((new.status = 'pending'::text) AND (new.payment_expires_at IS NOT NULL) AND ((old.status <> 'pending'::text) OR (new.drop_id <> old.drop_id) OR (old.payment_expires_at IS NULL) OR (new.payment_expires_at < old.payment_expires_at)))) EXECUTE FUNCTION inventory.note_earlier_payment_end();
 
 
 --
@@ -3352,6 +3389,13 @@ CREATE TRIGGER purchases_earlier_end AFTER UPDATE OF drop_id, status, payment_ex
 --
 
 CREATE TRIGGER purchases_insert_note AFTER INSERT ON inventory.purchases REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_purchases();
+
+
+--
+-- Name: purchases purchases_truncate_keep; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER purchases_truncate_keep AFTER TRUNCATE ON inventory.purchases FOR EACH STATEMENT EXECUTE FUNCTION inventory.keep_together();
 
 
 --
@@ -3380,6 +3424,13 @@ CREATE TRIGGER reservations_earlier_end AFTER UPDATE OF drop_id, status, expires
 --
 
 CREATE TRIGGER reservations_insert_note AFTER INSERT ON inventory.reservations REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_reservations();
+
+
+--
+-- Name: reservations reservations_truncate_keep; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER reservations_truncate_keep AFTER TRUNCATE ON inventory.reservations FOR EACH STATEMENT EXECUTE FUNCTION inventory.keep_together();
 
 
 --
@@ -3436,6 +3487,13 @@ CREATE TRIGGER variants_delete_note AFTER DELETE ON inventory.variants REFERENCI
 --
 
 CREATE TRIGGER variants_insert_note AFTER INSERT ON inventory.variants REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_variants();
+
+
+--
+-- Name: variants variants_truncate_keep; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER variants_truncate_keep AFTER TRUNCATE ON inventory.variants FOR EACH STATEMENT EXECUTE FUNCTION inventory.keep_together();
 
 
 --
@@ -3546,4 +3604,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261130050000'),
     ('20261130060000'),
     ('20261130061000'),
-    ('20261130070000');
+    ('20261130070000'),
+    ('20261130080000');

@@ -1,7 +1,7 @@
 -- A transaction that does not balance is refused at its commit: what it adds to the total is what it adds to the available, the
 -- held and the sold units. So a change by hand cannot make a unit, or lose one.
 begin;
-select plan(34);
+select plan(39);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 select pg_temp.make_drops('shoes', 'other');
@@ -125,6 +125,15 @@ select is(
     'SIZES', quote_literal(pg_temp.drop_id('sizes')))),
   'committed', 'With its units it does.'
 );
+select matches(pg_temp.committed('truncate ' || v.tables), v.answer, v.description)
+from (values
+  ('inventory.drops, inventory.variants', '^23503 drops have reservations', 'Drops are not emptied without their holds.'),
+  ('inventory.variants', '^23000 variants cannot be emptied without the drops', 'Nor variants without their drops,'),
+  ('inventory.purchases', '^23000 purchases cannot be emptied without the drops', 'nor sales,'),
+  ('inventory.reservations, inventory.purchases', '^23000 (reservations|purchases) cannot be emptied without the drops',
+    'nor holds.'),
+  ('inventory.drops, inventory.variants, inventory.reservations, inventory.purchases', '^committed$', 'All of them may be emptied.')
+) as v (tables, answer, description);
 select is_empty('select * from pg_temp.findings()', 'No unit was lost or made up on the way.');
 
 select * from finish();

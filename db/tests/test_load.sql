@@ -2,7 +2,8 @@
 begin;
 select plan(5);
 
-truncate inventory.drops, inventory.variants; -- those of other tests, until the end of this one
+-- Those of other tests are away until the end of this one.
+truncate inventory.drops, inventory.variants, inventory.reservations, inventory.purchases;
 
 select is(api.load(), 0::bigint, 'Without drops nothing waits.');
 do $$

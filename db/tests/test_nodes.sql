@@ -2,7 +2,8 @@
 begin;
 select plan(27);
 
-truncate inventory.drops, inventory.variants; -- those of other tests, until the end of this one
+-- Those of other tests are away until the end of this one.
+truncate inventory.drops, inventory.variants, inventory.reservations, inventory.purchases;
 
 -- What other sessions have planned is the same as what this one has: each statement here runs once with every number.
 create temp table made (n integer, id uuid not null default inventory.uuid_v7()) on commit drop;

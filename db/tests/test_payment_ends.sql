@@ -1,7 +1,7 @@
 -- A payment that is not paid in time is cancelled: by the clock in every read, and for good by a sweep or by a reserve that needs its
 -- units.
 begin;
-select plan(48);
+select plan(49);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan');
 select pg_temp.make_drop('shoes', 3);
@@ -154,6 +154,12 @@ select is(
   (select d.nothing_due_before from inventory.drops d where d.id = pg_temp.drop_id('early')),
   (select p.payment_expires_at from inventory.purchases p where p.drop_id = pg_temp.drop_id('early')),
   'and one that is inserted by hand.');
+update inventory.purchases set payment_expires_at = null where drop_id = pg_temp.drop_id('early');
+update inventory.drops set nothing_due_before = 'infinity' where id = pg_temp.drop_id('early');
+update inventory.purchases set payment_expires_at = now() + interval '1 second' where drop_id = pg_temp.drop_id('early');
+select is(
+  (select d.nothing_due_before from inventory.drops d where d.id = pg_temp.drop_id('early')), now() + interval '1 second',
+  'So does one that had no end.');
 
 select * from finish();
 rollback;

@@ -131,19 +131,22 @@ select is(
     'inventory.drop_changes drop_changes_keep each statement',
     'inventory.drops drops_delete_keep each row', 'inventory.drops drops_delete_note each row',
     'inventory.drops drops_insert_note each row', 'inventory.drops drops_raise_revision each row',
-    'inventory.drops drops_stock_note each statement',
+    'inventory.drops drops_stock_note each statement', 'inventory.drops drops_truncate_keep each statement',
     'inventory.drops drops_update_note each row', 'inventory.payment_events payment_events_keep each statement',
     'inventory.payment_events payment_events_tell at the commit, each row',
     'inventory.payments payments_insert_note each statement', 'inventory.payments payments_update_note each statement',
     'inventory.purchases purchases_delete_note each statement', 'inventory.purchases purchases_earlier_end each row',
-    'inventory.purchases purchases_insert_note each statement', 'inventory.purchases purchases_update_note each statement',
+    'inventory.purchases purchases_insert_note each statement', 'inventory.purchases purchases_truncate_keep each statement',
+    'inventory.purchases purchases_update_note each statement',
     'inventory.reservations reservations_delete_note each statement', 'inventory.reservations reservations_earlier_end each row',
     'inventory.reservations reservations_insert_note each statement',
+    'inventory.reservations reservations_truncate_keep each statement',
     'inventory.reservations reservations_update_note each statement', 'inventory.reservations reservations_user_check each row',
     'inventory.users users_delete_keep each row', 'inventory.users users_rename_note each row',
     'inventory.users users_truncate_keep each statement', 'inventory.users users_update_keep each row',
     'inventory.variants variants_delete_note each statement', 'inventory.variants variants_insert_note each statement',
-    'inventory.variants variants_update_note each statement', 'inventory.webhook_endpoints webhook_endpoints_note each statement'
+    'inventory.variants variants_truncate_keep each statement', 'inventory.variants variants_update_note each statement',
+    'inventory.webhook_endpoints webhook_endpoints_note each statement'
   ],
   'Statements note what they do, and the commit publishes it.'
 );
