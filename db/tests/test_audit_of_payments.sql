@@ -1,6 +1,6 @@
 -- api.audit finds a payment and its purchases that do not fit, and money that does not add up.
 begin;
-select plan(19);
+select plan(20);
 
 -- Constraints and a trigger rule some of the damage out; this test does without them.
 alter table inventory.payments drop constraint payments_refunded_amount_check;
@@ -64,6 +64,10 @@ from (values
     array['a purchase with a payment has the user, the end and the status that the payment has: 0, 1',
       'the amount of a payment = the sum of its purchases: 10, 0'],
     'A purchase whose payment does not exist is found, and a payment without purchases.'),
+  ('purchases', 'payment_id = null', 'pending',
+    array['a purchase with a payment has the user, the end and the status that the payment has: 0, 1',
+      'the amount of a payment = the sum of its purchases: 10, 0'],
+    'A purchase that has an end and no payment is found, because nothing would take its units back.'),
   ('payments', 'user_id = pg_temp.user_id(''failed'')', 'paid',
     array['a purchase with a payment has the user, the end and the status that the payment has: 0, 1'],
     'A payment of another user is found.'),

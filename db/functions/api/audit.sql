@@ -138,7 +138,8 @@ begin
   select p.drop_id, 'a purchase with a payment has the user, the end and the status that the payment has', 0::bigint, count(*)
   from inventory.purchases p
   left join inventory.payments y on y.id = p.payment_id
-  where p.payment_id is not null and (
+  -- A purchase that has an end needs its payment, because what is due is taken back with it.
+  where (p.payment_id is not null or p.payment_expires_at is not null) and (
     y.id is null or y.user_id <> p.user_id or y.currency <> p.currency or y.expires_at is distinct from p.payment_expires_at
     or case y.status
       when 'pending' then p.status <> 'pending'
