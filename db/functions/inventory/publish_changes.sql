@@ -32,7 +32,7 @@ as $$
 declare
   v_changes inventory.changes[];
   v_drops inventory.drops[]; -- of each change: its drop, or nulls if it is gone
-  v_forgetful_ids uuid[]; -- drops whose stock was changed, and not that of their variants
+  v_drop_only_ids uuid[]; -- drops whose stock was changed, and not that of their variants
   v_change inventory.changes;
   v_drop inventory.drops;
   v_names text;
@@ -49,7 +49,7 @@ begin
     array_agg(t.change order by t.drop_id), array_agg(d.drop order by t.drop_id),
     array_agg(t.drop_id) filter (
       where t.is_of_drop_only and exists (select from inventory.variants v where v.drop_id = t.drop_id))
-  into v_changes, v_drops, v_forgetful_ids
+  into v_changes, v_drops, v_drop_only_ids
   from taken t
   left join lateral (select d as drop from inventory.drops d where d.id = t.drop_id limit 1) d on true;
 
@@ -68,7 +68,7 @@ begin
     if v_drop.id is null and (v_change.added_held > 0 or v_change.added_sold > 0) then
       raise foreign_key_violation using message = format('there is no drop %s', v_change.drop_id);
     end if;
-    if v_change.is_updated or v_change.variant_ids <> '{}' or v_drop.id = any (v_forgetful_ids) then
+    if v_change.is_updated or v_change.variant_ids <> '{}' or v_drop.id = any (v_drop_only_ids) then
       perform inventory.check_sums_of_variants(v_drop);
     end if;
     v_is_for_webhooks := v_is_for_webhooks or v_change.changed_purchase_ids is not null;
