@@ -1192,7 +1192,8 @@ CREATE UNLOGGED TABLE inventory.changes (
     was_public boolean,
     updated_payment_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
     changed_purchase_ids uuid[],
-    is_cancelled boolean
+    is_cancelled boolean,
+    variant_balance numeric DEFAULT 0 NOT NULL
 );
 
 
@@ -1215,6 +1216,13 @@ COMMENT ON COLUMN inventory.changes.changed_purchase_ids IS 'Purchases whose sta
 --
 
 COMMENT ON COLUMN inventory.changes.is_cancelled IS 'Whether the drop was cancelled, for webhooks.';
+
+
+--
+-- Name: COLUMN changes.variant_balance; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON COLUMN inventory.changes.variant_balance IS 'What each variant has available, held and sold more, less what it has more in total, times its inventory.variant_weight: 0 if all balance.';
 
 
 --
@@ -3605,4 +3613,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261130060000'),
     ('20261130061000'),
     ('20261130070000'),
-    ('20261130080000');
+    ('20261130080000'),
+    ('20261130081000');

@@ -1,7 +1,7 @@
 -- A transaction that does not balance is refused at its commit: what it adds to the total is what it adds to the available, the
 -- held and the sold units. So a change by hand cannot make a unit, or lose one.
 begin;
-select plan(39);
+select plan(47);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 select pg_temp.make_drops('shoes', 'other');
@@ -134,6 +134,46 @@ from (values
     'nor holds.'),
   ('inventory.drops, inventory.variants, inventory.reservations, inventory.purchases', '^committed$', 'All of them may be emptied.')
 ) as v (tables, answer, description);
+do $$
+begin
+  perform api.reserve(pg_temp.drop_id('sizes'), pg_temp.user_id('ann'), p_variant_id => pg_temp.variant_id('sizes', 'S'));
+  perform api.reserve(pg_temp.drop_id('sizes'), pg_temp.user_id('bob'), p_variant_id => pg_temp.variant_id('sizes', 'M'));
+  perform api.purchase(pg_temp.drop_id('sizes'), pg_temp.user_id('bob'));
+end
+$$;
+set constraints all immediate;
+set constraints all deferred;
+select matches(
+  pg_temp.committed(replace(v.statements, 'SIZES', quote_literal(pg_temp.drop_id('sizes')))),
+  '^23000 the stock of variant .* does not balance$', v.description
+)
+from (values
+  ('update inventory.variants set available_stock = available_stock + case name when ''S'' then 1 else -1 end
+    where drop_id = SIZES', 'A unit of one variant is not made from one of another.'),
+  ('update inventory.variants set total_stock = total_stock + case name when ''S'' then -1 else 1 end where drop_id = SIZES',
+    'Nor is the total of one that of another.'),
+  ('update inventory.reservations set variant_id = (select id from inventory.variants where drop_id = SIZES and name = ''M'')
+    where drop_id = SIZES', 'A hold does not move to another variant without its unit.'),
+  ('update inventory.purchases set variant_id = (select id from inventory.variants where drop_id = SIZES and name = ''S'')
+    where drop_id = SIZES', 'Nor does a sale.'),
+  ('update inventory.reservations set status = ''CANCELLED'' where drop_id = SIZES and status = ''ACTIVE'';
+    update inventory.variants set available_stock = available_stock + 1 where drop_id = SIZES and name = ''M'';
+    update inventory.drops set available_stock = available_stock + 1 where id = SIZES',
+      'Nor does a hold that ends give its units to another variant.'),
+  ('update inventory.purchases set status = ''refunded'' where drop_id = SIZES;
+    update inventory.variants set available_stock = available_stock + 1 where drop_id = SIZES and name = ''S'';
+    update inventory.drops set available_stock = available_stock + 1 where id = SIZES', 'Nor does a refund.')
+) as v (statements, description);
+select is(pg_temp.committed(replace(v.statements, 'SIZES', quote_literal(pg_temp.drop_id('sizes')))), 'committed', v.description)
+from (values
+  ('update inventory.variants set total_stock = total_stock + case name when ''S'' then 1 else -1 end,
+      available_stock = available_stock + case name when ''S'' then 1 else -1 end
+    where drop_id = SIZES', 'Units that nobody has may become those of another variant.'),
+  ('update inventory.reservations set variant_id = (select id from inventory.variants where drop_id = SIZES and name = ''M'')
+      where drop_id = SIZES;
+    update inventory.variants set available_stock = available_stock + case name when ''S'' then 1 else -1 end
+      where drop_id = SIZES', 'A hold moves to another variant together with its units.')
+) as v (statements, description);
 select is_empty('select * from pg_temp.findings()', 'No unit was lost or made up on the way.');
 
 select * from finish();

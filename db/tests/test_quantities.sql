@@ -218,7 +218,7 @@ from (values
   ('{"add_stock": -1}'::jsonb, 'PT409 STOCK_BELOW_COMMITTED: total_stock may not be less than the 3 units held and sold.',
     'Units that are held or sold are not taken away.'),
   ('{"add_stock": -3}', 'PT400 VALIDATION_ERROR: total_stock: must be 1 or more', 'A drop keeps a unit.'),
-  ('{"add_stock": 2147483647}', 'PT400 VALIDATION_ERROR: total_stock: must be 1 or more', 'It has no more than an integer.'),
+  ('{"add_stock": 2147483647}', 'PT400 VALIDATION_ERROR: total_stock: must be 2147483647 or less', 'It has no more than an integer.'),
   ('{"add_stock": 1.5}', 'PT400 VALIDATION_ERROR: add_stock: must be a whole number; a negative one takes units away',
     'Half a unit is none.'),
   ('{"add_stock": 1, "total_stock": 4}', 'PT400 VALIDATION_ERROR: add_stock: give it, total_stock or variants, one of the three',

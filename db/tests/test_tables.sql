@@ -91,7 +91,7 @@ from (values
       'variant_ids uuid[] not null default ''{}''::uuid[]', 'added_total bigint not null default 0',
       'added_available bigint not null default 0', 'added_held bigint not null default 0', 'added_sold bigint not null default 0',
       'was_public boolean', 'updated_payment_ids uuid[] not null default ''{}''::uuid[]',
-      'changed_purchase_ids uuid[]', 'is_cancelled boolean'
+      'changed_purchase_ids uuid[]', 'is_cancelled boolean', 'variant_balance numeric not null default 0'
     ],
     'A change belongs to the transaction that notes it, and to a drop. It adds up by how many units each side moved.'
   ),

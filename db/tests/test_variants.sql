@@ -1,6 +1,6 @@
 -- A drop may have variants: sizes or tiers with a stock each. The stock of the drop is their sum, and a reserve names one.
 begin;
-select plan(62);
+select plan(64);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat');
 
@@ -131,7 +131,11 @@ from (values
   (9, '[{$M$, "add_stock": 2, "total_stock": 2}, {$S$}]',
     'PT400 VALIDATION_ERROR: variants.add_stock: give it or total_stock, not both', 'Nor are two numbers one.'),
   (10, '[{$M$, "total_stock": 0}, {$S$}]', 'PT400 VALIDATION_ERROR: variants.total_stock: must be 1 or more', 'Nor is none.'),
-  (11, '[{"id": "x"}]', 'PT404 VARIANT_NOT_FOUND: This drop has no variant x, or it is named twice.',
+  (11, '[{$M$, "add_stock": -9}, {$S$}]', 'PT400 VALIDATION_ERROR: variants.total_stock: must be 1 or more',
+    'Nor is one that is taken away to the last unit.'),
+  (12, '[{$M$, "add_stock": 2147483647}, {$S$}]', 'PT400 VALIDATION_ERROR: variants.total_stock: must be 2147483647 or less',
+    'A variant does not get more units than a number can count.'),
+  (13, '[{"id": "x"}]', 'PT404 VARIANT_NOT_FOUND: This drop has no variant x, or it is named twice.',
     'An id that is none is not found.')
 ) as v (n, variants, expected, description)
 where v.expected is not null

@@ -248,7 +248,7 @@ async def test_stock_is_not_taken_from_buyers(http: httpx.AsyncClient, user: str
     await reserve(http, drop["id"], user, {"qty": 3})
     assert_error(await ask_change(http, drop, {"add_stock": -3}), 409, "STOCK_BELOW_COMMITTED")
     assert_invalid(await ask_change(http, drop, {"add_stock": -5}), "total_stock")
-    assert_invalid(await ask_change(http, drop, {"add_stock": 2**31 - 1}), "total_stock")
+    assert "2147483647 or less" in assert_invalid(await ask_change(http, drop, {"add_stock": 2**31 - 1}), "total_stock")
     for bad in (0.5, "1", None, True, 2**31):
         assert_invalid(await ask_change(http, drop, {"add_stock": bad}), "add_stock")
     assert_invalid(await ask_change(http, drop, {"add_stock": 1, "total_stock": 9}), "add_stock")

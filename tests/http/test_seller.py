@@ -104,6 +104,28 @@ async def test_a_drop_that_is_over(http: httpx.AsyncClient, owner: asyncpg.Pool,
     assert await available_stock(owner, drop["id"]) == 5
 
 
+@pytest.mark.parametrize("swept", [False, True], ids=["before the sweep", "after the sweep"])
+async def test_the_holds_of_a_drop_that_is_over(
+    http: httpx.AsyncClient, owner: asyncpg.Pool, seller: str, drop: Row, *, swept: bool
+) -> None:
+    """The history tells how many units were held when they were released; one that had run out was not, swept or not."""
+    users = await make_users(owner, 2)
+    due, held = [await reserve(http, drop["id"], buyer, {"qty": qty}) for buyer, qty in zip(users, (1, 2), strict=True)]
+    await http.patch(f"/drops/{drop['id']}", json={"status": "ended"}, headers=as_user(seller))
+    await make_due(owner, due["id"])
+    if swept:
+        await http.post("/internal/expire-now")
+    await http.post(f"/drops/{drop['id']}/cancel", json={"refund": True}, headers=as_user(seller))
+    newest = assert_success(await http.get(f"/drops/{drop['id']}/history", headers=as_user(seller)), "history")[0]
+    assert newest["details"] == {"held_stock": {"from": 2, "to": 0}}
+    statuses = []
+    for buyer, row in zip(users, (due, held), strict=True):
+        found = await http.get(f"/reservations/{row['id']}", headers=as_user(buyer))
+        statuses.append(assert_success(found, "reservation")["status"])
+    assert statuses == ["EXPIRED", "CANCELLED"]
+    assert await available_stock(owner, drop["id"]) == 5
+
+
 async def test_ones_own(http: httpx.AsyncClient, owner: asyncpg.Pool, seller: str, user: str, drop: Row) -> None:
     """A user reads the user's own hold and purchase, and so does the seller of the drop; to others they do not exist."""
     held = await reserve(http, drop["id"], user)

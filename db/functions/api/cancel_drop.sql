@@ -3,10 +3,12 @@
 -- Purpose: cancelling releases every hold. With p_refund, up to 500 paid purchases are refunded besides, because a drop may have
 -- more sales than one transaction should change. Call it again until `remaining` is 0: a drop that is cancelled stays so. With
 -- p_refund a drop that is over stays over, and its sales are refunded; holds that it still has are released, because they would
--- become sales. A key that came with another request is refused.
+-- become sales. What is due is taken back before, because it is not held any more, and the history tells how many units were. A key
+-- that came with another request is refused.
 --
--- Locks, in this order: the key; as api.update_drop and api.refund_drop take them. Errors: DROP_NOT_FOUND, INVALID_STATUS_CHANGE,
--- IDEMPOTENCY_KEY_REUSED, FORBIDDEN (a seller names another user), AUTH_REQUIRED.
+-- Locks, in this order: the key; of a drop that is over its due reservations, with skip locked; as api.update_drop and
+-- api.refund_drop take them. Errors: DROP_NOT_FOUND, INVALID_STATUS_CHANGE, IDEMPOTENCY_KEY_REUSED, FORBIDDEN (a seller names
+-- another user), AUTH_REQUIRED.
 
 create or replace function api.cancel_drop(
   p_drop_id uuid, p_refund boolean default false, p_cancelled_by uuid default null, p_idempotency_key text default null
@@ -29,6 +31,7 @@ begin
   if not found or (v_drop.status <> 'cancelled' and not (p_refund and inventory.status_now(v_drop) = 'ended')) then
     perform from api.update_drop(p_drop_id, '{"status": "cancelled"}', p_changed_by => p_cancelled_by);
   elsif v_drop.status <> 'cancelled' then
+    perform from inventory.expire_due(p_drop_id, inventory.lock_due_reservations(v_drop, 100000));
     v_released := inventory.cancel_all_holds(p_drop_id);
     if v_released > 0 then
       update inventory.drops d set available_stock = d.available_stock + v_released, updated_at = now() where d.id = p_drop_id;

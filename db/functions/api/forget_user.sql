@@ -3,7 +3,7 @@
 -- A user who was forgotten before keeps that name. The units that the user holds go back to stock, because nobody is left who would
 -- buy them. The id stays, because the books must still say which sales belong together. A forgotten user who comes back acts under
 -- the new name for ever: neither api.ensure_user nor api.rename_user_batch brings the old one back. Events in the log keep the old
--- name until they are pruned (EVENT_RETENTION_SECONDS).
+-- name until they are pruned (EVENT_RETENTION_SECONDS), and so do the messages for webhook endpoints.
 --
 -- Locks, in this order: those of api.cancel_batch, if the user holds units; the user's row. Errors: FORBIDDEN (a buyer or seller
 -- names another user), AUTH_REQUIRED; if the user holds units of several drops lock_not_available (55P03) after 100 ms at a lock.

@@ -20,29 +20,29 @@ begin
   return query
   select h.at, h.action, h.user_id, jsonb_strip_nulls(h.details)
   from (
-    select 1, v_hold."createdAt", 'reserved', v_hold.user_id,
+    select 1, null::bigint, v_hold."createdAt", 'reserved', v_hold.user_id,
       jsonb_build_object('qty', v_hold.qty, 'amount', v_hold.amount, 'currency', v_hold.currency)
     union all
-    select 2, v_hold.extended_at, 'extended', v_hold.user_id, jsonb_build_object('expires_at', v_hold.expires_at)
+    select 2, null, v_hold.extended_at, 'extended', v_hold.user_id, jsonb_build_object('expires_at', v_hold.expires_at)
     where v_hold.extended_at is not null
     union all
-    select 3, v_hold.expires_at, 'expired', null, '{}' where v_hold.status = 'EXPIRED'
+    select 3, null, v_hold.expires_at, 'expired', null, '{}' where v_hold.status = 'EXPIRED'
     union all
-    select 3, v_hold."updatedAt", 'cancelled', coalesce(c.changed_by, case when c.id is null then v_hold.user_id end), '{}'
+    select 3, null, v_hold."updatedAt", 'cancelled', coalesce(c.changed_by, case when c.id is null then v_hold.user_id end), '{}'
     from (values (true)) as one
     left join inventory.drop_changes c
       on c.drop_id = v_hold.drop_id and c.created_at = v_hold."updatedAt"
       and (c.action = 'cancelled' or c.action = 'updated' and c.details ? 'held_stock')
     where v_hold.status = 'CANCELLED'
     union all
-    select 3, p.created_at, 'purchased', p.user_id,
+    select 3, null, p.created_at, 'purchased', p.user_id,
       jsonb_build_object('purchase_id', p.id, 'qty', p.qty, 'amount', p.amount, 'currency', p.currency)
     from inventory.purchases p
     where p.reservation_id = v_hold.id and p.drop_id = v_hold.drop_id
     union all
     -- The payment ended without money: the buyer cancelled it, the seller the drop, or else it was the provider, or time ran out.
     select
-      4, ended.at, case when ended.at < p.payment_expires_at then 'cancelled' else 'expired' end,
+      4, null, ended.at, case when ended.at < p.payment_expires_at then 'cancelled' else 'expired' end,
       case
         when c.id is not null then c.changed_by
         when ended.at < p.payment_expires_at and not exists (
@@ -59,7 +59,7 @@ begin
       on c.drop_id = p.drop_id and c.action = 'cancelled' and c.created_at = p.updated_at and ended.at < p.payment_expires_at
     where p.reservation_id = v_hold.id and p.drop_id = v_hold.drop_id and (inventory.purchase_row(p)).status = 'cancelled'
     union all
-    select 5, c.created_at, 'refunded', c.changed_by, c.details
+    select 5, c.id, c.created_at, 'refunded', c.changed_by, c.details
     from inventory.purchases p
     join inventory.drop_changes c
       on c.drop_id = p.drop_id and c.action = 'refunded' and (c.details ->> 'purchase_id')::uuid = p.id
@@ -67,7 +67,7 @@ begin
     union all
     -- What is left was refunded together with other purchases of the drop, or at the provider.
     select
-      5, p.refunded_at, 'refunded',
+      5, null, p.refunded_at, 'refunded',
       (
         select c.changed_by
         from inventory.drop_changes c
@@ -84,8 +84,8 @@ begin
       where c.drop_id = p.drop_id and c.action = 'refunded' and (c.details ->> 'purchase_id')::uuid = p.id
     ) alone (qty, amount)
     where p.reservation_id = v_hold.id and p.drop_id = v_hold.drop_id and p.refunded_qty > alone.qty
-  ) as h (place, at, action, user_id, details)
-  order by h.at, h.place;
+  ) as h (place, change_id, at, action, user_id, details)
+  order by h.at, h.place, h.change_id;
 end
 $$;
 

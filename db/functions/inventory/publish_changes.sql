@@ -10,8 +10,8 @@
 -- may deadlock: use that only to try things out.
 --
 -- Errors: integrity_constraint_violation (23000), if what the transaction did to the stock does not balance: by hand it may have
--- changed one of total_stock, available_stock, the holds and the sales without the others, or variants and not their drop, or a drop
--- and not its variants; foreign_key_violation (23503), if a hold is of no drop.
+-- changed one of total_stock, available_stock, the holds and the sales without the others, of the drop or of a variant, or only one
+-- of a drop and its variants; foreign_key_violation (23503), if a hold is of no drop.
 --
 -- The log is public, so nothing of a draft is in it. A draft that is published comes as DROP_CREATED; a drop that goes back to
 -- draft, or is deleted, as DROP_REMOVED. A draft that is cancelled was never seen, and is not announced, then or later.
@@ -70,6 +70,9 @@ begin
     end if;
     if v_change.is_updated or v_change.variant_ids <> '{}' or v_drop.id = any (v_drop_only_ids) then
       perform inventory.check_sums_of_variants(v_drop);
+    end if;
+    if v_change.variant_balance <> 0 then
+      perform inventory.check_variants(v_change.drop_id);
     end if;
     v_is_for_webhooks := v_is_for_webhooks or v_change.changed_purchase_ids is not null;
     if v_drop.id is null or not inventory.is_public(v_drop) then

@@ -100,6 +100,7 @@ begin
     );
   end if;
 
+  v_is_by_hand := set_config('lastpair.is_by_hand', 'off', true); -- see inventory.note_reservations and inventory.note_purchases
   if v_live_ids <> '{}' then
     with consumed as (
       update inventory.reservations r
@@ -113,6 +114,7 @@ begin
   end if;
 
   if v_consumed_ids is null then -- nothing is sold, so nothing is written, and no trigger runs
+    v_is_by_hand := set_config('lastpair.is_by_hand', 'on', true);
     return query
     select d.n, d.code, d.replayed, case when d.code is null then d.earlier end
     from inventory.purchase_decisions(p_requests, v_holds, cardinality(v_live_ids), null) d
@@ -125,7 +127,6 @@ begin
     select p.payment_ids, p.ends into v_payment_ids, v_payment_ends
     from inventory.plan_payments(v_holds, p_basket_id is not null) p;
   end if;
-  v_is_by_hand := set_config('lastpair.is_by_hand', 'off', true); -- see inventory.note_purchases
   return query
   with decision as materialized (
     select *

@@ -39,7 +39,9 @@ begin
       when p_change ? 'total_stock' then inventory.whole_number(p_change -> 'total_stock')
       else inventory.whole_number(to_jsonb(p_variant.total_stock + (p_change ->> 'add_stock')::numeric))
     end;
-    if coalesce(v_stock < 1, true) then
+    if v_stock is null and (p_change ->> 'add_stock')::numeric > 0 then
+      perform inventory.refuse('VALIDATION_ERROR', 'variants.total_stock: must be 2147483647 or less');
+    elsif coalesce(v_stock < 1, true) then
       perform inventory.refuse_constraint('variants_total_stock_check');
     end if;
     p_variant.total_stock := v_stock;
