@@ -4,8 +4,31 @@
 -- Money may be taken twice for one payment, under two ids at the provider. That is for the seller to look at, so an event keeps the id
 -- that it names. Of events before this it is not known.
 
-set local lock_timeout = '5s';
 set local statement_timeout = '60s';
+
+-- All tables at once, and those of the migrations after this one, which may run in the same transaction. Calls in progress lock them in
+-- several orders, so this gives way and tries again before a deadlock is found.
+do $$
+declare
+  v_gives_up_at timestamptz := clock_timestamp() + interval '5 seconds';
+begin
+  loop
+    begin
+      set local lock_timeout = '200ms';
+      lock table
+        inventory.drops, inventory.variants, inventory.reservations, inventory.purchases, inventory.changes, inventory.payment_events
+        in access exclusive mode;
+      return;
+    exception when lock_not_available then
+      if clock_timestamp() > v_gives_up_at then
+        raise;
+      end if;
+      perform pg_sleep(0.05);
+    end;
+  end loop;
+end
+$$;
+set local lock_timeout = '5s';
 
 alter table inventory.payment_events
   add column provider_reference text,
