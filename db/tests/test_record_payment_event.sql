@@ -1,6 +1,6 @@
 -- api.record_payment_event: what a provider tells is kept once, and what a payment becomes does not depend on the order.
 begin;
-select plan(90);
+select plan(91);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve', 'fay', 'gil', 'hal');
 select pg_temp.make_drop('shoes', 100);
@@ -176,6 +176,8 @@ $$;
 select is(pg_temp.tell(pg_temp.payment_id('shoes', 'hal'), 'paid', p_amount => 9, p_reference => 'ch_0'), 'flagged wrong_amount pending',
   'What does not pay a payment');
 select is(pg_temp.tell_hal('paid', 'ch_1'), 'applied paid', 'does not count.');
+select is((select provider_reference from inventory.payments where id = pg_temp.payment_id('shoes', 'hal')), 'ch_1',
+  'The money that pays it is the one that a refund names.');
 select is(pg_temp.tell_hal('paid', null), 'unchanged paid', 'If it is told again, without an id,');
 select is(pg_temp.tell_hal('paid', 'ch_1'), 'unchanged paid', 'or with the same one, nothing is wrong.');
 select is(pg_temp.tell_hal('paid', 'ch_2'), 'flagged paid_twice paid', 'Under another id it was paid a second time.');

@@ -132,7 +132,7 @@ begin
     perform inventory.drop_calls(v_id, array['refund'], coalesce(p_event.refunded_amount < v_payment.amount, false));
   end if;
   if v_id is not null and v_payment.provider_reference is null and p_event.provider_reference is not null
-    and problem is distinct from 'wrong_mode'
+    and (problem is null or problem in ('refunded_in_part', 'too_late')) -- otherwise it is the id of other money
   then
     update inventory.payments y
     set provider_reference = p_event.provider_reference
