@@ -50,8 +50,7 @@ declare
   v_stock integer[];  -- what is left of each drop and, after them, of each variant
   v_user_units integer[];      -- for each request, if the drops have such terms: what its user has,
   v_may_hold_at timestamptz[]; -- and when that user may hold units again
-  v_units integer; -- what the user has for the limit,
-  v_asked integer; -- and how many of these are asked for by earlier items of the same basket
+  v_units integer;
   v_repeated_n integer; -- an earlier request of this call that took units with the same Idempotency-Key
   v_code text;
   v_begin_n integer;            -- of the basket: its first item,
@@ -117,14 +116,10 @@ begin
 
     v_repeated_n := null;
     v_units := v_user_units[f.n];
-    v_asked := 0;
     if f.first_of_user < f.n then
       for i in f.first_of_user .. f.n - 1 loop
         continue when taker_ns[i] is distinct from i or v_user_ids[i] <> f.user_id or drop_ns[i] <> f.drop_n;
         v_units := v_units + coalesce((p_requests[i]).qty, 1);
-        if p_basket_ns[i] = p_basket_ns[f.n] then
-          v_asked := v_asked + coalesce((p_requests[i]).qty, 1);
-        end if;
         f.holds := f.holds or (p_requests[i]).variant_id is not distinct from f.variant_id;
         v_repeated_n := case when (p_requests[i]).idempotency_key = f.idempotency_key then i else v_repeated_n end;
       end loop;
@@ -157,7 +152,7 @@ begin
       else
         codes[f.n] := v_code;
         messages[f.n] := inventory.reserve_sentence(
-          v_code, f.variant_id, v_units - v_asked, v_asked, v_drop.limits[f.drop_n], v_may_hold_at[f.n], v_stock[f.stock_n]);
+          v_code, f.variant_id, v_units, v_drop.limits[f.drop_n], v_may_hold_at[f.n], v_stock[f.stock_n]);
         v_is_refused := true;
       end if;
     end if;

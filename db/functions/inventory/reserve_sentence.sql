@@ -1,16 +1,12 @@
 -- inventory.reserve_sentence: a sentence for a refusal of inventory.reserve_refusal that is more precise than that of its code,
 -- or null if there is none.
 --
--- p_units are the units that the user holds and has bought, and p_asked those that earlier items of the same basket ask for. These
--- count for the limit, but the user does not have them, because a basket with a refused item holds nothing.
---
 -- Locks: none. Errors: none. Plans: a plain SQL expression, which PostgreSQL puts into the caller's.
 
 create or replace function inventory.reserve_sentence(
   p_code text,
   p_variant_id uuid,
   p_units integer,
-  p_asked integer,
   p_limit_per_user integer,
   p_may_hold_at timestamptz,
   p_stock integer
@@ -21,9 +17,7 @@ as $$
   select case
     when p_code = 'VARIANT_NOT_FOUND' and p_variant_id is null then 'This drop has variants. Say which one: variant_id.'
     when p_code = 'LIMIT_EXCEEDED' then
-      format(
-        'You may have %s of this drop, and you hold or have bought %s.%s', p_limit_per_user, p_units,
-        case when p_asked > 0 then format(' Other items of this basket ask for %s.', p_asked) end)
+      format('You may have %s of this drop, and you hold or have bought %s.', p_limit_per_user, p_units)
     when p_code = 'RESERVED_TOO_SOON' then
       format(
         'You let a hold of this drop go. You may hold units again in %s seconds.',
@@ -33,5 +27,5 @@ as $$
   end
 $$;
 
-comment on function inventory.reserve_sentence(text, uuid, integer, integer, integer, timestamptz, integer) is
+comment on function inventory.reserve_sentence(text, uuid, integer, integer, timestamptz, integer) is
 'A sentence for a refused request for units that is more precise than that of its code, or null.';
