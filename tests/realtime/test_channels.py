@@ -13,7 +13,7 @@ from tests.support.database import Database
 from tests.support.factories import make_drop_by_sql, make_user
 from tests.support.hub import the_track
 from tests.support.in_process import InProcess, served, settings_for
-from tests.support.streams import TRANSPORTS, Message, fresh_database, newest_id, open_stream, publish
+from tests.support.streams import MAKE_OLD, TRANSPORTS, Message, fresh_database, newest_id, open_stream, publish
 from tests.support.waiting import eventually
 
 LOG = """
@@ -185,12 +185,12 @@ async def test_what_was_pruned(service: InProcess, owner: asyncpg.Pool, drops: l
     await publish(owner, drops[0], "PURCHASE_COMPLETED", ["{}"])
     seen = await newest_id(owner)
     await publish(owner, drops[0], "PAYMENT_UPDATED", ["{}"] * 12, ann)
-    await owner.execute("update inventory.events set created_at = now() - interval '1 day'")
+    await owner.execute(MAKE_OLD)
     await publish(owner, drops[0], "PURCHASE_COMPLETED", ["{}"])
-    assert await owner.fetchval("select api.prune_events(3600)") > 0
+    assert await owner.fetchval("select api.prune_events(600)") > 0
     assert await owner.fetchval("select min(id) from inventory.events") == seen
-    await owner.execute("update inventory.events set created_at = now() - interval '1 day' where user_id is null")
-    assert await owner.fetchval("select api.prune_events(3600)") == 13
+    await owner.execute(f"{MAKE_OLD} where user_id is null")
+    assert await owner.fetchval("select api.prune_events(600)") == 13
     await publish(owner, drops[0], "PAYMENT_UPDATED", ["{}"], bob)
     await publish(owner, drops[0], "END", ["{}"] * 9)
     newest = await newest_id(owner)

@@ -16,7 +16,7 @@ from lastpair.realtime.event import Event
 from tests.support.batch_statements import CANCEL, PURCHASE, RESERVE
 from tests.support.database import Database
 from tests.support.factories import Owner, make_drop_by_sql, make_users
-from tests.support.streams import LOCK, newest_id, publish
+from tests.support.streams import LOCK, MAKE_OLD, newest_id, publish
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("healthy")
@@ -307,9 +307,9 @@ async def test_an_event_too_large_to_notify_is_notified_as_its_id(
 
 
 async def fill_log(owner: asyncpg.Pool, count: int) -> list[int]:
-    """A log of at least `count` events, all a day old; returns their ids."""
+    """A log of at least `count` events, all of them old; returns their ids."""
     await publish(owner, await make_drop_by_sql(owner, 1), "OLD", ["{}"] * count)
-    await owner.execute("update inventory.events set created_at = now() - interval '1 day'")
+    await owner.execute(MAKE_OLD)
     return await log_ids(owner)
 
 
@@ -325,8 +325,8 @@ async def test_prunes_side_by_side_leave_no_hole(owner: asyncpg.Pool, first: int
     ids = await fill_log(owner, 400)
     async with owner.acquire() as connection:
         await connection.execute("begin")
-        assert await connection.fetchval("select api.prune_events(3600, $1)", first) == first
-        other = asyncio.create_task(owner.fetchval("select api.prune_events(3600, $1)", second))
+        assert await connection.fetchval("select api.prune_events(600, $1)", first) == first
+        other = asyncio.create_task(owner.fetchval("select api.prune_events(600, $1)", second))
         await a_call_waits(owner)
         await connection.execute(end)
     pruned = await asyncio.wait_for(other, SLOW_CALL_SECONDS) + (first if end == "commit" else 0)
@@ -344,7 +344,7 @@ async def test_prunes_of_many_processes_while_others_read_and_write(owner: async
     async def prune() -> int:
         total, pruned = 0, 1
         while pruned:
-            pruned = await owner.fetchval("select api.prune_events(3600, 37)")
+            pruned = await owner.fetchval("select api.prune_events(600, 37)")
             total += pruned
             while times < total // 100:  # so that the reader looks while there is still something to prune
                 await asyncio.sleep(0.001)

@@ -33,6 +33,9 @@ SLOW_CALL_SECONDS = PATIENCE_SECONDS
 SSE_FIELDS = re.compile(rb"event: ([A-Z_]+)\nid: ([0-9]+|[0-9]+:[0-9]+(?:,[0-9]+:[0-9]+)*)\ndata: (.*)")
 FRAME = re.compile(r'\{"type":\s*"([A-Z_]+)",\s*"id":\s*"([0-9:,]+)",\s*"data":\s*(.*)\}', re.DOTALL)
 LOCK = "lock table inventory.event_order in share update exclusive mode"
+MAKE_OLD = "update inventory.events set created_at = now() - interval '20 minutes'"
+"""Older than the ten minutes that the tests keep, but not than the hour that the sweeper of a service beside them keeps."""
+
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # httpx would read all certificates of the machine for every client
 AT = re.compile(r'(.*?),?"at":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)"\}', re.DOTALL)
 LOG = """
