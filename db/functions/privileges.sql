@@ -98,6 +98,7 @@ begin
       ('has_idempotency_key', 'lastpair_service'),
       ('is_superseded',       'lastpair_service'),
       ('knows_payment',       'lastpair_service'),
+      ('on_sale_version',     'lastpair_service'),
       ('load',                'lastpair_service'),
       ('names_of',            'lastpair_service'),
       ('node',                'lastpair_service'),

@@ -792,6 +792,15 @@ as $$
   target api.node;
 $$;
 
+create or replace function node_0.on_sale_version(p_limit integer DEFAULT 50, p_seen text DEFAULT NULL::text)
+returns text
+language plproxy volatile security definer
+as $$
+  cluster 'node_0';
+  run on 0;
+  target api.on_sale_version;
+$$;
+
 create or replace function node_0.open_work()
 returns TABLE(what text, number bigint)
 language plproxy volatile security definer

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,16 +10,15 @@ import asyncpg
 import orjson
 import pytest
 
-from lastpair.database.nodes import Nodes
 from lastpair.errors import Refusal, Unavailable
-from lastpair.settings import Settings
 from lastpair.shop.outcome import Caller, Outcome, Page
 from lastpair.shop.shared_calls import BasketItem, BasketRequest
 from lastpair.shop.shop import Shop
-from tests.support.database import Database, calling
+from tests.support.database import Database
 from tests.support.factories import available_stock, hold, make_drop_by_sql, make_due, make_user, make_users, statuses
 from tests.support.ordered_requests import lock_waits, locked
 from tests.support.servers import free_port
+from tests.support.shop import opened_shop
 
 pytestmark = pytest.mark.usefixtures("healthy")
 
@@ -53,13 +51,6 @@ REST: dict[str, Callable[[Shop], Awaitable[Outcome]]] = {
     "create_user": lambda shop: shop.create_user("ann"),
     "expire_due_holds": lambda shop: shop.expire_due_holds(),
 }
-
-
-@asynccontextmanager
-async def opened_shop(url: str, sessions: int = 4, **settings: Any) -> AsyncIterator[Shop]:
-    """A shop on this database, with these settings."""
-    async with calling(url, sessions) as database:
-        yield Shop(Nodes(database, database.servers), Settings.model_construct(**settings))
 
 
 @pytest.fixture(scope="module")

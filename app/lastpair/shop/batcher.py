@@ -77,14 +77,14 @@ class Batcher(Generic[Lane, Item, Answer]):
         At most `max_pending` requests may wait or be in flight. Each also takes a place of those that are `shared`, if any.
 
         Between a call and the next one, for which requests wait already, `pause` iterations of the event loop pass. Meanwhile
-        answers are written and requests are read, which share the next call.
+        answers are written and requests are read, which share the next call. `call` may set another `pause`.
         """
         self._call = call
         self._max_size = max_size
         self._max_pending = max_pending
         self._pending = 0
         self._shared = shared
-        self._pause = pause
+        self.pause = pause
         # The requests that wait in each lane, in order. A lane in flight is here even if nothing waits in it.
         self._lanes: dict[Lane, dict[Receiver[Answer], Item]] = {}
         self._ready: dict[Lane, None] = {}  # in the order in which they became ready
@@ -157,7 +157,7 @@ class Batcher(Generic[Lane, Item, Answer]):
                 await self._settle(batch)
             finally:
                 timer.cancel()
-            for _ in range(self._pause if self._ready else 0):
+            for _ in range(self.pause if self._ready else 0):
                 await asyncio.sleep(0)
 
     def _take(self) -> "_Batch[Lane, Answer, Item]":
