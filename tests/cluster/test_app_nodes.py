@@ -7,10 +7,13 @@ from uuid import uuid4
 
 import pytest
 
+from lastpair.database.nodes import Nodes
 from lastpair.database.router import add_node
+from lastpair.settings import Settings
+from lastpair.shop.shop import Shop
 from tests.support.cluster_shop import PATIENCE_SECONDS, kill, serving
 from tests.support.clusters import Cluster
-from tests.support.database import client_of, connected, running_api
+from tests.support.database import calling, client_of, connected, running_api
 from tests.support.factories import ask_reserve, hold, make_drop_by_sql, make_due, make_users, reserve, statuses
 from tests.support.router import Router, another_router, running_node, running_router, service_url_of
 from tests.support.waiting import eventually
@@ -44,6 +47,13 @@ async def test_a_node_joins(router_and_node: tuple[Router, Cluster]) -> None:
             return (await statuses(owner, drop_id))["EXPIRED"] == 3
 
         await eventually(is_swept, PATIENCE_SECONDS)
+
+
+async def test_a_router_that_has_not_said_yet_what_it_is(router: Router) -> None:
+    """The drops on sale are listed as those of a router, which has no version of them."""
+    async with calling(router.url) as database:
+        shop = Shop(Nodes(database, database.servers), Settings.model_construct())
+        assert (await shop.drops_on_sale()).status == 200
 
 
 async def test_a_router_is_killed(two_routers: tuple[Router, Router]) -> None:

@@ -128,6 +128,15 @@ async def test_a_session_on_a_server_that_takes_no_writes_is_given_up(pair: tupl
         assert len(pids) == 2
 
 
+async def test_a_standby_keeps_no_page(pair: tuple[Crashable, Standby]) -> None:
+    """Its snapshot does not say what runs on the primary, so the version of the drops on sale is another one each time."""
+    async with connected(pair[1].url) as session:
+        seen = await session.fetchval("select api.on_sale_version()")
+        for _ in range(20):
+            seen, before = await session.fetchval("select api.on_sale_version(p_seen => $1)", seen), seen
+            assert seen != before
+
+
 async def test_after_a_silence_no_session_is_used_again(pair: tuple[Crashable, Standby], monkeypatch: pytest.MonkeyPatch) -> None:
     """One call finds out that its session is dead; the calls that follow need not wait for the same."""
     monkeypatch.setattr(pool, "COMMAND_TIMEOUT_SECONDS", 2)

@@ -14,4 +14,6 @@ from tests.support.database import calling
 async def opened_shop(url: str, sessions: int = 4, **settings: Any) -> AsyncIterator[Shop]:
     """A shop on this database, with these settings."""
     async with calling(url, sessions) as database:
-        yield Shop(Nodes(database, database.servers), Settings.model_construct(**settings))
+        nodes = Nodes(database, database.servers)
+        await nodes.open()
+        yield Shop(nodes, Settings.model_construct(**settings))

@@ -77,7 +77,7 @@ class Batcher(Generic[Lane, Item, Answer]):
         At most `max_pending` requests may wait or be in flight. Each also takes a place of those that are `shared`, if any.
 
         Between a call and the next one, for which requests wait already, `pause` iterations of the event loop pass. Meanwhile
-        answers are written and requests are read, which share the next call. `call` may set another `pause`.
+        answers are written and requests are read, which share the next call. `call` may change the attribute `pause`.
         """
         self._call = call
         self._max_size = max_size

@@ -49,7 +49,7 @@ from router.ensure_users($2, array(select r from json_populate_recordset(null::a
 """A name is unique over all nodes, so the router makes the users."""
 
 PAGE_PAUSE = 4
-"""Iterations of the event loop after a call that read the drops on sale. It takes as long for many requests as for one."""
+"""Iterations of the event loop after a call that read the drops on sale, which takes as long for many requests as for one."""
 
 DEFAULT_LIMIT = 50
 """Rows of a page, unless the request says."""
@@ -98,14 +98,14 @@ def cursor_with_time(at: str) -> str:
 
 ON_SALE = f"api.list_drops(p_limit => {DEFAULT_LIMIT + 1})"
 DROPS_ON_SALE = page_of(ON_SALE, cursor_with_time("starts_at"))
-"""With a router."""
+"""The statement for a router."""
 
 CHANGED_DROPS_ON_SALE = f"""
 select v.version, page.*
 from (select api.on_sale_version($1 + 1, $2) as version offset 0) v
 cross join lateral ({page_of(ON_SALE, where="v.version is distinct from $2")}) page
 """  # noqa: S608 - only of the constants here
-"""Without one: the version of the page, and the page; it is read only if this is not the version $2, and is empty if not."""
+"""The statement for a single database: it returns the version, and the page only if the version is not $2."""
 
 ACTIVITY = "select to_json(a) from api.activity($1, $2) a"
 
@@ -353,8 +353,7 @@ class SharedCalls:
         self.drops_on_sale: Batcher[None, None, Outcome] = Batcher(
             self._drops_on_sale, max_size=pending, max_pending=pending, pause=PAGE_PAUSE
         )
-        self._seen_version: str | None = None
-        self._seen_page: Page | None = None  # what that version of the drops on sale is
+        self._seen: tuple[str | None, Page] = (None, Page("[]", None))  # the version of the drops on sale, and the page
         self.activity: Batcher[ActivityRequest, None, Any] = Batcher(self._activity, max_size=pending, max_pending=pending)
 
     def at(self, row_id: str) -> NodeCalls:
@@ -380,17 +379,18 @@ class SharedCalls:
         self._of_nodes.pop(node, None)
 
     async def _drops_on_sale(self, requests: Mapping[None, list[None]]) -> list[Outcome]:
-        if self._nodes.is_router:
+        if self._nodes.is_router is not False:
             [row] = await of_several(self._nodes, lambda: self._database.fetch(DROPS_ON_SALE, DEFAULT_LIMIT))
             page = Page(*row)
         else:
-            [(version, *fields)] = await self._database.fetch(CHANGED_DROPS_ON_SALE, DEFAULT_LIMIT, self._seen_version)
-            if self._seen_page is None or version != self._seen_version:
-                self._seen_version, self._seen_page = version, Page(*fields)
-                self.drops_on_sale.pause = PAGE_PAUSE
-            else:
+            seen_version, page = self._seen
+            [(version, *fields)] = await self._database.fetch(CHANGED_DROPS_ON_SALE, DEFAULT_LIMIT, seen_version)
+            if version == seen_version:
                 self.drops_on_sale.pause = 0
-            page = self._seen_page
+            else:
+                self.drops_on_sale.pause = PAGE_PAUSE
+                page = Page(*fields)
+                self._seen = version, page
         return [Outcome(DONE, None, None, False, page)] * len(requests[None])
 
     async def _activity(self, requests: Mapping[ActivityRequest, list[None]]) -> list[Any]:

@@ -4,7 +4,7 @@
 -- If the drop p_after is of another node, p_after_at says when it comes in the list (api.cursor_time).
 --
 -- One that was cancelled as a draft is on no list. The status is the one by the clock: an `ended` drop may be stored as live,
--- because the sweep has not come by. What is shown by the clock, api.on_sale_version must know.
+-- because the sweep has not come by. api.on_sale_version must check everything that changes by the clock.
 --
 -- Locks: none. Errors: FORBIDDEN (drafts, see inventory.may_see_drafts), VALIDATION_ERROR (status, limit, cursor).
 --

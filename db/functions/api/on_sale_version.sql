@@ -1,12 +1,13 @@
 -- api.on_sale_version: a text that stands for the first page of the drops on sale, as api.list_drops shows it now.
 --
--- Purpose: many people look at that page while nothing happens, before a drop opens most of all. Whoever keeps the page and this
--- text, of one statement, gives the text as p_seen the next time. If it comes back, the page is still the same. This takes a
--- fraction of what the page takes.
+-- Purpose: many people look at that page while nothing happens, before a drop opens most of all. A caller keeps the page and this
+-- text, which one statement returned, and passes the text as p_seen the next time. If it comes back, the page is still the same.
+-- This takes a fraction of what the page takes.
 --
 -- What is shown depends on the rows and on the time. The rows are the same if the snapshot is: then no transaction has committed
--- since. A transaction that has written something itself gets a new text each time, because its snapshot does not tell of that.
--- Of the time it looks at what the page shows by the clock: starts, ends, and what is due.
+-- since. Two transactions get a new text each time: one that has written something itself, and one on a standby, because there
+-- the snapshot does not say what runs on the primary. The function also checks what changes by the clock: starts, ends, and what
+-- becomes due.
 --
 -- The text names the server and the session, because after a crash, or on another server, the same snapshot may stand for other
 -- rows. So p_seen never comes back in another session.
@@ -24,13 +25,13 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_rows text := concat_ws(
+  v_snapshot text := concat_ws(
     '/', pg_postmaster_start_time(), pg_backend_pid(), p_limit, pg_current_snapshot(),
-    case when pg_current_xact_id_if_assigned() is not null then clock_timestamp() end);
+    case when pg_current_xact_id_if_assigned() is not null or pg_is_in_recovery() then clock_timestamp() end);
   v_seen_at timestamptz;
 begin
   perform inventory.check_limit(p_limit);
-  if starts_with(p_seen, v_rows || '@') then
+  if starts_with(p_seen, v_snapshot || '@') then
     v_seen_at := to_timestamp(split_part(p_seen, '@', 2)::double precision);
     if v_seen_at <= now() and not exists (
       select
@@ -64,7 +65,7 @@ begin
       return p_seen;
     end if;
   end if;
-  return v_rows || '@' || extract(epoch from now());
+  return v_snapshot || '@' || extract(epoch from now());
 end
 $$;
 
