@@ -5,9 +5,9 @@
 -- This takes a fraction of what the page takes.
 --
 -- What is shown depends on the rows and on the time. The rows are the same if the snapshot is: then no transaction has committed
--- since. Two transactions get a new text each time: one that has written something itself, and one on a standby, because there
--- the snapshot does not say what runs on the primary. The function also checks what changes by the clock: starts, ends, and what
--- becomes due.
+-- since. A transaction that has written something itself gets a new text each time, because its snapshot does not tell of that.
+-- So does each one on a standby, because there a snapshot does not say what runs on the primary. The function also checks what
+-- changes by the clock: starts, ends, and what becomes due.
 --
 -- The text names the server and the session, because after a crash, or on another server, the same snapshot may stand for other
 -- rows. So p_seen never comes back in another session.
@@ -71,4 +71,4 @@ $$;
 
 comment on function api.on_sale_version(integer, text) is
 'A text that stands for the first p_limit drops on sale, as api.list_drops shows them. If it is p_seen, which an earlier call in
-this session returned, nothing has changed there since.';
+this session returned, they are still shown as they were then.';
