@@ -37,7 +37,7 @@ BY_THE_CLOCK = {
 }
 """What changes the page without a commit, and how it is set for a moment."""
 
-OPEN = "update inventory.drops set starts_at = now() - interval '1 hour', ends_at = null, status = 'live' where id = $1"
+OPEN = "update inventory.drops set starts_at = now(), ends_at = null, status = 'live' where id = $1"
 CHANGES = [
     *[OPEN] * 5,
     *[statement.format(soon=SOMETIME) for statement in BY_THE_CLOCK.values()],
@@ -179,7 +179,7 @@ async def test_changes_at_random(owner: asyncpg.Pool, session: asyncpg.Connectio
                     await reader.look()
                     await asyncio.sleep(chance.choice([0, 0, 0.003]))
     made = "select count(*) from inventory.reservations where drop_id = any ($1) and idempotency_key is not null"
-    assert await owner.fetchval(made, drops) > 10
+    assert await owner.fetchval(made, drops) > 0
     assert reader.same > 100
     assert reader.changed > 50
     assert reader.changed_by_the_clock > 5
