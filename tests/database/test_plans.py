@@ -107,11 +107,25 @@ order by 1
 """
 
 
+NEVER_ANALYSE = """
+do $$
+declare
+  v_table regclass;
+begin
+  for v_table in select oid from pg_class where relnamespace = 'inventory'::regnamespace and relkind = 'r' loop
+    execute format('alter table %s set (autovacuum_enabled = off)', v_table);
+  end loop;
+end
+$$
+"""
+
+
 @pytest.fixture
 async def session(database: Database, migrated_url: str) -> AsyncIterator[Explained]:
-    """A superuser's session on a database that was migrated a moment ago, and is empty."""
+    """A superuser's session on a database that was migrated a moment ago, and is empty. Only the test analyses its tables."""
     superuser_url = urlsplit(database.superuser_url)._replace(path=urlsplit(migrated_url).path)
     async with connected(urlunsplit(superuser_url)) as connection:
+        await connection.execute(NEVER_ANALYSE)
         session = Explained(connection)
         await session.open()
         yield session
