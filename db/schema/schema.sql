@@ -2948,7 +2948,7 @@ COMMENT ON INDEX inventory.payments_unsettled_idx IS 'Payments that reconciliati
 -- Name: provider_calls_drop_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
-CREATE INDEX provider_calls_drop_idx ON inventory.provider_calls USING btree (drop_id, id);
+CREATE INDEX provider_calls_drop_idx ON inventory.provider_calls USING btree (drop_id, id) WHERE (drop_id IS NOT NULL);
 
 
 --
@@ -3614,4 +3614,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261130061000'),
     ('20261130070000'),
     ('20261130080000'),
-    ('20261130081000');
+    ('20261130081000'),
+    ('20261201000000');
