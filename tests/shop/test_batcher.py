@@ -6,7 +6,7 @@ from time import monotonic
 import pytest
 
 from lastpair.errors import Busy, Unavailable
-from lastpair.shop.batcher import MAX_CALLS, SLOW_CALL_SECONDS
+from lastpair.shop.batcher import SLOW_CALL_SECONDS
 from tests.support.batcher import FragileBatcher, HeldBatcher, Lanes, Poisoned, assert_unavailable, outcome_of, results, until
 
 pytestmark = pytest.mark.usefixtures("slow_after")
@@ -120,10 +120,10 @@ async def test_a_poisoned_request_that_is_alone_is_not_tried_again() -> None:
     ],
     ids=str,
 )
-async def test_an_unavailable_call_is_not_repeated(error: Unavailable, lanes: Lanes) -> None:
+async def test_an_unavailable_call_is_not_repeated(error: Unavailable, lanes: Lanes, slow_after: Callable[[float], None]) -> None:
     """It may have taken effect, or waited for a lock already. Other calls, and requests that wait in its lanes, are served."""
     held = HeldBatcher()
-    await held.occupy("other")
+    await held.occupy_slowly("other", slow_after)
     tasks = await held.submit_lanes(lanes)
     await held.submit_lanes({lane: ["later"] for lane in reversed(lanes)})
     await held.answer(error, lane="a")
@@ -150,12 +150,11 @@ async def test_an_unavailable_call_ends_the_trying_of_items_alone() -> None:
 
 
 async def test_the_bounds_of_the_product(slow_after: Callable[[float], None]) -> None:
-    """MAX_CALLS calls are in flight at once; a further lane gets its call when one of them has taken SLOW_CALL_SECONDS."""
+    """One call is in flight; another lane gets its call when that one has taken SLOW_CALL_SECONDS."""
     slow_after(SLOW_CALL_SECONDS)
     held, begin = HeldBatcher(), monotonic()
-    lanes = [f"lane {n}" for n in range(MAX_CALLS + 1)]
-    await held.occupy(*lanes)
-    assert held.items == [[lane] for lane in lanes[:MAX_CALLS]] or monotonic() - begin > SLOW_CALL_SECONDS
-    await until(lambda: len(held.in_flight) > MAX_CALLS)
+    await held.occupy("a", "b")
+    assert held.items == [["a"]] or monotonic() - begin > SLOW_CALL_SECONDS
+    await until(lambda: len(held.in_flight) > 1)
     assert monotonic() - begin >= SLOW_CALL_SECONDS
     await held.assert_served()

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from lastpair.errors import Busy, Unavailable
-from lastpair.shop import batcher as batcher_module
-from lastpair.shop.batcher import MAX_CALLS, Batcher
+from lastpair.shop.batcher import Batcher
 from tests.support.batcher import (
     MAX_PENDING,
     NEVER_SECONDS,
@@ -25,9 +24,6 @@ from tests.support.batcher import (
 
 pytestmark = pytest.mark.usefixtures("slow_after")
 
-FULL = [f"full {n}" for n in range(MAX_CALLS)]
-"""Lanes whose calls leave no room for another one."""
-
 
 async def test_lanes_that_are_ready_at_the_same_moment_share_a_call() -> None:
     """They are in it in the order in which they became ready, each with its requests in the order in which they came."""
@@ -35,12 +31,11 @@ async def test_lanes_that_are_ready_at_the_same_moment_share_a_call() -> None:
     await held.submit_lanes({"b": [1, 2], "a": [3], "c": [4, 5, 6]})
     assert held.calls == [{"b": [1, 2], "a": [3], "c": [4, 5, 6]}]
     assert list(held.calls[0]) == ["b", "a", "c"]
-    await held.occupy("other")
     for lane, item in [("c", 7), ("y", 8), ("a", 9), ("c", 10), ("x", 11), ("b", 12), ("y", 13)]:
         await held.submit_all(item, lane=lane)
     await held.answer(lane="a")
-    assert held.calls[2:] == [{"y": [8, 13], "x": [11], "b": [12], "a": [9], "c": [7, 10]}]
-    assert list(held.calls[2])[:2] == ["y", "x"], "they were ready before the others' call ended"
+    assert held.calls[1:] == [{"y": [8, 13], "x": [11], "b": [12], "a": [9], "c": [7, 10]}]
+    assert list(held.calls[1])[:2] == ["y", "x"], "they were ready before the others' call ended"
     await held.assert_served()
 
 
@@ -57,41 +52,20 @@ async def test_lanes_that_are_ready_at_the_same_moment_share_a_call() -> None:
 async def test_a_call_of_several_lanes_is_never_larger_than_max_size(max_size: int, calls: list[Lanes]) -> None:
     """Lanes that did not fit are first in the next call; requests of a lane that did not fit wait behind the ready lanes."""
     held = HeldBatcher(max_size)
-    await held.occupy(*FULL)
+    await held.occupy("full")
     await held.submit_lanes({"a": [1, 2, 3], "b": [4, 5], "c": [6]})
     for call in calls:
-        await held.answer(lane=next(iter(held.in_flight[-1].lanes)))
+        await held.answer(lane=next(iter(held.calls[-1])))
         assert list(held.calls[-1].items()) == list(call.items())
+        assert len(held.in_flight) == 1
     await held.assert_served()
-    assert held.calls[MAX_CALLS:] == calls
+    assert held.calls[1:] == calls
 
 
-async def test_requests_that_do_not_fit_get_a_free_call_at_once() -> None:
-    """They do not wait for the call that they did not fit into, unless it is of their own lane."""
-    held = HeldBatcher(max_size=3)
-    await held.submit_lanes({"a": [1, 2], "b": [3, 4], "c": [5]})
-    assert held.calls == [{"a": [1, 2], "b": [3]}, {"c": [5]}]
-    await held.answer(lane="c")
-    assert len(held.calls) == 2
-    await held.answer(lane="a")
-    assert held.calls[2:] == [{"b": [4]}]
-    await held.assert_served()
-
-
-async def test_lanes_that_become_ready_together_and_do_not_fit_together() -> None:
-    """Each gets a free call at once."""
-    held = HeldBatcher(max_size=2)
-    await held.submit_lanes({"a": [1], "b": [2]})
-    await held.submit_lanes({"a": [3, 4], "b": [5, 6]})
-    await held.answer(lane="a")
-    assert sorted(map(str, held.calls[1:])) == ["{'a': [3, 4]}", "{'b': [5, 6]}"]
-    await held.assert_served()
-
-
-async def test_a_lane_in_flight_is_in_no_other_call() -> None:
-    """Others are served and fail meanwhile; its own requests wait for its call although one is free, and then go together."""
+async def test_a_lane_in_flight_is_in_no_other_call(slow_after: Callable[[float], None]) -> None:
+    """Others are served and fail meanwhile; its own requests wait for its slow call, and then go together."""
     held, failed = HeldBatcher(), []
-    await held.submit_all(0, lane="slow")
+    await held.occupy_slowly("slow", slow_after)
     for n in range(1, 6):
         others = await held.submit_lanes({"a": [n], "b": [n]})
         await held.submit_all(n, lane="slow")
@@ -107,20 +81,16 @@ async def test_a_lane_in_flight_is_in_no_other_call() -> None:
     await held.assert_served(but=failed)
 
 
-@pytest.mark.parametrize("calls", [1, 2, 3])
-async def test_no_more_calls_than_max_calls(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
-    """Requests of further lanes gather, and share the next call, whichever call ends first."""
-    monkeypatch.setattr(batcher_module, "MAX_CALLS", calls)
+async def test_one_call_is_in_flight() -> None:
+    """Requests of further lanes gather, and share the next call."""
     held = HeldBatcher()
-    await held.occupy(*(f"full {n}" for n in range(calls)))
-    assert held.calls == [{f"full {n}": [f"full {n}"]} for n in range(calls)]
-    for n in range(2 * calls):
+    await held.occupy("full")
+    for n in range(3):
         await held.submit_lanes({f"{n} {lane}": [lane] for lane in "abc"})
         await held.submit_all("d", lane=f"{n} a")
-        assert len(held.in_flight) == calls
-        await held.answer(lane=next(iter(held.in_flight[n % calls].lanes)))
-        assert held.calls[-1] == {f"{n} a": ["a", "d"], f"{n} b": ["b"], f"{n} c": ["c"]}
-        assert len(held.in_flight) == calls
+        assert len(held.in_flight) == 1
+        await held.answer(lane=next(iter(held.calls[-1])))
+        assert held.calls[1 + n :] == [{f"{n} a": ["a", "d"], f"{n} b": ["b"], f"{n} c": ["c"]}]
     await held.assert_served()
 
 
@@ -129,14 +99,14 @@ async def test_a_slow_call_holds_up_no_other_lane(slow_after: Callable[[float], 
     slow_after(0)
     held = HeldBatcher()
     stuck: list[Task] = []
-    for n in range(MAX_CALLS + 3):
+    for n in range(5):
         stuck += await held.submit_all(n, lane=f"stuck {n}")
         await until(lambda: len(held.in_flight) == n + 1)  # noqa: B023 - awaited before the next round
         assert held.calls[n] == {f"stuck {n}": [n]}
     for n in range(20):
         tasks = [held.submit(n, lane) for lane in ("free", "also free")]
         stuck.append(held.submit(n, "stuck 1"))
-        await until(lambda: len(held.in_flight) == MAX_CALLS + 4)
+        await until(lambda: len(held.in_flight) == 6)
         await held.answer(lane="free")
         assert await results(tasks) == [outcome_of(n)] * 2
     assert not any(task.done() for task in stuck)
@@ -150,7 +120,7 @@ async def test_lanes_that_wait_get_a_call_when_one_becomes_slow(slow_after: Call
     """No further request is needed to start it."""
     slow_after(0.01)
     held = HeldBatcher(max_size=1)
-    lanes = [f"lane {n}" for n in range(2 * MAX_CALLS + 1)]
+    lanes = [f"lane {n}" for n in range(4)]
     for lane in lanes:
         held.submit(lane, lane)
     await until(lambda: len(held.in_flight) == len(lanes))
@@ -159,33 +129,28 @@ async def test_lanes_that_wait_get_a_call_when_one_becomes_slow(slow_after: Call
 
 
 async def test_a_slow_call_has_lost_its_place(slow_after: Callable[[float], None]) -> None:
-    """If MAX_CALLS others are in flight when it ends, its lane waits like others, in the order in which they became ready."""
-    slow_after(0)
+    """If another one is in flight when it ends, its lane waits like others, in the order in which they became ready."""
     held = HeldBatcher()
-    [slow] = await held.submit_all("slow", lane="slow")
-    await until(lambda: not held.batcher._calling)
-    slow_after(NEVER_SECONDS)
-    await held.occupy(*FULL)
+    slow = await held.occupy_slowly("slow", slow_after)
+    await held.occupy("full")
     await held.submit_all("before", lane="before")
     await held.submit_all("slow again", lane="slow")
     await held.answer(lane="slow")
     assert slow.result() == outcome_of("slow")
     await held.submit_all("behind", lane="behind")
-    assert len(held.calls) == 1 + MAX_CALLS
-    await held.answer(lane=FULL[0])
+    assert len(held.calls) == 2
+    await held.answer(lane="full")
     assert list(held.calls[-1].items()) == [("before", ["before"]), ("slow", ["slow again"]), ("behind", ["behind"])]
     await held.assert_served()
 
 
 async def test_a_slow_call_is_followed_by_its_lane_at_once(slow_after: Callable[[float], None]) -> None:
-    """This holds when fewer than MAX_CALLS calls are in flight by then."""
-    slow_after(0)
+    """This holds when no other call is in flight by then."""
     held = HeldBatcher()
-    await held.submit_all(1)
-    await until(lambda: not held.batcher._calling)
+    await held.occupy_slowly("lane", slow_after)
     await held.submit_all(2, 3)
     await held.answer()
-    assert held.items == [[1], [2, 3]]
+    assert held.items == [["lane"], [2, 3]]
     await held.assert_served()
 
 
@@ -198,10 +163,9 @@ async def test_a_call_that_follows_another_has_a_timer_of_its_own(slow_after: Ca
     await held.submit_all(2)
     await held.answer()
     assert held.items == [[1], [2]]
-    await held.occupy(*FULL[1:])
     await asyncio.sleep(0.03)  # after the first call's timer, because timers run out in order
     await held.submit_all("waits", lane="waits")
-    assert len(held.in_flight) == MAX_CALLS
+    assert len(held.in_flight) == 1
     await held.assert_served()
 
 
@@ -214,7 +178,7 @@ async def test_the_next_call_begins_before_the_answers_are_written(lane: str) ->
     async def call(lanes: Mapping[str, list[str]]) -> list[str]:
         items = items_of(lanes)
         log.append(f"call for {' '.join(items)}")
-        if "first" in items or "full" in items:
+        if "first" in items:
             await arrival
             log.append("outcomes")
         return items
@@ -225,16 +189,16 @@ async def test_the_next_call_begins_before_the_answers_are_written(lane: str) ->
         log.append(f"{await batcher.submit(lane, item)} is answered")
 
     handlers = []
-    for other, item in [("lane", "first"), ("full", "full"), (lane, "next"), (lane, "and next")]:
+    for other, item in [("lane", "first"), (lane, "next"), (lane, "and next")]:
         handlers.append(asyncio.create_task(handle(other, item)))
         await ticks()
-    assert log == ["call for first", "call for full"]
+    assert log == ["call for first"]
     del log[:]
     arrival.set_result(None)
     asyncio.get_running_loop().call_soon(log.append, "an iteration later")
     await results(handlers)
-    assert log[:4] == ["outcomes", "call for next and next", "outcomes", "an iteration later"]
-    assert sorted(log[4:]) == ["and next is answered", "first is answered", "full is answered", "next is answered"]
+    assert log[:3] == ["outcomes", "call for next and next", "an iteration later"]
+    assert sorted(log[3:]) == ["and next is answered", "first is answered", "next is answered"]
     await ticks()
     assert_empty(batcher)
 
@@ -271,19 +235,19 @@ async def test_busy_with_several_lanes_calls_each_lane_alone() -> None:
 
 
 async def test_lanes_that_are_called_alone_do_not_count() -> None:
-    """Beside them MAX_CALLS other calls are in flight, and no more, also when their lanes become ready again."""
+    """Beside them one other call is in flight, and no more, also when their lanes become ready again."""
     held = HeldBatcher()
     await held.submit_lanes({lane: [lane] for lane in "abcd"})
     await held.answer(Busy("another transaction holds a lock"), lane="a")
-    await held.occupy(*FULL)
-    assert len(held.in_flight) == 4 + MAX_CALLS
+    await held.occupy("full")
+    assert len(held.in_flight) == 4 + 1
     await held.submit_lanes({"a": ["a"], "new": ["new"]})
     for lane in "ba":
         await held.answer(lane=lane)
-    assert len(held.in_flight) == 2 + MAX_CALLS
-    await held.answer(lane=FULL[0])
+    assert len(held.in_flight) == 2 + 1
+    await held.answer(lane="full")
     assert held.calls[-1] == {"new": ["new"], "a": ["a"]}
-    assert len(held.in_flight) == 2 + MAX_CALLS
+    assert len(held.in_flight) == 2 + 1
     await held.assert_served()
 
 
@@ -308,16 +272,12 @@ async def test_each_lane_that_is_called_alone_has_its_own_outcome() -> None:
 
 
 @pytest.mark.parametrize("latency_ticks", [0, 3])
-@pytest.mark.parametrize("calls", [1, 2])
 @pytest.mark.parametrize("max_size", [1, 4, 10])
-async def test_a_hot_lane_among_many_starves_none(
-    monkeypatch: pytest.MonkeyPatch, max_size: int, calls: int, latency_ticks: int
-) -> None:
+async def test_a_hot_lane_among_many_starves_none(max_size: int, latency_ticks: int) -> None:
     """A single request in a lane is called before another lane has a second turn; the hot lane has as many turns as the others.
 
     This holds even when calls take no time at all. Within the hot lane, every client is served as often as the others.
     """
-    monkeypatch.setattr(batcher_module, "MAX_CALLS", calls)
     turns: Counter[str] = Counter()
     served = [0] * 30
     waits: list[int] = []

@@ -103,6 +103,14 @@ class HeldBatcher:
         """Begin a call for each of the lanes, of one item that is named like it."""
         return [task for lane in lanes for task in await self.submit_all(lane, lane=lane)]
 
+    async def occupy_slowly(self, lane: str, slow_after: Callable[[float], None]) -> Task:
+        """Begin a call for the lane, as occupy() does, for which no other call waits any more."""
+        slow_after(0)
+        [task] = await self.occupy(lane)
+        await until(lambda: self.batcher._calling is None)
+        slow_after(NEVER_SECONDS)
+        return task
+
     def refuses(self, item: object = "refused", lane: str = "lane") -> bool:
         """Is a request refused with OVERLOADED at once?"""
         with pytest.raises(Unavailable) as refusal:
@@ -158,7 +166,7 @@ class HeldBatcher:
 def assert_empty(batcher: Batcher[Any, Any, Any]) -> None:
     """The batcher's state is that of a new one."""
     left = (batcher._lanes, batcher._ready, batcher._calling, batcher._tasks, batcher._pending)
-    assert left == ({}, {}, set(), set(), 0)
+    assert left == ({}, {}, None, set(), 0)
 
 
 async def results(tasks: Sequence["asyncio.Task[Outcome]"]) -> list[Outcome | BaseException]:

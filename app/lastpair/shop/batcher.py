@@ -12,11 +12,8 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Received = TypeVar("Received", contravariant=True)
 
-MAX_CALLS = 2
-"""Calls in flight before requests gather: the database computes one call while it writes the other to disk."""
-
 SLOW_CALL_SECONDS = 0.1
-"""A call that takes longer probably waits for a lock of another transaction. It then no longer counts against MAX_CALLS."""
+"""A call that takes longer probably waits for a lock of another transaction. The next one then no longer waits for it."""
 
 
 class Receiver(Protocol[Received]):
@@ -47,16 +44,16 @@ class HadNoEffect(Exception):
 class Batcher(Generic[Lane, Item, Answer]):
     """Carries out requests in calls of many.
 
-    A request waits in a lane; requests of one lane keep their order, because a lane has at most one call in flight. A lane is in
-    one of three states:
+    One call is in flight at a time, unless calls are slow or are tried again for parts of their requests. A request waits in a
+    lane; requests of one lane keep their order, because a lane has never more than one call in flight. A lane is in one of three
+    states:
 
     - *ready*: requests wait in it, and no call for it is in flight;
     - *in flight*: a call took requests from it, and more may wait in it meanwhile;
     - absent: nothing waits and no call is in flight.
 
     When a call begins, it takes what waits in all ready lanes, up to `max_size` requests. When it ends, each of its lanes becomes
-    ready again or is removed. There is no timer: a request that finds its lane absent and fewer than MAX_CALLS calls in flight
-    starts a call at once.
+    ready again or is removed. There is no timer: a request that finds no call in flight starts one at once.
     """
 
     def __init__(
@@ -88,7 +85,7 @@ class Batcher(Generic[Lane, Item, Answer]):
         # The requests that wait in each lane, in order. A lane in flight is here even if nothing waits in it.
         self._lanes: dict[Lane, dict[Receiver[Answer], Item]] = {}
         self._ready: dict[Lane, None] = {}  # in the order in which they became ready
-        self._calling: set[asyncio.Task[None]] = set()  # at most MAX_CALLS
+        self._calling: asyncio.Task[None] | None = None  # what makes the call that the next one waits for
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def submit(self, lane: Lane, item: Item) -> Answer:
@@ -136,13 +133,13 @@ class Batcher(Generic[Lane, Item, Answer]):
         return True
 
     def _start(self) -> None:
-        if self._ready and len(self._calling) < MAX_CALLS:
-            task = self._spawn(self._run_calls())
-            self._calling.add(task)
-            task.add_done_callback(self._stop_counting)
+        if self._ready and self._calling is None:
+            self._calling = self._spawn(self._run_calls())
+            self._calling.add_done_callback(self._stop_waiting_for)
 
-    def _stop_counting(self, task: asyncio.Task[None]) -> None:
-        self._calling.discard(task)
+    def _stop_waiting_for(self, task: asyncio.Task[None]) -> None:
+        if self._calling is task:
+            self._calling = None
         self._start()
 
     async def _run_calls(self) -> None:
@@ -150,9 +147,8 @@ class Batcher(Generic[Lane, Item, Answer]):
         assert task is not None  # noqa: S101 - it runs in one
         # Without a pause the next call goes out in the same iteration of the event loop, before the answers of the last one are
         # written, because the database would be idle meanwhile.
-        while task in self._calling and (batch := self._take()):
-            self._start()  # another call takes the requests that did not fit
-            timer = asyncio.get_running_loop().call_later(SLOW_CALL_SECONDS, self._stop_counting, task)
+        while self._calling is task and (batch := self._take()):
+            timer = asyncio.get_running_loop().call_later(SLOW_CALL_SECONDS, self._stop_waiting_for, task)
             try:
                 await self._settle(batch)
             finally:
