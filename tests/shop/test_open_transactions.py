@@ -13,6 +13,7 @@ import pytest
 from tests.support.batch_statements import CANCEL, PURCHASE, RESERVE, SWEEP
 from tests.support.factories import Owner, hold, make_drop_by_sql, make_due, make_users, statuses
 from tests.support.ordered_requests import TIMEOUT_SECONDS, lock_waits, locked
+from tests.support.payments import begin_payments, payments_taken_by, tell
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("healthy")
@@ -162,3 +163,40 @@ async def test_holds_that_run_out_between_two_batches_do_not_deadlock(owner: asy
             outcomes.update(answer)
     assert outcomes[None] >= 30
     assert set(outcomes) <= {None, "RESERVATION_EXPIRED", "RESERVATION_NOT_ACTIVE", "NO_ACTIVE_RESERVATION"}
+
+
+@pytest.mark.parametrize("what", ["purchase", "extend", "pay"])
+async def test_a_commit_after_the_end_tells_the_stock(owner: asyncpg.Pool, forgotten: asyncpg.Connection, what: str) -> None:
+    """A hold is bought or extended, or a payment paid, in time, but others tell meanwhile that its unit is free."""
+    drop_id, users = await make_drop_by_sql(owner, 3), await make_users(owner, 2)
+    await owner.execute("update inventory.drops set extension_seconds = 60 where id = $1", drop_id)
+    holds = await hold(owner, drop_id, users[:1])
+    if what == "pay":
+        async with payments_taken_by(owner, "stripe"):
+            payments = await begin_payments(owner, drop_id, users[:1])
+        await owner.execute(
+            "with ended as (update inventory.payments set expires_at = clock_timestamp() where id = $1 returning id, expires_at)"
+            " update inventory.purchases p set payment_expires_at = e.expires_at from ended e where p.payment_id = e.id",
+            payments[users[0]],
+        )
+        assert (await tell(forgotten, payments[users[0]], "paid"))["outcome"] == "applied"
+    else:
+        await owner.execute("update inventory.reservations set expires_at = clock_timestamp() where id = $1", holds[users[0]])
+        if what == "purchase":
+            assert await codes(forgotten, PURCHASE, drop_id, users[:1], [None]) == [None]
+        else:
+            await forgotten.execute("select from api.extend_reservation($1, $2)", holds[users[0]], users[0])
+    assert await codes(owner, RESERVE, drop_id, users[1:], [None], 600) == [None]
+    assert await last_stock_told(owner, drop_id) == 2
+    await forgotten.execute("commit")
+    assert await last_stock_told(owner, drop_id) == 1
+    assert await owner.fetchval("select available_stock from api.get_drop($1)", drop_id) == 1
+
+
+async def last_stock_told(owner: Owner, drop_id: str) -> int:
+    """The stock in the last STOCK_UPDATED of a drop."""
+    return await owner.fetchval(
+        "select (data ->> 'availableStock')::integer from inventory.events"
+        " where drop_id = $1 and type = 'STOCK_UPDATED' order by id desc limit 1",
+        drop_id,
+    )

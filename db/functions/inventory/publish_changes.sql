@@ -16,6 +16,9 @@
 -- The log is public, so nothing of a draft is in it. A draft that is published comes as DROP_CREATED; a drop that goes back to
 -- draft, or is deleted, as DROP_REMOVED. A draft that is cancelled was never seen, and is not announced, then or later.
 --
+-- A hold or payment that ends while a transaction buys, extends or pays it counts as stock in what others tell meanwhile. So the
+-- stock is announced, although it does not change (inventory.variants_not_due).
+--
 -- Webhook endpoints are told more, and of drafts, too: see inventory.write_webhooks. Whether there are any is read only if something
 -- happened that they may want, together with what a purchase needs to know, so that a sale pays nothing for it.
 --
@@ -39,6 +42,7 @@ declare
   v_webhook_types text[];
   v_is_for_webhooks boolean := false;
   v_events inventory.new_event[] := '{}';
+  c_margin constant interval := '1 second'; -- for the time until the commit is visible
 begin
   with taken as (
     delete from inventory.changes c
@@ -125,6 +129,10 @@ begin
           where sale.status = 'paid'
           order by x.n
         ) e);
+    end if;
+    if not v_change.is_stock_updated and v_drop.nothing_due_before <= clock_timestamp() + c_margin then
+      v_change.variant_ids := inventory.variants_not_due(v_change, clock_timestamp() + c_margin);
+      v_change.is_stock_updated := v_change.variant_ids is not null;
     end if;
     if v_change.is_stock_updated then
       if v_change.variant_ids = '{}' and v_drop.nothing_due_before >= now() then -- most commits of a drop without variants
