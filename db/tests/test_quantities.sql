@@ -206,7 +206,7 @@ select is(pg_temp.asked('long', 'cat 1'), array['201'], 'Resumed, it sells again
 -- Stock that is added, and terms that are refused.
 
 select is(
-  (select total_stock || ' ' || available_stock from api.update_drop(pg_temp.drop_id('long'), '{"add_stock": 2}')), '12 9',
+  (select total_stock || ' ' || available_stock from api.update_drop(pg_temp.drop_id('long'), '{"add_stock": 2.00}')), '12 9',
   'Units are added to what there is.'
 );
 select is(

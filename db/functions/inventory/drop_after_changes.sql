@@ -27,12 +27,12 @@ begin
 
   v_new.price := inventory.check_price(coalesce((p_changes ->> 'price')::numeric, p_drop.price), p_drop.currency);
   if p_changes ? 'add_stock' then
-    if p_drop.total_stock + (p_changes ->> 'add_stock')::bigint > 2147483647 then
+    if p_drop.total_stock::bigint + inventory.whole_number(p_changes -> 'add_stock') > 2147483647 then
       perform inventory.refuse('VALIDATION_ERROR', 'total_stock: must be 2147483647 or less');
-    elsif p_drop.total_stock + (p_changes ->> 'add_stock')::bigint < 1 then
+    elsif p_drop.total_stock::bigint + inventory.whole_number(p_changes -> 'add_stock') < 1 then
       perform inventory.refuse_constraint('drops_total_stock_check');
     end if;
-    v_new.total_stock := p_drop.total_stock + (p_changes ->> 'add_stock')::integer;
+    v_new.total_stock := p_drop.total_stock + inventory.whole_number(p_changes -> 'add_stock');
   end if;
   if v_new.total_stock <> p_drop.total_stock
     and exists (select from inventory.variants v where v.drop_id = p_drop.id) then
