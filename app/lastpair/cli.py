@@ -168,6 +168,11 @@ def seed(settings: Settings, options: argparse.Namespace) -> None:
         report(await deploy(url))
         connection = await asyncpg.connect(url)
         try:
+            if (provider := await connection.fetchval("select payment_provider from inventory.settings")) != "none":
+                raise CommandFailed(
+                    f"seed: the payment provider {provider} would be told of each sample sale;"
+                    " run the service once without PAYMENT_PROVIDER, then seed"
+                )
             for script in scripts:
                 await connection.execute((DB_DIR / "seed" / script).read_text())
             for row in await connection.fetch((DB_DIR / "seed" / "summary.sql").read_text()):

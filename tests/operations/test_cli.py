@@ -24,6 +24,8 @@ from lastpair.database.private_server import PrivateServer
 from lastpair.settings import Settings
 from tests.support.commands import lastpair
 from tests.support.database import Database, connected, running_api
+from tests.support.factories import make_drop_by_sql, make_users
+from tests.support.payments import begin_payments, payments_taken_by
 from tests.support.servers import started
 from tests.support.waiting import PATIENCE_SECONDS, wait_for
 
@@ -306,6 +308,21 @@ def test_migrate_rollback_seed_and_audit(empty_url: str) -> None:
     healthy = lastpair("audit", DATABASE_URL=empty_url)
     assert (healthy.returncode, healthy.stderr) == (0, "")
     assert healthy.stdout.startswith("0 violations")
+
+
+async def test_seed_and_payments(empty_url: str) -> None:
+    """A provider is not told of sample sales. A reset empties the tables of payments, too."""
+    assert lastpair("migrate", DATABASE_URL=empty_url).returncode == 0
+    async with asyncpg.create_pool(empty_url, min_size=1, max_size=1) as owner:
+        drop_id, users = await make_drop_by_sql(owner, 3), await make_users(owner, 2)
+        async with payments_taken_by(owner, "webhook"):
+            await begin_payments(owner, drop_id, users)
+            refused = lastpair("seed", DATABASE_URL=empty_url)
+            assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+            assert refused.stderr.startswith("seed: the payment provider webhook")
+        assert lastpair("seed", "--reset", DATABASE_URL=empty_url).returncode == 0
+        assert await owner.fetchval("select count(*) from inventory.payments") == 0
+    assert lastpair("audit", DATABASE_URL=empty_url).stdout.startswith("0 violations")
 
 
 async def test_audit_fails_on_a_violated_invariant(empty_url: str) -> None:
