@@ -12,6 +12,9 @@ const PLAIN_SIZE = /^([\d.,/½ ]+|[0-9X]*[SML])$/i; // 42, 8.5, XL
 /** 1284 as "1,284". */
 export const number = (value) => NUMBER.format(value);
 
+/** A count and what is counted: "1 minute", "2 minutes". */
+export const counted = (count, what) => `${number(count)} ${what}${count === 1 ? "" : "s"}`;
+
 /** An amount of money, with the decimals that its currency has. */
 export const money = (amount, currency) => new Intl.NumberFormat(undefined, { style: "currency", currency }).format(amount);
 

@@ -1,6 +1,6 @@
 // Draws a view into index.html. Elements are changed in place and never rebuilt, so that the focus stays where it is.
 
-import { money, number, parts, stockWords, time, wordsFor, zone } from "./format.js";
+import { counted, money, number, parts, stockWords, time, wordsFor, zone } from "./format.js";
 import { endsText, factsOf, priceText } from "./views.js";
 
 const LATE_MS = 30_000;
@@ -179,7 +179,7 @@ function drawRing(ring, { from, until }, now) {
   const { days, hours, minutes, seconds } = parts(leftMs), allMinutes = (days * 24 + hours) * 60 + minutes;
   const [, run, text] = ring.children;
   setText(text, allMinutes < 100 ? `${allMinutes}:${String(seconds).padStart(2, "0")}` : `${Math.round(allMinutes / 60)} h`);
-  ring.ariaLabel = `${allMinutes} minutes ${seconds} seconds left`;
+  ring.ariaLabel = `${counted(allMinutes, "minute")} ${counted(seconds, "second")} left`;
   run.style.strokeDashoffset = String(100 - Math.min(100, (100 * leftMs) / wholeMs));
   run.classList.toggle("late", leftMs < LATE_MS);
 }

@@ -45,8 +45,8 @@ export const PAYMENT_TABS = {
   },
 };
 
-function amountTold({ amount, refunded_amount: refunded, currency, payment_currency }) {
-  const value = amount ?? refunded, unit = currency ?? payment_currency;
+function amountTold({ problem, amount, refunded_amount: refunded, currency, payment_currency }) {
+  const value = problem === "refunded_in_part" ? refunded ?? amount : amount ?? refunded, unit = currency ?? payment_currency;
   return value === null || unit === null ? "" : formatMoney(value, unit);
 }
 
