@@ -67,7 +67,7 @@ EXPECTED_OF_PAYMENTS = {
     "paid": {
         *("payment_events_event_id_key", "payment_events_payment_idx"),
         *("payments_pkey", "provider_calls_payment_idx", "purchases_payment_idx"),
-        *("changes_pkey", "purchases_pkey", "purchases_latest_idx"),
+        *("changes_pkey", "purchases_pkey", "purchases_latest_idx", "reservations_pkey"),
     },
     "failed": {"payment_events_event_id_key", "payment_events_payment_idx", "payments_pkey", "changes_pkey"},
     "cancelled": {

@@ -51,6 +51,11 @@ begin
   set expires_at = r.expires_at + make_interval(secs => v_extension_seconds), extended_at = now(), updated_at = now()
   where r.id = p_reservation_id
   returning * into v_hold;
+  -- If this commits after the old end, others have told meanwhile that the units are free.
+  insert into inventory.changes as c (drop_id, is_stock_updated, variant_ids)
+  values (v_hold.drop_id, true, array_remove(array[v_hold.variant_id], null))
+  on conflict (transaction_id, drop_id) do update
+  set is_stock_updated = true, variant_ids = c.variant_ids || excluded.variant_ids;
   return query select inventory.reservation_row(v_hold), false;
 end
 $$;

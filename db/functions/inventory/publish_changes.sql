@@ -16,8 +16,8 @@
 -- The log is public, so nothing of a draft is in it. A draft that is published comes as DROP_CREATED; a drop that goes back to
 -- draft, or is deleted, as DROP_REMOVED. A draft that is cancelled was never seen, and is not announced, then or later.
 --
--- A hold or payment that ends while a transaction buys, extends or pays it counts as stock in what others tell meanwhile. So the
--- stock is announced, although it does not change (inventory.variants_not_due).
+-- A hold or payment that ends while a transaction buys or pays it counts as stock in what others tell meanwhile. So the stock is
+-- announced, although it does not change (inventory.variants_not_due). Of a hold that is extended it always is.
 --
 -- Webhook endpoints are told more, and of drafts, too: see inventory.write_webhooks. Whether there are any is read only if something
 -- happened that they may want, together with what a purchase needs to know, so that a sale pays nothing for it.
@@ -130,8 +130,9 @@ begin
           order by x.n
         ) e);
     end if;
-    if not v_change.is_stock_updated and v_drop.nothing_due_before <= clock_timestamp() + c_margin then
-      v_change.variant_ids := inventory.variants_not_due(v_change, clock_timestamp() + c_margin);
+    if v_change.purchased_ids <> '{}' and not v_change.is_stock_updated
+      and v_drop.nothing_due_before <= clock_timestamp() + c_margin then
+      v_change.variant_ids := inventory.variants_not_due(v_change.purchased_ids, clock_timestamp() + c_margin);
       v_change.is_stock_updated := v_change.variant_ids is not null;
     end if;
     if v_change.is_stock_updated then
