@@ -32,6 +32,7 @@ EVENTS = {
     "STOCK_UPDATED": (
         "{ dropId, availableStock, variants: [{ id, availableStock }] }",
         "Units were reserved, given back, expired, refunded, added or removed; one event for each drop and transaction. "
+        "The stock may be as before, if a hold was extended, or was bought or paid at its end. "
         "`variants` has those whose stock changed; it is missing if the drop has none.",
     ),
     "RESERVATION_EXPIRED": ("{ dropId, reservationId }", "The time of a hold ran out, and its units went back."),
