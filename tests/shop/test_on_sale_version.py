@@ -15,7 +15,7 @@ from tests.support.database import Database
 from tests.support.factories import hold, make_drop_by_sql, make_users
 from tests.support.payments import payments_taken_by
 from tests.support.shop import opened_shop
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.usefixtures("healthy")
 
@@ -163,8 +163,10 @@ async def test_changes_at_random(owner: asyncpg.Pool, session: asyncpg.Connectio
         for drop_id in drops:
             await hold(owner, drop_id, users[:10])
             await owner.fetch(PURCHASE, drop_id, users[:5], [None] * 5)
-        async with owner.acquire() as writer:
-            for _ in range(300):
+        async with owner.acquire() as writer, asyncio.timeout(2 * PATIENCE_SECONDS):
+            rounds = 0
+            while rounds < 300 or reader.changed_by_the_clock <= 5:  # how often the clock does is up to the machine
+                rounds += 1
                 transaction = writer.transaction()
                 await transaction.start()
                 for _ in range(chance.choice([0, 1, 1, 2])):
@@ -182,7 +184,6 @@ async def test_changes_at_random(owner: asyncpg.Pool, session: asyncpg.Connectio
     assert await owner.fetchval(made, drops) > 0
     assert reader.same > 100
     assert reader.changed > 50
-    assert reader.changed_by_the_clock > 5
 
 
 @pytest.mark.slow
