@@ -11,7 +11,7 @@ set local statement_timeout = '60s';
 
 drop index inventory.provider_calls_drop_idx;
 create index provider_calls_drop_idx on inventory.provider_calls (drop_id, id) where drop_id is not null;
-comment on index inventory.provider_calls_drop_idx is 'The calls of a drop, for its seller.';
+comment on index inventory.provider_calls_drop_idx is 'Finds the calls of a drop for its seller.';
 
 -- migrate:down
 

@@ -2955,7 +2955,7 @@ CREATE INDEX provider_calls_drop_idx ON inventory.provider_calls USING btree (dr
 -- Name: INDEX provider_calls_drop_idx; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON INDEX inventory.provider_calls_drop_idx IS 'The calls of a drop, for its seller.';
+COMMENT ON INDEX inventory.provider_calls_drop_idx IS 'Finds the calls of a drop for its seller.';
 
 
 --
