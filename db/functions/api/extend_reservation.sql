@@ -3,8 +3,9 @@
 -- Purpose: a hold is extended once, so a repeated call changes nothing: it returns the reservation, with replayed true. After
 -- the hold has ended, a repeat is told so by p_idempotency_key only. A key that came with another request is refused.
 --
--- Locks: the key, the reservation. The stock does not change, so the drop is not locked. A sweep or purchase that has locked the hold at
--- this moment is waited for. While this transaction is open, a sweep skips the hold, and a purchase waits and finds it extended.
+-- Locks: the key, the reservation, and this transaction's own row of inventory.changes. The stock does not change, so the drop is
+-- not locked. A sweep or purchase that has locked the hold at this moment is waited for. While this transaction is open, a sweep
+-- skips the hold, and a purchase waits and finds it extended.
 --
 -- Errors: FORBIDDEN (a buyer names another user), AUTH_REQUIRED, RESERVATION_NOT_FOUND, RESERVATION_EXPIRED,
 -- RESERVATION_NOT_ACTIVE, EXTENSION_NOT_ALLOWED, IDEMPOTENCY_KEY_REUSED. A reservation of another user is not found, because the
