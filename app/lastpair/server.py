@@ -1,5 +1,6 @@
 """How `lastpair run` serves the application: the sockets, uvicorn's configuration, and the processes."""
 
+import asyncio
 import errno
 import logging
 import os
@@ -10,7 +11,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import ip_address
-from multiprocessing import resource_tracker
+from multiprocessing import parent_process, resource_tracker
 from time import monotonic
 
 from uvicorn import Config, Server
@@ -163,7 +164,25 @@ class WorkerConfig(Config):
     def load(self) -> None:
         """Load the application, and let SIGINT in, which Workers had blocked."""
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        stop_without_parent()
         super().load()
+
+
+def stop_without_parent() -> None:
+    """In one of several processes, stop as after SIGTERM when the parent is gone, for example killed.
+
+    Nobody would replace the process when it ends, and it would hold the port, so that the service could not be started again.
+    """
+    parent = parent_process()
+    if parent is None:
+        return
+    loop, its_end = asyncio.get_running_loop(), parent.sentinel  # a pipe, which the system closes with the parent
+
+    def stop() -> None:
+        loop.remove_reader(its_end)
+        signal.raise_signal(signal.SIGTERM)
+
+    loop.add_reader(its_end, stop)
 
 
 @contextmanager

@@ -91,18 +91,18 @@ def test_a_signal_stops_all_of_it(
         wait_for(lambda: not any(is_running(child.pid) for child in children))  # multiprocessing's tracker ends after its parent
 
 
+def is_starting_a_worker(parent: psutil.Process) -> bool:
+    """Has it begun to start its first process?"""
+    with suppress(psutil.Error):  # a child that was short has just ended
+        return any("spawn_main" in word for child in parent.children() for word in child.cmdline())
+    return False
+
+
 @pytest.mark.slow
 def test_ctrl_c_while_its_processes_start(folder: Path) -> None:
     """Ctrl-C stops it quietly, although it has only begun to start its processes."""
     with embedded(folder, WEB_CONCURRENCY="3") as service:
-        parent = psutil.Process(service.process.pid)
-
-        def is_starting_one() -> bool:
-            with suppress(psutil.Error):  # a child that was short has just ended
-                return any("spawn_main" in word for child in parent.children() for word in child.cmdline())
-            return False
-
-        wait_for(is_starting_one)
+        wait_for(lambda: is_starting_a_worker(psutil.Process(service.process.pid)))
         assert service.stop(signal.SIGINT, group=True) < STOP_SECONDS
         assert postgres_of(folder) == []
 
@@ -128,6 +128,37 @@ def test_a_killed_run_leaves_nothing_behind_for_good(folder: Path, http: httpx.C
         service.wait_until_ready()
         assert_there(http, service.url, made)
         assert service.stop() < STOP_SECONDS
+    assert postgres_of(folder) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_ready", [True, False], ids=["serving", "starting"])
+def test_no_worker_outlives_a_killed_run(folder: Path, http: httpx.Client, made: list[str], is_ready: bool) -> None:
+    """If the parent is killed, its workers end as after SIGTERM, also one that is still starting; the next run has the port."""
+    with embedded(folder, WEB_CONCURRENCY="2") as service:
+        parent = psutil.Process(service.process.pid)
+        if is_ready:
+            service.wait_until_ready()
+            made.append(make_drop(http, service.url))
+        else:
+            wait_for(lambda: is_starting_a_worker(parent))
+        parent.suspend()  # so that it starts no other one
+        children = parent.children(recursive=True)
+        parent.kill()
+        service.process.wait()
+        try:
+            wait_for(lambda: not any(is_running(child.pid) for child in children), STOP_SECONDS)
+        finally:
+            for child in children:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
+        if is_ready:
+            assert "Traceback" not in service.log(), service.log()
+    assert postgres_of(folder)
+    with embedded(folder, WEB_CONCURRENCY="2", PORT=service.url.rpartition(":")[2]) as successor:
+        successor.wait_until_ready()
+        assert_there(http, service.url, made)
+        assert successor.stop() < STOP_SECONDS
     assert postgres_of(folder) == []
 
 

@@ -100,7 +100,7 @@ def started(*command: str, folder: Path = ROOT, **environment: str) -> Iterator[
             arguments, cwd=folder, env=variables, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            yield Service(process, f"http://127.0.0.1:{port}", Path(log.name))
+            yield Service(process, f"http://127.0.0.1:{variables['PORT']}", Path(log.name))
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)  # workers, too
