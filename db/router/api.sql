@@ -993,7 +993,8 @@ $$;
 
 comment on function api.list_drops(p_status text, p_limit integer, p_after uuid, p_after_at timestamp with time zone) is
 'List the drops on sale now, or those with p_status (by the clock), the newest start first: p_limit of them, after the one whose id
-is p_after, each with its three latest purchasers and the number of units held. p_after_at is for a router.';
+is p_after, each with its three latest purchasers and the number of units held. p_after_at is the start of that
+drop when it was read, or infinity.';
 
 create or replace function api.list_payments(
   p_drop_id uuid DEFAULT NULL::uuid,
@@ -1069,7 +1070,7 @@ $$;
 
 comment on function api.list_provider_calls(p_drop_id uuid, p_limit integer, p_after uuid, p_after_at timestamp with time zone) is
 'List what payment providers were or are to be told, of a drop or of all: what is open or given up first, the newest first: p_limit
-of them, after the one whose id is p_after. p_after_at is for a router.';
+of them, after the one whose id is p_after. p_after_at is when that one was done, or infinity.';
 
 create or replace function api.list_purchases(
   p_drop_id uuid,
@@ -1159,7 +1160,11 @@ comment on function api.list_reservations(p_drop_id uuid, p_status text, p_varia
 'List who holds, or held, units of a drop, the newest first: p_limit of them, after the one whose id is p_after; only those with
 p_status (by the clock), of p_variant_id or of p_buyer_id, if given.';
 
-create or replace function api.list_webhook_endpoints(p_limit integer DEFAULT 50, p_after uuid DEFAULT NULL::uuid)
+create or replace function api.list_webhook_endpoints(
+  p_limit integer DEFAULT 50,
+  p_after uuid DEFAULT NULL::uuid,
+  p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone
+)
 returns SETOF api.webhook_endpoint_row
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -1170,13 +1175,13 @@ begin
   select r.*
   from json_populate_recordset(
     null::api.webhook_endpoint_row,
-    router.ask_first('list_webhook_endpoints', jsonb_build_object('p_limit', p_limit, 'p_after', p_after))
+    router.ask_first('list_webhook_endpoints', jsonb_build_object('p_limit', p_limit, 'p_after', p_after, 'p_after_at', p_after_at))
   ) r;
 end
 $$;
 
-comment on function api.list_webhook_endpoints(p_limit integer, p_after uuid) is
-'List the webhook endpoints, the newest first: p_limit of them, after the one whose id is p_after.';
+comment on function api.list_webhook_endpoints(p_limit integer, p_after uuid, p_after_at timestamp with time zone) is
+'List the webhook endpoints, the newest first: p_limit of them, after the one whose id is p_after. p_after_at is the time of that one.';
 
 create or replace function api.my_purchases(
   p_user_id uuid,
@@ -1203,7 +1208,7 @@ $$;
 
 comment on function api.my_purchases(p_user_id uuid, p_limit integer, p_after uuid, p_after_at timestamp with time zone) is
 'List a user''s purchases, the newest first: p_limit of them, after the one whose id is p_after. p_after_at
-is for a router.';
+is the time of that one.';
 
 create or replace function api.my_reservations(
   p_user_id uuid,
@@ -1229,8 +1234,8 @@ end
 $$;
 
 comment on function api.my_reservations(p_user_id uuid, p_limit integer, p_after uuid, p_after_at timestamp with time zone) is
-'List a user''s ACTIVE reservations that have not run out, the newest first: p_limit of them, after the one whose id is p_after. p_after_at
-is for a router.';
+'List a user''s ACTIVE reservations that have not run out, the newest first: p_limit of them, after the one whose id is p_after.
+p_after_at is the time of that one.';
 
 create or replace function api.prune_events(p_retention_seconds integer, p_limit integer DEFAULT 10000)
 returns bigint

@@ -728,7 +728,11 @@ as $$
   target api.list_webhook_deliveries;
 $$;
 
-create or replace function node_0.list_webhook_endpoints(p_limit integer DEFAULT 50, p_after uuid DEFAULT NULL::uuid)
+create or replace function node_0.list_webhook_endpoints(
+  p_limit integer DEFAULT 50,
+  p_after uuid DEFAULT NULL::uuid,
+  p_after_at timestamp with time zone DEFAULT NULL::timestamp with time zone
+)
 returns SETOF api.webhook_endpoint_row
 language plproxy volatile security definer
 as $$

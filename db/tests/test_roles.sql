@@ -105,7 +105,7 @@ select bag_eq(
       ('lastpair_seller', 'api.delete_webhook_endpoint(uuid)'),
       ('lastpair_seller', 'api.get_webhook_endpoint(uuid)'),
       ('lastpair_seller', 'api.list_webhook_deliveries(uuid,text,text,uuid,integer,uuid,timestamp with time zone)'),
-      ('lastpair_seller', 'api.list_webhook_endpoints(integer,uuid)'),
+      ('lastpair_seller', 'api.list_webhook_endpoints(integer,uuid,timestamp with time zone)'),
       ('lastpair_seller', 'api.replay_webhook_delivery(uuid,uuid,text)'),
       ('lastpair_seller', 'api.rotate_webhook_secret(uuid,uuid,text)'),
       ('lastpair_seller', 'api.send_test_webhook(uuid,uuid,text)'),

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from lastpair.web.lists import cell, prefers_csv
-from tests.support.envelopes import LONG_AGO, SOON, as_user, assert_error, assert_invalid
+from tests.support.envelopes import LONG_AGO, SOON, as_user, assert_error, assert_invalid, assert_success
 from tests.support.factories import hold, make_drop, make_due, make_user, make_users, purchase, reserve
 from tests.support.row_checks import Row
 
@@ -138,6 +138,51 @@ async def test_bad_cursors(http: httpx.AsyncClient, owner: asyncpg.Pool, user: s
     for name, row in (("purchases", bought), ("reservations", held)):
         answer = await http.get(f"/drops/{elsewhere}/{name}", params={"cursor": row["id"]}, headers=as_user(seller))
         assert_invalid(answer, "cursor")
+
+
+@pytest.mark.parametrize("change", [{"starts_at": SOON}, {"starts_at": "2100-01-01T00:00:00Z"}, {"status": "draft"}])
+async def test_a_drop_that_moves_between_pages(http: httpx.AsyncClient, seller: str, change: Row) -> None:
+    """The next page begins where the last one ended, although its last drop starts at another time now, or is a draft."""
+    ids = [(await make_drop(http, seller, starts_at=f"2099-01-01T00:00:{n:02}.123457Z"))["id"] for n in range(10, 15)]
+    page = {"status": "scheduled", "limit": 2, "cursor": ids[4]}
+    first = (await http.get("/drops", params=page)).json()
+    assert [row["id"] for row in first["data"]["drops"]] == [ids[3], ids[2]]
+    assert_success(await http.patch(f"/drops/{ids[2]}", json=change, headers=as_user(seller)), "drop")
+    second = await http.get("/drops", params=page | {"cursor": first["meta"]["nextCursor"]})
+    assert [row["id"] for row in assert_success(second, "drops")] == ids[1::-1]
+    for drop_id in ids:
+        await http.patch(f"/drops/{drop_id}", json={"status": "cancelled"}, headers=as_user(seller))
+
+
+async def test_a_draft_without_a_start_that_gets_one_between_pages(http: httpx.AsyncClient, seller: str) -> None:
+    """The next page goes on among the drafts without one."""
+    ids = [(await make_drop(http, seller, starts_at=None))["id"] for _ in range(3)]
+    page = {"status": "draft", "limit": 1}
+    first = (await http.get("/drops", params=page, headers=as_user(seller))).json()
+    assert first["data"]["drops"][0]["id"] == ids[2]
+    await http.patch(f"/drops/{ids[2]}", json={"starts_at": SOON}, headers=as_user(seller))
+    for cursor in (first["meta"]["nextCursor"], f"{ids[2]}~infinity"):
+        second = await http.get("/drops", params=page | {"cursor": cursor}, headers=as_user(seller))
+        assert [row["id"] for row in assert_success(second, "drops")] == [ids[1]]
+
+
+async def test_a_cursor_without_a_time(http: httpx.AsyncClient, seller: str) -> None:
+    """The id of the last row is a cursor, too: its row is looked up."""
+    drops = [(await make_drop(http, seller))["id"] for _ in range(3)]
+    rest = await http.get("/drops", params={"limit": 2, "cursor": drops[2]})
+    assert [row["id"] for row in assert_success(rest, "drops")] == drops[1::-1]
+
+
+@pytest.mark.parametrize("time", ["", "x", "-", "1.5", "1e5", " 1", "+1", "-infinity", "٣", "1~1", "9" * 19, "-" + "9" * 18])
+async def test_bad_times_in_cursors(http: httpx.AsyncClient, time: str) -> None:
+    """A time that no row has is no part of a cursor."""
+    assert_invalid(await http.get("/drops", params={"cursor": f"{uuid4()}~{time}"}), "cursor")
+
+
+@pytest.mark.parametrize("time", ["-" + "9" * 17, "-1", "0", "9" * 18, "infinity"])
+async def test_times_in_cursors(http: httpx.AsyncClient, time: str) -> None:
+    """A row need not be there: its time says where it was. PostgreSQL has all these times."""
+    assert_success(await http.get("/drops", params={"cursor": f"{uuid4()}~{time}"}), "drops")
 
 
 @pytest.mark.parametrize("name", ["purchases", "reservations"])

@@ -7,6 +7,7 @@ import re
 import signal
 from datetime import timedelta
 from json import dumps, loads
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -405,6 +406,26 @@ async def test_sellers_lists(till: Till) -> None:
     assert (money["currency"], money["sold_for"], money["refunded"], money["open"]) == ("USD", 20, 0, 10)
     assert money["counts"] == {"paid": 1, "pending": 1}
     assert {call["status"] for call in await calls_of(till, paid)} == {"done"}
+
+
+async def test_a_call_that_is_done_between_pages(till: Till) -> None:
+    """The next page goes on among the calls that are open."""
+    till.fail(fails=True)
+    try:
+        drop = await till.drop()
+        for _ in range(3):
+            await till.buy(drop, await make_user(till.owner), is_payable=False)
+        path, headers = f"/drops/{drop['id']}/provider-calls", as_user(till.seller)
+        ids = [call["id"] for call in assert_success(await till.http.get(path, headers=headers), "calls")]
+        first = (await till.http.get(path, params={"limit": 1}, headers=headers)).json()
+        await till.owner.execute("select api.finish_provider_call($1)", UUID(ids[0]))
+        for cursor, expected in ((first["meta"]["nextCursor"], [*ids[1:], ids[0]]), (ids[1], [ids[2], ids[0]])):
+            rest = await till.http.get(path, params={"cursor": cursor}, headers=headers)
+            assert [call["id"] for call in assert_success(rest, "calls")] == expected
+    finally:
+        till.fail(fails=False)
+    await till.let_calls_be_due()
+    await till.payments.work_off()
 
 
 async def test_metrics(till: Till) -> None:

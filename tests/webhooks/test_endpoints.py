@@ -1,7 +1,7 @@
 """What a seller asks for over HTTP: endpoints, lists, and what is refused."""
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -98,6 +98,36 @@ async def test_the_deliveries_have_pages_and_filters(api: Api, receiver: Receive
     assert_invalid(await endpoint.ask("GET", "/deliveries?type=all"), "type")
     assert_invalid(await endpoint.ask("GET", f"/deliveries?cursor={uuid4()}"), "cursor")
     await endpoint.remove()
+
+
+async def test_a_delivery_that_is_removed_between_pages(api: Api, receiver: Receiver) -> None:
+    """The next page begins where the last one ended, although the last delivery was old and is gone."""
+    endpoint = await make_endpoint(api, receiver, ["drop.created"])
+    for _ in range(4):
+        await make_drop(api.http, endpoint.seller)
+    await endpoint.comes(4)
+    every = [delivery["id"] for delivery in await endpoint.deliveries()]
+    first = (await endpoint.ask("GET", "/deliveries?limit=2")).json()
+    await api.owner.execute("delete from inventory.webhook_deliveries where id = $1", UUID(every[1]))
+    rest = await endpoint.ask("GET", f"/deliveries?cursor={first['meta']['nextCursor']}")
+    assert [delivery["id"] for delivery in assert_success(rest, "webhook_deliveries")] == every[2:]
+    await endpoint.remove()
+
+
+async def test_an_endpoint_that_is_removed_between_pages(api: Api) -> None:
+    """The next page begins where the last one ended."""
+    headers, path = as_user(await make_user(api.owner)), "/webhook-endpoints"
+    made = [await api.http.post(path, json=GOOD, headers=headers) for _ in range(4)]
+    ids = [assert_success(answer, "webhook_endpoint", 201)["id"] for answer in made]
+    first = (await api.http.get(f"{path}?limit=2", headers=headers)).json()
+    assert [row["id"] for row in first["data"]["webhook_endpoints"]] == ids[:1:-1]
+    by_id = await api.http.get(f"{path}?limit=2&cursor={ids[2]}", headers=headers)
+    await api.http.delete(f"{path}/{ids[2]}", headers=headers)
+    rest = await api.http.get(f"{path}?limit=2&cursor={first['meta']['nextCursor']}", headers=headers)
+    for answer in (by_id, rest):
+        assert [row["id"] for row in assert_success(answer, "webhook_endpoints")] == ids[1::-1]
+    for endpoint_id in ids:
+        await api.http.delete(f"{path}/{endpoint_id}", headers=headers)
 
 
 async def test_there_are_few(api: Api) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from time import perf_counter
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import orjson
 
@@ -67,43 +67,38 @@ from (select to_json(r) as r from {rows} r where {where}) page
 """  # noqa: S608 - only of the constants here
 
 
-class ListOfAll(NamedTuple):
-    """The statements for a list to which every node has rows. They take the same: the limit, what is listed, and the cursor."""
+def page_by_time(function: str, at: str, arguments: str = "$2, $1 + 1", cursor: str = "$3", key: str = "uuid") -> str:
+    """A statement for a page of a list that is sorted by its column `at`: the fields of Page.
 
-    single: str
-    several: str
-    """With a router. Its cursors have the place of the row in the list, too, because its node may be away: `<id>~<time>`."""
-
-
-def list_of_all(function: str, at: str, arguments: str = "$2, $1 + 1", cursor: str = "$3", key: str = "uuid") -> ListOfAll:
-    """The statements for a list that is sorted by its column `at`. The time in a cursor is in microseconds since 1970.
+    A cursor has the time of its row, too: `<id>~<time>`, in microseconds since 1970. When the next page is read, that time may
+    have changed, and the row may be gone, or on a node that is away. A cursor that is an id alone has its row looked up.
 
     `arguments` are those before the row after which the page comes; `cursor` is the parameter of the statement that says which
     row that is, and `key` the type of its id.
     """
-    rows = f"{function}({arguments}, split_part({cursor}, '~', 1)::{key}"
     # An interval is multiplied as a floating-point number, which is exact for the seconds and for what is left of them.
     text = f"split_part({cursor}, '~', 2)"
     micros = f"{text}::bigint"
     exact = f"timestamptz 'epoch' + {micros} / 1000000 * interval '1 second' + {micros} % 1000000 * interval '1 microsecond'"
     time = f"case {text} when '' then null when 'infinity' then 'infinity' else {exact} end"
-    return ListOfAll(page_of(f"{rows})"), page_of(f"{rows}, {time})", cursor_with_time(at)))
+    return page_of(f"{function}({arguments}, split_part({cursor}, '~', 1)::{key}, {time})", cursor_with_time(at))
 
 
 def cursor_with_time(at: str) -> str:
-    """The cursor of a list of several nodes. A row without a time comes first."""
+    """The cursor of page_by_time. A row without a time comes first."""
     microseconds = f"(extract(epoch from ({LAST_ROW} ->> '{at}')::timestamptz) * 1000000)::bigint::text"
     return f"({LAST_ROW} ->> 'id') || '~' || coalesce({microseconds}, 'infinity')"
 
 
 ON_SALE = f"api.list_drops(p_limit => {DEFAULT_LIMIT + 1})"
-DROPS_ON_SALE = page_of(ON_SALE, cursor_with_time("starts_at"))
+ON_SALE_CURSOR = cursor_with_time("starts_at")
+DROPS_ON_SALE = page_of(ON_SALE, ON_SALE_CURSOR)
 """The statement for a router."""
 
 CHANGED_DROPS_ON_SALE = f"""
 select v.version, page.*
 from (select api.on_sale_version($1 + 1, $2) as version offset 0) v
-cross join lateral ({page_of(ON_SALE, where="v.version is distinct from $2")}) page
+cross join lateral ({page_of(ON_SALE, ON_SALE_CURSOR, "v.version is distinct from $2")}) page
 """  # noqa: S608 - only of the constants here
 """The statement for a single database: it returns the version, and the page only if the version is not $2."""
 
@@ -295,10 +290,6 @@ class NodeCalls(Statements):
         if self._number is not None:
             return await page(statement, limit, *arguments)
         return await of_several(self._nodes, lambda: page(statement, limit, *arguments))
-
-    async def page_of_all(self, rows: ListOfAll, limit: int, *arguments: Any) -> Outcome:
-        """A page of a list to which every node has rows."""
-        return await self.page(rows.several if self._nodes.is_router else rows.single, limit, *arguments)
 
     async def _reserve(self, requests: list[ReserveRequest]) -> list[Outcome]:
         return await self._outcomes(RESERVE, requests, self._ttl_seconds)

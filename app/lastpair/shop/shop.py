@@ -19,14 +19,13 @@ from lastpair.shop.shared_calls import (
     ActivityRequest,
     BuyersRequest,
     CancelRequest,
-    ListOfAll,
     MeasuredBatcher,
     NodeCalls,
     PurchaseRequest,
     ReserveRequest,
     SharedCalls,
     UserRequest,
-    list_of_all,
+    page_by_time,
     page_of,
     while_busy,
 )
@@ -41,8 +40,8 @@ UPDATE_DROP = "select to_json(d) from api.update_drop($1, $2, $3, $4) d"
 REFUND_PURCHASE = "select status, code, message, replayed, data from api.refund_purchase_outcome($1, $2, $3, $4)"
 GET_PAYMENT = "select to_json(p) from api.get_payment($1, $2) p"
 LIST_PAYMENTS = page_of("api.list_payments($2, $4::text[], $1 + 1, $3)")
-LIST_PAYMENT_PROBLEMS = list_of_all("api.list_payment_problems", at="at", arguments="$1 + 1", cursor="$2", key="bigint")
-LIST_PROVIDER_CALLS = page_of("api.list_provider_calls($2, $1 + 1, $3)")
+LIST_PAYMENT_PROBLEMS = page_by_time("api.list_payment_problems", at="at", arguments="$1 + 1", cursor="$2", key="bigint")
+LIST_PROVIDER_CALLS = page_by_time("api.list_provider_calls", at="done_at")
 RETRY_PROVIDER_CALL = "select to_json(c) from api.retry_provider_call($1) c"
 DROP_MONEY = "select to_json(array(select m from api.drop_money($1) m))"
 CANCEL_PAYMENT = "select to_json(p) from api.cancel_payment($1, $2) p"
@@ -52,9 +51,9 @@ GET_PURCHASE = "select to_json(p) from api.get_purchase($1, $2) p"
 RESERVATION_HISTORY = "select to_json(array(select h from api.reservation_history($1, $2) h))"
 HISTORY = page_of("api.history($2, $1 + 1, $3)")
 GET_DROP = "select to_json(d) from api.get_drop($1, $2) d"
-MY_RESERVATIONS = list_of_all("api.my_reservations", at="createdAt")
-MY_PURCHASES = list_of_all("api.my_purchases", at="createdAt")
-LIST_DROPS = list_of_all("api.list_drops", at="starts_at")
+MY_RESERVATIONS = page_by_time("api.my_reservations", at="createdAt")
+MY_PURCHASES = page_by_time("api.my_purchases", at="createdAt")
+LIST_DROPS = page_by_time("api.list_drops", at="starts_at")
 LIST_RESERVATIONS = page_of("api.list_reservations($2, $4, $5, $6, $1 + 1, $3)")
 LIST_PURCHASES = page_of("api.list_purchases($2, $4, $5, $6, $1 + 1, $3)")
 PURCHASE_BASKET = "select bool_or(b.replayed), json_agg(b.purchase) from api.purchase_basket($1, $2, $3) b"
@@ -156,13 +155,11 @@ class Shop:
 
     async def my_reservations(self, caller: Caller, limit: int, cursor: str | None) -> Outcome:
         """The units that the caller holds. Data: a page of reservations, ACTIVE and not due, newest first."""
-        return await self._as_caller(
-            caller, self._whole, lambda: self._whole.page_of_all(MY_RESERVATIONS, limit, caller.id, cursor)
-        )
+        return await self._as_caller(caller, self._whole, lambda: self._whole.page(MY_RESERVATIONS, limit, caller.id, cursor))
 
     async def my_purchases(self, caller: Caller, limit: int, cursor: str | None) -> Outcome:
         """The units that the caller has bought. Data: a page of purchases, newest first."""
-        return await self._as_caller(caller, self._whole, lambda: self._whole.page_of_all(MY_PURCHASES, limit, caller.id, cursor))
+        return await self._as_caller(caller, self._whole, lambda: self._whole.page(MY_PURCHASES, limit, caller.id, cursor))
 
     async def list_reservations(self, of_drop: OfDrop, limit: int, cursor: str | None) -> Outcome:
         """Who holds, or held, units of a drop. Data: a page of reservations with usernames, newest first."""
@@ -296,9 +293,9 @@ class Shop:
                 raise error
         return Outcome(DONE, None, None, False, str(sum(expired)))
 
-    async def page_of_all(self, rows: ListOfAll, limit: int, *arguments: object) -> Outcome:
+    async def page_of_all(self, statement: str, limit: int, *arguments: object) -> Outcome:
         """A page of a list to which every node has rows."""
-        return await self._whole.page_of_all(rows, limit, *arguments)
+        return await self._whole.page(statement, limit, *arguments)
 
     async def act_for(self, caller: Caller, act: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Do what the function does; if it is refused because the caller does not exist, make the caller and repeat it."""

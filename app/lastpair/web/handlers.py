@@ -29,7 +29,7 @@ from lastpair.web.operation import (
     status_parameter,
 )
 from lastpair.web.requests import (
-    CURSOR_OF_ALL,
+    TIMED_CURSOR,
     NoFields,
     activity_seconds,
     choice_in_query,
@@ -269,7 +269,7 @@ async def list_drops(request: Request) -> Response:
     shop = components_of(request).shop
     if not request.scope["query_string"]:
         return answer_page(request, await shop.drops_on_sale(), DROPS_ON_SALE.data)
-    status, page = choice_in_query(request, "status", DROP_STATUSES), limit_and_cursor(request, CURSOR_OF_ALL)
+    status, page = choice_in_query(request, "status", DROP_STATUSES), limit_and_cursor(request, TIMED_CURSOR)
     if status == "draft":
         await seller(request)
     return answer_page(request, await shop.list_drops(status, *page), "drops")
@@ -312,7 +312,7 @@ async def list_my_reservations(request: Request) -> Response:
     Reservations that are ACTIVE and not due, newest first.
     """
     caller = await reader(request)
-    outcome = await components_of(request).shop.my_reservations(caller, *limit_and_cursor(request, CURSOR_OF_ALL))
+    outcome = await components_of(request).shop.my_reservations(caller, *limit_and_cursor(request, TIMED_CURSOR))
     return answer_page(request, outcome, "reservations")
 
 
@@ -323,7 +323,7 @@ async def list_my_purchases(request: Request) -> Response:
     In any status, newest first.
     """
     caller = await reader(request)
-    outcome = await components_of(request).shop.my_purchases(caller, *limit_and_cursor(request, CURSOR_OF_ALL))
+    outcome = await components_of(request).shop.my_purchases(caller, *limit_and_cursor(request, TIMED_CURSOR))
     return answer_page(request, outcome, "purchases")
 
 

@@ -22,8 +22,9 @@ from lastpair.web.handlers import PURCHASE, reader
 from lastpair.web.limits import address_of
 from lastpair.web.operation import Handler, Operation, operation, status_parameter
 from lastpair.web.requests import (
-    NUMBER_OF_ALL,
     PIECE_BYTES,
+    TIMED_CURSOR,
+    TIMED_NUMBER,
     check_coding,
     choice_in_query,
     expect_no_body,
@@ -154,7 +155,7 @@ async def list_payment_problems(request: Request) -> Response:
     refunded, money that was taken twice.
     """
     await seller(request)
-    outcome = await components_of(request).shop.list_payment_problems(*limit_and_cursor(request, NUMBER_OF_ALL))
+    outcome = await components_of(request).shop.list_payment_problems(*limit_and_cursor(request, TIMED_NUMBER))
     return answer_page(request, outcome, "problems")
 
 
@@ -166,7 +167,7 @@ async def list_provider_calls_of_drop(request: Request) -> Response:
     """
     drop_id = uuid_in_path(request, "dropId")
     await seller(request)
-    outcome = await components_of(request).shop.list_provider_calls(drop_id, *limit_and_cursor(request))
+    outcome = await components_of(request).shop.list_provider_calls(drop_id, *limit_and_cursor(request, TIMED_CURSOR))
     return answer_page(request, outcome, "calls")
 
 

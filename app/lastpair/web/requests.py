@@ -24,11 +24,13 @@ from lastpair.web.turns import in_turn
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 NUMBER = re.compile(r"[0-9]{1,18}")
-PLACE = "(~(-?[0-9]{1,18}|infinity))?"
-CURSOR_OF_ALL = re.compile(CANONICAL_UUID.pattern + PLACE)
-"""A cursor of a list to which every node has rows: see ListOfAll."""
+TIME = "(~([0-9]{1,18}|-[0-9]{1,17}|infinity))?"
+"""In microseconds since 1970; PostgreSQL has no time as long before as 18 digits may say."""
 
-NUMBER_OF_ALL = re.compile(NUMBER.pattern + PLACE)
+TIMED_CURSOR = re.compile(CANONICAL_UUID.pattern + TIME)
+"""A cursor of page_by_time."""
+
+TIMED_NUMBER = re.compile(NUMBER.pattern + TIME)
 """The same if rows have numbers instead of UUIDs."""
 
 SECONDS = re.compile(r"[0-9]{1,5}")

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from lastpair.web.components import components_of
 from lastpair.web.operation import UUID, operation, reference_to, status_parameter
 from lastpair.web.requests import (
-    CURSOR_OF_ALL,
+    TIMED_CURSOR,
     choice_in_query,
     expect_no_body,
     idempotency_key,
@@ -59,7 +59,8 @@ async def list_webhook_endpoints(request: Request) -> Response:
     The newest first, without their secrets.
     """
     await seller(request)
-    return answer_page(request, await components_of(request).webhooks.list(*limit_and_cursor(request)), "webhook_endpoints")
+    outcome = await components_of(request).webhooks.list(*limit_and_cursor(request, TIMED_CURSOR))
+    return answer_page(request, outcome, "webhook_endpoints")
 
 
 @operation("webhooks", {200: {ENDPOINT: WebhookEndpoint}}, "WEBHOOK_ENDPOINT_NOT_FOUND", caller="admin")
@@ -159,7 +160,7 @@ async def list_webhook_deliveries(request: Request) -> Response:
         uuid_in_query(request, "drop_id"),
     )
     await seller(request)
-    outcome = await components_of(request).webhooks.deliveries(of_endpoint, *limit_and_cursor(request, CURSOR_OF_ALL))
+    outcome = await components_of(request).webhooks.deliveries(of_endpoint, *limit_and_cursor(request, TIMED_CURSOR))
     return answer_page(request, outcome, "webhook_deliveries")
 
 

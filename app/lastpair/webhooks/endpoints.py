@@ -6,7 +6,7 @@ from typing import NamedTuple
 from lastpair.database.pool import Database
 from lastpair.errors import invalid
 from lastpair.shop.outcome import CREATED, DONE, Caller, Outcome
-from lastpair.shop.shared_calls import list_of_all, page_of
+from lastpair.shop.shared_calls import page_by_time
 from lastpair.shop.shop import Shop
 from lastpair.shop.statements import Statements, refused
 from lastpair.webhooks.targets import NotAllowed, Targets
@@ -26,8 +26,8 @@ ROTATE = with_secret("api.rotate_webhook_secret($1, $2, $3)")
 UPDATE = "select to_json(e) from api.update_webhook_endpoint($1, $2) e"
 DELETE = "select to_json(e) from api.delete_webhook_endpoint($1) e"
 GET = "select to_json(e) from api.get_webhook_endpoint($1) e"
-LIST = page_of("api.list_webhook_endpoints($1 + 1, $2)")
-DELIVERIES = list_of_all("api.list_webhook_deliveries", at="createdAt", arguments="$2, $4, $5, $6, $1 + 1")
+LIST = page_by_time("api.list_webhook_endpoints", at="createdAt", arguments="$1 + 1", cursor="$2")
+DELIVERIES = page_by_time("api.list_webhook_deliveries", at="createdAt", arguments="$2, $4, $5, $6, $1 + 1")
 REPLAY = "select d.replayed, to_json(d.delivery) from api.replay_webhook_delivery($1, $2, $3) d"
 TEST = "select d.replayed, to_json(d.delivery) from api.send_test_webhook($1, $2, $3) d"
 

@@ -1,7 +1,8 @@
 -- api.list_drops: list the drops on sale now, or those of one status, in pages, each with its latest purchasers and the units
 -- held. The newest start comes first, before all a drop without a start.
 --
--- If the drop p_after is of another node, p_after_at says when it comes in the list (api.cursor_time).
+-- p_after_at says when the drop p_after comes in the list (api.cursor_time), so that the drop is not looked up. It may start at another
+-- time now, be a draft now, or be on another node of a router.
 --
 -- One that was cancelled as a draft is on no list. The status is the one by the clock: an `ended` drop may be stored as live,
 -- because the sweep has not come by. api.on_sale_version must check everything that changes by the clock.
@@ -114,4 +115,5 @@ $$;
 
 comment on function api.list_drops(text, integer, uuid, timestamptz) is
 'List the drops on sale now, or those with p_status (by the clock), the newest start first: p_limit of them, after the one whose id
-is p_after, each with its three latest purchasers and the number of units held. p_after_at is for a router.';
+is p_after, each with its three latest purchasers and the number of units held. p_after_at is the start of that
+drop when it was read, or infinity.';

@@ -1,7 +1,7 @@
 -- api.list_payment_problems: list the events of payment providers that the seller has to look at, the newest first, in pages.
 --
--- Nodes number their own events, so a router merges them by time: with p_before_at a page has what comes before that time, the newest
--- first, and of the same moment only ids less than p_before.
+-- Nodes of a router number their own events, so the list is sorted by time, and ids count within one moment: p_before_at says when the
+-- event p_before came. With p_before alone, a page has the ids that are less, sorted by id.
 --
 -- api.record_payment_event explains the problems. payment_status and payment_amount are those of the payment now; they are null
 -- if it is not known.
@@ -35,6 +35,8 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 as $$
 #variable_conflict use_column
+declare
+  v_before_at timestamptz := case when p_before is null then coalesce(p_before_at, 'infinity') else p_before_at end;
 begin
   perform inventory.check_limit(p_limit);
   return query
@@ -45,7 +47,7 @@ begin
     (
       select *
       from inventory.payment_events f
-      where p_before_at is null and f.outcome = 'flagged' and f.id < coalesce(p_before, 9223372036854775807)
+      where v_before_at is null and f.outcome = 'flagged' and f.id < coalesce(p_before, 9223372036854775807)
       order by f.id desc
       limit p_limit
     )
@@ -53,18 +55,18 @@ begin
     (
       select *
       from inventory.payment_events f
-      where p_before_at is not null and f.outcome = 'flagged'
-        and (f.received_at, f.id) < (p_before_at, coalesce(p_before, 9223372036854775807))
+      where v_before_at is not null and f.outcome = 'flagged'
+        and (f.received_at, f.id) < (v_before_at, coalesce(p_before, 9223372036854775807))
       order by f.received_at desc, f.id desc
       limit p_limit
     )
   ) e
   left join inventory.payments y on y.id = e.payment_id
   left join inventory.users u on u.id = y.user_id
-  order by case when p_before_at is not null then e.received_at end desc, e.id desc;
+  order by case when v_before_at is not null then e.received_at end desc, e.id desc;
 end
 $$;
 
 comment on function api.list_payment_problems(integer, bigint, timestamptz) is
-'List the events of payment providers that the seller has to look at, the newest first: p_limit of them, of ids less than
-p_before. p_before_at is for a router.';
+'List the events of payment providers that the seller has to look at, the newest first: p_limit of them, after the one whose
+id is p_before. p_before_at is the time of that one.';

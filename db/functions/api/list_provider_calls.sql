@@ -3,7 +3,8 @@
 --
 -- The payment of a basket counts for the drop of its first purchase.
 --
--- If the call p_after is of another node, p_after_at says when it comes in the list (api.cursor_time).
+-- p_after_at says where the call p_after comes in the list: infinity if it was open or given up when it was read, and any other time if
+-- it was done. It may be done by now, or on another node of a router.
 --
 -- Locks: none. Errors: DROP_NOT_FOUND, VALIDATION_ERROR (limit, cursor).
 -- Plans: the plan is made anew for each call, because it depends on what is asked for.
@@ -27,7 +28,7 @@ begin
     perform inventory.require_drop(p_drop_id);
   end if;
   if p_after_at is not null then
-    v_is_done := p_after_at = '-infinity';
+    v_is_done := p_after_at < 'infinity';
     v_id := p_after;
   elsif p_after is not null then
     select c.done_at is not null, c.id into v_is_done, v_id from inventory.provider_calls c where c.id = p_after;
@@ -63,4 +64,4 @@ $$;
 
 comment on function api.list_provider_calls(uuid, integer, uuid, timestamptz) is
 'List what payment providers were or are to be told, of a drop or of all: what is open or given up first, the newest first: p_limit
-of them, after the one whose id is p_after. p_after_at is for a router.';
+of them, after the one whose id is p_after. p_after_at is when that one was done, or infinity.';

@@ -1,6 +1,7 @@
 -- api.my_reservations: list the reservations that a user can still purchase, the newest first, in pages.
 --
--- If the row p_after is of another node, p_after_at says when it comes in the list (api.cursor_time).
+-- p_after_at says when the row p_after comes in the list (api.cursor_time), so that the row is not looked up. It may be on another
+-- node of a router.
 --
 -- Locks: none. Errors: FORBIDDEN (a buyer or seller names another user), AUTH_REQUIRED, VALIDATION_ERROR (limit, cursor).
 
@@ -39,5 +40,5 @@ end
 $$;
 
 comment on function api.my_reservations(uuid, integer, uuid, timestamptz) is
-'List a user''s ACTIVE reservations that have not run out, the newest first: p_limit of them, after the one whose id is p_after. p_after_at
-is for a router.';
+'List a user''s ACTIVE reservations that have not run out, the newest first: p_limit of them, after the one whose id is p_after.
+p_after_at is the time of that one.';

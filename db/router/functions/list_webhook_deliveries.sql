@@ -1,7 +1,6 @@
 -- api.list_webhook_deliveries: those of all nodes, the newest first, or of the node of p_drop_id.
 --
--- Deliveries that a node made at the same moment keep the order of that node. So the node of p_after looks that delivery up, and
--- p_after_at is for the others.
+-- Deliveries that a node made at the same moment keep the order of that node.
 
 create or replace function api.list_webhook_deliveries(
   p_endpoint_id uuid,
@@ -18,19 +17,15 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_arguments constant jsonb := jsonb_build_object(
-    'p_endpoint_id', p_endpoint_id, 'p_status', p_status, 'p_type', p_type, 'p_drop_id', p_drop_id, 'p_limit', p_limit, 'p_after', p_after);
+    'p_endpoint_id', p_endpoint_id, 'p_status', p_status, 'p_type', p_type, 'p_drop_id', p_drop_id, 'p_limit', p_limit, 'p_after', p_after,
+    'p_after_at', p_after_at);
 begin
   return query
   select (json_populate_record(null::api.webhook_delivery_row, e.value)).*
   from json_array_elements(
     case
       when p_drop_id is not null then router.ask(router.node_of(p_drop_id), 'list_webhook_deliveries', v_arguments)
-      when p_after is null or p_after_at is null then router.page('list_webhook_deliveries', v_arguments)
-      else router.together(array(
-        select a.rows
-        from router.ask_all(
-          'list_webhook_deliveries', v_arguments || jsonb_build_object('p_after_at', p_after_at),
-          router.node_of(p_after), v_arguments) a))
+      else router.page('list_webhook_deliveries', v_arguments)
     end
   ) with ordinality as e (value, n)
   order by (e.value ->> 'createdAt')::timestamptz desc, e.n
@@ -40,4 +35,4 @@ $$;
 
 comment on function api.list_webhook_deliveries(uuid, text, text, uuid, integer, uuid, timestamptz) is
 'List the deliveries of a webhook endpoint, the newest first: p_limit of them, after the one whose id is p_after; only those with
-p_status, of p_type or of p_drop_id, if given. p_after_at is for a router.';
+p_status, of p_type or of p_drop_id, if given. p_after_at is the time of the one whose id is p_after.';
