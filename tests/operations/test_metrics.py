@@ -337,8 +337,8 @@ async def test_a_clock_that_is_ahead() -> None:
         return found[0] or 0, found[1] or 0
 
     async def hear(ahead_seconds: int, event_id: int) -> None:
-        text = '{{"committedAt":{},"type":"STOCK_UPDATED","id":"{}","drop_id":"x","data":{{"dropId":"x"}}}}'
-        relay._heard.append(Event(text.format(time.time() + ahead_seconds, event_id)))
+        text = f'{{"type":"STOCK_UPDATED","id":"{event_id}","drop_id":"x","data":{{"dropId":"x"}}}}'
+        relay._heard.append(Event(text, time.time() + ahead_seconds))
         await relay._publish_heard(None)
 
     count, seconds = lag()
@@ -353,7 +353,8 @@ async def test_a_clock_that_is_ahead() -> None:
 @pytest.mark.parametrize("forged_time", ['"soon"', "null", "[]", "{}"])
 async def test_a_forged_time(api: Api, seller: str, drop_id: str, forged_time: str) -> None:
     """A forged notification with a bad time is looked up in the log, and the listener goes on."""
-    forged = f'{{"committedAt":{forged_time},"type":"X","id":"{await newest_id(api.owner) + 1}","data":{{}}}}'
+    event = f'{{"type":"X","id":"{await newest_id(api.owner) + 1}","drop_id":"{drop_id}","data":{{}}}}'
+    forged = f'{{"mac":"{"0" * 64}","committedAt":{forged_time},"events":[\n{event}]}}'
     change = await from_now(api)
     await api.owner.execute("select pg_notify('lastpair_events', $1)", forged)
     await reserve(api.http, drop_id, seller)

@@ -6,13 +6,14 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from json import dumps, loads
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
 import pytest
 
 from lastpair.realtime.event import Event
+from lastpair.realtime.notification import events_of
 from tests.support.batch_statements import CANCEL, PURCHASE, RESERVE
 from tests.support.database import Database
 from tests.support.factories import Owner, make_drop_by_sql, make_users
@@ -51,15 +52,15 @@ class Listener:
 
     @property
     def events(self) -> list[str]:
-        """The payloads without the code and the time, with which each notification of an event begins."""
-        begin = r'^{"mac":"[0-9a-f]{64}","committedAt":[0-9]{10}\.[0-9]{3},'
-        return [re.sub(begin, "{", payload) for payload in self.payloads]
+        """The lines of the notifications, each of which is an event."""
+        form = re.compile(r'{"mac":"[0-9a-f]{64}","committedAt":[0-9]{10}\.[0-9]{3},"events":\[\n(.+)\]}', re.DOTALL)
+        return [line for payload in self.payloads for line in cast("re.Match[str]", form.fullmatch(payload))[1].split(",\n")]
 
     async def hears(self, count: int) -> list[str]:
-        """Wait until it has heard `count` notifications; returns their events."""
+        """Wait until it has heard `count` events; returns them."""
 
         async def has_heard() -> bool:
-            return len(self.payloads) >= count
+            return len(self.events) >= count
 
         await eventually(has_heard)
         return self.events
@@ -116,7 +117,9 @@ async def test_a_notification_has_the_time_of_its_commit(owner: asyncpg.Pool, li
     await listener.hears(2)
     committed_at = loads(listener.payloads[1])["committedAt"]
     assert before - 0.001 <= committed_at <= after + 0.001
-    assert Event(listener.payloads[1]).committed_at == committed_at
+    [event] = events_of(listener.payloads[1], await owner.fetchval("select api.event_key()"))
+    assert isinstance(event, Event)
+    assert event.committed_at == committed_at
 
 
 async def test_ids_are_in_the_order_of_commits(owner: asyncpg.Pool, listener: Listener) -> None:
@@ -303,7 +306,25 @@ async def test_an_event_too_large_to_notify_is_notified_as_its_id(
     [logged] = await events_after(owner, last_id)
     assert AT_THE_END.sub("}}", logged) == payload(filler)
     assert len(logged.encode()) == size_bytes
-    assert (await listener.hears(2))[1] == (logged if is_whole else event_id)
+    assert (await listener.hears(2))[1] == (logged if is_whole else f'{{"id":"{event_id}"}}')
+
+
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 1000, 1001, 2500])
+@pytest.mark.parametrize("size_bytes", [0, 300, 5000])
+async def test_events_share_notifications(owner: asyncpg.Pool, listener: Listener, count: int, size_bytes: int) -> None:
+    """Each event is told once and in order, with as many others as there is room for, however many and large they are."""
+    drop_id = await make_drop_by_sql(owner, 1)
+    last_id = await newest_id(owner)
+    chance = random.Random(count)  # noqa: S311 - sizes to repeat, not a secret
+    texts = [dumps({"n": n, "filler": "é" * (chance.randrange(size_bytes + 1) // 2)}, ensure_ascii=False) for n in range(count)]
+    await publish(owner, drop_id, "FILLER", texts)
+    logged = await events_after(owner, last_id)
+    assert [loads(event)["data"]["n"] for event in logged] == list(range(count))
+    assert (await listener.hears(1 + count))[1:] == logged
+    assert max(len(payload.encode()) for payload in listener.payloads) < 8000
+    told = len(listener.payloads) - 1
+    assert told >= count / 32
+    assert told <= 1 + count / 32 * {0: 1.1, 300: 1.1 * 2, 5000: 32}[size_bytes]
 
 
 async def fill_log(owner: asyncpg.Pool, count: int) -> list[int]:

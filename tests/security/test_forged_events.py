@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
-from lastpair.realtime.event import make_event
-from lastpair.realtime.notification import PrivateEvent, event_of
+from lastpair.realtime.event import Event, make_event
+from lastpair.realtime.notification import LoggedEvent, events_of
 from lastpair.realtime.relay import Relay
 from tests.support.database import connected as owner_of
 from tests.support.factories import make_user
@@ -26,7 +26,6 @@ from tests.support.waiting import eventually
 KEY = bytes(range(64))
 DROP = str(UUID(int=7))
 FIELDS: dict[str, Any] = {
-    "committedAt": 1764352000.123,
     "type": "STOCK_UPDATED",
     "id": "8",
     "drop_id": DROP,
@@ -39,9 +38,15 @@ def signed(text: str, key: bytes = KEY) -> str:
     return f'{{"mac":"{hmac.digest(key, text.encode(), "sha256").hex()}",{text[1:]}'
 
 
-def text_of(**changes: object) -> str:
-    """The text of a notification with these fields changed."""
+def line_of(**changes: object) -> str:
+    """The line of an event with these fields changed."""
     return dumps(FIELDS | changes, separators=(",", ":"))
+
+
+def text_of(*lines: str, committed_at: object = 1764352000.123) -> str:
+    """The text of a notification with these events; without any it has that of FIELDS."""
+    events = ",\n".join(lines or [line_of()])
+    return f'{{"committedAt":{committed_at},"events":[\n{events}]}}'
 
 
 @pytest.fixture
@@ -83,12 +88,18 @@ def unproven() -> float:
     return REGISTRY.get_sample_value("lastpair_unproven_notifications_total") or 0
 
 
-def test_what_the_key_signs_is_an_event() -> None:
-    """The fields are those of the text."""
-    event = event_of(signed(text_of()), KEY)
-    assert event is not None
-    assert (event.type, event.id, event.drop_id, event.committed_at) == ("STOCK_UPDATED", 8, DROP, 1764352000.123)
-    assert event.data == '{"dropId":"' + DROP + '","availableStock":0}'
+LOGGED = '{"id":"9"}'
+
+
+def test_what_the_key_signs_are_events() -> None:
+    """Each has the fields of its line. Of one that only the log has there is the id."""
+    first, second, third = events_of(signed(text_of(line_of(), LOGGED, line_of(id="10", data={}))), KEY)
+    assert isinstance(first, Event)
+    assert (first.type, first.id, first.drop_id, first.committed_at) == ("STOCK_UPDATED", 8, DROP, 1764352000.123)
+    assert first.data == '{"dropId":"' + DROP + '","availableStock":0}'
+    assert second == LoggedEvent(9)
+    assert isinstance(third, Event)
+    assert (third.id, third.committed_at, third.data) == (10, 1764352000.123, "{}")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +113,8 @@ def test_what_the_key_signs_is_an_event() -> None:
         signed(text_of()).replace('"availableStock":0', '"availableStock":9'),
         signed(text_of()).replace(".123", ".124"),
         signed(text_of()).replace('"id":"8"', '"id":"9"'),
+        signed(text_of(LOGGED)).replace('"9"', '"8"'),
+        signed(text_of(line_of(), LOGGED)).replace(",\n" + LOGGED, ""),
         signed(text_of()) + "\n",
         signed(text_of()) + " ",
         " " + signed(text_of()),
@@ -109,78 +122,73 @@ def test_what_the_key_signs_is_an_event() -> None:
         signed(text_of()).replace('{"mac":"', '{"mac":"A'),
     ],
 )
-def test_what_the_key_does_not_sign_is_no_event(payload: str) -> None:
+def test_what_the_key_does_not_sign_has_no_events(payload: str) -> None:
     """No other key, no other text, no other form."""
-    assert event_of(payload, KEY) is None
+    assert events_of(payload, KEY) == []
 
 
-PRIVATE = '{"id":"8"}'
-
-
-def test_what_the_key_signs_may_be_a_private_event() -> None:
-    """Of an event for one user only the id is told."""
-    assert event_of(signed(PRIVATE), KEY) == PrivateEvent(8)
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [
-        PRIVATE,
-        signed(PRIVATE, KEY[::-1]),
-        signed(PRIVATE).replace('"8"', '"9"'),
-        signed(PRIVATE) + "\n",
-        signed('{"id":"08"}'),
-        signed('{"id":"0"}'),
-        signed('{"id":8}'),
-        signed('{"id":"1234567890123456789"}'),
-        signed('{"id":"8","data":{}}'),
-        signed('{"id":"8","type":"PAYMENT_UPDATED"}'),
-        signed('{"id":"٨"}'),
-    ],
-)
-def test_what_is_no_private_event(payload: str) -> None:
-    """No other text, no other form, no other key."""
-    assert event_of(payload, KEY) is None
-    assert event_of(payload, None) is None
-
-
-def test_without_a_key_nothing_is_an_event() -> None:
+def test_without_a_key_there_are_no_events() -> None:
     """A relay that could not read the key must not take the empty one."""
-    assert event_of(signed(text_of(), b""), None) is None
-    assert event_of(signed(text_of()), None) is None
+    assert events_of(signed(text_of(), b""), None) == []
+    assert events_of(signed(text_of()), None) == []
+    assert events_of(signed(text_of(LOGGED)), None) == []
+
+
+LINES = [
+    line_of(type="STOCK_UPDATED\nid: 9"),
+    line_of(type="X").replace('"X"', '"X\nid: 9"'),
+    line_of(type="stock"),
+    line_of(type=""),
+    line_of(type="X" * 41),
+    line_of(type=["X"]),
+    line_of(id=8),
+    line_of(id="08"),
+    line_of(id="-8"),
+    line_of(id="\u0668"),
+    line_of(id="1" * 19),
+    line_of(drop_id=None),
+    line_of(drop_id=[1]),
+    line_of(drop_id="x"),
+    line_of(drop_id=DROP.replace("-", "")),
+    line_of(drop_id=str(uuid4()).upper()),
+    line_of(data={}).replace("{}", "{\n}"),
+    line_of(data={}).replace("{}", "{\r}"),
+    line_of(more=1),
+    dumps({"id": "8", "type": "X", "drop_id": DROP, "data": {}}, separators=(",", ":")),
+    '{"id":"08"}',
+    '{"id":"0"}',
+    '{"id":8}',
+    '{"id":"1234567890123456789"}',
+    '{"id":"8","data":{}}',
+    '{"id":"8","type":"PAYMENT_UPDATED"}',
+    '{"id":"٨"}',
+    "",
+    "{}",
+    "9",
+]
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        text_of(type="STOCK_UPDATED\nid: 9"),
-        text_of(type="X").replace('"X"', '"X\nid: 9"'),
-        text_of(type="stock"),
-        text_of(type=""),
-        text_of(type="X" * 41),
-        text_of(type=["X"]),
-        text_of(id=8),
-        text_of(id="08"),
-        text_of(id="-8"),
-        text_of(id="\u0668"),
-        text_of(id="1" * 19),
-        text_of(drop_id=None),
-        text_of(drop_id=[1]),
-        text_of(drop_id="x"),
-        text_of(drop_id=DROP.replace("-", "")),
-        text_of(drop_id=str(uuid4()).upper()),
-        text_of(committedAt="soon"),
-        text_of(committedAt=None),
-        text_of(committedAt=float("nan")),
-        text_of(data={}).replace("{}", "{\n}"),
-        text_of(data={}).replace("{}", "{\r}"),
-        text_of(more=1),
-        dumps({"type": "X", "id": "8", "drop_id": DROP, "data": {}}, separators=(",", ":")),
+        *(text_of(line) for line in LINES),
+        *(text_of(line_of(), line, line_of(id="9")) for line in LINES),
+        text_of(line_of() + ","),
+        text_of(line_of() + line_of()),
+        text_of(line_of() + "," + line_of()),
+        text_of().replace("[\n", "["),
+        text_of().replace("]}", "\n]}"),
+        text_of(committed_at='"soon"'),
+        text_of(committed_at="null"),
+        text_of(committed_at="NaN"),
+        text_of().replace("]}", '],"more":1}'),
+        line_of(),
+        LOGGED,
     ],
 )
-def test_another_form_is_no_event_even_if_it_is_signed(text: str) -> None:
-    """What inventory.publish never writes is not guessed at."""
-    assert event_of(signed(text), KEY) is None
+def test_another_form_has_no_events_even_if_it_is_signed(text: str) -> None:
+    """What inventory.publish never writes is not guessed at, and takes what stands beside it along."""
+    assert events_of(signed(text), KEY) == []
 
 
 def test_data_on_several_lines_becomes_one_line() -> None:
@@ -195,9 +203,10 @@ def test_data_on_several_lines_becomes_one_line() -> None:
 FORGERIES = [
     '{{"type":"STOCK_UPDATED","id":"{next_id}","drop_id":"{drop_id}","data":{{"dropId":"{drop_id}","availableStock":666}}}}',
     '{{"type":"STOCK_UPDATED","id":"{next_id}","data":{{"dropId":"{drop_id}","availableStock":666}}}}',
-    '{{"committedAt":1764352000.123,"type":"STOCK_UPDATED","id":"{next_id}","drop_id":"{drop_id}","data":{{}}}}',
-    '{{"mac":"' + "0" * 64 + '","committedAt":1764352000.123,"type":"STOCK_UPDATED","id":"{next_id}","drop_id":"{drop_id}",'
-    '"data":{{"dropId":"{drop_id}","availableStock":666}}}}',
+    '{{"committedAt":1764352000.123,"events":[\n{{"type":"STOCK_UPDATED","id":"{next_id}","drop_id":"{drop_id}","data":{{}}}}]}}',
+    '{{"mac":"' + "0" * 64 + '","committedAt":1764352000.123,"events":[\n{{"type":"STOCK_UPDATED","id":"{next_id}",'
+    '"drop_id":"{drop_id}","data":{{"dropId":"{drop_id}","availableStock":666}}}}]}}',
+    '{{"mac":"' + "0" * 64 + '","committedAt":1764352000.123,"events":[\n{{"id":"{next_id}"}}]}}',
     '{{"type":"STOCK_UPDATED","id":"{next_id}","data":{{"dropId":[1]}}}}',
     '{{"type":"STOCK_UPDATED","id":"{next_id}","drop_id":[1],"data":{{}}}}',
     '{{"type":["X"],"id":"{next_id}","drop_id":"{drop_id}","data":{{}}}}',
@@ -260,11 +269,12 @@ async def test_a_notification_that_is_repeated(service: InProcess, owner: asyncp
 
 
 async def test_an_event_too_large_to_notify(service: InProcess, owner: asyncpg.Connection, own_database_url: str) -> None:
-    """Its notification is only an id, which proves nothing, and the log is read at once."""
-    stream = await open_stream("sse", service.url, snapshot=False)
+    """Its notification has only the id, and the log is read at once."""
+    stream, counted = await open_stream("sse", service.url, snapshot=False), unproven()
     async with asyncpg.create_pool(own_database_url) as pool:
         await publish(pool, uuid4(), "LARGE", [dumps({"filler": "x" * 100_000})])
     assert [await stream.receive()] == await logged(owner, await newest_id(owner) - 1)
+    assert unproven() == counted
     await stream.close()
 
 
@@ -300,10 +310,10 @@ async def test_a_flood(
     taken = reads = 0
     read_log = Relay._read_log
 
-    def counted_event_of(*notification: Any) -> object:
+    def counted_events_of(*notification: Any) -> object:
         nonlocal taken
         taken += 1
-        return event_of(*notification)
+        return events_of(*notification)
 
     async def counted_read_log(relay: Relay, connection: asyncpg.Connection) -> None:
         nonlocal reads
@@ -315,10 +325,13 @@ async def test_a_flood(
         await stranger.add_listener("lastpair_events", lambda *notification: heard.put_nowait(str(notification[-1])))
         await publish(pool, drop_id, "FILLER", [dumps({"dropId": str(drop_id), "n": n}) for n in range(2000)])
         await stranger.execute("drop table if exists public.heard; create table public.heard (payload text)")
-        await stranger.copy_records_to_table("heard", records=[(await heard.get(),) for _ in range(2000)])
+        payloads: list[str] = []
+        while sum(payload.count("\n") for payload in payloads) < 2000:  # each event is a line
+            payloads.append(await heard.get())
+        await stranger.copy_records_to_table("heard", records=[(payload,) for payload in payloads])
         await stranger.execute("unlisten *")
         stream = await open_stream("sse", service.url, last_event_id=await newest_id(owner))
-        monkeypatch.setattr("lastpair.realtime.relay.event_of", counted_event_of)
+        monkeypatch.setattr("lastpair.realtime.relay.events_of", counted_events_of)
         monkeypatch.setattr(Relay, "_read_log", counted_read_log)
         begin, late = loop.time(), []
 
@@ -352,11 +365,11 @@ async def test_an_answer_behind_notifications(
     monkeypatch.setattr("lastpair.database.liveness.SILENT_SECONDS", 0.8)
     monkeypatch.setattr("lastpair.database.liveness.LOOK_SECONDS", 0.2)
 
-    def slow_event_of(*notification: Any) -> object:
+    def slow_events_of(*notification: Any) -> object:
         sleep(0.003)
-        return event_of(*notification)
+        return events_of(*notification)
 
-    monkeypatch.setattr("lastpair.realtime.relay.event_of", slow_event_of)
+    monkeypatch.setattr("lastpair.realtime.relay.events_of", slow_events_of)
     counted = unproven()
     await owner.execute("select pg_notify('lastpair_events', n || repeat('x', 7900)) from generate_series(1, 900) n")
     await eventually(lambda: unproven() - counted == 900)
@@ -438,10 +451,10 @@ async def test_a_published_event_that_the_log_does_not_have(
         await reserve(owner, drop_id)
         assert (await stream.receive()).type == "STOCK_UPDATED"
     key = await owner.fetchval("select api.event_key()")
-    forged = text_of(
+    forged = line_of(
         id=str(await newest_id(owner) + 1), drop_id=str(drop_id), data={"dropId": str(drop_id), "availableStock": 66}
     )
-    await notify(owner, signed(forged, key))
+    await notify(owner, signed(text_of(forged), key))
     received: list[Message] = []
     while not received or received[-1].type != "SNAPSHOT":
         received.append(await stream.receive())

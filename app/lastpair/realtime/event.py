@@ -63,15 +63,16 @@ class Event:
     """An event, and its encoding for each transport, which is made once and only if a client needs it.
 
     It is made from the JSON text `{"type": …, "id": "…", "drop_id": …, "data": …}`, whose last key is `data`: a row of
-    api.snapshot; or of api.events_after or api.relayed_events_after, which may have the key `user_id`; or a notification that is
-    an event, which has the key `committedAt`.
+    api.snapshot; or of api.events_after or api.relayed_events_after, which may have the key `user_id`; or a line of a
+    notification.
     """
 
     __slots__ = (
         "_encoded", "committed_at", "data", "drop_id", "id", "position", "size_bytes", "subject", "track", "type", "user_id",
     )  # fmt: skip
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, committed_at: float | None = None) -> None:
+        """`committed_at` is in seconds since 1970, by the clock of the database; only a notification has it."""
         head, _, data = text.partition(DATA_KEY)
         self.data = in_one_line(data.removesuffix("}"))
         """JSON text, in one line."""
@@ -84,7 +85,7 @@ class Event:
         """What clients get as its id: where a client is that has the event. Several nodes have a part in it, each its own id."""
         self.track: Track | None = None
         """The node that it is of; None if it is in no log."""
-        self.committed_at: float | None = fields.get("committedAt")  # seconds since 1970; only a notification has it
+        self.committed_at = committed_at
         self.drop_id: str | None = fields["drop_id"]
         """The drop that it is of; None for a SNAPSHOT or RESYNC_REQUIRED, which is for one client."""
         self.user_id: str | None = fields.get("user_id")

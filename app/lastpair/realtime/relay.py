@@ -1,9 +1,9 @@
 """The relay: listens for the commits of a node on a connection of its own and publishes them to the hub. After a loss it reads
 what it missed.
 
-A notification that proves that it is an event is published as it is. Any other one, which any role that may connect can send,
-only makes the relay read the log, a few times a second at most. From time to time the relay compares what it published last with
-the log. An event that is for one user is always read from the log, which a proven notification of it makes the relay do at once.
+The events of a notification are published as they are, if it proves where it is from. Any other one, which any role that may
+connect can send, only makes the relay read the log, a few times a second at most. From time to time the relay compares what it
+published last with the log. An event that only the log has is read from it at once, because a proven notification has its id.
 
 The answers of the database come on the same connection, behind the notifications. So if too many arrive that are of no use, or
 more than the relay can publish, it goes on with a new session that does not listen, and reads the log for a while.
@@ -33,7 +33,7 @@ from lastpair.observability.metrics import (
     observe_all,
 )
 from lastpair.realtime.event import EVENTS, RESYNC_REQUIRED, Event
-from lastpair.realtime.notification import PrivateEvent, event_of
+from lastpair.realtime.notification import LoggedEvent, events_of
 from lastpair.realtime.track import Track
 
 CHANNEL = "lastpair_events"
@@ -46,8 +46,8 @@ MAX_HEARD_EVENTS = 10_000
 """Events that may wait to be published. If there are more, the relay stops listening for a while."""
 
 MAX_USELESS = 1000
-"""Notifications between two readings of the log that may prove nothing or repeat a published event. If there are more, the relay
-stops listening for a while."""
+"""Notifications that prove nothing, and events that were published already, of which so many may arrive between two readings of
+the log. If there are more, the relay stops listening for a while."""
 
 DEAF_SECONDS = 5
 """How long the relay then only reads the log."""
@@ -69,7 +69,7 @@ WARN_SECONDS = 60
 """How often the same warning is logged at most."""
 
 UNPROVEN = (
-    "a notification does not prove that it is an event, so the log is read: a deployment is under way, or a role that may connect"
+    "a notification does not prove that it has events, so the log is read: a deployment is under way, or a role that may connect"
     " to the database has sent it"
 )
 TOO_MANY = f"notifications come faster than the listener can use them, so it only reads the log for {DEAF_SECONDS} s"
@@ -101,7 +101,7 @@ class Relay:
         self._servers = servers
         self._track = track
         self._key: bytes | None = None
-        self._heard: deque[Event | PrivateEvent] = deque()
+        self._heard: deque[Event | LoggedEvent] = deque()
         self._wakeup = asyncio.Event()
         self._log_is_due = False
         self._read_at = 0.0  # the log is not read earlier only because it is due
@@ -200,19 +200,21 @@ class Relay:
             return  # the rest of too many, see below
         if self._wait is not None:
             self._wait.show_life()
-        event = event_of(payload, self._key)
-        if event is None:
+        events = events_of(payload, self._key)
+        if not events:
             self._log_is_due = True
             self._useless += 1
             UNPROVEN_NOTIFICATIONS.inc()
             self._warn(UNPROVEN)
-        elif event.id <= (self._track.head_id or 0):
-            # It was published from the log before it was heard. If not, it is an old one that was sent again, or ids are given
-            # out anew.
-            self._log_is_due = self._log_is_due or not self._has(event)
-            self._useless += 1
-        else:
-            self._heard.append(event)
+        head_id = self._track.head_id or 0
+        for event in events:
+            if event.id <= head_id:
+                # It was published from the log before it was heard. If not, it is an old one that was sent again, or ids are
+                # given out anew.
+                self._log_is_due = self._log_is_due or not self._has(event)
+                self._useless += 1
+            else:
+                self._heard.append(event)
         if self._useless > MAX_USELESS or len(self._heard) > MAX_HEARD_EVENTS:
             self._warn(TOO_MANY)
             self._is_flooded = True
@@ -220,7 +222,7 @@ class Relay:
             connection.terminate()
         self._wakeup.set()
 
-    def _has(self, event: Event | PrivateEvent) -> bool:
+    def _has(self, event: Event | LoggedEvent) -> bool:
         return self._track.has(event) if isinstance(event, Event) else self._track.has_id(event.id)
 
     def _warn(self, message: str) -> None:
