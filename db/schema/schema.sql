@@ -852,6 +852,33 @@ COMMENT ON FUNCTION inventory.announce_changes() IS 'Trigger: at the commit, tak
 
 
 --
+-- Name: check_hold_of_sale(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.check_hold_of_sale() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform from inventory.reservations r where r.id = new.reservation_id and r.drop_id = new.drop_id for key share;
+  if not found then
+    raise foreign_key_violation using
+      message = format('there is no reservation %s of drop %s', new.reservation_id, new.drop_id),
+      constraint = 'purchases_reservation_id', table = tg_table_name, schema = tg_table_schema;
+  end if;
+  return null;
+end
+$$;
+
+
+--
+-- Name: FUNCTION check_hold_of_sale(); Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON FUNCTION inventory.check_hold_of_sale() IS 'Trigger: refuse to give a purchase a reservation that does not exist, or is of another drop.';
+
+
+--
 -- Name: check_user_of_hold(); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
@@ -916,6 +943,32 @@ CREATE FUNCTION inventory.keep_drop_with_holds() RETURNS trigger
 
 
 --
+-- Name: keep_hold_of_sale(); Type: FUNCTION; Schema: inventory; Owner: -
+--
+
+CREATE FUNCTION inventory.keep_hold_of_sale() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if exists (select from inventory.purchases p where p.reservation_id = old.id and p.drop_id = old.drop_id) then
+    raise foreign_key_violation using
+      message = format('reservation %s was purchased, so it stays as it is', old.id),
+      constraint = 'purchases_reservation_id', table = tg_table_name, schema = tg_table_schema;
+  end if;
+  return null;
+end
+$$;
+
+
+--
+-- Name: FUNCTION keep_hold_of_sale(); Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON FUNCTION inventory.keep_hold_of_sale() IS 'Trigger: refuse to delete a reservation that was purchased, or to give it another id or drop.';
+
+
+--
 -- Name: keep_together(); Type: FUNCTION; Schema: inventory; Owner: -
 --
 
@@ -928,6 +981,10 @@ begin
     raise foreign_key_violation using
       message = 'drops have reservations, so they cannot be emptied alone',
       hint = 'Empty inventory.reservations and inventory.purchases in the same statement.';
+  elsif tg_table_name = 'reservations' and exists (select from inventory.purchases) then
+    raise foreign_key_violation using
+      message = 'reservations have purchases, so they cannot be emptied alone',
+      hint = 'Empty inventory.purchases in the same statement.';
   elsif tg_table_name <> 'drops' and exists (select from inventory.drops) then
     raise integrity_constraint_violation using
       message = format('%s cannot be emptied without the drops, because their stock would not balance', tg_table_name),
@@ -3393,6 +3450,13 @@ CREATE TRIGGER purchases_earlier_end AFTER UPDATE OF drop_id, status, payment_ex
 
 
 --
+-- Name: purchases purchases_hold_check; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER purchases_hold_check AFTER UPDATE OF reservation_id, drop_id ON inventory.purchases FOR EACH ROW WHEN (((new.reservation_id <> old.reservation_id) OR (new.drop_id <> old.drop_id))) EXECUTE FUNCTION inventory.check_hold_of_sale();
+
+
+--
 -- Name: purchases purchases_insert_note; Type: TRIGGER; Schema: inventory; Owner: -
 --
 
@@ -3411,6 +3475,13 @@ CREATE TRIGGER purchases_truncate_keep AFTER TRUNCATE ON inventory.purchases FOR
 --
 
 CREATE TRIGGER purchases_update_note AFTER UPDATE ON inventory.purchases REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION inventory.note_purchases();
+
+
+--
+-- Name: reservations reservations_delete_keep; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER reservations_delete_keep AFTER DELETE ON inventory.reservations FOR EACH ROW EXECUTE FUNCTION inventory.keep_hold_of_sale();
 
 
 --
@@ -3439,6 +3510,13 @@ CREATE TRIGGER reservations_insert_note AFTER INSERT ON inventory.reservations R
 --
 
 CREATE TRIGGER reservations_truncate_keep AFTER TRUNCATE ON inventory.reservations FOR EACH STATEMENT EXECUTE FUNCTION inventory.keep_together();
+
+
+--
+-- Name: reservations reservations_update_keep; Type: TRIGGER; Schema: inventory; Owner: -
+--
+
+CREATE TRIGGER reservations_update_keep AFTER UPDATE OF id, drop_id ON inventory.reservations FOR EACH ROW WHEN (((new.id <> old.id) OR (new.drop_id <> old.drop_id))) EXECUTE FUNCTION inventory.keep_hold_of_sale();
 
 
 --
@@ -3535,14 +3613,6 @@ ALTER TABLE ONLY inventory.drops
 
 
 --
--- Name: purchases purchases_reservation_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
---
-
-ALTER TABLE ONLY inventory.purchases
-    ADD CONSTRAINT purchases_reservation_fkey FOREIGN KEY (reservation_id, drop_id) REFERENCES inventory.reservations(id, drop_id);
-
-
---
 -- Name: variants variants_drop_id_fkey; Type: FK CONSTRAINT; Schema: inventory; Owner: -
 --
 
@@ -3615,4 +3685,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261130070000'),
     ('20261130080000'),
     ('20261130081000'),
-    ('20261201000000');
+    ('20261201000000'),
+    ('20261201010000');

@@ -1,6 +1,6 @@
 -- The constraints refuse every row that would break a rule, whatever writes it: they are the last line against overselling.
 begin;
-select plan(141);
+select plan(147);
 
 -- SQLSTATE and name of the constraint that a statement violates; names, because messages are translated. Its work is undone, so
 -- that no case depends on another.
@@ -28,6 +28,7 @@ begin
     p_variants => '[{"name": "M", "total_stock": 5}, {"name": "L", "total_stock": 5}]');
   perform pg_temp.make_drop(name, 5, '-1 hour', '1 hour') from unnest(array['shoes', 'tickets']) as name;
   perform api.reserve(pg_temp.drop_id('shoes'), pg_temp.user_id(name), 'hold-' || name) from unnest(array['ann', 'bob']) as name;
+  perform api.reserve(pg_temp.drop_id('sizes'), pg_temp.user_id('bob'), p_variant_id => pg_temp.variant_id('sizes', 'L'));
   perform api.purchase(pg_temp.drop_id('shoes'), pg_temp.user_id('ann'), 'sale');
 end
 $$;
@@ -166,9 +167,9 @@ from (values
   ('purchases', 'idempotency_key = repeat(''k'', 256)', '23514 purchases_idempotency_key_check',
     'A purchase''s key of 256 characters is refused.'),
   ('purchases', 'idempotency_key = repeat(''~'', 255)', null, 'A purchase''s key of 255 characters is accepted.'),
-  ('purchases', 'reservation_id = gen_random_uuid()', '23503 purchases_reservation_fkey',
+  ('purchases', 'reservation_id = gen_random_uuid()', '23503 purchases_reservation_id',
     'A purchase needs a reservation that exists.'),
-  ('purchases', 'drop_id = pg_temp.drop_id(''tickets'')', '23503 purchases_reservation_fkey',
+  ('purchases', 'drop_id = pg_temp.drop_id(''tickets'')', '23503 purchases_reservation_id',
     'A purchase is of the drop that its reservation is of.')
 ) as v (relation, change, violated, description);
 
@@ -201,7 +202,9 @@ from (
     ('bob', (select reservation_id from sale), null, '23505 purchases_reservation_key', 'A reservation is purchased once.'),
     ('bob', (select id from hold), null, null, 'Another reservation may be purchased.'),
     ('ann', (select id from hold), 'sale', '23505 purchases_idempotency_key', 'A purchase key is used once by a user on a drop.'),
-    ('bob', (select id from hold), 'sale', null, 'Two users may use the same purchase key.')
+    ('bob', (select id from hold), 'sale', null, 'Two users may use the same purchase key.'),
+    ('bob', gen_random_uuid(), null, '23503 purchases_reservation_id', 'A purchase is of a reservation that exists.'),
+    ('bob', pg_temp.hold_id('sizes', 'bob'), null, '23503 purchases_reservation_id', 'It is of the drop that its reservation is of.')
   ) as s (user_name, reservation_id, key, violated, description)
   union all
   select
@@ -211,14 +214,22 @@ from (
 select is(pg_temp.violation(format('delete from inventory.%s where id = %L', v.relation, v.id)), v.violated, v.description)
 from (values
   ('drops', pg_temp.drop_id('shoes'), '23503', 'A drop that was reserved cannot be deleted.'),
-  ('reservations', (select reservation_id from sale), '23503 purchases_reservation_fkey',
+  ('reservations', (select reservation_id from sale), '23503 purchases_reservation_id',
     'A reservation that was purchased cannot be deleted.'),
   ('users', pg_temp.user_id('ann'), '23503', 'A user who holds or bought something cannot be deleted.')
 ) as v (relation, id, violated, description);
 select is(pg_temp.violation(v.statement), v.violated, v.description)
 from (values
   ('update inventory.users set id = gen_random_uuid() where id = pg_temp.user_id(''ann'')', '23503', 'A user keeps the id.'),
+  ('update inventory.reservations set id = gen_random_uuid() where id = (select reservation_id from sale)',
+    '23503 purchases_reservation_id', 'A reservation that was purchased keeps its id.'),
+  ('update inventory.reservations set drop_id = pg_temp.drop_id(''tickets'') where id = (select reservation_id from sale)',
+    '23503 purchases_reservation_id', 'It stays with its drop.'),
+  ('update inventory.reservations set id = gen_random_uuid() where id = (select id from hold)', 'accepted',
+    'One that was not purchased may get another id.'),
   ('truncate inventory.users, inventory.drops, inventory.variants, inventory.baskets', '23503', 'Users are not emptied alone.'),
+  ('truncate inventory.users, inventory.drops, inventory.variants, inventory.baskets, inventory.reservations', '23503',
+    'Reservations are not emptied without the purchases.'),
   ('truncate inventory.users, inventory.drops, inventory.variants, inventory.baskets, inventory.reservations, inventory.purchases',
     'accepted', 'They are emptied together with the reservations.'),
   ('do $do$ begin '

@@ -87,7 +87,9 @@ select set_eq(
     'inventory.users users_delete_keep', 'inventory.users users_update_keep', 'inventory.users users_truncate_keep',
     'inventory.drops drops_truncate_keep', 'inventory.variants variants_truncate_keep',
     'inventory.reservations reservations_truncate_keep', 'inventory.purchases purchases_truncate_keep',
-    'inventory.reservations reservations_user_check', 'inventory.payments payments_insert_note', 'inventory.payments payments_update_note',
+    'inventory.reservations reservations_user_check', 'inventory.reservations reservations_delete_keep',
+    'inventory.reservations reservations_update_keep', 'inventory.purchases purchases_hold_check',
+    'inventory.payments payments_insert_note', 'inventory.payments payments_update_note',
     'inventory.purchases purchases_earlier_end', 'inventory.payment_events payment_events_keep',
     'inventory.webhook_endpoints webhook_endpoints_note', 'inventory.payment_events payment_events_tell'
   ],

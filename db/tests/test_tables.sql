@@ -136,11 +136,14 @@ select is(
     'inventory.payment_events payment_events_tell at the commit, each row',
     'inventory.payments payments_insert_note each statement', 'inventory.payments payments_update_note each statement',
     'inventory.purchases purchases_delete_note each statement', 'inventory.purchases purchases_earlier_end each row',
+    'inventory.purchases purchases_hold_check each row',
     'inventory.purchases purchases_insert_note each statement', 'inventory.purchases purchases_truncate_keep each statement',
     'inventory.purchases purchases_update_note each statement',
+    'inventory.reservations reservations_delete_keep each row',
     'inventory.reservations reservations_delete_note each statement', 'inventory.reservations reservations_earlier_end each row',
     'inventory.reservations reservations_insert_note each statement',
     'inventory.reservations reservations_truncate_keep each statement',
+    'inventory.reservations reservations_update_keep each row',
     'inventory.reservations reservations_update_note each statement', 'inventory.reservations reservations_user_check each row',
     'inventory.users users_delete_keep each row', 'inventory.users users_rename_note each row',
     'inventory.users users_truncate_keep each statement', 'inventory.users users_update_keep each row',
@@ -152,12 +155,12 @@ select is(
 );
 
 -- The law that lets the schema be distributed by drop_id: a table that refers to a drop, or to a table that does, is below drops;
--- so are the two of the log, and reservations, which have no foreign key, because it would be checked for each hold.
+-- so are the two of the log, and reservations and purchases, which have no foreign key, because it would be checked for each row.
 create temp table below_drops on commit drop as
 with recursive below (oid) as (
   select unnest(array[
-    'inventory.drops'::regclass, 'inventory.reservations'::regclass, 'inventory.events'::regclass,
-    'inventory.changes'::regclass])::oid
+    'inventory.drops'::regclass, 'inventory.reservations'::regclass, 'inventory.purchases'::regclass,
+    'inventory.events'::regclass, 'inventory.changes'::regclass])::oid
   union
   select c.conrelid from pg_constraint c join below b on c.confrelid = b.oid where c.contype = 'f'
 )

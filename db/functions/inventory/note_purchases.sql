@@ -3,12 +3,13 @@
 --
 -- Purchases come in the order of their ids, which is the order in which they were made (inventory.new_ids).
 --
--- Of purchases that are inserted by hand it lets the search for what is due begin at the first end of a payment. Those of
--- inventory.purchase_on_drops end with their holds or later, so they move nothing, and each is of the variant of its hold
--- (lastpair.is_by_hand is off then).
+-- Of purchases that are inserted by hand it lets the search for what is due begin at the first end of a payment, and refuses those
+-- whose reservation does not exist, as a foreign key would. Those of inventory.purchase_on_drops end with their holds or later, so they
+-- move nothing, and each is of a hold that was consumed, and of its drop and variant (lastpair.is_by_hand is off then).
 --
--- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches; of purchases by hand as in
--- inventory.note_reservations. Errors: none.
+-- Locks: only this transaction's own rows of inventory.changes, which no other transaction touches; of purchases by hand the
+-- reservations, in the order of their ids, so that none is deleted meanwhile, and then as in inventory.note_reservations.
+-- Errors: foreign_key_violation (23503).
 --
 -- Plans: it uses except and no join, for the reason in inventory.note_reservations.
 
@@ -37,6 +38,19 @@ begin
       added_sold = c.added_sold + excluded.added_sold,
       variant_balance = c.variant_balance + excluded.variant_balance;
     if v_is_by_hand then
+      perform from inventory.reservations r
+      where r.id = any (array(select n.reservation_id from new_rows n))
+      order by r.id
+      for key share;
+      if exists (
+        select
+        from new_rows n
+        where not exists (select from inventory.reservations r where r.id = n.reservation_id and r.drop_id = n.drop_id)
+      ) then
+        raise foreign_key_violation using
+          message = 'a purchase is of a reservation that does not exist, or is of another drop',
+          constraint = 'purchases_reservation_id', table = tg_table_name, schema = tg_table_schema;
+      end if;
       perform inventory.expect_due_at(array_agg(n.drop_id), array_agg(n.payment_expires_at))
       from new_rows n
       where n.status = 'pending';
