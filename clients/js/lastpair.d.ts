@@ -468,7 +468,8 @@ export class Lastpair {
   updateWebhookEndpoint(
     endpointId: string, changes: WebhookEndpointChanges, options?: RequestOptions,
   ): Promise<WebhookEndpoint>;
-  deleteWebhookEndpoint(endpointId: string, options?: RequestOptions): Promise<WebhookEndpoint>;
+  /** Undefined if the answer to the attempt that removed it was lost, because then the next attempt does not find it. */
+  deleteWebhookEndpoint(endpointId: string, options?: RequestOptions): Promise<WebhookEndpoint | undefined>;
   /** For a day messages are signed with the old secret as well. */
   rotateWebhookSecret(endpointId: string, options?: RequestOptions): Promise<WebhookEndpointWithSecret>;
   sendTestWebhook(endpointId: string, options?: RequestOptions): Promise<WebhookDelivery>;

@@ -9,6 +9,8 @@ export const VERSION = "0.3.0";
 const TIMEOUT_MS = 20_000, RETRIES = 5, RETRY_MS = 300, MAX_RETRY_MS = 4000, MAX_RETRY_AFTER_MS = 30_000;
 const PASSING_STATUSES = new Set([0, 429, 502, 503, 504]);
 const NOT_STARTED_CODES = new Set(["RATE_LIMITED", "OVERLOADED", "IDENTITY_UNAVAILABLE"]);
+// The answer to a DELETE whose row is gone. All other DELETEs leave the row, and answer it each time.
+const REMOVED_CODE = "WEBHOOK_ENDPOINT_NOT_FOUND";
 
 /**
  * A refusal of the API, or a request that got no answer: then `status` is 0, and `code` is UNREACHABLE, with the error of `fetch`
@@ -159,6 +161,7 @@ export class Lastpair {
     const search = given.length > 0 ? `?${new URLSearchParams(given)}` : "";
     const url = new URL(`${baseUrl}/api${path}${search}`, globalThis.location?.href).href;
     const key = method === "POST" ? (idempotencyKey ?? newKey()) : undefined; // retries repeat it, so nothing happens twice
+    let mayBeDone = false;
     for (let failures = 0; ; failures++) {
       const headers = {
         ...await identityHeaders({ token: settings.token, userId }),
@@ -172,7 +175,11 @@ export class Lastpair {
         const request = { method, headers: new Headers(headers), body: body && JSON.stringify(body) };
         return await attempt(url, request, settings, signal);
       } catch (error) {
-        if (!(error instanceof LastpairError) || failures >= settings.retries || !mayRetry(method, error)) throw error;
+        if (!(error instanceof LastpairError)) throw error;
+        const { code, requestId } = error;
+        if (mayBeDone && method === "DELETE" && code === REMOVED_CODE) return { data: {}, meta: { requestId } };
+        mayBeDone ||= !NOT_STARTED_CODES.has(code);
+        if (failures >= settings.retries || !mayRetry(method, error)) throw error;
         const backoffMs = backoff(settings.retryMs, failures, MAX_RETRY_MS);
         await sleep((error.retryAfterMs ?? 0) + backoffMs, signal);
       }

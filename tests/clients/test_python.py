@@ -325,6 +325,36 @@ async def test_a_purchase_over_failures_happens_once(world: World) -> None:
     assert world.faulty.keys == ["mine", "mine"]
 
 
+async def test_a_removal_over_a_lost_connection(world: World) -> None:
+    """The repeat finds nothing, because the first attempt removed it. It says nothing if no attempt can have done so."""
+    seller = world.client(shaky=True)
+    endpoint = {"url": "https://example.com/hook", "event_types": ["drop.updated"]}
+    first, second = [await seller.create_webhook_endpoint(endpoint) for _ in range(2)]
+    world.faulty.fail(cut_after, refuses(503, "OVERLOADED", retry_after="0"))
+    assert await seller.delete_webhook_endpoint(first["id"]) is None
+    assert len(world.faulty.requests) == 3
+    assert (await refusal_of(seller.delete_webhook_endpoint(first["id"]))).code == "WEBHOOK_ENDPOINT_NOT_FOUND"
+    world.faulty.fail(refuses(503, "OVERLOADED", retry_after="0"))
+    assert (await refusal_of(seller.delete_webhook_endpoint(first["id"]))).code == "WEBHOOK_ENDPOINT_NOT_FOUND"
+    world.faulty.fail(cut)
+    assert (await seller.delete_webhook_endpoint(second["id"]))["id"] == second["id"]
+
+
+async def test_giving_back_over_a_lost_connection(world: World) -> None:
+    """The repeat answers the row as the first attempt left it. A row that never was is an error, however often it is said."""
+    buyer, drop = world.client(shaky=True), await world.drop()
+    held = await buyer.reserve(drop["id"])
+    world.faulty.fail(cut_after)
+    assert (await buyer.cancel_reservation(held["id"]))["status"] == "CANCELLED"
+    basket = await buyer.reserve_basket([{"drop_id": drop["id"]}])
+    world.faulty.fail(cut_after)
+    assert (await buyer.cancel_basket(basket["id"]))["reservations"][0]["status"] == "CANCELLED"
+    world.faulty.fail(cut_after)
+    assert (await refusal_of(buyer.cancel_reservation(uuid4()))).code == "RESERVATION_NOT_FOUND"
+    world.faulty.fail(cut_after)
+    assert (await buyer.forget_me())["username"].startswith("former-user-")
+
+
 async def test_what_is_not_repeated(world: World) -> None:
     """A refusal is not; nor is a PATCH that may have been started, nor what has failed too often, nor what must wait long."""
     drop, buyer = await world.drop(total_stock=1), world.client(shaky=True, retries=2)

@@ -346,8 +346,11 @@ class Methods:
         return Request("PATCH", path_of("webhook-endpoints", endpoint_id), "webhook_endpoint", changes)
 
     @Method
-    def delete_webhook_endpoint(self, endpoint_id: Id) -> Request[WebhookEndpoint]:
-        """Remove a webhook endpoint, with its deliveries."""
+    def delete_webhook_endpoint(self, endpoint_id: Id) -> Request[WebhookEndpoint | None]:
+        """Remove a webhook endpoint, with its deliveries.
+
+        It is None if the answer to the attempt that removed it was lost, because then the next attempt does not find it.
+        """
         return Request("DELETE", path_of("webhook-endpoints", endpoint_id), "webhook_endpoint")
 
     @Method

@@ -22,6 +22,8 @@ MAX_RETRY_SECONDS = 4.0
 MAX_RETRY_AFTER_SECONDS = 30.0
 PASSING_STATUSES = frozenset({0, 429, 502, 503, 504})
 NOT_STARTED_CODES = frozenset({"RATE_LIMITED", "OVERLOADED", "IDENTITY_UNAVAILABLE"})
+REMOVED_CODE = "WEBHOOK_ENDPOINT_NOT_FOUND"
+"""The answer to a DELETE whose row is gone. All other DELETEs leave the row, and answer it each time."""
 
 
 class LastpairError(Exception):
@@ -128,7 +130,7 @@ def exchange(settings: Settings, http: httpx.Client | httpx.AsyncClient, request
         headers["Content-Type"] = "application/json"
         content = json.dumps(request.body, default=_encoded)
     query = {name: _strings(value) for name, value in request.query.items() if value is not None}
-    failures = 0
+    failures, may_be_done = 0, False
     while True:
         reply = yield http.build_request(
             request.method,
@@ -141,6 +143,9 @@ def exchange(settings: Settings, http: httpx.Client | httpx.AsyncClient, request
         try:
             return _answer(reply)
         except LastpairError as error:
+            if may_be_done and request.method == "DELETE" and error.code == REMOVED_CODE:
+                return Answer({request.name: None}, {"requestId": error.request_id}, None)
+            may_be_done |= error.code not in NOT_STARTED_CODES
             if failures == settings.retries or not _may_retry(request.method, error):
                 raise
             pause_seconds = backoff(settings.retry_seconds, failures, MAX_RETRY_SECONDS)

@@ -252,6 +252,32 @@ test("a PATCH is repeated only if it was not started", async () => {
   assert.equal(proxy.keys[0], undefined);
 });
 
+test("a removal over a lost connection: the repeat finds nothing, because the first attempt removed it", async () => {
+  const owner = proxied(), overloaded = status(503, { "Retry-After": "0" }, refusal("OVERLOADED"));
+  const missing = refused(404, "WEBHOOK_ENDPOINT_NOT_FOUND");
+  const { id } = await owner.createWebhookEndpoint({ url: "https://example.com/hook", event_types: ["drop.updated"] });
+  proxy.fail(passThenCut, overloaded);
+  assert.equal(await owner.deleteWebhookEndpoint(id), undefined);
+  assert.equal(proxy.requests.length, 3);
+  await assert.rejects(owner.deleteWebhookEndpoint(id), missing);
+  proxy.fail(overloaded);
+  await assert.rejects(owner.deleteWebhookEndpoint(id), missing); // no attempt can have removed it
+});
+
+test("what is given back over a lost connection is answered as the first attempt left it", async () => {
+  const drop = await newDrop(), buyer = proxied();
+  const held = await buyer.reserve(drop.id);
+  proxy.fail(passThenCut);
+  assert.equal((await buyer.cancelReservation(held.id)).status, "CANCELLED");
+  const basket = await buyer.reserveBasket([{ drop_id: drop.id }]);
+  proxy.fail(passThenCut);
+  assert.equal((await buyer.cancelBasket(basket.id)).reservations[0].status, "CANCELLED");
+  proxy.fail(passThenCut);
+  await assert.rejects(buyer.cancelReservation(randomUUID()), refused(404, "RESERVATION_NOT_FOUND"));
+  proxy.fail(passThenCut);
+  assert.match((await buyer.forgetMe()).username, /^former-user-/);
+});
+
 test("a signal ends a request, and the pause before a retry", async () => {
   const reason = new Error("left"), controller = new AbortController();
   proxy.fail(() => controller.abort(reason));
