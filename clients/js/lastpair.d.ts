@@ -336,7 +336,7 @@ export interface BasketItem {
 
 /**
  * A refusal of the API, or a request that got no answer: then `status` is 0, and `code` is `UNREACHABLE`, with the error of `fetch`
- * as its `cause`, or `TIMEOUT`.
+ * as its `cause`, or `TIMEOUT`. What cannot be sent at all is a `TypeError`.
  */
 export class LastpairError extends Error {
   /** The HTTP status. */
@@ -399,6 +399,7 @@ export interface Answer {
   etag?: string;
 }
 
+/** The constructor throws TypeError if nothing can be sent to this URL or with this identity. */
 export class Lastpair {
   constructor(settings?: RequestSettings & {
     /** The origin of the service, and the path below which a proxy has it; the page's own origin if it is not given. */
@@ -540,7 +541,7 @@ export type LiveEvent = { id: string } & (
  * - `reconnecting`: the connection was lost, and another try follows: after a pause, or as soon as the page is seen again or the
  *   browser is online again, but never sooner than the server asked for.
  * - `paused`: the page is hidden.
- * - `closed`: close() was called, or the server refused the request.
+ * - `closed`: close() was called, the server refused the request, or a function returned what is no token.
  */
 export type LiveStatus = "connecting" | "live" | "reconnecting" | "paused" | "closed";
 
@@ -579,12 +580,18 @@ export interface Live {
    */
   readonly drops: Map<string, ListedDrop>;
   readonly status: LiveStatus;
-  /** Resolves when the first SNAPSHOT has arrived. Rejects with LastpairError if it never will. */
+  /**
+   * Resolves when the first SNAPSHOT has arrived. Rejects if it never will: with LastpairError, or with TypeError if a function
+   * returned what is no token.
+   */
   readonly ready: Promise<Live>;
   close(): void;
 }
 
-/** Follow drops: their state, and each change, over lost connections, missed events and hidden pages. */
+/**
+ * Follow drops: their state, and each change, over lost connections, missed events and hidden pages. Throws TypeError if nothing
+ * can be sent to this URL or with this identity.
+ */
 export function live(options?: LiveOptions): Live;
 
 /** Change the drops as an event says; `live` does this. */

@@ -14,7 +14,7 @@ const REMOVED_CODE = "WEBHOOK_ENDPOINT_NOT_FOUND";
 
 /**
  * A refusal of the API, or a request that got no answer: then `status` is 0, and `code` is UNREACHABLE, with the error of `fetch`
- * as its `cause`, or TIMEOUT.
+ * as its `cause`, or TIMEOUT. What cannot be sent at all is a TypeError.
  */
 export class LastpairError extends Error {
   constructor(status, { code, message, items }, { requestId, retryAfterMs, ...options } = {}) {
@@ -54,6 +54,8 @@ export class Lastpair {
   constructor({
     baseUrl = "", token, userId, userName, fetch, timeoutMs = TIMEOUT_MS, retries = RETRIES, retryMs = RETRY_MS,
   } = {}) {
+    urlOf(baseUrl, "");
+    checkIdentity({ token, userId, userName });
     this.#settings = { baseUrl: baseUrl.replace(/\/$/, ""), token, userId, userName, fetch, timeoutMs, retries, retryMs };
   }
 
@@ -159,20 +161,18 @@ export class Lastpair {
     const { baseUrl, userId, userName, ...settings } = { ...this.#settings, ...options };
     const given = Object.entries(query).flatMap(([name, value]) => [value ?? []].flat().map((each) => [name, each]));
     const search = given.length > 0 ? `?${new URLSearchParams(given)}` : "";
-    const url = new URL(`${baseUrl}/api${path}${search}`, globalThis.location?.href).href;
+    const url = urlOf(baseUrl, path + search);
     const key = method === "POST" ? (idempotencyKey ?? newKey()) : undefined; // retries repeat it, so nothing happens twice
     let mayBeDone = false;
     for (let failures = 0; ; failures++) {
-      const headers = {
-        ...await identityHeaders({ token: settings.token, userId }),
-        ...(userName && { "X-User-Name": utf8(userName) }),
-        ...(key && { "Idempotency-Key": key }),
-        ...(ifMatch && { "If-Match": ifMatch }),
-        ...(accept && { Accept: accept }),
-        ...(body !== undefined && { "Content-Type": "application/json" }),
-      };
+      const headers = identityHeaders({ token: await currentToken(settings), userId, userName });
+      if (key) headers.set("Idempotency-Key", key);
+      if (ifMatch) headers.set("If-Match", ifMatch);
+      if (accept) headers.set("Accept", accept);
+      if (body !== undefined) headers.set("Content-Type", "application/json");
+      const request = { method, headers, body: body && JSON.stringify(body) };
+      new Request(url, request); // throws what fetch would call a lost connection, although no attempt can succeed
       try {
-        const request = { method, headers: new Headers(headers), body: body && JSON.stringify(body) };
         return await attempt(url, request, settings, signal);
       } catch (error) {
         if (!(error instanceof LastpairError)) throw error;
@@ -206,6 +206,15 @@ export class Lastpair {
 /** An id as a segment of a path. */
 function id(value) {
   return encodeURIComponent(value);
+}
+
+/** The URL of a path of the API. Throws TypeError if no request can be sent there. */
+function urlOf(baseUrl, path) {
+  new URL(baseUrl, globalThis.location?.href); // throws for "http://", to which the path would add a host
+  const url = new URL(`${baseUrl.replace(/\/$/, "")}/api${path}`, globalThis.location?.href);
+  const isSendable = /^https?:$/.test(url.protocol) && !url.username && !url.password && !/[?#]/.test(baseUrl);
+  if (!isSendable) throw new TypeError("baseUrl: it must be of http or https, without a password, a query and a fragment");
+  return url.href;
 }
 
 /** A text as a header can have it: each character stands for a byte of the text in UTF-8. */
@@ -317,6 +326,7 @@ class Live {
     onStatus,
   } = {}) {
     const url = eventsUrl(baseUrl, dropIds);
+    checkIdentity(identity ?? {});
     this.#settings = { url, baseUrl, identity, hiddenMs, retryMs, shared, onChange, onStatus };
     this.ready = new Promise((resolve, reject) => {
       this.#settleReady = { resolve, reject };
@@ -364,7 +374,7 @@ class Live {
       },
       status: (status) => this.#setStatus(status),
       refused: (error) => {
-        this.#settleReady.reject(new LastpairError(error.status, error, error));
+        this.#settleReady.reject(error instanceof Error ? error : new LastpairError(error.status, error, error)); // a worker's
         this.close();
       },
     });
@@ -525,7 +535,7 @@ export async function snapshot({ baseUrl = "", dropIds = [], signal } = {}) {
 
 function eventsUrl(baseUrl, dropIds) {
   const query = new URLSearchParams([...new Set(dropIds)].sort().map((dropId) => ["dropId", dropId]));
-  return new URL(`${baseUrl.replace(/\/$/, "")}/api/events?${query}`, globalThis.location?.href).href;
+  return urlOf(baseUrl, `/events?${query}`);
 }
 
 // Where events come from: a stream of one's own, or that of the worker which all tabs share.
@@ -540,10 +550,31 @@ function openSource({ url, identity, retryMs, shared }, lastEventId, handlers) {
   return new OwnSource(url, retryMs, lastEventId, handlers, identity);
 }
 
-/** The headers that say who asks. A token that is a function is asked for anew each time. */
-async function identityHeaders({ token, userId } = {}) {
-  const given = typeof token === "function" ? await token() : token;
-  return { ...(given && { Authorization: `Bearer ${given}` }), ...(userId && { "X-User-Id": userId }) };
+/** An identity that no header can have. It does not show the value, because a token is a secret. */
+class IdentityError extends TypeError {}
+
+/** The headers that say who asks. */
+function identityHeaders({ token, userId, userName }) {
+  if (token && typeof token !== "string") throw new IdentityError(`token: it must be a string, not a value of ${typeof token}`);
+  try {
+    return new Headers({
+      ...(token && { Authorization: `Bearer ${token}` }),
+      ...(userId && { "X-User-Id": userId }),
+      ...(userName && { "X-User-Name": utf8(userName) }),
+    });
+  } catch {
+    throw new IdentityError("token, userId, userName: one has a character that a header cannot have, a line break for example");
+  }
+}
+
+/** A token that is a function is asked for anew each time. */
+async function currentToken({ token }) {
+  return typeof token === "function" ? token() : token;
+}
+
+/** Throws TypeError if no request can be sent with this identity. What a function returns is checked each time. */
+function checkIdentity({ token, userId, userName }) {
+  identityHeaders({ token: typeof token === "function" ? undefined : token, userId, userName });
 }
 
 /**
@@ -585,7 +616,7 @@ class OwnSource {
           failures = 0;
           if (!this.#isClosed) handlers.status("live");
         };
-        const headers = await identityHeaders(identity);
+        const headers = identityHeaders({ ...identity, token: await currentToken(identity ?? {}) });
         if (this.#isClosed) return;
         for await (const events of receive(url + position, this.#connection, onOpen, headers)) {
           if (this.#isClosed) return;
@@ -594,8 +625,8 @@ class OwnSource {
         }
       } catch (error) {
         if (this.#isClosed) return;
-        const isFinal = error.status === 400 || (error.status === 401 && typeof identity?.token !== "function");
-        if (isFinal) return handlers.refused(error);
+        const isRefused = error.status === 400 || (error.status === 401 && typeof identity?.token !== "function");
+        if (isRefused || error instanceof IdentityError) return handlers.refused(error);
         askedMs = Math.min(error.retryAfterMs ?? 0, MAX_STREAM_RETRY_AFTER_MS);
       }
       if (this.#isClosed) return;

@@ -389,6 +389,73 @@ async def test_retry_after(world: World) -> None:
     assert [request.headers["authorization"] for request in world.faulty.requests] == ["Bearer a", "Bearer b"]
 
 
+BAD_URLS = [
+    "", "localhost:4000", "http://", "http:///shop", "http://:4000", "ftp://localhost", " http://localhost", "http://local host",
+    "http://localhost:4000\n", "http://localhost:port", "http://localhost:65536", "http://[::1", "http://\ud800",
+    "http://localhost?a=1", "http://localhost/shop#a",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("base_url", BAD_URLS)
+def test_a_base_url_that_leads_nowhere(kind: type[Client | AsyncClient], base_url: str) -> None:
+    """It is refused at once."""
+    with pytest.raises(ValueError, match=r"^base_url: "):
+        kind(base_url)
+
+
+BAD_VALUES = {
+    "token": ["a\nb", "token\n", "token ", "to\x00ken", "\ud800"],
+    "user_id": ["a\r\nX-User-Name: b", " ann", "a\x7f"],
+    "user_name": ["Ann\nBob", "Ann\t", "\x0bAnn"],
+}
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_an_identity_that_no_header_can_have(kind: type[Client | AsyncClient]) -> None:
+    """It is refused at once. The error does not show it, because a token is a secret."""
+    for name, values in BAD_VALUES.items():
+        for value in values:
+            settings: dict[str, Any] = {name: value}
+            with pytest.raises(ValueError, match=r"header|surrogate") as refused:
+                kind("http://localhost", **settings)
+            assert value not in str(refused.value)
+    for token in (5, b"token"):
+        bad_token: Any = token
+        with pytest.raises(TypeError, match=r"^token: "):
+            kind("http://localhost", token=bad_token)
+
+
+@pytest.mark.parametrize(("token", "error"), [("a\nb", ValueError), (b"token", TypeError)])
+async def test_a_bad_token_of_a_function(world: World, token: Any, error: type[Exception]) -> None:
+    """A request and a stream end with it, because the next token would be no better."""
+    for call in (lambda client: client.get_drop(uuid4()), lambda client: rows_of(client.events())):
+        with pytest.raises(error):
+            await call(world.client(token=[token].pop))
+
+
+async def test_what_cannot_be_sent(world: World) -> None:
+    """It is not taken for a lost connection, wherever in a request it is."""
+    drop = await world.drop()
+    with pytest.raises(ValueError, match="Idempotency-Key"):
+        await world.seller.reserve(drop["id"], idempotency_key="a\nb")
+    with pytest.raises(ValueError, match="If-Match"):
+        await world.seller.update_drop(drop["id"], {"add_stock": 1}, if_match='"1"\n')
+    with pytest.raises(httpx.LocalProtocolError):
+        await world.seller.ask(Request("GET\n", "/drops", "drops"))
+
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise errors.pop()
+
+    for error in (httpx.LocalProtocolError("bad"), httpx.UnsupportedProtocol("bad")):
+        for call in (lambda client: client.get_drop(drop["id"]), lambda client: rows_of(client.events())):
+            errors: list[Exception] = [error]
+            with pytest.raises(type(error)):
+                await call(client_of(world, fail))
+    odd_ids = ["a b", "a\nb", "a/../b", "..", "\u540d", "%"]
+    assert {(await refusal_of(world.seller.get_drop(odd_id))).status for odd_id in odd_ids} <= {400, 404}
+
+
 class Following:
     """Iterates over events() or live() of either client, in a task or a thread, until the drop has this name."""
 

@@ -11,7 +11,7 @@ import httpx
 
 from lastpair_client.events import SILENCE_SECONDS, STREAM_RETRY_SECONDS, Change, Event, Position, State, is_stream
 from lastpair_client.methods import Methods
-from lastpair_client.requests import Answer, Id, ListRequest, Request, Settings, Steps, exchange
+from lastpair_client.requests import LOST, Answer, Id, ListRequest, Request, Settings, Steps, exchange
 from lastpair_client.rows import ListedDrop
 
 T = TypeVar("T")
@@ -25,7 +25,8 @@ class AnyClient(Methods, Generic[Http]):
 
     `token` is the bearer token, or a function that returns it (AUTH_MODE=jwt). `user_id`, and `user_name` of a new user, are for
     AUTH_MODE=header. A request that fails for a passing reason is repeated up to `retries` times if that is safe. The pause
-    begins with `retry_seconds` and doubles each time, up to 4 s; what the server asks for is added.
+    begins with `retry_seconds` and doubles each time, up to 4 s; what the server asks for is added. ValueError or TypeError means
+    that nothing can be sent to this URL or with this identity.
     """
 
     _new_http: Callable[[], Http]
@@ -80,7 +81,7 @@ class Client(AnyClient[httpx.Client]):
         """Each event of these drops, or of all, for ever: over lost connections, and after `last_event_id` if it is given.
 
         Without that, a SNAPSHOT comes first. With the client's identity come the events that are for this user alone, too. Raises
-        LastpairError only if the request itself is wrong.
+        LastpairError only if the request itself is wrong, and ValueError or TypeError if a function returns what is no token.
         """
         position = Position(drop_ids, last_event_id, retry_seconds, gets_new_tokens=callable(self._settings.token))
         while True:
@@ -94,7 +95,7 @@ class Client(AnyClient[httpx.Client]):
                     else:
                         response.read()
                         position.check(response)
-            except httpx.TransportError:
+            except LOST:
                 pass  # the connection was lost
             time.sleep(position.pause())
 
@@ -120,7 +121,7 @@ class Client(AnyClient[httpx.Client]):
             if isinstance(step, httpx.Request):
                 try:
                     reply = self._http.send(step)
-                except httpx.TransportError as error:
+                except LOST as error:
                     reply = error
             else:
                 time.sleep(step)
@@ -171,7 +172,7 @@ class AsyncClient(AnyClient[httpx.AsyncClient]):
                     else:
                         await response.aread()
                         position.check(response)
-            except httpx.TransportError:
+            except LOST:
                 pass  # the connection was lost
             await asyncio.sleep(position.pause())
 
@@ -197,7 +198,7 @@ class AsyncClient(AnyClient[httpx.AsyncClient]):
             if isinstance(step, httpx.Request):
                 try:
                     reply = await self._http.send(step)
-                except httpx.TransportError as error:
+                except LOST as error:
                     reply = error
             else:
                 await asyncio.sleep(step)

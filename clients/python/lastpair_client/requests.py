@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +25,12 @@ PASSING_STATUSES = frozenset({0, 429, 502, 503, 504})
 NOT_STARTED_CODES = frozenset({"RATE_LIMITED", "OVERLOADED", "IDENTITY_UNAVAILABLE"})
 REMOVED_CODE = "WEBHOOK_ENDPOINT_NOT_FOUND"
 """The answer to a DELETE whose row is gone. All other DELETEs leave the row, and answer it each time."""
+
+LOST = (httpx.TimeoutException, httpx.NetworkError, httpx.ProxyError, httpx.RemoteProtocolError)
+"""What may pass. The other errors of httpx say that the request itself cannot be sent."""
+
+BASE_URL = re.compile(r"https?://[^\s/?#]+(/[^?#]*)?", re.IGNORECASE)
+NO_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|^[ \t]|[ \t]$")
 
 
 class LastpairError(Exception):
@@ -65,11 +72,38 @@ class Settings:
     retries: int
     retry_seconds: float
 
+    def __post_init__(self) -> None:
+        """Raise ValueError or TypeError if no request can be sent with these."""
+        check_base_url(self.base_url)
+        self._headers(None if callable(self.token) else self.token)
+
     def headers(self) -> httpx.Headers:
-        """The headers that name the user, in UTF-8, because a name has any characters."""
-        token = self.token() if callable(self.token) else self.token
+        """The headers that name the user. Raises ValueError or TypeError if a function returned no token."""
+        return self._headers(self.token() if callable(self.token) else self.token)
+
+    def _headers(self, token: str | None) -> httpx.Headers:
+        if not isinstance(token, str | None):
+            raise TypeError(f"token: it must be a string, and not of the type {type(token).__name__}")
         named = {"Authorization": token and f"Bearer {token}", "X-User-Id": self.user_id, "X-User-Name": self.user_name}
-        return httpx.Headers({name: str(value) for name, value in named.items() if value}, encoding="utf-8")
+        return headers_of({name: str(value) for name, value in named.items() if value})
+
+
+def check_base_url(base_url: str) -> None:
+    """Raise ValueError if no request can be sent to this."""
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"base_url: {error}") from error
+    if BASE_URL.fullmatch(base_url) is None or not url.host or (url.port or 0) > 65535:
+        raise ValueError("base_url: it must be http:// or https:// with a host, perhaps a port and a path, and nothing else")
+
+
+def headers_of(values: Mapping[str, str]) -> httpx.Headers:
+    """These headers, in UTF-8, because a user's name has any characters. An error does not show a value: it may be secret."""
+    for name, value in values.items():
+        if NO_HEADER.search(value):
+            raise ValueError(f"{name}: a header has no line breaks or other control characters, and no space at its ends")
+    return httpx.Headers(dict(values), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -116,6 +150,8 @@ Steps = Generator[httpx.Request | float, httpx.Response | httpx.TransportError |
 def exchange(settings: Settings, http: httpx.Client | httpx.AsyncClient, request: Request[Any]) -> Steps:
     """Send the request, again after a failure that passes, if that is safe. Raises LastpairError.
 
+    Raises ValueError, TypeError or an error of httpx if the request cannot be sent at all.
+
     All attempts of a POST have one key, so nothing happens twice.
     """
     headers: dict[str, str] = {}
@@ -136,7 +172,7 @@ def exchange(settings: Settings, http: httpx.Client | httpx.AsyncClient, request
             request.method,
             f"{settings.base_url}/api{request.path}",
             params=query,
-            headers=[*settings.headers().raw, *httpx.Headers(headers).raw],
+            headers=[*settings.headers().raw, *headers_of(headers).raw],
             content=content,
             timeout=settings.timeout_seconds,
         )

@@ -81,6 +81,32 @@ test("a wrong request is refused at once, and close() ends everything", async ()
   assert.deepEqual(statuses, ["closed"]);
 });
 
+test("what cannot be sent is refused at once, and ends a stream if a function returns it", async () => {
+  const refusedAtOnce = [
+    { baseUrl: "localhost:4000" }, { baseUrl: "http://local host" }, { baseUrl: "http://user@localhost" }, {},
+    { baseUrl: LASTPAIR_URL, identity: { token: "a\nb" } }, { baseUrl: LASTPAIR_URL, identity: { userId: "a\nb" } },
+  ];
+  for (const options of refusedAtOnce) assert.throws(() => live(options), TypeError, JSON.stringify(options));
+  for (const token of ["a\nb", 5, {}]) {
+    let asked = 0;
+    const following = live({ baseUrl: LASTPAIR_URL, retryMs: 1, identity: { token: () => (asked++, token) } });
+    await until(() => following.status === "closed" || asked > 3);
+    assert.equal(asked, 1);
+    await assert.rejects(following.ready, TypeError);
+  }
+});
+
+test("a token that cannot be had now is asked for again", async (context) => {
+  let asked = 0;
+  const token = () => {
+    if (asked++ < 2) throw new TypeError("fetch failed");
+  };
+  const following = live({ baseUrl: LASTPAIR_URL, retryMs: 1, identity: { token } });
+  context.after(() => following.close());
+  await following.ready;
+  assert.equal(asked, 3);
+});
+
 /** A server of streams: each connection is answered by the next function. */
 const answers = [], asked = [];
 const server = http.createServer((request, response) => {

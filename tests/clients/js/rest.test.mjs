@@ -91,10 +91,43 @@ test("a new user's name", async () => {
   assert.equal((await rows(seller.listDropReservations(drop.id)))[0].username, userName);
 });
 
+test("settings with which no request can be sent", () => {
+  const urls = [
+    undefined, // there is no page whose origin it could be
+    "localhost:4000", "http://", "http://:4000", "ftp://localhost", "http://local host", "http://localhost:65536", "http://[::1",
+    "http://localhost?a=1", "http://localhost/shop#a", "http://user:password@localhost",
+  ];
+  for (const baseUrl of urls) assert.throws(() => new Lastpair({ baseUrl }), TypeError, baseUrl);
+  const identities = [
+    { token: "a\nb" }, { token: "\u540d" }, { token: 5 }, { token: {} }, { userId: "a\r\nb" }, { userName: "a\nb" },
+    { userId: "a\0b", token: () => "a" },
+  ];
+  for (const identity of identities) {
+    const isSecret = (error) => error instanceof TypeError && !error.message.includes("\n");
+    assert.throws(() => new Lastpair({ baseUrl: LASTPAIR_URL, ...identity }), isSecret, JSON.stringify(identity));
+  }
+});
+
 test("a request that cannot be sent", async () => {
-  await assert.rejects(new Lastpair().getDrop(randomUUID()), TypeError); // there is no page whose origin it could be
+  proxy.fail();
   await assert.rejects(seller.reserve(randomUUID(), {}, { idempotencyKey: "\u540d" }), TypeError);
-  const missing = new Lastpair({ baseUrl: "localhost:4000", retries: 0 }).getDrop(randomUUID());
+  await assert.rejects(seller.updateDrop(randomUUID(), {}, { ifMatch: "a\nb" }), TypeError);
+  await assert.rejects(proxied().request("GE T", "/drops"), TypeError);
+  await assert.rejects(proxied().request("GET", "/drops", { body: {} }), TypeError);
+  for (const token of ["a\nb", 5, {}]) {
+    let asked = 0;
+    await assert.rejects(proxied({ token: async () => (asked++, token) }).getDrop(randomUUID()), TypeError);
+    assert.equal(asked, 1);
+  }
+  assert.equal(proxy.requests.length, 0);
+  for (const oddId of ["a b", "a\nb", "a/../b", "..", "\u540d", "%"]) {
+    await assert.rejects(seller.getDrop(oddId), ({ status }) => status === 400 || status === 404, oddId);
+  }
+});
+
+test("the error of fetch is the cause", async () => {
+  const missing = proxied({ retries: 0 }).getDrop(randomUUID());
+  proxy.fail(cut);
   await assert.rejects(missing, (error) => refused(0, "UNREACHABLE")(error) && error.cause instanceof TypeError);
 });
 
