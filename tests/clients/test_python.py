@@ -531,6 +531,71 @@ async def test_live(world: World) -> None:
     assert types == {"SNAPSHOT", "STOCK_UPDATED", "PURCHASE_COMPLETED", "ACTIVITY_UPDATED", "DROP_UPDATED"}
 
 
+async def test_live_after_two_refunds(world: World) -> None:
+    """The units held become right without a further event, of two drops as well. Each event is told once."""
+    seller, drops, end = world.seller, [await world.drop(), await world.drop()], uuid4().hex
+    purchases = []
+    for drop in [drops[0], *drops]:
+        buyer = world.client()
+        await buyer.reserve(drop["id"])
+        purchases.append(await buyer.purchase(drop["id"]))
+    live = seller.live([drop["id"] for drop in drops])
+    following = Following(live, end)
+    await following.has(lambda given: given)
+    for purchase in purchases:
+        await seller.refund_purchase(purchase["id"])
+    await following.has(
+        lambda _: all((drop["available_stock"], drop["activity_feed"]["held_stock"]) == (5, 0) for drop in live.drops.values())
+    )
+    assert len(live.drops) == 2
+    await seller.update_drop(drops[0]["id"], {"name": end})
+    await following.has(lambda given: given[-1].event.type == "DROP_UPDATED")
+    types = [change.event.type for change in following.given]
+    assert types == ["SNAPSHOT", *["STOCK_UPDATED", "ACTIVITY_UPDATED"] * 3, "DROP_UPDATED"]
+
+
+async def test_leaving_while_a_drop_is_read_again() -> None:
+    """A task that is cancelled while it waits ends at once, and closes its stream."""
+    drop = {"id": "a", "total_stock": 5, "available_stock": 2, "variants": []}
+    drop |= {"activity_feed": {"latest_purchasers": [], "held_stock": 2}}
+    other = drop | {"available_stock": 3}  # of another moment, so it is read again for ever
+    closed = []
+
+    class Stream(httpx.AsyncByteStream):
+        def __init__(self, *events: tuple[str, Any]) -> None:
+            self._events = events
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for name, data in self._events:
+                yield f"event: {name}\nid: 7\ndata: {dumps(data)}\n\n".encode()
+            await asyncio.Event().wait()
+
+        async def aclose(self) -> None:
+            closed.append(self)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        streams.append(Stream(*([("SNAPSHOT", {"drops": [other]})] if streams else events)))
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=streams[-1])
+
+    async def follow() -> None:
+        async for change in client.live(["a"]):
+            given.put_nowait(change.event.type)
+
+    streams: list[Stream] = []
+    given: asyncio.Queue[str] = asyncio.Queue()
+    events = [("SNAPSHOT", {"drops": [drop]}), ("ACTIVITY_UPDATED", {"dropId": "a", "latestPurchasers": []})]
+    async with AsyncClient("http://test", http=httpx.AsyncClient(transport=httpx.MockTransport(answer))) as client:
+        task = asyncio.create_task(follow())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(streams) < 4:
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task], timeout=PATIENCE_SECONDS)
+    assert task.cancelled()
+    assert [given.get_nowait() for _ in range(given.qsize())] == ["SNAPSHOT", "ACTIVITY_UPDATED"]
+    assert streams[0] in closed
+
+
 def test_a_refund_and_a_purchase_in_one_transaction() -> None:
     """The units held are read again after both together, and not after a purchase alone."""
     feed = {"latest_purchasers": [], "held_stock": 2}
@@ -540,9 +605,11 @@ def test_a_refund_and_a_purchase_in_one_transaction() -> None:
     activity = Event("ACTIVITY_UPDATED", {"dropId": "a", "latestPurchasers": []}, "10")
     state = State()
     state.apply(Event("SNAPSHOT", {"drops": [drop]}, "7"))
-    for events, reread in (([purchase, activity], None), ([purchase, stock, activity], "a")):
-        change = [state.apply(event) for event in events][-1]
-        assert state.to_reread(change) == reread
+    for events, seconds in (([purchase, activity], None), ([purchase, stock, activity], 0)):
+        for event in events:
+            state.apply(event)
+        assert state.seconds_to_reread() == seconds
+    assert state.to_reread() == ["a"]
 
 
 def test_a_snapshot_that_completes() -> None:

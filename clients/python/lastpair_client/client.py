@@ -3,7 +3,9 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import aclosing, closing
+from threading import Thread
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -261,7 +263,10 @@ class AsyncPages(Generic[T]):
 
 
 class Live(State):
-    """The drops as they are now, in `drops`; iterate over it to let them change. Leave the loop to end the stream."""
+    """The drops as they are now, in `drops`; iterate over it to let them change. Leave the loop to end the stream.
+
+    After a refund the units held are read again, once a second at most, so they may change while the loop waits for an event.
+    """
 
     def __init__(self, client: Client, drop_ids: list[Id], retry_seconds: float) -> None:
         super().__init__()
@@ -270,12 +275,38 @@ class Live(State):
         self._retry_seconds = retry_seconds
 
     def __iter__(self) -> Iterator[Change]:
-        for event in self._client.events(self._drop_ids, retry_seconds=self._retry_seconds):
+        events = self._client.events(self._drop_ids, retry_seconds=self._retry_seconds)
+        while True:
+            event = next(events) if self.seconds_to_reread() is None else self._reread_until(_in_thread(lambda: next(events)))
             change = self.apply(event)
-            if drop_id := self.to_reread(change):
-                self.correct(self._client.snapshot([drop_id]))
-                change = Change(self.drops.get(drop_id), event)
+            if self.seconds_to_reread() == 0:
+                self._reread()
+                change = Change(self.drops.get(event.drop_id or "", change.drop), event)
             yield change
+
+    def _reread_until(self, event: Future[Event]) -> Event:
+        # httpx ends a stream whose read took too long. So a thread reads on, and this one waits no longer than it may.
+        while not event.done():
+            wait([event], self.seconds_to_reread())
+            if not event.done():
+                self._reread()
+        return event.result()
+
+    def _reread(self) -> None:
+        self.correct(self._client.snapshot(self.to_reread()))
+
+
+def _in_thread(call: Callable[[], T]) -> Future[T]:
+    # No executor, because a program that ends would wait for its thread.
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    future: Future[T] = Future()
+    Thread(target=run, daemon=True).start()
+    return future
 
 
 class AsyncLive(State):
@@ -289,9 +320,25 @@ class AsyncLive(State):
 
     async def __aiter__(self) -> AsyncIterator[Change]:
         async with aclosing(self._client.events(self._drop_ids, retry_seconds=self._retry_seconds)) as events:
-            async for event in events:
+            while True:
+                event = await (anext(events) if self.seconds_to_reread() is None else self._reread_until(events))
                 change = self.apply(event)
-                if drop_id := self.to_reread(change):
-                    self.correct(await self._client.snapshot([drop_id]))
-                    change = Change(self.drops.get(drop_id), event)
+                if self.seconds_to_reread() == 0:
+                    await self._reread()
+                    change = Change(self.drops.get(event.drop_id or "", change.drop), event)
                 yield change
+
+    async def _reread_until(self, events: AsyncGenerator[Event, None]) -> Event:
+        event = asyncio.ensure_future(anext(events))
+        try:
+            while not event.done():
+                await asyncio.wait([event], timeout=self.seconds_to_reread())
+                if not event.done():
+                    await self._reread()
+            return event.result()
+        finally:
+            event.cancel()
+            await asyncio.wait([event])
+
+    async def _reread(self) -> None:
+        self.correct(await self._client.snapshot(self.to_reread()))

@@ -14,7 +14,7 @@ SILENCE_SECONDS = 40.0
 """A connection that sends nothing for this long is lost. A running server sends at least a heartbeat every 15 s."""
 
 STREAM_RETRY_SECONDS, MAX_RETRY_SECONDS, MAX_RETRY_AFTER_SECONDS = 1.0, 30.0, 300.0
-REREAD_SECONDS = 1.0
+REREAD_SECONDS, MAX_REREAD = 1.0, 50
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,7 @@ class State:
             self._put(before, event.data["drop"])
         elif event.type == "DROP_REMOVED":
             self.drops.pop(event.data["dropId"], None)
+            self._unsure.discard(event.data["dropId"])
         elif before is not None:
             self._change(before, event)
         if event.type == "PURCHASE_COMPLETED":
@@ -159,12 +160,14 @@ class State:
             row["activity_feed"] = {**drop["activity_feed"], "held_stock": held_stock, **activity}
         self.drops[row["id"]] = cast(ListedDrop, row)
 
-    def to_reread(self, change: Change) -> str | None:
-        """The drop to read again after this change, if it is one whose units held are not known. At most one a second."""
-        if change.drop is None or change.drop["id"] not in self._unsure or time.monotonic() < self._reread_at:
-            return None
+    def seconds_to_reread(self) -> float | None:
+        """How many seconds from now drops are to be read again. None if the units held of all drops are known."""
+        return max(self._reread_at - time.monotonic(), 0) if self._unsure else None
+
+    def to_reread(self) -> list[str]:
+        """The drops to read again now. The next time is a second later."""
         self._reread_at = time.monotonic() + REREAD_SECONDS
-        return change.drop["id"]
+        return list(self._unsure)[:MAX_REREAD]
 
     def correct(self, rows: list[ListedDrop]) -> None:
         """Take the units held from a row that was read again, unless the row is of another moment than the drop."""
