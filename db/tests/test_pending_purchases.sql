@@ -1,6 +1,6 @@
 -- With a provider of payments a purchase is pending and has a payment, which the provider is to create. Without one it is paid.
 begin;
-select plan(26);
+select plan(29);
 
 select pg_temp.make_users('seller', 'ann', 'bob', 'cat', 'dan', 'eve');
 select pg_temp.make_drop('shoes', 5);
@@ -60,6 +60,23 @@ select results_eq(
 );
 select is(pg_temp.stock_of('shoes'), 1, 'The units stay taken.');
 select is(pg_temp.calls_of('shoes'), array['ann create 10.00'], 'The provider is to create the payment.');
+
+-- What is told of the stock: of five units eve's is paid, ann's is to be paid, and bob and cat hold one each.
+
+create function pg_temp.shown_of(p_drop text) returns text[] language sql as $$
+  select array[
+    s.data #>> '{drops,0,available_stock}', s.data #>> '{drops,0,activity_feed,held_stock}',
+    a.drops #>> '{0,points,-1,held}', (select sum((p ->> 'sold')::integer) from json_array_elements(a.drops #> '{0,points}') p)::text]
+  from api.snapshot(array[pg_temp.drop_id(p_drop)]) s, api.activity(60, array[pg_temp.drop_id(p_drop)]) a
+$$;
+select is(pg_temp.shown_of('shoes'), '{1,3,3,1}', 'What is to be paid counts as held, and not as sold, in the drop and in its chart.');
+update inventory.purchases set payment_expires_at = now() where id = (select id from bought);
+update inventory.drops set nothing_due_before = now() where id = pg_temp.drop_id('shoes');
+select is(pg_temp.shown_of('shoes'), '{2,2,2,1}', 'When its payment is due it counts as stock.');
+update inventory.purchases set payment_expires_at = now() + interval '600 s' where id = (select id from bought);
+update inventory.purchases set status = 'paid' where id = (select id from bought);
+select is(pg_temp.shown_of('shoes'), '{1,2,2,2}', 'When it is paid it is sold.');
+update inventory.purchases set status = 'pending' where id = (select id from bought);
 select results_eq(
   $$select id, payment_id, status, replayed from api.purchase(pg_temp.drop_id('shoes'), pg_temp.user_id('ann'), 'key')$$,
   'select id, payment_id, status, true from bought', 'A repeated key returns the purchase with its payment.'

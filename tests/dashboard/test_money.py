@@ -9,6 +9,7 @@ from playwright.async_api import Browser, Page, ViewportSize, expect
 from tests.buyer.test_accessibility import check
 from tests.support.browser import Visitor, visiting
 from tests.support.database import Database
+from tests.support.envelopes import as_user
 from tests.support.factories import assert_healthy, make_user
 from tests.support.row_checks import Row
 from tests.support.tills import OwnTill, Till, till_of
@@ -77,6 +78,29 @@ async def test_sums_and_payments(till: OwnTill, visitor: Visitor) -> None:
     await expect(page.locator("#drop-revenue")).to_have_text("$100.00")
     await page.get_by_role("link", name="Drops").first.click()
     await expect(page.locator("#total-revenue")).to_contain_text("≈")  # other drops may have prices that changed
+
+
+async def test_what_is_not_paid_is_not_sold(till: OwnTill, visitor: Visitor) -> None:
+    """Units that wait for their payment count as held, whether the page has seen them bought or came later."""
+    drop = await till.drop(price=100, total_stock=9)
+    await paid(till, drop)
+    early = await visitor.open(path=f"/drops/{drop['id']}")
+    await expect(early.locator("#drop-bar")).to_have_attribute("aria-label", "1 sold, 0 held, 8 left of 9")
+    _, payment = await till.buy(drop, await make_user(till.owner), 2)
+    late = await visitor.open(path=f"/drops/{drop['id']}")
+    for page in (early, late):
+        await expect(page.locator("#drop-bar")).to_have_attribute("aria-label", "1 sold, 2 held, 6 left of 9")
+        await expect(page.locator("#chart")).to_have_attribute("aria-label", re.compile("1 sold, 2 held, 6 left now"))
+    await till.pay(payment)
+    for page in (early, late):
+        await expect(page.locator("#drop-bar")).to_have_attribute("aria-label", "3 sold, 0 held, 6 left of 9")
+    _, payment = await till.buy(drop, await make_user(till.owner))
+    page = await visitor.open()
+    row = page.locator(f'.row[data-drop-id="{drop["id"]}"]')
+    await expect(row.locator(".bar")).to_have_attribute("aria-label", "3 sold, 1 held, 5 left of 9")
+    await expect(row.locator("[data-part=revenue]")).to_have_text("≈ $300")
+    await till.http.delete(f"/payments/{payment['id']}", headers=as_user(payment["user_id"]))
+    await expect(row.locator(".bar")).to_have_attribute("aria-label", "3 sold, 0 held, 6 left of 9")
 
 
 async def test_refund_of_some_units(till: OwnTill, visitor: Visitor) -> None:

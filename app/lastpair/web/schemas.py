@@ -390,7 +390,7 @@ class ActivityFeed(Row):
     """What happens on a drop, apart from its own fields."""
 
     latest_purchasers: Annotated[list[Purchaser], Field(max_length=3, description="The latest first.")]
-    held_stock: Annotated[int, Field(ge=0, description="Units held and not yet bought.")]
+    held_stock: Annotated[int, Field(ge=0, description="Units held, or bought and not yet paid.")]
 
 
 class ListedDrop(Drop):
@@ -665,7 +665,7 @@ class ActivityPoint(Row):
     """The stock of a drop at the end of a bucket of time."""
 
     at: Annotated[AwareDatetime, Field(description="The end of the bucket.")]
-    sold: Annotated[int, Field(ge=0, description="Units sold within the bucket, also those that were refunded since.")]
+    sold: Annotated[int, Field(ge=0, description="Units bought within the bucket and paid, also those refunded since.")]
     held: Annotated[int | None, Field(ge=0, description="Null: not known, because the events of that time are gone.")]
     available: Annotated[int | None, Field(ge=0, description="Null as `held`.")]
 

@@ -1,8 +1,8 @@
 -- inventory.activity_feed: what a drop's own row does not hold: its latest purchasers and the number of units held.
 --
--- The held units are added up, because a purchase turns a hold into a sale without touching the drop. There are few: at most what
--- was reserved within the time that a hold lasts. Holds that are due count as stock. It reads only the index of the due
--- reservations.
+-- The held units are those of holds, and of purchases that are not paid yet. They are added up, because a purchase or a payment
+-- turns them into a sale without touching the drop. There are few: at most what was reserved within the time that a hold or a
+-- payment lasts. What is due counts as stock. It reads only the indexes of the due reservations and purchases.
 --
 -- Locks: none. Errors: none.
 -- Plans: as in inventory.reserve_facts.
@@ -19,9 +19,13 @@ as $$
         select coalesce(sum(r.qty), 0)
         from inventory.reservations r
         where r.drop_id = p_drop_id and r.status = 'ACTIVE' and r.expires_at > now()
+      ) + (
+        select coalesce(sum(p.qty), 0)
+        from inventory.purchases p
+        where p.drop_id = p_drop_id and p.status = 'pending' and p.payment_expires_at > now()
       ) as held_stock
   ) f
 $$;
 
 comment on function inventory.activity_feed(uuid) is
-'Return the three latest purchasers of a drop and the number of units held, as JSON.';
+'Return the three latest purchasers of a drop and the number of units held and not yet paid, as JSON.';

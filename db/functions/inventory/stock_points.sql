@@ -9,7 +9,7 @@
 -- newest one up to the end of the bucket, which may be the last pruned one, or, if none is known, the stock as it is. Before the
 -- first of these it is not known, and null. What was held is the rest: total_stock, with its later changes undone, less what was
 -- available and what was sold by then. The last point is as the clock has it: units of due holds and payments are available. A
--- purchase that was not paid in the end counts as held while it was pending.
+-- purchase is a sale once it is paid, at the time when it was made; one that is not paid, or not yet, counts as held.
 --
 -- Locks: none. Errors: none.
 -- Plans: as in inventory.drops_with_due. For each bucket one look-up in events_drop_idx; the purchases and refunds of that time.
@@ -30,7 +30,7 @@ declare
   v_is_quiet boolean; -- the log has nothing about the stock of this drop
   v_pruned record; -- what was told before the log begins: the bucket, and the stock
   v_held record;
-  v_due_units integer; -- of pending purchases
+  v_pending record; -- units of purchases that are not paid yet
   v_shown integer; -- available now
 begin
   v_available := array(
@@ -57,13 +57,11 @@ begin
     coalesce(sum(r.qty), 0) as stored, coalesce(sum(r.qty) filter (where r.expires_at > now()), 0) as shown into v_held
   from inventory.reservations r
   where r.drop_id = p_drop.id and r.status = 'ACTIVE' and r.expires_at >= '-infinity';
-  v_due_units := (
-    select coalesce(sum(p.qty), 0)
-    from inventory.purchases p
-    where p.drop_id = p_drop.id and p.status = 'pending' and p.payment_expires_at >= p_drop.nothing_due_before
-      and p.payment_expires_at <= now()
-  );
-  v_shown := p_drop.available_stock + v_held.stored - v_held.shown + v_due_units;
+  select
+    coalesce(sum(p.qty), 0) as stored, coalesce(sum(p.qty) filter (where p.payment_expires_at > now()), 0) as shown into v_pending
+  from inventory.purchases p
+  where p.drop_id = p_drop.id and p.status = 'pending' and p.payment_expires_at >= p_drop.nothing_due_before;
+  v_shown := p_drop.available_stock + v_held.stored - v_held.shown + v_pending.stored - v_pending.shown;
 
   return (
     with moved as (
@@ -77,8 +75,7 @@ begin
         union all
         select p.created_at, p.qty, 0, 0
         from inventory.purchases p
-        where p.drop_id = p_drop.id and p.status in ('pending', 'refunded') and p.created_at >= p_ends[1]
-          and (p.status = 'pending' and p.payment_expires_at <= now()) is not true
+        where p.drop_id = p_drop.id and p.status = 'refunded' and p.created_at >= p_ends[1]
         union all
         select p.refunded_at, 0, p.refunded_qty, 0
         from inventory.purchases p
@@ -99,7 +96,7 @@ begin
           else v_available[max(b.n) filter (where v_available[b.n] is not null) over (order by b.n)]
         end as available,
         p_drop.total_stock - coalesce(sum(moved.added) over later, 0) as total,
-        p_drop.total_stock - p_drop.available_stock - v_held.stored - v_due_units
+        p_drop.total_stock - p_drop.available_stock - v_held.stored - v_pending.stored
           - coalesce(sum(moved.sold - moved.refunded) over later, 0) as sold_by_then
       from generate_series(1, v_last) as b (n)
       left join moved on moved.n = b.n
@@ -109,7 +106,7 @@ begin
       select
         b.n, b.at, b.sold, b.available,
         case
-          when b.n = v_last then v_held.shown
+          when b.n = v_last then v_held.shown + v_pending.shown
           -- Transactions are announced a little later than their rows say, so the figures of a moment may not fit.
           when b.available is not null then greatest(b.total - b.available - b.sold_by_then, 0)
         end as held

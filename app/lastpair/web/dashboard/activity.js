@@ -46,7 +46,7 @@ function pointsOfEvents(events, drop, now) {
     total = data.drop?.total_stock ?? total;
     left = data.availableStock ?? data.drop?.available_stock ?? left;
     if (left === undefined) continue; // no event of the stock yet
-    const units = Math.max(0, Math.min(sold, total - left)); // what is not paid yet counts as sold, but has no event yet
+    const units = Math.max(0, Math.min(sold, total - left)); // a purchase is told of before the stock that it took again
     points.push({ at: Date.parse(at), sold: units, held: Math.max(0, total - left - units), left });
   }
   return points;
