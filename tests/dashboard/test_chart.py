@@ -7,10 +7,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from tests.support.browser import Visitor
-from tests.support.dashboard import buy, open_drop
+from tests.support.dashboard import buy, open_drop, update_drop
 from tests.support.factories import make_user
 from tests.support.streams import Api
 from tests.support.waiting import eventually
@@ -112,6 +112,37 @@ async def test_a_sale_before_the_page_was_opened(api: Api, visitor: Visitor, dro
     places = await corners("sold-line")
     gaps = [(after - before) / (places[-1] - places[0]) for before, after in pairwise(places)]
     assert gaps == pytest.approx([(after - before) / (times[-1] - times[0]) for before, after in pairwise(times)], abs=0.15)
+
+
+async def test_an_estimate_is_called_one(api: Api, visitor: Visitor, drop_id: str) -> None:
+    """What was before the page was opened is reckoned from what the server remembers, and the chart says so, in words as well."""
+    early = await visitor.open(path=f"/drops/{drop_id}")
+    await expect(early.locator("#drop-left")).to_have_text("5")
+    await buy(api, drop_id, await make_user(api.owner))
+    late = await visitor.open(path=f"/drops/{drop_id}")
+    chart = late.locator("#chart")
+    await expect(chart.locator(".estimate")).to_have_text(re.compile(r"^Estimate before \d+:\d\d:\d\d"))
+    await expect(chart).to_have_attribute("aria-label", re.compile(r"1 sold, 0 held, 4 left now\. Estimate before \d"))
+    await buy(api, drop_id, await make_user(api.owner))
+    await expect(late.locator("#drop-sold")).to_have_text("2")
+    await chart.focus()
+    await late.keyboard.press("ArrowLeft")
+    await expect(chart).to_have_attribute("aria-label", re.compile(r"^\d[^,]*: 2 sold, 0 held, 3 left$"))
+    await expect(chart.locator(".tip")).not_to_contain_text("estimate")
+    for _ in range(9):
+        await late.keyboard.press("ArrowLeft")
+    await expect(chart).to_have_attribute("aria-label", re.compile(r"^\d.*, estimate: 0 sold, 0 held, 5 left$"))
+    await expect(chart.locator(".tip")).to_contain_text("estimate")
+    await update_drop(api, drop_id, status="ended")
+    over = await visitor.open(path=f"/drops/{drop_id}")
+    await expect(over.locator("#chart .estimate")).to_have_text("Estimate")
+    await expect(over.locator("#chart")).to_have_attribute("aria-label", re.compile(r" left now\. Estimate\. Arrow keys"))
+
+
+async def test_what_was_seen_is_no_estimate(page: Page) -> None:
+    """A chart of which the page has seen everything says nothing of an estimate."""
+    await page.evaluate(DRAW, [940, HOUR, MINUTE, 0, False])
+    await expect(page.locator(".estimate")).to_have_text("")
 
 
 # What the page sees, in between what the server tells: first little of the past, then more of it, then little again.

@@ -19,7 +19,8 @@ export async function readActivity(seconds, dropId) {
  * first remembered event on the events, because these have exact times. What is null is not known any more.
  *
  * The points are counted backwards from the units that are sold `now`, because the server says only how many were sold within
- * each bucket. So before a refund there is less sold than there was.
+ * each bucket. So before a refund there is less sold than there was, and where the stock is not known any more nothing is held. It
+ * is an estimate, and the chart calls it one.
  */
 export function pointsOf(buckets, events, { from, drop, now }) {
   const beginsAt = Math.max(...[from, drop.createdAt, drop.starts_at].map((time) => Date.parse(time ?? "") || 0));

@@ -68,12 +68,14 @@ export class Chart {
   #to = 0; // where the line ends
   #end = 0; // where the axis ends
   #endText = "now";
+  #seenFrom = 0; // what is older is an estimate
   #chosen = null; // the place of the point whose figures are shown
-  #parts = Object.fromEntries(["left-area", "held-area", "sold-area", "sold-line", "total-line", "cross"].map((name) =>
+  #parts = Object.fromEntries(["left-area", "held-area", "sold-area", "sold-line", "total-line", "seen-line", "cross"].map((name) =>
     [name, makeSvg("path", { class: name })]));
   #grid = makeSvg("g", { class: "grid" });
   #dot = makeSvg("circle", { class: "dot", r: 4 });
-  #svg = makeSvg("svg", { "aria-hidden": "true" }, this.#grid, ...Object.values(this.#parts), this.#dot);
+  #estimate = makeSvg("text", { class: "estimate", x: LEFT, y: TOP - 6 });
+  #svg = makeSvg("svg", { "aria-hidden": "true" }, this.#grid, ...Object.values(this.#parts), this.#dot, this.#estimate);
   #tip = make("div", { class: "tip", hidden: true });
   #figures = ["left", "held", "sold"].map((name) => make("b", { "data-name": name }));
 
@@ -92,9 +94,9 @@ export class Chart {
 
   /**
    * Draw the points from shortly before the first change on: up to now, or, of a sale that is over, until shortly after the last
-   * change, so that the sale fills the chart however long it took.
+   * change, so that the sale fills the chart however long it took. What is older than `seenFrom` is marked as an estimate.
    */
-  render(points, now, isOver) {
+  render(points, now, isOver, seenFrom = points[0].at) {
     const changes = points.filter(({ sold, held }, n) => n > 0 && (sold !== points[n - 1].sold || held !== points[n - 1].held));
     const first = changes[0]?.at ?? points[0].at, last = isOver && changes.length > 0 ? changes.at(-1).at : now;
     const minSpan = isOver ? MIN_OVER_SPAN_MS : MIN_SPAN_MS, margin = MARGIN_SHARE * Math.max(last - first, minSpan);
@@ -104,11 +106,19 @@ export class Chart {
     const begin = points.findLastIndex(({ at }) => at <= this.#from);
     this.#points = [{ ...points[begin], at: this.#from }, ...points.slice(begin + 1).filter(({ at }) => at <= this.#to)];
     this.#endText = this.#end === now && !isOver ? "now" : "";
+    this.#seenFrom = seenFrom;
     this.#draw();
     if (this.#chosen !== null) return; // the label has the figures of the chosen moment
     const { sold, held, left } = points.at(-1);
     const text = `${sold} sold, ${held} held, ${left} left now`;
-    this.element.ariaLabel = `Stock since ${formatTime(this.#from)}: ${text}. Arrow keys read earlier moments.`;
+    const estimate = this.#estimateText ? ` ${this.#estimateText}.` : "";
+    this.element.ariaLabel = `Stock since ${formatTime(this.#from)}: ${text}.${estimate} Arrow keys read earlier moments.`;
+  }
+
+  /** Which part of the chart is an estimate, if any is. */
+  get #estimateText() {
+    if (this.#from >= this.#seenFrom) return "";
+    return this.#seenFrom < this.#to ? `Estimate before ${formatTime(this.#seenFrom)}` : "Estimate";
   }
 
   #placeAt({ clientX }) {
@@ -141,7 +151,8 @@ export class Chart {
   }
 
   #textOf(at) {
-    return this.#scale.stepMs < SECOND_MS ? PRECISE.format(at) : formatTime(at);
+    const time = this.#scale.stepMs < SECOND_MS ? PRECISE.format(at) : formatTime(at);
+    return at < this.#seenFrom ? `${time}, estimate` : time;
   }
 
   get #width() {
@@ -164,6 +175,9 @@ export class Chart {
     const paths = { "left-area": area(total), "held-area": area(held), "sold-area": area(sold), "sold-line": sold,
       "total-line": total };
     for (const [name, path] of Object.entries(paths)) setAttribute(this.#parts[name], "d", path);
+    const isPart = this.#from < this.#seenFrom && this.#seenFrom < this.#to;
+    setAttribute(this.#parts["seen-line"], "d", isPart ? `M${x(this.#seenFrom).toFixed(1)} ${TOP}V${y(0)}` : "");
+    setText(this.#estimate, this.#estimateText);
     this.#drawChosen(x, y, width, height);
   }
 

@@ -120,7 +120,8 @@ export class DropPage {
     setText($("drop-terms"), this.#termsOf(drop, now));
     setText($("drop-rate"), formatRate(drop.series.soldPerSecond(now, RATE_SECONDS)) || "0");
     $("chart").hidden = ["draft", "scheduled"].includes(status);
-    this.#chart.render(drop.series.points, now, isOver(status) || status === "sold out");
+    const { points, seenFrom } = drop.series;
+    this.#chart.render(points, now, isOver(status) || status === "sold out", seenFrom);
     this.#showOffer(now);
     $("seller-actions").hidden = $("seller").hidden = !this.isSeller;
     if (this.isSeller) {

@@ -9,11 +9,11 @@ const MAX_POINTS = 160, FIRST_STEP_MS = 20; // a rush may last half a second
 export class Series {
   points = [];
   #stepMs = FIRST_STEP_MS;
-  #seenFrom; // the time of the first point that the page saw itself
+  seenFrom; // the time of the first point that the page saw itself; what is older is an estimate (see pointsOf)
 
   add(point) {
     const { points } = this, last = points.at(-1), before = points.at(-2);
-    this.#seenFrom ??= point.at;
+    this.seenFrom ??= point.at;
     // The last point is the value now. It becomes a point of its own when it is a step later than the one before.
     if (before && last.at - before.at < this.#stepMs) points.pop();
     points.push(point);
@@ -22,13 +22,13 @@ export class Series {
 
   /** The last point until this time that the page saw itself, or the first one. */
   seenAt(time) {
-    const seen = this.points.filter(({ at }) => at >= this.#seenFrom);
+    const seen = this.points.filter(({ at }) => at >= this.seenFrom);
     return seen.findLast(({ at }) => at <= time) ?? seen[0];
   }
 
   /** Put what the server remembers in front, if it is more than what it has told before: of one drop it tells more than of all. */
   addOlder(older) {
-    const from = this.#seenFrom ?? Infinity, past = older.filter(({ at }) => at < from);
+    const from = this.seenFrom ?? Infinity, past = older.filter(({ at }) => at < from);
     const known = this.points.filter(({ at }) => at < from);
     if (past.length <= known.length) return;
     this.points.splice(0, known.length, ...past);
