@@ -218,10 +218,12 @@ async def test_username_taken(api: Api, visitor: Visitor, page: Page) -> None:
     visitor.expected += r"|Failed to load resource: the server responded with a status of 400 \(Bad Request\)"
     await page.get_by_label("New buyer").fill("   ")
     await page.get_by_role("button", name="Make").click()
-    await expect(answer).to_have_text(re.compile("^username: must not be blank"))
+    await expect(page.locator("#user-form small")).to_have_text(re.compile("^Must not be blank"))
+    await expect(page.get_by_label("New buyer")).to_be_focused()
     await close_tools(page)
     await become(page)
     await expect(answer).not_to_contain_class("refusal")
+    await expect(page.locator("#user-form small")).to_have_count(0)
 
 
 def seconds_between(begin: datetime, end: datetime | None) -> float | None:
