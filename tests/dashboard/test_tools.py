@@ -246,8 +246,8 @@ async def test_create_drops(api: Api, visitor: Visitor) -> None:
         await form.get_by_label("Starts").select_option(starts)
         await form.get_by_label("Ends").select_option(ends)
         await form.get_by_role("button", name="Create").click()
-        await expect(form.get_by_role("status")).to_have_text(f"{name} was created.")
-        await close_tools(page)
+        await expect_outcome(page, f"{name} was created.")
+        await expect(page.locator("#tools")).to_be_hidden()
         drop = await newest_drop(api)
         assert (drop["name"], str(drop["price"]), drop["total_stock"]) == (name, "12.34", 7)
         assert seconds_between(drop["created_at"], drop["starts_at"]) == pytest.approx(starts_in, abs=5)
@@ -263,17 +263,139 @@ async def test_create_drops(api: Api, visitor: Visitor) -> None:
 
 
 async def test_create_sizes(api: Api, visitor: Visitor) -> None:
-    """A drop with sizes, in another currency."""
+    """A drop with sizes, in another currency. Sizes of another number or price are on a line of their own."""
     page = await visitor.open()
     form = page.locator("#drop-form")
     await open_tools(page, "Create a drop")
-    for label, text in {"Name": "Geta", "Price": "12000", "Currency": "jpy", "Units": "3", "Sizes": "S, M,"}.items():
-        await form.get_by_label(label).fill(text)
+    await form.get_by_label("Name").fill("Geta")
+    await form.get_by_label("Price").fill("12000")
+    await form.get_by_label("Currency").fill("jpy")
+    await form.get_by_label("Units").fill("3")
+    for _ in range(3):
+        await form.get_by_role("button", name="Add sizes").click()
+    await expect(form.get_by_label("Sizes", exact=True).nth(2)).to_be_focused()
+    await form.get_by_role("button", name="Remove these sizes").nth(2).click()
+    await expect(form.get_by_role("button", name="Remove these sizes").nth(1)).to_be_focused()
+    await expect(form.get_by_label("Units", exact=True)).to_be_hidden()
+    await form.get_by_label("Sizes", exact=True).nth(0).fill("S, M,")
+    await form.get_by_label("Sizes", exact=True).nth(1).fill("L")
+    await form.get_by_label("Units each").nth(1).fill("1")
+    await form.get_by_label("Price each").nth(1).fill("15000")
     await form.get_by_role("button", name="Create").click()
-    await expect(form.get_by_role("status")).to_have_text("Geta was created.")
+    await expect_outcome(page, "Geta was created.")
     drop = await newest_drop(api)
-    await expect(row_of(page, drop["id"]).locator(".terms")).to_have_text("¥12,000 · 2 sizes")
-    await expect_stock(page, drop["id"], 6, 0, 0)
+    await expect(row_of(page, drop["id"]).locator(".terms")).to_have_text("from ¥12,000 · 3 sizes")
+    await expect_stock(page, drop["id"], 7, 0, 0)
+    sizes = await api.owner.fetch(
+        "select name, total_stock, price from inventory.variants where drop_id = $1 order by position", drop["id"]
+    )
+    assert [tuple(size) for size in sizes] == [("S", 3, None), ("M", 3, None), ("L", 1, 15000)]
+
+
+async def test_create_for_a_real_sale(api: Api, visitor: Visitor) -> None:
+    """A drop with a date for its start and its end, a picture, a limit and terms of holds. The form is empty then, and closed."""
+    page = await visitor.open(timezone_id="America/New_York")
+    form = page.locator("#drop-form")
+    await open_tools(page, "Create a drop")
+    for name in ("Starts", "Ends"):
+        await form.get_by_label(name).select_option("at a time…")
+    await form.get_by_text("Picture, limit and holds").click()
+    given = {
+        "Name": "Air Date", "Time of the start": "2036-12-24T18:00", "Time of the end": "2036-12-24T19:30",
+        "Picture": "https://shop.example/shoe.jpg", "Limit per buyer": "2", "Seconds of a hold": "300",
+        "Seconds more for a hold": "60", "Seconds to the next hold": "30",
+    }  # fmt: skip
+    for label, text in given.items():
+        await form.get_by_label(label).fill(text)
+    await page.keyboard.press("Enter")
+    await expect_outcome(page, "Air Date was created.")
+    drop = await newest_drop(api)
+    assert (drop["starts_at"], drop["ends_at"]) == (
+        datetime(2036, 12, 24, 23, 0, tzinfo=UTC),
+        datetime(2036, 12, 25, 0, 30, tzinfo=UTC),
+    )
+    terms = ("image_url", "limit_per_user", "hold_seconds", "extension_seconds", "rehold_after_seconds")
+    assert [drop[term] for term in terms] == ["https://shop.example/shoe.jpg", 2, 300, 60, 30]
+    await open_tools(page, "Create a drop")
+    await expect(form.get_by_label("Name")).to_have_value("")
+    for label in ("Time of the start", "Time of the end", "Picture"):
+        await expect(form.get_by_label(label)).to_be_hidden()
+        await expect(form.get_by_label(label)).to_have_value("")
+
+
+async def test_create_once(api: Api, visitor: Visitor) -> None:
+    """Enter twice makes one drop, and so does Create again after an answer was lost."""
+    page = await visitor.open()
+    await become(page)
+    form = page.locator("#drop-form")
+    await open_tools(page, "Create a drop")
+    await form.get_by_label("Name").fill("Air Once")
+    await form.evaluate("(form) => { form.requestSubmit(); form.requestSubmit(); }")
+    await expect_outcome(page, "Air Once was created.")
+    await open_tools(page, "Create a drop")
+    await page.keyboard.press("Enter")  # the form is empty
+    await form.get_by_label("Name").fill("Air Lost")
+    visitor.expected = OUTAGE
+
+    async def lose_answer(route: Route) -> None:
+        await route.fetch()
+        await route.abort()
+
+    await page.route("**/api/drops", lose_answer, times=1)
+    await page.keyboard.press("Enter")
+    await expect(form.get_by_role("status")).to_have_text(UNREACHABLE)
+    await expect(form.get_by_label("Name")).to_have_value("Air Lost")
+    await page.keyboard.press("Enter")
+    await expect_outcome(page, "Air Lost was created.")
+    made = "select name::text, count(*) from inventory.drops where name in ('Air Once', 'Air Lost') group by 1 order by 1"
+    assert [tuple(row) for row in await api.owner.fetch(made)] == [("Air Lost", 1), ("Air Once", 1)]
+
+
+async def test_refused_fields(visitor: Visitor) -> None:
+    """What the API refuses is said beside the field, which is focused, also among the sizes and in what was closed."""
+    visitor.expected = r"Failed to load resource: the server responded with a status of 400 \(Bad Request\)"
+    page = await visitor.open()
+    form = page.locator("#drop-form")
+    create, notes = form.get_by_role("button", name="Create"), form.locator("small")
+    await open_tools(page, "Create a drop")
+    await form.get_by_label("Name").fill(" ")
+    await form.get_by_label("Price").fill("1.234")
+    await form.get_by_text("Picture, limit and holds").click()
+    await form.get_by_label("Picture").fill("ftp://shoe")
+    await form.get_by_text("Picture, limit and holds").click()
+    await create.click()
+    picture = re.compile(r"^Must be an https URL or a path .*localhost\.$")
+    await expect(notes).to_have_text([re.compile("^Must not be blank"), picture])
+    await expect(form.get_by_label("Name")).to_be_focused()
+    await expect(form.get_by_label("Name")).to_have_accessible_description(re.compile("^Must not be blank"))
+    await expect(form.get_by_label("Picture")).to_be_visible()
+    await form.get_by_label("Name").fill("Air Size")
+    await form.get_by_label("Picture").fill("")
+    await create.click()
+    await expect(notes).to_have_text(["Must be less than 10000000000 with at most two decimals."])
+    await expect(form.get_by_label("Price")).to_be_focused()
+    await form.get_by_label("Price").fill("1")
+    for sizes in ("41, 42", "x" * 201):
+        await form.get_by_role("button", name="Add sizes").click()
+        await form.get_by_label("Sizes", exact=True).last.fill(sizes)
+    await create.click()
+    await expect(notes).to_have_count(1)
+    await expect(form.get_by_label("Sizes", exact=True).last).to_be_focused()
+    await form.get_by_label("Sizes", exact=True).last.fill("41")
+    await create.click()
+    await expect(notes).to_have_text(["Two variants of a drop have the same name."])
+    await expect(form.get_by_label("Sizes", exact=True).first).to_be_focused()
+    await form.get_by_label("Sizes", exact=True).last.fill("43")
+    await form.get_by_label("Ends").select_option("at a time…")
+    await form.get_by_label("Time of the end").fill("2020-01-01T00:00")
+    await create.click()
+    await expect(form.get_by_label("Time of the end")).to_be_focused()
+    await expect(notes).to_have_text(["Must be later than starts_at."])
+    await form.get_by_label("Ends").select_option("never")
+    await form.get_by_text("Picture, limit and holds").click()
+    await form.get_by_label("Limit per buyer").evaluate("(field) => { field.value = '0'; }")
+    await create.click()  # the browser refuses this
+    await expect(form.get_by_label("Limit per buyer")).to_be_focused()
 
 
 async def test_buttons_of_a_row(visitor: Visitor, drop_id: str) -> None:

@@ -204,7 +204,7 @@ addEventListener("keydown", (event) => {
   $("search").focus();
 });
 closeable($("ask"));
-setUpTools({ users, rush, findSeller, clock });
+setUpTools({ users, rush, findSeller, clock, say });
 
 let snapshotAt, onSnapshot;
 const hasSnapshot = new Promise((resolve) => { onSnapshot = resolve; });
