@@ -172,6 +172,7 @@ async def show_everything(api: Api, page: Page, name: str = "Air One", **fields:
     await update_drop(api, ended, status="ended")
     await update_drop(api, cancelled, status="cancelled")
     await update_drop(api, paused, paused=True)
+    await row_of(page, cancelled).scroll_into_view_if_needed()  # a row is drawn while it is near the window
     await expect(row_of(page, cancelled).locator(".status")).to_have_text("Cancelled")
     return str(sized)
 

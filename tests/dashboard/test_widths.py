@@ -60,6 +60,12 @@ OVERLAPS = """async ([boxes, parts]) => {
 }"""
 
 
+# The texts of which a part is cut off.
+CUT = """(parts) => [...document.querySelectorAll(parts)]
+  .filter(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth)
+  .map(({ textContent }) => textContent)"""
+
+
 async def assert_no_overlaps(page: Page, boxes: str, parts: str) -> None:
     """In none of the boxes do the parts lie over each other, and none goes beyond its box, at any width."""
     overlaps: dict[int, Any] = {}
@@ -109,6 +115,26 @@ async def test_rows(api: Api, visitor: Visitor, drops: list[Row]) -> None:
     await assert_no_overlaps(
         page, ".row", ".name a, .terms, .status, .countdown, .bar, .counts > span, .spark, .money > *, .do > *"
     )
+
+
+@pytest.mark.parametrize("length", [60, 120, 200])
+async def test_names_are_whole(api: Api, visitor: Visitor, length: int) -> None:
+    """Of a row neither the name nor its time is cut, however long the name is."""
+    seller, now = await make_user(api.owner), datetime.now(UTC)
+    name = f"{LONG_NAME}, {LONG_NAME}"[: length - 20] + "W" * 20
+    for hours in (0.2, 23.9, 24 * 300 + 5):
+        for when in ("starts_at", "ends_at"):
+            await make_drop(api.http, seller, name=name, **{when: (now + timedelta(hours=hours)).isoformat()})
+    page = await visitor.open(viewport=WINDOW)
+    await expect(page.locator(".row .countdown")).to_have_count(6)
+    cut: dict[int, Any] = {}
+    for width in WIDTHS:
+        await page.set_viewport_size(ViewportSize(width=width, height=HEIGHT))
+        found = await page.evaluate(CUT, ".row :is(.name a, .countdown)")
+        if found:
+            cut[width] = found
+    assert not cut, dumps(cut, indent=1, ensure_ascii=False)
+    await assert_no_overlaps(page, ".row", ".name a, .terms, .status, .countdown, .bar, .counts > span")
 
 
 @pytest.mark.usefixtures("drops")
