@@ -3152,7 +3152,7 @@ COMMENT ON INDEX inventory.purchases_refunded_idx IS 'Purchases of a drop of whi
 -- Name: purchases_unpaid_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
-CREATE INDEX purchases_unpaid_idx ON inventory.purchases USING btree (drop_id, status, created_at DESC) WHERE (status <> 'paid'::text);
+CREATE INDEX purchases_unpaid_idx ON inventory.purchases USING btree (drop_id, status, created_at DESC) WHERE ((status <> 'paid'::text) AND (created_at IS NOT NULL));
 
 
 --
@@ -3686,4 +3686,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261130080000'),
     ('20261130081000'),
     ('20261201000000'),
-    ('20261201010000');
+    ('20261201010000'),
+    ('20261201020000');

@@ -50,7 +50,7 @@ from (values
   ('purchases_user_idx', '(user_id, created_at desc)', 'A user''s purchases are found, newest first.'),
   ('reservations_past_idx', '(drop_id, status, created_at desc) where status <> ''ACTIVE'' AND created_at IS NOT NULL',
     'The past reservations of a drop are found by status, newest first.'),
-  ('purchases_unpaid_idx', '(drop_id, status, created_at desc) where status <> ''paid''',
+  ('purchases_unpaid_idx', '(drop_id, status, created_at desc) where status <> ''paid'' AND created_at IS NOT NULL',
     'The purchases of a drop that are not paid are found by status, newest first.'),
   ('purchases_due_idx',
     '(drop_id, payment_expires_at) where status = ''pending'' AND payment_expires_at IS NOT NULL AND drop_id IS NOT NULL',

@@ -189,6 +189,19 @@ async def test_terms_are_looked_up_by_user(session: Explained) -> None:
             await connection.fetch(PURCHASE, drop_id, users[40:], none)
 
 
+async def test_that_a_drop_is_sold_out_is_found_by_index(session: Explained) -> None:
+    """A webhook endpoint is told when nothing is held and nothing is to be paid. All that was sold is not read for that."""
+    connection = session.connection
+    [seller, *users], drop_id = await make_users(connection, 3), await make_drop_by_sql(connection, 2)
+    await connection.execute("select from api.create_webhook_endpoint('https://shop.example/', '{drop.sold_out}', $1)", seller)
+    await connection.fetch(RESERVE, drop_id, users, [None] * 2, 60)
+    for user in users:
+        _, walked = await session.indexes(PURCHASE, drop_id, [user], [None])
+        of_others = {"reservations_lapsed_idx", "purchases_user_idx", "purchases_due_idx"}  # refusals, and what the message shows
+        assert walked - of_others == EXPECTED["purchase"] - of_others | {"reservations_due_idx", "purchases_unpaid_idx"}
+    assert await connection.fetchval("select count(*) from inventory.webhook_messages where type = 'drop.sold_out'") == 1
+
+
 async def test_a_plan_made_for_one_row_serves_thousands(session: Explained) -> None:
     """Triggers see the rows of a statement as lists: no plan compares each with each, although it was made for a list of one."""
     connection = session.connection

@@ -86,11 +86,11 @@ begin
       and (v_change.purchased_ids <> '{}' or v_change.added_total < 0 and v_change.is_cancelled is not true)
       and not exists (
         select from inventory.reservations r
-        where r.drop_id = v_drop.id and r.status = 'ACTIVE' and r.expires_at is not null
+        where r.drop_id = v_drop.id and r.status = 'ACTIVE' and r.expires_at >= '-infinity'
       )
       and not exists (
         select from inventory.purchases p
-        where p.drop_id = v_drop.id and p.status = 'pending' and p.status <> 'paid'
+        where p.drop_id = v_drop.id and p.status = 'pending' and p.created_at >= '-infinity'
       )
     then
       perform inventory.write_drop_webhook('drop.sold_out', v_drop);
