@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from tests.support.batch_statements import CANCEL, PURCHASE, RESERVE, SWEEP
+from tests.support.batch_statements import CANCEL, PURCHASE, PURCHASE_NAMED, RESERVE, SWEEP
 from tests.support.factories import Owner, hold, make_drop_by_sql, make_due, make_users, statuses
 from tests.support.ordered_requests import TIMEOUT_SECONDS, lock_waits, locked
 from tests.support.payments import begin_payments, payments_taken_by, tell
@@ -127,6 +127,32 @@ async def test_a_repeated_purchase_learns_how_the_open_one_ended(
     [row] = await repeated
     assert (row["code"], row["replayed"]) == ((None, True) if key else ("NO_ACTIVE_RESERVATION", False))
     assert await statuses(owner, drop_id) == {"CONSUMED": 1, "ACTIVE": 1}
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+async def test_a_key_that_another_session_is_using_for_another_hold(
+    owner: asyncpg.Pool, forgotten: asyncpg.Connection, end: str
+) -> None:
+    """The call is refused, as if the other purchase had come before, and does nothing. Alone each of its requests is answered."""
+    [user, other] = await make_users(owner, 2)
+    sizes = '[{"name": "S", "total_stock": 5}, {"name": "M", "total_stock": 5}]'
+    drop_id = await owner.fetchval("select id from api.create_drop('Air', 1, null, $1, now(), p_variants => $2)", user, sizes)
+    variants = [row[0] for row in await owner.fetch("select id from inventory.variants where drop_id = $1", drop_id)]
+    reserve = "select id from api.reserve($1, $2, null, 600, $3)"
+    first, second = [await owner.fetchval(reserve, drop_id, user, variant) for variant in variants]
+    of_other = await owner.fetchval(reserve, drop_id, other, variants[0])
+    assert await codes(forgotten, PURCHASE_NAMED, drop_id, [user], ["key"], [first]) == [None]
+    together = asyncio.create_task(codes(owner, PURCHASE_NAMED, drop_id, [other, user], [None, "key"], [of_other, second]))
+    await lock_waits(owner, 1)
+    await forgotten.execute(end)
+    if end == "rollback":
+        assert await together == [None, None]
+        return
+    with pytest.raises(asyncpg.PostgresError, match="IDEMPOTENCY_KEY_REUSED"):
+        await together
+    assert await codes(owner, PURCHASE_NAMED, drop_id, [other], [None], [of_other]) == [None]
+    assert await codes(owner, PURCHASE_NAMED, drop_id, [user], ["key"], [second]) == ["IDEMPOTENCY_KEY_REUSED"]
+    assert await statuses(owner, drop_id) == {"CONSUMED": 2, "ACTIVE": 1}
 
 
 async def test_a_cancel_that_waits_for_a_purchase_delays_no_reserve(owner: asyncpg.Pool, forgotten: asyncpg.Connection) -> None:

@@ -16,7 +16,8 @@
 -- order of their ids; reservations in the order of their ids. Any other drop is left alone, because the reserve has taken the
 -- stock already.
 --
--- Errors: VALIDATION_ERROR (a key). Nothing else is raised; each request has its code: AUTH_REQUIRED, DROP_NOT_FOUND,
+-- Errors: VALIDATION_ERROR (a key); IDEMPOTENCY_KEY_REUSED, if another session sold another hold with the same key meanwhile. Then
+-- nothing is done for any request. Nothing else is raised; each request has its code: AUTH_REQUIRED, DROP_NOT_FOUND,
 -- DROP_NOT_ACTIVE (it was cancelled), SEVERAL_RESERVATIONS, RESERVATION_NOT_FOUND (the one that it names), RESERVATION_EXPIRED,
 -- NO_ACTIVE_RESERVATION, IDEMPOTENCY_KEY_REUSED.
 --
@@ -34,6 +35,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_keys text[] := array(select q.idempotency_key from unnest(p_requests) q);
+  v_has_keys boolean := array_remove(v_keys, null) <> '{}';
   v_is_ambiguous boolean := false; -- one key comes with several reservations
   v_holds inventory.hold_facts[]; -- of each request
   v_live_ids uuid[];
@@ -45,7 +47,7 @@ declare
   v_payment_ends timestamptz[];
   v_is_by_hand text;
 begin
-  if array_remove(v_keys, null) <> '{}' then
+  if v_has_keys then
     perform inventory.check_idempotency_keys(v_keys);
     v_is_ambiguous := exists (
       select
@@ -143,6 +145,7 @@ begin
     from decision d
     where d.is_sold and d.n = d.leader_n
     order by d.n
+    on conflict (drop_id, user_id, idempotency_key) where idempotency_key is not null do nothing
   )
   select
     d.n,
@@ -159,6 +162,10 @@ begin
   from decision d
   order by d.n;
   v_is_by_hand := set_config('lastpair.is_by_hand', 'on', true);
+  if v_has_keys
+    and (select count(*) from inventory.purchases p where p.id = any (v_new_ids)) < cardinality(v_consumed_ids) then
+    perform inventory.refuse('IDEMPOTENCY_KEY_REUSED');
+  end if;
   if v_payment_ids is not null then
     perform inventory.open_payments(v_provider, v_new_ids, p_basket_id);
   end if;
