@@ -374,6 +374,8 @@ async def test_what_is_not_repeated(world: World) -> None:
     world.faulty.fail(refuses(502), refuses(504), refuses(502))
     error = await refusal_of(buyer.get_drop(drop["id"]))
     assert (error.status, error.code) == (502, "UNEXPECTED_ANSWER")
+    world.faulty.fail(cut)
+    assert (await refusal_of(world.client(shaky=True, retries=-1).get_drop(drop["id"]))).code == "UNREACHABLE"
     world.faulty.fail(refuses(429, "RATE_LIMITED", retry_after="60"))
     error = await refusal_of(buyer.get_drop(drop["id"]))
     assert (error.code, error.retry_after_seconds, len(world.faulty.requests)) == ("RATE_LIMITED", 60, 1)

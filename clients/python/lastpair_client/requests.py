@@ -182,7 +182,7 @@ def exchange(settings: Settings, http: httpx.Client | httpx.AsyncClient, request
             if may_be_done and request.method == "DELETE" and error.code == REMOVED_CODE:
                 return Answer({request.name: None}, {"requestId": error.request_id}, None)
             may_be_done |= error.code not in NOT_STARTED_CODES
-            if failures == settings.retries or not _may_retry(request.method, error):
+            if failures >= settings.retries or not _may_retry(request.method, error):
                 raise
             pause_seconds = backoff(settings.retry_seconds, failures, MAX_RETRY_SECONDS)
             yield pause_seconds + (error.retry_after_seconds or 0)
