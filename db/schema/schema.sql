@@ -951,7 +951,11 @@ CREATE FUNCTION inventory.keep_hold_of_sale() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-  if exists (select from inventory.purchases p where p.reservation_id = old.id and p.drop_id = old.drop_id) then
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise foreign_key_violation using
+      message = 'reservations are deleted, or given another id or drop, at READ COMMITTED only',
+      detail = 'At another isolation level a purchase that has just been committed is not seen.';
+  elsif exists (select from inventory.purchases p where p.reservation_id = old.id and p.drop_id = old.drop_id) then
     raise foreign_key_violation using
       message = format('reservation %s was purchased, so it stays as it is', old.id),
       constraint = 'purchases_reservation_id', table = tg_table_name, schema = tg_table_schema;

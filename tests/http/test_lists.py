@@ -166,6 +166,19 @@ async def test_a_draft_without_a_start_that_gets_one_between_pages(http: httpx.A
         assert [row["id"] for row in assert_success(second, "drops")] == [ids[1]]
 
 
+@pytest.mark.parametrize("start", ["294276-12-31", "40000-01-01", "1500-03-15 BC"])
+async def test_a_start_that_only_sql_can_make(http: httpx.AsyncClient, owner: asyncpg.Pool, seller: str, start: str) -> None:
+    """No number of a cursor says when it is, so the id says it."""
+    make = "select id::text from api.create_drop('Air', 1, 1, $1, $2::text::timestamptz)"
+    ids = [await owner.fetchval(make, seller, start) for _ in range(3)]
+    page = {"status": "live" if "BC" in start else "scheduled", "limit": 1}
+    first = (await http.get("/drops", params=page | {"cursor": ids[2]})).json()
+    second = await http.get("/drops", params=page | {"cursor": first["meta"]["nextCursor"]})
+    assert [row["id"] for row in [*first["data"]["drops"], *assert_success(second, "drops")]] == ids[1::-1]
+    for drop_id in ids:
+        await http.patch(f"/drops/{drop_id}", json={"status": "cancelled"}, headers=as_user(seller))
+
+
 async def test_a_cursor_without_a_time(http: httpx.AsyncClient, seller: str) -> None:
     """The id of the last row is a cursor, too: its row is looked up."""
     drops = [(await make_drop(http, seller))["id"] for _ in range(3)]

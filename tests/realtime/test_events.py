@@ -309,6 +309,21 @@ async def test_an_event_too_large_to_notify_is_notified_as_its_id(
     assert (await listener.hears(2))[1] == (logged if is_whole else f'{{"id":"{event_id}"}}')
 
 
+async def test_without_a_key_events_are_only_logged(owner: asyncpg.Pool, listener: Listener) -> None:
+    """A dump may leave the key out. Listeners find the events in the log."""
+    drop_id, [ann] = await make_drop_by_sql(owner, 1), await make_users(owner, 1)
+    await listener.hears(1)
+    last_id = await newest_id(owner)
+    async with owner.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("set local statement_timeout = '20s'; delete from inventory.event_key")
+        await take_unit(connection, drop_id, ann)
+        await connection.execute("set constraints all immediate")
+        assert len(await events_after(connection, last_id)) == 1
+        await transaction.rollback()
+
+
 @pytest.mark.parametrize("count", [1, 31, 32, 33, 1000, 1001, 2500])
 @pytest.mark.parametrize("size_bytes", [0, 300, 5000])
 async def test_events_share_notifications(owner: asyncpg.Pool, listener: Listener, count: int, size_bytes: int) -> None:

@@ -268,6 +268,36 @@ async def test_a_notification_that_is_repeated(service: InProcess, owner: asyncp
     await stream.close()
 
 
+async def test_a_notification_of_many_events_that_is_repeated(
+    service: InProcess, owner: asyncpg.Connection, own_database_url: str, drop_id: UUID
+) -> None:
+    """It counts once, however many events it has, so that a few of them do not make the listener deaf."""
+    heard: list[str] = []
+    await owner.add_listener("lastpair_events", lambda *notification: heard.append(str(notification[-1])))
+    async with asyncpg.create_pool(own_database_url) as pool:
+        await publish(pool, drop_id, "FILLER", ["{}"] * 32)
+    newest = await newest_id(owner)
+    await eventually(lambda: heard and the_track(service.components.hub).head_id == newest)
+    stream = await open_stream("sse", service.url, snapshot=False)
+    for _ in range(50):
+        await notify(owner, heard[0])
+    await reserve(owner, drop_id)
+    assert [await stream.receive()] == await logged(owner, newest)
+    assert service.components.relays.all[0]._listen_at == 0
+    await stream.close()
+
+
+@pytest.mark.parametrize("data", ['{"variants":[1]}', '{"variants":1}', '{"variants":[{"id":"\\ud800"}]}'])
+async def test_what_the_owner_publishes_by_hand(service: InProcess, own_database_url: str, data: str) -> None:
+    """Odd data is passed on as it is, and the listener goes on."""
+    stream = await open_stream("sse", service.url, snapshot=False)
+    async with asyncpg.create_pool(own_database_url) as pool:
+        await publish(pool, uuid4(), "STOCK_UPDATED", [data])
+        await publish(pool, uuid4(), "FILLER", ["{}"])
+    assert [(await stream.receive()).type for _ in range(2)] == ["STOCK_UPDATED", "FILLER"]
+    await stream.close()
+
+
 async def test_an_event_too_large_to_notify(service: InProcess, owner: asyncpg.Connection, own_database_url: str) -> None:
     """Its notification has only the id, and the log is read at once."""
     stream, counted = await open_stream("sse", service.url, snapshot=False), unproven()

@@ -155,6 +155,33 @@ async def test_a_key_that_another_session_is_using_for_another_hold(
     assert await statuses(owner, drop_id) == {"CONSUMED": 2, "ACTIVE": 1}
 
 
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+@pytest.mark.parametrize("change", ["delete from {}", "update {} set id = gen_random_uuid()"])
+async def test_a_hold_that_is_removed_by_hand_while_it_is_sold_by_hand(
+    owner: asyncpg.Pool, forgotten: asyncpg.Connection, change: str, isolation: str
+) -> None:
+    """It stays, because it was sold, as with a foreign key."""
+    drop_id, [user] = await make_drop_by_sql(owner, 1), await make_users(owner, 1)
+    [hold_id] = (await hold(owner, drop_id, [user])).values()
+    await owner.execute("select from api.cancel_reservation($1, $2)", hold_id, user)
+    async with owner.acquire() as other:
+        transaction = other.transaction(isolation=isolation.replace(" ", "_"))
+        await transaction.start()
+        await other.execute("select from inventory.drops")  # it has its snapshot now
+        columns = "drop_id, user_id, reservation_id, status"
+        await forgotten.execute(
+            f"insert into inventory.purchases ({columns}) values ($1, $2, $3, 'cancelled')", drop_id, user, hold_id  # noqa: S608
+        )
+        statement = change.format("inventory.reservations") + " where id = $1"
+        removal = asyncio.create_task(other.execute(statement, hold_id))
+        await lock_waits(owner, 1)
+        await forgotten.execute("commit")
+        with pytest.raises(asyncpg.ForeignKeyViolationError):
+            await removal
+        await transaction.rollback()
+    await owner.execute("delete from inventory.purchases where reservation_id = $1", hold_id)
+
+
 async def test_a_cancel_that_waits_for_a_purchase_delays_no_reserve(owner: asyncpg.Pool, forgotten: asyncpg.Connection) -> None:
     """Others reserve meanwhile, although the cancel will need the drop."""
     drop_id, [user, other] = await make_drop_by_sql(owner, 2), await make_users(owner, 2)

@@ -130,7 +130,10 @@ def in_one_line(data: str) -> str:
 def _variants_in(data: str) -> frozenset[str]:
     if '"variants":' not in data:
         return frozenset()
-    return frozenset(variant["id"] for variant in orjson.loads(data).get("variants", ()))
+    try:
+        return frozenset(variant["id"] for variant in orjson.loads(data).get("variants", ()))
+    except (ValueError, TypeError, KeyError, AttributeError):  # the owner may publish anything by hand
+        return frozenset()
 
 
 def make_event(event_type: str, position: int | str, data: object, drop_id: str | None = None) -> Event:

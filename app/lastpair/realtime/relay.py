@@ -46,8 +46,8 @@ MAX_HEARD_EVENTS = 10_000
 """Events that may wait to be published. If there are more, the relay stops listening for a while."""
 
 MAX_USELESS = 1000
-"""Notifications that prove nothing, and events that were published already, of which so many may arrive between two readings of
-the log. If there are more, the relay stops listening for a while."""
+"""Notifications between two readings of the log that may prove nothing, or have only events that were published already. If there
+are more, the relay stops listening for a while."""
 
 DEAF_SECONDS = 5
 """How long the relay then only reads the log."""
@@ -203,18 +203,15 @@ class Relay:
         events = events_of(payload, self._key)
         if not events:
             self._log_is_due = True
-            self._useless += 1
             UNPROVEN_NOTIFICATIONS.inc()
             self._warn(UNPROVEN)
         head_id = self._track.head_id or 0
-        for event in events:
-            if event.id <= head_id:
-                # It was published from the log before it was heard. If not, it is an old one that was sent again, or ids are
-                # given out anew.
-                self._log_is_due = self._log_is_due or not self._has(event)
-                self._useless += 1
-            else:
-                self._heard.append(event)
+        new = [event for event in events if event.id > head_id]
+        self._heard += new
+        self._useless += not new
+        # The others were published from the log before they were heard. If not, they are old ones that were sent again, or ids
+        # are given out anew.
+        self._log_is_due = self._log_is_due or not all(self._has(event) for event in events if event.id <= head_id)
         if self._useless > MAX_USELESS or len(self._heard) > MAX_HEARD_EVENTS:
             self._warn(TOO_MANY)
             self._is_flooded = True

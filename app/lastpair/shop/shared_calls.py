@@ -85,9 +85,13 @@ def page_by_time(function: str, at: str, arguments: str = "$2, $1 + 1", cursor: 
 
 
 def cursor_with_time(at: str) -> str:
-    """The cursor of page_by_time. A row without a time comes first."""
-    microseconds = f"(extract(epoch from ({LAST_ROW} ->> '{at}')::timestamptz) * 1000000)::bigint::text"
-    return f"({LAST_ROW} ->> 'id') || '~' || coalesce({microseconds}, 'infinity')"
+    """The cursor of page_by_time. A row without a time comes first. A time that only SQL can make is left out."""
+    time = f"({LAST_ROW} ->> '{at}')::timestamptz"
+    microseconds = f"(extract(epoch from {time}) * 1000000)::bigint"
+    return (
+        f"({LAST_ROW} ->> 'id') || case when {time} is null then '~infinity'"
+        f" when {time} >= '0001-01-01Z' and {time} < '10000-01-01Z' then '~' || {microseconds} else '' end"
+    )
 
 
 ON_SALE = f"api.list_drops(p_limit => {DEFAULT_LIMIT + 1})"

@@ -21,7 +21,6 @@ declare
   v_published_at timestamptz := clock_timestamp();
   v_at text := '"at":"' || to_char(v_published_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') || '"}}';
   v_begin text := '"committedAt":' || round(extract(epoch from v_published_at), 3) || E',"events":[\n';
-  v_count integer := cardinality(p_events);
   v_texts text[];
   v_inner_key bytea;
   v_outer_key bytea;
@@ -33,7 +32,7 @@ declare
   c_events constant integer := 32;
   c_bytes constant integer := 7800;
 begin
-  if v_count > 1000 then -- because a part of an array takes as long as all of it
+  if cardinality(p_events) > 1000 then -- because a part of an array takes as long as all of it
     perform inventory.publish(part.events)
     from (
       select array_agg(row(e.drop_id, e.type, e.data, e.user_id)::inventory.new_event order by e.ordinality) as events
@@ -71,13 +70,13 @@ begin
       offset 0 -- so that a text is made once, and not wherever it is named
     ) t
   ) n
-  cross join inventory.event_key k; -- it has one row
+  cross join inventory.event_key k; -- it has one row at most
 
-  while v_first_n <= v_count loop
-    v_last_n := least(v_first_n + c_events - 1, v_count);
+  while v_first_n <= cardinality(v_texts) loop -- without a key there is nothing to tell
+    v_last_n := least(v_first_n + c_events - 1, cardinality(v_texts));
     loop
       v_text := array_to_string(v_texts[v_first_n:v_last_n], E',\n');
-      exit when octet_length(v_text) <= c_bytes;
+      exit when v_last_n = v_first_n or octet_length(v_text) <= c_bytes;
       v_last_n := (v_first_n + v_last_n) / 2;
     end loop;
     v_text := v_begin || v_text || ']}';
