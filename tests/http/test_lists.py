@@ -175,8 +175,7 @@ async def test_a_start_that_only_sql_can_make(http: httpx.AsyncClient, owner: as
     first = (await http.get("/drops", params=page | {"cursor": ids[2]})).json()
     second = await http.get("/drops", params=page | {"cursor": first["meta"]["nextCursor"]})
     assert [row["id"] for row in [*first["data"]["drops"], *assert_success(second, "drops")]] == ids[1::-1]
-    for drop_id in ids:
-        await http.patch(f"/drops/{drop_id}", json={"status": "cancelled"}, headers=as_user(seller))
+    await owner.execute("update inventory.drops set status = 'cancelled', starts_at = now() where id = any ($1)", ids)
 
 
 async def test_a_cursor_without_a_time(http: httpx.AsyncClient, seller: str) -> None:

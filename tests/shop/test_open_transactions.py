@@ -168,9 +168,9 @@ async def test_a_hold_that_is_removed_by_hand_while_it_is_sold_by_hand(
         transaction = other.transaction(isolation=isolation.replace(" ", "_"))
         await transaction.start()
         await other.execute("select from inventory.drops")  # it has its snapshot now
-        columns = "drop_id, user_id, reservation_id, status"
         await forgotten.execute(
-            f"insert into inventory.purchases ({columns}) values ($1, $2, $3, 'cancelled')", drop_id, user, hold_id  # noqa: S608
+            "insert into inventory.purchases (drop_id, user_id, reservation_id, status) values ($1, $2, $3, 'cancelled')",
+            *(drop_id, user, hold_id),
         )
         statement = change.format("inventory.reservations") + " where id = $1"
         removal = asyncio.create_task(other.execute(statement, hold_id))
