@@ -62,7 +62,8 @@ class SocketIOClients:
         return all(states[n]["connected"] for n in numbers)
 
     async def states(self) -> list[dict[str, Any]]:
-        """Of each client whether it is connected, its transport, the number of events it was given, and what happened to it."""
+        """Of each client whether it is connected, its transport, the number of events it was given, the newest, and what happened
+        to it."""
         states: list[dict[str, Any]] = await self.command("state")
         return states
 

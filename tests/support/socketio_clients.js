@@ -1,6 +1,5 @@
 // Clients of Socket.IO (npm's socket.io-client) for tests. Each line of the input is a command, each of the output its answer.
 
-const { createHash } = require("node:crypto");
 const { createInterface } = require("node:readline");
 const [folder] = process.argv.slice(2);
 const { io } = require(`${folder}/socket.io-client`);
@@ -27,10 +26,11 @@ const commands = {
       connected: socket.connected,
       transport: socket.io.engine?.transport.name,
       given: given.length,
+      newest: given.at(-1) ?? null,
       log,
     })),
   given: ({ client }) => clients[client].given,
-  digests: () => clients.map(({ given }) => createHash("sha256").update(JSON.stringify(given)).digest("hex")),
+  variety: () => [...new Set(clients.map(({ given }) => JSON.stringify(given)))].map((text) => JSON.parse(text)),
   emit: ({ client, event }) => {
     clients[client].socket.emit(...event);
     return null;
