@@ -1,6 +1,6 @@
 -- api.purchase_batch sells holds on any drops in the order of the requests: one outcome each, no hold twice or too late.
 begin;
-select plan(52);
+select plan(59);
 
 -- Requests on one drop, in this order; beyond the array of keys there are none.
 create function pg_temp.requests(p_drop_id uuid, p_user_ids uuid[], p_keys text[] default null)
@@ -179,6 +179,44 @@ select is(
     pg_temp.requests(pg_temp.drop_id('over'), pg_temp.user_ids('ann'), array['old']))), false,
   'The same key on another drop is another purchase.'
 );
+
+-- A user who holds several sizes. The requests behave as if they came one after the other.
+
+create temp table meant on commit drop as
+select v.n, v.keys, v.sizes, v.expected, v.what
+from (values
+  (1, '{a, a}'::text[], '{M, null}'::text[], '{201, 200}'::integer[], 'A key is repeated without the hold that was named.'),
+  (2, '{a, a}', '{M, S}', '{201, 422}', 'A key is repeated for another hold.'),
+  (3, '{a, a}', '{null, S}', '{409, 201}', 'The key of a request that bought nothing is free.'),
+  (4, '{a, b}', '{M, null}', '{201, 201}', 'The second request means the one hold that the first leaves.'),
+  (5, '{null, null, null}', '{S, null, null}', '{201, 201, 409}', 'So it is without keys, until nothing is left.'),
+  (6, '{null, a, a, b}', '{null, M, S, null}', '{409, 201, 422, 201}', 'A refused request leaves all holds to the next.'),
+  (7, '{a, b}', '{M, S}', '{201, 201}', 'Two holds are named with two keys.')
+) as v (n, keys, sizes, expected, what);
+create function pg_temp.bought_by(p_n integer, p_keys text[], p_sizes text[]) returns integer[] language plpgsql as $$
+declare
+  v_drop_id uuid;
+begin
+  perform pg_temp.make_sizes('sizes ' || p_n);
+  v_drop_id := pg_temp.drop_id('sizes ' || p_n);
+  perform api.reserve(v_drop_id, u.id, null, 600, pg_temp.variant_id('sizes ' || p_n, size))
+  from unnest(pg_temp.user_ids('ann', 'bob')) u (id), unnest(array['S', 'M']) size;
+  return array(
+    select o.status
+    from api.purchase_batch(
+      (
+        select array_agg(row(
+          v_drop_id, pg_temp.user_id('ann'), q.key,
+          (select h.id from inventory.reservations h
+            where h.user_id = pg_temp.user_id('ann') and h.variant_id = pg_temp.variant_id('sizes ' || p_n, q.size)))::api.purchase_request
+          order by q.n)
+        from unnest(p_keys, p_sizes) with ordinality q (key, size, n)
+      ) || row(v_drop_id, pg_temp.user_id('bob'), null, null)::api.purchase_request) o
+    order by o.n
+  );
+end
+$$;
+select is(pg_temp.bought_by(n, keys, sizes), expected || 409, what) from meant order by n; -- the last one is bob's
 
 -- Drops and users that cannot be.
 

@@ -151,49 +151,24 @@ class CallsAgainstModel(RuleBasedStateMachine):
         ]
         users, keys = [self.users[user] for user, *_ in batch], [key for _, key, *_ in batch]
         outcomes = self.rows(PURCHASE_NAMED, drop.id, users, keys, named)
-        requests = list(zip(batch, named, outcomes, strict=True))
-        names: dict[tuple[int, str | None], set[UUID]] = {}
-        for (user, key, *_), name, _ in requests:
-            if key is not None and name is not None:
-                names.setdefault((user, key), set()).add(name)
-        if any(len(reservations) > 1 for reservations in names.values()):  # they are carried out one by one
-            for request in requests:
-                self.check_purchases(drop, [request])
-        else:
-            self.check_purchases(drop, requests)
-        self.reload(drop)
-
-    def check_purchases(self, drop: Drop, requests: list[tuple[Request, UUID | None, Row]]) -> None:
-        """Purchase in the model; the outcomes must be those of the database."""
-        # What a request means is decided before the first: the one live hold, or a due one if there is no live one.
-        lives = {user: [r for r in drop.held_by(user) if r.live] for (user, *_), _, _ in requests}
-        several = {user: len(lives[user]) > 1 for user in lives}
-        meant = {user: (lives[user] or drop.held_by(user))[:1] for user in lives}
-        spent: set[tuple[int, str]] = set(drop.purchase_keys)
-        sold_with: dict[UUID, str | None] = {}
-        for (user, key, *_), name, outcome in requests:
-            found = drop.reservations.get(name) if name else None  # type: ignore[arg-type]
-            target = found if found is not None and found.user == user else None
-            if name is None and not several[user]:
-                target = next(iter(meant[user]), None)
+        for (user, key, *_), name, outcome in zip(batch, named, outcomes, strict=True):
+            lives = [reservation for reservation in drop.held_by(user) if reservation.live]
+            target = next(iter(lives or drop.held_by(user)), None)
+            if name is not None:
+                target = drop.reservations[name] if drop.reservations[name].user == user else None
             expected, replayed = None, False
-            if key is not None and (user, key) in spent:
-                sale = drop.purchases[drop.purchase_keys[user, key]]
-                replayed = name is None or name == sale.id
+            if key is not None and (user, key) in drop.purchase_keys:
+                replayed = name is None or name == drop.purchases[drop.purchase_keys[user, key]].id
                 expected = None if replayed else "IDEMPOTENCY_KEY_REUSED"
             elif user == UNKNOWN_USER:
                 expected = "AUTH_REQUIRED"
-            elif name is None and several[user]:
+            elif name is None and len(lives) > 1:
                 expected = "SEVERAL_RESERVATIONS"
-            elif target is not None and target.id in sold_with:
-                replayed = key is not None and sold_with[target.id] == key
-                expected = None if replayed else "NO_ACTIVE_RESERVATION"
             elif target is not None and target.live:
                 target.status = "CONSUMED"
                 sale_id = UUID(outcome["data"]["id"])  # type: ignore[index]
                 assert outcome["data"]["amount"] == target.qty * target.price  # type: ignore[index]
                 self.sell(drop, user, outcome["data"], target)  # type: ignore[arg-type]
-                sold_with[target.id] = key
                 if key is not None:
                     drop.purchase_keys[user, key] = sale_id
             else:
@@ -209,6 +184,7 @@ class CallsAgainstModel(RuleBasedStateMachine):
                 else:
                     expected = "NO_ACTIVE_RESERVATION"
             assert (outcome["code"], outcome["replayed"]) == (expected, replayed)
+        self.reload(drop)
 
     @rule(batch=baskets)
     def reserve_baskets(self, batch: list[tuple[int, str | None, list[tuple[int, tuple[int | None, int]]]]]) -> None:

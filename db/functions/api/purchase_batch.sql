@@ -2,9 +2,9 @@
 --
 -- Purpose: calls inventory.purchase_on_drops for many requests. Requests on several drops share one commit.
 --
--- Locks: as inventory.purchase_on_drops takes them. Errors: VALIDATION_ERROR (a key); IDEMPOTENCY_KEY_REUSED (see there); with
--- several drops lock_not_available (55P03) after 100 ms at a lock. Then nothing is done for any request, and the caller sends the
--- requests of each drop, or each request, in a call of their own. Codes of refusals: see inventory.purchase_on_drops.
+-- Locks: as inventory.purchase_on_drops takes them. Errors: VALIDATION_ERROR (a key); with several drops lock_not_available (55P03)
+-- after 100 ms at a lock. Then nothing is done for any request, and the caller sends the requests of each drop in a call of their
+-- own. Codes of refusals: see inventory.purchase_on_drops.
 
 create or replace function api.purchase_batch(p_requests api.purchase_request[])
 returns setof api.outcome

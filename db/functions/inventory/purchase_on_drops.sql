@@ -10,14 +10,16 @@
 -- With a provider of payments (api.set_payment_provider) what costs something is sold as pending, and each sale gets a payment,
 -- or with p_basket_id all of them get one: inventory.plan_payments makes their ids and ends, inventory.open_payments writes them.
 --
--- Requests that name several reservations with one key are carried out one by one, because the first one decides on the others.
+-- A user who has several holds on a drop may mean different ones in one call. Then the first such request goes with those of others,
+-- and each of the rest alone (inventory.purchases_alone says when). At the same moment another session may sell
+-- another of these holds with the same Idempotency-Key. Then this call waits, undoes what it did, and begins again, because it finds
+-- that purchase now. The part that may be undone is a call of this function that is given the holds (p_holds).
 --
 -- Locks, in this order: the rows of those drops on which one of the holds has run out, because its units must go back, in the
--- order of their ids; reservations in the order of their ids. Any other drop is left alone, because the reserve has taken the
--- stock already.
+-- order of their ids; reservations in the order of their ids; keys in the order of drops, users and keys. Any other drop is left
+-- alone, because the reserve has taken the stock already.
 --
--- Errors: VALIDATION_ERROR (a key); IDEMPOTENCY_KEY_REUSED, if another session sold another hold with the same key meanwhile. Then
--- nothing is done for any request. Nothing else is raised; each request has its code: AUTH_REQUIRED, DROP_NOT_FOUND,
+-- Errors: VALIDATION_ERROR (a key). Nothing else is raised; each request has its code: AUTH_REQUIRED, DROP_NOT_FOUND,
 -- DROP_NOT_ACTIVE (it was cancelled), SEVERAL_RESERVATIONS, RESERVATION_NOT_FOUND (the one that it names), RESERVATION_EXPIRED,
 -- NO_ACTIVE_RESERVATION, IDEMPOTENCY_KEY_REUSED.
 --
@@ -26,7 +28,9 @@
 --
 -- "rows" keeps the estimated cost of a call for many drops far below what starts PostgreSQL's JIT compiler.
 
-create or replace function inventory.purchase_on_drops(p_requests api.purchase_request[], p_basket_id uuid default null)
+create or replace function inventory.purchase_on_drops(
+  p_requests api.purchase_request[], p_basket_id uuid default null, p_holds inventory.hold_facts[] default null
+)
 returns table (n integer, code text, replayed boolean, purchase api.purchase_row)
 language plpgsql rows 10
 set enable_seqscan = off
@@ -36,8 +40,11 @@ as $$
 declare
   v_keys text[] := array(select q.idempotency_key from unnest(p_requests) q);
   v_has_keys boolean := array_remove(v_keys, null) <> '{}';
-  v_is_ambiguous boolean := false; -- one key comes with several reservations
   v_holds inventory.hold_facts[]; -- of each request
+  v_has_variants boolean;
+  v_repeats_user boolean;
+  v_alone integer[]; -- the numbers of the requests that go alone, after the others; null: none
+  v_together integer[]; -- those of the others
   v_live_ids uuid[];
   v_due_ids uuid[];
   v_consumed_ids uuid[];
@@ -47,34 +54,22 @@ declare
   v_payment_ends timestamptz[];
   v_is_by_hand text;
 begin
-  if v_has_keys then
+  if p_holds is null and v_has_keys then
     perform inventory.check_idempotency_keys(v_keys);
-    v_is_ambiguous := exists (
-      select
-      from unnest(p_requests) q
-      where q.reservation_id is not null and q.idempotency_key is not null
-      group by q.drop_id, q.user_id, q.idempotency_key
-      having min(q.reservation_id::text) <> max(q.reservation_id::text)
-    );
   end if;
-  if v_is_ambiguous then
-    return query
-    select q.n::integer, o.code, o.replayed, o.purchase
-    from unnest(p_requests) with ordinality as q (drop_id, user_id, idempotency_key, reservation_id, n)
-    cross join lateral inventory.purchase_on_drops(
-      array[row(q.drop_id, q.user_id, q.idempotency_key, q.reservation_id)::api.purchase_request]) o
-    order by q.n;
-    return;
-  end if;
-
-  v_holds := array(
-    select row(h.hold_id, h.is_due, h.has_several, h.variant_id, h.qty, h.unit_price, h.currency)::inventory.hold_facts
-    from inventory.find_holds(p_requests) h
-    order by h.n
-  );
-  select array_agg(distinct h.hold_id) filter (where not h.is_due), array_agg(distinct h.hold_id) filter (where h.is_due)
-  into v_live_ids, v_due_ids
-  from unnest(v_holds) h;
+  v_holds := coalesce(
+    p_holds,
+    array(
+      select row(h.hold_id, h.is_due, h.has_several, h.variant_id, h.qty, h.unit_price, h.currency)::inventory.hold_facts
+      from inventory.find_holds(p_requests) h
+      order by h.n
+    ));
+  select
+    array_agg(distinct q.hold_id) filter (where not q.is_due), array_agg(distinct q.hold_id) filter (where q.is_due),
+    bool_or(q.variant_id is not null), count(distinct q.user_id) < count(*)
+  into v_live_ids, v_due_ids, v_has_variants, v_repeats_user
+  from rows from (unnest(p_requests), unnest(v_holds)) as q (
+    drop_id, user_id, idempotency_key, reservation_id, hold_id, is_due, has_several, variant_id, qty, unit_price, currency);
 
   if v_due_ids is not null then
     perform inventory.lock_and_expire_holds(
@@ -100,6 +95,33 @@ begin
       from unnest(v_holds) with ordinality h
       order by h.ordinality
     );
+  end if;
+
+  if p_holds is null then
+    if v_repeats_user then
+      v_alone := inventory.purchases_alone(p_requests, v_holds);
+    end if;
+    if v_alone is not null then
+      -- All are locked now, because those of one request after the other would not be locked in the order of their ids.
+      perform from inventory.reservations r where r.id = any (v_live_ids) order by r.id for no key update;
+      v_together := array(
+        select q.ordinality from unnest(p_requests) with ordinality q where q.ordinality <> all (v_alone) order by q.ordinality);
+      return query
+      select v_together[o.n], o.code, o.replayed, o.purchase
+      from inventory.purchase_on_drops(array(select p_requests[q.n] from unnest(v_together) q (n)), p_basket_id) o;
+      return query
+      select q.n, o.code, o.replayed, o.purchase
+      from unnest(v_alone) q (n)
+      cross join lateral inventory.purchase_on_drops(array[p_requests[q.n]], p_basket_id) o;
+      return;
+    elsif v_has_keys and v_has_variants then
+      begin
+        return query select * from inventory.purchase_on_drops(p_requests, p_basket_id, v_holds);
+      exception when sqlstate 'LP001' then
+        return query select * from inventory.purchase_on_drops(p_requests, p_basket_id);
+      end;
+      return;
+    end if;
   end if;
 
   v_is_by_hand := set_config('lastpair.is_by_hand', 'off', true); -- see inventory.note_reservations and inventory.note_purchases
@@ -144,7 +166,7 @@ begin
       v_payment_ids[d.n], v_payment_ends[d.n]
     from decision d
     where d.is_sold and d.n = d.leader_n
-    order by d.n
+    order by d.drop_id, d.user_id, d.idempotency_key
     on conflict (drop_id, user_id, idempotency_key) where idempotency_key is not null do nothing
   )
   select
@@ -162,9 +184,9 @@ begin
   from decision d
   order by d.n;
   v_is_by_hand := set_config('lastpair.is_by_hand', 'on', true);
-  if v_has_keys
+  if p_holds is not null
     and (select count(*) from inventory.purchases p where p.id = any (v_new_ids)) < cardinality(v_consumed_ids) then
-    perform inventory.refuse('IDEMPOTENCY_KEY_REUSED');
+    raise exception 'another session used an Idempotency-Key of this call meanwhile' using errcode = 'LP001'; -- caught above
   end if;
   if v_payment_ids is not null then
     perform inventory.open_payments(v_provider, v_new_ids, p_basket_id);
@@ -172,5 +194,5 @@ begin
 end
 $$;
 
-comment on function inventory.purchase_on_drops(api.purchase_request[], uuid) is
+comment on function inventory.purchase_on_drops(api.purchase_request[], uuid, inventory.hold_facts[]) is
 'Turn the holds of many users into purchases; one outcome per request, nothing raised for a refusal.';
