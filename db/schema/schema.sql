@@ -2950,6 +2950,20 @@ COMMENT ON INDEX inventory.idempotency_keys_created_at_idx IS 'The oldest keys, 
 
 
 --
+-- Name: payment_events_flagged_at_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX payment_events_flagged_at_idx ON inventory.payment_events USING btree (received_at DESC, id DESC) WHERE (outcome = 'flagged'::text);
+
+
+--
+-- Name: INDEX payment_events_flagged_at_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.payment_events_flagged_at_idx IS 'What the seller has to look at, the newest first.';
+
+
+--
 -- Name: payment_events_flagged_idx; Type: INDEX; Schema: inventory; Owner: -
 --
 
@@ -2960,7 +2974,7 @@ CREATE INDEX payment_events_flagged_idx ON inventory.payment_events USING btree 
 -- Name: INDEX payment_events_flagged_idx; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON INDEX inventory.payment_events_flagged_idx IS 'What the seller has to look at.';
+COMMENT ON INDEX inventory.payment_events_flagged_idx IS 'The same by id, for a page that begins after an id alone.';
 
 
 --
@@ -3290,6 +3304,20 @@ CREATE UNIQUE INDEX users_username_key ON inventory.users USING btree (inventory
 --
 
 COMMENT ON INDEX inventory.users_username_key IS 'No two users have usernames that look alike.';
+
+
+--
+-- Name: webhook_deliveries_created_at_idx; Type: INDEX; Schema: inventory; Owner: -
+--
+
+CREATE INDEX webhook_deliveries_created_at_idx ON inventory.webhook_deliveries USING btree (endpoint_id, created_at DESC, id DESC);
+
+
+--
+-- Name: INDEX webhook_deliveries_created_at_idx; Type: COMMENT; Schema: inventory; Owner: -
+--
+
+COMMENT ON INDEX inventory.webhook_deliveries_created_at_idx IS 'The deliveries of an endpoint, the newest first.';
 
 
 --
@@ -3691,4 +3719,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261130081000'),
     ('20261201000000'),
     ('20261201010000'),
-    ('20261201020000');
+    ('20261201020000'),
+    ('20261201030000');

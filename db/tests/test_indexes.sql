@@ -1,6 +1,6 @@
 -- Every query that runs per request has its index, and the hot row of a drop can be updated without touching any.
 begin;
-select plan(40);
+select plan(42);
 
 -- An index as "unique? (columns) predicate?".
 create function pg_temp.index_of(p_index text) returns text language sql stable as $$
@@ -65,7 +65,9 @@ from (values
   ('payments_unsettled_idx', '(id) where status <> ''paid'' OR refunded_amount > 0::numeric AND updated_at IS NOT NULL', 'Reconciliation finds what it compares.'),
   ('payment_events_event_id_key', 'unique (provider, event_id)', 'An event of a provider is found by its id, and is one.'),
   ('payment_events_payment_idx', '(payment_id, id) where payment_id IS NOT NULL', 'The events of a payment are found.'),
-  ('payment_events_flagged_idx', '(id desc) where outcome = ''flagged''', 'Problems are found, newest first.'),
+  ('payment_events_flagged_at_idx', '(received_at desc, id desc) where outcome = ''flagged''', 'Problems are found, newest first,'),
+  ('payment_events_flagged_idx', '(id desc) where outcome = ''flagged''', 'and those after an id.'),
+  ('webhook_deliveries_created_at_idx', '(endpoint_id, created_at desc, id desc)', 'The deliveries of an endpoint are found, newest first.'),
   ('provider_calls_next_idx', '(next_attempt_at) where done_at IS NULL AND gave_up_at IS NULL',
     'Open calls to providers are found by the time of their next attempt.'),
   ('provider_calls_payment_idx', '(payment_id, id)', 'The calls of a payment are found in their order.'),

@@ -151,7 +151,7 @@ async def send_test_webhook(request: Request) -> Response:
 async def list_webhook_deliveries(request: Request) -> Response:
     """What was sent, or is to be sent, to a webhook endpoint.
 
-    The newest message first. A message that was delivered stays for 7 days, one that was given up for 28.
+    The newest first. A message that was delivered stays for 7 days, one that was given up for 28.
     """
     of_endpoint = OfEndpoint(
         uuid_in_path(request, "id"),

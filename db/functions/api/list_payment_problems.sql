@@ -6,7 +6,8 @@
 -- api.record_payment_event explains the problems. payment_status and payment_amount are those of the payment now; they are null
 -- if it is not known.
 --
--- Locks: none. Errors: VALIDATION_ERROR (limit). Plans: payment_events_flagged_idx has these events.
+-- Locks: none. Errors: VALIDATION_ERROR (limit). Plans: payment_events_flagged_at_idx has these events, and
+-- payment_events_flagged_idx those after an id alone.
 
 create or replace function api.list_payment_problems(
   p_limit integer default 50, p_before bigint default null, p_before_at timestamptz default null

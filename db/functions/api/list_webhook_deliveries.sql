@@ -1,7 +1,7 @@
 -- api.list_webhook_deliveries: what was sent, or is to be sent, to a webhook endpoint, the newest first, in pages.
 --
--- Deliveries were made in the order of their messages. If the delivery p_after is gone, or on another node of a router, p_after_at says
--- when it comes in the list (api.cursor_time).
+-- p_after_at says when the delivery p_after was made (api.cursor_time), so that it is not looked up. It may be gone, or on another
+-- node of a router. What was made at one time has ids in the order of its messages.
 --
 -- Locks: none. Errors: WEBHOOK_ENDPOINT_NOT_FOUND, VALIDATION_ERROR (status, limit, cursor).
 --
@@ -25,7 +25,8 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_custom_plan
 as $$
 declare
-  v_message bigint;
+  v_at timestamptz := coalesce(p_after_at, 'infinity');
+  v_id uuid := coalesce(p_after, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
 begin
   perform inventory.check_limit(p_limit);
   if not exists (select from inventory.webhook_endpoints e where e.id = p_endpoint_id) then
@@ -34,9 +35,9 @@ begin
   if p_status not in ('pending', 'delivered', 'given_up') then
     perform inventory.refuse_constraint('webhook_deliveries_status_check');
   end if;
-  if p_after is not null then
-    select d.message into v_message from inventory.webhook_deliveries d where d.id = p_after and d.endpoint_id = p_endpoint_id;
-    if not found and p_after_at is null then
+  if p_after is not null and p_after_at is null then
+    select d.created_at into v_at from inventory.webhook_deliveries d where d.id = p_after and d.endpoint_id = p_endpoint_id;
+    if not found then
       perform inventory.refuse_cursor();
     end if;
   end if;
@@ -45,16 +46,15 @@ begin
   from (
     select d
     from inventory.webhook_deliveries d
-    where d.endpoint_id = p_endpoint_id and d.message < coalesce(v_message, 9223372036854775807)
-      and (v_message is not null or p_after_at is null or (d.created_at, d.id) < (p_after_at, p_after))
+    where d.endpoint_id = p_endpoint_id and (d.created_at, d.id) < (v_at, v_id)
       and (p_status is null or d.status = p_status)
       and (p_drop_id is null or d.lane = p_drop_id)
       and (p_type is null or p_type = (select m.type from inventory.webhook_messages m where m.id = d.message))
-    order by d.message desc
+    order by d.created_at desc, d.id desc
     limit p_limit
   ) page
   cross join lateral inventory.webhook_delivery_row(page.d) r
-  order by (page.d).message desc;
+  order by (page.d).created_at desc, (page.d).id desc;
 end
 $$;
 
