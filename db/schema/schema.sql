@@ -1207,7 +1207,7 @@ CREATE TABLE inventory.baskets (
     idempotency_key text,
     items jsonb NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT baskets_idempotency_key_check CHECK ((idempotency_key ~ '^[!-~]{1,255}$'::text))
+    CONSTRAINT baskets_idempotency_key_check CHECK (((octet_length(idempotency_key) <= 255) AND (idempotency_key ~ '^[!-~]+$'::text)))
 );
 
 
@@ -1955,7 +1955,7 @@ CREATE TABLE inventory.purchases (
     payment_id uuid,
     refunded_qty integer DEFAULT 0 NOT NULL,
     payment_expires_at timestamp with time zone,
-    CONSTRAINT purchases_idempotency_key_check CHECK ((idempotency_key ~ '^[!-~]{1,255}$'::text)),
+    CONSTRAINT purchases_idempotency_key_check CHECK (((octet_length(idempotency_key) <= 255) AND (idempotency_key ~ '^[!-~]+$'::text))),
     CONSTRAINT purchases_qty_check CHECK ((qty > 0)),
     CONSTRAINT purchases_refunded_qty_check CHECK (((refunded_qty >= 0) AND (refunded_qty <= qty))),
     CONSTRAINT purchases_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'paid'::text, 'failed'::text, 'cancelled'::text, 'refunded'::text])))
@@ -2047,7 +2047,7 @@ CREATE TABLE inventory.reservations (
     currency text,
     basket_id uuid,
     extended_at timestamp with time zone,
-    CONSTRAINT reservations_idempotency_key_check CHECK ((idempotency_key ~ '^[!-~]{1,255}$'::text)),
+    CONSTRAINT reservations_idempotency_key_check CHECK (((octet_length(idempotency_key) <= 255) AND (idempotency_key ~ '^[!-~]+$'::text))),
     CONSTRAINT reservations_qty_check CHECK ((qty > 0)),
     CONSTRAINT reservations_status_check CHECK ((status = ANY (ARRAY['ACTIVE'::text, 'EXPIRED'::text, 'CANCELLED'::text, 'CONSUMED'::text])))
 );
@@ -3720,4 +3720,5 @@ INSERT INTO public.schema_migrations (version) VALUES
     ('20261201000000'),
     ('20261201010000'),
     ('20261201020000'),
-    ('20261201030000');
+    ('20261201030000'),
+    ('20261201040000');

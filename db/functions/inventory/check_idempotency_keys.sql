@@ -10,7 +10,7 @@ returns void
 language plpgsql stable
 as $$
 begin
-  if exists (select from unnest(p_idempotency_keys) as k (key) where k.key !~ '^[!-~]{1,255}$') then
+  if exists (select from unnest(p_idempotency_keys) as k (key) where octet_length(k.key) > 255 or k.key !~ '^[!-~]+$') then
     perform inventory.refuse_constraint('reservations_idempotency_key_check');
   end if;
 end

@@ -10,7 +10,11 @@ begin
   if p_ttl_seconds is null or p_ttl_seconds not between 1 and 86400 then
     perform inventory.refuse('VALIDATION_ERROR', 'p_ttl_seconds: must be between 1 and 86400');
   end if;
-  if exists (select from unnest(p_requests) q where q.qty < 1 or q.idempotency_key !~ '^[!-~]{1,255}$') then
+  if exists (
+    select
+    from unnest(p_requests) q
+    where q.qty < 1 or octet_length(q.idempotency_key) > 255 or q.idempotency_key !~ '^[!-~]+$'
+  ) then
     perform inventory.check_idempotency_keys(array(select q.idempotency_key from unnest(p_requests) q));
     perform inventory.refuse_constraint('reservations_qty_check');
   end if;
