@@ -53,6 +53,7 @@ declare
   v_payment_ids uuid[]; -- with a provider: of each request
   v_payment_ends timestamptz[];
   v_is_by_hand text;
+  v_constraint text;
 begin
   if p_holds is null and v_has_keys then
     perform inventory.check_idempotency_keys(v_keys);
@@ -117,7 +118,11 @@ begin
     elsif v_has_keys and v_has_variants then
       begin
         return query select * from inventory.purchase_on_drops(p_requests, p_basket_id, v_holds);
-      exception when sqlstate 'LP001' then
+      exception when unique_violation then
+        get stacked diagnostics v_constraint = constraint_name;
+        if v_constraint <> 'purchases_idempotency_key' or current_setting('transaction_isolation') <> 'read committed' then
+          raise; -- the other purchase is not seen, so it would be the same again
+        end if;
         return query select * from inventory.purchase_on_drops(p_requests, p_basket_id);
       end;
       return;
@@ -167,7 +172,6 @@ begin
     from decision d
     where d.is_sold and d.n = d.leader_n
     order by d.drop_id, d.user_id, d.idempotency_key
-    on conflict (drop_id, user_id, idempotency_key) where idempotency_key is not null do nothing
   )
   select
     d.n,
@@ -184,10 +188,6 @@ begin
   from decision d
   order by d.n;
   v_is_by_hand := set_config('lastpair.is_by_hand', 'on', true);
-  if p_holds is not null
-    and (select count(*) from inventory.purchases p where p.id = any (v_new_ids)) < cardinality(v_consumed_ids) then
-    raise exception 'another session used an Idempotency-Key of this call meanwhile' using errcode = 'LP001'; -- caught above
-  end if;
   if v_payment_ids is not null then
     perform inventory.open_payments(v_provider, v_new_ids, p_basket_id);
   end if;
