@@ -65,6 +65,7 @@ CALL = r"""
 select count(*) from api.reserve_batch(
   array(select row('{drop}', u, null, null, null)::api.reserve_request from unnest({users}) u), 3600);
 """
+CALL_WITH_KEYS = CALL.replace("u, null", "u, u::text")
 # Both statements go to the server together and are one transaction, so there is one round trip, as with a call.
 PLAIN = r"""
 \set user :user + {units}
@@ -99,6 +100,7 @@ def calls(bench: Bench) -> Iterator[Row]:
             "plain of 1": lambda: rate(PLAIN, 1),
             "call of 100": lambda: rate(CALL, 100),
             "plain of 100": lambda: rate(PLAIN, 100),
+            "with keys": lambda: rate(CALL_WITH_KEYS, 100),
         }
     )
     yield Row(
@@ -113,6 +115,12 @@ def calls(bench: Bench) -> Iterator[Row]:
         a_second["call of 100"] * 100,
         a_second["plain of 100"] * 100,
         0.5,
+    )
+    yield Row(
+        "the same with an Idempotency-Key each ÷ without",
+        a_second["with keys"] * 100,
+        a_second["call of 100"] * 100,
+        0.8,
     )
 
 
