@@ -8,8 +8,8 @@ import json
 import logging
 import re
 from http import HTTPStatus
-from time import monotonic
-from typing import Any, Protocol
+from time import monotonic, time
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
@@ -30,6 +30,12 @@ LEEWAY_SECONDS = 10
 
 MAX_TOKEN_LENGTH = 16 * 1024
 """Reading a longer token would take longer than serving the request."""
+
+MAX_VERIFIED = 10_000
+"""How many tokens that are good are remembered."""
+
+MAX_VERIFIED_LENGTH = 2048
+"""A longer token is not remembered, so that those that are do not take more than some ten megabytes."""
 
 KEYS_LIFESPAN_SECONDS = 300
 """How long a key that was removed from the JWKS is still accepted, if the JWKS can be fetched."""
@@ -183,11 +189,23 @@ def bearer_token(scope: Scope) -> str:
     return token
 
 
+class Verified(NamedTuple):
+    """What a good token says, until when it is good, in seconds since 1970, and the key that verified it."""
+
+    key: Key
+    ends_at: int
+    user_id: str
+    claims: dict[str, Any]
+
+
 class BearerToken:
     """AUTH_MODE=jwt: the user is the subject of a token with the right signature, kind, expiry, audience and issuer.
 
     A subject that is a UUID is the user's id. Any other one becomes a UUIDv5: its name is the subject, and its namespace is the
     UUIDv5 of the issuer among the URLs. So a user always has the same id, and no two issuers share one by chance.
+
+    To verify a token takes longer than to serve its request, so good ones are remembered, each until it expires or its key is not
+    the key for it any more.
     """
 
     creates_users = True
@@ -202,6 +220,7 @@ class BearerToken:
         self._subjects = uuid5(NAMESPACE_URL, issuer)
         self._role_claim = role_claim
         self._name_claim = name_claim
+        self._verified: dict[str, Verified] = {}  # the oldest first
 
     def is_anonymous(self, scope: Scope) -> bool:
         """Whether there is no header Authorization."""
@@ -211,20 +230,28 @@ class BearerToken:
         """The user of the claim `sub`. Leaves `claims` in the scope."""
         token = bearer_token(scope)
         try:
-            found = await self._keys.find(token)
-            if found is None:
+            key = await self._keys.find(token)
+            if key is None:
                 raise refused_token("the token is signed with a key that is not known here (kid)")
-            decoded = jwt.decode_complete(
-                token,
-                found.value,
-                algorithms=[found.algorithm],  # never the token's own: `none`, or a public key used as a secret, would pass
-                audience=self._audience,
-                issuer=self._issuer,
-                leeway=LEEWAY_SECONDS,
-                options={"require": ["exp", "aud", "iss", "sub"]},
-            )
+            found = self._verified.get(token)
+            if found is None or found.key != key or time() >= found.ends_at:
+                found = self._verify(token, key)
         except (jwt.PyJWTError, ValueError, ArithmeticError, RecursionError) as error:
             raise refused_token(REASONS.get(type(error), MALFORMED)) from None
+        scope["claims"] = found.claims
+        scope["user_id"] = found.user_id
+        return found.user_id
+
+    def _verify(self, token: str, key: Key) -> Verified:
+        decoded = jwt.decode_complete(
+            token,
+            key.value,
+            algorithms=[key.algorithm],  # never the token's own: `none`, or a public key used as a secret, would pass
+            audience=self._audience,
+            issuer=self._issuer,
+            leeway=LEEWAY_SECONDS,
+            options={"require": ["exp", "aud", "iss", "sub"]},
+        )
         claims: dict[str, Any] = decoded["payload"]
         if not is_access_token(decoded["header"], claims):
             raise refused_token("the token is of another kind (typ, cty, type, token_type, token_use, events)")
@@ -235,9 +262,13 @@ class BearerToken:
             user_id = str(uuid5(self._subjects, subject))
         else:
             raise refused_token(REASONS[InvalidSubjectError])
-        scope["claims"] = claims
-        scope["user_id"] = user_id
-        return user_id
+        found = Verified(key, int(claims["exp"]) + LEEWAY_SECONDS, user_id, claims)
+        if len(token) <= MAX_VERIFIED_LENGTH:
+            self._verified.pop(token, None)
+            while len(self._verified) >= MAX_VERIFIED:
+                del self._verified[next(iter(self._verified))]
+            self._verified[token] = found
+        return found
 
     async def admin_id(self, scope: Scope) -> str:
         """The same for a token whose claim JWT_ROLE_CLAIM is `admin`, or a list of strings with `admin` among them."""
