@@ -7,6 +7,7 @@ export const VERSION = "0.3.0";
 // Requests.
 
 const TIMEOUT_MS = 20_000, RETRIES = 5, RETRY_MS = 300, MAX_RETRY_MS = 4000, MAX_RETRY_AFTER_MS = 30_000;
+const MAX_TIMER_MS = 2 ** 31 - 1; // a timer for longer, or for Infinity, would end at once
 const PASSING_STATUSES = new Set([0, 429, 502, 503, 504]);
 const NOT_STARTED_CODES = new Set(["RATE_LIMITED", "OVERLOADED", "IDENTITY_UNAVAILABLE"]);
 // The answer to a DELETE whose row is gone. All other DELETEs leave the row, and answer it each time.
@@ -154,15 +155,16 @@ export class Lastpair {
   watchers(options) { return this.#call("GET", "/watchers", "watchers", undefined, options); }
   live(options) {
     const { baseUrl, token, userId } = this.#settings;
-    return live({ baseUrl, identity: token || userId ? { token, userId } : undefined, ...options });
+    return live({ baseUrl, identity: token || userId ? { token, userId } : undefined, ...given(options) });
   }
 
   async request(method, path, { query = {}, body, signal, idempotencyKey, ifMatch, accept, ...options } = {}) {
-    const { baseUrl, userId, userName, ...settings } = { ...this.#settings, ...options };
-    const given = Object.entries(query).flatMap(([name, value]) => [value ?? []].flat().map((each) => [name, each]));
-    const search = given.length > 0 ? `?${new URLSearchParams(given)}` : "";
+    const { baseUrl, userId, userName, ...settings } = { ...this.#settings, ...given(options) };
+    const parameters = Object.entries(query).flatMap(([name, value]) => [value ?? []].flat().map((each) => [name, each]));
+    const search = parameters.length > 0 ? `?${new URLSearchParams(parameters)}` : "";
     const url = urlOf(baseUrl, path + search);
-    const key = method === "POST" ? (idempotencyKey ?? newKey()) : undefined; // retries repeat it, so nothing happens twice
+    method = method.toUpperCase();
+    const key = method === "POST" ? idempotencyKey || newKey() : undefined; // retries repeat it, so nothing happens twice
     let mayBeDone = false;
     for (let failures = 0; ; failures++) {
       const headers = identityHeaders({ token: await currentToken(settings), userId, userName });
@@ -201,6 +203,11 @@ export class Lastpair {
       return { rows: data[name], ...meta };
     });
   }
+}
+
+/** The options that are given. One that is undefined must not hide a setting. */
+function given(options = {}) {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
 /** An id as a segment of a path. */
@@ -260,7 +267,7 @@ function sleep(ms, signal) {
 async function attempt(url, request, { fetch = globalThis.fetch, timeoutMs }, signal) {
   signal?.throwIfAborted();
   const connection = new AbortController(), abort = () => connection.abort();
-  const timer = setTimeout(abort, timeoutMs);
+  const timer = setTimeout(abort, Math.min(timeoutMs, MAX_TIMER_MS));
   signal?.addEventListener("abort", abort);
   let response, answer;
   try {
@@ -280,10 +287,16 @@ async function attempt(url, request, { fetch = globalThis.fetch, timeoutMs }, si
     clearTimeout(timer);
     signal?.removeEventListener("abort", abort);
   }
-  const { success, data, meta, error } = answer ?? {};
-  if (success) return { data, meta, etag: response.headers.get("ETag") ?? undefined };
-  const unexpected = { code: "UNEXPECTED_ANSWER", message: `The answer ${response.status} is not one of the API.` }; // a proxy's
-  throw new LastpairError(response.status, error ?? unexpected, {
+  const { success, data, meta } = answer ?? {};
+  if (success && data !== undefined) return { data, meta: meta ?? {}, etag: response.headers.get("ETag") ?? undefined };
+  throw refusalOf(response, answer, `The answer ${response.status} is not one of the API.`);
+}
+
+/** The error that an answer says. A proxy's may be any JSON: then the error has this message. */
+function refusalOf(response, answer, message) {
+  const { error, meta } = answer ?? {};
+  const isRefusal = typeof error?.code === "string" && typeof error.message === "string";
+  return new LastpairError(response.status, isRefusal ? error : { code: "UNEXPECTED_ANSWER", message }, {
     requestId: meta?.requestId,
     retryAfterMs: retryAfterMs(response),
   });
@@ -319,7 +332,8 @@ class Live {
   #bought = new Set(); // drops of which the last event was PURCHASE_COMPLETED
   #unsure = new Set(); // drops whose held_stock must be read again
   #rereadTimer;
-  #rereads = 0;
+  #rereading; // the AbortController of the request
+  #rereads = 0; // that were in vain
 
   constructor({
     baseUrl = "", dropIds = [], identity, hiddenMs = HIDDEN_MS, retryMs = STREAM_RETRY_MS, shared = true, signal, onChange,
@@ -327,13 +341,13 @@ class Live {
   } = {}) {
     const url = eventsUrl(baseUrl, dropIds);
     checkIdentity(identity ?? {});
-    this.#settings = { url, baseUrl, identity, hiddenMs, retryMs, shared, onChange, onStatus };
+    this.#settings = { url, baseUrl, identity, hiddenMs, retryMs, shared, signal, onChange, onStatus };
     this.ready = new Promise((resolve, reject) => {
       this.#settleReady = { resolve, reject };
     });
     this.ready.catch(() => {}); // nobody has to wait for it
     if (signal?.aborted) return this.close();
-    signal?.addEventListener("abort", () => this.close());
+    signal?.addEventListener("abort", this.#onAbort);
     globalThis.document?.addEventListener("visibilitychange", this.#onVisibility);
     for (const [type, listener] of Object.entries(this.#listeners)) globalThis.addEventListener?.(type, listener);
     this.#resume();
@@ -341,6 +355,7 @@ class Live {
   }
 
   close() {
+    this.#settings.signal?.removeEventListener("abort", this.#onAbort);
     globalThis.document?.removeEventListener("visibilitychange", this.#onVisibility);
     for (const [type, listener] of Object.entries(this.#listeners)) globalThis.removeEventListener?.(type, listener);
     clearTimeout(this.#hiddenTimer);
@@ -348,9 +363,11 @@ class Live {
     this.#settleReady.reject(new LastpairError(0, { code: "CLOSED", message: "The subscription was closed." }));
   }
 
+  #onAbort = () => this.close();
+
   #onVisibility = () => {
     clearTimeout(this.#hiddenTimer);
-    if (document.hidden) this.#hiddenTimer = setTimeout(this.#pause, this.#settings.hiddenMs);
+    if (document.hidden) this.#hiddenTimer = setTimeout(this.#pause, Math.min(this.#settings.hiddenMs, MAX_TIMER_MS));
     else this.#resume();
   };
 
@@ -365,7 +382,6 @@ class Live {
     if (this.status === "closed") return;
     if (this.#source !== undefined) return this.#source.wake();
     if (this.status === "paused") this.#setStatus("connecting");
-    this.#rereadSoon();
     this.#source = openSource(this.#settings, this.#lastEventId, {
       events: (events) => {
         for (const event of events) {
@@ -378,6 +394,7 @@ class Live {
         this.close();
       },
     });
+    this.#rereadSoon();
   };
 
   // A page that the browser keeps for the way back must hold no stream.
@@ -385,6 +402,7 @@ class Live {
 
   #end(status) {
     clearTimeout(this.#rereadTimer);
+    this.#rereading?.abort();
     this.#source?.close();
     this.#source = undefined;
     if (this.status !== "closed") this.#setStatus(status);
@@ -426,16 +444,17 @@ class Live {
 
   #rereadSoon() {
     clearTimeout(this.#rereadTimer);
-    if (this.#unsure.size === 0) return;
+    if (this.#unsure.size === 0 || this.#source === undefined) return;
     this.#rereadTimer = setTimeout(() => this.#reread(), backoff(this.#settings.retryMs, this.#rereads, MAX_STREAM_RETRY_MS));
   }
 
   async #reread() {
     const dropIds = [...this.#unsure].slice(0, MAX_REREAD), asked = new Map(this.drops);
+    const { signal } = this.#rereading = new AbortController();
+    const answer = await snapshot({ baseUrl: this.#settings.baseUrl, dropIds, signal }).catch(() => undefined);
+    if (signal.aborted) return;
     let isInVain = true;
-    const { drops } = await snapshot({ baseUrl: this.#settings.baseUrl, dropIds }).catch(() => ({ drops: [] }));
-    if (this.#source === undefined) return;
-    for (const row of drops) {
+    for (const row of answer?.drops ?? []) {
       const drop = this.drops.get(row.id);
       // A drop that changed meanwhile may look like an older row: after a hold and a refund as many are available as before.
       if (!drop || drop !== asked.get(row.id) || !this.#unsure.has(row.id) || !isSameMoment(drop, row)) continue;
@@ -447,7 +466,8 @@ class Live {
     for (const dropId of dropIds) {
       if (!this.drops.has(dropId)) this.#unsure.delete(dropId);
     }
-    this.#rereads = isInVain ? this.#rereads + 1 : 0;
+    // A drop that changes all the time has its first pause at any moment, so only a request that failed makes the next one wait long.
+    this.#rereads = answer === undefined ? this.#rereads + 1 : Number(isInVain);
     this.#rereadSoon();
   }
 
@@ -517,20 +537,23 @@ function isSameMoment(drop, row) {
 
 /** The drops with these ids, in any status but draft, as they are now: `{ drops, id }`, with the id of the last event in them. */
 export async function snapshot({ baseUrl = "", dropIds = [], signal } = {}) {
-  const connection = new AbortController(), abort = () => connection.abort(signal.reason);
+  const url = eventsUrl(baseUrl, dropIds), connection = new AbortController(), abort = () => connection.abort(signal.reason);
+  signal?.throwIfAborted();
   signal?.addEventListener("abort", abort);
+  let cause;
   try {
-    for await (const events of receive(eventsUrl(baseUrl, dropIds), connection)) {
+    for await (const events of receive(url, connection)) {
       const found = events.find(({ type }) => type === "SNAPSHOT");
       if (found) return { ...found.data, id: found.id };
     }
   } catch (error) {
     signal?.throwIfAborted();
-    throw error;
+    if (error instanceof LastpairError) throw error;
+    cause = error;
   } finally {
     signal?.removeEventListener("abort", abort);
   }
-  throw new LastpairError(0, { code: "UNREACHABLE", message: "The stream ended before its SNAPSHOT." });
+  throw new LastpairError(0, { code: "UNREACHABLE", message: "The stream ended before its SNAPSHOT." }, { cause });
 }
 
 function eventsUrl(baseUrl, dropIds) {
@@ -608,7 +631,7 @@ class OwnSource {
   async #run(url, retryMs, lastEventId, handlers, identity) {
     let failures = 0;
     while (!this.#isClosed) {
-      let askedMs = 0;
+      let askedMs = 0, isAsked = false;
       this.#connection = new AbortController();
       try {
         const position = lastEventId === null ? "" : `&lastEventId=${encodeURIComponent(lastEventId)}`;
@@ -618,6 +641,7 @@ class OwnSource {
         };
         const headers = identityHeaders({ ...identity, token: await currentToken(identity ?? {}) });
         if (this.#isClosed) return;
+        isAsked = true;
         for await (const events of receive(url + position, this.#connection, onOpen, headers)) {
           if (this.#isClosed) return;
           lastEventId = events.at(-1).id;
@@ -625,9 +649,10 @@ class OwnSource {
         }
       } catch (error) {
         if (this.#isClosed) return;
-        const isRefused = error.status === 400 || (error.status === 401 && typeof identity?.token !== "function");
+        const { status, retryAfterMs = 0 } = isAsked ? error : {}; // else it is an error of the function that returns a token
+        const isRefused = status === 400 || (status === 401 && typeof identity?.token !== "function");
         if (isRefused || error instanceof IdentityError) return handlers.refused(error);
-        askedMs = Math.min(error.retryAfterMs ?? 0, MAX_STREAM_RETRY_AFTER_MS);
+        askedMs = Math.min(retryAfterMs, MAX_STREAM_RETRY_AFTER_MS);
       }
       if (this.#isClosed) return;
       handlers.status("reconnecting");
@@ -661,11 +686,7 @@ async function* receive(url, connection, onOpen, headers) {
   try {
     const response = await fetch(url, { signal: connection.signal, headers, cache: "no-store" });
     if (!response.ok || !response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
-      const { error, meta } = await response.json().catch(() => ({}));
-      throw new LastpairError(response.status, error ?? { code: "UNEXPECTED_ANSWER", message: "This is no event stream." }, {
-        requestId: meta?.requestId,
-        retryAfterMs: retryAfterMs(response),
-      });
+      throw refusalOf(response, await response.json().catch(() => {}), "This is no event stream.");
     }
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
@@ -808,7 +829,10 @@ class TabStream {
         this.#status = status;
         this.#tell("status", status);
       },
-      refused: ({ status, code, message, requestId }) => this.#tell("refused", { status, code, message, requestId }),
+      refused: ({ status, code, message, requestId }) => {
+        streams.delete(this); // no other tab may join it
+        this.#tell("refused", { status, code, message, requestId });
+      },
     });
   }
 

@@ -293,7 +293,7 @@ def client_of(world: World, answer: Callable[[httpx.Request], httpx.Response]) -
     transport = httpx.MockTransport(answer)
     if isinstance(world.seller, AsyncClient):
         return AsyncClient("http://test", http=httpx.AsyncClient(transport=transport))
-    return Client("http://test", http=httpx.Client(transport=transport))
+    return InThreads(Client("http://test", http=httpx.Client(transport=transport)))
 
 
 async def test_a_list_that_lacks_a_node(world: World) -> None:
@@ -305,6 +305,30 @@ async def test_a_list_that_lacks_a_node(world: World) -> None:
     assert drops.incomplete == ["node 2"]
     assert await rows_of(drops) == []
     assert drops.incomplete == []
+
+
+@pytest.mark.parametrize("content", ['{"error": "no"}', '{"error": null, "meta": null}', '{"error": {}}', "[]", '"no"', "{"])
+async def test_what_a_proxy_answers(world: World, content: str) -> None:
+    """It may be any JSON. It is a failure that passes, and no error of the client."""
+    replies = [httpx.Response(502, text=content), httpx.Response(200, text='{"success": true}')]
+    drop = {"success": True, "data": {"drop": {"id": "a"}}, "meta": {}}
+    client = client_of(world, lambda _: replies.pop(0) if replies else httpx.Response(200, json=drop))
+    error = await refusal_of(client.get_drop("a"))
+    assert (error.status, error.code) == (200, "UNEXPECTED_ANSWER")
+    assert (await client.get_drop("a"))["id"] == "a"
+
+
+async def test_a_method_in_lower_case(world: World) -> None:
+    """A POST has a key, and a PATCH that may have been started is not repeated."""
+    shaky, drop = world.client(shaky=True), await world.drop()
+    world.faulty.fail(cut)
+    await shaky.send(Request("post", f"/drops/{drop['id']}/reserve", "reservation"))
+    [key] = set(world.faulty.keys)
+    assert key is not None
+    world.faulty.fail(cut)
+    more = Request("patch", f"/drops/{drop['id']}", "drop", {"add_stock": 1})
+    assert (await refusal_of(shaky.send(more))).code == "UNREACHABLE"
+    assert len(world.faulty.requests) == 1
 
 
 async def test_a_purchase_over_failures_happens_once(world: World) -> None:
@@ -394,7 +418,7 @@ async def test_retry_after(world: World) -> None:
 BAD_URLS = [
     "", "localhost:4000", "http://", "http:///shop", "http://:4000", "ftp://localhost", " http://localhost", "http://local host",
     "http://localhost:4000\n", "http://localhost:port", "http://localhost:65536", "http://[::1", "http://\ud800",
-    "http://localhost?a=1", "http://localhost/shop#a",
+    "http://localhost?a=1", "http://localhost/shop#a", "http://user:password@localhost", "http://user@localhost",
 ]  # fmt: skip
 
 
@@ -556,6 +580,23 @@ async def test_live_after_two_refunds(world: World) -> None:
     assert types == ["SNAPSHOT", *["STOCK_UPDATED", "ACTIVITY_UPDATED"] * 3, "DROP_UPDATED"]
 
 
+async def test_live_after_a_refund_of_one_unit(world: World) -> None:
+    """The unit is left again, and none is held."""
+    drop, buyer, end = await world.drop(), world.client(), uuid4().hex
+    await buyer.reserve(drop["id"], qty=3)
+    purchase = await buyer.purchase(drop["id"])
+    live = world.seller.live([drop["id"]])
+    following = Following(live, end)
+    await following.has(lambda given: given)
+    await world.seller.refund_purchase(purchase["id"], qty=1)
+    await following.has(lambda given: len(given) == 3)
+    await following.has(lambda _: live.drops[drop["id"]]["activity_feed"]["held_stock"] == 0)
+    assert live.drops[drop["id"]]["available_stock"] == 3
+    await world.seller.update_drop(drop["id"], {"name": end})
+    await following.has(lambda given: given[-1].event.type == "DROP_UPDATED")
+    assert [change.event.type for change in following.given[:3]] == ["SNAPSHOT", "STOCK_UPDATED", "ACTIVITY_UPDATED"]
+
+
 async def test_leaving_while_a_drop_is_read_again() -> None:
     """A task that is cancelled while it waits ends at once, and closes its stream."""
     drop = {"id": "a", "total_stock": 5, "available_stock": 2, "variants": []}
@@ -596,6 +637,45 @@ async def test_leaving_while_a_drop_is_read_again() -> None:
     assert task.cancelled()
     assert [given.get_nowait() for _ in range(given.qsize())] == ["SNAPSHOT", "ACTIVITY_UPDATED"]
     assert streams[0] in closed
+
+
+async def test_live_while_rereads_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events go on, and the units held are right as soon as a drop can be read again."""
+    monkeypatch.setattr("lastpair_client.events.REREAD_SECONDS", 0.01)
+    feed: dict[str, Any] = {"latest_purchasers": [], "held_stock": 2}
+    drop = {"id": "a", "total_stock": 5, "available_stock": 2, "variants": [], "activity_feed": feed}
+    right = drop | {"available_stock": 4, "activity_feed": feed | {"held_stock": 0}}
+    events: list[tuple[str, Any]] = [
+        ("SNAPSHOT", {"drops": [drop]}),
+        ("ACTIVITY_UPDATED", {"dropId": "a", "latestPurchasers": []}),
+        *(("STOCK_UPDATED", {"dropId": "a", "availableStock": left}) for left in (1, 2, 3, 4)),
+    ]
+    last: list[tuple[str, Any]] = []
+    rereads = iter([429, httpx.ReadTimeout("late"), 503, [("SNAPSHOT", {"drops": [right]})]])
+    is_new = True
+
+    def stream(events: list[tuple[str, Any]]) -> httpx.Response:
+        text = "".join(f"event: {name}\nid: 7\ndata: {dumps(data)}\n\n" for name, data in events)
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, text=text or ": heartbeat\n")
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal is_new
+        if is_new or "lastEventId" in request.url.params:  # the stream itself, which ends again and again
+            given, is_new = events if is_new else last, False
+            return stream(given)
+        reply = next(rereads)
+        if isinstance(reply, httpx.TransportError):
+            raise reply
+        return stream(reply) if isinstance(reply, list) else httpx.Response(reply, headers={"retry-after": "300"})
+
+    end = uuid4().hex
+    live = client_of(world, answer).live(["a"], retry_seconds=0.01)
+    following = Following(live, end)
+    await following.has(lambda given: len(given) == len(events))
+    await following.has(lambda _: live.drops["a"]["activity_feed"]["held_stock"] == 0)
+    last.append(("DROP_UPDATED", {"drop": {"id": "a", "name": end}}))
+    await following.has(lambda given: given[-1].event.type == "DROP_UPDATED")
+    assert [change.event.type for change in following.given] == [*(name for name, _ in events), "DROP_UPDATED"]
 
 
 def test_a_refund_and_a_purchase_in_one_transaction() -> None:

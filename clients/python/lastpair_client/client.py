@@ -7,7 +7,7 @@ from concurrent.futures import Future, wait
 from contextlib import aclosing, closing
 from threading import Thread
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 
 import httpx
 
@@ -20,6 +20,8 @@ T = TypeVar("T")
 Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
 
 STREAM_TIMEOUT = httpx.Timeout(20, read=SILENCE_SECONDS)
+REREAD_TIMEOUT = httpx.Timeout(5)
+"""While drops are read again, no event is told."""
 
 
 class AnyClient(Methods, Generic[Http]):
@@ -111,6 +113,19 @@ class Client(AnyClient[httpx.Client]):
             rows: list[ListedDrop] = next(event.data["drops"] for event in events if event.type == "SNAPSHOT")
         return rows
 
+    def snapshot_once(self, drop_ids: Iterable[Id]) -> list[ListedDrop] | None:
+        """The same, of these drops; None if the first try fails."""
+        position, url = Position(drop_ids, None, STREAM_RETRY_SECONDS), f"{self._settings.base_url}/api/events"
+        try:
+            with self._http.stream("GET", url, params=position.connect(), timeout=REREAD_TIMEOUT) as response:
+                if is_stream(response):
+                    for received in response.iter_bytes():
+                        for event in position.feed(received):
+                            return cast(list[ListedDrop], event.data["drops"])
+        except LOST:
+            pass
+        return None
+
     def _run(self, steps: Steps) -> Answer:
         reply: httpx.Response | httpx.TransportError | None = None
         while True:
@@ -187,6 +202,19 @@ class AsyncClient(AnyClient[httpx.AsyncClient]):
         async with aclosing(self.events(drop_ids)) as events:
             rows: list[ListedDrop] = await anext(event.data["drops"] async for event in events if event.type == "SNAPSHOT")
         return rows
+
+    async def snapshot_once(self, drop_ids: Iterable[Id]) -> list[ListedDrop] | None:
+        """The same, of these drops; None if the first try fails."""
+        position, url = Position(drop_ids, None, STREAM_RETRY_SECONDS), f"{self._settings.base_url}/api/events"
+        try:
+            async with self._http.stream("GET", url, params=position.connect(), timeout=REREAD_TIMEOUT) as response:
+                if is_stream(response):
+                    async for received in response.aiter_bytes():
+                        for event in position.feed(received):
+                            return cast(list[ListedDrop], event.data["drops"])
+        except LOST:
+            pass
+        return None
 
     async def _run(self, steps: Steps) -> Answer:
         reply: httpx.Response | httpx.TransportError | None = None
@@ -293,7 +321,7 @@ class Live(State):
         return event.result()
 
     def _reread(self) -> None:
-        self.correct(self._client.snapshot(self.to_reread()))
+        self.correct(self._client.snapshot_once(self.to_reread()))
 
 
 def _in_thread(call: Callable[[], T]) -> Future[T]:
@@ -341,4 +369,4 @@ class AsyncLive(State):
             await asyncio.wait([event])
 
     async def _reread(self) -> None:
-        self.correct(await self._client.snapshot(self.to_reread()))
+        self.correct(await self._client.snapshot_once(self.to_reread()))

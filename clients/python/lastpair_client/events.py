@@ -106,6 +106,7 @@ class State:
         self._bought: set[str] = set()  # drops of which the last event was PURCHASE_COMPLETED
         self._unsure: set[str] = set()  # drops whose held_stock must be read again
         self._reread_at = 0.0
+        self._failures = 0  # of rereads, in a row
 
     def apply(self, event: Event) -> Change:
         """Change the drops as the event says."""
@@ -169,8 +170,16 @@ class State:
         self._reread_at = time.monotonic() + REREAD_SECONDS
         return list(self._unsure)[:MAX_REREAD]
 
-    def correct(self, rows: list[ListedDrop]) -> None:
-        """Take the units held from a row that was read again, unless the row is of another moment than the drop."""
+    def correct(self, rows: list[ListedDrop] | None) -> None:
+        """Take the units held from a row that was read again, unless the row is of another moment than the drop.
+
+        None says that nothing could be read. Then the next time is later.
+        """
+        if rows is None:
+            self._failures += 1
+            self._reread_at = time.monotonic() + backoff(REREAD_SECONDS, self._failures, MAX_RETRY_SECONDS)
+            return
+        self._failures = 0
 
         def moment(drop: ListedDrop) -> tuple[object, ...]:
             return drop["total_stock"], drop["available_stock"], drop["activity_feed"]["latest_purchasers"]

@@ -29,7 +29,7 @@ REMOVED_CODE = "WEBHOOK_ENDPOINT_NOT_FOUND"
 LOST = (httpx.TimeoutException, httpx.NetworkError, httpx.ProxyError, httpx.RemoteProtocolError)
 """What may pass. The other errors of httpx say that the request itself cannot be sent."""
 
-BASE_URL = re.compile(r"https?://[^\s/?#]+(/[^?#]*)?", re.IGNORECASE)
+BASE_URL = re.compile(r"https?://[^\s/?#@]+(/[^?#]*)?", re.IGNORECASE)
 NO_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|^[ \t]|[ \t]$")
 
 
@@ -155,7 +155,8 @@ def exchange(settings: Settings, http: httpx.Client | httpx.AsyncClient, request
     All attempts of a POST have one key, so nothing happens twice.
     """
     headers: dict[str, str] = {}
-    if request.method == "POST":
+    method = request.method.upper()
+    if method == "POST":
         headers["Idempotency-Key"] = request.idempotency_key or uuid4().hex
     if request.if_match is not None:
         headers["If-Match"] = request.if_match
@@ -169,7 +170,7 @@ def exchange(settings: Settings, http: httpx.Client | httpx.AsyncClient, request
     failures, may_be_done = 0, False
     while True:
         reply = yield http.build_request(
-            request.method,
+            method,
             f"{settings.base_url}/api{request.path}",
             params=query,
             headers=[*settings.headers().raw, *headers_of(headers).raw],
@@ -179,10 +180,10 @@ def exchange(settings: Settings, http: httpx.Client | httpx.AsyncClient, request
         try:
             return _answer(reply)
         except LastpairError as error:
-            if may_be_done and request.method == "DELETE" and error.code == REMOVED_CODE:
+            if may_be_done and method == "DELETE" and error.code == REMOVED_CODE:
                 return Answer({request.name: None}, {"requestId": error.request_id}, None)
             may_be_done |= error.code not in NOT_STARTED_CODES
-            if failures >= settings.retries or not _may_retry(request.method, error):
+            if failures >= settings.retries or not _may_retry(method, error):
                 raise
             pause_seconds = backoff(settings.retry_seconds, failures, MAX_RETRY_SECONDS)
             yield pause_seconds + (error.retry_after_seconds or 0)
@@ -209,8 +210,8 @@ def _answer(reply: httpx.Response | httpx.TransportError | None) -> Answer:
     if reply.is_success and reply.headers.get("content-type", "").startswith(CSV):
         return Answer({"csv": reply.text}, {}, None)
     body = _body(reply)
-    if reply.is_success and body.get("success"):
-        return Answer(body["data"], body["meta"], reply.headers.get("etag"))
+    if reply.is_success and body.get("success") and "data" in body:
+        return Answer(body["data"], _object(body.get("meta")), reply.headers.get("etag"))
     raise refusal(reply)
 
 
@@ -222,14 +223,15 @@ def _strings(value: object) -> str | list[str]:
 def refusal(response: httpx.Response) -> LastpairError:
     """What a response other than a success says."""
     body = _body(response)
-    unexpected = {"code": "UNEXPECTED_ANSWER", "message": f"The answer {response.status_code} is not one of the API."}
-    error = body.get("error", unexpected)
+    error = _object(body.get("error"))
+    if not (isinstance(error.get("code"), str) and isinstance(error.get("message"), str)):  # a proxy's may be any JSON
+        error = {"code": "UNEXPECTED_ANSWER", "message": f"The answer {response.status_code} is not one of the API."}
     retry_after = response.headers.get("retry-after", "")
     return LastpairError(
         response.status_code,
         error["code"],
         error["message"],
-        body.get("meta", {}).get("requestId"),
+        _object(body.get("meta")).get("requestId"),
         error.get("items"),
         float(retry_after) if retry_after.isdecimal() else None,
     )
@@ -238,10 +240,13 @@ def refusal(response: httpx.Response) -> LastpairError:
 def _body(response: httpx.Response) -> dict[str, Any]:
     # Empty if something between answered, a proxy for example.
     try:
-        body = decoded(response.text)
+        return _object(decoded(response.text))
     except ValueError:
         return {}
-    return body if isinstance(body, dict) else {}
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def decoded(text: str) -> Any:

@@ -96,15 +96,65 @@ test("what cannot be sent is refused at once, and ends a stream if a function re
   }
 });
 
-test("a token that cannot be had now is asked for again", async (context) => {
+test("a token that cannot be had now is asked for again, whatever the error is", async (context) => {
+  const errors = [new TypeError("fetch failed"), undefined, null, "no", Object.assign(new Error("no"), { status: 400 })];
   let asked = 0;
   const token = () => {
-    if (asked++ < 2) throw new TypeError("fetch failed");
+    if (asked++ < errors.length) throw errors[asked - 1];
   };
   const following = live({ baseUrl: LASTPAIR_URL, retryMs: 1, identity: { token } });
   context.after(() => following.close());
   await following.ready;
-  assert.equal(asked, 3);
+  assert.equal(asked, errors.length + 1);
+});
+
+test("a client's identity is that of its streams, unless another one is given", async () => {
+  const shop = new Lastpair({ baseUrl: `http://127.0.0.1:${server.address().port}`, userId: "u" });
+  for (const [options, expected] of [[undefined, "u"], [{ identity: undefined }, "u"], [{ identity: null }, undefined]]) {
+    let user = "none yet";
+    answers.push((response) => {
+      user = response.req.headers["x-user-id"];
+      stream(encoded("SNAPSHOT", "7", { drops: [] }))(response);
+    });
+    const following = shop.live(options);
+    await following.ready;
+    following.close();
+    assert.equal(user, expected);
+  }
+});
+
+test("a snapshot that cannot be had is an error of Lastpair", async () => {
+  const baseUrl = `http://127.0.0.1:${server.address().port}`, reason = new Error("not any more");
+  asked.length = 0;
+  await assert.rejects(snapshot({ baseUrl, signal: AbortSignal.abort(reason) }), reason);
+  assert.equal(asked.length, 0);
+  answers.push((response) => response.destroy(), (response) => response.writeHead(502).end('{"error":"no"}'));
+  await assert.rejects(snapshot({ baseUrl }), { name: "LastpairError", status: 0, code: "UNREACHABLE" });
+  await assert.rejects(snapshot({ baseUrl }), { name: "LastpairError", status: 502, code: "UNEXPECTED_ANSWER" });
+});
+
+test("a stream that is closed reads nothing again, and leaves nothing at its signal", async () => {
+  const activity = encoded("ACTIVITY_UPDATED", "8", { dropId: "a", latestPurchasers: [] });
+  const first = stream(encoded("SNAPSHOT", "7", { drops: [DROP] }), activity);
+  const closesItself = () => {
+    answers.push(first);
+    const { following } = follow({ onChange: (drop, event) => event.type === "ACTIVITY_UPDATED" && following.close() });
+    return following;
+  };
+  asked.length = 0;
+  const closed = closesItself();
+  await until(() => closed.status === "closed");
+  const { signal } = new AbortController();
+  let listeners = 0, isEnded = false;
+  signal.addEventListener = () => listeners++;
+  signal.removeEventListener = () => listeners--;
+  answers.push(first, (response) => response.on("close", () => (isEnded = true)));
+  const { following } = follow({ signal });
+  await until(() => asked.length === 3);
+  following.close();
+  await until(() => isEnded);
+  assert.equal(listeners, 0);
+  assert.equal(asked.length, 3);
 });
 
 /** A server of streams: each connection is answered by the next function. */

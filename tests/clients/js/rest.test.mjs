@@ -85,6 +85,40 @@ test("drops", async () => {
   assert.deepEqual(actions, ["updated", "created"]);
 });
 
+test("options that are undefined, and a time without end, are as if they were not given", async () => {
+  const buyer = proxied(), drop = await newDrop();
+  proxy.fail(status(503, { "Retry-After": "0" }, refusal("OVERLOADED")));
+  const undefinedOptions = { timeoutMs: undefined, retries: undefined, retryMs: undefined, baseUrl: undefined, fetch: undefined };
+  assert.equal((await buyer.getDrop(drop.id, undefinedOptions)).id, drop.id);
+  assert.equal((await buyer.getDrop(drop.id, { timeoutMs: Infinity, retries: 0 })).id, drop.id);
+  assert.equal(proxy.requests.length, 3);
+});
+
+test("each POST has a key, and no PATCH is repeated, however they are written", async () => {
+  const buyer = proxied(), drop = await newDrop();
+  proxy.fail(cut);
+  await buyer.reserve(drop.id, undefined, { idempotencyKey: "" });
+  assert.ok(proxy.keys[0] && proxy.keys[0] === proxy.keys[1]);
+  proxy.fail(cut);
+  await buyer.request("post", `/drops/${drop.id}/purchase`);
+  assert.ok(proxy.keys[0] && proxy.keys[0] === proxy.keys[1]);
+  proxy.fail(cut);
+  await assert.rejects(buyer.request("patch", `/drops/${drop.id}`, { body: { add_stock: 1 } }), refused(0, "UNREACHABLE"));
+  assert.equal(proxy.requests.length, 1);
+});
+
+test("what a proxy answers may be any JSON", async () => {
+  const buyer = proxied(), drop = await newDrop();
+  for (const body of ['{"error":"Bad Gateway"}', '{"error":null,"meta":null}', '{"error":{}}', "[]", '"no"', "null", "{"]) {
+    proxy.fail(status(502, {}, body));
+    assert.equal((await buyer.getDrop(drop.id)).id, drop.id);
+    proxy.fail(status(502, {}, body));
+    await assert.rejects(buyer.getDrop(drop.id, { retries: 0 }), refused(502, "UNEXPECTED_ANSWER"), body);
+  }
+  proxy.fail(status(200, {}, '{"success":true}'));
+  await assert.rejects(buyer.getDrop(drop.id), refused(200, "UNEXPECTED_ANSWER"));
+});
+
 test("a new user's name", async () => {
   const userName = `Zo\u00eb \u540d\u524d ${randomUUID()}`, drop = await newDrop(), buyer = newBuyer({ userName });
   await buyer.reserve(drop.id);
