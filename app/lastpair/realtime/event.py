@@ -39,7 +39,8 @@ EVENTS = {
     "PURCHASE_COMPLETED": ("{ dropId, username, qty, purchasedAt }", "A purchase was paid."),
     "ACTIVITY_UPDATED": (
         "{ dropId, latestPurchasers: [{ userId, username, qty, createdAt }] }",
-        "The three latest purchasers of a drop, or the name of one of them, changed; one event for each drop and transaction.",
+        "The three latest purchasers of a drop, or the name of one of them, changed, or units were refunded; one event for each"
+        " drop and transaction.",
     ),
     "PAYMENT_UPDATED": (
         "{ dropId, payment: { id, amount, currency, status, refunded_amount, expires_at, client_secret, url } }",

@@ -92,9 +92,9 @@ begin
       union all
       select shown.drop_id, null, false, false, true, 0, null
       from (
-        select n.drop_id, n.id, n.user_id, n.qty, n.created_at from new_rows n where n.status = 'paid'
+        select n.drop_id, n.id, n.user_id, n.qty, n.refunded_qty, n.created_at from new_rows n where n.status = 'paid'
         except
-        select o.drop_id, o.id, o.user_id, o.qty, o.created_at from old_rows o where o.status = 'paid'
+        select o.drop_id, o.id, o.user_id, o.qty, o.refunded_qty, o.created_at from old_rows o where o.status = 'paid'
       ) shown
       union all
       select changed.drop_id, changed.id, false, true, false, 0, null
