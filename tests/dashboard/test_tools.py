@@ -324,7 +324,7 @@ async def test_create_for_a_real_sale(api: Api, visitor: Visitor) -> None:
 
 
 async def test_create_once(api: Api, visitor: Visitor) -> None:
-    """Enter twice makes one drop, and so does Create again after an answer was lost."""
+    """Enter twice makes one drop, and so does Create again after a lost answer, and after a refusal that says nothing of it."""
     page = await visitor.open()
     await become(page)
     form = page.locator("#drop-form")
@@ -335,20 +335,49 @@ async def test_create_once(api: Api, visitor: Visitor) -> None:
     await open_tools(page, "Create a drop")
     await page.keyboard.press("Enter")  # the form is empty
     await form.get_by_label("Name").fill("Air Lost")
-    visitor.expected = OUTAGE
+    visitor.expected = f"{OUTAGE}|429"
 
     async def lose_answer(route: Route) -> None:
         await route.fetch()
         await route.abort()
 
-    await page.route("**/api/drops", lose_answer, times=1)
-    await page.keyboard.press("Enter")
-    await expect(form.get_by_role("status")).to_have_text(UNREACHABLE)
-    await expect(form.get_by_label("Name")).to_have_value("Air Lost")
+    async def limit(route: Route) -> None:
+        await route.fulfill(status=429, json={"success": False, "error": {"code": "RATE_LIMITED", "message": "Wait."}})
+
+    for answer, text in ((lose_answer, UNREACHABLE), (limit, "Wait.")):
+        await page.route("**/api/drops", answer, times=1)
+        await page.keyboard.press("Enter")
+        await expect(form.get_by_role("status")).to_have_text(text)
+        await expect(form.get_by_label("Name")).to_have_value("Air Lost")
     await page.keyboard.press("Enter")
     await expect_outcome(page, "Air Lost was created.")
     made = "select name::text, count(*) from inventory.drops where name in ('Air Once', 'Air Lost') group by 1 order by 1"
     assert [tuple(row) for row in await api.owner.fetch(made)] == [("Air Lost", 1), ("Air Once", 1)]
+
+
+async def test_a_text_that_is_selected_out_of_the_drawer(visitor: Visitor) -> None:
+    """The mouse button comes up on the backdrop. The drawer stays; a click on the backdrop closes it."""
+    page = await visitor.open()
+    await open_tools(page, "Create a drop")
+    await page.get_by_label("Name").fill("Air")
+    await page.get_by_label("Name").hover()
+    await page.mouse.down()
+    await page.mouse.move(5, 300)
+    await page.mouse.up()
+    await expect(page.locator("#tools")).to_be_visible()
+    await page.mouse.click(5, 300)
+    await expect(page.locator("#tools")).to_be_hidden()
+
+
+@pytest.mark.parametrize("time", ["122026-02-04T18:30", "0026-02-04T18:30"])
+async def test_a_time_that_nobody_means(visitor: Visitor, time: str) -> None:
+    """A year of six digits or of two is not sent."""
+    page = await visitor.open()
+    await open_tools(page, "Create a drop")
+    await page.locator("#drop-form").get_by_label("Starts").select_option("at a time…")
+    field = page.get_by_label("Time of the start")
+    await field.evaluate("(field, time) => { field.value = time; }", time)
+    assert await field.evaluate("(field) => [field.value !== '', field.validity.valid]") == [True, False]
 
 
 async def test_refused_fields(visitor: Visitor) -> None:

@@ -7,8 +7,12 @@ const REASONS = /; (?=[a-z_]+(?:\.\w+)*: )/; // a refusal may name several field
 
 /** Close a dialog when its backdrop or a button with data-close is pressed. Escape closes it by itself. */
 export function closeable(dialog) {
+  let isPressed = false; // a text that is selected may end on the backdrop, which is no click on it
+  dialog.addEventListener("pointerdown", ({ target }) => {
+    isPressed = target === dialog;
+  });
   dialog.addEventListener("click", ({ target }) => {
-    if (target === dialog || target.closest("[data-close]")) dialog.close();
+    if ((target === dialog && isPressed) || target.closest("[data-close]")) dialog.close();
   });
 }
 

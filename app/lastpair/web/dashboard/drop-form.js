@@ -6,6 +6,8 @@ import { call } from "./api.js";
 import { onSubmit } from "./dialogs.js";
 import { $, cloneOf } from "./dom.js";
 
+// After these answers to a repeat it is still not known whether the first call made the drop.
+const UNKNOWING_STATUSES = new Set([401, 403, 408, 425, 429]);
 const JUST_BEFORE_SECONDS = -1; // so that a drop that starts now has already started when the server receives it
 const TERMS = ["limit_per_user", "hold_seconds", "extension_seconds", "rehold_after_seconds"];
 const PARTS = { name: "sizes", total_stock: "units", price: "size_price" }; // what a field of a variant is called in the form
@@ -20,20 +22,26 @@ export class DropForm {
     Object.assign(this, { findSeller, clock, onCreated });
     $("add-sizes").addEventListener("click", () => this.#addLine());
     for (const name of ["starts", "ends"]) this.#field(name).addEventListener("change", () => this.#arrange());
+    this.#arrange();
     onSubmit(this.#form, () => this.#create(), (path) => this.#fieldAt(path));
   }
 
   async #create() {
-    const user = await this.findSeller(), asked = JSON.stringify([user, ...new FormData(this.#form)]);
+    const user = await this.findSeller(), asked = this.#asked(user);
     if (this.#unanswered?.asked !== asked) this.#unanswered = { asked, key: uuid(), body: this.#body() };
     const { key, body } = this.#unanswered;
     const { drop } = await call("POST", "/drops", { user, key, body }).catch((refusal) => {
-      if (refusal.status > 0 && refusal.status < 500) this.#unanswered = null;
+      if (refusal.status === 0 || refusal.status >= 500) this.#unanswered.isLost = true;
+      else if (!this.#unanswered.isLost || !UNKNOWING_STATUSES.has(refusal.status)) this.#unanswered = null;
       throw refusal;
     });
     this.#unanswered = null;
-    this.#empty();
+    if (this.#asked(user) === asked) this.#empty(); // else the next drop is in it already
     this.onCreated(drop);
+  }
+
+  #asked(user) {
+    return JSON.stringify([user, ...new FormData(this.#form)]);
   }
 
   #body() {

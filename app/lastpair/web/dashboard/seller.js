@@ -8,6 +8,7 @@ import { capitalized, formatCountdown, formatMoney, formatNumber, formatTime } f
 import { isOver, statusAt } from "./state.js";
 
 const PAGE_ROWS = 25, REREAD_MS = 2000;
+const YEARS = { min: "2000-01-01T00:00", max: "9999-12-31T23:59" }; // others are slips of the hand
 
 /** "2026-12-24T18:00" in the time zone of the browser, as an <input type="datetime-local"> has it, and back. */
 function toLocal(time) {
@@ -47,8 +48,8 @@ function edit(drop, say) {
       { name: "name", label: "Name", value: given.name, maxlength: 200, required: true },
       { name: "price", label: `Price, ${drop.currency}`, value: given.price, type: "number", min: 0, step: "any",
         required: true },
-      { name: "starts_at", label: "Starts", type: "datetime-local", value: given.starts_at },
-      { name: "ends_at", label: "Ends", type: "datetime-local", value: given.ends_at },
+      { name: "starts_at", label: "Starts", type: "datetime-local", ...YEARS, value: given.starts_at },
+      { name: "ends_at", label: "Ends", type: "datetime-local", ...YEARS, value: given.ends_at },
       { name: "limit_per_user", label: "Units a buyer may have (empty: any number)", type: "number", min: 1,
         value: given.limit_per_user },
       { name: "hold_seconds", label: "Seconds of a hold (empty: the usual time)", type: "number", min: 1, max: 86_400,
