@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Timer
+from threading import Lock, Timer
 
 from tests.support.servers import ROOT
 from tests.support.waiting import PATIENCE_SECONDS
@@ -53,7 +53,7 @@ def lastpair(*arguments: str, typed: str = "", stdout: str = "", **environment: 
     forks = _forks()
     assert forks.stdin
     assert forks.stdout
-    with TemporaryDirectory(prefix="lastpair-command-") as folder:
+    with _one_at_a_time, TemporaryDirectory(prefix="lastpair-command-") as folder:
         typed_path, out, err = (Path(folder) / name for name in ("stdin", "stdout", "stderr"))
         typed_path.write_text(typed)
         write = os.O_WRONLY | os.O_CREAT
@@ -67,6 +67,10 @@ def lastpair(*arguments: str, typed: str = "", stdout: str = "", **environment: 
         exit_code = int(forks.stdout.readline())
         timer.cancel()
         return subprocess.CompletedProcess(arguments, exit_code, "" if stdout else out.read_text(), err.read_text())
+
+
+_one_at_a_time = Lock()
+"""A thread whose task was cancelled waits on for its command, and must not read the answer to the next one."""
 
 
 def _kill(pid: int) -> None:
