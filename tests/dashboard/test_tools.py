@@ -335,7 +335,7 @@ async def test_create_once(api: Api, visitor: Visitor) -> None:
     await open_tools(page, "Create a drop")
     await page.keyboard.press("Enter")  # the form is empty
     await form.get_by_label("Name").fill("Air Lost")
-    visitor.expected = f"{OUTAGE}|429"
+    visitor.expected = rf"{OUTAGE}|Failed to load resource: the server responded with a status of 429 \(Too Many Requests\)"
 
     async def lose_answer(route: Route) -> None:
         await route.fetch()
