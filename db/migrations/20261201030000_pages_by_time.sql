@@ -9,7 +9,7 @@ set local statement_timeout = '60s';
 
 create index payment_events_flagged_at_idx on inventory.payment_events (received_at desc, id desc) where outcome = 'flagged';
 comment on index inventory.payment_events_flagged_at_idx is 'What the seller has to look at, the newest first.';
-comment on index inventory.payment_events_flagged_idx is 'The same by id, for a page that begins after an id alone.';
+comment on index inventory.payment_events_flagged_idx is 'Finds the events that the seller has to look at by id, because a cursor may be an id alone.';
 
 create index webhook_deliveries_created_at_idx on inventory.webhook_deliveries (endpoint_id, created_at desc, id desc);
 comment on index inventory.webhook_deliveries_created_at_idx is 'The deliveries of an endpoint, the newest first.';

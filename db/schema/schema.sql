@@ -2974,7 +2974,7 @@ CREATE INDEX payment_events_flagged_idx ON inventory.payment_events USING btree 
 -- Name: INDEX payment_events_flagged_idx; Type: COMMENT; Schema: inventory; Owner: -
 --
 
-COMMENT ON INDEX inventory.payment_events_flagged_idx IS 'The same by id, for a page that begins after an id alone.';
+COMMENT ON INDEX inventory.payment_events_flagged_idx IS 'Finds the events that the seller has to look at by id, because a cursor may be an id alone.';
 
 
 --
